@@ -1,0 +1,3 @@
+"""The Airflow provider for PostHog."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""All that is known of PostHog's HTTP API; knows nothing of Airflow."""

@@ -1,0 +1,149 @@
+"""One call from its first attempt to its value or its error, without sockets: both clients are thin shells round it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Generic, TypeVar
+
+import airflow_provider_posthog
+from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogSettingsError,
+    PostHogTransportError,
+    clean,
+    error_for_status,
+)
+
+T = TypeVar("T")
+
+USER_AGENT = f"airflow-provider-posthog/{airflow_provider_posthog.__version__}"
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """The call's value.
+
+    :param value: what ``Call.read`` made of the answer.
+    """
+
+    value: T
+
+
+class Exchange(Generic[T]):
+    """The attempts at one call.
+
+    :param call: the call.
+    :param settings: where to, and with which key.
+    :param policy: how patient to be.
+    :raises PostHogSettingsError: if the call's body can not be written as JSON.
+    """
+
+    def __init__(self, call: Call[T], settings: ClientSettings, policy: RetryPolicy) -> None:
+        self.call = call
+        self.path = call.path if call.path.startswith("/") else settings.project_path() + call.path
+        query = call.query_string()
+        self.url = f"{settings.base_url}{self.path}{'?' + query if query else ''}"
+        self.body = None if call.json is None else _json_bytes(call.json)
+        self.headers = {} if self.body is None else {"Content-Type": "application/json"}
+        self._shown = f"{call.method} {clean(self.path)}"
+        self._policy = policy
+        self._attempt = 0
+        self._waited = 0.0
+
+    def receive(self, outcome: Answer | NoAnswer) -> Done[T] | Wait:
+        """Take what an attempt brought: the value, or how long to wait before the next one.
+
+        :param outcome: the answer, or that there was none.
+        :raises PostHogError: if it is final.
+        """
+        self._attempt += 1
+        if isinstance(outcome, Answer) and self._is_good(outcome):
+            return Done(self._read(outcome))
+        step = decide(
+            self.call,
+            self._attempt,
+            outcome,
+            policy=self._policy,
+            draw=random.random(),  # noqa: S311 - jitter
+            now=datetime.now(timezone.utc),
+            waited=self._waited,
+        )
+        if isinstance(step, Wait):
+            if isinstance(outcome, Answer) and outcome.status == 429:
+                self._waited += step.seconds
+                self._attempt -= 1  # nothing was tried: the server did not look at the call
+            return step
+        raise self._error(outcome)
+
+    def _is_good(self, answer: Answer) -> bool:
+        if answer.status < 300:
+            return True
+        return bool(answer.status >= 400 and self.call.reads_error and self.call.reads_error(answer))
+
+    def _read(self, answer: Answer) -> T:
+        try:
+            return self.call.read(answer)
+        except PostHogTransportError as error:
+            raise PostHogTransportError(f"{self._shown}: {error}") from error
+
+    def _error(self, outcome: Answer | NoAnswer) -> PostHogError:
+        if isinstance(outcome, NoAnswer):
+            times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
+            return PostHogTransportError(f"{self._shown}: {outcome.reason}{times}", sent=outcome.sent)
+        return error_of(outcome, self.call.method, self.path)
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    # Written here, for the two HTTP libraries differ: one sends NaN, which is no JSON, and fails at a lone surrogate.
+    try:
+        return json.dumps(dict(value), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PostHogSettingsError(
+            "query",
+            f"it can not be sent as JSON ({clean(error)}).",
+            "Use text, finite numbers, lists and dictionaries.",
+        ) from None
+
+
+def error_of(answer: Answer, method: str, path: str) -> PostHogError:
+    """Make the error for an answer of status 300 or more.
+
+    PostHog's envelope is ``{type, code, detail, attr}``; some answers have ``error`` instead, 405 has no body, and a
+    proxy's page is HTML.
+
+    :param answer: the answer.
+    :param method: the HTTP method.
+    :param path: the path, without its query string.
+    """
+    if answer.status < 400:
+        target = re.split("[?#]", answer.headers.get("location", "nowhere"))[0]
+        target = clean(re.sub("//[^/]*@", "//", target))
+        return PostHogSettingsError(
+            "host",
+            f"{method} {clean(path)} is redirected to {target}.",
+            "Write the address that PostHog really answers at (scheme, host and port) as the connection's host.",
+        )
+    body = answer.json_or_none()
+    envelope: dict[str, Any] = body if isinstance(body, dict) else {}
+    return error_for_status(answer.status)(
+        status=answer.status,
+        method=method,
+        path=path,
+        code=_text_or_none(envelope.get("code")),
+        detail=_text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error")),
+        attr=_text_or_none(envelope.get("attr")),
+        request_id=answer.headers.get("x-request-id") or answer.headers.get("cf-ray"),
+        retry_after=retry_after(answer, datetime.now(timezone.utc)),
+    )
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,199 @@
+"""Exports: files that PostHog makes of a query, an insight or a dashboard (``/api/projects/{id}/exports/``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypedDict
+
+from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page, segment
+from airflow_provider_posthog.api.hogql import limit_of
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+CSV = "text/csv"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PNG = "image/png"
+
+#: The most rows of a CSV or XLSX file, and how many a HogQL query without LIMIT gets.
+MAX_ROWS = 300_000
+DEFAULT_ROWS = 50_000
+
+#: The key in ``export_context`` that carries our marker; PostHog keeps unknown keys and returns them verbatim.
+MARKER_KEY = "airflow_marker"
+
+
+class Export(TypedDict, total=False):
+    """An export as PostHog describes it; servers before 2025 have no ``exception``."""
+
+    id: int
+    export_format: str
+    created_at: str
+    dashboard: int | None
+    insight: int | None
+    has_content: bool
+    filename: str
+    expires_after: str | None
+    export_context: dict[str, Any] | None
+    exception: str | None
+
+
+class ExportPage(TypedDict, total=False):
+    """A page of exports, newest first."""
+
+    count: int
+    next: str | None
+    previous: str | None
+    results: list[Export]
+
+
+def _export(answer: Answer) -> Export:
+    return json_object(answer)  # type: ignore[return-value]
+
+
+def _page(answer: Answer) -> ExportPage:
+    return json_page(answer)  # type: ignore[return-value]
+
+
+def list(*, export_format: str | None = None, limit: int = 100, offset: int = 0) -> Call[ExportPage]:
+    """List the exports of the key's own user, newest first.
+
+    :param export_format: only this format; PostHog ignores a format it does not know and lists all.
+    :param limit: exports per page.
+    :param offset: how many to leave out.
+    """
+    query = {"export_format": export_format, "limit": limit, "offset": offset or None}
+    return Call("exports.list", "GET", "exports/", _page, query=query, scopes=("export:read",))
+
+
+def retrieve(export_id: int) -> Call[Export]:
+    """Retrieve one export; 404 after ``expires_after`` and for exports that another user's key made.
+
+    :param export_id: the export's id.
+    """
+    return Call("exports.retrieve", "GET", f"exports/{segment(export_id)}/", _export, scopes=("export:read",))
+
+
+def create(
+    *,
+    export_format: str,
+    insight: int | None = None,
+    dashboard: int | None = None,
+    export_context: Mapping[str, Any] | None = None,
+) -> Call[Export]:
+    """Create an export. 201 says that it exists, not that it is done, and not that it will succeed.
+
+    PostHog makes a new one for each request, so this call is never repeated when its outcome is unknown.
+
+    :param export_format: such as ``text/csv``.
+    :param insight: the insight's numeric id.
+    :param dashboard: the dashboard's id.
+    :param export_context: ``source`` (a query node), ``columns``, ``filename`` and keys of one's own.
+    """
+    body: dict[str, Any] = {"export_format": export_format}
+    scopes = ["export:write"]
+    if insight is not None:
+        body["insight"] = insight
+        scopes.append("insight:read")
+    if dashboard is not None:
+        body["dashboard"] = dashboard
+        scopes.append("dashboard:read")
+    if export_context:
+        body["export_context"] = dict(export_context)
+        if export_context.get("source"):
+            scopes.append("query:read")
+    return Call("exports.create", "POST", "exports/", _export, json=body, repeatable=False, scopes=tuple(scopes))
+
+
+def content(export_id: int) -> Call[bytes]:
+    """Download an export's file: bytes, or a redirect to a presigned address of the object storage.
+
+    Send it with ``Client.download``, which keeps the key from the storage and the file out of memory.
+
+    :param export_id: the export's id.
+    """
+    return Call(
+        "exports.content",
+        "GET",
+        f"exports/{segment(export_id)}/content/",
+        lambda answer: answer.body,
+        query={"download": True},
+        scopes=("export:read",),
+    )
+
+
+def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
+    """Make what tasks hand on of an export: JSON, without its query and without data.
+
+    :param export: PostHog's description of it.
+    :param settings: where it is.
+    :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
+        ``has_content`` (bool), ``project_id`` (int), ``host``.
+    """
+    return {
+        "id": export.get("id"),
+        "filename": export.get("filename"),
+        "export_format": export.get("export_format"),
+        "created_at": export.get("created_at"),
+        "expires_after": export.get("expires_after"),
+        "has_content": export.get("has_content") is True,
+        "project_id": settings.project_id,
+        "host": settings.base_url,
+    }
+
+
+def row_limit(export: Export) -> tuple[int, str]:
+    """Return at how many rows PostHog cuts a table without saying so, and what does it.
+
+    :param export: PostHog's description of the export, with its query in ``export_context.source``.
+    """
+    context = export.get("export_context")
+    source = context.get("source") if isinstance(context, dict) else None
+    source = source if isinstance(source, dict) else {}
+    if source.get("kind") == "HogQLQuery":
+        limit = limit_of(str(source.get("query", "")), source.get("values"))
+        if limit is None:
+            return DEFAULT_ROWS, "PostHog's own limit for a query without LIMIT"
+    else:
+        given = source.get("limit")
+        limit = given if isinstance(given, int) and not isinstance(given, bool) else MAX_ROWS
+    if limit < MAX_ROWS:
+        return limit, f"the query's own limit of {limit:,}"
+    return MAX_ROWS, "PostHog's limit for exports"
+
+
+def created_at(export: Export) -> float:
+    """Return when an export was created, in seconds since 1970 by the server's clock; 0 if that can not be read.
+
+    :param export: PostHog's description of it.
+    """
+    try:
+        return datetime.fromisoformat(str(export.get("created_at")).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def id_of(value: object, settings: ClientSettings) -> int:
+    """Read an export's id from a task's argument: a number, or what a task handed on (:func:`summary`).
+
+    :param value: the argument.
+    :param settings: the project that the task will ask.
+    :raises PostHogSettingsError: if it is neither, or comes from another project or host.
+    """
+    if isinstance(value, Mapping):
+        for field, mine in (("project_id", settings.project_id), ("host", settings.base_url)):
+            if value.get(field) not in (None, mine):
+                raise PostHogSettingsError(
+                    "export_id",
+                    f"the export was made with {field} {value[field]!r}, but this task's is {mine!r}.",
+                    "Give both tasks the same connection and project_id.",
+                )
+        value = value.get("id")
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
+        raise PostHogSettingsError(
+            "export_id",
+            f"{text[:60]!r} is not the id of an export.",
+            "Write the number, or create_export.output (a template that pulls it must pull its ['id']).",
+        )
+    return int(text)

@@ -1,0 +1,158 @@
+"""Remote jobs: what differs between an export, a query and the jobs to come, and how any of them is watched.
+
+:class:`Watch` is the whole policy of polling, without a clock or a socket: the worker's loop and the trigger's loop
+both only ask PostHog, tell the watch what came, and wait as long as it says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_posthog.api import exports, queries, states
+from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogNotFoundError,
+    PostHogRateLimitError,
+    PostHogServerError,
+    PostHogTransportError,
+)
+
+Outcome = Literal["succeeded", "failed", "gone", "timeout", "unreachable", "refused"]
+OUTCOMES: frozenset[str] = frozenset({"succeeded", "failed", "gone", "timeout", "unreachable", "refused"})
+
+#: How many polls in a row may fail before a job is given up as unreachable.
+MAX_POLL_FAILURES = 10
+#: Seconds for which a failure that PostHog may still mend has to stand: its first two retries come after 30 and 60 s.
+FAILURE_GRACE = 100.0
+#: Seconds of an operator's first wait, and by what factor its waits grow towards ``poll_interval``.
+FIRST_WAIT = 1.0
+GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What is particular to one kind of job.
+
+    :param name: the name that triggers and stored job ids carry; never renamed.
+    :param status: makes the call that asks for the job with this id.
+    :param judge: reads what that call brings.
+    :param cancel: makes the call that ends the job, or ``None`` where PostHog offers none.
+    """
+
+    name: str
+    status: Callable[[str], Call[Any]]
+    judge: Callable[[Mapping[str, Any]], Verdict]
+    cancel: Callable[[str], Call[Any]] | None = None
+
+
+EXPORT = JobKind("export", lambda job_id: exports.retrieve(int(job_id)), states.of_export)
+QUERY = JobKind("query", queries.status, states.of_query, queries.cancel)
+
+KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY)}
+
+
+@dataclass(frozen=True)
+class Again:
+    """Ask again.
+
+    :param seconds: how long to wait before.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The watch is over.
+
+    :param outcome: ``succeeded``; ``failed`` and ``gone`` (PostHog says so); ``timeout`` (the deadline passed);
+        ``unreachable`` (too many polls failed in a row); ``refused`` (the key may not ask).
+    :param reason: why, fit for a log.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class Watch:
+    """Decides, poll by poll, how a job's watching goes on.
+
+    :param deadline: when to give up, in seconds of the clock that ``now`` is read from.
+    :param interval: the longest wait between two polls, in seconds.
+    :param first: the first wait, in seconds.
+    :param growth: by what factor the waits grow towards ``interval``.
+    :param max_failures: how many polls in a row may fail; one that works resets the count.
+    :param grace: seconds for which a failure that PostHog may still mend has to stand.
+    """
+
+    def __init__(
+        self,
+        *,
+        deadline: float,
+        interval: float,
+        first: float = FIRST_WAIT,
+        growth: float = GROWTH,
+        max_failures: int = MAX_POLL_FAILURES,
+        grace: float = FAILURE_GRACE,
+    ) -> None:
+        self._deadline = deadline
+        self._interval = interval
+        self._max_failures = max_failures
+        self._grace = grace
+        self._growth = growth
+        self._wait = min(first, interval)
+        self._failures = 0
+        self._failing_since: float | None = None
+
+    def observe(self, seen: Verdict | PostHogError, now: float) -> Again | Ended:
+        """Take what a poll brought, and say what to do.
+
+        :param seen: the verdict on the job's status, or the error of the poll.
+        :param now: the time.
+        """
+        ended = self._on_error(seen) if isinstance(seen, PostHogError) else self._on_verdict(seen, now)
+        if ended is not None:
+            return ended
+        if now >= self._deadline:
+            return Ended("timeout", self._last_words(seen))
+        return Again(max(0.0, min(self._next_wait(seen), self._deadline - now)))
+
+    def _on_verdict(self, verdict: Verdict, now: float) -> Ended | None:
+        self._failures = 0
+        if verdict.state == "succeeded":
+            return Ended("succeeded")
+        if verdict.state == "pending":
+            self._failing_since = None
+            return None
+        if self._failing_since is None:
+            self._failing_since = now
+        if verdict.final or now - self._failing_since >= self._grace:
+            return Ended("failed", verdict.reason)
+        return None
+
+    def _on_error(self, error: PostHogError) -> Ended | None:
+        if isinstance(error, PostHogRateLimitError):
+            return None  # the server is well, and the wait has an end: the deadline's
+        if isinstance(error, PostHogNotFoundError):
+            return Ended("gone", str(error))
+        passing = isinstance(error, PostHogAPIError) and error.status in RETRYABLE_STATUSES
+        if passing or isinstance(error, (PostHogTransportError, PostHogServerError)):
+            self._failures += 1
+            return Ended("unreachable", str(error)) if self._failures >= self._max_failures else None
+        return Ended("refused", str(error))
+
+    def _next_wait(self, seen: Verdict | PostHogError) -> float:
+        wait, self._wait = self._wait, min(self._wait * self._growth, self._interval)
+        if isinstance(seen, PostHogAPIError) and seen.retry_after is not None:
+            return max(wait, seen.retry_after)
+        return wait * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the polls of tasks that started together
+
+    def _last_words(self, seen: Verdict | PostHogError) -> str:
+        return str(seen) if isinstance(seen, PostHogError) else seen.reason

@@ -1,0 +1,114 @@
+"""Queries: HogQL and query nodes (``/api/projects/{id}/query/``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from airflow_provider_posthog.api.call import Answer, Call, json_object, segment
+from airflow_provider_posthog.exceptions import PostHogTransportError
+
+Refresh = Literal[
+    "blocking", "async", "force_blocking", "force_async", "force_cache", "lazy_async", "async_except_on_cache_miss"
+]
+
+#: What PostHog answers with when a SELECT has no LIMIT, and the most it answers with at all (silently).
+DEFAULT_ROWS = 100
+MAX_ROWS = 50_000
+
+
+class QueryStatus(TypedDict, total=False):
+    """The state of an asynchronous query; ``results`` is the whole :class:`QueryAnswer`."""
+
+    id: str
+    complete: bool
+    error: bool
+    error_message: str | None
+    results: dict[str, Any] | None
+    expiration_time: str | None
+
+
+class QueryAnswer(TypedDict, total=False):
+    """The answer to a query; while it runs asynchronously only ``query_status`` is there."""
+
+    results: list[list[Any]]
+    columns: list[str]
+    types: list[list[str]]
+    hasMore: bool | None
+    limit: int | None
+    is_cached: bool
+    last_refresh: str | None
+    timezone: str
+    query_status: QueryStatus | None
+
+
+def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make the query node for HogQL text.
+
+    :param sql: HogQL, with ``{name}`` for each value; no semicolon at the end.
+    :param values: the values, never formatted into the text.
+    """
+    node: dict[str, Any] = {"kind": "HogQLQuery", "query": sql}
+    if values:
+        node["values"] = dict(values)
+    return node
+
+
+def _answer(answer: Answer) -> QueryAnswer:
+    return json_object(answer)  # type: ignore[return-value]
+
+
+def start(
+    query: Mapping[str, Any],
+    *,
+    refresh: Refresh = "force_blocking",
+    client_query_id: str | None = None,
+    name: str | None = None,
+) -> Call[QueryAnswer]:
+    """Run a query, or start it (``force_async``, then :func:`status`).
+
+    The default asks for fresh rows: PostHog's own default answers from a cache. A query reads, so it may be repeated.
+
+    :param query: a query node, such as :func:`hogql` makes.
+    :param refresh: PostHog's ``refresh``; another word than these would silently mean "from the cache".
+    :param client_query_id: the id to ask for it and to cancel it by.
+    :param name: what PostHog's ``query_log`` shows, at most 128 characters.
+    """
+    body: dict[str, Any] = {"query": dict(query), "refresh": refresh}
+    if client_query_id:
+        body["client_query_id"] = client_query_id
+    if name:
+        body["name"] = name[:128]
+    return Call("queries.start", "POST", "query/", _answer, json=body, scopes=("query:read",), lane="query")
+
+
+def _has_status(answer: Answer) -> bool:
+    body = answer.json_or_none()
+    return isinstance(body, dict) and isinstance(body.get("query_status"), dict)
+
+
+def _status(answer: Answer) -> QueryStatus:
+    status = json_object(answer).get("query_status")
+    if not isinstance(status, dict):
+        raise PostHogTransportError(f"the answer (status {answer.status}) has no 'query_status'")
+    return status  # type: ignore[return-value]
+
+
+def status(query_id: str) -> Call[QueryStatus]:
+    """Ask for an asynchronous query. PostHog forgets it 20 minutes after its last news (404).
+
+    A failed query is answered with 400 or 500 and a body like a good one; it is read, not raised.
+
+    :param query_id: ``query_status.id``, which is the ``client_query_id`` if one was given.
+    """
+    path = f"query/{segment(query_id)}/"
+    return Call("queries.status", "GET", path, _status, scopes=("query:read",), reads_error=_has_status)
+
+
+def cancel(query_id: str) -> Call[None]:
+    """Cancel an asynchronous query and forget its result.
+
+    :param query_id: as in :func:`status`.
+    """
+    path = f"query/{segment(query_id)}/"
+    return Call("queries.cancel", "DELETE", path, lambda answer: None, scopes=("query:read",))

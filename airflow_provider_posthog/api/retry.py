@@ -1,0 +1,154 @@
+"""When to send a call again, and after how many seconds. Pure: no clock, no dice, no sockets.
+
+The rules follow what PostHog's statuses mean: 504, 512 and 513 are deterministic for the same query, 429 means that
+nothing was done, and a 500 or 503 of a call that creates something may have created it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_provider_posthog.api.call import Answer, Call
+
+RETRYABLE_STATUSES = frozenset({408, 500, 502, 503})
+_EXPECTED = re.compile(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """No answer arrived.
+
+    :param reason: what happened, fit for a log.
+    :param sent: whether the server may have received the request.
+    :param lasting: whether sending again can not help (a certificate that is not trusted).
+    """
+
+    reason: str
+    sent: bool
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Send again after ``seconds``.
+
+    :param seconds: how long to wait.
+    :param reason: why, fit for a log.
+    """
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Do not send again."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How patient a client is.
+
+    :param max_attempts: how often a call is sent at the most, waits for 429 not counted.
+    :param base: seconds of the first back-off.
+    :param cap: seconds of the longest back-off.
+    :param max_rate_limit_wait: seconds spent on 429s of one call in all.
+    """
+
+    max_attempts: int = 5
+    base: float = 0.5
+    cap: float = 30.0
+    max_rate_limit_wait: float = 60.0
+
+
+#: For calls that are part of a loop with a budget of its own.
+ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
+
+
+def decide(
+    call: Call[Any],
+    attempt: int,
+    outcome: Answer | NoAnswer,
+    *,
+    policy: RetryPolicy,
+    draw: float,
+    now: datetime,
+    waited: float = 0.0,
+) -> Wait | GiveUp:
+    """Decide what to do after an attempt that did not bring a good answer.
+
+    :param call: the call.
+    :param attempt: how many attempts were made, from 1.
+    :param outcome: an answer of status 400 or more, or none.
+    :param policy: how patient to be.
+    :param draw: a random number in [0, 1), for the jitter.
+    :param now: the time, for a ``Retry-After`` that is a date.
+    :param waited: seconds that this call has spent on 429s.
+    """
+    backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
+    if isinstance(outcome, Answer) and outcome.status == 429:
+        return _rate_limited(outcome, policy, backoff, now, waited)
+    if attempt >= policy.max_attempts or not _may_repeat(call, outcome):
+        return GiveUp()
+    if isinstance(outcome, NoAnswer):
+        return Wait(backoff, outcome.reason)
+    asked = retry_after(outcome, now)
+    if asked is not None and asked > policy.max_rate_limit_wait:
+        return GiveUp()
+    return Wait(max(backoff, asked or 0.0), f"status {outcome.status}")
+
+
+def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
+    if isinstance(outcome, NoAnswer):
+        return not outcome.lasting and (call.repeatable or not outcome.sent)
+    return call.repeatable and outcome.status in RETRYABLE_STATUSES
+
+
+def _rate_limited(answer: Answer, policy: RetryPolicy, backoff: float, now: datetime, waited: float) -> Wait | GiveUp:
+    # The query limit's 429 has no Retry-After: back off, but not by a jitter near zero, which would hammer.
+    asked = retry_after(answer, now)
+    # Nor is a "Retry-After: 0" a licence to.
+    seconds = max(1.0, asked + min(1.0, backoff) if asked is not None else backoff)
+    if waited + seconds > policy.max_rate_limit_wait:
+        return GiveUp()
+    return Wait(seconds, "status 429 (rate limit)")
+
+
+def retry_after(answer: Answer, now: datetime) -> float | None:
+    """Return how many seconds the server asked to wait, or ``None``.
+
+    Reads ``Retry-After`` (seconds or a date), else the "Expected available in N seconds" of PostHog's detail.
+
+    :param answer: the answer.
+    :param now: the time, aware.
+    """
+    header = answer.headers.get("retry-after", "").strip()
+    if header:
+        seconds = _header_seconds(header, now)
+        if seconds is not None:
+            return seconds
+    body = answer.json_or_none() if answer.status == 429 else None
+    found = _EXPECTED.search(str(body.get("detail"))) if isinstance(body, dict) else None
+    return _finite(float(found.group(1))) if found else None
+
+
+def _finite(seconds: float) -> float | None:
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _header_seconds(header: str, now: datetime) -> float | None:
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(header)
+        except (TypeError, ValueError, OverflowError, IndexError):
+            return None
+        aware = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+        return max(0.0, (aware - now).total_seconds())
+    return _finite(seconds)

@@ -1,0 +1,77 @@
+"""What a client must know to reach a project: where, with which key, and how patiently."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+
+DEFAULT_HOST = "https://us.posthog.com"
+DEFAULT_CONNECT_TIMEOUT = 10.0
+DEFAULT_READ_TIMEOUT = 120.0
+DEFAULT_RATE_LIMIT_WAIT = 60.0
+DEFAULT_MAX_IN_FLIGHT = 3
+PATH_PREFIXES = ("projects", "environments")
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How to reach one PostHog project.
+
+    :param base_url: scheme, host and port, such as ``https://us.posthog.com``; no path, no trailing slash.
+    :param api_key: the personal API key; never shown by ``repr``.
+    :param project_id: the project's number; ``None`` if only absolute calls are made.
+    :param path_prefix: ``projects``, or ``environments`` for servers that want it.
+    :param connect_timeout: seconds to reach the server.
+    :param read_timeout: seconds to wait for bytes of an answer.
+    :param max_rate_limit_wait: the longest wait, in seconds, that a worker spends on a 429 before it raises.
+    :param verify: check the server's certificate: ``True``, ``False``, or the path of a CA file.
+    :param proxy: the URL of a proxy, or ``None`` for the environment's.
+    :param max_in_flight: how many calls to ``query/`` run at once per project (PostHog allows 3).
+    """
+
+    base_url: str = DEFAULT_HOST
+    api_key: str = field(default="", repr=False)
+    project_id: int | None = None
+    path_prefix: str = "projects"
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT
+    read_timeout: float = DEFAULT_READ_TIMEOUT
+    max_rate_limit_wait: float = DEFAULT_RATE_LIMIT_WAIT
+    verify: bool | str = True
+    proxy: str | None = field(default=None, repr=False)  # may hold a password
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+
+    def project_path(self) -> str:
+        """Return ``/api/projects/{project_id}/``, which relative calls start from.
+
+        :raises PostHogSettingsError: if no project is set.
+        """
+        if self.project_id is None:
+            raise PostHogSettingsError(
+                "project_id",
+                "is not set.",
+                "Write the project's number (PostHog: Settings > Project ID) in the connection or in the task.",
+            )
+        return f"/api/{self.path_prefix}/{self.project_id}/"
+
+
+def parse_project_id(value: object) -> int | None:
+    """Read a project id from a connection, a task's argument or a template.
+
+    :param value: a positive number as int or text; ``None`` and an empty text mean "not set".
+    :raises PostHogSettingsError: for ``@current`` (it follows whatever project the key's owner last looked at) and
+        for anything that is not a positive number.
+    """
+    if value is None or value == "":
+        return None
+    text = str(value).strip()
+    remedy = "Write the project's number, such as 12345 (PostHog: Settings > Project ID)."
+    if text == "@current":
+        raise PostHogSettingsError(
+            "project_id", "'@current' follows the project that the key's owner last looked at.", remedy
+        )
+    if isinstance(value, bool) or not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+        shown = "a project token (phc_...)" if text.startswith("phc_") else repr(clean(text)[:40])
+        raise PostHogSettingsError("project_id", f"{shown} is not a project's number.", remedy)
+    return int(text)

@@ -1,0 +1,63 @@
+"""Every status that PostHog reports, read as pending, succeeded or failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_posthog.exceptions import clean
+
+State = Literal["pending", "succeeded", "failed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a status means.
+
+    :param state: ``pending``, ``succeeded`` or ``failed``.
+    :param reason: why, fit for a log.
+    :param final: ``False`` for a failure that PostHog itself may still turn into a success.
+    """
+
+    state: State
+    reason: str = ""
+    final: bool = True
+
+
+# PostHog's exporter retries what it does not know to be the user's fault (first after 30 s, for 35 minutes at the
+# most) and then clears `exception`. These texts come from faults that no retry mends.
+_LASTING_EXPORT_FAILURES = re.compile(
+    r"^'path'$|is not supported for|could not verify its original authorization|exceeds the maximum of"
+    r"|[Uu]nable to resolve|[Uu]nknown table|[Uu]nsupported function|no viable alternative|Query size exceeded"
+    r"|memory limit|Timeout exceeded"
+)
+
+
+def of_export(export: Mapping[str, Any]) -> Verdict:
+    """Read an export.
+
+    ``has_content`` wins over ``exception``: a retried export keeps the old text for a while. Servers before 2025 have
+    no ``exception`` at all and never say that an export failed.
+
+    :param export: PostHog's answer to ``exports.retrieve``.
+    """
+    if export.get("has_content") is True:
+        return Verdict("succeeded")
+    exception = export.get("exception")
+    if isinstance(exception, str) and exception:
+        return Verdict("failed", clean(exception), final=bool(_LASTING_EXPORT_FAILURES.search(exception)))
+    return Verdict("pending")
+
+
+def of_query(status: Mapping[str, Any]) -> Verdict:
+    """Read the ``query_status`` of an asynchronous query.
+
+    ``error`` is looked at first: PostHog leaves ``complete`` false in some failures.
+
+    :param status: the object ``query_status``.
+    """
+    if status.get("error"):
+        return Verdict("failed", clean(status.get("error_message") or "PostHog gives no reason (an internal failure)"))
+    return Verdict("succeeded") if status.get("complete") is True else Verdict("pending")

@@ -1,0 +1,226 @@
+"""Everything this provider raises.
+
+None of these is an ``AirflowException``: a deferred sensor with ``soft_fail`` would turn a failed PostHog job into
+"skipped" (apache/airflow#71255). Every message says what happened, to which object, and what to do; none holds the
+key, a query string, or more of PostHog's answer than :func:`clean` lets through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_MAX_DETAIL = 500
+# What is looked at of a text: the patterns below are not meant for megabytes.
+_MAX_READ = 4000
+_MAX_SECRET = 320
+# A key may follow anything but a letter ("%22phx_...", "_phx_..."), a long one a letter too (the n of an escaped "\n").
+_SECRETS = re.compile(
+    r"(?<![A-Za-z])ph[a-z]_[A-Za-z0-9_-]{6,}|ph[a-z]_[A-Za-z0-9]{20,}|(?i:(?<![A-Za-z])bearer(?:\s|%20)+\S+)"
+)
+_EMAILS = re.compile(r"[^\s@'\"<>(),;=/?&]{1,64}(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.[A-Za-z]{2,}")
+
+
+def clean(text: object) -> str:
+    """Make text from a server fit for a log: no PostHog keys, no e-mail addresses, at most 500 characters.
+
+    :param text: what PostHog or a library said.
+    """
+    whole = str(text).encode("utf-8", "replace").decode()  # a lone surrogate would break the log it is written to
+    shown = _EMAILS.sub("<e-mail>", _SECRETS.sub("<key>", whole[:_MAX_READ]))
+    if len(whole) > _MAX_READ:
+        shown = shown[:-_MAX_SECRET]  # the end may be half an address
+    if len(shown) <= _MAX_DETAIL and len(whole) <= _MAX_READ:
+        return shown
+    return f"{shown[:_MAX_DETAIL]}... ({len(whole)} characters)"
+
+
+def _restore(kind: type[PostHogError], args: tuple[object, ...], state: dict[str, Any]) -> PostHogError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PostHogError(Exception):
+    """The root of this provider's errors. They survive ``pickle`` and ``copy`` with all their attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__.copy())
+
+
+class PostHogSettingsError(PostHogError, ValueError):
+    """A connection or an argument is wrong, found before anything was sent.
+
+    :param field: the connection field or argument.
+    :param problem: what is wrong with it.
+    :param remedy: what to write instead.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(field, problem, remedy)
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem} {self.remedy}"
+
+
+class PostHogTransportError(PostHogError):
+    """No usable answer arrived: refused, cut, timed out, or not PostHog.
+
+    :param message: what happened, to which call.
+    :param sent: whether the server may have received the request, and so may have done the work.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class PostHogAPIError(PostHogError):
+    """PostHog answered with an error.
+
+    :param status: the HTTP status.
+    :param method: the HTTP method of the call.
+    :param path: the path of the call, without its query string.
+    :param code: PostHog's error code, such as ``invalid_input``.
+    :param detail: PostHog's sentence, cleaned of keys and e-mail addresses.
+    :param attr: the field that PostHog complains of.
+    :param request_id: PostHog's or the proxy's id of the request, for a support ticket.
+    :param retry_after: seconds PostHog asked to wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        method: str,
+        path: str,
+        code: str | None = None,
+        detail: str | None = None,
+        attr: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.method = method
+        self.path = clean(path)
+        self.code = clean(code) if code else None
+        self.detail = clean(detail) if detail else None
+        self.attr = clean(attr) if attr else None
+        self.request_id = clean(request_id) if request_id else None
+        self.retry_after = retry_after
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        parts = [f"{self.method} {self.path} answered {self.status}"]
+        if self.code:
+            parts.append(f"({self.code})")
+        if self.attr:
+            parts.append(f"for {self.attr!r}")
+        text = " ".join(parts)
+        if self.detail:
+            text += f": {self.detail}"
+        hint = self.hint()
+        if hint:
+            text += f" {hint}"
+        return f"{text} [request {self.request_id}]" if self.request_id else text
+
+    def hint(self) -> str:
+        """Say what the user can do about it; empty where PostHog's own sentence is enough."""
+        return ""
+
+
+class PostHogAuthenticationError(PostHogAPIError):
+    """401: no key, or one PostHog does not know."""
+
+    def hint(self) -> str:
+        """Say where a key goes."""
+        return (
+            "Put a personal API key (phx_..., PostHog: Settings > Personal API keys) in the connection's password, "
+            "and check that its host is the region the key belongs to."
+        )
+
+
+class PostHogPermissionError(PostHogAPIError):
+    """403: the key lacks a scope or the project."""
+
+    @property
+    def scope(self) -> str | None:
+        """The scope PostHog names as missing, such as ``query:read``."""
+        found = re.search(r"scope '([\w:]+)'", self.detail or "")
+        return found.group(1) if found else None
+
+    def hint(self) -> str:
+        """Name the scope to add."""
+        if self.scope:
+            return f"Add the scope {self.scope} to the personal API key, or use a key that has it."
+        return "The key may not be allowed to use this project or endpoint: check its scopes and projects."
+
+
+class PostHogNotFoundError(PostHogAPIError):
+    """404: it does not exist, has expired, or another user's key made it."""
+
+
+class PostHogValidationError(PostHogAPIError):
+    """400: PostHog refuses the request as it is; sending it again can not help."""
+
+
+class PostHogRateLimitError(PostHogAPIError):
+    """429: too many requests; ``retry_after`` says how many seconds PostHog asked to wait, where it said so."""
+
+
+class PostHogQuotaError(PostHogAPIError):
+    """402: the organization's quota is used up."""
+
+    def hint(self) -> str:
+        """Say who can help."""
+        return "Raise the billing limit in PostHog, or wait for the next period."
+
+
+class PostHogServerError(PostHogAPIError):
+    """5xx: PostHog failed."""
+
+
+class PostHogJobError(PostHogError):
+    """A job on PostHog's side did not end well.
+
+    :param message: what happened.
+    :param job_id: the job's id on PostHog.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class PostHogJobFailed(PostHogJobError):
+    """PostHog says that the job failed, was cancelled, or is gone."""
+
+
+class PostHogJobTimeout(PostHogJobError):
+    """The job did not end in the time it was given."""
+
+
+class PostHogIncompleteError(PostHogError):
+    """Fewer rows or bytes landed than there are, or it can not be proved that all did."""
+
+
+def error_for_status(status: int) -> type[PostHogAPIError]:
+    """Choose the class of error for an HTTP status.
+
+    PostHog's ``type`` is no guide: it calls a 403 ``authentication_error`` too.
+
+    :param status: the HTTP status, 300 or more.
+    """
+    known: dict[int, type[PostHogAPIError]] = {
+        400: PostHogValidationError,
+        401: PostHogAuthenticationError,
+        402: PostHogQuotaError,
+        403: PostHogPermissionError,
+        404: PostHogNotFoundError,
+        429: PostHogRateLimitError,
+    }
+    return known.get(status, PostHogServerError if status >= 500 else PostHogAPIError)
