@@ -1,0 +1,115 @@
+"""Every branch on an Airflow version: 2.11 on one side, 3.0 to 3.3 on the other. No other module has one.
+
+Branches ask what Airflow offers, not for its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.configuration import conf
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+    from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
+    from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+    from airflow.sdk.execution_time.xcom import XCom
+    from airflow.sdk.log import mask_secret
+else:
+    try:
+        from airflow.sdk import BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+        from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:  # 2.11
+        from airflow.io.path import ObjectStoragePath
+        from airflow.models.baseoperator import BaseOperator
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.models.connection import Connection
+        from airflow.models.xcom import XCom
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+        from airflow.utils.context import Context
+    try:
+        from airflow.sdk import BaseHook
+    except ImportError:  # 2.11, 3.0
+        from airflow.hooks.base import BaseHook
+    try:
+        from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+    except ImportError:  # 2.11, 3.0, 3.1
+        from airflow.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:
+        try:
+            from airflow.sdk.execution_time.secrets_masker import mask_secret  # 3.0
+        except ImportError:  # 2.11
+            from airflow.utils.log.secrets_masker import mask_secret
+
+__all__ = [
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "BaseHook",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "BaseSensorOperator",
+    "Connection",
+    "Context",
+    "ObjectStoragePath",
+    "PokeReturnValue",
+    "StateStore",
+    "XCom",
+    "default_deferrable",
+    "get_connection_async",
+    "mask_secret",
+    "state_store",
+]
+
+
+def default_deferrable() -> bool:
+    """Return ``[operators] default_deferrable``, as Airflow's own operators do."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+async def get_connection_async(conn_id: str) -> Connection:
+    """Get a connection without blocking the triggerer's event loop.
+
+    Airflow's own asynchronous way deadlocks when it masks a connection's extra, until 3.3.2 (apache/airflow#72895,
+    #65286), which brought ``Connection.aextra_dejson``. Before that the blocking one runs in a thread.
+
+    :param conn_id: the connection's id.
+    """
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(_get_connection_with_extra)(conn_id)
+
+
+def _get_connection_with_extra(conn_id: str) -> Connection:
+    connection = BaseHook.get_connection(conn_id)
+    _ = connection.extra_dejson  # reading it masks secrets, which must not happen on the event loop
+    return connection
+
+
+class StateStore(Protocol):
+    """What Airflow 3.3 keeps for a task instance across its tries."""
+
+    def get(self, key: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the value under ``key``, or ``None``."""
+
+    def set(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+        """Keep ``value``, which must be JSON and not ``None``."""
+
+    def delete(self, key: str) -> None:
+        """Forget ``key``."""
+
+
+def state_store(context: Mapping[str, Any]) -> StateStore | None:
+    """Return the task's state store (Airflow 3.3 and newer), or ``None``.
+
+    :param context: the task's context.
+    """
+    store: StateStore | None = context.get("task_state_store")
+    return store

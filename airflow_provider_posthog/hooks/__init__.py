@@ -1,0 +1,1 @@
+"""The hook that Airflow knows PostHog connections by."""

@@ -1,0 +1,204 @@
+"""PostHogHook: from an Airflow connection to a client of PostHog's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_posthog import connection_form
+from airflow_provider_posthog.api import exports, insights, projects, queries
+from airflow_provider_posthog.api.call import Call, json_object
+from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogSettingsError,
+)
+
+T = TypeVar("T")
+
+
+class PostHogHook(BaseHook):
+    """Talks to one PostHog project over its HTTP API. Making a hook reads no connection and sends nothing.
+
+    :param posthog_conn_id: the id of a connection of type ``posthog``.
+    :param project_id: the project's number, in place of the connection's.
+    """
+
+    conn_name_attr = "posthog_conn_id"
+    default_conn_name = connection_form.DEFAULT_CONN_ID
+    conn_type = connection_form.CONN_TYPE
+    hook_name = connection_form.HOOK_NAME
+
+    def __init__(
+        self, posthog_conn_id: str = default_conn_name, project_id: int | str | None = None, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.posthog_conn_id = posthog_conn_id
+        self.project_id = project_id
+        self._settings: ClientSettings | None = None
+        self._client: Client | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields, for Airflow 2.11 to 3.1."""
+        return connection_form.connection_form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form does with the standard fields, for Airflow 2.11 to 3.1."""
+        return connection_form.python_ui_field_behaviour()
+
+    def settings(self) -> ClientSettings:
+        """Read the connection, once.
+
+        :raises PostHogSettingsError: if a field can not be used.
+        """
+        if self._settings is None:
+            self._settings = self._parse(self.get_connection(self.posthog_conn_id))
+        return self._settings
+
+    def _parse(self, connection: Any) -> ClientSettings:  # noqa: ANN401 - models.Connection or the SDK's
+        # A password from a URI in the environment is not masked by Airflow 3's task SDK (apache/airflow#38144).
+        if connection.password:
+            mask_secret(connection.password)
+            mask_secret(connection.password.strip())
+        settings = connection_form.parse(connection, project_id=self.project_id)
+        proxy_password = urlsplit(settings.proxy or "").password
+        if proxy_password:
+            mask_secret(proxy_password)
+        return settings
+
+    def get_conn(self) -> Client:
+        """Return the blocking client."""
+        if self._client is None:
+            self._client = Client(self.settings())
+        return self._client
+
+    @property
+    def client(self) -> Client:
+        """The blocking client, made on first use."""
+        return self.get_conn()
+
+    def close(self) -> None:
+        """Close the blocking client's connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def async_client(self) -> AsyncClient:
+        """Make an asynchronous client, without blocking the event loop. Close it, or use it in an ``async with``.
+
+        :raises PostHogSettingsError: if a field of the connection can not be used.
+        """
+        if self._settings is None:
+            self._settings = self._parse(await get_connection_async(self.posthog_conn_id))
+        return AsyncClient(self._settings)
+
+    def send(self, call: Call[T]) -> T:
+        """Send a call with the blocking client.
+
+        :param call: made by a function of :mod:`airflow_provider_posthog.api`.
+        :raises PostHogError: if there is no good answer.
+        """
+        return self.client.send(call)
+
+    def get_records(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        """Run HogQL and return all of its rows, freshly calculated.
+
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param values: the values.
+        :returns: the rows, in the statement's order; times are ISO text with the project's offset.
+        :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
+        """
+        answer = self.send(queries.start(queries.hogql(hogql, values)))
+        rows = answer.get("results")
+        if not isinstance(rows, list):
+            raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
+        if answer.get("hasMore") or len(rows) >= queries.MAX_ROWS:
+            raise PostHogIncompleteError(
+                f"PostHog cut the answer at {len(rows)} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow the "
+                "statement, or export it with PostHogCreateExportOperator."
+            )
+        return rows
+
+    def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
+        """Run HogQL and return its first row, or ``None``.
+
+        :param hogql: the statement.
+        :param values: the values.
+        """
+        answer = self.send(queries.start(queries.hogql(hogql, values)))
+        rows = answer.get("results") or []
+        return rows[0] if rows else None
+
+    def find_insight(self, insight: int | str) -> insights.Insight:
+        """Find a saved insight.
+
+        :param insight: its numeric id or its short id.
+        :raises PostHogSettingsError: if the project has no such insight that the key may see.
+        """
+        text = str(insight).strip()
+        if text.isdigit():
+            try:
+                return self.send(insights.retrieve(int(text)))
+            except PostHogNotFoundError:
+                self.log.info("No insight has the id %s; looking for the short id", text)
+        # Servers before 2025 retrieve by number only; this filter finds short ids on all of them.
+        for found in self.send(insights.list(short_id=text)).get("results", []):
+            if found.get("short_id") == text:
+                return found
+        raise PostHogSettingsError(
+            "insight",
+            f"project {self.settings().project_id} has no insight {text!r} that this key may see.",
+            "Write its id, or the short id from its address (.../insights/<short id>).",
+        )
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Reach the project, and name the scopes that the key lacks. Never raises and never shows the key."""
+        try:
+            return self._test_connection()
+        except Exception as error:
+            # The Test button shows this text; an exception there would show a traceback or nothing at all.
+            return False, str(error) if isinstance(error, PostHogError) else f"{type(error).__name__} (see the log)"
+
+    def _test_connection(self) -> tuple[bool, str]:
+        settings = self.settings()
+        if settings.project_id is None:
+            settings.project_path()
+        missing: list[str] = []
+        name = ""
+        for scope, call in _probes(settings.project_id or 0):
+            try:
+                answer = self.send(call)
+            except PostHogPermissionError as error:
+                if error.scope is None:
+                    raise  # not a scope: the key may not use this project at all
+                missing.append(error.scope if error.scope != scope else scope)
+                continue
+            if scope == "project:read":
+                name = f" {answer.get('name')!r}"
+        reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
+        if not missing:
+            return True, f"{reached} The key has every scope that can be probed."
+        return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
+
+
+def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:
+    """Return a cheap call for each scope that can be probed without changing anything."""
+
+    def get(path: str, scope: str) -> tuple[str, Call[Any]]:
+        return scope, Call("probe", "GET", path, json_object, query={"limit": 1}, scopes=(scope,))
+
+    first: tuple[str, Callable[[], Call[Any]]] = ("project:read", lambda: projects.retrieve(project_id))
+    yield first[0], first[1]()
+    yield "export:read", exports.list(limit=1)
+    yield "insight:read", insights.list(basic=True, limit=1)
+    yield get("dashboards/", "dashboard:read")
+    yield get("persons/", "person:read")
+    yield "query:read", queries.start(queries.hogql("SELECT 1"))

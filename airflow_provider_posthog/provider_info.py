@@ -1,0 +1,63 @@
+"""What Airflow reads about this provider, through the entry point ``apache_airflow_provider``.
+
+Every Airflow process loads this module, so it imports neither Airflow nor an HTTP library.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_posthog.connection_form import (
+    CONN_TYPE,
+    HOOK_CLASS,
+    HOOK_NAME,
+    conn_fields,
+    ui_field_behaviour,
+)
+
+_POSTHOG = "PostHog"
+_STORAGE = "Object Storage"
+
+
+def _modules(*names: str) -> list[dict[str, object]]:
+    return [{"integration-name": _POSTHOG, "python-modules": [f"airflow_provider_posthog.{name}" for name in names]}]
+
+
+def get_provider_info() -> dict[str, object]:
+    """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``.
+
+    Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
+    """
+    return {
+        "package-name": "airflow-provider-posthog",
+        "name": _POSTHOG,
+        "description": "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure "
+        "of persons.",
+        "integrations": [
+            {"integration-name": _POSTHOG, "external-doc-url": "https://posthog.com/docs/api", "tags": ["service"]},
+            {
+                "integration-name": _STORAGE,
+                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
+                "tags": ["protocol"],
+            },
+        ],
+        "operators": _modules("operators.exports"),
+        "sensors": _modules("sensors.exports"),
+        "hooks": _modules("hooks.posthog"),
+        "triggers": _modules("triggers.jobs"),
+        "transfers": [
+            {
+                "source-integration-name": _POSTHOG,
+                "target-integration-name": _STORAGE,
+                "python-module": "airflow_provider_posthog.transfers.export_to_object_storage",
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": CONN_TYPE,
+                "hook-class-name": HOOK_CLASS,
+                "hook-name": HOOK_NAME,
+                "ui-field-behaviour": ui_field_behaviour(),
+                "conn-fields": conn_fields(),
+            }
+        ],
+        "extra-links": ["airflow_provider_posthog.links.PostHogLink"],
+    }
