@@ -1,0 +1,1 @@
+"""Rows and files in bulk. Uses api/, knows nothing of Airflow."""

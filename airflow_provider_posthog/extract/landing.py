@@ -1,0 +1,182 @@
+"""A file that appears under its name only when it is whole, in any file system that fsspec knows."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, Protocol
+
+Compression = Literal["gzip"]
+
+#: File systems without folders; asking them for one may even create a bucket.
+_FLAT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "oss", "memory"})
+
+
+class FileSystem(Protocol):
+    """The little of fsspec's ``AbstractFileSystem`` that is used here."""
+
+    protocol: str | tuple[str, ...]
+
+    def open(self, path: str, mode: str) -> Any:  # noqa: ANN401 - a file object
+        """Open a file."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+
+    def size(self, path: str) -> int | None:
+        """Return its size in bytes."""
+
+    def mv(self, path1: str, path2: str) -> None:
+        """Move it."""
+
+    def rm_file(self, path: str) -> None:
+        """Remove it."""
+
+    def makedirs(self, path: str, exist_ok: bool) -> None:
+        """Make a folder."""
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Forget what was listed."""
+
+
+class Landing:
+    """Writes a file beside its final place and moves it there at the end.
+
+    A crash leaves at the most the part file ``.<name>.<token>.part``, which the same task's next try overwrites.
+
+    :param fs: the file system.
+    :param path: the final path, as the file system spells it.
+    :param token: tells this task's part file from another's.
+    :param compression: ``gzip``, or ``None``.
+    :param watch: is shown each chunk before compression.
+    :param reset: is called when the file starts again.
+    """
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        path: str,
+        *,
+        token: str,
+        compression: Compression | None = None,
+        watch: Callable[[bytes], None] | None = None,
+        reset: Callable[[], None] | None = None,
+    ) -> None:
+        self._fs = fs
+        self._path = path
+        folder, _, name = path.rpartition("/")
+        self._folder = folder
+        self.part = f"{folder}/.{name}.{token}.part" if folder else f".{name}.{token}.part"
+        self._compression = compression
+        self._watch = watch or (lambda chunk: None)
+        self._reset = reset or (lambda: None)
+        self._raw: _Digest | None = None
+        self._file: Any = None
+        self.size = 0
+        self.sha256 = ""
+
+    def __enter__(self) -> Landing:
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
+        if self._folder and not protocols & _FLAT:
+            self._fs.makedirs(self._folder, exist_ok=True)
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the part file, unless it was committed."""
+        with suppress(Exception):  # closing a broken upload fails again; what matters is that it is removed
+            self._close()
+        with suppress(FileNotFoundError):
+            if self._fs.exists(self.part):
+                self._fs.rm_file(self.part)
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        :param chunk: the bytes, uncompressed.
+        """
+        self._watch(chunk)
+        self._file.write(chunk)
+
+    def restart(self) -> None:
+        """Forget all bytes and start again."""
+        self._close()
+        self._reset()
+        self._open()
+
+    def finish(self) -> None:
+        """Close the part file and check that all of it is there; :attr:`size` and :attr:`sha256` are known then.
+
+        :raises OSError: if the file system holds another number of bytes than were written.
+        """
+        self._close()
+        self._fs.invalidate_cache(self._folder or None)
+        landed = self._fs.size(self.part)
+        if landed != self.size:
+            raise OSError(f"wrote {self.size:,} bytes to {self.part}, but the file system holds {landed}")
+
+    def commit(self) -> None:
+        """Move the finished file to its final name, in place of what may stand there."""
+        self._fs.mv(self.part, self._path)
+        self._fs.invalidate_cache(self._folder or None)
+
+    def same_as_there(self) -> bool:
+        """Tell whether the finished file's bytes already stand under the final name."""
+        if self._fs.size(self._path) != self.size:
+            return False
+        digest = hashlib.sha256()
+        with self._fs.open(self._path, "rb") as there:
+            while chunk := there.read(1024 * 1024):
+                digest.update(chunk)
+        return digest.hexdigest() == self.sha256
+
+    def _open(self) -> None:
+        self._raw = _Digest(self._fs.open(self.part, "wb"))
+        # Without a name and a time in it, the same content makes the same bytes.
+        self._file = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if self._compression else self._raw
+
+    def _close(self) -> None:
+        if self._raw is None:
+            return
+        raw, self._raw = self._raw, None
+        if self._file is not raw:
+            self._file.close()
+        raw.close()
+        self.size, self.sha256 = raw.size, raw.sha256.hexdigest()
+
+
+class _Digest:
+    """A file that knows what was written to it."""
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401 - a file object
+        self._file = file
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> int:
+        self._file.write(chunk)
+        self.size += len(chunk)
+        self.sha256.update(chunk)
+        return len(chunk)
+
+    def flush(self) -> None:
+        """Leave flushing to the file system, which sends parts of a size it likes."""
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def safe_name(name: object, fallback: str) -> str:
+    """Make a file name out of a server's text: one segment, no hidden file, nothing that any file system minds.
+
+    :param name: the text.
+    :param fallback: the name, if nothing usable is left.
+    """
+    last = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
+    kept = re.sub(r"[^\w.() -]", "_", last).strip(" .")
+    stem, dot, suffix = kept.rpartition(".")
+    kept = f"{stem[: 180 - len(suffix)]}{dot}{suffix}" if len(suffix) <= 20 else kept[:180]
+    return kept if kept.strip("_") else fallback

@@ -1,0 +1,254 @@
+"""Exports as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_posthog.api import exports, jobs, states
+from airflow_provider_posthog.api.hogql import limit_of
+from airflow_provider_posthog.api.insights import runnable_query, unwrap
+from airflow_provider_posthog.api.queries import hogql
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.identity import Job
+from airflow_provider_posthog.operators.job import PostHogJobOperator
+
+TABLES = (exports.CSV, exports.XLSX)
+VIDEOS = ("video/mp4", "video/webm", "image/gif")
+_HOPELESS = {
+    "application/pdf": "PostHog accepts it and never makes the file.",
+    "application/json": "PostHog accepts it and never makes the file.",
+    "application/x-ndjson": "PostHog only makes it of its own data sets.",
+}
+#: The exports of a key are searched this deep for a marker; more than a day's work of a busy project.
+_SEARCH_PAGES = 10
+
+
+class PostHogCreateExportOperator(PostHogJobOperator):
+    """Creates an export and waits until its file is there.
+
+    The file is PostHog's: fetch it with ``PostHogExportToObjectStorageOperator`` before ``expires_after`` (six to seven
+    days for CSV and XLSX). What can never become a file is refused before anything is sent. PostHog answers 201 to a
+    POST whose export fails, and makes a second export of a repeated POST: each export carries a marker of its task in
+    ``export_context``, by which a lost answer and a killed worker's export are found again.
+
+    :param export_format: ``text/csv``, XLSX (``application/vnd.openxmlformats-officedocument.spreadsheetml.sheet``),
+        ``image/png``, or ``video/mp4``, ``video/webm`` and ``image/gif`` of a recording.
+    :param insight: the id or short id of a saved insight. CSV and XLSX run the insight's own query.
+    :param dashboard: the id of a dashboard; PNG only.
+    :param query: HogQL text, or a query node such as ``{"kind": "HogQLQuery", "query": ..., "values": {...}}``; CSV and
+        XLSX only. Write a LIMIT (at most 300,000): without one PostHog cuts the file at 50,000 rows and says nothing.
+    :param columns: the columns of a CSV or XLSX file, in order; without them they follow from the data.
+    :param filename: the file's base name; PostHog makes a slug of it.
+    :param export_context: more of PostHog's ``export_context``, such as ``session_recording_id``.
+    :param wait_for_completion: wait until the file is there; otherwise hand on the id at once.
+    :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
+    :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
+    :param timeout: seconds from the creation; default 40 minutes, 80 for videos, which is more than PostHog tries.
+    :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
+    :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
+        ``has_content`` (bool), ``project_id`` (int), ``host``.
+    :raises PostHogSettingsError: if the arguments can not make a file.
+    :raises PostHogJobFailed: if PostHog gave up on the export, with its reason where the server tells one.
+    :raises PostHogJobTimeout: if it did not end in time; servers before 2025 never report a failure, so this is how
+        it shows there.
+    """
+
+    job_kind = jobs.EXPORT
+    template_fields: Sequence[str] = (
+        *PostHogJobOperator.template_fields,
+        "export_format",
+        "insight",
+        "dashboard",
+        "query",
+        "columns",
+        "filename",
+        "export_context",
+    )
+    template_ext: Sequence[str] = (".sql", ".hogql")
+    template_fields_renderers = {"query": "sql", "export_context": "json"}  # noqa: RUF012 - Airflow's own form
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        export_format: str = exports.CSV,
+        insight: int | str | None = None,
+        dashboard: int | str | None = None,
+        query: str | dict[str, Any] | None = None,
+        columns: list[str] | None = None,
+        filename: str | None = None,
+        export_context: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.export_format = export_format
+        self.insight = insight
+        self.dashboard = dashboard
+        self.query = query
+        self.columns = columns
+        self.filename = filename
+        self.export_context = export_context
+        self._short_id: str | None = None
+
+    def prepare(self) -> dict[str, Any]:
+        """Check the arguments and return the body of the POST, without the marker."""
+        context = self._context()
+        self._check_format(context)
+        body: dict[str, Any] = {"export_format": self.export_format}
+        if self.dashboard is not None:
+            body["dashboard"] = _number("dashboard", self.dashboard)
+        if self.query is not None:
+            context["source"] = self._source(self.query)
+        if self.insight is not None:
+            self._add_insight(body, context)
+        body["export_context"] = context
+        return body
+
+    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
+        """Create the export."""
+        context = {**request["export_context"], exports.MARKER_KEY: marker}
+        export = self.hook.client.send(exports.create(**{**request, "export_context": context}))
+        return str(exports.id_of(export.get("id"), self.hook.settings())), export
+
+    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, states.Verdict]]:
+        """Yield the key's own exports of this format that carry a marker, newest first."""
+        offset = 0
+        for _ in range(_SEARCH_PAGES):
+            page = self.hook.client.send(exports.list(export_format=request["export_format"], offset=offset))
+            found = page.get("results", [])
+            for export in found:
+                marker = (export.get("export_context") or {}).get(exports.MARKER_KEY)
+                if marker:
+                    job = Job(str(export.get("id")), str(marker), exports.created_at(export), export)
+                    yield job, states.of_export(export)
+            offset += len(found)
+            if not found or not page.get("next"):
+                return
+
+    def get_job_result(self, job: Job) -> dict[str, Any]:
+        """Return the export's summary."""
+        export: Any = job.facts
+        if not export or (self.wait_for_completion and not export.get("has_content")):
+            export = self.hook.client.send(exports.retrieve(int(job.id)))
+        return exports.summary(export, self.hook.settings())
+
+    def link(self, job: Job) -> str:
+        """Return the page of what is exported: the insight, the dashboard, else the list of exports."""
+        if self.dashboard is not None:
+            return f"dashboard/{self.dashboard}"
+        return f"insights/{self._short_id}" if self._short_id else "exports"
+
+    def default_timeout(self) -> float:
+        """Return 40 minutes, or 80 for a video: PostHog gives up after 35 and 75."""
+        return 80 * 60.0 if self.export_format in VIDEOS else 40 * 60.0
+
+    def _context(self) -> dict[str, Any]:
+        context = dict(self.export_context or {})
+        if exports.MARKER_KEY in context:
+            raise PostHogSettingsError(
+                "export_context", f"the key {exports.MARKER_KEY!r} is this provider's own.", "Take another name."
+            )
+        if "source" in context and self.query is not None:
+            raise PostHogSettingsError("query", "export_context already has a 'source'.", "Give one of the two.")
+        if self.columns:
+            context["columns"] = list(self.columns)
+        if self.filename:
+            context["filename"] = self.filename
+        return context
+
+    def _check_format(self, context: Mapping[str, Any]) -> None:
+        made = self.export_format
+        if made in _HOPELESS:
+            raise PostHogSettingsError(
+                "export_format", f"{made!r}: {_HOPELESS[made]}", f"Write one of {', '.join((*TABLES, exports.PNG))}."
+            )
+        if made in TABLES:
+            self._check_table(context)
+        elif made == exports.PNG:
+            self._check_picture(context)
+        elif made in VIDEOS:
+            if not context.get("session_recording_id"):
+                raise PostHogSettingsError(
+                    "export_context",
+                    f"{made!r} is made of session recordings only.",
+                    "Write export_context={'session_recording_id': ...}.",
+                )
+        else:
+            raise PostHogSettingsError(
+                "export_format",
+                f"PostHog makes no {made!r}.",
+                f"Write one of {', '.join((*TABLES, exports.PNG, *VIDEOS))}.",
+            )
+
+    def _check_table(self, context: Mapping[str, Any]) -> None:
+        if self.dashboard is not None:
+            raise PostHogSettingsError(
+                "dashboard",
+                "PostHog makes no table of a dashboard: the export would never get a file.",
+                "Export its insights one by one, or the dashboard as image/png.",
+            )
+        given = [self.query is not None or "source" in context, self.insight is not None, "path" in context]
+        if sum(given) != 1:
+            raise PostHogSettingsError(
+                "query",
+                "a table needs one thing to export, " + ("but none is given." if not any(given) else "not several."),
+                "Write query=... or insight=..., one of the two.",
+            )
+
+    def _check_picture(self, context: Mapping[str, Any]) -> None:
+        if self.query is not None or self.columns:
+            raise PostHogSettingsError(
+                "query" if self.query is not None else "columns",
+                "a picture is made of an insight or a dashboard, not of a query.",
+                "Take export_format='text/csv', or save the query as an insight.",
+            )
+        others = {"session_recording_id", "heatmap_url"} & set(context)
+        if self.insight is None and self.dashboard is None and not others:
+            raise PostHogSettingsError("insight", "is not given.", "Write insight=... or dashboard=... .")
+
+    def _source(self, query: object) -> dict[str, Any]:
+        if isinstance(query, str):
+            return self._hogql(query)
+        if isinstance(query, Mapping) and query.get("kind"):
+            node = unwrap(query)
+            if node is not None:
+                if node.get("kind") == "HogQLQuery":
+                    self._hogql(str(node.get("query", "")), node.get("values"))
+                return node
+        raise PostHogSettingsError(
+            "query", "is neither HogQL text nor a query node.", "Write 'SELECT ...' or {'kind': 'EventsQuery', ...}."
+        )
+
+    def _hogql(self, text: str, values: object = None) -> dict[str, Any]:
+        if not text.strip():
+            raise PostHogSettingsError(
+                "query", "is empty.", "Write HogQL, such as 'SELECT ... FROM events LIMIT 300000'."
+            )
+        if text.rstrip().endswith(";"):
+            raise PostHogSettingsError("query", "ends with a semicolon, which HogQL does not know.", "Leave it out.")
+        if limit_of(text, values) is None:
+            self.log.warning("The query has no LIMIT: PostHog cuts the file at 50,000 rows. Write LIMIT 300000")
+        return hogql(text)
+
+    def _add_insight(self, body: dict[str, Any], context: dict[str, Any]) -> None:
+        saved = self.hook.find_insight(self.insight if self.insight is not None else "")
+        body["insight"] = saved.get("id")
+        self._short_id = saved.get("short_id")
+        if self.export_format not in TABLES:
+            return
+        source = runnable_query(saved)
+        if source is None:
+            raise PostHogSettingsError(
+                "insight",
+                f"{self.insight!r} has no query, only filters of the old kind, of which PostHog makes no table.",
+                "Open it in PostHog and save it again, or write query=... .",
+            )
+        context["source"] = source
+
+
+def _number(name: str, value: object) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
+        raise PostHogSettingsError(name, f"{text[:60]!r} is not a number.", f"Write the {name}'s id.")
+    return int(text)

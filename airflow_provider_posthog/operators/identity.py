@@ -1,0 +1,111 @@
+"""A job and whose it is: the marker that lets a later try find what an earlier one started."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A job's marker: written into the job on PostHog, read back by later tries.
+
+    :param owner: stands for dag, run, task and map index.
+    :param clearing: tells the tries before a user's "clear" from those after it.
+    :param request: stands for what was asked for.
+    """
+
+    owner: str
+    clearing: int
+    request: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.clearing}.{self.request}"
+
+    @classmethod
+    def parse(cls, text: object) -> Marker | None:
+        """Read a marker; ``None`` if it is none of ours.
+
+        :param text: what stands in the job.
+        """
+        parts = text.split(".") if isinstance(text, str) else []
+        if len(parts) != 3 or not parts[1].isdigit():
+            return None
+        return cls(parts[0], int(parts[1]), parts[2])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which task instance this is, and which of its tries.
+
+    :param owner: stands for dag, run, task and map index; random outside the task runner.
+    :param clearing: how many tries lay before the user's last "clear".
+    :param try_number: the try, from 1.
+    """
+
+    owner: str
+    clearing: int
+    try_number: int
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any]) -> Identity:
+        """Read it from a task's context.
+
+        :param context: the context; an empty one (a unit test's ``execute({})``) gives a random identity.
+        """
+        ti = context.get("ti")
+        if ti is None:
+            return cls(uuid.uuid4().hex[:20], 0, 1)
+        names = [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1)]
+        retries = getattr(getattr(ti, "task", None), "retries", None) or 0
+        # Airflow sets max_tries to try_number + retries when a user clears a task, and leaves it alone on a retry.
+        clearing = max(0, (getattr(ti, "max_tries", None) or 0) - retries)
+        return cls(_digest(names, 20), clearing, getattr(ti, "try_number", None) or 1)
+
+    def marker(self, request: Mapping[str, Any]) -> Marker:
+        """Make the marker of a job that this try submits.
+
+        :param request: what is asked for, as JSON.
+        """
+        return Marker(self.owner, self.clearing, _digest(request, 12))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job on PostHog.
+
+    :param id: its id.
+    :param marker: its marker, as text.
+    :param submitted_at: when it was submitted, in seconds since 1970.
+    :param facts: what PostHog said of it last; not kept.
+    """
+
+    id: str
+    marker: str
+    submitted_at: float
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is kept of it."""
+        kept = asdict(self)
+        del kept["facts"]
+        return kept
+
+    @classmethod
+    def from_json(cls, kept: object) -> Job | None:
+        """Read what was kept; ``None`` if it is not a job.
+
+        :param kept: the stored value.
+        """
+        if not isinstance(kept, Mapping) or not kept.get("id"):
+            return None
+        return cls(str(kept["id"]), str(kept.get("marker", "")), float(kept.get("submitted_at", 0.0)))
+
+
+def _digest(value: object, length: int) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

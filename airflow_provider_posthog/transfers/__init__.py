@@ -1,0 +1,1 @@
+"""Tasks that carry data from PostHog somewhere else."""

@@ -1,0 +1,253 @@
+"""An export's file into object storage."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_posthog.api import exports, jobs
+from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogNotFoundError,
+    PostHogSettingsError,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators.identity import Identity
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.csv_rows import CsvRows
+    from airflow_provider_posthog.extract.download import Received
+    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+OnTruncation = Literal["fail", "warn", "ignore"]
+_ON_TRUNCATION = ("fail", "warn", "ignore")
+_COMPRESSIONS = (None, "gzip")
+#: What a login page or an error of a proxy comes as; no export of ours ever does.
+_NOT_A_FILE = frozenset({"text/html", "application/json"})
+
+
+class PostHogExportToObjectStorageOperator(BaseOperator):
+    """Streams an export's file to object storage, and proves that it is whole.
+
+    The file comes in chunks of 1 MiB, goes on where a connection was cut, and appears under its name only when all of
+    it is there. The storage that PostHog redirects to never sees the key.
+
+    :param export_id: the export's id, or what ``PostHogCreateExportOperator`` or ``PostHogExportSensor`` returned.
+    :param path: where to, as an ``ObjectStoragePath`` or text such as ``s3://bucket/events/{{ ds }}.csv``. With ``/``
+        at the end it is a folder, and the file gets the name that PostHog gave it, made harmless.
+    :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
+        retry after a crash), and any other an error.
+    :param compression: ``gzip``, or ``None`` for the file as it comes.
+    :param on_truncation: what to do with a file that is as long as a limit that cuts silently (PostHog's 300,000 rows,
+        the query's own LIMIT, 50,000 for a query without one): ``fail``, ``warn`` or ``ignore``.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param posthog_conn_id: the connection to PostHog.
+    :param project_id: the project's number, in place of the connection's.
+    :returns: ``path`` (text), ``bytes`` (int, as stored), ``rows`` (int without the header; null for pictures),
+        ``sha256`` (hex, of the stored file), ``content_type``, ``export_id`` (int). PostHog's substitute for an empty
+        CSV result (header ``error``) becomes a file of 0 bytes with 0 rows.
+    :raises PostHogIncompleteError: if rows or bytes are missing, or may be.
+    :raises PostHogJobFailed: if the export failed or is gone.
+    :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
+    """
+
+    template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id", "path", "object_storage_conn_id")
+    operator_extra_links = (PostHogLink(),)
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        export_id: int | str | Mapping[str, Any],
+        path: str | ObjectStoragePath,
+        overwrite: bool = False,
+        compression: Literal["gzip"] | None = None,
+        on_truncation: OnTruncation = "fail",
+        object_storage_conn_id: str | None = None,
+        posthog_conn_id: str = DEFAULT_CONN_ID,
+        project_id: int | str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.export_id = export_id
+        self.path = path
+        self.overwrite = overwrite
+        self.compression = compression
+        self.on_truncation = on_truncation
+        self.object_storage_conn_id = object_storage_conn_id
+        self.posthog_conn_id = posthog_conn_id
+        self.project_id = project_id
+
+    @cached_property
+    def hook(self) -> PostHogHook:
+        """The hook; made when a task runs, as it brings the HTTP libraries."""
+        from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+        return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Fetch the file.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.extract.csv_rows import CsvRows
+        from airflow_provider_posthog.extract.landing import Landing
+
+        self._check_arguments()
+        settings = self.hook.settings()
+        export_id = exports.id_of(self.export_id, settings)
+        identity = Identity.of(context)
+        export = self._export(export_id)
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/exports")
+        target = self._target(export, export_id)
+        fs = target.fs
+        if not self.overwrite and identity.try_number == 1 and fs.exists(target.path):
+            raise self._in_the_way(target)
+        counter = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None
+        landing = Landing(
+            fs,
+            target.path,
+            token=identity.owner[:12],
+            compression=self.compression,
+            watch=counter.feed if counter else None,
+            reset=counter.reset if counter else None,
+        )
+        with landing:
+            received = self._download(export_id, landing)
+            rows = self._rows(export, counter.rows if counter else None, landing, fs)
+            self._check_truncation(export, rows)
+            self._commit(landing, target)
+        self.log.info("Wrote %s: %s bytes, %s rows", target, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
+        return {
+            "path": str(target),
+            "bytes": landing.size,
+            "rows": rows,
+            "sha256": landing.sha256,
+            "content_type": export.get("export_format") or received.content_type,
+            "export_id": export_id,
+        }
+
+    def _check_arguments(self) -> None:
+        if self.on_truncation not in _ON_TRUNCATION:
+            raise PostHogSettingsError(
+                "on_truncation", f"{self.on_truncation!r} is not known.", f"Write one of {', '.join(_ON_TRUNCATION)}."
+            )
+        if self.compression not in _COMPRESSIONS:
+            raise PostHogSettingsError("compression", f"{self.compression!r} is not known.", "Write 'gzip' or None.")
+        if not str(self.path).strip():
+            raise PostHogSettingsError(
+                "path", "is empty.", "Write where the file goes, such as 's3://bucket/{{ ds }}.csv'."
+            )
+
+    def _export(self, export_id: int) -> exports.Export:
+        """Retrieve the export, which must have its file."""
+        try:
+            export = self.hook.client.send(exports.retrieve(export_id))
+        except PostHogNotFoundError as error:
+            raise PostHogJobFailed(
+                f"PostHog knows no export {export_id}: it never was, has expired, or was made with another user's key.",
+                job_id=str(export_id),
+            ) from error
+        verdict = jobs.EXPORT.judge(export)
+        if verdict.state == "failed":
+            raise PostHogJobFailed(f"PostHog: export {export_id} failed: {verdict.reason}", job_id=str(export_id))
+        if verdict.state == "pending":
+            raise PostHogSettingsError(
+                "export_id",
+                f"export {export_id} has no file yet.",
+                "Let PostHogCreateExportOperator wait_for_completion, or put a PostHogExportSensor before this task.",
+            )
+        return export
+
+    def _target(self, export: exports.Export, export_id: int) -> ObjectStoragePath:
+        from airflow_provider_posthog.extract.landing import safe_name
+
+        text = str(self.path)
+        if text.endswith("/"):
+            text += safe_name(export.get("filename"), f"export-{export_id}")
+            text += ".gz" if self.compression else ""
+        elif isinstance(self.path, ObjectStoragePath):
+            return self.path
+        options = {"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {}
+        return ObjectStoragePath(text, **options)
+
+    def _download(self, export_id: int, landing: Landing) -> Received:
+        from airflow_provider_posthog.extract.download import download
+
+        received = download(self.hook.client, exports.content(export_id), landing)
+        if received.content_type in _NOT_A_FILE:
+            raise PostHogTransportError(
+                f"the content of export {export_id} came as {received.content_type}: something between here and "
+                "PostHog answered in its place"
+            )
+        landing.finish()
+        return received
+
+    def _rows(self, export: exports.Export, csv: CsvRows | None, landing: Landing, fs: Any) -> int | None:  # noqa: ANN401
+        """Count the rows under the header; an empty result becomes an empty file."""
+        if csv is not None:
+            try:
+                rows = csv.rows
+            except ValueError as error:
+                raise PostHogIncompleteError(f"The CSV is cut: {error}") from error
+            if csv.is_empty_marker:
+                landing.restart()
+                landing.finish()
+                return 0
+            has_columns = bool((export.get("export_context") or {}).get("columns"))
+            return 0 if has_columns and csv.is_blank_row else rows
+        if export.get("export_format") == exports.XLSX and self.compression is None:
+            from airflow_provider_posthog.extract.xlsx_rows import count_rows
+
+            try:
+                with fs.open(landing.part, "rb") as book:
+                    return count_rows(book)
+            except zipfile.BadZipFile as error:
+                raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
+        return None
+
+    def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
+        limit, why = exports.row_limit(export)
+        if not rows or rows < limit or self.on_truncation == "ignore":
+            return
+        text = (
+            f"The export has {rows:,} rows, as many as {why} lets through, so there may be more. "
+            "Narrow the query (a shorter interval), raise its LIMIT (at most 300,000), or, if it is all you asked for, "
+            "write on_truncation='ignore'."
+        )
+        if self.on_truncation == "fail":
+            raise PostHogIncompleteError(text)
+        self.log.warning(text)
+
+    def _commit(self, landing: Landing, target: ObjectStoragePath) -> None:
+        if not self.overwrite and target.fs.exists(target.path):
+            if not landing.same_as_there():
+                raise self._in_the_way(target)
+            self.log.info("%s already holds these bytes", target)
+            return
+        landing.commit()
+
+    def _in_the_way(self, target: ObjectStoragePath) -> PostHogSettingsError:
+        return PostHogSettingsError("path", f"{target} already exists.", "Write overwrite=True, or another path.")
+
+
+class _Counter:
+    """A row counter that can start again."""
+
+    def __init__(self, kind: type[CsvRows]) -> None:
+        self._kind = kind
+        self.rows = kind()
+
+    def feed(self, chunk: bytes) -> None:
+        self.rows.feed(chunk)
+
+    def reset(self) -> None:
+        self.rows = self._kind()

@@ -1,0 +1,1 @@
+"""What deferred tasks leave behind in the triggerer."""
