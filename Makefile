@@ -1,0 +1,45 @@
+# Needs Python 3.10 to 3.13 and make; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types matrix benchmark clean
+
+# The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/bin/uv
+# Which Airflow `make test` runs on; .ci/run sets others.
+AIRFLOW ?= apache-airflow>=3.3,<3.4
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# Installs anew when the metadata changed. uv resolves Airflow in seconds where pip takes a minute.
+$(VENV)/.installed: setup.cfg pyproject.toml Makefile
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python"; exit 1; }
+	@echo "Installing Airflow and the provider into $(VENV) (once, about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[test,lint]"
+	@touch $@
+
+demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedded PostHog
+	@$(BIN)/python -m demo.run
+
+test: $(VENV)/.installed  ## run the tests
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed  ## check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.installed  ## check types
+	@$(BIN)/mypy
+
+matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
+	@$(BIN)/python -m tests.matrix
+
+benchmark: $(VENV)/.installed  ## measure what a DAG file costs to parse
+	@$(BIN)/python -m benchmarks.parse_cost
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .venvs .demo .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist
