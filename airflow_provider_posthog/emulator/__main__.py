@@ -1,0 +1,145 @@
+"""Command line: ``python -m airflow_provider_posthog.emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+DESCRIPTION = (
+    "An embedded PostHog for developing and testing. It listens on 127.0.0.1, prints one line of JSON when it is "
+    "ready (url, storage_url, project_id, api_key, project_token) and serves until SIGTERM or Ctrl-C."
+)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 (any free port) to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write a whole number, 0 or more")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 3650:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days: write a whole number from 1 to 3650")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write seconds, 0 or more")
+    return seconds
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date: write YYYY-MM-DD") from None
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no IANA time zone: write e.g. Europe/Berlin") from None
+    return text
+
+#: How long the end of the process waits for ClickHouse, in seconds.
+_CLOSING_SECONDS = 1.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser("python -m airflow_provider_posthog.emulator", description=DESCRIPTION)
+    made.add_argument("--port", type=_port, default=0, help="of the API; 0, the default, takes any free one")
+    made.add_argument("--storage-port", type=_port, default=0, help="of the object storage; 0 takes any free one")
+    made.add_argument("--seed", type=int, default=7, help="equal seeds make equal data and keys (default 7)")
+    made.add_argument("--events", type=_count, default=20_000, help="how many events there are (default 20000)")
+    made.add_argument("--start", type=_date, help="first day of the events, YYYY-MM-DD; by default they end yesterday")
+    made.add_argument("--days", type=_days, default=30, help="how many days the events span (default 30)")
+    made.add_argument("--timezone", type=_zone, default="UTC", help="of the project (default UTC)")
+    made.add_argument("--export-seconds", type=_seconds, default=1.0, help="how long an export takes (default 1)")
+    made.add_argument("--stop-with-stdin", action="store_true", help="also stop when standard input is closed")
+    return made
+
+
+def _read_stdin(stopped: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        stopped.set()
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    from airflow_provider_posthog.emulator.server import start
+    from airflow_provider_posthog.emulator.state import State
+    from airflow_provider_posthog.emulator.warehouse import Warehouse
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if options.stop_with_stdin:
+        loop.add_reader(sys.stdin.fileno(), _read_stdin, stopped)
+    warehouse = Warehouse(
+        seed=options.seed,
+        events=options.events,
+        start=options.start,
+        days=options.days,
+        timezone=options.timezone,
+    )
+    settings = {"timezone": options.timezone, "export_seconds": options.export_seconds}
+    state = State(warehouse, options.seed, settings)
+    server = await start(state, port=options.port, storage_port=options.storage_port)
+    ready = {
+        "url": server.url,
+        "storage_url": server.storage_url,
+        "project_id": state.project.id,
+        "api_key": state.keyring.default.value,
+        "project_token": state.project.token,
+    }
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
+    await stopped.wait()
+    # closing removes ClickHouse's folder of temporary files; a query that still runs may hold it up
+    closing = threading.Thread(target=warehouse.close, daemon=True)
+    closing.start()
+    closing.join(_CLOSING_SECONDS)
+    sys.stderr.flush()
+    # at once, as when a machine goes away: whoever waits for an answer gets none, and a query that still runs in a
+    # thread does not keep the process alive
+    os._exit(0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the emulator until it is told to stop, which ends the process with 0.
+
+    :param arguments: of the command line; those of the process by default.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        asyncio.run(_serve(options))
+    except OSError as error:
+        sys.exit(f"posthog emulator: can not listen: {error}")
+    except KeyboardInterrupt:
+        # Ctrl-C before the server was ready
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""From a request to its answer: route, key, project, scopes, rate limit, handler. No sockets here."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import traceback
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_posthog.emulator import (
+    routes_control,
+    routes_exports,
+    routes_insights,
+    routes_projects,
+    routes_query,
+)
+from airflow_provider_posthog.emulator.auth import ApiKey
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, not_for_keys, not_found, server_error
+from airflow_provider_posthog.emulator.messages import Answer, Request, error_answer
+from airflow_provider_posthog.emulator.routes import Match, Route, Router
+from airflow_provider_posthog.emulator.state import State
+
+PROJECT = "/api/projects/{project_id}"
+PROJECT_ROUTES: tuple[Route, ...] = (
+    *routes_exports.ROUTES,
+    *routes_query.ROUTES,
+    *routes_insights.ROUTES,
+    *routes_projects.PROJECT_ROUTES,
+)
+
+
+class Api:
+    """Answers requests.
+
+    :param state: the server's state.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
+        self._router = Router([*routes_control.ROUTES, *routes_projects.USER_ROUTES, *in_project])
+        state.get_internally = self.get_internally
+
+    def route_name(self, method: str, path: str) -> str:
+        """Return the pattern that answers a request, or "" when none does.
+
+        :param method: in capitals.
+        :param path: without the query.
+        """
+        match = self._match(method, path)
+        return match.route.pattern if match and match.route else ""
+
+    def _match(self, method: str, path: str) -> Match | None:
+        if path.startswith("/api/environments/") and self._state.settings.environments_alias:
+            path = path.replace("/api/environments/", "/api/projects/", 1)
+        return self._router.match(method, path)
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request, whatever happens.
+
+        :param request: without ``params`` and ``key``, which are found here.
+        """
+        match = self._match(request.method, request.path)
+        allow = {"Allow": ", ".join(match.allowed)} if match else {}
+        try:
+            made = await self._answer(request, match)
+        except ApiError as error:
+            made = error_answer(error)
+        except Exception:
+            sys.stderr.write(f"posthog emulator: {request.method} {request.path}\n{traceback.format_exc()}")
+            made = error_answer(server_error())
+        if request.path.startswith(routes_control.PREFIX):
+            return made
+        standard = {**allow, "Vary": "Accept, Origin", "X-Frame-Options": "SAMEORIGIN"}
+        return dataclasses.replace(made, headers={**standard, **made.headers})
+
+    async def _answer(self, request: Request, match: Match | None) -> Answer:
+        if match is None:
+            raise not_found("API endpoint not found.")
+        route = match.route
+        request = dataclasses.replace(request, params={k: unquote(v) for k, v in match.params.items()})
+        if route is not None and route.public:
+            return await route.handler(request)
+        key = request.key or self._authenticate(request)
+        request = dataclasses.replace(request, key=key)
+        if "project_id" in request.params:
+            self._check_project(key, request.params["project_id"])
+        if route is None:
+            # PostHog looks for the scope of the action before it looks whether there is one
+            raise not_for_keys()
+        key.require(route.needed(request))
+        limit = self._state.settings.rate_limit_per_minute
+        if route.throttle is not None and limit is not None:
+            self._state.throttle.check(route.throttle, key.value, limit)
+        return await route.handler(request)
+
+    def _authenticate(self, request: Request) -> ApiKey:
+        try:
+            body_key = request.json().get("personal_api_key")
+        except ApiError:
+            body_key = None
+        status = self._state.settings.unauthenticated_status
+        return self._state.keyring.find(request.headers, request.query("personal_api_key"), body_key, status)
+
+    def _check_project(self, key: ApiKey, wish: str) -> None:
+        if wish == "@current":
+            return
+        if not wish.isdigit():
+            raise not_found("Project not found.")
+        key.require_project(int(wish))
+        if int(wish) != self._state.project.id:
+            raise not_found("Project not found.")
+
+    async def get_internally(self, key: ApiKey, path: str) -> tuple[int, Json]:
+        """Return the status and JSON of a GET that the exports' worker makes as the owner of a key.
+
+        :param key: whose call it is.
+        :param path: with its query; a full address is fine.
+        """
+        parts = urlsplit(path)
+        request = Request(self._state, "GET", parts.path, parts.query, key=key)
+        answer = await self.answer(request)
+        try:
+            return answer.status, Request(self._state, "GET", "", raw_body=answer.body).json()
+        except ApiError:
+            return answer.status, {}

@@ -1,0 +1,266 @@
+"""Saved insights and the dashboard that shows them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_posthog.emulator.auth import User
+from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.envelopes import Json
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.queries import Cached
+    from airflow_provider_posthog.emulator.state import State
+
+BASIC_FIELDS = (
+    "id",
+    "short_id",
+    "name",
+    "derived_name",
+    "description",
+    "query",
+    "filters",
+    "favorited",
+    "saved",
+    "tags",
+    "dashboards",
+    "dashboard_tiles",
+    "created_at",
+    "created_by",
+    "last_modified_at",
+    "last_refresh",
+    "updated_at",
+)
+NO_RESULT: Json = {
+    "result": None,
+    "columns": None,
+    "types": None,
+    "hasMore": None,
+    "hogql": None,
+    "timezone": None,
+    "is_cached": False,
+    "last_refresh": None,
+    "cache_target_age": None,
+    "next_allowed_client_refresh": None,
+    "query_status": None,
+}
+SAVED = (
+    (
+        "Events by name",
+        "How often each event was captured, from SQL.",
+        {
+            "kind": "DataVisualizationNode",
+            "source": {
+                "kind": "HogQLQuery",
+                "query": "select event, count() as n from events group by event order by n desc",
+            },
+        },
+    ),
+    (
+        "Pageviews per day",
+        "A trend of the last week.",
+        {
+            "kind": "InsightVizNode",
+            "source": {
+                "kind": "TrendsQuery",
+                "series": [{"kind": "EventsNode", "event": "$pageview", "math": "total"}],
+                "dateRange": {"date_from": "-7d"},
+                "interval": "day",
+            },
+        },
+    ),
+    (
+        "Latest events",
+        "The twenty newest events.",
+        {
+            "kind": "DataTableNode",
+            "source": {
+                "kind": "HogQLQuery",
+                "query": "select uuid, event, distinct_id, timestamp from events order by timestamp desc limit 20",
+            },
+        },
+    ),
+)
+
+
+@dataclass
+class Insight:
+    """A saved insight."""
+
+    id: int
+    short_id: str
+    query: Json | None
+    created_at: datetime
+    created_by: User
+    last_modified_at: datetime
+    name: str | None = None
+    derived_name: str | None = None
+    description: str | None = None
+    saved: bool = False
+    favorited: bool = False
+    deleted: bool = False
+    tags: list[str] = field(default_factory=list)
+    tiles: list[tuple[int, int]] = field(default_factory=list)
+
+    def as_json(self, key: str | None, result: Json) -> Json:
+        """Return the object of the API.
+
+        :param key: of its query in the cache, shown as ``filters_hash``.
+        :param result: the fields of :data:`NO_RESULT`.
+        """
+        return {
+            "id": self.id,
+            "short_id": self.short_id,
+            "name": self.name,
+            "derived_name": self.derived_name,
+            "description": self.description,
+            "query": self.query,
+            "filters": {},
+            "filters_hash": key,
+            "order": None,
+            "deleted": self.deleted,
+            "dashboards": [dashboard for dashboard, _ in self.tiles],
+            "dashboard_tiles": [{"id": tile, "dashboard_id": dash, "deleted": None} for dash, tile in self.tiles],
+            "created_at": iso(self.created_at),
+            "created_by": self.created_by.brief(),
+            "last_modified_at": iso(self.last_modified_at),
+            "last_modified_by": self.created_by.brief(),
+            "updated_at": iso(self.last_modified_at),
+            "favorited": self.favorited,
+            "saved": self.saved,
+            "tags": self.tags,
+            "is_sample": False,
+            "effective_restriction_level": 21,
+            "effective_privilege_level": 37,
+            **result,
+        }
+
+    def basic(self, last_refresh: str | None) -> Json:
+        """Return the short form of lists with ``basic=true``.
+
+        :param last_refresh: of the cached result, or None.
+        """
+        full = self.as_json(None, {"last_refresh": last_refresh})
+        return {**{name: full[name] for name in BASIC_FIELDS}, "refreshing": False}
+
+
+@dataclass
+class Dashboard:
+    """A dashboard."""
+
+    id: int
+    name: str | None
+    description: str
+    created_at: datetime
+    created_by: User
+    pinned: bool = False
+    deleted: bool = False
+
+    def as_json(self) -> Json:
+        """Return the fields that lists show; a single dashboard adds ``filters`` and ``tiles``."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "pinned": self.pinned,
+            "created_at": iso(self.created_at),
+            "created_by": self.created_by.brief(),
+            "creation_mode": "default",
+            "deleted": self.deleted,
+            "is_shared": False,
+            "tags": [],
+            "restriction_level": 21,
+            "effective_restriction_level": 21,
+            "effective_privilege_level": 37,
+        }
+
+
+class InsightStore:
+    """The project's insights and dashboards.
+
+    :param state: the server's state.
+    :param seed: equal seeds make equal short ids.
+    """
+
+    def __init__(self, state: State, seed: int) -> None:
+        self._state = state
+        self._random = random.Random(f"insights {seed}")  # noqa: S311 - ids, not secrets
+        self._insights: list[Insight] = []
+        owner = state.keyring.default.user
+        self._dashboards = [
+            Dashboard(1, "My App Dashboard", "All saved insights.", state.project.created_at, owner, pinned=True)
+        ]
+        for number, (name, description, query) in enumerate(SAVED, 1):
+            made = self.create(owner, query, name=name, description=description, saved=True)
+            made.created_at = made.last_modified_at = state.project.created_at
+            made.tiles.append((1, number))
+
+    def create(
+        self, user: User, query: Json | None, *, name: str | None, description: str | None, saved: bool
+    ) -> Insight:
+        """Save an insight.
+
+        :param user: who saves it.
+        :param query: what it shows.
+        :param name: its name, or None.
+        :param description: its description, or None.
+        :param saved: whether it shows in the list of saved insights.
+        """
+        now = self._state.clock.now()
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+        short_id = "".join(self._random.choice(letters) for _ in range(8))
+        made = Insight(
+            id=len(self._insights) + 1,
+            short_id=short_id,
+            query=query,
+            created_at=now,
+            created_by=user,
+            last_modified_at=now,
+            name=name,
+            description=description,
+            saved=saved,
+        )
+        self._insights.append(made)
+        return made
+
+    def all(self) -> list[Insight]:
+        """Return all insights, deleted ones too, oldest first."""
+        return self._insights
+
+    def dashboards(self) -> list[Dashboard]:
+        """Return all dashboards."""
+        return self._dashboards
+
+    def find(self, wish: str, *, deleted: bool = False) -> Insight | None:
+        """Return an insight by its id or, when no id fits, by its short id.
+
+        :param wish: from the path.
+        :param deleted: find deleted ones, too.
+        """
+        known = [each for each in self._insights if deleted or not each.deleted]
+        by_id = (each for each in known if str(each.id) == wish)
+        return next(by_id, None) or next((each for each in known if each.short_id == wish), None)
+
+
+def result_fields(cached: Cached | None, *, is_cached: bool) -> Json:
+    """Return the part of an insight that tells its result.
+
+    :param cached: what the cache has, or None.
+    :param is_cached: whether it was there before this request.
+    """
+    if cached is None:
+        return dict(NO_RESULT)
+    body = cached.body
+    return {
+        **NO_RESULT,
+        "result": body.get("results"),
+        "columns": body.get("columns"),
+        "types": body.get("types"),
+        "hasMore": body.get("hasMore"),
+        "hogql": body.get("hogql"),
+        "timezone": body.get("timezone"),
+        **cached.fields(is_cached=is_cached),
+    }

@@ -1,0 +1,285 @@
+"""The query service: its cache, its queue of asynchronous queries and its limit of simultaneous ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_provider_posthog.emulator.clock import iso, iso_or_none
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, envelope, not_found, throttled
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from airflow_provider_posthog.emulator.runner import Work, run, unwrap
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.state import State
+
+# how long a result counts as fresh, and when a client may ask again: seconds, by kind of query
+FRESH = {"HogQLQuery": (15.0, 60.0), "EventsQuery": (15.0, 60.0), "TrendsQuery": (7200.0, 900.0)}
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A result in the cache.
+
+    :param body: of the answer, without the fields that tell of the cache.
+    :param at: when it was computed.
+    :param fresh_until: when it becomes stale.
+    :param next_refresh: when PostHog advises to ask again.
+    """
+
+    body: Json
+    at: datetime
+    fresh_until: datetime
+    next_refresh: datetime
+
+    def fields(self, *, is_cached: bool) -> Json:
+        """Return the fields that tell of the cache.
+
+        :param is_cached: whether the result was there before this request.
+        """
+        return {
+            "is_cached": is_cached,
+            "last_refresh": iso(self.at),
+            "cache_target_age": iso(self.fresh_until),
+            "next_allowed_client_refresh": iso(self.next_refresh),
+        }
+
+
+@dataclass
+class Status:
+    """An asynchronous query; PostHog calls it query_status."""
+
+    id: str
+    key: str
+    task_id: str
+    start_time: datetime
+    expiration_time: datetime
+    insight_id: int | None = None
+    dashboard_id: int | None = None
+    complete: bool = False
+    error: bool = False
+    error_message: str | None = None
+    results: Json | None = None
+    pickup_time: datetime | None = None
+    end_time: datetime | None = None
+
+    def as_json(self, project_id: int) -> Json:
+        """Return the object of the API.
+
+        :param project_id: which PostHog calls ``team_id`` here.
+        """
+        return {
+            "id": self.id,
+            "team_id": project_id,
+            "insight_id": self.insight_id,
+            "dashboard_id": self.dashboard_id,
+            "query_async": True,
+            "complete": self.complete,
+            "error": self.error,
+            "error_message": self.error_message,
+            "results": self.results,
+            "start_time": iso(self.start_time),
+            "pickup_time": iso_or_none(self.pickup_time),
+            "end_time": iso_or_none(self.end_time),
+            "expiration_time": iso(self.expiration_time),
+            "task_id": self.task_id,
+            "labels": None,
+            "query_progress": None,
+        }
+
+
+class QueryService:
+    """Runs queries for ``/query/`` and for insights.
+
+    :param state: the server's state.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._cache: dict[str, Cached] = {}
+        self._statuses: dict[str, Status] = {}
+        self._running = 0
+        self._freed = asyncio.Condition()
+
+    def key(self, query: Json, extra: str = "") -> str:
+        """Return the name of a query in the cache. Equal queries of insights and of ``/query/`` share it.
+
+        :param query: with or without wrappers.
+        :param extra: what else makes the result different, e.g. the dashboard.
+        """
+        text = json.dumps([unwrap(query), self._state.project.id, extra], sort_keys=True)
+        return "cache_" + hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+    def cached(self, key: str) -> Cached | None:
+        """Return what the cache has, fresh or stale.
+
+        :param key: from :meth:`key`.
+        """
+        return self._cache.get(key)
+
+    def fresh(self, key: str) -> Cached | None:
+        """Return what the cache has, unless it is stale.
+
+        :param key: from :meth:`key`.
+        """
+        found = self._cache.get(key)
+        return found if found is not None and found.fresh_until > self._state.clock.now() else None
+
+    async def compute(self, query: Json, key: str, *, personal: bool, limited: bool = False) -> Cached:
+        """Run a query now and keep the result.
+
+        :param query: with or without wrappers.
+        :param key: from :meth:`key`.
+        :param personal: whether a personal API key asks directly, which forbids OFFSET.
+        :param limited: count it against the limit of simultaneous queries.
+        :raises HogQLError: when HogQL refuses it.
+        :raises ApiError: 429 when too many others run, 400 when it can not be run at all.
+        """
+        node = unwrap(query)
+        if limited:
+            await self._enter()
+        try:
+            await self._state.clock.sleep(self._state.settings.query_seconds)
+            work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal)
+            body = await asyncio.to_thread(run, work)
+        finally:
+            if limited:
+                await self._leave()
+        now = self._state.clock.now()
+        fresh, wait = FRESH[str(node["kind"])]
+        if self._state.settings.cache_seconds is not None:
+            fresh = self._state.settings.cache_seconds
+        made = Cached(body, now, now + timedelta(seconds=fresh), now + timedelta(seconds=wait))
+        self._cache[key] = made
+        return made
+
+    async def _enter(self) -> None:
+        settings = self._state.settings
+        async with self._freed:
+            free = self._freed.wait_for(lambda: self._running < settings.concurrency)
+            try:
+                await asyncio.wait_for(free, settings.concurrency_wait_seconds or 0.001)
+            except asyncio.TimeoutError:
+                project = self._state.project.id
+                detail = (
+                    f"Exceeded maximum concurrency limit: {settings.concurrency} for key: app:query:per-team:{project}"
+                )
+                # the server does not know how long the others will take: no Retry-After
+                raise throttled(detail) from None
+            self._running += 1
+
+    async def _leave(self) -> None:
+        async with self._freed:
+            self._running -= 1
+            self._freed.notify_all()
+
+    def status(self, status_id: str) -> Status | None:
+        """Return the status of an asynchronous query, unless it is unknown, cancelled or expired.
+
+        :param status_id: its id.
+        """
+        status = self._statuses.get(status_id)
+        if status is not None and status.expiration_time <= self._state.clock.now():
+            del self._statuses[status_id]
+            return None
+        return status
+
+    def running(self, key: str) -> Status | None:
+        """Return the unfinished status that will renew a result of the cache.
+
+        :param key: from :meth:`key`.
+        """
+        return next((s for s in self._statuses.values() if s.key == key and not s.complete and self.status(s.id)), None)
+
+    def enqueue(
+        self, query: Json, key: str, *, status_id: str, force: bool, personal: bool, insight_id: int | None = None
+    ) -> Status:
+        """Start a query in the background, or return the status that its id already has.
+
+        :param query: with or without wrappers.
+        :param key: from :meth:`key`.
+        :param status_id: its id: the caller's ``client_query_id`` or one of ours.
+        :param force: start anew even if the id has a status, whatever came of it.
+        :param personal: whether a personal API key asks directly.
+        :param insight_id: of the insight that it belongs to.
+        """
+        existing = self.status(status_id)
+        if existing is not None and (not force or not existing.complete):
+            return existing
+        now = self._state.clock.now()
+        expires = now + timedelta(seconds=self._state.settings.status_seconds)
+        status = Status(status_id, key, str(uuid.uuid4()), now, expires, insight_id=insight_id)
+        self._statuses[status_id] = status
+        self._state.background(self._work(status, query, personal))
+        return status
+
+    async def _work(self, status: Status, query: Json, personal: bool) -> None:
+        clock, settings = self._state.clock, self._state.settings
+        await clock.sleep(settings.async_seconds)
+        status.pickup_time = clock.now()
+        try:
+            made = await self.compute(query, status.key, personal=personal, limited=True)
+            status.results = self.body(made, status.key, is_cached=False)
+        except (HogQLError, ApiError) as error:
+            status.error = True
+            status.error_message = None if settings.hide_query_errors else _message(error)
+        except Exception:
+            status.error = True
+            raise
+        finally:
+            status.complete = True
+            status.end_time = clock.now()
+            status.expiration_time = status.end_time + timedelta(seconds=settings.status_seconds)
+
+    def cancel(self, status_id: str, *, dequeue_only: bool) -> str:
+        """Cancel a query and forget its status; return what PostHog says about it.
+
+        :param status_id: its id; an unknown one is cancelled all the same.
+        :param dequeue_only: leave what runs in the database alone.
+        """
+        status = self.status(status_id)
+        self._statuses.pop(status_id, None)
+        if status is not None and status.complete:
+            return "Query already complete"
+        if dequeue_only:
+            return "Only tried to dequeue, not cancelling query on clickhouse"
+        return "Cancelled query on clickhouse"
+
+    def body(self, cached: Cached, key: str, *, is_cached: bool) -> Json:
+        """Return the body of the answer of ``/query/``.
+
+        :param cached: the result.
+        :param key: from :meth:`key`.
+        :param is_cached: whether it was there before this request.
+        """
+        fields = cached.fields(is_cached=is_cached)
+        timezone = cached.body.get("timezone", self._state.warehouse.timezone)
+        return {**cached.body, **fields, "cache_key": key, "calculation_trigger": None, "timezone": timezone}
+
+    def not_found(self, status_id: str) -> ApiError:
+        """Return the 404 of an unknown, cancelled or expired query.
+
+        :param status_id: its id.
+        """
+        return not_found(f"Query {status_id} not found for team {self._state.project.id}")
+
+
+def _message(error: HogQLError | ApiError) -> str | None:
+    if isinstance(error, HogQLError):
+        return error.detail if error.status < 500 else None
+    return str(error.body["detail"]) if error.body else None
+
+
+def as_api_error(error: HogQLError) -> ApiError:
+    """Return the HTTP answer of a query that failed.
+
+    :param error: what failed.
+    """
+    if error.status >= 500:
+        return ApiError(error.status, envelope("server_error", "error", "ClickHouse error while executing query."))
+    return ApiError(error.status, envelope("validation_error", error.code, error.detail, error.attr))

@@ -1,0 +1,121 @@
+"""``/query/``: HogQL and other queries, at once or in the background."""
+
+from __future__ import annotations
+
+import uuid
+
+from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.envelopes import Json, parse_error
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
+from airflow_provider_posthog.emulator.queries import Status, as_api_error
+from airflow_provider_posthog.emulator.routes import Route
+
+READ = ("query:read",)
+MODES = (
+    "blocking",
+    "async",
+    "force_blocking",
+    "force_async",
+    "force_cache",
+    "lazy_async",
+    "async_except_on_cache_miss",
+)
+
+
+async def create(request: Request) -> Answer:
+    """Run a query (``POST query/``).
+
+    :param request: ``query``, ``refresh`` and ``client_query_id`` in its body.
+    """
+    body = request.json()
+    query, mode = body.get("query"), _mode(body)
+    if not isinstance(query, dict):
+        raise parse_error(
+            f"1 validation error for QueryRequest\nquery\n  Field required [type=missing, input={body!r}]"
+        )
+    queries = request.state.queries
+    key = queries.key(query)
+    known = None if mode.startswith("force_") else queries.fresh(key)
+    if known is not None:
+        return json_answer(queries.body(known, key, is_cached=True))
+    if "async" in mode and not (mode == "async_except_on_cache_miss" and queries.cached(key) is None):
+        return _enqueue(request, query, key, mode, body.get("client_query_id"))
+    try:
+        made = await queries.compute(query, key, personal=True, limited=True)
+    except HogQLError as error:
+        raise as_api_error(error) from None
+    return json_answer(queries.body(made, key, is_cached=False))
+
+
+def _mode(body: Json) -> str:
+    mode = body.get("refresh")
+    if body.get("async") is True:
+        return "async"
+    if isinstance(mode, bool):
+        return "force_blocking" if mode else "blocking"
+    if mode is None:
+        return "blocking"
+    if mode not in MODES:
+        names = ", ".join(f"'{name}'" for name in MODES)
+        raise parse_error(f"1 validation error for QueryRequest\nrefresh\n  Input should be {names} [type=enum]")
+    # on this endpoint force_cache computes what is missing or stale, whatever the documentation says
+    return "blocking" if mode == "force_cache" else str(mode)
+
+
+def _enqueue(request: Request, query: Json, key: str, mode: str, client_id: object) -> Answer:
+    status_id = client_id if isinstance(client_id, str) and client_id else uuid.uuid4().hex
+    queries = request.state.queries
+    status = queries.enqueue(query, key, status_id=status_id, force=mode == "force_async", personal=True)
+    return _status_answer(request, status, 200 if status.complete else 202)
+
+
+def _status_answer(request: Request, status: Status, code: int) -> Answer:
+    return json_answer({"query_status": status.as_json(request.state.project.id)}, code)
+
+
+async def retrieve(request: Request) -> Answer:
+    """Tell how far a query is (``GET query/{id}/``): 202, 200, 400, 500 or 404.
+
+    :param request: ``id`` in its path.
+    """
+    status_id = request.params["id"]
+    status = request.state.queries.status(status_id)
+    if status is None:
+        raise request.state.queries.not_found(status_id)
+    code = 200 if status.complete else 202
+    if status.error:
+        code = 400 if status.error_message else 500
+    written = status.as_json(request.state.project.id)
+    for name in ("start_time", "pickup_time", "end_time", "expiration_time"):
+        moment = getattr(status, name)
+        # a status that went through the queue has lost its microseconds
+        written[name] = moment and iso(moment)[:-4] + "Z"
+    return json_answer({"query_status": written}, code)
+
+
+async def destroy(request: Request) -> Answer:
+    """Cancel a query (``DELETE query/{id}/``): always 200.
+
+    :param request: ``id`` in its path, ``dequeue_only`` in its query.
+    """
+    dequeue_only = (request.query("dequeue_only") or "").lower() == "true"
+    message = request.state.queries.cancel(request.params["id"], dequeue_only=dequeue_only)
+    return json_answer({"message": message})
+
+
+async def check_auth(request: Request) -> Answer:
+    """Answer ``POST query/check_auth_for_async/``, a cheap test of a key.
+
+    :param request: nothing of it matters.
+    """
+    return json_answer({"user": "ok"})
+
+
+ROUTES = (
+    Route("POST", "/query/check_auth_for_async/", check_auth, READ, "query"),
+    Route("POST", "/query/", create, READ, "query"),
+    Route("GET", "/query/{id}/", retrieve, READ, "query"),
+    Route("DELETE", "/query/{id}/", destroy, READ, "query"),
+    Route("POST", "/query/{kind}/", create, READ, "query"),
+)

@@ -1,0 +1,135 @@
+"""What of the emulator can be changed while it runs, through ``/__emulator__/settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+# the switches that make the server of October 2024 whose answers were recorded; the defaults are Cloud's of 2026
+OCTOBER_2024: dict[str, object] = {
+    "exceptions_reported": False,
+    "dated_filenames": False,
+    "table_days": 182,
+    "content_mode": "direct",
+    "insight_errors": "raise",
+    "unauthenticated_status": 403,
+}
+OUTCOMES = ("succeed", "exception", "exception_then_success", "silent_failure", "slow")
+Check = Callable[[object], bool]
+
+
+class SettingError(ValueError):
+    """A setting that does not exist or a value that it can not have; the text says which and what it takes."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_zone(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _seconds(default: float) -> Any:  # noqa: ANN401 - dataclasses.field is typed as the default's type, too
+    return field(default=default, metadata={"check": _is_number, "takes": "a number of seconds, 0 or more"})
+
+
+def _flag(default: bool) -> Any:  # noqa: ANN401
+    check: Check = lambda value: isinstance(value, bool)  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "true or false"})
+
+
+def _choice(default: object, options: tuple[object, ...]) -> Any:  # noqa: ANN401
+    def check(value: object) -> bool:
+        return any(value == option and type(value) is type(option) for option in options)
+
+    return field(default=default, metadata={"check": check, "takes": "one of " + ", ".join(map(str, options))})
+
+
+def _text(default: str) -> Any:  # noqa: ANN401
+    check: Check = lambda value: isinstance(value, str) and value != ""  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "a text that is not empty"})
+
+
+def _count(default: int) -> Any:  # noqa: ANN401
+    return field(default=default, metadata={"check": _is_count, "takes": "a whole number, 1 or more"})
+
+
+def _optional(default: object, check: Check, takes: str) -> Any:  # noqa: ANN401
+    return field(
+        default=default,
+        metadata={"check": lambda value: value is None or check(value), "takes": f"{takes}, or null"},
+    )
+
+
+@dataclass
+class Settings:
+    """The switches of the server, with the behaviour of PostHog Cloud in 2026 as the default.
+
+    docs/emulator.md explains each of them.
+    """
+
+    # exports
+    export_seconds: float = _seconds(1.0)
+    export_outcome: str = _choice("succeed", OUTCOMES)
+    exception_text: str = _text("ClickHouse error while executing query.")
+    retry_seconds: float = _seconds(1.0)
+    slow_seconds: float = _seconds(1200.0)
+    stuck_seconds: float = _seconds(600.0)
+    exceptions_reported: bool = _flag(True)
+    create_blocks: bool = _flag(False)
+    content_mode: str = _choice("redirect", ("redirect", "direct"))
+    not_ready: int = _choice(404, (404, 409, 425))
+    link_seconds: float = _seconds(3600.0)
+    csv_row_cap: int = _count(300_000)
+    dated_filenames: bool = _flag(True)
+    table_days: int = _count(7)
+    sanitize_formulas: bool = _flag(False)
+    # queries and insights
+    query_seconds: float = _seconds(0.0)
+    async_seconds: float = _seconds(0.2)
+    status_seconds: float = _seconds(1200.0)
+    cache_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
+    concurrency: int = _count(3)
+    concurrency_wait_seconds: float = _seconds(30.0)
+    hide_query_errors: bool = _flag(False)
+    insight_errors: str = _choice("status", ("status", "raise"))
+    insight_outcome: str = _choice("compute", ("compute", "concurrency"))
+    # the server as a whole
+    timezone: str = field(default="UTC", metadata={"check": _is_zone, "takes": "an IANA time zone"})
+    environments_alias: bool = _flag(False)
+    unauthenticated_status: int = _choice(401, (401, 403))
+    rate_limit_per_minute: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    max_page: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    gzip: bool = _flag(True)
+
+    def merge(self, changes: Mapping[str, object]) -> None:
+        """Change some of the settings, or none of them when one is wrong.
+
+        :param changes: new values by name.
+        :raises SettingError: for a name that does not exist or a value of the wrong kind.
+        """
+        known = {each.name: each for each in fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise SettingError(f"There is no setting {name!r}. There are: {', '.join(sorted(known))}.")
+            if not known[name].metadata["check"](value):
+                raise SettingError(f"Setting {name!r} takes {known[name].metadata['takes']}, not {value!r}.")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def as_json(self) -> dict[str, object]:
+        """Return all settings by name."""
+        return asdict(self)

@@ -1,0 +1,197 @@
+"""TrendsQuery nodes: counts per hour, day, week or month."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from airflow_provider_posthog.emulator.csv_writer import Row
+from airflow_provider_posthog.emulator.dates import buckets, parse_date
+from airflow_provider_posthog.emulator.envelopes import Json, invalid
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.runner import Work
+
+_MATH = {"total": "count()", "dau": "count(DISTINCT person_id)"}
+_PROPERTY_MATH = ("sum", "avg", "min", "max")
+_BUCKET = {
+    "hour": "toStartOfHour(timestamp)",
+    "day": "toDate(timestamp)",
+    "week": "toStartOfWeek(timestamp)",
+    "month": "toStartOfMonth(timestamp)",
+}
+_LABEL = {"hour": "%d-%b-%Y %H:%M", "day": "%d-%b-%Y", "week": "%d-%b-%Y", "month": "%b-%Y"}
+_TOTALS = ("BoldNumber", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap")
+NO_VALUE = "$$_posthog_breakdown_null_$$"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The time that a trend is about."""
+
+    start: datetime
+    end: datetime
+    interval: str
+    zone: ZoneInfo
+
+    def starts(self) -> list[datetime]:
+        """Return the beginning of each interval."""
+        return buckets(self.start, self.end, self.interval)
+
+    def label(self, moment: datetime) -> str:
+        """Return the heading of an interval, such as ``1-Apr-2022``.
+
+        :param moment: its beginning.
+        """
+        return moment.strftime(_LABEL[self.interval]).lstrip("0")
+
+    def day(self, moment: datetime) -> str:
+        """Return the machine's name of an interval.
+
+        :param moment: its beginning.
+        """
+        return moment.strftime("%Y-%m-%d %H:%M:%S" if self.interval == "hour" else "%Y-%m-%d")
+
+
+def run_trends_query(work: Work) -> Json:
+    """Run a TrendsQuery: series of events with the usual maths and, if wanted, one breakdown by event property.
+
+    :param work: what to run.
+    :raises HogQLError: when HogQL refuses it.
+    :raises ApiError: 400 for what the emulator does not compute.
+    """
+    node = work.node
+    for field in ("compareFilter", "compare", "formula", "properties", "filterTestAccounts", "samplingFactor"):
+        wish = node.get(field)
+        if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
+            raise invalid(f"The emulator does not compute {field} of a TrendsQuery.")
+    span = _range(work)
+    results: list[Json] = []
+    hogql = ""
+    for order, series in enumerate(node.get("series") or []):
+        found, hogql = _series(work, span, order, series)
+        results += found
+    return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(span.zone), "columns": None}
+
+
+def _range(work: Work) -> Range:
+    wish = work.node.get("dateRange") or {}
+    zone = ZoneInfo(work.warehouse.timezone)
+    interval = work.node.get("interval") or "day"
+    if interval not in _BUCKET:
+        raise invalid(f"The emulator does not compute the interval {interval!r} of a TrendsQuery.")
+    try:
+        start = parse_date(str(wish.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
+        end = parse_date(str(wish.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
+    except ValueError as error:
+        raise invalid(f"dateRange: {error}") from None
+    if wish.get("date_to") and end.time() == datetime.min.time():
+        end += timedelta(days=1, microseconds=-1)
+    return Range(start, end, interval, zone)
+
+
+def _math(series: Json) -> str:
+    math = series.get("math") or "total"
+    if math in _PROPERTY_MATH:
+        name = str(series.get("math_property") or "")
+        if not name or "`" in name:
+            raise invalid(f"math {math!r} needs a math_property.")
+        return f"{math}(toFloat(properties.`{name}`))"
+    if math not in _MATH:
+        raise invalid(f"The emulator does not compute the math {math!r} of a TrendsQuery.")
+    return _MATH[math]
+
+
+def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[Json], str]:
+    if not isinstance(series, dict) or series.get("kind") != "EventsNode":
+        raise invalid("The emulator computes trends of EventsNode series only.")
+    if series.get("properties"):
+        raise invalid("The emulator does not compute properties of a series of a TrendsQuery.")
+    breakdown = str((work.node.get("breakdownFilter") or {}).get("breakdown") or "")
+    if "`" in breakdown:
+        raise invalid("A breakdown can not have a backtick in its name.")
+    split = f"properties.`{breakdown}`" if breakdown else "''"
+    values: dict[str, object] = {"from": span.start.isoformat(), "to": span.end.isoformat()}
+    event = series.get("event")
+    if event:
+        values["event"] = event
+    display = (work.node.get("trendsFilter") or {}).get("display") or "ActionsLineGraph"
+    bucket = "''" if display in _TOTALS else _BUCKET[span.interval]
+    sql = (
+        f"SELECT {split} AS part, {bucket} AS bucket, {_math(series)} AS number FROM events "  # noqa: S608 - HogQL
+        f"WHERE timestamp >= toDateTime({{from}}) AND timestamp <= toDateTime({{to}})"
+        f"{' AND event = {event}' if event else ''} GROUP BY part, bucket ORDER BY part, bucket LIMIT 50000"
+    )
+    result = work.hogql(sql, values)
+    parts: dict[object, dict[str, object]] = {} if breakdown else {"": {}}
+    for part, moment, number in result.rows:
+        parts.setdefault(NO_VALUE if part is None else part, {})[_bucket_key(moment, span)] = number
+    made = [_item(span, order, series, display, breakdown, part, found) for part, found in parts.items()]
+    return made, result.hogql
+
+
+def _bucket_key(moment: object, span: Range) -> str:
+    if span.interval == "hour" and moment:
+        # PostHog answers DateTime columns in UTC without saying so
+        start = datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
+        start = start if start.tzinfo else start.replace(tzinfo=timezone.utc)
+        return span.day(start.astimezone(span.zone))
+    return str(moment)[:10]
+
+
+def _item(
+    span: Range, order: int, series: Json, display: str, breakdown: str, part: object, found: dict[str, object]
+) -> Json:
+    name = series.get("event") or "All events"
+    starts = span.starts()
+    item: Json = {
+        "action": {
+            "id": series.get("event"),
+            "type": "events",
+            "order": order,
+            "name": name,
+            "custom_name": series.get("custom_name"),
+            "math": series.get("math"),
+            "math_property": series.get("math_property"),
+            "math_hogql": None,
+            "math_group_type_index": None,
+            "properties": {},
+            "days": [start.isoformat().replace("+00:00", "Z") for start in starts],
+        },
+        "label": str(series.get("custom_name") or name),
+        "filter": {"display": display, "interval": span.interval, "entity_type": "events"},
+    }
+    if breakdown:
+        item["filter"]["breakdown"] = breakdown
+        item["breakdown_value"] = part
+        item["label"] = "None" if part == NO_VALUE else str(part)
+    if display in _TOTALS:
+        total = found.get("", 0)
+        return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}
+    data = [found.get(span.day(start), 0) or 0 for start in starts]
+    days = [span.day(start) for start in starts]
+    count = float(sum(each for each in data if isinstance(each, (int, float))))
+    return {**item, "count": count, "data": data, "days": days, "labels": [span.label(start) for start in starts]}
+
+
+def trends_rows(results: list[Json]) -> list[Row]:
+    """Return the rows of a trend's export: the series' name, then one column for each interval.
+
+    :param results: of a TrendsQuery.
+    """
+    rows: list[Row] = []
+    for index, item in enumerate(results):
+        row: Row = {"series": item.get("label") or f"Series #{index + 1}"}
+        custom = (item.get("action") or {}).get("custom_name")
+        if custom:
+            row["custom name"] = custom
+        if "breakdown_value" in item:
+            row[item["filter"]["breakdown"]] = item["label"]
+        if "aggregated_value" in item:
+            row["Total Sum"] = item["aggregated_value"]
+        else:
+            row.update(zip(item["labels"], item["data"], strict=True))
+        rows.append(row)
+    return rows

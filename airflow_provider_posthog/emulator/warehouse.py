@@ -1,0 +1,205 @@
+"""The embedded PostHog's store: ClickHouse in the process, read through HogQL."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from airflow_provider_posthog.emulator import data
+from airflow_provider_posthog.emulator.hogql import Compiled, Rules, translate
+from airflow_provider_posthog.emulator.hogql_engine_errors import from_clickhouse
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from airflow_provider_posthog.emulator.hogql_results import read_rows
+from airflow_provider_posthog.emulator.hogql_tables import create_statements
+
+__all__ = ["HogQLError", "QueryResult", "Warehouse"]
+
+_FORMAT = "JSONCompactEachRowWithNamesAndTypes"
+# ISO times and bare integers, as PostHog's answers have them
+_SETTINGS = (
+    "SET date_time_output_format='iso', output_format_json_quote_64bit_integers=0, "
+    "output_format_json_quote_decimals=1, output_format_json_named_tuples_as_objects=0, "
+    "output_format_json_escape_forward_slashes=0, "
+    "max_execution_time=60, max_memory_usage=4000000000"
+)
+# one ClickHouse lives in a process: all warehouses share it, each in a database of its own, the last one closes it
+_engine_lock = threading.RLock()
+_engine: Any = None
+_open: set[str] = set()
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to a query, as ``/query/`` gives it: ``rows`` hold values ready for JSON."""
+
+    columns: list[str]
+    types: list[tuple[str, str]]
+    rows: list[list[object]]
+    has_more: bool | None
+    limit: int | None
+    offset: int | None
+    hogql: str
+    clickhouse: str
+    timezone: str
+
+
+def _run(sql: str, output: str = "TabSeparated") -> bytes:
+    """Run ClickHouse SQL of our own making; one statement at a time in the whole process."""
+    global _engine
+    from chdb import session
+
+    with _engine_lock:
+        if _engine is None:
+            open_session: Any = session.Session
+            _engine = open_session()
+            _engine.query(_SETTINGS)
+        return bytes(_engine.query(sql, output).bytes())
+
+
+class Warehouse:
+    """One project's events and persons.
+
+    :param seed: what the invented data depends on
+    :param events: how many events to make
+    :param start: midnight UTC of the first day with data; the data ends yesterday by default
+    :param days: how many days of data
+    :param timezone: the project's IANA time zone; the attribute of that name may be changed at any time
+    :param newer_functions: accept what PostHog servers of 2025 and later accept, such as ``toDateTime64``
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 7,
+        events: int = 20_000,
+        start: datetime | None = None,
+        days: int = 30,
+        timezone: str = "UTC",
+        newer_functions: bool = True,
+    ) -> None:
+        self.timezone = timezone
+        self.newer_functions = newer_functions
+        self._database = f"project_{next(_numbers)}"
+        first = start or data.default_start(days)
+        filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
+        _open.add(self._database)
+        for statement in [*create_statements(self._database), *filled]:
+            _run(statement)
+
+    @property
+    def timezone(self) -> str:
+        """The project's IANA time zone: results and times without a zone follow it.
+
+        :raises ValueError: when set to a zone that does not exist
+        """
+        return self._timezone
+
+    @timezone.setter
+    def timezone(self, name: str) -> None:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is no IANA time zone; write one such as 'Europe/Berlin'") from error
+        self._timezone = name
+
+    def query(
+        self,
+        hogql: str,
+        values: Mapping[str, object] | None = None,
+        *,
+        limit_context: str = "query",
+        personal_api_key: bool = True,
+    ) -> QueryResult:
+        """Answer a HogQL query. Safe to call from several threads.
+
+        :param hogql: the query
+        :param values: what its ``{placeholders}`` stand for
+        :param limit_context: ``query`` (100 rows without LIMIT, 50,000 at most) or ``export`` (50,000 and 300,000)
+        :param personal_api_key: refuse OFFSET, as PostHog does for such keys since 2026
+        :raises HogQLError: for what PostHog answers an error to
+        """
+        zone = self.timezone
+        export = limit_context == "export"
+        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key)
+        compiled = translate(hogql, values or {}, rules)
+        types, rows = read_rows(self._execute(compiled), zone)
+        more = compiled.page is not None and len(rows) > compiled.page
+        return QueryResult(
+            columns=compiled.columns,
+            types=list(zip(compiled.type_names, types, strict=True)),
+            rows=rows[: compiled.page],
+            has_more=None if compiled.page is None else more,
+            limit=compiled.page,
+            offset=None if compiled.page is None else 0,
+            hogql=compiled.hogql,
+            clickhouse=compiled.clickhouse,
+            timezone=zone,
+        )
+
+    def insert_events(self, events: Iterable[Mapping[str, object]]) -> None:
+        """Add events.
+
+        :param events: each with uuid, event, distinct_id, person_id, timestamp, created_at (datetimes or ISO text) and
+            properties (a dict)
+        """
+        lines = "\n".join(json.dumps(_row(event), ensure_ascii=False) for event in events)
+        if lines:
+            settings = "SETTINGS date_time_input_format='best_effort'"
+            _run(f"INSERT INTO {self._database}.events {settings} FORMAT JSONEachRow {lines}")
+
+    def count_events(self, start: datetime, end: datetime, column: str = "timestamp") -> int:
+        """Count the events of a half-open window without HogQL: the truth that answers are checked against.
+
+        :param start: the first moment inside, with its zone
+        :param end: the first moment after it, with its zone
+        :param column: ``timestamp`` or ``created_at``
+        """
+        if column not in ("timestamp", "created_at"):
+            raise ValueError(f"events are counted by timestamp or created_at, not by {column!r}")
+        where = f"{column} >= {_micros(start)} AND {column} < {_micros(end)}"
+        return int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - of our own making
+
+    def close(self) -> None:
+        """Drop the project's data; closing the last warehouse of a process also removes ClickHouse's own files."""
+        global _engine
+        with _engine_lock:
+            if self._database not in _open:
+                return
+            _run(f"DROP DATABASE IF EXISTS {self._database}")
+            _open.discard(self._database)
+            if not _open:
+                _engine.close()
+                _engine = None
+
+    def _execute(self, compiled: Compiled) -> bytes:
+        try:
+            return _run(compiled.sql, _FORMAT)
+        except RuntimeError as error:
+            raise from_clickhouse(str(error), self._database) from error
+
+
+def _micros(moment: datetime) -> str:
+    text = moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return f"toDateTime64('{text}', 6, 'UTC')"
+
+
+def _row(event: Mapping[str, object]) -> dict[str, object]:
+    properties = event["properties"]
+    session = properties.get("$session_id", "") if isinstance(properties, dict) else ""
+    times = {key: _iso(event[key]) for key in ("timestamp", "created_at")}
+    kept = {key: event[key] for key in ("event", "distinct_id")} | {
+        key: str(event[key]) for key in ("uuid", "person_id")
+    }
+    text = json.dumps(properties, ensure_ascii=False)
+    return {**kept, **times, "properties": text, "$session_id": str(session), "person_mode": "full"}
+
+
+def _iso(moment: object) -> str:
+    return moment.isoformat() if isinstance(moment, datetime) else str(moment)

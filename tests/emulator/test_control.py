@@ -1,0 +1,137 @@
+"""The control interface: settings, keys, calls, clock, reset."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import requests  # noqa: TID253
+
+from airflow_provider_posthog.emulator.faults import Fault
+from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
+from airflow_provider_posthog.emulator.settings import Settings
+from tests.emulator.client import CSV, Client, hogql
+
+
+def test_settings_are_merged(posthog: EmulatorProcess) -> None:
+    before = posthog.settings()
+    after = posthog.settings(export_seconds=7, max_page=None, gzip=False)
+    assert after == {**before, "export_seconds": 7, "max_page": None, "gzip": False}
+    assert posthog.control("GET", "settings") == after
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"export_secnds": 1}, "export_secnds"),
+        ({"export_seconds": "1"}, "a number of seconds"),
+        ({"export_seconds": -1}, "a number of seconds"),
+        ({"export_seconds": True}, "a number of seconds"),
+        ({"export_outcome": "fail"}, "one of succeed, exception"),
+        ({"create_blocks": 1}, "true or false"),
+        ({"not_ready": 400}, "one of 404, 409, 425"),
+        ({"unauthenticated_status": True}, "one of 401, 403"),
+        ({"csv_row_cap": 0}, "a whole number, 1 or more"),
+        ({"max_page": 0}, "or null"),
+        ({"timezone": "Mars/Olympus"}, "an IANA time zone"),
+        ({"exception_text": ""}, "a text"),
+    ],
+)
+def test_wrong_settings_change_nothing(posthog: EmulatorProcess, changes: dict[str, object], text: str) -> None:
+    before = posthog.settings()
+    with pytest.raises(EmulatorError, match="400") as refused:
+        posthog.settings(retry_seconds=99, **changes)
+    assert text in str(refused.value)
+    assert repr(next(iter(changes))) in str(refused.value)
+    assert posthog.settings() == before
+
+
+def test_max_page(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.settings(max_page=2)
+    page = api.get("insights/?limit=100").json()
+    assert (len(page["results"]), page["next"]) == (2, f"{api.url}/api/projects/1/insights/?limit=2&offset=2")
+
+
+def test_time_zone(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.settings(timezone="Asia/Kathmandu")
+    assert api.get("/api/projects/1/").json()["timezone"] == "Asia/Kathmandu"
+    answer = api.query("select timestamp from events limit 1").json()
+    assert answer["timezone"] == "Asia/Kathmandu"
+    assert answer["results"][0][0].endswith("+05:45")
+
+
+def test_calls_and_stats(api: Client, posthog: EmulatorProcess) -> None:
+    body = {"export_format": CSV, "export_context": {"source": hogql("select 1")}}
+    made = api.post("exports/?a=1&token=phc_x", body, headers={"User-Agent": "tests/1"}).json()
+    api.get("/nothing")
+    api.ended(made["id"])
+    call = posthog.calls("/exports/", "POST")[0]
+    assert call["query"] == {"a": "1", "token": "***"}
+    assert (call["method"], call["path"], call["status"]) == ("POST", "/api/projects/1/exports/", 201)
+    assert (call["auth_header"], call["user_agent"], call["body"]) == (True, "tests/1", body)
+    stats = posthog.stats()
+    assert stats["routes"]["POST /api/projects/{project_id}/exports/"] == 1
+    assert stats["routes"]["GET /nothing"] == 1
+    assert stats["exports"] == {"created": 1, "running": 0, "with_content": 1, "failed": 0}
+    posthog.control("DELETE", "calls")
+    assert posthog.calls() == []
+
+
+def test_reset(api: Client, posthog: EmulatorProcess) -> None:
+    key = posthog.create_key(["export:read"])
+    posthog.settings(export_seconds=1000, timezone="Asia/Tokyo")
+    posthog.faults(path="/nothing", status=500, count=-1)
+    posthog.next_exports("exception")
+    posthog.advance(5000)
+    api.post("exports/", {"export_format": "image/png", "insight": 1})
+    api.post("insights/", {"name": "x"})
+    before = api.get("/api/users/@me/").json()
+    posthog.reset()
+    assert posthog.settings()["export_seconds"] == 0.1
+    assert posthog.control("GET", "faults") == {"faults": []}
+    assert posthog.calls() == []
+    assert posthog.stats()["exports"]["created"] == 0
+    assert Client(posthog.url, key).get("exports/").status_code == 401
+    assert api.get("insights/").json()["count"] == 3
+    assert api.get("/api/users/@me/").json()["uuid"] == before["uuid"]
+    made = api.export(hogql("select timestamp from events limit 1"))
+    assert (made["id"], made["exception"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "text"),
+    [
+        ("POST", "keys", {"scope": ["*"]}, "'scope'"),
+        ("POST", "keys", {"scopes": "*"}, "a list of texts"),
+        ("POST", "keys", {"user": 0}, "a number"),
+        ("POST", "keys", {"projects": ["1"]}, "a list of numbers"),
+        ("DELETE", "keys", {"api_key": "phx_no"}, "no such key"),
+        ("POST", "exports", {"outcome": "fail"}, "one of succeed"),
+        ("POST", "exports", {"outcome": "succeed", "count": 0}, "a whole number"),
+        ("POST", "exports", {"exception_text": 5}, "a text"),
+        ("POST", "clock", {"advance": -1}, "a number of seconds"),
+        ("POST", "clock", {"back": 1}, "'back'"),
+        ("POST", "events", {"events": [{"uuid": "x"}]}, "distinct_id"),
+        ("GET", "events/count?start=x&end=y", None, "an ISO time"),
+        ("GET", "events/count?start=2026-01-01&end=2026-01-02&column=uuid", None, "'column'"),
+        ("GET", "nothing", None, "not_found"),
+    ],
+)
+def test_wrong_orders_are_refused(posthog: EmulatorProcess, method: str, path: str, body: object, text: str) -> None:
+    answer = requests.request(method, f"{posthog.url}/__emulator__/{path}", json=body, timeout=10)
+    assert answer.status_code in (400, 404)
+    assert text in answer.text
+
+
+def test_everything_is_in_the_manual() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
+    names = {each.name for each in fields(Settings)} | {each.name for each in fields(Fault)} - {"hits"}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_clock_can_be_read(posthog: EmulatorProcess) -> None:
+    before = posthog.control("GET", "clock")["now"]
+    posthog.advance(86400)
+    after = posthog.control("GET", "clock")["now"]
+    assert after[:10] > before[:10]
