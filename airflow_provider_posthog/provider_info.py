@@ -15,10 +15,16 @@ from airflow_provider_posthog.connection_form import (
 
 _POSTHOG = "PostHog"
 _STORAGE = "Object Storage"
+_DESCRIPTION = "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure of persons."
+_AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow/stable"
 
 
 def _modules(*names: str) -> list[dict[str, object]]:
     return [{"integration-name": _POSTHOG, "python-modules": [f"airflow_provider_posthog.{name}" for name in names]}]
+
+
+def _integration(name: str, url: str, tag: str) -> dict[str, object]:
+    return {"integration-name": name, "external-doc-url": url, "tags": [tag]}
 
 
 def get_provider_info() -> dict[str, object]:
@@ -29,15 +35,10 @@ def get_provider_info() -> dict[str, object]:
     return {
         "package-name": "airflow-provider-posthog",
         "name": _POSTHOG,
-        "description": "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure "
-        "of persons.",
+        "description": _DESCRIPTION,
         "integrations": [
-            {"integration-name": _POSTHOG, "external-doc-url": "https://posthog.com/docs/api", "tags": ["service"]},
-            {
-                "integration-name": _STORAGE,
-                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
-                "tags": ["protocol"],
-            },
+            _integration(_POSTHOG, "https://posthog.com/docs/api", "service"),
+            _integration(_STORAGE, f"{_AIRFLOW_DOCS}/core-concepts/objectstorage.html", "protocol"),
         ],
         "operators": _modules("operators.exports"),
         "sensors": _modules("sensors.exports"),

@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import httpx  # noqa: TID253 - this module is imported when a task runs
@@ -32,9 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # TLS failures of the handshake; any other may come after the request was sent.
-_NO_HANDSHAKE = re.compile(
-    r"(?i)certificate|hostname|wrong_version|unsupported_protocol|protocol_version|handshake_fail"
-)
+_NO_HANDSHAKE = re.compile(r"(?i)certificate|hostname|unsupported_protocol|protocol_version|handshake_fail")
 
 _lanes: dict[tuple[str, int | None], threading.BoundedSemaphore] = {}
 _lanes_lock = threading.Lock()
@@ -43,12 +42,25 @@ _async_lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[st
 )
 
 
+_async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
+    weakref.WeakKeyDictionary()
+)
+#: Connections of all triggers on an event loop to one project together: at 200 ms a call ten times what PostHog lets
+#: through, and few enough for httpx, which looks at each of them for every call.
+_ASYNC_CONNECTIONS = 16
+
+
 def _policy(settings: ClientSettings) -> RetryPolicy:
     return RetryPolicy(max_rate_limit_wait=settings.max_rate_limit_wait)
 
 
 def _headers(settings: ClientSettings) -> dict[str, str]:
     return {"User-Agent": USER_AGENT, "Accept": "application/json"}
+
+
+def _no_cookies() -> DefaultCookiePolicy:
+    # The key is all the API wants; httpx can not even send back a cookie that is not ASCII.
+    return DefaultCookiePolicy(allowed_domains=[])
 
 
 def _announce(call: Call[Any], step: Wait) -> None:
@@ -100,6 +112,7 @@ class Client:
             session = requests.Session()
             session.auth = BearerAuth("")
             session.headers.update(_headers(self.settings))
+            session.cookies.set_policy(_no_cookies())
             if isinstance(self.settings.verify, str):
                 tls_context(self.settings.verify)  # else a missing CA file is a bare OSError
             self._session = session
@@ -186,7 +199,7 @@ def no_answer(error: requests.RequestException) -> NoAnswer:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(error, requests.exceptions.SSLError):
         if not _NO_HANDSHAKE.search(str(reason or error)):
-            return NoAnswer("the TLS connection was cut", sent=True)
+            return NoAnswer("the TLS connection broke", sent=True)
         return NoAnswer(f"no trusted TLS connection ({name}): see the connection's verify", sent=False, lasting=True)
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return NoAnswer("no connection in time", sent=False)
@@ -205,6 +218,67 @@ def no_answer(error: requests.RequestException) -> NoAnswer:
     return NoAnswer(f"the request can not be sent ({name}): see the connection's host", sent=False, lasting=True)
 
 
+class _NoAddresses(logging.Filter):
+    """Drops httpx's line per request to PostHog: it shows the whole address, and one of a poll helps nobody.
+
+    A query string may hold an e-mail address.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line may be logged."""
+        url = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else None
+        return not (isinstance(url, httpx.URL) and f"{url.scheme}://{url.netloc.decode()}" in self.hosts)
+
+
+_no_addresses = _NoAddresses()
+logging.getLogger("httpx").addFilter(_no_addresses)
+
+
+class _Shared:
+    """What all asynchronous clients with the same settings use together on one event loop.
+
+    A triggerer holds thousands of triggers: a TLS context and a pool of connections for each would be most of its
+    memory, and a pool with a long queue slows down with the square of it.
+
+    :param settings: where the project is, and with which key to reach it.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.users = 0
+        self.gate = asyncio.Semaphore(_ASYNC_CONNECTIONS)
+        self._settings = settings
+        self._making = asyncio.Lock()
+        self._http: httpx.AsyncClient | None = None
+
+    async def http(self) -> httpx.AsyncClient:
+        """Return the httpx client, made on first use."""
+        async with self._making:
+            if self._http is None:
+                settings = self._settings
+                _no_addresses.hosts.add(settings.base_url)
+                key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+                self._http = httpx.AsyncClient(
+                    headers=_headers(settings) | key,
+                    timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
+                    limits=httpx.Limits(max_connections=_ASYNC_CONNECTIONS),
+                    # Reading the CA file takes tens of milliseconds, in which no other trigger would run.
+                    verify=await asyncio.to_thread(tls_context, settings.verify),
+                    proxy=settings.proxy,
+                    follow_redirects=False,
+                    cookies=CookieJar(_no_cookies()),
+                )
+            return self._http
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+
+
 class AsyncClient:
     """An asynchronous client of one PostHog project, for triggers. Close it, or use it in an ``async with``.
 
@@ -213,7 +287,7 @@ class AsyncClient:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self._http: httpx.AsyncClient | None = None
+        self._shared: _Shared | None = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -222,27 +296,21 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        """Close the connections, if no other client of this event loop uses them."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        shared.users -= 1
+        if shared.users == 0:
+            _async_shared[asyncio.get_running_loop()].pop(self.settings, None)
+            await shared.aclose()
 
-    async def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            settings = self.settings
-            # Reading the CA file takes tens of milliseconds, in which no other trigger would run.
-            verify = await asyncio.to_thread(tls_context, settings.verify)
-            if self._http is not None:  # another call of this client was quicker
-                return self._http
-            key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-            self._http = httpx.AsyncClient(
-                headers=_headers(settings) | key,
-                timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
-                verify=verify,
-                proxy=settings.proxy,
-                follow_redirects=False,
-            )
-        return self._http
+    def _take(self) -> _Shared:
+        if self._shared is None:
+            of_loop = _async_shared.setdefault(asyncio.get_running_loop(), {})
+            self._shared = of_loop.setdefault(self.settings, _Shared(self.settings))
+            self._shared.users += 1
+        return self._shared
 
     async def send(self, call: Call[T], *, policy: RetryPolicy | None = None) -> T:
         """Send a call, again where that is safe and may help, and return its value.
@@ -261,13 +329,14 @@ class AsyncClient:
 
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
-        client = await self._client()
+        shared = self._take()
+        client = await shared.http()
         try:
-            async with self._lane(call):
+            async with self._lane(call), shared.gate:
                 response = await client.request(
                     call.method, exchange.url, content=exchange.body, headers=exchange.headers
                 )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # TLS errors while reading come as they are
             return no_answer_async(error)
         return Answer(response.status_code, dict(response.headers), response.content)
 
@@ -298,11 +367,15 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
                 f"the CA file {verify} can not be read ({type(error).__name__}).",
                 "Write the path of a PEM file that is on this machine, or true or false.",
             ) from None
-    return httpx.create_ssl_context() if verify else False
+    if not verify:
+        return False
+    # requests reads these and httpx does not; a triggerer must not refuse the server that a worker trusts.
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return tls_context(named) if named else httpx.create_ssl_context()
 
 
-def no_answer_async(error: httpx.HTTPError | httpx.InvalidURL) -> NoAnswer:
-    """Say of an error of httpx whether the server may have received the request.
+def no_answer_async(error: httpx.HTTPError | httpx.InvalidURL | OSError) -> NoAnswer:
+    """Say of an error of httpx or TLS whether the server may have received the request.
 
     :param error: the error.
     """

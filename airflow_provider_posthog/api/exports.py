@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypedDict
 
+from airflow_provider_posthog.api import insights
 from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page, segment
 from airflow_provider_posthog.api.hogql import limit_of
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -108,7 +109,8 @@ def create(
 def content(export_id: int) -> Call[bytes]:
     """Download an export's file: bytes, or a redirect to a presigned address of the object storage.
 
-    Send it with ``Client.download``, which keeps the key from the storage and the file out of memory.
+    Fetch it with :func:`airflow_provider_posthog.extract.download.download`, which keeps the key from the storage
+    and the file out of memory.
 
     :param export_id: the export's id.
     """
@@ -142,21 +144,22 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
     }
 
 
-def row_limit(export: Export) -> tuple[int, str]:
+def row_limit(export: Export, rows: int = 0) -> tuple[int, str]:
     """Return at how many rows PostHog cuts a table without saying so, and what does it.
 
     :param export: PostHog's description of the export, with its query in ``export_context.source``.
+    :param rows: how many it has. Nodes other than HogQL may have more rows than their ``limit``, as PostHog fetches
+        them page by page; then it is not the limit that cuts.
     """
     context = export.get("export_context")
-    source = context.get("source") if isinstance(context, dict) else None
-    source = source if isinstance(source, dict) else {}
+    source = (insights.unwrap(context.get("source")) if isinstance(context, dict) else None) or {}
     if source.get("kind") == "HogQLQuery":
         limit = limit_of(str(source.get("query", "")), source.get("values"))
         if limit is None:
             return DEFAULT_ROWS, "PostHog's own limit for a query without LIMIT"
     else:
         given = source.get("limit")
-        limit = given if isinstance(given, int) and not isinstance(given, bool) else MAX_ROWS
+        limit = given if isinstance(given, int) and not isinstance(given, bool) and rows <= given else MAX_ROWS
     if limit < MAX_ROWS:
         return limit, f"the query's own limit of {limit:,}"
     return MAX_ROWS, "PostHog's limit for exports"

@@ -149,9 +149,11 @@ class Watch:
         return Ended("refused", str(error))
 
     def _next_wait(self, seen: Verdict | PostHogError) -> float:
+        if isinstance(seen, PostHogError):
+            # A server in trouble is not asked sooner than need be, and the budget of failures lasts that much longer.
+            asked = seen.retry_after if isinstance(seen, PostHogAPIError) else None
+            return max(self._interval, asked or 0.0)
         wait, self._wait = self._wait, min(self._wait * self._growth, self._interval)
-        if isinstance(seen, PostHogAPIError) and seen.retry_after is not None:
-            return max(wait, seen.retry_after)
         return wait * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the polls of tasks that started together
 
     def _last_words(self, seen: Verdict | PostHogError) -> str:

@@ -1,0 +1,221 @@
+"""The errors: what they say, what they never say, and that they survive a process boundary."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_posthog import exceptions
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogAuthenticationError,
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogQuotaError,
+    PostHogRateLimitError,
+    PostHogServerError,
+    PostHogSettingsError,
+    PostHogTransportError,
+    PostHogValidationError,
+    clean,
+    error_for_status,
+)
+
+KEY_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+KEYS = st.builds(
+    lambda prefix, rest: prefix + rest,
+    st.sampled_from(["phx_", "phc_", "phs_", "pha_", "phr_"]),
+    st.text(KEY_LETTERS, min_size=32, max_size=60),
+)
+EMAILS = st.builds(
+    lambda name, domain: f"{name}@{domain}",
+    st.from_regex(r"[A-Za-z0-9._+-]{1,20}", fullmatch=True),
+    st.sampled_from(["example.com", "mail.example.co.uk", "ex-ample.museum"]),
+)
+AROUND = st.text(max_size=30) | st.sampled_from(["%22", "\\n", "=", "_", '"', "key:", "Authorization: Bearer "])
+
+API_KINDS = [
+    PostHogAPIError,
+    PostHogAuthenticationError,
+    PostHogPermissionError,
+    PostHogNotFoundError,
+    PostHogValidationError,
+    PostHogRateLimitError,
+    PostHogQuotaError,
+    PostHogServerError,
+]
+API_VALUES: dict[str, Any] = {
+    "status": 403,
+    "method": "POST",
+    "path": "/api/projects/7/exports/",
+    "code": "permission_denied",
+    "detail": "API key missing required scope 'export:write'",
+    "attr": "export_format",
+    "request_id": "req-1",
+    "retry_after": 1.5,
+}
+EXAMPLES: list[PostHogError] = [
+    *(kind(**API_VALUES) for kind in API_KINDS),
+    PostHogServerError(status=500, method="GET", path="/x/"),
+    PostHogValidationError(status=400, method="GET", path="/x/", detail="y" * 5000),
+    PostHogSettingsError("host", "is wrong.", "Write another."),
+    PostHogTransportError("cut", sent=False),
+    PostHogTransportError("cut"),
+    PostHogJobError("ended", job_id="5"),
+    PostHogJobFailed("failed", job_id="5"),
+    PostHogJobTimeout("late"),
+    PostHogIncompleteError("3 of 4 rows"),
+    PostHogError("x"),
+]
+
+
+@given(AROUND, KEYS, AROUND)
+def test_no_key_survives(before: str, key: str, after: str) -> None:
+    assert key not in clean(before + key + after)
+    assert not re.search(r"ph[xcsar]_[A-Za-z0-9]{6}", clean(f"{before} {key} {after}"))
+
+
+@given(st.lists(AROUND | KEYS, max_size=200).map("".join), KEYS)
+def test_no_key_survives_a_long_text(text: str, key: str) -> None:
+    shown = clean(f"{text} {key} {text}")
+    assert not re.search(r"(?<![A-Za-z])ph[xcsar]_[A-Za-z0-9]{20}", shown)
+    assert len(shown) < 560
+
+
+@given(
+    st.sampled_from(["", " ", "<", "(", "'", "/", "user=", "%22"]), EMAILS, st.sampled_from(["", " x", ">", "'", "/"])
+)
+def test_no_address_survives(before: str, address: str, after: str) -> None:
+    assert address not in clean(f"see {before}{address}{after}")
+    assert address.replace("@", "%40") not in clean(f"see {before}{address.replace('@', '%40')}{after}")
+
+
+@pytest.mark.parametrize("size", [3000, 3950, 3990, 3999, 4001, 10_000])
+def test_the_edge_of_what_is_read(size: int) -> None:
+    """A key and an address that lie across the edge, after a text that cleaning makes short."""
+    long_key = "phx_" + "k" * size
+    for secret in ("jane.doe.the.third@example.com", "phx_secretsecretsecret"):
+        for offset in range(0, 30, 3):
+            shown = clean(long_key + " " * offset + secret)
+            assert "jane" not in shown
+            assert "phx_" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "Unable to resolve field: alpha_release", "graph_something", "at 10:00 @ noon", "a@b", "/api/users/@me/"],
+)
+def test_harmless_text_is_left_alone(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_a_bearer_of_any_kind() -> None:
+    assert clean("Bearer abcdef, ok") == "<key> ok"
+    assert "abcdef" not in clean("authorization: bearer\tabcdef")
+
+
+@given(st.text(st.characters()))
+def test_clean_text_can_be_written(text: str) -> None:
+    shown = clean(text)
+    shown.encode()
+    assert clean(shown) == shown or len(text) > 500
+
+
+@pytest.mark.parametrize("part", ["x", "x@", "ph", "phx_", "bearer ", "@a.", "%40", "x.", "\\n"])
+def test_megabytes_take_no_time(part: str) -> None:
+    began = time.monotonic()
+    shown = clean(part * 2_000_000)
+    assert time.monotonic() - began < 2
+    assert len(shown) < 560
+    assert f"{len(part) * 2_000_000} characters" in shown
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_round_trips(error: PostHogError, protocol: int) -> None:
+    for again in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert again.__dict__ == error.__dict__
+        assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
+
+
+def test_every_attribute_is_kept() -> None:
+    error = PostHogPermissionError(**API_VALUES)
+    again = pickle.loads(pickle.dumps(error))
+    assert {name: getattr(again, name) for name in API_VALUES} == API_VALUES
+    assert again.scope == "export:write"
+    assert pickle.loads(pickle.dumps(PostHogTransportError("x", sent=False))).sent is False
+    assert pickle.loads(pickle.dumps(PostHogJobFailed("x", job_id="5"))).job_id == "5"
+
+
+def test_every_class_is_an_example_here() -> None:
+    kinds = {kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if issubclass(kind, PostHogError)}
+    assert kinds == {type(error) for error in EXAMPLES}
+
+
+def test_none_is_airflow_s() -> None:
+    """A deferred sensor with soft_fail would turn an AirflowException into "skipped"."""
+    for error in EXAMPLES:
+        assert all(not base.__module__.startswith("airflow.") for base in type(error).__mro__)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (302, PostHogAPIError),
+        (400, PostHogValidationError),
+        (401, PostHogAuthenticationError),
+        (402, PostHogQuotaError),
+        (403, PostHogPermissionError),
+        (404, PostHogNotFoundError),
+        (405, PostHogAPIError),
+        (408, PostHogAPIError),
+        (429, PostHogRateLimitError),
+        (499, PostHogAPIError),
+        (500, PostHogServerError),
+        (504, PostHogServerError),
+        (513, PostHogServerError),
+        (599, PostHogServerError),
+    ],
+)
+def test_class_of_a_status(status: int, kind: type[PostHogAPIError]) -> None:
+    assert error_for_status(status) is kind
+
+
+def test_what_an_error_says() -> None:
+    assert str(PostHogValidationError(**API_VALUES | {"status": 400})) == (
+        "POST /api/projects/7/exports/ answered 403 (permission_denied) for 'export_format': "
+        "API key missing required scope 'export:write' [request req-1]"
+    ).replace("403", "400")
+    assert str(PostHogServerError(status=500, method="GET", path="/x/")) == "GET /x/ answered 500"
+    assert str(PostHogSettingsError("host", "is wrong.", "Write another.")) == "host: is wrong. Write another."
+    assert "personal API key" in str(PostHogAuthenticationError(status=401, method="GET", path="/x/"))
+    assert "check its scopes" in str(PostHogPermissionError(status=403, method="GET", path="/x/"))
+    assert "billing limit" in str(PostHogQuotaError(status=402, method="GET", path="/x/"))
+
+
+def test_a_settings_error_is_a_value_error() -> None:
+    assert isinstance(PostHogSettingsError("a", "b", "c"), ValueError)
+
+
+SECRET = "phx_" + "s" * 43
+
+
+@pytest.mark.parametrize("field", ["path", "code", "detail", "attr", "request_id"])
+def test_no_attribute_holds_a_secret(field: str) -> None:
+    error = PostHogAPIError(**API_VALUES | {field: f"/a/{SECRET}/jane@example.com/"})
+    assert SECRET not in repr(error.__dict__)
+    assert "jane" not in repr(error.__dict__)
