@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
-
-import requests  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client, no_answer
@@ -22,15 +21,21 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
+if TYPE_CHECKING:
+    import requests
+
 log = logging.getLogger(__name__)
 
-CHUNK = 1024 * 1024
+#: How many bytes are read at once, and so lost by a cut at the most.
+CHUNK = 64 * 1024
 #: How often in a row a download may be cut without bringing a byte that never came before.
 MAX_ATTEMPTS = 5
 _MAX_HOPS = 5
-#: Servers of some ages say so while the file is being stored; 416: it changed under us.
-_PASSING = frozenset({409, 416, 425})
+#: Servers of some ages say so while the file is being stored.
+_PASSING = frozenset({409, 425})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PORTS = {"http": 80, "https": 443}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class Sink(Protocol):
@@ -55,6 +60,10 @@ class Received:
     content_type: str
 
 
+class _NotResumedError(PostHogTransportError):
+    """The storage can not go on with the same file: it has to come from its start."""
+
+
 @dataclass
 class _Stream:
     """One response that brings (the rest of) the file."""
@@ -66,7 +75,7 @@ class _Stream:
 
 
 def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float = 0.5) -> Received:
-    """Stream a file to a sink, in chunks of 1 MiB at the most.
+    """Stream a file to a sink, in chunks of 64 KiB at the most.
 
     A redirect is followed without the key: presigned addresses refuse a second credential, and the storage has no
     business with it. A cut download goes on where it stopped if the storage can (``Range`` and the same ``ETag``),
@@ -77,10 +86,13 @@ def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float 
     :param sink: where the bytes go.
     :param base_wait: seconds of the first wait after a cut; doubles each time.
     :raises PostHogError: if the file can not be had.
-    :raises PostHogIncompleteError: if the server kept cutting it, or sent another size than it announced.
+    :raises PostHogIncompleteError: if the server kept cutting it, sent another size than it announced, or gives no way
+        to tell where the file ends.
+    :raises PostHogTransportError: if no byte of it ever came.
     """
-    received = furthest = fruitless = 0
+    received = 0
     etag: str | None = None
+    patience = _Patience(base_wait)
     while True:
         try:
             stream = _open(client, call, received, etag)
@@ -96,41 +108,81 @@ def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float 
             if stream.total is not None and received != stream.total:
                 raise PostHogTransportError(f"{received:,} of {stream.total:,} bytes arrived")
             kind = stream.response.headers.get("Content-Type", "application/octet-stream")
-            return Received(received, kind.split(";")[0].strip())
+            return Received(received, kind.split(";")[0].strip().lower())
         except PostHogTransportError as error:
-            # Only bytes that never came before are progress: a storage that can not resume may cut at 90 % for ever.
-            fruitless = 1 if received > furthest else fruitless + 1
-            furthest = max(furthest, received)
-            if fruitless >= MAX_ATTEMPTS:
-                raise PostHogIncompleteError(f"The download of {call.path} was cut again and again: {error}") from error
-            wait = base_wait * 2 ** (fruitless - 1)
-            log.warning("The download was cut at %s bytes (%s); going on in %.1f s", f"{received:,}", error, wait)
-            time.sleep(wait)
+            if isinstance(error, _NotResumedError):
+                etag = None
+            patience.wait(call, received, error)
+
+
+class _Patience:
+    """Waits between attempts, and gives up after :data:`MAX_ATTEMPTS` in a row that brought nothing new.
+
+    Only bytes that never came before are progress: a storage that can not resume may cut at 90 % for ever.
+
+    :param base_wait: seconds of the first wait; doubles until there is progress.
+    """
+
+    def __init__(self, base_wait: float) -> None:
+        self._base_wait = base_wait
+        self._furthest = 0
+        self._fruitless = 0
+
+    def wait(self, call: Call[bytes], received: int, error: PostHogTransportError) -> None:
+        """Wait after a cut.
+
+        :param call: the call.
+        :param received: how many bytes are there.
+        :param error: what happened.
+        """
+        self._fruitless = 1 if received > self._furthest else self._fruitless + 1
+        self._furthest = max(self._furthest, received)
+        if self._fruitless >= MAX_ATTEMPTS:
+            kind = PostHogIncompleteError if self._furthest else PostHogTransportError
+            raise kind(f"The download of {call.path} was given up, cut again and again: {error}") from error
+        seconds = self._base_wait * 2 ** (self._fruitless - 1)
+        log.warning("The download was cut at %s bytes (%s); going on in %.1f s", f"{received:,}", error, seconds)
+        time.sleep(seconds)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.iter_content(CHUNK)
-    except requests.RequestException as error:
-        raise PostHogTransportError(no_answer(error).reason) from error
+    except OSError as error:
+        raise PostHogTransportError(_no_answer(error).reason) from error
+
+
+def _no_answer(error: OSError) -> NoAnswer:
+    return no_answer(cast("requests.RequestException", error))  # these are OSErrors, and nothing else arises here
 
 
 def _open(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:
     """Ask PostHog for the file, follow its redirects, and return the response that carries bytes."""
     exchange = Exchange(call, client.settings, RetryPolicy(max_rate_limit_wait=client.settings.max_rate_limit_wait))
-    home = urlsplit(client.settings.base_url).netloc
+    home = _origin(client.settings.base_url)
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     if offset and etag:
         headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
     url = exchange.url
     for _ in range(_MAX_HOPS):
-        at_home = urlsplit(url).netloc == home
-        response = _ask(client, url, headers, exchange if at_home else None)
-        if response.status_code not in _REDIRECTS or not response.headers.get("Location"):
-            return _stream(response)
-        url = urljoin(url, response.headers["Location"])
+        response = _ask(client, url, headers, exchange if _origin(url) == home else None)
+        status, location = response.status_code, response.headers.get("Location")
+        if status in (200, 206):
+            return _stream(response, offset, etag)
         response.close()
+        if status not in _REDIRECTS or not location:
+            raise PostHogTransportError(f"{call.path} was answered {status}, without a file")
+        url = urljoin(url, location)
     raise PostHogTransportError(f"{call.path} is redirected in circles")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return what the key may be sent to: the scheme (never http in place of https), the host and the port."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        raise PostHogTransportError("the redirect leads to no address that can be read") from None
 
 
 def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchange[bytes] | None) -> requests.Response:
@@ -139,16 +191,18 @@ def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchang
         outcome: Answer | NoAnswer
         try:
             response = client.open("GET", url, authorized=exchange is not None, headers=headers)
-        except requests.RequestException as error:
-            outcome = no_answer(error)
+        except OSError as error:
+            outcome = _no_answer(error)
         else:
             if response.status_code < 400:
                 return response
             with response:
                 found = {name.lower(): value for name, value in response.headers.items()}
-                outcome = Answer(response.status_code, found, response.raw.read(65536, decode_content=True) or b"")
+                outcome = Answer(response.status_code, found, _beginning(response))
         if exchange is None:
             raise _storage_error(outcome)
+        if isinstance(outcome, Answer) and outcome.status == 416:
+            raise _NotResumedError("PostHog answered 416")
         if isinstance(outcome, Answer) and outcome.status in _PASSING:
             raise PostHogTransportError(f"PostHog answered {outcome.status}: the file is not ready to be read")
         step = exchange.receive(outcome)
@@ -157,26 +211,51 @@ def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchang
             time.sleep(step.seconds)
 
 
+def _beginning(response: requests.Response) -> bytes:
+    """Read what an error has to say; where it was cut, its status says enough."""
+    try:
+        return next(response.iter_content(65536), b"")
+    except OSError:
+        return b""
+
+
 def _storage_error(outcome: Answer | NoAnswer) -> PostHogError:
     if isinstance(outcome, NoAnswer):
         return PostHogTransportError(f"the object storage: {outcome.reason}")
     if outcome.status == 404:
         return PostHogNotFoundError(status=404, method="GET", path="the presigned address of the object storage")
+    if outcome.status == 416:
+        return _NotResumedError("the object storage answered 416: the file is shorter than it was")
     # 401 and 403 too: the address has expired, and the next attempt asks PostHog for a new one.
     return PostHogTransportError(f"the object storage answered {outcome.status}")
 
 
-def _stream(response: requests.Response) -> _Stream:
+def _stream(response: requests.Response, offset: int, asked: str | None) -> _Stream:
+    """Read where the bytes of a response belong, and refuses those that belong nowhere.
+
+    :param offset: the first byte that was asked for, if ``asked``.
+    :param asked: the ETag that the file has to have for its rest to fit to what is there.
+    """
     etag = response.headers.get("ETag")
     length = _int(response.headers.get("Content-Length"))
     if response.status_code == 206:
-        span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        start = _int(span.split("-")[0])
-        if start is not None:
-            return _Stream(response, start, _int(total), etag)
-    # A weak ETag does not promise the same bytes.
-    strong = etag if etag and not etag.startswith("W/") else None
-    return _Stream(response, 0, length if "Content-Encoding" not in response.headers else None, strong)
+        span = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        # A storage that minds the range but not the condition would put two files together.
+        if span is None or int(span[1]) != (offset if asked else 0) or (asked and etag != asked):
+            response.close()
+            raise _NotResumedError("the storage sent another part than was asked for")
+        start, total, resumable = int(span[1]), _int(span[2]), bool(asked)
+    else:
+        # A weak ETag does not promise the same bytes, and a range of an encoded file counts encoded bytes.
+        encoded = "Content-Encoding" in response.headers
+        start, total, resumable = 0, None if encoded else length, not encoded and not (etag or "W/").startswith("W/")
+    if total is None and length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower():
+        response.close()
+        raise PostHogIncompleteError(
+            "The file comes without Content-Length and not in chunks, so nobody can tell whether all of it arrived. "
+            "Something between here and the storage (a proxy?) takes the length away."
+        )
+    return _Stream(response, start, total, etag if resumable else None)
 
 
 def _int(text: str | None) -> int | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, Protocol
+
+log = logging.getLogger(__name__)
 
 Compression = Literal["gzip"]
 
@@ -29,8 +32,14 @@ class FileSystem(Protocol):
     def size(self, path: str) -> int | None:
         """Return its size in bytes."""
 
+    def isdir(self, path: str) -> bool:
+        """Tell whether there is such a folder."""
+
     def mv(self, path1: str, path2: str) -> None:
         """Move it."""
+
+    def cp_file(self, path1: str, path2: str) -> None:
+        """Copy it."""
 
     def rm_file(self, path: str) -> None:
         """Remove it."""
@@ -67,9 +76,11 @@ class Landing:
     ) -> None:
         self._fs = fs
         self._path = path
-        folder, _, name = path.rpartition("/")
+        folder, slash, name = path.rpartition("/")
         self._folder = folder
-        self.part = f"{folder}/.{name}.{token}.part" if folder else f".{name}.{token}.part"
+        # File systems take names of 255 bytes; the token alone tells the part files of a folder apart.
+        self.part = f"{folder}{slash}.{_cut(name, 200)}.{token}.part"
+        self._flat = bool(({fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)) & _FLAT)
         self._compression = compression
         self._watch = watch or (lambda chunk: None)
         self._reset = reset or (lambda: None)
@@ -79,9 +90,11 @@ class Landing:
         self.sha256 = ""
 
     def __enter__(self) -> Landing:
-        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
-        if self._folder and not protocols & _FLAT:
-            self._fs.makedirs(self._folder, exist_ok=True)
+        if not self._flat:
+            if self._fs.isdir(self._path):  # moving a file there would put it in, under the part file's name
+                raise IsADirectoryError(f"{self._path} is a folder: end the path with / to put the file into it")
+            if self._folder:
+                self._fs.makedirs(self._folder, exist_ok=True)
         self._open()
         return self
 
@@ -89,9 +102,11 @@ class Landing:
         """Remove the part file, unless it was committed."""
         with suppress(Exception):  # closing a broken upload fails again; what matters is that it is removed
             self._close()
-        with suppress(FileNotFoundError):
+        try:
             if self._fs.exists(self.part):
                 self._fs.rm_file(self.part)
+        except Exception:  # must not hide why the task fails, nor fail one whose file has landed
+            log.warning("%s may be left over", self.part, exc_info=True)
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes.
@@ -120,7 +135,12 @@ class Landing:
 
     def commit(self) -> None:
         """Move the finished file to its final name, in place of what may stand there."""
-        self._fs.mv(self.part, self._path)
+        if self._flat:
+            # An object is copied whole or not at all; `mv` takes *, ? and [ in a name for patterns, and lists folders.
+            self._fs.cp_file(self.part, self._path)
+            self._fs.rm_file(self.part)
+        else:
+            self._fs.mv(self.part, self._path)
         self._fs.invalidate_cache(self._folder or None)
 
     def same_as_there(self) -> bool:
@@ -172,11 +192,19 @@ class _Digest:
 def safe_name(name: object, fallback: str) -> str:
     """Make a file name out of a server's text: one segment, no hidden file, nothing that any file system minds.
 
+    It has 200 bytes at the most, so that ``.gz`` and the part file's marks fit into the usual 255.
+
     :param name: the text.
     :param fallback: the name, if nothing usable is left.
     """
     last = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
     kept = re.sub(r"[^\w.() -]", "_", last).strip(" .")
     stem, dot, suffix = kept.rpartition(".")
-    kept = f"{stem[: 180 - len(suffix)]}{dot}{suffix}" if len(suffix) <= 20 else kept[:180]
+    size = len((dot + suffix).encode())
+    kept = _cut(stem, 200 - size).rstrip(" .") + dot + suffix if dot and size <= 80 else _cut(kept, 200).rstrip(" .")
     return kept if kept.strip("_") else fallback
+
+
+def _cut(text: str, size: int) -> str:
+    """Shorten a text to so many bytes of UTF-8, not through a character."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+import zlib
 from typing import IO
 
 _EMPTY_TEXT = b"No data available or unable to format for export."
-_ROW = b"<row"
+_ROW = re.compile(rb"<row[\s/>]")  # not <rowBreaks>
+_ROW_SIZE = 5
 _CHUNK = 1024 * 1024
 
 
@@ -16,14 +19,21 @@ def count_rows(file: IO[bytes]) -> int:
     :param file: the workbook; must be seekable.
     :raises zipfile.BadZipFile: if it is not a whole workbook.
     """
-    with zipfile.ZipFile(file) as book:
-        sheets = sorted(name for name in book.namelist() if name.startswith("xl/worksheets/sheet"))
-        if not sheets:
-            raise zipfile.BadZipFile("the workbook has no sheet")
-        records, says_empty = _scan(book, sheets[0])
-        if records == 2 and (says_empty or _says_empty(book)):
-            return 0
-        return max(0, records - 1)
+    try:
+        with zipfile.ZipFile(file) as book:
+            return _count(book)
+    except (zlib.error, EOFError) as error:
+        raise zipfile.BadZipFile(f"the workbook can not be unpacked: {error}") from error
+
+
+def _count(book: zipfile.ZipFile) -> int:
+    sheets = sorted(name for name in book.namelist() if name.startswith("xl/worksheets/sheet"))
+    if not sheets:
+        raise zipfile.BadZipFile("the workbook has no sheet")
+    records, says_empty = _scan(book, sheets[0])
+    if records == 2 and (says_empty or _says_empty(book)):
+        return 0
+    return max(0, records - 1)
 
 
 def _scan(book: zipfile.ZipFile, sheet: str) -> tuple[int, bool]:
@@ -32,9 +42,9 @@ def _scan(book: zipfile.ZipFile, sheet: str) -> tuple[int, bool]:
         while chunk := xml.read(_CHUNK):
             # Text in cells is escaped, so "<row" can only be the tag; the tail finds one that was cut in two.
             window = tail + chunk
-            records += window.count(_ROW)
+            records += sum(1 for _ in _ROW.finditer(window))
             says_empty = says_empty or _EMPTY_TEXT in window
-            tail = window[-(len(_ROW) - 1) :]
+            tail = window[-(_ROW_SIZE - 1) :]
     return records, says_empty
 
 

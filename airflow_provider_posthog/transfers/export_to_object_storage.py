@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
@@ -37,12 +38,13 @@ _NOT_A_FILE = frozenset({"text/html", "application/json"})
 class PostHogExportToObjectStorageOperator(BaseOperator):
     """Streams an export's file to object storage, and proves that it is whole.
 
-    The file comes in chunks of 1 MiB, goes on where a connection was cut, and appears under its name only when all of
+    The file comes in small chunks, goes on where a connection was cut, and appears under its name only when all of
     it is there. The storage that PostHog redirects to never sees the key.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` or ``PostHogExportSensor`` returned.
     :param path: where to, as an ``ObjectStoragePath`` or text such as ``s3://bucket/events/{{ ds }}.csv``. With ``/``
-        at the end it is a folder, and the file gets the name that PostHog gave it, made harmless.
+        at the end (text only: an ``ObjectStoragePath`` forgets it) it is a folder, and the file gets the name that
+        PostHog gave it, made harmless.
     :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
         retry after a crash), and any other an error.
     :param compression: ``gzip``, or ``None`` for the file as it comes.
@@ -99,7 +101,6 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         from airflow_provider_posthog.extract.csv_rows import CsvRows
-        from airflow_provider_posthog.extract.landing import Landing
 
         self._check_arguments()
         settings = self.hook.settings()
@@ -112,15 +113,7 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         if not self.overwrite and identity.try_number == 1 and fs.exists(target.path):
             raise self._in_the_way(target)
         counter = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None
-        landing = Landing(
-            fs,
-            target.path,
-            token=identity.owner[:12],
-            compression=self.compression,
-            watch=counter.feed if counter else None,
-            reset=counter.reset if counter else None,
-        )
-        with landing:
+        with self._landing(target, identity, counter) as landing:
             received = self._download(export_id, landing)
             rows = self._rows(export, counter.rows if counter else None, landing, fs)
             self._check_truncation(export, rows)
@@ -179,6 +172,18 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         options = {"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {}
         return ObjectStoragePath(text, **options)
 
+    def _landing(self, target: ObjectStoragePath, identity: Identity, counter: _Counter | None) -> Landing:
+        from airflow_provider_posthog.extract.landing import Landing
+
+        return Landing(
+            target.fs,
+            target.path,
+            token=identity.owner[:12],
+            compression=self.compression,
+            watch=counter.feed if counter else None,
+            reset=counter.reset if counter else None,
+        )
+
     def _download(self, export_id: int, landing: Landing) -> Received:
         from airflow_provider_posthog.extract.download import download
 
@@ -204,18 +209,18 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
                 return 0
             has_columns = bool((export.get("export_context") or {}).get("columns"))
             return 0 if has_columns and csv.is_blank_row else rows
-        if export.get("export_format") == exports.XLSX and self.compression is None:
+        if export.get("export_format") == exports.XLSX:
             from airflow_provider_posthog.extract.xlsx_rows import count_rows
 
             try:
-                with fs.open(landing.part, "rb") as book:
-                    return count_rows(book)
+                with fs.open(landing.part, "rb") as file:
+                    return count_rows(cast("IO[bytes]", gzip.open(file)) if self.compression else file)
             except zipfile.BadZipFile as error:
                 raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
         return None
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
-        limit, why = exports.row_limit(export)
+        limit, why = exports.row_limit(export, rows or 0)
         if not rows or rows < limit or self.on_truncation == "ignore":
             return
         text = (

@@ -1,0 +1,427 @@
+"""Downloads over two hops that are cut, redirected, refused, changed and lied to."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from airflow_provider_posthog.api import exports
+from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import (
+    PostHogAuthenticationError,
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogNotFoundError,
+    PostHogRateLimitError,
+    PostHogServerError,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.extract.download import CHUNK, MAX_ATTEMPTS, Received, download
+from tests.extract.conftest import KEY, Sink, redirect
+from tests.extract.storage import Storage, Turn
+from tests.support.fixtures import Certificates
+from tests.support.scripted import Reply, ScriptedServer, cut, error
+
+FILE = random.Random(5).randbytes(300_000)
+OTHER = random.Random(6).randbytes(280_000)
+WHOLE = Turn(FILE)
+Fetch = Callable[..., Received]
+MakeStorage = Callable[..., Storage]
+
+
+def no_secret(found: pytest.ExceptionInfo[PostHogError]) -> bool:
+    return "5ec7e7" not in str(found.value) and KEY not in str(found.value)
+
+
+def test_whole(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    storage = stored(replace(WHOLE, headers={"Content-Type": "Text/CSV; charset=utf-8"}))
+    assert fetch() == Received(len(FILE), "text/csv")
+    assert sink.data == FILE
+    assert len(storage.requests) == 1
+    assert server.requests[0].path == "/api/projects/1/exports/5/content/?download=true"
+
+
+def test_chunks_are_small(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(Turn(FILE * 10))
+    fetch()
+    assert sink.data == FILE * 10
+    assert sink.largest == CHUNK
+
+
+def test_without_a_redirect(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    server.script(Reply(200, {"Content-Type": "text/csv"}, FILE))
+    fetch()
+    assert sink.data == FILE
+
+
+def test_an_empty_file(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(Turn(b""))
+    assert fetch().size == 0
+
+
+# ---- the key
+
+
+def test_the_storage_never_sees_the_key(stored: MakeStorage, server: ScriptedServer, fetch: Fetch) -> None:
+    storage = stored(replace(WHOLE, stop=9000), WHOLE)
+    fetch()
+    assert [request.headers["authorization"] for request in server.requests] == [f"Bearer {KEY}"] * 2
+    assert len(storage.requests) == 2
+    assert not any("authorization" in request or "cookie" in request for request in storage.requests)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_same_origin_sees_the_key(server: ScriptedServer, fetch: Fetch, sink: Sink, status: int) -> None:
+    server.script(redirect("/elsewhere/", status), Reply(200, {}, FILE))
+    fetch()
+    assert sink.data == FILE
+    assert server.requests[1].path == "/elsewhere/"
+    assert server.requests[1].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_the_same_host_in_other_words_sees_the_key(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    server.script(redirect(f"http://127.0.0.1:{server.port}/elsewhere/"), Reply(200, {}, FILE))
+    fetch(base_url=f"HTTP://127.0.0.1:{server.port}")
+    assert server.requests[1].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_another_port_of_the_host_does_not(
+    server: ScriptedServer, make_server: Callable[..., ScriptedServer], fetch: Fetch
+) -> None:
+    other = make_server(Reply(200, {}, FILE))
+    server.script(redirect(f"{other.url}/x"))
+    fetch()
+    assert "authorization" not in other.requests[0].headers
+
+
+def test_http_in_place_of_https_does_not(certificates: Certificates, sink: Sink) -> None:
+    """The same host and port, but in clear: whoever listens on the way would have the key."""
+    with TwoFaced(certificates) as server:
+        settings = ClientSettings(f"https://127.0.0.1:{server.port}", KEY, 1, verify=certificates.ca_file)
+        with Client(settings) as client:
+            download(client, exports.content(5), sink, base_wait=0.01)
+    assert sink.data == FILE
+    assert KEY.encode() in server.heard["https"]
+    assert server.heard["http"].startswith(b"GET /in-clear HTTP/1.1")
+    assert b"uthorization" not in server.heard["http"]
+
+
+class TwoFaced:
+    """Speaks TLS and plain HTTP on one port: redirects from the one to the other, where the file is."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self.heard: dict[str, bytes] = {}
+        self._context = certificates.context
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> TwoFaced:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        for face in ("https", "http"):
+            connection, _ = self._socket.accept()
+            connection.settimeout(5)
+            if face == "https":
+                connection = self._context.wrap_socket(connection, server_side=True)
+            self.heard[face] = connection.recv(65536)
+            away = (
+                b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/in-clear\r\nContent-Length: 0\r\n\r\n" % self.port
+            )
+            file = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(FILE), FILE)
+            connection.sendall(away if face == "https" else file)
+            connection.close()
+
+
+# ---- cuts
+
+
+@pytest.mark.parametrize("stops", [[0], [1], [150_000], [299_999], [100, 200_000, 290_000], [100_000] * 3 + [250_000]])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cuts_at_the_storage(
+    stored: MakeStorage, fetch: Fetch, sink: Sink, stops: list[int], framing: str, ranges: bool
+) -> None:
+    turn = replace(WHOLE, framing=framing, ranges=ranges)
+    storage = stored(*(replace(turn, stop=stop) for stop in stops), turn)
+    assert fetch().size == len(FILE)
+    assert sink.data == FILE
+    assert len(storage.requests) == len(stops) + 1
+    resumed = [request for request in storage.requests if "range" in request]
+    kept = [stop // CHUNK if framing == "length" else stop for stop in stops]
+    assert len(resumed) == sum(1 for number, _ in enumerate(kept) if any(kept[: number + 1]))
+    assert all(request["if-range"] == '"one"' for request in resumed)
+    assert bool(sink.restarts) == (not ranges and any(kept))
+
+
+def test_dropped_before_an_answer(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(Turn(drop=True), replace(WHOLE, stop=5000), Turn(drop=True), Turn(drop=True), WHOLE)
+    fetch()
+    assert sink.data == FILE
+    assert sink.restarts == 0
+
+
+@pytest.mark.parametrize("where", ["before", "after", "headers"])
+def test_cuts_at_posthog(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink, where: str) -> None:
+    storage = stored(replace(WHOLE, stop=2 * CHUNK + 5), WHOLE)
+    away = Reply(302, {"Location": storage.url}, cut=where)  # type: ignore[arg-type]
+    server.script(away, redirect(storage.url), away, redirect(storage.url))
+    fetch()
+    assert sink.data == FILE
+    assert [request.get("range") for request in storage.requests][-1] == f"bytes={2 * CHUNK}-"
+
+
+@pytest.mark.parametrize("where", ["headers", "body", "chunk"])
+@pytest.mark.parametrize("status", [200, 302, 503])
+def test_cuts_in_the_middle_of_posthogs_answer(
+    stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink, where: str, status: int
+) -> None:
+    storage = stored(WHOLE)
+    headers = {"Location": storage.url} if status == 302 else {}
+    server.script(Reply(status, headers, b"<html>", cut=where), redirect(storage.url))  # type: ignore[arg-type]
+    fetch()
+    assert sink.data == FILE
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cut_at_the_same_byte_for_ever(stored: MakeStorage, fetch: Fetch, sink: Sink, ranges: bool) -> None:
+    storage = stored(replace(WHOLE, stop=200_000, ranges=ranges))
+    with pytest.raises(PostHogIncompleteError) as found:
+        fetch()
+    assert len(storage.requests) == MAX_ATTEMPTS
+    assert no_secret(found)
+
+
+def test_progress_after_every_cut_is_not_counted_as_failure(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    turn = Turn(FILE * 3)
+    stops = range(CHUNK, len(turn.content), CHUNK)
+    assert len(stops) > 2 * MAX_ATTEMPTS
+    stored(*(replace(turn, stop=stop) for stop in stops), turn)
+    fetch()
+    assert sink.data == turn.content
+    assert sink.restarts == 0
+
+
+def test_never_a_byte(stored: MakeStorage, fetch: Fetch) -> None:
+    storage = stored(Turn(drop=True))
+    with pytest.raises(PostHogTransportError) as found:
+        fetch()
+    assert len(storage.requests) == MAX_ATTEMPTS
+    assert no_secret(found)
+
+
+def test_a_storage_that_is_not_there(server: ScriptedServer, fetch: Fetch, make_server: Fetch) -> None:
+    server.script(redirect(f"{make_server(listen=False).url}/x?X-Amz-Signature=5ec7e7"))  # type: ignore[attr-defined]
+    with pytest.raises(PostHogTransportError, match="object storage: no connection") as found:
+        fetch()
+    assert no_secret(found)
+
+
+# ---- what is no file, or not the one
+
+
+def test_more_is_announced_than_comes(stored: MakeStorage, fetch: Fetch) -> None:
+    stored(replace(WHOLE, lie=1000, ranges=False))
+    with pytest.raises(PostHogIncompleteError):
+        fetch()
+
+
+def test_more_is_announced_once(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(replace(WHOLE, lie=1000, etag=None), WHOLE)
+    assert fetch().size == len(FILE)
+    assert sink.data == FILE
+
+
+def test_chunks_without_end(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(replace(WHOLE, framing="chunks", stop=len(FILE), ranges=False))
+    with pytest.raises(PostHogIncompleteError):
+        fetch()
+
+
+def test_neither_length_nor_chunks(stored: MakeStorage, fetch: Fetch) -> None:
+    """The end of the connection is all there is: a cut file would look whole."""
+    stored(replace(WHOLE, framing="nothing", stop=100_000))
+    with pytest.raises(PostHogIncompleteError, match="Content-Length"):
+        fetch()
+
+
+@pytest.mark.parametrize("status", [202, 204, 302, 304])
+def test_a_status_without_a_file(server: ScriptedServer, fetch: Fetch, sink: Sink, status: int) -> None:
+    """An empty answer is not an empty file."""
+    server.script(Reply(status))
+    with pytest.raises(PostHogTransportError, match=str(status)):
+        fetch()
+    assert server.attempts == MAX_ATTEMPTS
+
+
+def test_the_file_changes_between_attempts(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    stored(replace(WHOLE, stop=150_000), Turn(OTHER, etag='"two"'))
+    assert fetch().size == len(OTHER)
+    assert sink.data == OTHER
+    assert sink.restarts == 1
+
+
+def test_it_changes_and_the_storage_does_not_mind(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    """Two files' bytes must not be put together, whatever the storage thinks of ``If-Range``."""
+    stored(replace(WHOLE, stop=150_000), Turn(OTHER, etag='"two"', minds_etag=False))
+    fetch()
+    assert sink.data == OTHER
+
+
+@pytest.mark.parametrize("shift", [-10, 10])
+def test_another_part_than_was_asked_for(stored: MakeStorage, fetch: Fetch, sink: Sink, shift: int) -> None:
+    stored(replace(WHOLE, stop=150_000), replace(WHOLE, shift=shift), WHOLE)
+    fetch()
+    assert sink.data == FILE
+
+
+def test_a_part_that_does_not_say_which(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    storage = stored(replace(WHOLE, stop=150_000), WHOLE)
+    server.script(redirect(storage.url), Reply(206, {}, FILE[150_000:]), redirect(storage.url))
+    fetch()
+    assert sink.data == FILE
+
+
+def test_a_part_nobody_asked_for(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    part = Reply(206, {"Content-Range": f"bytes 9-{len(FILE) - 1}/{len(FILE)}"}, FILE[9:])
+    server.script(part, Reply(200, {}, FILE))
+    fetch()
+    assert sink.data == FILE
+
+
+@pytest.mark.parametrize("etag", ['W/"weak"', None])
+def test_without_a_strong_etag_it_starts_again(stored: MakeStorage, fetch: Fetch, sink: Sink, etag: str) -> None:
+    storage = stored(replace(WHOLE, stop=150_000, etag=etag), replace(WHOLE, etag=etag))
+    fetch()
+    assert sink.data == FILE
+    assert "range" not in storage.requests[1]
+
+
+def test_an_encoded_file_is_decoded_and_never_resumed(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    encoded = Turn(gzip.compress(FILE), headers={"Content-Encoding": "gzip"})
+    storage = stored(replace(encoded, stop=150_000), encoded)
+    assert fetch().size == len(FILE)
+    assert sink.data == FILE
+    assert all(request["accept-encoding"] == "identity" and "range" not in request for request in storage.requests)
+
+
+# ---- redirects and refusals
+
+
+def test_circles(server: ScriptedServer, fetch: Fetch) -> None:
+    server.script(redirect("/api/projects/1/exports/5/content/?download=true"))
+    with pytest.raises(PostHogTransportError, match="circles"):
+        fetch()
+    assert server.attempts == 5 * MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://x/", "//", "http://"])
+def test_redirects_to_nowhere(server: ScriptedServer, fetch: Fetch, sink: Sink, target: str) -> None:
+    server.script(redirect(target))
+    with pytest.raises(PostHogTransportError):
+        fetch()
+    assert sink.data == b""
+
+
+def test_an_expired_address_is_asked_for_anew(
+    server: ScriptedServer, make_storage: MakeStorage, fetch: Fetch, sink: Sink
+) -> None:
+    first, second = make_storage(replace(WHOLE, stop=CHUNK), Turn(status=403)), make_storage(WHOLE)
+    server.script(redirect(first.url), redirect(first.url), redirect(second.url))
+    fetch()
+    assert sink.data == FILE
+    assert second.requests[0]["range"] == f"bytes={CHUNK}-"
+
+
+def test_gone_from_the_storage(stored: MakeStorage, fetch: Fetch) -> None:
+    storage = stored(Turn(status=404))
+    with pytest.raises(PostHogNotFoundError) as found:
+        fetch()
+    assert len(storage.requests) == 1
+    assert no_secret(found)
+
+
+def test_a_range_that_does_not_exist_any_more(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    storage = stored(replace(WHOLE, stop=150_000), Turn(status=416), Turn(OTHER[:9]))
+    fetch()
+    assert sink.data == OTHER[:9]
+    assert ["range" in request for request in storage.requests] == [False, True, False]
+
+
+def test_a_range_that_does_not_exist_at_posthog(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    half = Reply(200, {"ETag": '"one"'}, FILE, cut="body")
+    server.script(half, Reply(416), Reply(200, {}, FILE))
+    fetch()
+    assert sink.data == FILE
+    assert [request.headers.get("range") for request in server.requests] == [
+        None,
+        f"bytes={len(FILE) // CHUNK * CHUNK}-",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 403, 429, 500, 503])
+def test_a_storage_that_refuses_for_ever(stored: MakeStorage, fetch: Fetch, status: int) -> None:
+    storage = stored(Turn(status=status))
+    with pytest.raises(PostHogTransportError, match=str(status)) as found:
+        fetch()
+    assert len(storage.requests) == MAX_ATTEMPTS
+    assert no_secret(found)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_posthog_asks_to_wait(
+    stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink, status: int
+) -> None:
+    storage = stored(WHOLE)
+    server.script(error(status, Retry_After="1"), redirect(storage.url))
+    start = time.monotonic()
+    fetch()
+    assert time.monotonic() - start >= 1
+    assert sink.data == FILE
+
+
+def test_posthog_asks_to_wait_for_too_long(server: ScriptedServer, fetch: Fetch) -> None:
+    server.script(error(429, Retry_After="120"))
+    with pytest.raises(PostHogRateLimitError):
+        fetch()
+    assert server.attempts == 1
+
+
+@pytest.mark.parametrize("status", [409, 425])
+def test_not_ready_yet(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink, status: int) -> None:
+    storage = stored(WHOLE)
+    server.script(error(status), error(status), redirect(storage.url))
+    fetch()
+    assert sink.data == FILE
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, PostHogAuthenticationError), (404, PostHogNotFoundError), (504, PostHogServerError)]
+)
+def test_posthog_refuses(server: ScriptedServer, fetch: Fetch, status: int, kind: type[PostHogError]) -> None:
+    server.script(error(status))
+    with pytest.raises(kind):
+        fetch()
+    assert server.attempts == 1
+
+
+def test_a_lost_connection_at_posthog_is_bounded(server: ScriptedServer, fetch: Fetch) -> None:
+    server.script(cut("body", FILE))
+    with pytest.raises(PostHogIncompleteError):
+        fetch()
+    assert server.attempts == MAX_ATTEMPTS
