@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseOperatorLink, XCom
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
     from airflow_provider_posthog.compat import BaseOperator, Context
+
+log = logging.getLogger(__name__)
 
 
 class PostHogLink(BaseOperatorLink):
@@ -36,7 +39,7 @@ class PostHogLink(BaseOperatorLink):
             return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
         except Exception:
             # Airflow asks for links while it ends a task: an unreadable one must not fail a task that succeeded.
-            operator.log.debug("No PostHog link", exc_info=True)
+            log.debug("No PostHog link", exc_info=True)
             return ""
 
     @classmethod

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api import exports, insights, projects, queries
@@ -21,6 +24,26 @@ from airflow_provider_posthog.exceptions import (
 )
 
 T = TypeVar("T")
+
+_PRIVATE = re.compile(
+    r"(?i)([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|signature|sig|email|search|distinct_id)=)[^&\s]+"
+)
+
+
+class _PrivateParameters(logging.Filter):
+    """Hides what nobody else may read in the addresses that urllib3 logs at DEBUG: signatures and personal data."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let every record pass.
+
+        :param record: the record.
+        """
+        if isinstance(record.args, tuple):
+            record.args = tuple(_PRIVATE.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_PrivateParameters())
 
 
 class PostHogHook(BaseHook):
@@ -72,6 +95,7 @@ class PostHogHook(BaseHook):
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
             mask_secret(proxy_password)
+            mask_secret(unquote(proxy_password))
         return settings
 
     def get_conn(self) -> Client:
@@ -97,7 +121,9 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if a field of the connection can not be used.
         """
         if self._settings is None:
-            self._settings = self._parse(await get_connection_async(self.posthog_conn_id))
+            connection = await get_connection_async(self.posthog_conn_id)
+            # In a thread: masking, and reading the extra, wait for Airflow's supervisor.
+            self._settings = await asyncio.to_thread(self._parse, connection)
         return AsyncClient(self._settings)
 
     def send(self, call: Call[T]) -> T:
@@ -144,7 +170,8 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
         text = str(insight).strip()
-        if text.isdigit():
+        # A short id may consist of digits too, but only a number is written without leading zeros.
+        if re.fullmatch("[1-9][0-9]{0,17}", text):
             try:
                 return self.send(insights.retrieve(int(text)))
             except PostHogNotFoundError:
@@ -165,6 +192,7 @@ class PostHogHook(BaseHook):
             return self._test_connection()
         except Exception as error:
             # The Test button shows this text; an exception there would show a traceback or nothing at all.
+            self.log.warning("The connection can not be tested", exc_info=not isinstance(error, PostHogError))
             return False, str(error) if isinstance(error, PostHogError) else f"{type(error).__name__} (see the log)"
 
     def _test_connection(self) -> tuple[bool, str]:
@@ -179,8 +207,12 @@ class PostHogHook(BaseHook):
             except PostHogPermissionError as error:
                 if error.scope is None:
                     raise  # not a scope: the key may not use this project at all
-                missing.append(error.scope if error.scope != scope else scope)
+                missing.append(error.scope)
                 continue
+            except PostHogNotFoundError:
+                if scope == "project:read":
+                    raise
+                continue  # a server that has no such endpoint has no such scope to lack
             if scope == "project:read":
                 name = f" {answer.get('name')!r}"
         reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."

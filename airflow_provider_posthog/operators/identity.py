@@ -7,7 +7,11 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
+
+#: Seconds by which PostHog's clock may be behind ours.
+_CLOCKS_DIFFER = 60.0
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,16 @@ class Marker:
     :param owner: stands for dag, run, task and map index.
     :param clearing: tells the tries before a user's "clear" from those after it.
     :param request: stands for what was asked for.
+    :param submission: tells one submission from another of the same request, such as that of a try before.
     """
 
     owner: str
     clearing: int
     request: str
+    submission: str
 
     def __str__(self) -> str:
-        return f"{self.owner}.{self.clearing}.{self.request}"
+        return f"{self.owner}.{self.clearing}.{self.request}.{self.submission}"
 
     @classmethod
     def parse(cls, text: object) -> Marker | None:
@@ -33,9 +39,9 @@ class Marker:
         :param text: what stands in the job.
         """
         parts = text.split(".") if isinstance(text, str) else []
-        if len(parts) != 3 or not parts[1].isdigit():
+        if len(parts) != 4 or not parts[1].isdecimal():
             return None
-        return cls(parts[0], int(parts[1]), parts[2])
+        return cls(parts[0], int(parts[1]), parts[2], parts[3])
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class Identity:
     :param owner: stands for dag, run, task and map index; random outside the task runner.
     :param clearing: how many tries lay before the user's last "clear".
     :param try_number: the try, from 1.
+    :param since: when the run began, in seconds since 1970; 0 if that is not known.
     """
 
     owner: str
     clearing: int
     try_number: int
+    since: float = 0.0
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Identity:
@@ -64,14 +72,27 @@ class Identity:
         retries = getattr(getattr(ti, "task", None), "retries", None) or 0
         # Airflow sets max_tries to try_number + retries when a user clears a task, and leaves it alone on a retry.
         clearing = max(0, (getattr(ti, "max_tries", None) or 0) - retries)
-        return cls(_digest(names, 20), clearing, getattr(ti, "try_number", None) or 1)
+        began = getattr(context.get("dag_run"), "start_date", None)
+        since = began.timestamp() if isinstance(began, datetime) else 0.0
+        return cls(_digest(names, 20), clearing, getattr(ti, "try_number", None) or 1, since)
 
     def marker(self, request: Mapping[str, Any]) -> Marker:
         """Make the marker of a job that this try submits.
 
         :param request: what is asked for, as JSON.
         """
-        return Marker(self.owner, self.clearing, _digest(request, 12))
+        return Marker(self.owner, self.clearing, _digest(request, 12), uuid.uuid4().hex[:8])
+
+    def shares_life(self, job: Job) -> bool:
+        """Tell whether a job comes from a try of this run since the last "clear".
+
+        A run that was deleted and made again has the old one's names and counts from the start.
+
+        :param job: a job with this task's marker.
+        """
+        marker = Marker.parse(job.marker)
+        same = marker is not None and (marker.owner, marker.clearing) == (self.owner, self.clearing)
+        return same and job.submitted_at >= self.since - _CLOCKS_DIFFER
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ class PostHogJobOperator(BaseOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
+        began = time.time()
         self._check_waiting()
         request = self.prepare()
         identity = Identity.of(context)
@@ -160,7 +161,7 @@ class PostHogJobOperator(BaseOperator):
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/{self.link(job)}")
         if not self.wait_for_completion:
             return self.get_job_result(job)
-        deadline, limit = self._deadline(job)
+        deadline, limit = self._deadline(job, began)
         if job.facts and self.job_kind.judge(job.facts).state == "succeeded":
             return self._conclude(Ended("succeeded"), job, limit, context)
         if self.deferrable:
@@ -249,23 +250,18 @@ class PostHogJobOperator(BaseOperator):
             marker = Marker.parse(job.marker)
             if marker is None or marker.owner != mine.owner:
                 continue
-            same_clearing = marker.clearing == mine.clearing
+            same_life = identity.shares_life(job)
             # After a clear the user wants a new job, unless the very same request is still being worked on.
-            wanted = same_clearing or marker.request == mine.request
+            wanted = same_life or marker.request == mine.request
             if verdict.state == "pending" and wanted:
                 self.log.info("Taking up %s %s, which an earlier try started", self.job_kind.name, job.id)
                 return job
-            if verdict.state == "succeeded" and same_clearing:
+            if verdict.state == "succeeded" and same_life:
                 self.log.info("%s %s of an earlier try has succeeded meanwhile", self.job_kind.name, job.id)
                 return job
-            self.log.info(
-                "Not going on with %s %s: it %s%s; starting a new one",
-                self.job_kind.name,
-                job.id,
-                verdict.state,
-                "" if same_clearing else " before the task was cleared",
-            )
-            return None
+            # Look further: a worker may have died after it started a later one, and before it was stored.
+            before = "" if same_life else ", of before the task was cleared"
+            self.log.info("Not going on with %s %s (%s%s)", self.job_kind.name, job.id, verdict.state, before)
         return None
 
     def _earlier_jobs(self, context: Context, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
@@ -314,14 +310,14 @@ class PostHogJobOperator(BaseOperator):
 
     # Waiting, and ending.
 
-    def _deadline(self, job: Job) -> tuple[float, str]:
+    def _deadline(self, job: Job, began: float) -> tuple[float, str]:
         now = time.time()
         timeout = self._timeout_seconds()
         deadline = job.submitted_at + timeout
         if deadline <= now:  # an earlier try used it up: this one is there to have another go
             deadline = now + timeout
         if self.deferrable and self.execution_timeout is not None:
-            hard = now + self.execution_timeout.total_seconds()
+            hard = began + self.execution_timeout.total_seconds()
             hard -= min(_BEFORE_EXECUTION_TIMEOUT, 0.1 * self.execution_timeout.total_seconds())
             if hard < deadline:
                 return hard, "execution_timeout"

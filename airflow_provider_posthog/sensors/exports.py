@@ -174,7 +174,7 @@ class PostHogExportSensor(BaseSensorOperator):
             return exports.summary(self._ask(int(job_id))[0], self.hook.settings())
         if ended.outcome == "timeout":
             text = f"Export {job_id} has no file after {self.timeout:.0f} seconds. {ended.reason}".rstrip()
-            if self.soft_fail or self.never_fail:
+            if self.soft_fail:  # not never_fail: Airflow's poke mode does not apply it to its own timeout
                 raise AirflowSkipException(text)
             raise AirflowSensorTimeout(text)
         if ended.outcome in ("failed", "gone"):

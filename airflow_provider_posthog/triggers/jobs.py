@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +30,7 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import AsyncClient
     from airflow_provider_posthog.api.states import Verdict
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 EVENT_VERSION = 1
 
@@ -130,10 +133,16 @@ class PostHogJobTrigger(BaseTrigger):
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
     async def _client(self) -> AsyncClient:
+        # In a thread: the first import of the HTTP libraries takes tenths of a second, in which no other trigger runs.
+        return await (await asyncio.to_thread(self._hook)).async_client()
+
+    def _hook(self) -> PostHogHook:
         # Imported here: the HTTP libraries would slow down every worker that only makes this trigger.
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
-        return await PostHogHook(self.posthog_conn_id, self.project_id).async_client()
+        with suppress(ImportError):  # httpx would import it at its first request, on the event loop
+            importlib.import_module("anyio._backends._asyncio")
+        return PostHogHook(self.posthog_conn_id, self.project_id)
 
     async def _watch(self, client: AsyncClient) -> Ended:
         watch = self._new_watch()
@@ -142,6 +151,8 @@ class PostHogJobTrigger(BaseTrigger):
             if isinstance(step, Ended):
                 if not self.silent_fail or step.outcome in ("succeeded", "timeout"):
                     return step
+                if time.time() >= self.deadline:
+                    return Ended("timeout", step.reason)
                 self.log.warning(
                     "%s %s: %s (%s); silent_fail goes on", self.kind, self.job_id, step.outcome, step.reason
                 )
@@ -193,7 +204,7 @@ class JobEvent:
         if not isinstance(event, Mapping):
             raise PostHogJobError(f"The trigger ended without an event for the {kind}.", job_id=job_id)
         found, outcome = event.get("job_id"), event.get("outcome")
-        known = event.get("version") == EVENT_VERSION and event.get("kind") == kind and outcome in OUTCOMES
+        known = event.get("version") == EVENT_VERSION and event.get("kind") == kind and str(outcome) in OUTCOMES
         if not known or not isinstance(found, str) or not found or job_id not in (None, found):
             raise PostHogJobError(
                 f"The trigger's event for {kind} {job_id or found} can not be trusted (version "
