@@ -46,7 +46,7 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
     the DAG is put into a bag, and the bag into the database, first.
     """
 
-    def run(dag: Any, **options: Any) -> Any:  # noqa: ANN401 - a DAG of any Airflow
+    def run(dag: Any, **options: Any) -> Any:
         try:
             from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # 3.2
         except ImportError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import httpx  # noqa: TID253 - another user of httpx in the process
+import httpx
 import pytest
 
 from airflow_provider_posthog.api import exports

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import requests  # noqa: TID253 - the client of these tests
+import requests
 
 Found = TypeVar("Found")
 CSV = "text/csv"

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import requests  # noqa: TID253
+import requests
 
 from airflow_provider_posthog.emulator.faults import Fault
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess

@@ -7,7 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-import requests  # noqa: TID253
+import requests
 
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
 from tests.emulator.client import CSV, Client, bare, hogql

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-import requests  # noqa: TID253
+import requests
 
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
 from tests.emulator.client import Client, hogql, wait_for

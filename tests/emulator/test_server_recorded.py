@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-import requests  # noqa: TID253
+import requests
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.emulator.settings import OCTOBER_2024
