@@ -1,0 +1,125 @@
+"""Runs the tests on the Airflow versions we support: ``python -m tests.matrix [NAME ...]``.
+
+The newest 3.3 is what ``make test`` runs on. 2.11 runs the whole suite, the versions between them what differs by
+Airflow version: imports, forms and the life cycle of tasks. Each version is installed as its users have it, that is
+with the packages of its own time: Airflow 3.0 with today's fastapi does not even start a task.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+VENVS = HERE / ".venvs"
+LIFE_CYCLE = (
+    "tests/airflow",
+    "tests/hooks",
+    "tests/operators",
+    "tests/sensors",
+    "tests/triggers",
+    "tests/test_connection_form.py",
+    "tests/test_imports.py",
+    "tests/test_links.py",
+    "tests/test_provider_info.py",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the matrix.
+
+    :param name: what to call it.
+    :param airflow: the requirement of Airflow.
+    :param pythons: Python versions, the first one found is taken.
+    :param before: install nothing that was released later (a date), or ``None`` for today's packages.
+    :param tests: which tests to run.
+    """
+
+    name: str
+    airflow: str
+    pythons: tuple[str, ...]
+    before: str | None
+    tests: tuple[str, ...]
+
+
+MATRIX = (
+    Entry("2.11", "apache-airflow==2.11.2", ("3.10", "3.11", "3.12"), None, ("tests",)),
+    Entry("3.0", "apache-airflow==3.0.6", ("3.11", "3.12", "3.10"), "2025-09-05", LIFE_CYCLE),
+    Entry("3.1", "apache-airflow==3.1.8", ("3.12", "3.11", "3.10"), "2026-06-01", LIFE_CYCLE),
+    Entry("3.2", "apache-airflow>=3.2,<3.3", ("3.12", "3.13", "3.11", "3.10"), None, LIFE_CYCLE),
+    Entry("3.3-py313", "apache-airflow>=3.3,<3.4", ("3.13", "3.12"), None, LIFE_CYCLE),
+)
+
+
+def main(names: list[str]) -> int:
+    """Run the named cells, or all; return 0 if every one passed."""
+    unknown = set(names) - {entry.name for entry in MATRIX}
+    if unknown:
+        print(f"No such cell: {', '.join(sorted(unknown))}. There are {', '.join(entry.name for entry in MATRIX)}.")
+        return 2
+    results = [(entry, *_run(entry)) for entry in MATRIX if not names or entry.name in names]
+    print("\n== matrix")
+    for entry, passed, seconds, python in results:
+        verdict = "passed" if passed else "FAILED"
+        print(f"{entry.name:10} {entry.airflow:28} Python {python:6} {seconds:5.0f} s  {verdict}")
+    return 0 if all(passed for _, passed, _, _ in results) else 1
+
+
+def _run(entry: Entry) -> tuple[bool, float, str]:
+    started = time.monotonic()
+    version, python = _python(entry.pythons)
+    print(f"\n== {entry.name}: {entry.airflow} on Python {version}", flush=True)
+    venv = VENVS / f"{entry.name}-py{version}"
+    _install(entry, venv, python)
+    command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *_there(entry.tests)]
+    passed = subprocess.run(command, cwd=HERE, check=False).returncode == 0
+    return passed, time.monotonic() - started, version
+
+
+def _there(tests: tuple[str, ...]) -> list[str]:
+    missing = [path for path in tests if not (HERE / path).exists()]
+    if missing:
+        raise SystemExit(f"The matrix names tests that are not there: {', '.join(missing)}")
+    return list(tests)
+
+
+def _install(entry: Entry, venv: Path, python: str) -> None:
+    stamp = venv / ".installed"
+    wanted = f"{entry}\n{(HERE / 'setup.cfg').read_text()}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(venv, ignore_errors=True)
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", python, str(venv)], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--python", str(venv / "bin" / "python")]
+    then = ["--exclude-newer", entry.before] if entry.before else []
+    subprocess.run([*install, *then, entry.airflow], check=True)
+    # In a second step and without the date, as a user adds a new provider to an old Airflow; what is there stays.
+    subprocess.run([*install, entry.airflow, "-e", f"{HERE}[test]"], check=True)
+    stamp.write_text(wanted)
+
+
+def _python(versions: tuple[str, ...]) -> tuple[str, str]:
+    """Return the first of these Python versions that really runs here, and its path."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for version in versions:
+        candidates = [shutil.which(f"python{version}") or "", *map(str, sorted(pyenv.glob(f"{version}.*/bin/python")))]
+        if sys.version_info[:2] == tuple(map(int, version.split("."))):
+            candidates.append(sys.executable)
+        for path in filter(None, candidates):
+            # A pyenv shim may be on the path and not work.
+            command = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            probe = subprocess.run(command, capture_output=True, text=True, check=False)
+            if probe.stdout.strip() == version:
+                return version, path
+    raise SystemExit(f"None of Python {', '.join(versions)} is on this machine")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
