@@ -24,6 +24,7 @@ import requests  # noqa: TID253
 import urllib3
 
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -218,26 +219,6 @@ def no_answer(error: requests.RequestException) -> NoAnswer:
     return NoAnswer(f"the request can not be sent ({name}): see the connection's host", sent=False, lasting=True)
 
 
-class _NoAddresses(logging.Filter):
-    """Drops httpx's line per request to PostHog: it shows the whole address, and one of a poll helps nobody.
-
-    A query string may hold an e-mail address.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hosts: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line may be logged."""
-        url = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else None
-        return not (isinstance(url, httpx.URL) and f"{url.scheme}://{url.netloc.decode()}" in self.hosts)
-
-
-_no_addresses = _NoAddresses()
-logging.getLogger("httpx").addFilter(_no_addresses)
-
-
 class _Shared:
     """What all asynchronous clients with the same settings use together on one event loop.
 
@@ -259,7 +240,7 @@ class _Shared:
         async with self._making:
             if self._http is None:
                 settings = self._settings
-                _no_addresses.hosts.add(settings.base_url)
+                log_no_requests_to(settings.base_url)
                 key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
                 self._http = httpx.AsyncClient(
                     headers=_headers(settings) | key,

@@ -61,6 +61,7 @@ def _zone(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is no IANA time zone: write e.g. Europe/Berlin") from None
     return text
 
+
 #: How long the end of the process waits for ClickHouse, in seconds.
 _CLOSING_SECONDS = 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -21,29 +20,10 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
+    PostHogValidationError,
 )
 
 T = TypeVar("T")
-
-_PRIVATE = re.compile(
-    r"(?i)([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|signature|sig|email|search|distinct_id)=)[^&\s]+"
-)
-
-
-class _PrivateParameters(logging.Filter):
-    """Hides what nobody else may read in the addresses that urllib3 logs at DEBUG: signatures and personal data."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; let every record pass.
-
-        :param record: the record.
-        """
-        if isinstance(record.args, tuple):
-            record.args = tuple(_PRIVATE.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
-        return True
-
-
-logging.getLogger("urllib3.connectionpool").addFilter(_PrivateParameters())
 
 
 class PostHogHook(BaseHook):
@@ -209,6 +189,8 @@ class PostHogHook(BaseHook):
                     raise  # not a scope: the key may not use this project at all
                 missing.append(error.scope)
                 continue
+            except PostHogValidationError:
+                continue  # an export of nothing is refused only after the scope was looked at
             except PostHogNotFoundError:
                 if scope == "project:read":
                     raise
@@ -230,6 +212,7 @@ def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:
     first: tuple[str, Callable[[], Call[Any]]] = ("project:read", lambda: projects.retrieve(project_id))
     yield first[0], first[1]()
     yield "export:read", exports.list(limit=1)
+    yield "export:write", Call("probe", "POST", "exports/", json_object, json={}, scopes=("export:write",))
     yield "insight:read", insights.list(basic=True, limit=1)
     yield get("dashboards/", "dashboard:read")
     yield get("persons/", "person:read")

@@ -9,7 +9,7 @@ from airflow_provider_posthog.api import exports, jobs, states
 from airflow_provider_posthog.api.hogql import limit_of
 from airflow_provider_posthog.api.insights import runnable_query, unwrap
 from airflow_provider_posthog.api.queries import hogql
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 from airflow_provider_posthog.operators.identity import Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
 
@@ -115,7 +115,7 @@ class PostHogCreateExportOperator(PostHogJobOperator):
         """Yield the key's own exports of this format that carry a marker, newest first."""
         offset = 0
         for _ in range(_SEARCH_PAGES):
-            page = self.hook.client.send(exports.list(export_format=request["export_format"], offset=offset))
+            page = self._page(request["export_format"], offset)
             found = page.get("results", [])
             for export in found:
                 marker = (export.get("export_context") or {}).get(exports.MARKER_KEY)
@@ -125,6 +125,16 @@ class PostHogCreateExportOperator(PostHogJobOperator):
             offset += len(found)
             if not found or not page.get("next"):
                 return
+
+    def _page(self, export_format: str, offset: int) -> exports.ExportPage:
+        try:
+            return self.hook.client.send(exports.list(export_format=export_format, offset=offset))
+        except PostHogAPIError as error:
+            if error.status not in (404, 405):
+                raise
+            # Servers of 2022 list no exports: a lost answer stays lost there, and a retry starts anew.
+            self.log.warning("This PostHog can not list exports, so none of an earlier try can be found: %s", error)
+            return {"results": []}
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return the export's summary."""

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended, JobKind, Watch
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.compat import AirflowTaskTimeout, BaseOperator, default_deferrable, state_store
+from airflow_provider_posthog.compat import (
+    AirflowTaskTimeout,
+    BaseOperator,
+    before_execution_timeout,
+    default_deferrable,
+    state_store,
+)
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -43,8 +49,6 @@ if TYPE_CHECKING:
 STORE_KEY = "posthog_job"
 #: Seconds between looks for a job whose creation was not answered.
 _LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
-#: Airflow 2.11 itself fails a deferred task at its execution_timeout, without a word to us: be done before.
-_BEFORE_EXECUTION_TIMEOUT = 5.0
 
 
 class PostHogJobOperator(BaseOperator):
@@ -250,18 +254,18 @@ class PostHogJobOperator(BaseOperator):
             marker = Marker.parse(job.marker)
             if marker is None or marker.owner != mine.owner:
                 continue
-            same_life = identity.shares_life(job)
-            # After a clear the user wants a new job, unless the very same request is still being worked on.
-            wanted = same_life or marker.request == mine.request
-            if verdict.state == "pending" and wanted:
-                self.log.info("Taking up %s %s, which an earlier try started", self.job_kind.name, job.id)
+            name = f"{self.job_kind.name} {job.id}"
+            if marker.request != mine.request:  # the DAG was edited, or an argument changes from try to try
+                self.log.info("Not going on with %s: it was asked for something else", name)
+            elif verdict.state == "pending":
+                self.log.info("Taking up %s, which an earlier try started", name)
                 return job
-            if verdict.state == "succeeded" and same_life:
-                self.log.info("%s %s of an earlier try has succeeded meanwhile", self.job_kind.name, job.id)
+            elif verdict.state == "succeeded" and identity.shares_life(job):
+                self.log.info("%s of an earlier try has succeeded meanwhile", name)
                 return job
-            # Look further: a worker may have died after it started a later one, and before it was stored.
-            before = "" if same_life else ", of before the task was cleared"
-            self.log.info("Not going on with %s %s (%s%s)", self.job_kind.name, job.id, verdict.state, before)
+            else:  # look further: a worker may have died after it started a later one, and before it was stored
+                why = "was cleared since" if verdict.state == "succeeded" else verdict.reason
+                self.log.info("Not going on with %s, which %s: %s", name, verdict.state, why)
         return None
 
     def _earlier_jobs(self, context: Context, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
@@ -317,8 +321,7 @@ class PostHogJobOperator(BaseOperator):
         if deadline <= now:  # an earlier try used it up: this one is there to have another go
             deadline = now + timeout
         if self.deferrable and self.execution_timeout is not None:
-            hard = began + self.execution_timeout.total_seconds()
-            hard -= min(_BEFORE_EXECUTION_TIMEOUT, 0.1 * self.execution_timeout.total_seconds())
+            hard = began + before_execution_timeout(self.execution_timeout)
             if hard < deadline:
                 return hard, "execution_timeout"
         return deadline, "timeout"

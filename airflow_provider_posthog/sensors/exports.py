@@ -13,12 +13,22 @@ from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, 
 from airflow_provider_posthog.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
+    before_execution_timeout,
     default_deferrable,
 )
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
-from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed, PostHogNotFoundError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogNotFoundError,
+    PostHogRateLimitError,
+    PostHogServerError,
+    PostHogTransportError,
+)
 from airflow_provider_posthog.links import PostHogLink
 
 if TYPE_CHECKING:
@@ -39,7 +49,7 @@ class PostHogExportSensor(BaseSensorOperator):
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
     :param failure_grace: seconds for which an exception that PostHog may still mend by itself has to stand.
-    :param max_poll_failures: how many polls in a row may go wrong in deferrable mode.
+    :param max_poll_failures: how many polls in a row may go wrong.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: the export's summary, as ``PostHogCreateExportOperator`` returns it.
     :raises PostHogJobFailed: if the export failed, or PostHog does not know it.
@@ -68,6 +78,7 @@ class PostHogExportSensor(BaseSensorOperator):
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.failure_grace = failure_grace
         self.max_poll_failures = max_poll_failures
+        self._bad_pokes = 0
 
     @cached_property
     def hook(self) -> PostHogHook:
@@ -97,18 +108,35 @@ class PostHogExportSensor(BaseSensorOperator):
         :param context: the task's context.
         """
         export_id = exports.id_of(self.export_id, self.hook.settings())
-        export, verdict = self._ask(export_id)
-        until = time.monotonic() + self.failure_grace
-        while verdict.state == "failed" and not verdict.final and time.monotonic() < until:
-            self.log.info("Export %s reports %s; PostHog may try again", export_id, verdict.reason)
-            time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
-            export, verdict = self._ask(export_id)
+        try:
+            export, verdict = self._ask_patiently(export_id)
+        except (PostHogRateLimitError, PostHogServerError, PostHogTransportError) as error:
+            return self._bad_poke(error)
+        self._bad_pokes = 0
         if verdict.state == "failed":
             raise PostHogJobFailed(f"PostHog: export {export_id} failed: {verdict.reason}", job_id=str(export_id))
         if verdict.state == "pending":
             self.log.info("Export %s has no file yet", export_id)
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=exports.summary(export, self.hook.settings()))
+
+    def _ask_patiently(self, export_id: int) -> tuple[exports.Export, Verdict]:
+        export, verdict = self._ask(export_id)
+        # In reschedule mode every poke is a new process, so what has to stand for a while is watched in one.
+        until = time.monotonic() + min(self.failure_grace, self.timeout)
+        while verdict.state == "failed" and not verdict.final and time.monotonic() < until:
+            self.log.info("Export %s reports %s; PostHog may try again", export_id, verdict.reason)
+            time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
+            export, verdict = self._ask(export_id)
+        return export, verdict
+
+    def _bad_poke(self, error: PostHogError) -> PokeReturnValue:
+        """Wait out a server in trouble, as deferrable mode does; being rate limited is no trouble."""
+        self._bad_pokes += not isinstance(error, PostHogRateLimitError)
+        if self._bad_pokes >= self.max_poll_failures:
+            raise error
+        self.log.warning("PostHog could not be asked: %s", error)
+        return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger fired.
@@ -120,7 +148,8 @@ class PostHogExportSensor(BaseSensorOperator):
 
         try:
             job_id = str(exports.id_of(self.export_id, self.hook.settings()))
-            return self._conclude(JobEvent.parse(event, jobs.EXPORT.name, job_id).ended, job_id)
+            told = JobEvent.parse(event, jobs.EXPORT.name, job_id)
+            return self._conclude(told.ended, job_id, told.limit)
         except PostHogError as error:
             if self.never_fail:  # as poke mode does for any error
                 raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
@@ -148,30 +177,44 @@ class PostHogExportSensor(BaseSensorOperator):
     def _defer(self, export_id: int) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
+        deadline, limit = self._deadline()
         longest = self.max_wait.total_seconds() if self.max_wait else float(self.timeout)
         trigger = PostHogJobTrigger(
             kind=jobs.EXPORT.name,
             job_id=str(export_id),
             posthog_conn_id=self.posthog_conn_id,
             project_id=self.project_id,
-            deadline=time.time() + self.timeout,
+            deadline=deadline,
             poll_interval=longest if self.exponential_backoff else self.poke_interval,
             first_wait=self.poke_interval,
             growth=2.0 if self.exponential_backoff else 1.0,
             max_poll_failures=self.max_poll_failures,
             failure_grace=self.failure_grace,
             silent_fail=self.silent_fail,
+            limit=limit,
         )
         self.defer(
             trigger=trigger,
             method_name="execute_complete",
             # Behind the trigger's own deadline, for a triggerer that is gone.
-            timeout=timedelta(seconds=self.timeout + 2 * self.poke_interval + 60),
+            timeout=timedelta(seconds=deadline - time.time() + 2 * self.poke_interval + 60),
         )
 
-    def _conclude(self, ended: Ended, job_id: str) -> dict[str, Any]:
+    def _deadline(self) -> tuple[float, str]:
+        """Return when to give up, and by which limit: Airflow 3 does not end a deferred task at execution_timeout."""
+        if self.execution_timeout is not None:
+            hard = before_execution_timeout(self.execution_timeout)
+            if hard < self.timeout:
+                return time.time() + hard, "execution_timeout"
+        return time.time() + self.timeout, "timeout"
+
+    def _conclude(self, ended: Ended, job_id: str, limit: str) -> dict[str, Any]:
         if ended.outcome == "succeeded":
             return exports.summary(self._ask(int(job_id))[0], self.hook.settings())
+        if ended.outcome == "timeout" and limit == "execution_timeout":
+            raise AirflowTaskTimeout(
+                f"Export {job_id} has no file within the execution_timeout. {ended.reason}".rstrip()
+            )
         if ended.outcome == "timeout":
             text = f"Export {job_id} has no file after {self.timeout:.0f} seconds. {ended.reason}".rstrip()
             if self.soft_fail:  # not never_fail: Airflow's poke mode does not apply it to its own timeout

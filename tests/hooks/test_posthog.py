@@ -114,11 +114,27 @@ def test_it_names_the_project(connected: EmulatorProcess) -> None:
     assert connected.api_key not in text
 
 
-ALL_SCOPES = ["project:read", "export:read", "insight:read", "dashboard:read", "person:read", "query:read"]
+ALL_SCOPES = [
+    "project:read",
+    "export:read",
+    "export:write",
+    "insight:read",
+    "dashboard:read",
+    "person:read",
+    "query:read",
+]
 
 
 @pytest.mark.parametrize(
-    "missing", [["export:read"], ["query:read", "insight:read"], ["project:read"], ["dashboard:read"]]
+    # a key that may write may read, too
+    "missing",
+    [
+        ["export:write"],
+        ["export:read", "export:write"],
+        ["query:read", "insight:read"],
+        ["project:read"],
+        ["dashboard:read"],
+    ],
 )
 def test_it_names_the_scopes_that_are_missing(
     connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, missing: list[str]
@@ -134,8 +150,8 @@ def test_it_names_the_scopes_that_are_missing(
 
 def test_it_changes_nothing(connected: EmulatorProcess) -> None:
     PostHogHook().test_connection()
-    changing = [call for call in connected.calls() if call["method"] != "GET" and not call["path"].endswith("/query/")]
-    assert changing == []
+    others = [call for call in connected.calls() if call["method"] != "GET" and not call["path"].endswith("/query/")]
+    assert [(call["path"], call["status"]) for call in others] == [("/api/projects/1/exports/", 400)]
     assert connected.stats()["exports"]["created"] == 0
 
 

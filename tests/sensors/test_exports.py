@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogServerError,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.sensors.exports import PostHogExportSensor
 from tests.operators.support import (
     SUMMARY,
@@ -209,6 +216,37 @@ def test_a_fault_that_stays_fails_it(connected: EmulatorProcess, mode: str, monk
     _export(connected, "slow")
     connected.faults(method="GET", path="*/exports/1/", status=503, count=-1)
     assert _ended(_sensor(mode, max_poll_failures=3)) == "failed"
+
+
+@MODES
+def test_a_rate_limit_is_waited_out(connected: EmulatorProcess, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, connected, max_rate_limit_wait=0)
+    made = _export(connected)
+    limit = {"status": 429, "headers": {"Retry-After": "0"}, "count": 4}
+    connected.faults(method="GET", path="/api/projects/1/exports/*", **limit)
+    assert finish(_sensor(mode, export_id=made, max_poll_failures=2))["has_content"] is True
+
+
+def test_pokes_that_go_wrong_are_counted_only_in_a_row(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _export(connected, export_seconds=3600)
+    sensor = _sensor(export_id=made, max_poll_failures=2)
+    for _ in range(3):
+        connected.faults(method="GET", path="/api/projects/1/exports/*", status=504, count=1)
+        assert not sensor.poke({})
+        assert not sensor.poke({})
+    connected.faults(method="GET", path="/api/projects/1/exports/*", status=504, count=2)
+    assert not sensor.poke({})
+    with pytest.raises(PostHogServerError):
+        sensor.poke({})
+
+
+def test_the_execution_timeout_ends_a_deferred_wait_on_every_airflow(connected: EmulatorProcess) -> None:
+    made = _export(connected, export_seconds=3600)
+    sensor = _sensor("deferrable", export_id=made, execution_timeout=timedelta(seconds=1))
+    with pytest.raises(outcome_errors().task_timeout, match="execution_timeout"):
+        finish(sensor)
 
 
 def test_deferring_hands_on_how_it_is_to_wait(connected: EmulatorProcess) -> None:

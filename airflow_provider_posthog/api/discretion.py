@@ -1,0 +1,53 @@
+"""Keeps addresses that nobody else may read out of the logs of the HTTP libraries."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+#: Signatures and credentials of presigned addresses, and parameters that hold personal data.
+_PRIVATE = re.compile(
+    r"(?i)([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|signature|sig|email|search|distinct_id)=)[^&\s]+"
+)
+
+
+class HidePrivateParameters(logging.Filter):
+    """Hides what is private in the addresses that urllib3 logs at DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let every record pass.
+
+        :param record: the record.
+        """
+        if isinstance(record.args, tuple):
+            record.args = tuple(_PRIVATE.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
+        return True
+
+
+class DropRequestsToPostHog(logging.Filter):
+    """Drops httpx's line per request to PostHog: it shows the whole address, and one of each poll helps nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line may be logged.
+
+        :param record: httpx's record; its second argument is the address.
+        """
+        url = str(record.args[1]) if isinstance(record.args, tuple) and len(record.args) > 1 else ""
+        return not any(url.startswith(f"{host}/") for host in self.hosts)
+
+
+_dropping = DropRequestsToPostHog()
+logging.getLogger("httpx").addFilter(_dropping)
+logging.getLogger("urllib3.connectionpool").addFilter(HidePrivateParameters())
+
+
+def log_no_requests_to(host: str) -> None:
+    """Let httpx log no more requests to this host.
+
+    :param host: scheme, host and port, without a slash at the end.
+    """
+    _dropping.hosts.add(host)
