@@ -208,6 +208,13 @@ class PostHogIncompleteError(PostHogError):
     """Fewer rows or bytes landed than there are, or it can not be proved that all did."""
 
 
+class PostHogDeprecatedEndpointWarning(UserWarning):
+    """PostHog keeps the endpoint only for old clients, and it has traps that another way has not.
+
+    No ``DeprecationWarning``: it is PostHog that deprecates, and Python hides those.
+    """
+
+
 def error_for_status(status: int) -> type[PostHogAPIError]:
     """Choose the class of error for an HTTP status.
 

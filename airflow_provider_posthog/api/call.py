@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, clean
 
 T = TypeVar("T")
 QueryValue = str | int | float | bool | Sequence[str] | None
+Lane = Literal["crud", "analytics", "query", "deletion"]
+Paging = Literal["none", "offset", "cursor", "next"]
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,12 @@ class Call(Generic[T]):
     :param json: the body.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param scopes: the scopes that a personal API key needs for it.
-    :param lane: the server's limit it counts against: ``crud`` or ``query`` (three at once per project).
+    :param lane: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
+        minute, 1200 an hour), ``query`` (three at once per project) or ``deletion`` (of persons: as ``crud``).
     :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
         reports a failed asynchronous query with 400 or 500.
+    :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
+        shift while others are deleted), ``cursor`` (an opaque one) or ``next`` (only by the address in ``next``).
     """
 
     name: str
@@ -73,8 +78,9 @@ class Call(Generic[T]):
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
     scopes: tuple[str, ...] = ()
-    lane: str = "crud"
+    lane: Lane = "crud"
     reads_error: Callable[[Answer], bool] | None = None
+    paging: Paging = "none"
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""

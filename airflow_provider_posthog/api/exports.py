@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api import insights
-from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page, segment
+from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
+from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.hogql import limit_of
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -45,18 +47,11 @@ class ExportPage(TypedDict, total=False):
     count: int
     next: str | None
     previous: str | None
-    results: list[Export]
+    results: Sequence[Export]
 
 
-def _export(answer: Answer) -> Export:
-    return json_object(answer)  # type: ignore[return-value]
-
-
-def _page(answer: Answer) -> ExportPage:
-    return json_page(answer)  # type: ignore[return-value]
-
-
-def list(*, export_format: str | None = None, limit: int = 100, offset: int = 0) -> Call[ExportPage]:
+@endpoint("GET", "exports/", scopes=("export:read",), paging="offset")
+def list(*, export_format: Text | None = None, limit: Limit = 100, offset: Offset = 0) -> Call[ExportPage]:
     """List the exports of the key's own user, newest first.
 
     :param export_format: only this format; PostHog ignores a format it does not know and lists all.
@@ -64,20 +59,22 @@ def list(*, export_format: str | None = None, limit: int = 100, offset: int = 0)
     :param offset: how many to leave out.
     """
     query = {"export_format": export_format, "limit": limit, "offset": offset or None}
-    return Call("exports.list", "GET", "exports/", _page, query=query, scopes=("export:read",))
+    return list.call(json_page, query=query)
 
 
-def retrieve(export_id: int) -> Call[Export]:
+@endpoint("GET", "exports/{id}/", scopes=("export:read",))
+def retrieve(export_id: Number) -> Call[Export]:
     """Retrieve one export; 404 after ``expires_after`` and for exports that another user's key made.
 
     :param export_id: the export's id.
     """
-    return Call("exports.retrieve", "GET", f"exports/{segment(export_id)}/", _export, scopes=("export:read",))
+    return retrieve.call(json_object, id=export_id)
 
 
+@endpoint("POST", "exports/", scopes=("export:write",))
 def create(
     *,
-    export_format: str,
+    export_format: Text,
     insight: int | None = None,
     dashboard: int | None = None,
     export_context: Mapping[str, Any] | None = None,
@@ -92,7 +89,7 @@ def create(
     :param export_context: ``source`` (a query node), ``columns``, ``filename`` and keys of one's own.
     """
     body: dict[str, Any] = {"export_format": export_format}
-    scopes = ["export:write"]
+    scopes = []
     if insight is not None:
         body["insight"] = insight
         scopes.append("insight:read")
@@ -103,10 +100,11 @@ def create(
         body["export_context"] = dict(export_context)
         if export_context.get("source"):
             scopes.append("query:read")
-    return Call("exports.create", "POST", "exports/", _export, json=body, repeatable=False, scopes=tuple(scopes))
+    return create.call(json_object, json=body, scopes=tuple(scopes))
 
 
-def content(export_id: int) -> Call[bytes]:
+@endpoint("GET", "exports/{id}/content/", scopes=("export:read",))
+def content(export_id: Number) -> Call[bytes]:
     """Download an export's file: bytes, or a redirect to a presigned address of the object storage.
 
     Fetch it with :func:`airflow_provider_posthog.extract.download.download`, which keeps the key from the storage
@@ -114,14 +112,7 @@ def content(export_id: int) -> Call[bytes]:
 
     :param export_id: the export's id.
     """
-    return Call(
-        "exports.content",
-        "GET",
-        f"exports/{segment(export_id)}/content/",
-        lambda answer: answer.body,
-        query={"download": True},
-        scopes=("export:read",),
-    )
+    return content.call(lambda answer: answer.body, query={"download": True}, id=export_id)
 
 
 def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from airflow_provider_posthog.api.call import Answer, Call, json_object, segment
+from airflow_provider_posthog.api.arguments import Number
+from airflow_provider_posthog.api.call import Call, json_object
+from airflow_provider_posthog.api.endpoint import endpoint
 
 
 class Project(TypedDict, total=False):
@@ -15,18 +17,16 @@ class Project(TypedDict, total=False):
     timezone: str
 
 
-def _project(answer: Answer) -> Project:
-    return json_object(answer)  # type: ignore[return-value]
-
-
-def retrieve(project_id: int) -> Call[Project]:
+@endpoint("GET", "/api/projects/{project_id}/", scopes=("project:read",))
+def retrieve(project_id: Number) -> Call[Project]:
     """Retrieve a project. The path is ``/api/projects/`` whatever the connection's ``path_prefix``.
 
     :param project_id: the project's number.
     """
-    return Call("projects.retrieve", "GET", f"/api/projects/{segment(project_id)}/", _project, scopes=("project:read",))
+    return retrieve.call(json_object, project_id=project_id)
 
 
+@endpoint("GET", "/api/users/@me/", scopes=("user:read",))
 def me() -> Call[dict[str, Any]]:
     """Retrieve the user whose key this is."""
-    return Call("projects.me", "GET", "/api/users/@me/", json_object, scopes=("user:read",))
+    return me.call(json_object)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
-from airflow_provider_posthog.api.call import Answer, Call, json_object, segment
+from airflow_provider_posthog.api.call import Answer, Call, json_object
+from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.exceptions import PostHogTransportError
 
 Refresh = Literal[
@@ -54,10 +55,7 @@ def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return node
 
 
-def _answer(answer: Answer) -> QueryAnswer:
-    return json_object(answer)  # type: ignore[return-value]
-
-
+@endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)
 def start(
     query: Mapping[str, Any],
     *,
@@ -79,7 +77,7 @@ def start(
         body["client_query_id"] = client_query_id
     if name:
         body["name"] = name[:128]
-    return Call("queries.start", "POST", "query/", _answer, json=body, scopes=("query:read",), lane="query")
+    return start.call(json_object, json=body)
 
 
 def _has_status(answer: Answer) -> bool:
@@ -94,21 +92,24 @@ def _status(answer: Answer) -> QueryStatus:
     return status  # type: ignore[return-value]
 
 
-def status(query_id: str) -> Call[QueryStatus]:
+@endpoint("GET", "query/{id}/", scopes=("query:read",))
+def status(query_id: str, *, show_progress: bool = False) -> Call[QueryStatus]:
     """Ask for an asynchronous query. PostHog forgets it 20 minutes after its last news (404).
 
     A failed query is answered with 400 or 500 and a body like a good one; it is read, not raised.
 
     :param query_id: ``query_status.id``, which is the ``client_query_id`` if one was given.
+    :param show_progress: ask for ``query_progress`` too.
     """
-    path = f"query/{segment(query_id)}/"
-    return Call("queries.status", "GET", path, _status, scopes=("query:read",), reads_error=_has_status)
+    query = {"show_progress": show_progress or None}
+    return status.call(_status, query=query, reads_error=_has_status, id=query_id)
 
 
-def cancel(query_id: str) -> Call[None]:
+@endpoint("DELETE", "query/{id}/", scopes=("query:read",))
+def cancel(query_id: str, *, dequeue_only: bool = False) -> Call[None]:
     """Cancel an asynchronous query and forget its result.
 
     :param query_id: as in :func:`status`.
+    :param dequeue_only: leave it alone if it runs already.
     """
-    path = f"query/{segment(query_id)}/"
-    return Call("queries.cancel", "DELETE", path, lambda answer: None, scopes=("query:read",))
+    return cancel.call(lambda answer: None, query={"dequeue_only": dequeue_only or None}, id=query_id)

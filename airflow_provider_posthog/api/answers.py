@@ -1,0 +1,57 @@
+"""Readers of answers whose shape differs from server to server, or that have no body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_posthog.api.call import Answer, json_object, json_page
+from airflow_provider_posthog.exceptions import PostHogTransportError
+
+
+def nothing(answer: Answer) -> None:
+    """Read an answer that has nothing to tell: PostHog sends no body, or JSON.
+
+    :raises PostHogTransportError: for anything else, such as the page of a proxy that did not pass the request on.
+    """
+    if answer.body.strip():
+        _json(answer)
+
+
+def object_or_empty(answer: Answer) -> dict[str, Any]:
+    """Read a JSON object, or no body at all, as servers before December 2025 send it: an empty dictionary.
+
+    :raises PostHogTransportError: if it is anything else.
+    """
+    return json_object(answer) if answer.body.strip() else {}
+
+
+def rows(answer: Answer) -> list[dict[str, Any]]:
+    """Read a list of objects, bare or as ``results``.
+
+    :raises PostHogTransportError: if it has another shape.
+    """
+    value = _json(answer)
+    if not isinstance(value, list):
+        results: list[dict[str, Any]] = json_page(answer)["results"]
+        return results
+    if not all(isinstance(item, dict) for item in value):
+        raise PostHogTransportError(f"the answer (status {answer.status}) is not a list of objects")
+    return value
+
+
+def page(answer: Answer) -> dict[str, Any]:
+    """Read a page of a list; a bare list is its only page.
+
+    :raises PostHogTransportError: if it has another shape.
+    """
+    if isinstance(answer.json_or_none(), list):
+        return {"results": rows(answer), "next": None}
+    return json_page(answer)
+
+
+def _json(answer: Answer) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return answer.json()
+    except ValueError:
+        json_object(answer)  # says what came instead
+        raise

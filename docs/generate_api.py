@@ -1,0 +1,106 @@
+"""Writes docs/api.md, the table of all endpoints, from the endpoints themselves: ``python -m docs.generate_api``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_posthog.api.catalog import CATALOG
+from airflow_provider_posthog.api.endpoint import Endpoint
+
+TARGET = Path(__file__).with_name("api.md")
+
+HEAD = """\
+# All endpoints
+
+<!-- Made by `python -m docs.generate_api`; do not edit. -->
+
+Each endpoint is a function that returns a `Call`, which every client sends:
+
+```python
+from airflow_provider_posthog.api import persons
+
+page = client.send(persons.list(email="someone@example.com"))
+page = await async_client.send(persons.list(email="someone@example.com"))
+```
+
+Paths without `/api/` are relative to `/api/projects/{project_id}/`. Arguments before the `*` may be given by position;
+those with `?` may be left out. What each means is in the function's docstring, or `help(persons.list)`.
+
+## What is refused before it is sent
+
+A wrong argument raises `PostHogSettingsError`, which names it and says what to write.
+
+| PostHog | here |
+|---|---|
+| reads a flag of a deletion by its presence: `delete_events=false` deletes the events | flags are `True` or `False`, no text, and sent only when true |
+| takes an empty filter for none, and lists everything | empty filters are refused; a misspelt name is a `TypeError`, or refused with the nearest right one |
+| takes a misspelt `refresh` for "from the cache" | only its seven words are taken |
+| cuts large pages (events at 1,000) and look-ups of over 200 persons, and says nothing | pages over 1,000 and look-ups over 200 are refused |
+| takes `persons/<distinct id>/` for a bad id, `insights/trend/` for another endpoint | ids in paths are numbers or UUIDs |
+| reads a time without an offset in the project's zone | times need their offset |
+| lists the runs of the last seven days unless told otherwise | a lower bound is needed |
+| carries `offset` of the list of events on into the next pages, and ends lists that are newest first early | events come oldest first, between two bounds, without `offset` |
+
+The list of events is deprecated by PostHog and warns (`PostHogDeprecatedEndpointWarning`). `format=csv` is not offered:
+answers are read as JSON.
+
+## The table
+
+- **Scope**: what the personal API key needs. Creating an export needs `insight:read`, `dashboard:read` or `query:read`
+  too, by what it is of.
+- **Pages**: `offset` goes on by `limit` and `offset`, `cursor` and `next` by the address in the answer; `none`: the
+  answer is whole.
+- **Limit**: which of PostHog's budgets it counts against.
+- **Repeated**: whether it is sent again when its answer was lost. What creates something is not. `persons.bulk_delete`
+  is with `keep_person=True` only, as a second answer about persons who are gone says that there were none;
+  `batch_exports.unpause` is without `backfill`.
+"""
+
+COLUMNS = "| endpoint | function | scope | pages | limit | repeated |\n|---|---|---|---|---|---|\n"
+
+FOOT = """
+DELETE of insights and dashboards answers 405 at PostHog. `soft_delete` covers these rows: it sends `PATCH` with
+`deleted: true`, and `restore` brings the thing back with `deleted: false`.
+"""
+
+
+def _arguments(endpoint: Endpoint[..., Any]) -> str:
+    words: list[str] = []
+    star = False
+    for name, parameter in endpoint.parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+            star = True
+            words.append("*")
+        words.append(name + ("" if parameter.default is parameter.empty else "?"))
+    return ", ".join(words)
+
+
+def _row(endpoint: Endpoint[..., Any]) -> str:
+    repeated = "yes" if endpoint.repeatable else "no"
+    cells = (
+        f"`{endpoint.documented or endpoint.method} {endpoint.path}`",
+        f"`{endpoint.name}({_arguments(endpoint)})`",
+        ", ".join(f"`{scope}`" for scope in endpoint.scopes),
+        endpoint.paging,
+        endpoint.lane,
+        repeated,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def page() -> str:
+    """Return what docs/api.md must hold."""
+    lines = [HEAD]
+    area = ""
+    for endpoint in CATALOG.values():
+        name = endpoint.name.split(".")[0]
+        if name != area:
+            area = name
+            lines.append(f"\n### {area}\n\n{COLUMNS}")
+        lines.append(_row(endpoint) + "\n")
+    return "".join(lines) + FOOT
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
