@@ -26,6 +26,7 @@ import urllib3
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
+from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -133,6 +134,17 @@ class Client:
                 return step.value
             _announce(call, step)
             time.sleep(step.seconds)
+
+    def pages(self, call: Call[Any], *, max_items: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page by page, each once.
+
+        :param call: the call of the first page; its ``limit`` is that of each page.
+        :param max_items: how many items at the most.
+        :raises PostHogError: if a page can not be had, or the list does not end.
+        """
+        pages = Pages(call, self.settings, max_items)
+        while pages.next is not None:
+            yield from pages.receive(self.send(pages.next))
 
     def open(self, method: str, url: str, *, authorized: bool, **options: Any) -> requests.Response:  # noqa: ANN401
         """Send one request and return the response with its body unread; redirects are not followed.
@@ -307,6 +319,18 @@ class AsyncClient:
                 return step.value
             _announce(call, step)
             await asyncio.sleep(step.seconds)
+
+    async def pages(self, call: Call[Any], *, max_items: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the items of a list, page by page, each once.
+
+        :param call: the call of the first page; its ``limit`` is that of each page.
+        :param max_items: how many items at the most.
+        :raises PostHogError: if a page can not be had, or the list does not end.
+        """
+        pages = Pages(call, self.settings, max_items)
+        while pages.next is not None:
+            for item in pages.receive(await self.send(pages.next)):
+                yield item
 
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
