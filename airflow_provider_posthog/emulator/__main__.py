@@ -18,6 +18,8 @@ DESCRIPTION = (
     "ready (url, storage_url, project_id, api_key, project_token) and serves until SIGTERM or Ctrl-C."
 )
 
+GENERATION = "the age of the PostHog: A (until 2025), B (until September 2026) or C (Cloud since then, the default)"
+
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
@@ -77,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--days", type=_days, default=30, help="how many days the events span (default 30)")
     made.add_argument("--timezone", type=_zone, default="UTC", help="of the project (default UTC)")
     made.add_argument("--export-seconds", type=_seconds, default=1.0, help="how long an export takes (default 1)")
+    made.add_argument("--generation", choices=("A", "B", "C"), default="C", help=GENERATION)
     made.add_argument("--stop-with-stdin", action="store_true", help="also stop when standard input is closed")
     return made
 
@@ -104,7 +107,7 @@ async def _serve(options: argparse.Namespace) -> None:
         days=options.days,
         timezone=options.timezone,
     )
-    settings = {"timezone": options.timezone, "export_seconds": options.export_seconds}
+    settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}
     state = State(warehouse, options.seed, settings)
     server = await start(state, port=options.port, storage_port=options.storage_port)
     ready = {

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 import traceback
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_posthog.emulator import (
+    routes_activity,
+    routes_batch_exports,
     routes_control,
+    routes_control_people,
+    routes_dashboards,
+    routes_elements,
+    routes_events,
     routes_exports,
+    routes_file_downloads,
+    routes_groups,
+    routes_insight_actions,
     routes_insights,
+    routes_lists,
+    routes_person_deletion,
+    routes_persons,
     routes_projects,
     routes_query,
+    routes_sharing,
 )
 from airflow_provider_posthog.emulator.auth import ApiKey
-from airflow_provider_posthog.emulator.envelopes import ApiError, Json, not_for_keys, not_found, server_error
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, forbidden, not_for_keys, not_found, server_error
 from airflow_provider_posthog.emulator.messages import Answer, Request, error_answer
 from airflow_provider_posthog.emulator.routes import Match, Route, Router
 from airflow_provider_posthog.emulator.state import State
 
 PROJECT = "/api/projects/{project_id}"
+# another organization's: it is there, but nobody of this one may look at it
+FOREIGN_PROJECT = 2
 PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_exports.ROUTES,
     *routes_query.ROUTES,
     *routes_insights.ROUTES,
+    *routes_insight_actions.ROUTES,
+    *routes_activity.ROUTES,
+    *routes_sharing.ROUTES,
+    *routes_dashboards.ROUTES,
+    *routes_batch_exports.ROUTES,
+    *routes_file_downloads.ROUTES,
+    *routes_lists.ROUTES,
+    *routes_persons.ROUTES,
+    *routes_person_deletion.ROUTES,
+    *routes_groups.ROUTES,
+    *routes_events.ROUTES,
+    *routes_elements.ROUTES,
     *routes_projects.PROJECT_ROUTES,
 )
 
@@ -38,7 +66,9 @@ class Api:
     def __init__(self, state: State) -> None:
         self._state = state
         in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
-        self._router = Router([*routes_control.ROUTES, *routes_projects.USER_ROUTES, *in_project])
+        control = (*routes_control.ROUTES, *routes_control_people.ROUTES)
+        outside = (*control, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
+        self._router = Router([*outside, *in_project])
         state.get_internally = self.get_internally
 
     def route_name(self, method: str, path: str) -> str:
@@ -53,13 +83,15 @@ class Api:
     def _match(self, method: str, path: str) -> Match | None:
         if path.startswith("/api/environments/") and self._state.settings.environments_alias:
             path = path.replace("/api/environments/", "/api/projects/", 1)
-        return self._router.match(method, path)
+        return self._router.match(method, path, self._state.settings.generation)
 
     async def answer(self, request: Request) -> Answer:
         """Answer a request, whatever happens.
 
         :param request: without ``params`` and ``key``, which are found here.
         """
+        if self._state.is_due():
+            await asyncio.to_thread(self._state.tick)
         match = self._match(request.method, request.path)
         allow = {"Allow": ", ".join(match.allowed)} if match else {}
         try:
@@ -84,14 +116,15 @@ class Api:
         key = request.key or self._authenticate(request)
         request = dataclasses.replace(request, key=key)
         if "project_id" in request.params:
-            self._check_project(key, request.params["project_id"])
+            self._check_project(key, request.params["project_id"], request.path)
         if route is None:
             # PostHog looks for the scope of the action before it looks whether there is one
             raise not_for_keys()
         key.require(route.needed(request))
         limit = self._state.settings.rate_limit_per_minute
         if route.throttle is not None and limit is not None:
-            self._state.throttle.check(route.throttle, key.value, limit)
+            header = self._state.settings.retry_after
+            self._state.throttle.check(route.throttle, key.value, limit, header=header)
         return await route.handler(request)
 
     def _authenticate(self, request: Request) -> ApiKey:
@@ -102,13 +135,18 @@ class Api:
         status = self._state.settings.unauthenticated_status
         return self._state.keyring.find(request.headers, request.query("personal_api_key"), body_key, status)
 
-    def _check_project(self, key: ApiKey, wish: str) -> None:
+    def _check_project(self, key: ApiKey, wish: str, path: str) -> None:
         if wish == "@current":
             return
         if not wish.isdigit():
             raise not_found("Project not found.")
         key.require_project(int(wish))
+        if int(wish) == FOREIGN_PROJECT:
+            raise forbidden("You don't have access to the project.")
         if int(wish) != self._state.project.id:
+            broken = path.split("/")[4:5] in (["insights"], ["dashboards"])
+            if broken and self._state.settings.unknown_project_status == 500:
+                raise server_error()
             raise not_found("Project not found.")
 
     async def get_internally(self, key: ApiKey, path: str) -> tuple[int, Json]:

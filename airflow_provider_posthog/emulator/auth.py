@@ -106,6 +106,13 @@ class Keyring:
             self._users[user_id] = User(user_id, str(made), self._token(43))
         return self._users[user_id]
 
+    def with_uuid(self, wish: str) -> User | None:
+        """Return the user who has a uuid, or None.
+
+        :param wish: the uuid.
+        """
+        return next((each for each in self._users.values() if each.uuid == wish), None)
+
     def create(self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None) -> ApiKey:
         """Make a key.
 

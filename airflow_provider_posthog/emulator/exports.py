@@ -24,7 +24,8 @@ from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.runner import Work, run, to_table, unwrap
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.emulator.insights import Dashboard, Insight
+    from airflow_provider_posthog.emulator.dashboards import Dashboard
+    from airflow_provider_posthog.emulator.insights import Insight
     from airflow_provider_posthog.emulator.state import State
 
 CSV = "text/csv"

@@ -1,4 +1,4 @@
-"""Saved insights and the dashboard that shows them."""
+"""Saved insights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_posthog.emulator.auth import User
 from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.envelopes import Json
+from airflow_provider_posthog.emulator.legacy import to_query
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.queries import Cached
@@ -87,8 +88,35 @@ SAVED = (
 
 
 @dataclass
+class Tile:
+    """The place of an insight, or of a text, on a dashboard.
+
+    :param insight: what it shows; None for a text.
+    :param text: of a tile without insight.
+    :param layouts: where it is, by size of screen.
+    :param deleted: null until it has been deleted once.
+    """
+
+    id: int
+    dashboard_id: int
+    insight: Insight | None = None
+    text: Json | None = None
+    layouts: Json = field(default_factory=dict)
+    color: str | None = None
+    deleted: bool | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Tell whether it is there: a deleted insight hides its tiles."""
+        return not self.deleted and not (self.insight is not None and self.insight.deleted)
+
+
+@dataclass
 class Insight:
-    """A saved insight."""
+    """A saved insight.
+
+    :param filters: what an insight of PostHog's first years has instead of a query.
+    """
 
     id: int
     short_id: str
@@ -96,6 +124,8 @@ class Insight:
     created_at: datetime
     created_by: User
     last_modified_at: datetime
+    filters: Json = field(default_factory=dict)
+    order: int | None = None
     name: str | None = None
     derived_name: str | None = None
     description: str | None = None
@@ -103,7 +133,13 @@ class Insight:
     favorited: bool = False
     deleted: bool = False
     tags: list[str] = field(default_factory=list)
-    tiles: list[tuple[int, int]] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+
+    def node(self) -> Json | None:
+        """Return what is run: the query, or the query that the filters stand for; None when there is neither."""
+        if self.query is not None:
+            return self.query
+        return to_query(self.filters) if self.filters else None
 
     def as_json(self, key: str | None, result: Json) -> Json:
         """Return the object of the API.
@@ -111,6 +147,7 @@ class Insight:
         :param key: of its query in the cache, shown as ``filters_hash``.
         :param result: the fields of :data:`NO_RESULT`.
         """
+        shown = [tile for tile in self.tiles if not tile.deleted]
         return {
             "id": self.id,
             "short_id": self.short_id,
@@ -118,12 +155,14 @@ class Insight:
             "derived_name": self.derived_name,
             "description": self.description,
             "query": self.query,
-            "filters": {},
+            "filters": self.filters,
             "filters_hash": key,
-            "order": None,
+            "order": self.order,
             "deleted": self.deleted,
-            "dashboards": [dashboard for dashboard, _ in self.tiles],
-            "dashboard_tiles": [{"id": tile, "dashboard_id": dash, "deleted": None} for dash, tile in self.tiles],
+            "dashboards": [tile.dashboard_id for tile in shown],
+            "dashboard_tiles": [
+                {"id": tile.id, "dashboard_id": tile.dashboard_id, "deleted": tile.deleted} for tile in shown
+            ],
             "created_at": iso(self.created_at),
             "created_by": self.created_by.brief(),
             "last_modified_at": iso(self.last_modified_at),
@@ -147,39 +186,8 @@ class Insight:
         return {**{name: full[name] for name in BASIC_FIELDS}, "refreshing": False}
 
 
-@dataclass
-class Dashboard:
-    """A dashboard."""
-
-    id: int
-    name: str | None
-    description: str
-    created_at: datetime
-    created_by: User
-    pinned: bool = False
-    deleted: bool = False
-
-    def as_json(self) -> Json:
-        """Return the fields that lists show; a single dashboard adds ``filters`` and ``tiles``."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "description": self.description,
-            "pinned": self.pinned,
-            "created_at": iso(self.created_at),
-            "created_by": self.created_by.brief(),
-            "creation_mode": "default",
-            "deleted": self.deleted,
-            "is_shared": False,
-            "tags": [],
-            "restriction_level": 21,
-            "effective_restriction_level": 21,
-            "effective_privilege_level": 37,
-        }
-
-
 class InsightStore:
-    """The project's insights and dashboards.
+    """The project's insights.
 
     :param state: the server's state.
     :param seed: equal seeds make equal short ids.
@@ -190,24 +198,16 @@ class InsightStore:
         self._random = random.Random(f"insights {seed}")  # noqa: S311 - ids, not secrets
         self._insights: list[Insight] = []
         owner = state.keyring.default.user
-        self._dashboards = [
-            Dashboard(1, "My App Dashboard", "All saved insights.", state.project.created_at, owner, pinned=True)
-        ]
-        for number, (name, description, query) in enumerate(SAVED, 1):
-            made = self.create(owner, query, name=name, description=description, saved=True)
+        for name, description, query in SAVED:
+            made = self.create(owner, query)
+            made.name, made.description, made.saved = name, description, True
             made.created_at = made.last_modified_at = state.project.created_at
-            made.tiles.append((1, number))
 
-    def create(
-        self, user: User, query: Json | None, *, name: str | None, description: str | None, saved: bool
-    ) -> Insight:
-        """Save an insight.
+    def create(self, user: User, query: Json | None) -> Insight:
+        """Save an insight without a name.
 
         :param user: who saves it.
-        :param query: what it shows.
-        :param name: its name, or None.
-        :param description: its description, or None.
-        :param saved: whether it shows in the list of saved insights.
+        :param query: what it shows, or None.
         """
         now = self._state.clock.now()
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -219,9 +219,6 @@ class InsightStore:
             created_at=now,
             created_by=user,
             last_modified_at=now,
-            name=name,
-            description=description,
-            saved=saved,
         )
         self._insights.append(made)
         return made
@@ -229,10 +226,6 @@ class InsightStore:
     def all(self) -> list[Insight]:
         """Return all insights, deleted ones too, oldest first."""
         return self._insights
-
-    def dashboards(self) -> list[Dashboard]:
-        """Return all dashboards."""
-        return self._dashboards
 
     def find(self, wish: str, *, deleted: bool = False) -> Insight | None:
         """Return an insight by its id or, when no id fits, by its short id.

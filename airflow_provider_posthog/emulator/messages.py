@@ -82,8 +82,15 @@ class Request:
 
         :param name: of the parameter.
         """
-        found = [value for key, value in parse_qsl(self.query_string, keep_blank_values=True) if key == name]
+        found = self.queries(name)
         return found[-1] if found else None
+
+    def queries(self, name: str) -> list[str]:
+        """Return all values of a query parameter, in order.
+
+        :param name: of the parameter.
+        """
+        return [value for key, value in parse_qsl(self.query_string, keep_blank_values=True) if key == name]
 
     def json(self) -> Json:
         """Return the JSON object of the body; an empty one when there is no body.
@@ -109,7 +116,12 @@ class Request:
             raise RuntimeError(f"{self.method} {self.path} is answered without authentication")
         return self.key
 
-    def link(self, **changes: int | None) -> str:
+    @property
+    def site(self) -> str:
+        """Return scheme and host of links: the client's own, or another one that a setting asks for."""
+        return self.state.settings.links_host or self.base_url
+
+    def link(self, **changes: int | str | None) -> str:
         """Return the absolute address of this request with other query parameters, sorted as PostHog does.
 
         :param changes: new values by name; None takes the parameter away.
@@ -120,4 +132,4 @@ class Request:
             if value is not None:
                 query[name] = str(value)
         text = urlencode(sorted(query.items()))
-        return f"{self.base_url}{self.path}" + (f"?{text}" if text else "")
+        return f"{self.site}{self.path}" + (f"?{text}" if text else "")

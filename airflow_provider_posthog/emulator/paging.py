@@ -12,8 +12,13 @@ T = TypeVar("T")
 DEFAULT_LIMIT = 100
 
 
-def _number(text: str | None, default: int, least: int) -> int:
-    # Django REST framework takes the default instead of refusing what is no number
+def number(text: str | None, default: int, least: int) -> int:
+    """Return a number of a query.
+
+    :param text: as sent, or None.
+    :param default: taken instead of what is no number, as Django REST framework does, which refuses nothing.
+    :param least: smaller ones are no number.
+    """
     if text is None or not text.isdigit() or int(text) < least:
         return default
     return int(text)
@@ -24,8 +29,8 @@ def bounds(request: Request) -> tuple[int, int]:
 
     :param request: its ``limit`` (default 100, cut to the setting ``max_page``) and ``offset``.
     """
-    limit = _number(request.query("limit"), DEFAULT_LIMIT, 1)
-    return min(limit, request.state.settings.max_page or limit), _number(request.query("offset"), 0, 0)
+    limit = number(request.query("limit"), DEFAULT_LIMIT, 1)
+    return min(limit, request.state.settings.max_page or limit), number(request.query("offset"), 0, 0)
 
 
 def page(request: Request, items: Sequence[T], write: Callable[[T], Json]) -> Answer:

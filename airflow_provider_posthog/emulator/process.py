@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any
 from urllib.parse import urlencode
@@ -36,6 +36,8 @@ class EmulatorProcess:
     :param days: how many days the events span.
     :param timezone: of the project.
     :param export_seconds: how long an export takes, in seconds.
+    :param generation: the age of the PostHog that it resembles: ``A`` (until 2025), ``B`` (until September 2026) or
+        ``C`` (Cloud since then).
     :param port: of the API; 0 takes any free one.
     :param storage_port: of the object storage; 0 takes any free one.
     :param start_timeout: how long to wait for it to be ready, in seconds.
@@ -56,6 +58,7 @@ class EmulatorProcess:
         days: int = 30,
         timezone: str = "UTC",
         export_seconds: float = 1.0,
+        generation: str = "C",
         port: int = 0,
         storage_port: int = 0,
         start_timeout: float = 60.0,
@@ -66,6 +69,7 @@ class EmulatorProcess:
             "days": days,
             "timezone": timezone,
             "export-seconds": export_seconds,
+            "generation": generation,
             "port": port,
             "storage-port": storage_port,
             **({} if start is None else {"start": start}),
@@ -213,7 +217,7 @@ class EmulatorProcess:
         """
         self.control("POST", "clock", {"advance": seconds})
 
-    def add_events(self, events: list[dict[str, object]]) -> None:
+    def add_events(self, events: Sequence[Mapping[str, object]]) -> None:
         """Add events.
 
         :param events: each with ``uuid``, ``event``, ``distinct_id``, ``person_id``, ``timestamp``, ``created_at``
@@ -231,8 +235,47 @@ class EmulatorProcess:
         query = urlencode({"start": start, "end": end, "column": column})
         return int(self.control("GET", f"events/count?{query}")["count"])
 
+    def add_persons(self, persons: Sequence[Mapping[str, object]] | int) -> list[str]:
+        """Make persons and return their uuids.
+
+        :param persons: each with ``distinct_ids`` and perhaps ``properties``, ``uuid``, ``created_at`` (ISO) and
+            ``is_identified``; or how many, of whatever kind.
+        """
+        body = {"count": persons} if isinstance(persons, int) else {"persons": persons}
+        return list(self.control("POST", "persons", body)["uuids"])
+
+    def capture(self, events: Sequence[Mapping[str, object]]) -> list[str]:
+        """Capture events as PostHog does, which finds or makes their persons, and return the uuids of those.
+
+        :param events: each with ``event`` and ``distinct_id``, and perhaps ``uuid``, ``timestamp``, ``created_at``,
+            ``elements_chain``, ``properties``, ``$set`` and ``$unset``.
+        """
+        return list(self.control("POST", "capture", {"events": events})["persons"])
+
+    def add_recordings(self, recordings: Sequence[Mapping[str, object]]) -> None:
+        """Add session recordings.
+
+        :param recordings: each with ``session_id``, ``distinct_id`` and ``timestamp`` (ISO).
+        """
+        self.control("POST", "recordings", {"recordings": recordings})
+
+    def fail_deletions(self, uuids: list[str], step: str = "delete_postgres") -> None:
+        """Let the deletion of persons fail from now on.
+
+        :param uuids: of the persons; none for no person any more.
+        :param step: where it stops.
+        """
+        self.control("POST", "persons/failures", {"uuids": uuids, "step": step})
+
+    def sweep(self) -> dict[str, Any]:
+        """Run the weekly deletion of events now, and return how many requests and events it was.
+
+        It runs by itself when the clock passes a Sunday, 05:00 UTC.
+        """
+        return self.control("POST", "sweep")
+
     def reset(self) -> None:
-        """Go back to the start, but for the events."""
+        """Go back to the start, but for what :meth:`add_events` has added."""
         self.control("POST", "reset")
 
     def control(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:

@@ -34,6 +34,21 @@ _UNSET = (
     "test_account_filters_default_checked",
     "week_start_day",
 )
+MODIFIERS: Json = {
+    "bounceRatePageViewMode": "count_pageviews",
+    "dataWarehouseEventsModifiers": None,
+    "debug": None,
+    "inCohortVia": "auto",
+    "materializationMode": "legacy_null_as_null",
+    "optimizeJoinedFilters": False,
+    "personsArgMaxVersion": "auto",
+    "personsJoinMode": None,
+    "personsOnEventsMode": "person_id_override_properties_joined",
+    "propertyGroupsMode": None,
+    "s3TableUseInvalidColumns": None,
+    "sessionTableVersion": "auto",
+    "useMaterializedViews": None,
+}
 
 
 class Project:
@@ -49,6 +64,7 @@ class Project:
         self.id = 1
         self.name = "Default project"
         self.created_at = created_at
+        self.primary_dashboard: int | None = 1
         self.token = "phc_" + "".join(made.choice(letters) for _ in range(43))
         self.uuid = str(uuid.UUID(int=made.getrandbits(128), version=4))
         self.organization = str(uuid.UUID(int=made.getrandbits(128), version=4))
@@ -77,14 +93,14 @@ class Project:
             "completed_snippet_onboarding": False,
             "correlation_config": {},
             "data_attributes": ["data-attr"],
-            "default_modifiers": {"personsOnEventsMode": "person_id_override_properties_joined"},
+            "default_modifiers": MODIFIERS,
             "effective_membership_level": 15,
             "has_group_types": True,
             "ingested_event": True,
             "is_demo": False,
             "path_cleaning_filters": [],
             "person_on_events_querying_enabled": False,
-            "primary_dashboard": 1,
+            "primary_dashboard": self.primary_dashboard,
             "session_recording_opt_in": False,
             "test_account_filters": [],
         }
@@ -106,7 +122,11 @@ class Project:
         full = self.as_json(timezone)
         return {**{name: full[name] for name in names}, "project_id": self.id}
 
-    def _organization(self, timezone: str) -> Json:
+    def organization_json(self, timezone: str) -> Json:
+        """Return the object of ``GET organizations/@current/``.
+
+        :param timezone: of the project.
+        """
         short = {"id": self.organization, "name": "Acme", "slug": "acme", "logo_media_id": None, "membership_level": 15}
         return {
             **short,
@@ -129,7 +149,7 @@ class Project:
         :param user: who asks.
         :param timezone: of the project.
         """
-        organization = self._organization(timezone)
+        organization = self.organization_json(timezone)
         brief_names = ("id", "name", "slug", "logo_media_id", "membership_level")
         personal = user.brief() | {"date_joined": iso(self.created_at)}
         personal.pop("id")

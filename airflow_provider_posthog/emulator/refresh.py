@@ -47,13 +47,14 @@ def insight_key(request: Request, insight: Insight, dashboard_id: int | None) ->
     :param insight: the insight.
     :param dashboard_id: as shown on a dashboard, which is another result than the bare insight's.
     """
-    if insight.query is None:
+    node = insight.node()
+    if node is None:
         return None
     names = ("filters_override", "variables_override", "tile_filters_override")
     extra = [f"{name}={request.query(name)}" for name in names if request.query(name)]
     if dashboard_id is not None:
         extra.append(f"dashboard={dashboard_id}")
-    return request.state.queries.key(insight.query, "&".join(extra))
+    return request.state.queries.key(node, "&".join(extra))
 
 
 async def serialize(request: Request, insight: Insight, mode: str, dashboard_id: int | None = None) -> Json:
@@ -90,7 +91,7 @@ async def serialize(request: Request, insight: Insight, mode: str, dashboard_id:
 
 
 def _query(insight: Insight) -> Json:
-    return insight.query or {}
+    return insight.node() or {}
 
 
 def _computes(mode: str, known: Cached | None, fresh: Cached | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timezone
 
@@ -212,6 +213,8 @@ async def reset(request: Request) -> Answer:
 
     :param request: nothing of it matters.
     """
+    if request.state.people.touched:
+        await asyncio.to_thread(request.state.people.restore)
     request.state.reset()
     return json_answer({})
 

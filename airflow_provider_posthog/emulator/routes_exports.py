@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from airflow_provider_posthog.emulator.dashboards import Dashboard
 from airflow_provider_posthog.emulator.envelopes import ApiError, Json, envelope, invalid, not_found
 from airflow_provider_posthog.emulator.exports import EXTENSIONS, VIDEO_FORMATS, Export
-from airflow_provider_posthog.emulator.insights import Dashboard, Insight
+from airflow_provider_posthog.emulator.insights import Insight
 from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
 from airflow_provider_posthog.emulator.paging import page
 from airflow_provider_posthog.emulator.routes import Route
@@ -69,7 +70,7 @@ async def create(request: Request) -> Answer:
     body, state = request.json(), request.state
     export_format = _format(body, newest=state.settings.exceptions_reported)
     insight = _target(body, "insight", [each for each in state.insights.all() if not each.deleted])
-    dashboard = _target(body, "dashboard", [each for each in state.insights.dashboards() if not each.deleted])
+    dashboard = _target(body, "dashboard", [each for each in state.dashboards.all() if not each.deleted])
     context = body.get("export_context")
     if insight is None and dashboard is None and not context:
         raise invalid("Either dashboard, insight or export_context is required for an export.")

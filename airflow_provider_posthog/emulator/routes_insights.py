@@ -1,10 +1,14 @@
-"""``/insights/`` and ``/dashboards/``."""
+"""``/insights/``: list, create, retrieve and update."""
 
 from __future__ import annotations
 
+import json
+
+from airflow_provider_posthog.emulator.activity import changes
 from airflow_provider_posthog.emulator.clock import iso
-from airflow_provider_posthog.emulator.envelopes import ApiError, Json, invalid, not_found
-from airflow_provider_posthog.emulator.insights import Dashboard, Insight
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, forbidden, invalid, not_found
+from airflow_provider_posthog.emulator.fields import flag, mapping, number, tags, text
+from airflow_provider_posthog.emulator.insights import Insight
 from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
 from airflow_provider_posthog.emulator.paging import bounds, page
 from airflow_provider_posthog.emulator.refresh import insight_key, read_mode, serialize
@@ -12,10 +16,15 @@ from airflow_provider_posthog.emulator.routes import Route
 from airflow_provider_posthog.emulator.runner import WRAPPERS, unwrap
 
 READ, WRITE = ("insight:read",), ("insight:write",)
-DASHBOARD_READ = ("dashboard:read",)
+TRACKED = ("name", "derived_name", "description", "favorited", "saved", "deleted", "tags", "query", "filters", "order")
 
 
-def _wrapped(query: object) -> Json | None:
+def wrapped(query: object) -> Json | None:
+    """Return a query as insights keep it: inside of the node that says how to show it.
+
+    :param query: as sent.
+    :raises ApiError: 400 for what is no query.
+    """
     if query is None:
         return None
     node = unwrap(query)
@@ -25,56 +34,105 @@ def _wrapped(query: object) -> Json | None:
     return {"kind": wrapper, "source": node}
 
 
-def _text(body: Json, name: str) -> str | None:
-    value = body.get(name)
-    if isinstance(value, (dict, list, bool)):
-        raise invalid("Not a valid string.", attr=name)
-    return None if value is None else str(value)
+def _filters(request: Request, body: Json) -> Json:
+    filters = mapping(body, "filters")
+    if filters and not request.state.settings.legacy_insights:
+        raise forbidden("Creating or updating insights with legacy filters is not available for this user.")
+    return filters
 
 
-def _flag(body: Json, name: str, default: bool) -> bool:
-    value = body.get(name, default)
-    if value in (True, "true", "True", 1):
-        return True
-    if value in (False, "false", "False", 0):
-        return False
-    raise invalid("Must be a valid boolean.", attr=name)
+def _change(request: Request, insight: Insight, body: Json) -> None:
+    """Write the fields of a body into an insight, or none of them when one is wrong."""
+    found: Json = {name: text(body, name) for name in ("name", "derived_name", "description") if name in body}
+    found |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
+    if "query" in body:
+        found["query"] = wrapped(body["query"])
+    if "filters" in body:
+        found["filters"] = _filters(request, body)
+    if "tags" in body:
+        found["tags"] = tags(body)
+    if "order" in body:
+        found["order"] = number(body, "order")
+    targets = _dashboards(request, body) if "dashboards" in body else None
+    for name, value in found.items():
+        setattr(insight, name, value)
+    if targets is not None:
+        _place(request, insight, targets)
 
 
-def _tags(body: Json) -> list[str]:
-    tags = body.get("tags", [])
-    if not isinstance(tags, list):
-        detail = f'Expected a list of items but got type "{type(tags).__name__}".'
-        raise invalid(detail, "not_a_list", "tags")
-    return [str(each) for each in tags]
+def _dashboards(request: Request, body: Json) -> list[int]:
+    wish = body["dashboards"]
+    if not isinstance(wish, list):
+        raise invalid(f'Expected a list of items but got type "{type(wish).__name__}".', "not_a_list", "dashboards")
+    for each in wish:
+        if request.state.dashboards.find(each) is None:
+            raise invalid(f'Invalid pk "{each}" - object does not exist.', "does_not_exist", "dashboards")
+    return [int(each) for each in wish]
+
+
+def _place(request: Request, insight: Insight, targets: list[int]) -> None:
+    for tile in insight.tiles:
+        if tile.dashboard_id not in targets:
+            tile.deleted = True
+    for each in targets:
+        dashboard = request.state.dashboards.find(each)
+        if dashboard is not None:
+            request.state.dashboards.add_tile(dashboard, insight)
 
 
 async def create(request: Request) -> Answer:
     """Save an insight (``POST insights/``).
 
-    :param request: ``name``, ``description``, ``query``, ``saved`` and ``tags`` in its body.
+    :param request: ``name``, ``derived_name``, ``description``, ``query``, ``filters``, ``order``, ``saved``,
+        ``favorited``, ``deleted``, ``dashboards`` and ``tags`` in its body.
     """
     body, user = request.json(), request.caller().user
-    name, description = _text(body, "name"), _text(body, "description")
-    query, saved, tags = _wrapped(body.get("query")), _flag(body, "saved", False), _tags(body)
-    made = request.state.insights.create(user, query, name=name, description=description, saved=saved)
-    made.tags = tags
+    draft = Insight(0, "", None, request.state.clock.now(), user, request.state.clock.now())
+    _change(request, draft, {name: value for name, value in body.items() if name != "dashboards"})
+    targets = _dashboards(request, body) if "dashboards" in body else []
+    made = request.state.insights.create(user, draft.query)
+    for name in TRACKED:
+        setattr(made, name, getattr(draft, name))
+    if made.query is None and not made.filters and request.state.settings.generation == "A":
+        made.filters = {"insight": "TRENDS"}
+    _place(request, made, targets)
+    request.state.activity.add("Insight", made.id, "created", user, name=made.name, short_id=made.short_id)
     return json_answer(await serialize(request, made, "force_cache"), 201)
+
+
+def _numbers(request: Request, name: str) -> list[object]:
+    """Return a list that a query parameter holds as JSON text; what is no list filters nothing."""
+    try:
+        found = json.loads(request.query(name) or "[]")
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _fits(request: Request, insight: Insight) -> bool:
+    short_id, saved, search = request.query("short_id"), request.query("saved"), request.query("search")
+    owners, dashboards, wanted_tags = (_numbers(request, name) for name in ("created_by", "dashboards", "tags"))
+    shown_on = {tile.dashboard_id for tile in insight.tiles if not tile.deleted}
+    tests = (
+        not short_id or insight.short_id == short_id,
+        saved != "true" or insight.saved or bool(shown_on),
+        not search or search.lower() in f"{insight.name} {insight.description}".lower(),
+        request.query("favorited") != "true" or insight.favorited,
+        request.query("user") != "true" or insight.created_by.id == request.caller().user.id,
+        not owners or insight.created_by.id in owners,
+        all(each in shown_on for each in dashboards),
+        not wanted_tags or any(each in insight.tags for each in wanted_tags),
+    )
+    return not insight.deleted and all(tests)
 
 
 async def list_(request: Request) -> Answer:
     """List the insights (``GET insights/``).
 
-    :param request: ``short_id``, ``saved``, ``search``, ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
+    :param request: ``short_id``, ``saved``, ``search``, ``favorited``, ``user``, ``created_by``, ``dashboards`` and
+        ``tags`` (JSON lists), ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
     """
-    found = [each for each in request.state.insights.all() if not each.deleted]
-    short_id, saved, search = request.query("short_id"), request.query("saved"), request.query("search")
-    if short_id:
-        found = [each for each in found if each.short_id == short_id]
-    if saved == "true":
-        found = [each for each in found if each.saved or each.tiles]
-    if search:
-        found = [each for each in found if search.lower() in f"{each.name} {each.description}".lower()]
+    found = [each for each in request.state.insights.all() if _fits(request, each)]
     if (request.query("basic") or "").lower() == "true":
         return page(request, found, lambda each: each.basic(_last_refresh(request, each)))
     mode = read_mode(request)
@@ -89,7 +147,13 @@ def _last_refresh(request: Request, insight: Insight) -> str | None:
     return iso(cached.at) if cached else None
 
 
-def _found(request: Request, *, deleted: bool = False) -> Insight:
+def found_insight(request: Request, *, deleted: bool = False) -> Insight:
+    """Return the insight of a path.
+
+    :param request: the id or short id in its path.
+    :param deleted: find deleted ones, too.
+    :raises ApiError: 404.
+    """
     insight = request.state.insights.find(request.params["id"], deleted=deleted)
     if insight is None:
         raise not_found()
@@ -101,30 +165,30 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: the id or short id in its path; ``refresh`` and ``from_dashboard`` in its query.
     """
-    insight = _found(request)
-    dashboard = request.query("from_dashboard") or ""
+    insight = found_insight(request)
+    wish = request.query("from_dashboard") or ""
     # a dashboard without this insight is ignored
-    on_dashboard = next((each for each, _ in insight.tiles if str(each) == dashboard), None)
+    places = (tile.dashboard_id for tile in insight.tiles if not tile.deleted)
+    on_dashboard = next((each for each in places if str(each) == wish), None)
     return json_answer(await serialize(request, insight, read_mode(request), on_dashboard))
 
 
 async def update(request: Request) -> Answer:
-    """Change an insight (``PATCH insights/{id}/``); ``deleted: true`` is how one is deleted.
+    """Change an insight (``PATCH`` and ``PUT insights/{id}/``); ``deleted: true`` is how one is deleted.
 
     :param request: the id or short id in its path; what to change in its body.
     """
-    body = request.json()
-    insight = _found(request, deleted=body.get("deleted") is False)
-    for name in ("name", "description"):
-        if name in body:
-            setattr(insight, name, _text(body, name))
-    for name in ("favorited", "saved", "deleted"):
-        setattr(insight, name, _flag(body, name, getattr(insight, name)))
-    if "query" in body:
-        insight.query = _wrapped(body["query"])
-    if "tags" in body:
-        insight.tags = _tags(body)
+    body, user = request.json(), request.caller().user
+    # only JSON's false restores, not a text that means it
+    insight = found_insight(request, deleted=body.get("deleted") is False)
+    before = {name: getattr(insight, name) for name in TRACKED}
+    _change(request, insight, body)
     insight.last_modified_at = request.state.clock.now()
+    made = changes("Insight", before, {name: getattr(insight, name) for name in TRACKED})
+    if made:
+        request.state.activity.add(
+            "Insight", insight.id, "updated", user, name=insight.name, short_id=insight.short_id, changes=made
+        )
     return json_answer(await serialize(request, insight, "force_cache"))
 
 
@@ -136,53 +200,11 @@ async def forbid_destroy(request: Request) -> Answer:
     raise ApiError(405, None)
 
 
-async def list_dashboards(request: Request) -> Answer:
-    """List the dashboards (``GET dashboards/``).
-
-    :param request: ``limit`` and ``offset`` in its query.
-    """
-    found = [each for each in request.state.insights.dashboards() if not each.deleted]
-    return page(request, found, Dashboard.as_json)
-
-
-async def retrieve_dashboard(request: Request) -> Answer:
-    """Return a dashboard with its tiles (``GET dashboards/{id}/``), refreshed one after the other.
-
-    :param request: ``id`` in its path, ``refresh`` in its query.
-    """
-    known = {str(each.id): each for each in request.state.insights.dashboards() if not each.deleted}
-    dashboard = known.get(request.params["id"])
-    if dashboard is None:
-        raise not_found()
-    mode = read_mode(request)
-    tiles = []
-    for insight in request.state.insights.all():
-        for on_dashboard, tile in insight.tiles:
-            if on_dashboard == dashboard.id and not insight.deleted:
-                written = await serialize(request, insight, mode, dashboard.id)
-                tiles.append(_tile(tile, written))
-    return json_answer({**dashboard.as_json(), "filters": {}, "tiles": tiles})
-
-
-def _tile(tile: int, insight: Json) -> Json:
-    return {
-        "id": tile,
-        "layouts": {},
-        "color": None,
-        "insight": insight,
-        "text": None,
-        "last_refresh": insight["last_refresh"],
-        "is_cached": insight["is_cached"],
-    }
-
-
 ROUTES = (
     Route("GET", "/insights/", list_, READ, "clickhouse"),
     Route("POST", "/insights/", create, WRITE, "clickhouse"),
     Route("GET", "/insights/{id}/", retrieve, READ, "clickhouse"),
+    Route("PUT", "/insights/{id}/", update, WRITE, "clickhouse"),
     Route("PATCH", "/insights/{id}/", update, WRITE, "clickhouse"),
     Route("DELETE", "/insights/{id}/", forbid_destroy, WRITE, "clickhouse"),
-    Route("GET", "/dashboards/", list_dashboards, DASHBOARD_READ),
-    Route("GET", "/dashboards/{id}/", retrieve_dashboard, DASHBOARD_READ),
-    Route("DELETE", "/dashboards/{id}/", forbid_destroy, ("dashboard:write",)),
 )

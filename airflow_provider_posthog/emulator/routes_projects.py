@@ -11,7 +11,9 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: nothing of it matters.
     """
-    return json_answer(request.state.project.as_json(request.state.settings.timezone))
+    # PostHog can also change and delete it, the emulator can not
+    allow = {"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"}
+    return json_answer(request.state.project.as_json(request.state.settings.timezone), headers=allow)
 
 
 async def me(request: Request) -> Answer:
@@ -20,7 +22,8 @@ async def me(request: Request) -> Answer:
     :param request: its key.
     """
     user = request.caller().user
-    return json_answer(request.state.project.me(user, request.state.settings.timezone))
+    allow = {"Allow": "GET, PUT, PATCH, HEAD, OPTIONS"}
+    return json_answer(request.state.project.me(user, request.state.settings.timezone), headers=allow)
 
 
 PROJECT_ROUTES = (Route("GET", "/", retrieve, ("project:read",)),)

@@ -77,7 +77,7 @@ def _status_answer(request: Request, status: Status, code: int) -> Answer:
 async def retrieve(request: Request) -> Answer:
     """Tell how far a query is (``GET query/{id}/``): 202, 200, 400, 500 or 404.
 
-    :param request: ``id`` in its path.
+    :param request: ``id`` in its path, ``show_progress`` in its query.
     """
     status_id = request.params["id"]
     status = request.state.queries.status(status_id)
@@ -91,6 +91,10 @@ async def retrieve(request: Request) -> Answer:
         moment = getattr(status, name)
         # a status that went through the queue has lost its microseconds
         written[name] = moment and iso(moment)[:-4] + "Z"
+    if (request.query("show_progress") or "").lower() == "true" and not status.complete:
+        elapsed = (request.state.clock.now() - status.start_time).total_seconds()
+        counters = dict.fromkeys(("bytes_read", "rows_read", "estimated_rows_total", "active_cpu_time"), 0)
+        written["query_progress"] = {**counters, "time_elapsed": elapsed}
     return json_answer({"query_status": written}, code)
 
 

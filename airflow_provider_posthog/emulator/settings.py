@@ -9,13 +9,26 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 # the switches that make the server of October 2024 whose answers were recorded; the defaults are Cloud's of 2026
 OCTOBER_2024: dict[str, object] = {
+    "generation": "A",
     "exceptions_reported": False,
     "dated_filenames": False,
     "table_days": 182,
     "content_mode": "direct",
     "insight_errors": "raise",
     "unauthenticated_status": 403,
+    "unknown_project_status": 500,
+    "events_limited": False,
 }
+# three ages of PostHog, which differ most in persons: until 2025, until September 2026, and Cloud since then; a setting
+# ``generation`` sets what belongs to it, too
+GENERATIONS: dict[str, dict[str, object]] = {
+    "A": OCTOBER_2024,
+    "B": {"generation": "B"},
+    "C": {"generation": "C"},
+}
+SWEEPS = ("delete", "verify_only", "skip")
+CAPTURES = ("stored", "lost", "refused")
+RUN_OUTCOMES = ("Completed", "Failed", "FailedRetryable", "FailedBilling", "Terminated", "TimedOut", "ContinuedAsNew")
 OUTCOMES = ("succeed", "exception", "exception_then_success", "silent_failure", "slow")
 Check = Callable[[object], bool]
 
@@ -107,11 +120,40 @@ class Settings:
     hide_query_errors: bool = _flag(False)
     insight_errors: str = _choice("status", ("status", "raise"))
     insight_outcome: str = _choice("compute", ("compute", "concurrency"))
+    legacy_insights: bool = _flag(True)
+    ai_approved: bool = _flag(True)
+    # persons, events and groups
+    person_lag_seconds: float = _seconds(0.0)
+    persons_queued: bool = _flag(True)
+    person_deletion_seconds: float = _seconds(0.0)
+    sweep_outcome: str = _choice("delete", SWEEPS)
+    sweep_age_seconds: float = _seconds(0.0)
+    swallow_duplicates: bool = _flag(True)
+    capture: str = _choice("stored", CAPTURES)
+    events_limited: bool = _flag(True)
+    offset_seconds: float = _seconds(1.0)
+    withdrawn: str = _choice("refuse", ("refuse", "answer"))
+    # batch exports and file downloads
+    batch_run_seconds: float = _seconds(1.0)
+    batch_outcome: str = _choice("Completed", RUN_OUTCOMES)
+    batch_jitter_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
+    backfill_hidden_seconds: float = _seconds(1.0)
+    max_backfills: int = _count(5)
+    file_download_seconds: float = _seconds(1.0)
+    file_download_outcome: str = _choice("Completed", RUN_OUTCOMES)
+    file_listing_seconds: float = _seconds(0.2)
+    file_download_days: int = _count(7)
+    max_file_downloads: int = _count(20)
+    rows_per_file: int | None = _optional(None, _is_count, "a whole number, 1 or more")
     # the server as a whole
+    generation: str = _choice("C", tuple(GENERATIONS))
     timezone: str = field(default="UTC", metadata={"check": _is_zone, "takes": "an IANA time zone"})
     environments_alias: bool = _flag(False)
     unauthenticated_status: int = _choice(401, (401, 403))
+    unknown_project_status: int = _choice(404, (404, 500))
     rate_limit_per_minute: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    retry_after: bool = _flag(True)
+    links_host: str | None = _optional(None, lambda value: isinstance(value, str) and value != "", "a text")
     max_page: int | None = _optional(None, _is_count, "a whole number, 1 or more")
     gzip: bool = _flag(True)
 
@@ -122,6 +164,9 @@ class Settings:
         :raises SettingError: for a name that does not exist or a value of the wrong kind.
         """
         known = {each.name: each for each in fields(self)}
+        preset = GENERATIONS.get(str(changes.get("generation")), {})
+        if preset:
+            changes = {**{name: known[name].default for name in OCTOBER_2024}, **preset, **changes}
         for name, value in changes.items():
             if name not in known:
                 raise SettingError(f"There is no setting {name!r}. There are: {', '.join(sorted(known))}.")

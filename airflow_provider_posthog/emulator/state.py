@@ -8,16 +8,25 @@ import sys
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_provider_posthog.emulator.activity import ActivityLog
 from airflow_provider_posthog.emulator.auth import ApiKey, Keyring
+from airflow_provider_posthog.emulator.batch_exports import BatchExportService
 from airflow_provider_posthog.emulator.calls import CallLog
 from airflow_provider_posthog.emulator.clock import Clock
+from airflow_provider_posthog.emulator.dashboards import DashboardStore
+from airflow_provider_posthog.emulator.elements import ElementStore
 from airflow_provider_posthog.emulator.envelopes import Json
 from airflow_provider_posthog.emulator.exports import ExportService
 from airflow_provider_posthog.emulator.faults import Faults
+from airflow_provider_posthog.emulator.file_downloads import FileDownloadService
+from airflow_provider_posthog.emulator.groups import GroupStore
 from airflow_provider_posthog.emulator.insights import InsightStore
+from airflow_provider_posthog.emulator.person_deletion import Deletions
+from airflow_provider_posthog.emulator.persons import People
 from airflow_provider_posthog.emulator.projects import Project
 from airflow_provider_posthog.emulator.queries import QueryService
 from airflow_provider_posthog.emulator.settings import Settings
+from airflow_provider_posthog.emulator.sharing import SharingStore
 from airflow_provider_posthog.emulator.storage import Storage
 from airflow_provider_posthog.emulator.throttle import Throttle
 
@@ -65,7 +74,27 @@ class State:
         self.queries = QueryService(self)
         self.exports = ExportService(self)
         self.insights = InsightStore(self, self.seed)
+        self.project.primary_dashboard = 1
+        self.dashboards = DashboardStore(self)
+        self.activity = ActivityLog(self.clock)
+        self.sharing = SharingStore(self.clock, self.seed)
+        self.batch_exports = BatchExportService(self, self.seed)
+        self.file_downloads = FileDownloadService(self, self.seed)
+        self.people = People(self)
+        self.deletions = Deletions(self)
+        self.groups = GroupStore(self)
+        self.elements = ElementStore()
         self.change_settings(self._first_settings)
+
+    def is_due(self) -> bool:
+        """Tell whether something was to happen by now: see :meth:`tick`."""
+        return self.people.is_due() or self.deletions.is_due()
+
+    def tick(self) -> None:
+        """Do what was to happen by now: queued deletions, ClickHouse catching up, the weekly deletion of events."""
+        with self.people.lock:
+            self.people.tick()
+            self.deletions.tick()
 
     def change_settings(self, changes: Mapping[str, object]) -> None:
         """Change settings, here and where they are used.

@@ -21,12 +21,13 @@ class Throttle:
         self._clock = clock
         self._calls: dict[tuple[str, str], deque[float]] = {}
 
-    def check(self, name: str, key: str, limit: int) -> None:
+    def check(self, name: str, key: str, limit: int, *, header: bool = True) -> None:
         """Count a call, or refuse it.
 
         :param name: of the limit; the calls of each are counted on their own.
         :param key: the secret text of the key.
         :param limit: calls a minute.
+        :param header: whether a refusal has ``Retry-After``.
         :raises ApiError: 429 with the wait in ``Retry-After`` and in the detail.
         """
         now = self._clock.timestamp()
@@ -36,5 +37,5 @@ class Throttle:
         if len(calls) >= limit:
             wait = max(math.ceil(WINDOW - (now - calls[0])), 1)
             unit = "second" if wait == 1 else "seconds"
-            raise throttled(f"Request was throttled. Expected available in {wait} {unit}.", wait)
+            raise throttled(f"Request was throttled. Expected available in {wait} {unit}.", wait if header else None)
         calls.append(now)

@@ -161,7 +161,7 @@ def _item(
             "days": [start.isoformat().replace("+00:00", "Z") for start in starts],
         },
         "label": str(series.get("custom_name") or name),
-        "filter": {"display": display, "interval": span.interval, "entity_type": "events"},
+        "filter": _filter(span, display),
     }
     if breakdown:
         item["filter"]["breakdown"] = breakdown
@@ -174,6 +174,25 @@ def _item(
     days = [span.day(start) for start in starts]
     count = float(sum(each for each in data if isinstance(each, (int, float))))
     return {**item, "count": count, "data": data, "days": days, "labels": [span.label(start) for start in starts]}
+
+
+def _filter(span: Range, display: str) -> Json:
+    return {
+        "aggregationAxisFormat": "numeric",
+        "breakdown_type": "event",
+        "date_from": span.start.astimezone(timezone.utc).isoformat().replace("+00:00", "Z"),
+        "date_to": span.end.astimezone(timezone.utc).isoformat().replace("+00:00", "Z"),
+        "display": display,
+        "entity_type": "events",
+        "filter_test_accounts": False,
+        "insight": "TRENDS",
+        "interval": span.interval,
+        "properties": [],
+        "showLegend": False,
+        "showPercentStackView": False,
+        "showValuesOnSeries": False,
+        "smoothingIntervals": 1,
+    }
 
 
 def trends_rows(results: list[Json]) -> list[Row]:

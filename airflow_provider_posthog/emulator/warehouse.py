@@ -89,6 +89,8 @@ class Warehouse:
         self._database = f"project_{next(_numbers)}"
         first = start or data.default_start(days)
         filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
+        # the last statement makes the events
+        self._people = filled[:-1] if events else filled
         _open.add(self._database)
         for statement in [*create_statements(self._database), *filled]:
             _run(statement)
@@ -166,6 +168,23 @@ class Warehouse:
         where = f"{column} >= {_micros(start)} AND {column} < {_micros(end)}"
         return int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - of our own making
 
+    def execute(self, sql: str, lines: str = "") -> list[dict[str, Any]]:
+        """Run ClickHouse SQL of the emulator's own making.
+
+        :param sql: a statement; ``{db}`` in it stands for the project's database, in front of a table's name
+        :param lines: what an INSERT is to insert
+        :returns: the rows of a SELECT by column, none for other statements
+        """
+        answer = _run(sql.replace("{db}.", f"{self._database}.") + lines, "JSONEachRow").decode(errors="replace")
+        return [json.loads(line) for line in answer.split("\n") if line]
+
+    def refill_people(self) -> None:
+        """Make persons and groups as they were when the warehouse was opened."""
+        for table in ("persons", "person_distinct_ids", "groups"):
+            _run(f"TRUNCATE TABLE {self._database}.{table}")
+        for statement in self._people:
+            _run(statement)
+
     def close(self) -> None:
         """Drop the project's data; closing the last warehouse of a process also removes ClickHouse's own files."""
         global _engine
@@ -198,7 +217,10 @@ def _row(event: Mapping[str, object]) -> dict[str, object]:
         key: str(event[key]) for key in ("uuid", "person_id")
     }
     text = json.dumps(properties, ensure_ascii=False)
-    return {**kept, **times, "properties": text, "$session_id": str(session), "person_mode": "full"}
+    personless = isinstance(properties, dict) and properties.get("$process_person_profile") is False
+    mode = "propertyless" if personless else "full"
+    kept |= {"elements_chain": str(event["elements_chain"])} if "elements_chain" in event else {}
+    return {**kept, **times, "properties": text, "$session_id": str(session), "person_mode": mode}
 
 
 def _iso(moment: object) -> str:

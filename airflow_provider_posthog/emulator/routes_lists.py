@@ -1,0 +1,40 @@
+"""Lists of things that the emulator has none of, so that a client that looks for them finds an empty first page."""
+
+from __future__ import annotations
+
+from airflow_provider_posthog.emulator.envelopes import Json
+from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
+from airflow_provider_posthog.emulator.routes import Handler, Route
+
+_COUNTED: Json = {"count": 0, "next": None, "previous": None, "results": []}
+# path, scope, the methods that PostHog has for it (here only GET is answered), and its empty page
+_LISTS: tuple[tuple[str, str, str, Json], ...] = (
+    ("actions", "action", "GET, POST", {"results": []}),
+    ("feature_flags", "feature_flag", "GET, POST", _COUNTED),
+    ("property_definitions", "property_definition", "GET", _COUNTED),
+    ("experiments", "experiment", "GET, POST", _COUNTED),
+    ("session_recordings", "session_recording", "GET", {"results": [], "has_next": False, "version": 3}),
+    ("surveys", "survey", "GET, POST", _COUNTED),
+)
+
+
+def _empty(methods: str, body: Json) -> Handler:
+    async def handler(request: Request) -> Answer:
+        return json_answer(body, headers={"Allow": f"{methods}, HEAD, OPTIONS"})
+
+    return handler
+
+
+async def organization(request: Request) -> Answer:
+    """Return the caller's organization (``GET organizations/@current/``).
+
+    :param request: nothing of it matters.
+    """
+    body = request.state.project.organization_json(request.state.settings.timezone)
+    return json_answer(body, headers={"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"})
+
+
+ROUTES = tuple(
+    Route("GET", f"/{path}/", _empty(methods, body), (f"{scope}:read",)) for path, scope, methods, body in _LISTS
+)
+ORGANIZATION_ROUTES = (Route("GET", "/api/organizations/@current/", organization, ("organization:read",)),)
