@@ -155,6 +155,14 @@ def _read_count(field: str, value: object) -> int:
     return int(number)
 
 
+def _read_share(field: str, value: object) -> float:
+    share = _parse_number(value)
+    if share is None or share > 1:
+        problem = f"{_show(value)} is not a share of PostHog's rate limits."
+        raise PostHogSettingsError(field, problem, "Write a number above 0 and up to 1, such as 0.5; or 0: no budget.")
+    return share
+
+
 def _read_verify(field: str, value: object) -> bool | str:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     text = stripped(value)
@@ -247,6 +255,13 @@ FIELDS: tuple[FormField, ...] = (
         kind="integer",
         default=DEFAULT_MAX_IN_FLIGHT,
         minimum=1,
+    ),
+    FormField(
+        "rate_limit_share",
+        "Share of PostHog's rate limits",
+        "Which part of them each process may use up, such as 0.5; 0: no budget. Empty: 1, but 0 for this machine.",
+        _read_share,
+        placeholder="1",
     ),
 )
 

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -232,6 +233,10 @@ READ = [
     ("max_in_flight", 1, 1),
     ("max_in_flight", 4.0, 4),
     ("max_in_flight", "12", 12),
+    ("rate_limit_share", 0.25, 0.25),
+    ("rate_limit_share", " 0.5 ", 0.5),
+    ("rate_limit_share", 1, 1.0),
+    ("rate_limit_share", "0", 0.0),
 ]
 
 
@@ -301,6 +306,11 @@ def test_unset_extras_mean_the_default(name: str, unset: str | None) -> None:
         ("max_in_flight", "three", "from 1"),
         ("max_in_flight", True, "from 1"),
         ("max_in_flight", -(10**400), "from 1"),
+        *(
+            ("rate_limit_share", value, "up to 1")
+            for value in (1.01, "2", -0.5, "50%", "half", True, float("nan"), float("inf"), [0.5])
+        ),
+        ("rate_limit_share", KEY, "password, nowhere else"),
     ],
 )
 def test_refused_extras(name: str, value: object, says: str) -> None:
@@ -475,9 +485,16 @@ def test_airflows_own_connections_from_uris(uri: str, expected: tuple[object, ..
     from airflow.models import Connection
 
     connections: list[Any] = [Connection(conn_id="c", uri=uri)]
-    sdk = pytest.importorskip("airflow.sdk") if importlib.util.find_spec("airflow.sdk") else None
-    if sdk is not None:
-        connections.append(sdk.Connection.from_uri(uri, conn_id="c"))
+    with suppress(ImportError):  # 2.11 has no other kind of connection
+        from airflow.sdk import Connection as TasksConnection
+
+        if hasattr(TasksConnection, "from_uri"):
+            connections.append(TasksConnection.from_uri(uri, conn_id="c"))
+        else:  # 3.0: tasks get the parts of what the API server has read
+            parts = ("conn_type", "host", "schema", "login", "password", "port", "extra")
+            values = {part: getattr(connections[0], part) for part in parts}
+            connections.append(TasksConnection(conn_id="c", **values))
+    assert len(connections) == (2 if importlib.util.find_spec("airflow.sdk") else 1)
     for connection in connections:
         result = form.parse(connection)
         assert (result.base_url, result.project_id, result.verify, result.connect_timeout) == expected

@@ -7,15 +7,14 @@ The only socket code of the package. What to send, when to repeat it and what an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ import urllib3
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
+from airflow_provider_posthog.api.in_flight import in_flight_to
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -36,13 +36,6 @@ log = logging.getLogger(__name__)
 
 # TLS failures of the handshake; any other may come after the request was sent.
 _NO_HANDSHAKE = re.compile(r"(?i)certificate|hostname|unsupported_protocol|protocol_version|handshake_fail")
-
-_lanes: dict[tuple[str, int | None], threading.BoundedSemaphore] = {}
-_lanes_lock = threading.Lock()
-_async_lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, int | None], asyncio.Semaphore]] = (
-    weakref.WeakKeyDictionary()
-)
-
 
 _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
     weakref.WeakKeyDictionary()
@@ -129,6 +122,8 @@ class Client:
         """
         exchange = Exchange(call, self.settings, policy or _policy(self.settings))
         while True:
+            while pause := exchange.pause():
+                time.sleep(pause)
             step = exchange.receive(self._attempt(exchange))
             if isinstance(step, Done):
                 return step.value
@@ -180,7 +175,7 @@ class Client:
         call = exchange.call
         try:
             with (
-                self._lane(call),
+                self._place(call),
                 self.open(
                     call.method, exchange.url, authorized=True, data=exchange.body, headers=exchange.headers
                 ) as response,
@@ -190,17 +185,9 @@ class Client:
         except requests.RequestException as error:
             return no_answer(error)
 
-    @contextlib.contextmanager
-    def _lane(self, call: Call[Any]) -> Iterator[None]:
+    def _place(self, call: Call[Any]) -> AbstractContextManager[None]:
         """Keep within PostHog's limit of queries that run at once in a project."""
-        if call.lane != "query":
-            yield
-            return
-        key = (self.settings.base_url, self.settings.project_id)
-        with _lanes_lock:
-            lane = _lanes.setdefault(key, threading.BoundedSemaphore(self.settings.max_in_flight))
-        with lane:
-            yield
+        return in_flight_to(self.settings).place(self.settings.max_in_flight) if call.lane == "query" else nullcontext()
 
 
 def no_answer(error: requests.RequestException) -> NoAnswer:
@@ -314,6 +301,8 @@ class AsyncClient:
         """
         exchange = Exchange(call, self.settings, policy or _policy(self.settings))
         while True:
+            while pause := exchange.pause():  # noqa: ASYNC110 - the turn's time, not a poll
+                await asyncio.sleep(pause)
             step = exchange.receive(await self._attempt(exchange))
             if isinstance(step, Done):
                 return step.value
@@ -337,7 +326,7 @@ class AsyncClient:
         shared = self._take()
         client = await shared.http()
         try:
-            async with self._lane(call), shared.gate:
+            async with self._place(call), shared.gate:
                 response = await client.request(
                     call.method, exchange.url, content=exchange.body, headers=exchange.headers
                 )
@@ -345,15 +334,10 @@ class AsyncClient:
             return no_answer_async(error)
         return Answer(response.status_code, dict(response.headers), response.content)
 
-    @contextlib.asynccontextmanager
-    async def _lane(self, call: Call[Any]) -> AsyncIterator[None]:
+    def _place(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
         if call.lane != "query":
-            yield
-            return
-        lanes = _async_lanes.setdefault(asyncio.get_running_loop(), {})
-        key = (self.settings.base_url, self.settings.project_id)
-        async with lanes.setdefault(key, asyncio.Semaphore(self.settings.max_in_flight)):
-            yield
+            return nullcontext()
+        return in_flight_to(self.settings).place_async(self.settings.max_in_flight)
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:

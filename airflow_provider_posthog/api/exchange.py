@@ -11,11 +11,13 @@ from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 import airflow_provider_posthog
+from airflow_provider_posthog.api.budget import Waiting, turns_of
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import (
     PostHogError,
+    PostHogRateLimitError,
     PostHogSettingsError,
     PostHogTransportError,
     clean,
@@ -55,8 +57,27 @@ class Exchange(Generic[T]):
         self.headers = {} if self.body is None else {"Content-Type": "application/json"}
         self._shown = f"{call.method} {clean(self.path)}"
         self._policy = policy
+        self._turns = turns_of(settings, call.lane)
         self._attempt = 0
         self._waited = 0.0
+
+    def pause(self) -> float:
+        """Return how many seconds to wait before the next attempt, for the sake of the project's rate budget.
+
+        To be asked before each attempt, and again after waiting, until it is 0. The waits count against
+        ``max_rate_limit_wait``, as those after a 429 do.
+
+        :raises PostHogRateLimitError: if the wait would be longer than that, at once, so that Airflow can wait in the
+            worker's place.
+        """
+        if self._turns is None:
+            return 0.0
+        patience = max(0.0, self._policy.max_rate_limit_wait - self._waited)
+        waiting = self._turns.wait(patience)
+        if waiting.seconds > patience:
+            raise self._over_budget(waiting)
+        self._waited += waiting.seconds
+        return waiting.seconds
 
     def receive(self, outcome: Answer | NoAnswer) -> Done[T] | Wait:
         """Take what an attempt brought: the value, or how long to wait before the next one.
@@ -65,6 +86,10 @@ class Exchange(Generic[T]):
         :raises PostHogError: if it is final.
         """
         self._attempt += 1
+        if self._turns and isinstance(outcome, Answer) and outcome.status == 429:
+            asked = retry_after(outcome, datetime.now(timezone.utc))
+            if asked:  # else it is no rate limit: too many queries at once
+                self._turns.close(asked)
         if isinstance(outcome, Answer) and self._is_good(outcome):
             return Done(self._read(outcome))
         step = decide(
@@ -82,6 +107,21 @@ class Exchange(Generic[T]):
                 self._attempt -= 1  # nothing was tried: the server did not look at the call
             return step
         raise self._error(outcome)
+
+    def _over_budget(self, waiting: Waiting) -> PostHogRateLimitError:
+        return PostHogRateLimitError(
+            status=429,
+            method=self.call.method,
+            path=self.path,
+            code="own_budget",
+            detail=(
+                "not PostHog but the connection's own rate budget says so, and nothing was sent. "
+                f"{waiting.reason}; the next {self.call.lane} call may go in {waiting.seconds:.1f} s. Let Airflow "
+                "retry the task after that, or change the connection: max_rate_limit_wait is how long a task waits, "
+                "rate_limit_share how much it may send (0: no budget)."
+            ),
+            retry_after=waiting.seconds,
+        )
 
     def _is_good(self, answer: Answer) -> bool:
         if answer.status < 300:

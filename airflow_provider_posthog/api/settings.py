@@ -29,6 +29,8 @@ class ClientSettings:
     :param verify: check the server's certificate: ``True``, ``False``, or the path of a CA file.
     :param proxy: the URL of a proxy, or ``None`` for the environment's.
     :param max_in_flight: how many calls to ``query/`` run at once per project (PostHog allows 3).
+    :param rate_limit_share: the part of PostHog's rate limits that may be used up, in (0, 1]; 0 for no budget at all;
+        ``None``: all of them, but no budget for a server on this machine.
     """
 
     base_url: str = DEFAULT_HOST
@@ -41,6 +43,7 @@ class ClientSettings:
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    rate_limit_share: float | None = None
 
     def project_path(self) -> str:
         """Return ``/api/projects/{project_id}/``, which relative calls start from.

@@ -188,6 +188,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchange[bytes] | None) -> requests.Response:
     """Send one request, at PostHog again as its answers ask for; errors never name a presigned address."""
     while True:
+        while exchange is not None and (pause := exchange.pause()):
+            time.sleep(pause)
         outcome: Answer | NoAnswer
         try:
             response = client.open("GET", url, authorized=exchange is not None, headers=headers)

@@ -1,0 +1,103 @@
+"""How many queries of a process are on their way to a project at once: PostHog refuses more than three.
+
+One count for all clients of the process, blocking and asynchronous, on whichever thread or event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+
+from airflow_provider_posthog.api.settings import ClientSettings
+
+
+class InFlight:
+    """The calls that are on their way to one project.
+
+    Each caller brings the limit that holds for itself, so that a connection that was changed is honoured at once, and
+    not only after a restart of the triggerer. Who waits first goes first, among those whose limit lets them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+
+    @contextmanager
+    def place(self, limit: int) -> Iterator[None]:
+        """Hold a place; wait for it as long as it takes.
+
+        :param limit: how many places there are for this caller, from 1.
+        """
+        place = self._enter(limit)
+        try:
+            place.result()
+            yield
+        finally:
+            self._leave(place)
+
+    @asynccontextmanager
+    async def place_async(self, limit: int) -> AsyncIterator[None]:
+        """Hold a place as :meth:`place` does, without blocking the event loop.
+
+        :param limit: how many places there are for this caller, from 1.
+        """
+        place = self._enter(limit)
+        try:
+            if not place.done():
+                await asyncio.wrap_future(place)
+            yield
+        finally:
+            self._leave(place)
+
+    def _enter(self, limit: int) -> Future[None]:
+        place: Future[None] = Future()
+        with self._lock:
+            # Those who wait all have limits that are reached, so that nobody is overtaken here.
+            if self._busy < limit:
+                self._busy += 1
+                place.set_result(None)
+            else:
+                self._waiting.append((limit, place))
+        return place
+
+    def _leave(self, place: Future[None]) -> None:
+        with self._lock:
+            if place.cancel():  # it never came
+                self._waiting = deque(item for item in self._waiting if item[1] is not place)
+                return
+            self._busy -= 1
+            following = self._following()
+        if following is not None:
+            following.set_result(None)
+
+    def _following(self) -> Future[None] | None:
+        """Give the place that has become free to the first who may have it."""
+        for item in list(self._waiting):
+            limit, place = item
+            if self._busy < limit:
+                self._waiting.remove(item)
+                if place.set_running_or_notify_cancel():  # from now on it can not be cancelled
+                    self._busy += 1
+                    return place
+        return None
+
+
+_in_flight: dict[tuple[str, int | None], InFlight] = {}
+
+
+def in_flight_to(settings: ClientSettings) -> InFlight:
+    """Return the count that all clients of this process share for a project.
+
+    :param settings: where the project is.
+    """
+    return _in_flight.setdefault((settings.base_url, settings.project_id), InFlight())
+
+
+# A forked process has none of its parent's calls on their way.
+os.register_at_fork(after_in_child=_in_flight.clear)

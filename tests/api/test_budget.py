@@ -1,0 +1,420 @@
+"""The rate budget: its windows by properties, and both clients keeping it against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import subprocess
+import sys
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_posthog.api import insights, persons
+from airflow_provider_posthog.api.budget import HOUR, LIMITS, Budget, budget_of, limit_of, share_of, turns_of
+from airflow_provider_posthog.api.call import Call, Lane
+from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.jobs import Again, Watch
+from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogRateLimitError
+from tests.api.cases import GET, settings_for
+from tests.support.scripted import ScriptedServer, error, ok
+from tests.support.senders import Sender
+
+LANES = sorted(LIMITS)
+ANALYTICS = insights.retrieve(7)
+#: Shares that make the limits small: from one call a minute to some dozens.
+SHARES = st.sampled_from([0.001, 0.0042, 0.0105, 0.05])
+#: Steps in halves, as the windows are, so that the sums are exact.
+STEPS = st.one_of(st.just(0), st.integers(0, 20), st.integers(0, 4000)).map(lambda halves: halves / 2)
+_projects = itertools.count(1000)
+
+
+def fresh(server: ScriptedServer, **changes: Any) -> ClientSettings:
+    """Settings for a project of which nobody has called anything."""
+    return settings_for(server, project_id=next(_projects), **({"rate_limit_share": 1.0} | changes))
+
+
+def used_up(server: ScriptedServer, *, free_in: float, lane: Lane = "crud", **changes: Any) -> ClientSettings:
+    """Settings for a project whose lane lets ten calls a minute go, which are spent; all come back in some seconds."""
+    settings = fresh(server, rate_limit_share=10.01 / LIMITS[lane][0][0], **changes)
+    assert settings.rate_limit_share
+    then = time.monotonic() - LIMITS[lane][0][1] + free_in
+    for _ in range(10):
+        assert budget_of(settings).take(lane, then, share=settings.rate_limit_share) == 0
+    return settings
+
+
+def assert_within_limits(turns: list[float], lane: Lane, share: float) -> None:
+    for limit, seconds in LIMITS[lane]:
+        calls = limit_of(limit, share)
+        for first, beyond in zip(turns, turns[calls:], strict=False):
+            assert beyond - first >= seconds
+
+
+def earliest(taken: list[float], now: float, lane: Lane, share: float) -> float:
+    """Find the first time at which Django REST framework's throttles would let a call through, by trying."""
+
+    def passes(at: float) -> bool:
+        return all(
+            sum(at - seconds < turn <= at for turn in taken) < limit_of(limit, share) for limit, seconds in LIMITS[lane]
+        )
+
+    start = max([now, *taken])
+    ends = (turn + seconds for turn in taken for _, seconds in LIMITS[lane])
+    return min(at for at in (start, *ends) if at >= start and passes(at))
+
+
+def test_the_limits_are_posthogs() -> None:
+    rates = {lane: tuple(limit for limit, _ in windows) for lane, windows in LIMITS.items()}
+    assert rates == {"crud": (480, 4800), "deletion": (480, 4800), "analytics": (240, 1200), "query": (240, 2400)}
+    assert all(60 <= minute <= 61 and 3600 <= hour <= 3601 for (_, minute), (_, hour) in LIMITS.values())
+
+
+@pytest.mark.parametrize(("share", "calls"), [(1.0, 480), (0.5, 240), (0.29, 139), (0.001, 1)])
+def test_a_share_of_a_limit(share: float, calls: int) -> None:
+    assert limit_of(480, share) == calls
+    assert limit_of(100, 0.29) == 29, "not 28, though the product is a little less than 29"
+
+
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_exactly_the_limit_goes_at_once(lane: Lane, share: float) -> None:
+    (a_minute, minute), (an_hour, hour) = ((limit_of(limit, share), seconds) for limit, seconds in LIMITS[lane])
+    budget = Budget()
+    waits = [budget.take(lane, 0.0, share=share) for _ in range(an_hour + 1)]
+    assert waits[:a_minute] == [0.0] * a_minute
+    assert waits[a_minute] == minute
+    assert waits[an_hour] == hour
+    assert_within_limits(waits, lane, share)
+
+
+@given(lane=st.sampled_from(LANES), share=SHARES, steps=st.lists(STEPS, max_size=60))
+def test_every_turn_is_the_earliest_that_posthog_allows(lane: Lane, share: float, steps: list[float]) -> None:
+    budget, now, taken = Budget(), 0.0, list[float]()
+    for step in steps:
+        now += step
+        expected = earliest(taken, now, lane, share)
+        assert now + budget.take(lane, now, share=share) == expected
+        taken.append(expected)
+    assert_within_limits(taken, lane, share)
+
+
+@given(lane=st.sampled_from(LANES), calls=st.lists(st.tuples(STEPS, SHARES), max_size=60))
+def test_each_share_holds_though_others_use_more(lane: Lane, calls: list[tuple[float, float]]) -> None:
+    budget, now, taken = Budget(), 0.0, list[float]()
+    for step, share in calls:
+        now += step
+        expected = earliest(taken, now, lane, share)
+        assert now + budget.take(lane, now, share=share) == expected
+        taken.append(expected)
+
+
+@given(
+    share=SHARES,
+    steps=st.lists(st.tuples(STEPS, st.sampled_from(["call", "call", "call", "429"]), st.integers(1, 90)), max_size=80),
+)
+def test_windows_and_closures_hold_for_what_is_really_sent(share: float, steps: list[tuple[float, str, int]]) -> None:
+    """Callers that sleep until their turn and then ask whether it still holds, as ``Turns`` does."""
+    budget, now = Budget(), 0.0
+    sent: list[float] = []
+    closed: list[tuple[float, float]] = []
+    asleep: list[float] = []
+
+    def wake_until(end: float) -> None:
+        while asleep and asleep[0] <= end:
+            turn = heapq.heappop(asleep)
+            if budget.is_void("crud", turn):
+                heapq.heappush(asleep, turn + budget.take("crud", turn, share=share))
+            else:
+                sent.append(turn)
+
+    calls = 0
+    for step, what, seconds in steps:
+        wake_until(now + step)
+        now += step
+        if what == "429":
+            budget.close("crud", now, seconds)
+            closed.append((now, now + seconds))
+        else:
+            calls += 1
+            heapq.heappush(asleep, now + budget.take("crud", now, share=share))
+            wake_until(now)
+    wake_until(float("inf"))
+    assert len(sent) == calls
+    assert sent == sorted(sent)
+    assert_within_limits(sent, "crud", share)
+    assert not [at for at in sent for since, until in closed if since < at < until]
+
+
+@given(lane=st.sampled_from(LANES), patience=st.floats(0, 59), others=st.sampled_from(LANES))
+def test_a_turn_that_is_too_far_away_is_not_taken(lane: Lane, patience: float, others: Lane) -> None:
+    budget, one_a_minute = Budget(), 1 / 480
+    budget.take(lane, 0.0, share=one_a_minute)
+    waits = [budget.take(lane, 1.0, share=one_a_minute, patience=patience) for _ in range(5)]
+    assert waits == [LIMITS[lane][0][1] - 1] * 5
+    same = {lane, others} <= {"crud", "deletion"} or lane == others
+    held = budget.take(others, 1.0, share=one_a_minute) > 0
+    assert held == same, "deletions are counted with CRUD, the other lanes each alone"
+
+
+def test_turns_that_a_429_made_void_are_not_counted() -> None:
+    budget, three_a_minute = Budget(), 3 / 480
+    waits = [budget.take("crud", 0.0, share=three_a_minute) for _ in range(6)]
+    assert waits == [0.0] * 3 + [60.5] * 3
+    budget.close("crud", 10.0, 20.0)
+    assert not budget.is_void("crud", 60.5), "it comes after the lane is open again"
+    budget.close("crud", 10.0, 90.0)
+    assert budget.is_void("crud", 60.5)
+    assert [budget.take("crud", 61.0, share=three_a_minute) for _ in range(4)] == [39.0] * 3 + [99.5]
+
+
+def test_a_clock_that_was_read_in_another_order_is_no_wait() -> None:
+    budget = Budget()
+    assert budget.take("crud", 10.0) == 0
+    assert budget.take("crud", 9.999) == 0
+
+
+def test_a_proxy_can_not_close_a_lane_for_years() -> None:
+    budget = Budget()
+    budget.close("crud", 0.0, 1e12)
+    assert budget.take("crud", 0.0) == HOUR
+    assert budget.take("analytics", 0.0) == 0
+
+
+def test_memory_does_not_grow_with_the_calls() -> None:
+    budget = Budget()
+    sizes = []
+    tracemalloc.start()
+    try:
+        for start in (0, 15_000):
+            for number in range(15_000):
+                budget.take("crud", (start + number) / 100)
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] < sizes[0] * 1.2 + 20_000
+    assert sizes[1] < 1_000_000
+
+
+def test_projects_that_are_not_called_any_more_are_forgotten(server: ScriptedServer) -> None:
+    settings = fresh(server)
+    budget = budget_of(settings)
+    budget.take("crud", time.monotonic() - HOUR - 10)
+    assert budget_of(settings) is budget
+    busy = used_up(server, free_in=5)
+    kept = budget_of(busy)
+    budget_of(fresh(server))
+    assert budget_of(settings) is not budget
+    assert budget_of(busy) is kept
+
+
+@pytest.mark.parametrize(
+    ("base_url", "own", "given_share", "share"),
+    [
+        ("https://us.posthog.com", "a cloud", None, 1.0),
+        ("https://posthog.internal:8000", "a server of one's own", None, 1.0),
+        ("http://10.0.0.7", "a private address", None, 1.0),
+        ("https://us.posthog.com", "a share", 0.5, 0.5),
+        ("https://us.posthog.com", "none", 0.0, 0.0),
+        ("http://127.0.0.1:8010", "this machine", None, 0.0),
+        ("http://127.1.2.3", "this machine", None, 0.0),
+        ("http://[::1]:8010", "this machine", None, 0.0),
+        ("http://localhost:8010", "this machine", None, 0.0),
+        ("http://posthog.localhost", "this machine", None, 0.0),
+        ("http://localhost.example", "a server of one's own", None, 1.0),
+        ("http://127.0.0.1:8010", "this machine, by wish", 1.0, 1.0),
+        ("http://[::1", "no address", None, 1.0),
+    ],
+)
+def test_who_has_a_budget(base_url: str, own: str, given_share: float | None, share: float) -> None:
+    settings = ClientSettings(base_url=base_url, rate_limit_share=given_share)
+    assert share_of(settings) == share, own
+    assert (turns_of(settings, "crud") is None) == (share == 0), own
+
+
+def test_a_server_on_this_machine_is_not_counted(sender: Sender, server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = fresh(server, rate_limit_share=None)
+    sender.send(settings, GET)
+    assert budget_of(settings).is_idle(time.monotonic())
+    counted = fresh(server)
+    sender.send(counted, GET)
+    assert not budget_of(counted).is_idle(time.monotonic())
+
+
+def test_threads_and_an_event_loop_share_one_budget(server: ScriptedServer) -> None:
+    """Ten calls come back in a second, twelve are wanted: ten wait for it, and two would have to wait a minute more."""
+    server.script(ok({}))
+    settings = used_up(server, free_in=1.0, max_rate_limit_wait=10.0)
+    began = time.monotonic()
+
+    def blocking(_: int) -> object:
+        with Client(settings) as client:
+            try:
+                return client.send(GET)
+            except PostHogRateLimitError as refused:
+                return refused
+
+    async def on_a_loop() -> list[object]:
+        async with AsyncClient(settings) as client:
+            return list(await asyncio.gather(*(client.send(GET) for _ in range(6)), return_exceptions=True))
+
+    with ThreadPoolExecutor(7) as threads:
+        loop = threads.submit(asyncio.run, on_a_loop())
+        results = [*threads.map(blocking, range(6)), *loop.result(timeout=30)]
+    refused = [result for result in results if isinstance(result, PostHogRateLimitError)]
+    assert [result for result in results if result == {}] == [{}] * 10
+    assert len(refused) == 2
+    assert all(60 < (found.retry_after or 0) < 62 for found in refused)
+    assert len(server.requests) == 10
+    assert 0.8 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("wait", [0.0, 20.0])
+def test_a_wait_that_is_too_long_raises_before_anything_is_sent(
+    sender: Sender, server: ScriptedServer, wait: float
+) -> None:
+    settings = used_up(server, free_in=40.0, max_rate_limit_wait=wait)
+    began = time.monotonic()
+    with pytest.raises(PostHogRateLimitError) as caught:
+        sender.send(settings, GET, policy=None)
+    assert time.monotonic() - began < 5
+    assert server.attempts == 0
+    found = caught.value
+    assert (found.status, found.code) == (429, "own_budget")
+    assert found.retry_after is not None
+    assert 35 < found.retry_after <= 40
+    for said in ("nothing was sent", "10 a minute", "rate_limit_share", "max_rate_limit_wait", "crud"):
+        assert said in str(found)
+    assert "..." not in str(found), "cut short"
+
+
+def test_other_lanes_go_on(sender: Sender, server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = used_up(server, free_in=40.0, max_rate_limit_wait=0.0)
+    assert sender.send(settings, ANALYTICS, policy=ONCE) == {}
+    with pytest.raises(PostHogRateLimitError):
+        sender.send(settings, persons.bulk_delete(ids=["0190f6c2-6a1e-7c3b-8f7d-3d5b9c1e2a4f"]), policy=ONCE)
+    assert len(server.requests) == 1
+
+
+def test_a_poll_over_the_budget_is_waited_out_like_a_429(sender: Sender, server: ScriptedServer) -> None:
+    settings = used_up(server, free_in=40.0)
+    now = time.time()
+    watch = Watch(deadline=now + 1000, interval=5, max_failures=1)
+    with pytest.raises(PostHogRateLimitError) as caught:
+        sender.send(settings, GET, policy=ONCE)
+    for _ in range(3):
+        step = watch.observe(caught.value, now)
+        assert isinstance(step, Again)
+        assert 35 < step.seconds <= 40
+
+
+def test_waits_for_the_budget_and_for_429s_add_up(sender: Sender, server: ScriptedServer) -> None:
+    server.script(error(429, Retry_After="4"), ok({}))
+    settings = used_up(server, free_in=1.0, max_rate_limit_wait=4.5)
+    with pytest.raises(PostHogRateLimitError) as caught:
+        sender.send(settings, GET, policy=None)
+    assert caught.value.code != "own_budget"
+    assert caught.value.retry_after == 4
+    assert server.attempts == 1
+
+
+def test_every_attempt_counts(sender: Sender, server: ScriptedServer) -> None:
+    settings = fresh(server, rate_limit_share=2.01 / 480, max_rate_limit_wait=0.0)
+    server.script(error(500), error(500), ok({}))
+    with pytest.raises(PostHogRateLimitError) as caught:
+        sender.send(settings, GET)
+    assert caught.value.code == "own_budget"
+    assert server.attempts == 2
+
+
+class TestClosing:
+    def test_a_429_holds_back_everybody(self, sender: Sender, server: ScriptedServer) -> None:
+        server.script(error(429, Retry_After="1"), ok({}))
+        settings = fresh(server, max_rate_limit_wait=10.0)
+        with pytest.raises(PostHogRateLimitError):
+            sender.send(settings, GET, policy=ONCE)
+        closed = time.monotonic()
+        assert sender.send(settings, ANALYTICS, policy=ONCE) == {}
+        with pytest.raises(PostHogRateLimitError) as caught:
+            sender.send(settings, GET, policy=ONCE)
+        assert "PostHog answered 429 to one of them" in str(caught.value)
+        assert len(server.requests) == 2
+        with ThreadPoolExecutor(8) as threads:
+            waiting = [threads.submit(sender.send, settings, GET, policy=None) for _ in range(8)]
+            assert [one.result(timeout=30) for one in waiting] == [{}] * 8
+        assert time.monotonic() - closed > 0.8
+        assert len(server.requests) == 10, "each was sent once, after the lane was open again"
+
+    def test_those_who_wait_already_wait_longer(self, server: ScriptedServer) -> None:
+        settings = used_up(server, free_in=0.5, max_rate_limit_wait=10.0)
+        server.script(ok({}))
+        turns = turns_of(settings, "crud")
+        assert turns is not None
+        with ThreadPoolExecutor(1) as threads, Client(settings) as client:
+            waiting = threads.submit(client.send, GET)
+            turns.close(1.5)
+            closed = time.monotonic()
+            assert waiting.result(timeout=30) == {}
+        assert time.monotonic() - closed >= 1.45
+
+    @pytest.mark.parametrize("headers", [{}, {"Retry_After": "0"}])
+    def test_a_429_without_a_time_closes_nothing(
+        self, sender: Sender, server: ScriptedServer, headers: dict[str, str]
+    ) -> None:
+        server.script(error(429, "Too many queries at once.", **headers), ok({}))
+        settings = fresh(server)
+        with pytest.raises(PostHogRateLimitError):
+            sender.send(settings, GET, policy=ONCE)
+        assert sender.send(settings, GET, policy=ONCE) == {}
+
+
+def test_the_log_says_once_that_the_budget_slows_calls(
+    sender: Sender, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "airflow_provider_posthog")
+    server.script(ok({}))
+    settings = used_up(server, free_in=0.6, max_rate_limit_wait=10.0)
+    calls: list[Call[Any]] = [GET] * 5
+    sender.send(settings, *calls, policy=None)
+    said = [record for record in caplog.records if "rate budget" in record.getMessage()]
+    assert [record.levelname for record in said] == ["INFO"]
+    text = said[0].getMessage()
+    assert "holds back crud calls, this one for 0." in text
+    assert "10 a minute and 100 an hour" in text
+
+
+def test_a_slowdown_ends_with_a_minute_without_waits() -> None:
+    budget = Budget()
+    told = [budget.begins_slowdown("crud", now, 5.0) for now in (0.0, 1.0, 66.0, 130.0, 196.0, 197.0)]
+    assert told == [True, False, False, False, True, False]
+    assert budget.begins_slowdown("analytics", 1.0, 5.0)
+
+
+def test_a_forked_process_starts_anew() -> None:
+    """Airflow forks a process for each task; another thread's lock would be held there for ever."""
+    code = (
+        "import os, signal, airflow_provider_posthog.api.budget as b\n"
+        "from airflow_provider_posthog.api.settings import ClientSettings\n"
+        "s = ClientSettings(project_id=1)\n"
+        "b.budget_of(s).close('crud', 0.0, 1e9)\n"
+        "assert b.budget_of(s).take('crud', 0.0) > 0\n"
+        "b._lock.acquire()\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    signal.alarm(20)\n"
+        "    os._exit(0 if b.budget_of(s).take('crud', 0.0) == 0 else 1)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
