@@ -40,7 +40,7 @@ def get_provider_info() -> dict[str, object]:
             _integration(_POSTHOG, "https://posthog.com/docs/api", "service"),
             _integration(_STORAGE, f"{_AIRFLOW_DOCS}/core-concepts/objectstorage.html", "protocol"),
         ],
-        "operators": _modules("operators.exports"),
+        "operators": _modules("operators.api", "operators.exports"),
         "sensors": _modules("sensors.exports"),
         "hooks": _modules("hooks.posthog"),
         "triggers": _modules("triggers.jobs"),

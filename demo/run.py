@@ -173,7 +173,7 @@ def _report(screen: TextIO, runs: list[Run], posthog: EmulatorProcess) -> bool:
                 f"{_number(rows):>7} {_number(size):>10}  {file}".rstrip(),
             )
     created = posthog.stats()["exports"]["created"]
-    _say(screen, f"\nExports that PostHog was asked for: {created} (one a run)")
+    _say(screen, f"\nWarehouse: table events in {_short(WAREHOUSE)}. Exports that PostHog was asked for: {created}")
     return _compare(screen, runs) and created == len(runs)
 
 

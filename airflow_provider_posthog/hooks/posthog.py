@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_posthog import connection_form
@@ -20,8 +21,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
+    PostHogTransportError,
     PostHogValidationError,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -114,6 +119,16 @@ class PostHogHook(BaseHook):
         """
         return self.client.send(call)
 
+    def pages(self, call: Call[Any], max_items: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page by page, each once, whatever is deleted meanwhile.
+
+        :param call: the call of the first page, such as ``persons.list(limit=1000)``.
+        :param max_items: how many items at the most.
+        :raises PostHogSettingsError: if the call is no list.
+        :raises PostHogError: if a page can not be had, or the list does not end.
+        """
+        return self.client.pages(call, max_items=max_items)
+
     def get_records(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """Run HogQL and return all of its rows, freshly calculated.
 
@@ -122,16 +137,65 @@ class PostHogHook(BaseHook):
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         """
+        return self._whole(hogql, values)["results"]
+
+    def get_df(self, hogql: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
+
+        Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
+        a float, times are UTC, and nulls are nulls (:func:`~airflow_provider_posthog.hooks.data_frames.data_frame`).
+
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param values: the values.
+        :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
+        :raises PostHogSettingsError: if pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise PostHogSettingsError(
+                "get_df", "needs pandas.", "Install airflow-provider-posthog[pandas], or use run()."
+            ) from error
+        from airflow_provider_posthog.hooks.data_frames import data_frame
+
+        answer = self._whole(hogql, values)
+        return data_frame(answer["results"], _names(answer), answer.get("types"))
+
+    def run(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Run HogQL and return all of its rows as dictionaries, freshly calculated; for the author of a ``@task``.
+
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param values: the values.
+        :returns: a dictionary for each row, by the names of its columns; JSON, with times as ISO text.
+        :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
+        :raises PostHogSettingsError: if two columns have one name.
+        """
+        answer = self._whole(hogql, values)
+        columns = _names(answer)
+        twice = [name for name, count in Counter(columns).items() if count > 1]
+        if twice:
+            raise PostHogSettingsError(
+                "hogql", f"two columns are named {twice[0]!r}.", "Give each a name of its own, with AS."
+            )
+        try:
+            return [dict(zip(columns, row, strict=True)) for row in answer["results"]]
+        except ValueError:
+            raise PostHogTransportError(
+                f"PostHog answered rows of other lengths than its {len(columns)} columns"
+            ) from None
+
+    def _whole(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
+        """Run HogQL; return the answer, which has ``results``, ``columns`` and all of its rows."""
         answer = self.send(queries.start(queries.hogql(hogql, values)))
         rows = answer.get("results")
-        if not isinstance(rows, list):
+        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
         if answer.get("hasMore") or len(rows) >= queries.MAX_ROWS:
             raise PostHogIncompleteError(
                 f"PostHog cut the answer at {len(rows)} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow the "
                 "statement, or export it with PostHogCreateExportOperator."
             )
-        return rows
+        return answer
 
     def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
         """Run HogQL and return its first row, or ``None``.
@@ -157,7 +221,7 @@ class PostHogHook(BaseHook):
             except PostHogNotFoundError:
                 self.log.info("No insight has the id %s; looking for the short id", text)
         # Servers before 2025 retrieve by number only; this filter finds short ids on all of them.
-        for found in self.send(insights.list(short_id=text)).get("results", []):
+        for found in self.send(insights.list(short_id=text)).get("results", []) if text else []:
             if found.get("short_id") == text:
                 return found
         raise PostHogSettingsError(
@@ -201,6 +265,13 @@ class PostHogHook(BaseHook):
         if not missing:
             return True, f"{reached} The key has every scope that can be probed."
         return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
+
+
+def _names(answer: queries.QueryAnswer) -> list[str]:
+    columns = answer.get("columns")
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
+    return columns
 
 
 def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:

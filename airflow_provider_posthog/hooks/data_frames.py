@@ -1,0 +1,154 @@
+"""Rows of HogQL as a pandas data frame, each column of the type that PostHog gives it.
+
+Types come from the answer's ``types``, never from the values: an empty or a null column has the type of a full one, and
+no integer goes through a float.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogTransportError, clean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+_WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
+_INTEGER = re.compile(r"U?Int(?:8|16|32|64|128|256)|Bool")
+_TEXT = re.compile(r"String|UUID|IPv[46]|(?:FixedString|Enum8|Enum16)\(.*\)", re.DOTALL)
+#: ClickHouse's times have any number of digits after the second; Python before 3.11 reads three or six.
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2})?")
+
+
+def data_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: object) -> pd.DataFrame:
+    """Make a data frame.
+
+    ========================================= ==========================================================
+    PostHog's type                            the column's
+    ========================================= ==========================================================
+    ``Int8`` to ``UInt256``, ``Bool``         ``Int64``; ``UInt64`` or objects if a number does not fit
+    ``Float32``, ``Float64``                  ``float64``
+    ``DateTime``, ``DateTime64``              ``datetime64[us, UTC]``; text without an offset is UTC
+    ``Date``, ``Date32``                      objects: ``datetime.date`` or ``None``
+    ``String``, ``UUID``, enumerations        ``string``
+    arrays, maps, tuples, decimals, the rest  objects, as they came
+    ========================================= ==========================================================
+
+    :param rows: the answer's ``results``.
+    :param columns: its ``columns``.
+    :param types: its ``types``, pairs of a name and a type; without them the columns are objects.
+    :raises PostHogTransportError: if a row or a value does not fit.
+    """
+    import pandas as pd
+
+    if any(len(row) != len(columns) for row in rows):
+        raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(columns)} columns")
+    kinds = _kinds(types, len(columns))
+    found = {}
+    for at, (name, kind) in enumerate(zip(columns, kinds, strict=True)):
+        try:
+            found[at] = _column([row[at] for row in rows], kind)
+        except (TypeError, ValueError, OverflowError):
+            raise PostHogTransportError(
+                f"the column {clean(name)[:60]!r} holds what is no {clean(kind)[:60]}, as PostHog says it is"
+            ) from None
+    # By position: two columns may have one name.
+    frame: pd.DataFrame = pd.DataFrame(found, index=pd.RangeIndex(len(rows)))
+    frame.columns = list(columns)
+    return frame
+
+
+def _kinds(types: object, count: int) -> list[str]:
+    if not isinstance(types, list) or len(types) != count:
+        return [""] * count
+    named = [pair[1] if isinstance(pair, list) and len(pair) == 2 else pair for pair in types]
+    return [_bare(kind) if isinstance(kind, str) else "" for kind in named]
+
+
+def _bare(kind: str) -> str:
+    while wrapped := _WRAPPED.fullmatch(kind.strip()):
+        kind = wrapped[1]
+    return kind.strip()
+
+
+def _column(values: list[Any], kind: str) -> pd.Series:
+    if _INTEGER.fullmatch(kind):
+        return _integers(values)
+    if kind in ("Float32", "Float64"):
+        return _series([None if value is None else float(value) for value in values], dtype="float64")
+    if kind.startswith("DateTime"):
+        return _times(values)
+    if kind in ("Date", "Date32"):
+        return _objects([None if value is None else date.fromisoformat(value[:10]) for value in values])
+    if _TEXT.fullmatch(kind) and all(value is None or isinstance(value, str) for value in values):
+        try:
+            return _series(values, dtype="string")
+        except UnicodeEncodeError:  # Arrow takes no half of a surrogate pair, which JSON can hold
+            return _objects(values)
+    return _objects(values)
+
+
+def _integers(values: list[Any]) -> pd.Series:
+    """Return nullable integers. Each is put into its array as it is: pandas' own ways make floats where nulls are."""
+    import numpy as np
+    import pandas as pd
+
+    numbers = [None if value is None else _integer(value) for value in values]
+    known = [number for number in numbers if number is not None]
+    low, high = min(known, default=0), max(known, default=0)
+    if low < -(2**63) or high >= 2**64 or (low < 0 and high >= 2**63):
+        return _objects(numbers)
+    mask: np.ndarray[Any, Any] = np.array([number is None for number in numbers], dtype=bool)
+    filled = np.array([number or 0 for number in numbers], dtype="int64" if high < 2**63 else "uint64")
+    return _series(pd.arrays.IntegerArray(filled, mask))
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, (int, str)):
+        return int(value)
+    raise TypeError
+
+
+def _times(values: list[Any]) -> pd.Series:
+    import numpy as np
+    import pandas as pd
+
+    # In microseconds: nanoseconds end in 2262, ClickHouse's times in 2299.
+    naive = np.array(list(_naive(values)), dtype="datetime64[us]")
+    return _series(pd.DatetimeIndex(naive).tz_localize("UTC"))
+
+
+def _naive(values: list[Any]) -> Iterator[datetime | None]:
+    """Yield times in UTC, without saying so, as NumPy wants them."""
+    for value in values:
+        if value is None:
+            yield None
+            continue
+        parts = _TIME.fullmatch(value)
+        if parts is None:
+            raise ValueError
+        day, time, fraction, offset = parts.groups()
+        text = f"{day}T{time or '00:00:00'}.{(fraction or '').ljust(6, '0')[:6]}"
+        read = datetime.fromisoformat(text + ("+00:00" if offset in (None, "Z") else offset))
+        yield read.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def _objects(values: list[Any]) -> pd.Series:
+    import numpy as np
+
+    # Filled one by one: NumPy would make a table of lists of one length.
+    array: np.ndarray[Any, Any] = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):
+        array[at] = value
+    return _series(array, dtype="object")
+
+
+def _series(values: Any, dtype: str | None = None) -> pd.Series:  # noqa: ANN401 - whatever pandas takes
+    import pandas as pd
+
+    made: pd.Series = pd.Series(values, dtype=dtype)
+    return made

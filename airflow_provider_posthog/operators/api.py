@@ -1,0 +1,263 @@
+"""Any endpoint of PostHog's API as a task."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.operators.identity import Identity
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.call import Call
+    from airflow_provider_posthog.api.endpoint import Endpoint
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+Shape = Literal["pages", "rows", "file", "value"]
+
+#: XComs are rows of Airflow's database, read by every task after this one and shown in its interface.
+MAX_XCOM_ITEMS = 100
+MAX_XCOM_BYTES = 48 * 1024
+#: What a login page or an error of a proxy comes as, and none of these files.
+_NOT_A_FILE = {
+    "exports.content": frozenset({"text/html", "application/json"}),
+    "file_downloads.download": frozenset({"text/html"}),
+}
+#: Airflow makes objects of what has such keys, and people's properties are whatever anybody sent to PostHog. In compact
+#: JSON a key comes after a bracket or a comma; inside text its first quote would have a backslash before it.
+_AIRFLOWS_OWN = re.compile(rb'[{,]"__(?:classname__|id__|type|var)":')
+_BETTER = {
+    "exports.content": "PostHogExportToObjectStorageOperator, which proves it whole and counts its rows",
+    "file_downloads.download": "a task for each file of the file download",
+}
+
+
+class PostHogApiOperator(BaseOperator):
+    """Sends any call of PostHog's API: all the endpoints in docs/api.md, with their names and their arguments.
+
+    What is wrong (an unknown name, a value that does not fit) is refused before anything is sent, with the nearest
+    right name. A list is read to its end, page by page. Jobs have operators of their own, which wait, and which take up
+    again what a killed worker began (``PostHogCreateExportOperator``); this one sends its call, and a retry of the
+    task sends it again.
+
+    :param call: the endpoint, such as ``dashboards.move_tile``.
+    :param arguments: what it takes, by name. Nothing is coerced, and templates render to text, which only ids in paths
+        may be: for other numbers give a task's output, or let the DAG ``render_template_as_native_obj``.
+    :param output_path: where the answer goes, as an ``ObjectStoragePath`` or text such as
+        ``s3://lake/persons/{{ ds }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one
+        JSON document; a file (``exports.content``, ``file_downloads.download``) itself. It appears only when it is
+        whole.
+    :param max_items: how many items of a list to read at the most; without it all.
+    :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
+        retry after a crash), and any other an error.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param posthog_conn_id: the connection to PostHog.
+    :param project_id: the project's number, in place of the connection's.
+    :returns: with ``output_path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256``
+        (hex). Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items.
+        An answer that is too large is an error, but for what must not be sent again (``exports.create``): of that the
+        short fields are returned, with a warning.
+    :raises PostHogSettingsError: if an argument is wrong, the answer is too large for an XCom, or another file is in
+        the way.
+    :raises PostHogError: if there is no good answer.
+    """
+
+    template_fields: Sequence[str] = (
+        "call",
+        "arguments",
+        "output_path",
+        "posthog_conn_id",
+        "project_id",
+        "object_storage_conn_id",
+    )
+    template_fields_renderers: typing.ClassVar[dict[str, str]] = {"arguments": "json"}
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        call: str,
+        arguments: Mapping[str, Any] | None = None,
+        output_path: str | ObjectStoragePath | None = None,
+        max_items: int | None = None,
+        overwrite: bool = False,
+        object_storage_conn_id: str | None = None,
+        posthog_conn_id: str = DEFAULT_CONN_ID,
+        project_id: int | str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.call = call
+        self.arguments = arguments
+        self.output_path = output_path
+        self.max_items = max_items
+        self.overwrite = overwrite
+        self.object_storage_conn_id = object_storage_conn_id
+        self.posthog_conn_id = posthog_conn_id
+        self.project_id = project_id
+
+    @cached_property
+    def hook(self) -> PostHogHook:
+        """The hook; made when a task runs, as it brings the HTTP libraries."""
+        from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+        return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Send the call.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.api import catalog
+
+        if not (self.arguments is None or isinstance(self.arguments, Mapping)):
+            raise PostHogSettingsError("arguments", "is no dictionary.", "Write what the endpoint takes, by name.")
+        endpoint = catalog.find(self.call)
+        made = catalog.build(self.call, self.arguments)
+        shape = shape_of(endpoint)
+        self._check(shape)
+        identity = Identity.of(context)
+        target = None if self.output_path is None else self._target(self.output_path)
+        # What must not be sent twice is not sent just to find out that its answer has no place.
+        asks_first = not self.overwrite and (identity.try_number == 1 or not made.repeatable)
+        if target is not None and asks_first and target.fs.exists(target.path):
+            raise _in_the_way(target)
+        if identity.try_number > 1 and not made.repeatable:
+            self.log.warning("%s is sent again: an earlier try may have done it already", made.name)
+        try:
+            return self._answer(made, shape) if target is None else self._write(made, shape, target, identity.owner)
+        finally:
+            self.hook.close()
+
+    def _check(self, shape: Shape) -> None:
+        """Refuse, before anything is sent, what can not end well."""
+        has_path = self.output_path is not None
+        if has_path and (not str(self.output_path).strip() or str(self.output_path).endswith("/")):
+            raise PostHogSettingsError(
+                "output_path", "names no file.", "Write one, such as 's3://bucket/{{ ds }}.jsonl'."
+            )
+        if shape == "file" and not has_path:
+            raise PostHogSettingsError(
+                "output_path", f"{self.call} answers with a file.", f"Write output_path, or use {_BETTER[self.call]}."
+            )
+        limit = self.max_items
+        if shape not in ("pages", "rows"):
+            if limit is not None:
+                raise PostHogSettingsError("max_items", f"{self.call} is no list.", "Leave it out.")
+            return
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise PostHogSettingsError("max_items", "is not a number of items.", "Write 1 or more, or None for all.")
+        if not has_path and (limit is None or limit > MAX_XCOM_ITEMS):
+            raise PostHogSettingsError(
+                "output_path",
+                f"{self.call} is a list, which may be long, and what a task returns is kept as an XCom in Airflow's "
+                "database.",
+                f"Write output_path, and it is streamed there; or max_items of at most {MAX_XCOM_ITEMS}.",
+            )
+
+    def _answer(self, call: Call[Any], shape: Shape) -> Any:  # noqa: ANN401 - JSON
+        value = self.hook.send(call) if shape == "value" else list(self._items(call, shape))
+        text = _json(value, call)
+        if len(text) > MAX_XCOM_BYTES:
+            problem = f"has {len(text):,} bytes, more than the {MAX_XCOM_BYTES:,} that an XCom should."
+        elif _AIRFLOWS_OWN.search(text):
+            problem = "has a key that Airflow takes for its own in an XCom, such as '__type'."
+        else:
+            return value
+        if not call.repeatable and isinstance(value, Mapping):
+            # It is done: a failure would make the task's retry do it a second time.
+            self.log.warning("The answer to %s %s Only its short fields are returned.", call.name, problem)
+            return {name: field for name, field in value.items() if _is_short(field) and not name.startswith("__")}
+        fewer = "; or write a smaller max_items." if shape == "pages" else "."
+        raise PostHogSettingsError(
+            "output_path",
+            f"the answer to {call.name} {problem}",
+            f"Write output_path, and it is written there{fewer}",
+        )
+
+    def _items(self, call: Call[Any], shape: Shape) -> Iterable[Any]:
+        if shape == "pages":
+            return self.hook.pages(call, self.max_items)
+        return itertools.islice(self.hook.send(call), self.max_items)
+
+    def _target(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
+        if isinstance(path, ObjectStoragePath):
+            return path
+        options = {"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {}
+        return ObjectStoragePath(path, **options)
+
+    def _write(self, call: Call[Any], shape: Shape, target: ObjectStoragePath, owner: str) -> dict[str, Any]:
+        from airflow_provider_posthog.extract.landing import Landing
+
+        fs = target.fs
+        # Opened before anything is sent: a storage that can not be written to is known by then, in most cases.
+        with Landing(fs, target.path, token=owner[:12]) as landing:
+            rows = self._fill(landing, call, shape)
+            if self.overwrite or not fs.exists(target.path):
+                landing.commit()
+            elif not landing.same_as_there():
+                raise _in_the_way(target)
+        self.log.info("Wrote %s: %s bytes%s", target, f"{landing.size:,}", "" if rows is None else f", {rows:,} rows")
+        return {"path": str(target), "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
+
+    def _fill(self, landing: Landing, call: Call[Any], shape: Shape) -> int | None:
+        """Write the answer; return how many rows it has."""
+        rows = None
+        if shape == "file":
+            from airflow_provider_posthog.extract.download import download
+
+            kind = download(self.hook.client, call, landing).content_type
+            if kind in _NOT_A_FILE[call.name]:
+                raise PostHogTransportError(
+                    f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
+                )
+        elif shape == "value":
+            landing.write(_json(self.hook.send(call), call))
+        else:
+            rows = 0
+            for item in self._items(call, shape):
+                landing.write(_json(item, call))
+                rows += 1
+        landing.finish()
+        return rows
+
+
+def shape_of(endpoint: Endpoint[..., Any]) -> Shape:
+    """Return what an endpoint answers with, by its annotation.
+
+    :param endpoint: the endpoint.
+    :returns: ``pages`` (a list in pages), ``rows`` (a list that is whole), ``file`` (bytes) or ``value`` (any other).
+    """
+    if endpoint.paging != "none":
+        return "pages"
+    (answer,) = typing.get_args(typing.get_type_hints(endpoint.function)["return"])
+    if answer is bytes:
+        return "file"
+    return "rows" if typing.get_origin(answer) is Sequence else "value"
+
+
+def _json(value: Any, call: Call[Any]) -> bytes:  # noqa: ANN401 - what PostHog answered
+    r"""Write a line of JSON. In ASCII: half a surrogate pair has no UTF-8, and readers split lines at U+2028."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    except (ValueError, RecursionError):
+        raise PostHogTransportError(
+            f"the answer to {call.name} is no JSON: it holds NaN or Infinity, or is nested too deeply"
+        ) from None
+
+
+def _is_short(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= 500)
+
+
+def _in_the_way(target: ObjectStoragePath) -> PostHogSettingsError:
+    return PostHogSettingsError("output_path", f"{target} already exists.", "Write overwrite=True, or another path.")
