@@ -63,6 +63,7 @@ __all__ = [
     "before_execution_timeout",
     "default_deferrable",
     "get_connection_async",
+    "is_of_earlier_try",
     "mask_secret",
     "state_store",
 ]
@@ -104,6 +105,20 @@ def _get_connection_with_extra(conn_id: str) -> Connection:
     connection = BaseHook.get_connection(conn_id)
     _ = connection.extra_dejson  # reading it masks secrets, which must not happen on the event loop
     return connection
+
+
+def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:
+    """Tell whether a trigger's event was meant for an earlier try than the one that gets it.
+
+    Airflow 3.0 resumes the retry of a task that deferred with the last event of the try before, which would fail each
+    retry at once: only since 3.1 its execution API clears ``next_method`` on a retry. (It does so with an event of
+    Airflow's own, too, for a triggerer that was gone; such a retry never reaches us.)
+
+    :param told: the try for which the trigger was made; 0 if that is not known.
+    :param context: the task's context.
+    """
+    now = getattr(context.get("ti"), "try_number", None) or 0
+    return 0 < told < now
 
 
 class StateStore(Protocol):

@@ -24,6 +24,7 @@ from airflow_provider_posthog.compat import (
     BaseOperator,
     before_execution_timeout,
     default_deferrable,
+    is_of_earlier_try,
     state_store,
 )
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
@@ -154,6 +155,9 @@ class PostHogJobOperator(BaseOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
+        return self._see_through(context)
+
+    def _see_through(self, context: Context) -> dict[str, Any]:
         began = time.time()
         self._check_waiting()
         request = self.prepare()
@@ -169,7 +173,7 @@ class PostHogJobOperator(BaseOperator):
         if job.facts and self.job_kind.judge(job.facts).state == "succeeded":
             return self._conclude(Ended("succeeded"), job, limit, context)
         if self.deferrable:
-            self._defer(job, deadline, limit)
+            self._defer(job, deadline, limit, identity.try_number)
         return self._conclude(self.poll_until_complete(job, deadline), job, limit, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -183,6 +187,8 @@ class PostHogJobOperator(BaseOperator):
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
         told = JobEvent.parse(event, self.job_kind.name)
+        if is_of_earlier_try(told.try_number, context):
+            return self._see_through(context)
         self._job = job = Job(told.job_id, "", 0.0)
         return self._conclude(told.ended, job, told.limit, context)
 
@@ -326,7 +332,7 @@ class PostHogJobOperator(BaseOperator):
                 return hard, "execution_timeout"
         return deadline, "timeout"
 
-    def _defer(self, job: Job, deadline: float, limit: str) -> None:
+    def _defer(self, job: Job, deadline: float, limit: str, try_number: int) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         trigger = PostHogJobTrigger(
@@ -340,6 +346,7 @@ class PostHogJobOperator(BaseOperator):
             failure_grace=self.failure_grace,
             cancel_on_kill=self.cancel_on_kill,
             limit=limit,
+            try_number=try_number,
         )
         # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
         # calling us, so it only stands behind it, for a triggerer that is gone.

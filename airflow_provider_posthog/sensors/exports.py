@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended
@@ -18,6 +18,7 @@ from airflow_provider_posthog.compat import (
     PokeReturnValue,
     before_execution_timeout,
     default_deferrable,
+    is_of_earlier_try,
 )
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import (
@@ -92,6 +93,9 @@ class PostHogExportSensor(BaseSensorOperator):
 
         :param context: the task's context.
         """
+        return self._wait(context)
+
+    def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         settings = self.hook.settings()
         export_id = exports.id_of(self.export_id, settings)
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/exports")
@@ -100,7 +104,7 @@ class PostHogExportSensor(BaseSensorOperator):
         first = self._look_once(export_id)
         if first is not None:
             return first
-        self._defer(export_id)
+        self._defer(export_id, getattr(context.get("ti"), "try_number", None) or 0)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds.
@@ -149,6 +153,8 @@ class PostHogExportSensor(BaseSensorOperator):
         try:
             job_id = str(exports.id_of(self.export_id, self.hook.settings()))
             told = JobEvent.parse(event, jobs.EXPORT.name, job_id)
+            if is_of_earlier_try(told.try_number, context):
+                return cast("dict[str, Any]", self._wait(context))
             return self._conclude(told.ended, job_id, told.limit)
         except PostHogError as error:
             if self.never_fail:  # as poke mode does for any error
@@ -174,7 +180,7 @@ class PostHogExportSensor(BaseSensorOperator):
             return None
         return exports.summary(export, self.hook.settings()) if verdict.state == "succeeded" else None
 
-    def _defer(self, export_id: int) -> None:
+    def _defer(self, export_id: int, try_number: int) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         deadline, limit = self._deadline()
@@ -192,6 +198,7 @@ class PostHogExportSensor(BaseSensorOperator):
             failure_grace=self.failure_grace,
             silent_fail=self.silent_fail,
             limit=limit,
+            try_number=try_number,
         )
         self.defer(
             trigger=trigger,

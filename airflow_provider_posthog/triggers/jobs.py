@@ -53,6 +53,7 @@ class PostHogJobTrigger(BaseTrigger):
     :param silent_fail: go on after a failure until the deadline, as sensors with ``silent_fail`` do.
     :param cancel_on_kill: cancel the job, where PostHog can, when a user ends the deferred task (Airflow 3.3).
     :param limit: the name of the task's limit that the deadline follows; comes back in the event.
+    :param try_number: the try that waits, from 1; 0 if that is not known; comes back in the event.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class PostHogJobTrigger(BaseTrigger):
         silent_fail: bool = False,
         cancel_on_kill: bool = False,
         limit: str = "timeout",
+        try_number: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kind = kind
@@ -86,6 +88,7 @@ class PostHogJobTrigger(BaseTrigger):
         self.silent_fail = silent_fail
         self.cancel_on_kill = cancel_on_kill
         self.limit = limit
+        self.try_number = try_number
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and its arguments."""
@@ -105,6 +108,7 @@ class PostHogJobTrigger(BaseTrigger):
                 "silent_fail": self.silent_fail,
                 "cancel_on_kill": self.cancel_on_kill,
                 "limit": self.limit,
+                "try_number": self.try_number,
             },
         )
 
@@ -120,6 +124,7 @@ class PostHogJobTrigger(BaseTrigger):
                 "outcome": ended.outcome,
                 "reason": ended.reason,
                 "limit": self.limit,
+                "try_number": self.try_number,
             }
         )
 
@@ -186,11 +191,13 @@ class JobEvent:
     :param job_id: the job's id on PostHog.
     :param ended: how the watch ended.
     :param limit: which of the task's limits the deadline followed.
+    :param try_number: the try that waited, from 1; 0 if that is not known.
     """
 
     job_id: str
     ended: Ended
     limit: str
+    try_number: int = 0
 
     @classmethod
     def parse(cls, event: Mapping[str, Any] | None, kind: str, job_id: str | None = None) -> JobEvent:
@@ -213,4 +220,6 @@ class JobEvent:
                 job_id=job_id,
             )
         limit = "execution_timeout" if event.get("limit") == "execution_timeout" else "timeout"
-        return cls(found, Ended(cast(Outcome, outcome), str(event.get("reason") or "")), limit)
+        told = event.get("try_number")  # not in the event of an older triggerer
+        try_number = told if isinstance(told, int) else 0
+        return cls(found, Ended(cast(Outcome, outcome), str(event.get("reason") or "")), limit, try_number)

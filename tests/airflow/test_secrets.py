@@ -112,4 +112,5 @@ def test_the_tasks_did_tell_why_they_failed(traces: dict[str, str]) -> None:
 
 def test_lines_of_polls_do_not_flood_the_log(traces: dict[str, str]) -> None:
     lines = [line for line in traces["output"].splitlines() if "HTTP Request:" in line and "INFO" in line.upper()]
-    assert lines == [], "httpx tells each poll at INFO"
+    # Airflow 3.0 tells so of its own requests, which dag.test() sends to itself.
+    assert [line for line in lines if "//in-process.invalid" not in line] == [], "httpx tells each poll at INFO"

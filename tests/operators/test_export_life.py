@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.operators.support import (
     in_threads,
     outcome_errors,
     posts,
+    run_trigger,
     task_deferred,
 )
 from tests.support.waiting import wait_for
@@ -257,6 +259,24 @@ def test_a_retry_takes_the_running_export_up(connected: EmulatorProcess, deferra
     result = finish(export_operator(deferrable=deferrable), context(try_number=2, store=store))
     assert (result["id"], created(connected)) == (1, 1)
     assert store is None or store.kept == {}
+
+
+def test_a_retry_that_airflow_resumes_with_the_event_before_starts_anew(connected: EmulatorProcess) -> None:
+    """As Airflow 3.0 does with each retry of a task that deferred."""
+
+    def deferred(retry: bool, work: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        with pytest.raises(task_deferred()) as caught:
+            work(context(try_number=2 if retry else 1), *args)
+        return run_trigger(caught.value.trigger)  # type: ignore[attr-defined]
+
+    connected.next_exports("succeed", export_seconds=1.0)
+    connected.faults(method="GET", path="*/exports/1/", status=503, count=1)
+    operator = export_operator(deferrable=True, max_poll_failures=1)
+    event = deferred(False, operator.execute)
+    with pytest.raises(PostHogJobError, match="503"):
+        operator.execute_complete(context(), event)
+    event = deferred(True, operator.execute_complete, event)
+    assert operator.execute_complete(context(try_number=2), event)["id"] == created(connected) == 1
 
 
 @MODES

@@ -287,6 +287,16 @@ def test_an_event_of_another_export_is_no_success(connected: EmulatorProcess) ->
         _sensor().execute_complete({}, event=event)
 
 
+def test_a_retry_that_airflow_resumes_with_the_event_before_asks_anew(connected: EmulatorProcess) -> None:
+    """As Airflow 3.0 does with each retry of a task that deferred."""
+    finish(export_operator())
+    event = {"version": 1, "kind": "export", "job_id": "1", "outcome": "failed", "reason": "", "try_number": 1}
+    sensor = _sensor("deferrable")
+    with pytest.raises(PostHogJobFailed):
+        sensor.execute_complete(context(), event)
+    assert sensor.execute_complete(context(try_number=2), event)["has_content"] is True
+
+
 @MODES
 def test_the_link_is_there_while_it_waits(connected: EmulatorProcess, mode: str) -> None:
     _export(connected, "slow")
