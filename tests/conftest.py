@@ -41,13 +41,13 @@ def airflow_db() -> None:
     with suppress(ImportError):  # 2.11 has none
         import structlog
 
-        if not structlog.is_configured():  # 3.0 would draw all variables of each task that fails, for a second or two
+        if not structlog.is_configured():  # 3.0 would draw all variables of each task that fails, for seconds
             plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
             structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def _share_api_server() -> None:
-    """Let the tasks of ``dag.test()`` talk to one API server, as 3.3 does; 3.0 to 3.2 make one per task, for seconds."""
+    """Let the tasks of ``dag.test()`` talk to one API server, as 3.3 does; 3.0 to 3.2 make one per task, slowly."""
     with suppress(ImportError):  # 2.11 has none
         from airflow.sdk.execution_time import supervisor
 
