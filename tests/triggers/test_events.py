@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.triggers.events import PostHogNewEventsTrigger
 from tests.support.waiting import wait_for
 
-DAYS = itertools.count()
-FUTURE = datetime(2030, 1, 1, tzinfo=timezone.utc)
 FAULTS = [{"status": 503, "count": 12}, {"status": 403, "count": 2}, {"cut": "after", "count": 12}]
 
 
@@ -85,9 +83,12 @@ def polls(posthog: EmulatorProcess) -> int:
 
 
 @pytest.fixture
-def moment() -> datetime:
-    """A time of ingestion that is later than those of all other tests, as events stay."""
-    return FUTURE + timedelta(days=next(DAYS))
+def moment(connected: EmulatorProcess) -> datetime:
+    """A time of ingestion that is later than those of all events, which stay from test to test."""
+    row = PostHogHook().get_first("SELECT max(created_at) FROM events")
+    assert row is not None
+    connected.control("DELETE", "calls")
+    return datetime.fromisoformat(row[0].replace("Z", "+00:00")) + timedelta(days=1)
 
 
 def test_it_fires_for_new_events_only(connected: EmulatorProcess, moment: datetime) -> None:
