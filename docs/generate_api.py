@@ -51,13 +51,22 @@ answers are read as JSON.
   too, by what it is of.
 - **Pages**: `offset` goes on by `limit` and `offset`, `cursor` and `next` by the address in the answer; `none`: the
   answer is whole.
+- **Task**: `PostHogApiOperator(call="persons.list", arguments={...})` sends any of them; where another one is named, it
+  does more: it waits, proves, resumes.
 - **Limit**: which of PostHog's budgets it counts against.
 - **Repeated**: whether it is sent again when its answer was lost. What creates something is not. `persons.bulk_delete`
   is with `keep_person=True` only, as a second answer about persons who are gone says that there were none;
   `batch_exports.unpause` is without `backfill`.
 """
 
-COLUMNS = "| endpoint | function | scope | pages | limit | repeated |\n|---|---|---|---|---|---|\n"
+COLUMNS = "| endpoint | function | scope | pages | limit | repeated | task |\n|---|---|---|---|---|---|---|\n"
+
+#: Tasks that do more than send the call; every endpoint can be called by `PostHogApiOperator`.
+TASKS = {
+    "exports.create": "PostHogCreateExportOperator",
+    "exports.retrieve": "PostHogExportSensor",
+    "exports.content": "PostHogExportToObjectStorageOperator",
+}
 
 FOOT = """
 DELETE of insights and dashboards answers 405 at PostHog. `soft_delete` covers these rows: it sends `PATCH` with
@@ -85,6 +94,7 @@ def _row(endpoint: Endpoint[..., Any]) -> str:
         endpoint.paging,
         endpoint.lane,
         repeated,
+        f"`{TASKS.get(endpoint.name, 'PostHogApiOperator')}`",
     )
     return f"| {' | '.join(cells)} |"
 
