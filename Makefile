@@ -42,8 +42,9 @@ types: $(VENV)/.installed  ## check types
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
 
-benchmark: $(VENV)/.installed  ## measure what a DAG file costs to parse
+benchmark: $(VENV)/.installed  ## measure what a DAG file costs to parse, and what deferred exports cost a triggerer
 	@$(BIN)/python -m benchmarks.parse_cost
+	@$(BIN)/python -m benchmarks.triggerer
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venvs .demo .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist
