@@ -12,7 +12,7 @@ UV := $(VENV)/bin/uv
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 # Installs anew when the metadata changed. uv resolves Airflow in seconds where pip takes a minute.
 $(VENV)/.installed: setup.cfg pyproject.toml Makefile
