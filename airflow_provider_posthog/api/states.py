@@ -61,3 +61,19 @@ def of_query(status: Mapping[str, Any]) -> Verdict:
     if status.get("error"):
         return Verdict("failed", clean(status.get("error_message") or "PostHog gives no reason (an internal failure)"))
     return Verdict("succeeded") if status.get("complete") is True else Verdict("pending")
+
+
+def failure_in(answer: Any) -> str | None:  # noqa: ANN401 - what Call.read made of an answer
+    """Return why a calculation failed that PostHog answered with 200, or ``None``.
+
+    A failed insight is answered like a good one, with ``query_status.error``; a failed query may carry ``error``.
+
+    :param answer: the answer to ``insights.retrieve``, ``queries.start`` and the like.
+    """
+    if not isinstance(answer, Mapping):
+        return None
+    status = answer.get("query_status")
+    if isinstance(status, Mapping) and status.get("error"):
+        return of_query(status).reason
+    error = answer.get("error")
+    return clean(error) if isinstance(error, str) and error else None

@@ -14,10 +14,12 @@ from airflow_provider_posthog.api import exports, insights, projects, queries
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.clients import AsyncClient, Client
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,
+    PostHogJobFailed,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
@@ -186,7 +188,7 @@ class PostHogHook(BaseHook):
 
     def _whole(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
         """Run HogQL; return the answer, which has ``results``, ``columns`` and all of its rows."""
-        answer = self.send(queries.start(queries.hogql(hogql, values)))
+        answer = self._calculated(hogql, values)
         rows = answer.get("results")
         if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
             raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
@@ -197,14 +199,20 @@ class PostHogHook(BaseHook):
             )
         return answer
 
+    def _calculated(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
+        answer = self.send(queries.start(queries.hogql(hogql, values)))
+        failure = failure_in(answer)
+        if failure is not None:
+            raise PostHogJobFailed(f"The query was answered 200, but it failed: {failure}")
+        return answer
+
     def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
         """Run HogQL and return its first row, or ``None``.
 
         :param hogql: the statement.
         :param values: the values.
         """
-        answer = self.send(queries.start(queries.hogql(hogql, values)))
-        rows = answer.get("results") or []
+        rows = self._calculated(hogql, values).get("results") or []
         return rows[0] if rows else None
 
     def find_insight(self, insight: int | str) -> insights.Insight:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
-from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.operators.identity import Identity
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class PostHogApiOperator(BaseOperator):
             )
 
     def _answer(self, call: Call[Any], shape: Shape) -> Any:  # noqa: ANN401 - JSON
-        value = self.hook.send(call) if shape == "value" else list(self._items(call, shape))
+        value = self._value(call) if shape == "value" else list(self._items(call, shape))
         text = _json(value, call)
         if len(text) > MAX_XCOM_BYTES:
             problem = f"has {len(text):,} bytes, more than the {MAX_XCOM_BYTES:,} that an XCom should."
@@ -183,6 +184,13 @@ class PostHogApiOperator(BaseOperator):
             f"the answer to {call.name} {problem}",
             f"Write output_path, and it is written there{fewer}",
         )
+
+    def _value(self, call: Call[Any]) -> Any:  # noqa: ANN401 - JSON
+        value = self.hook.send(call)
+        failure = failure_in(value)
+        if failure is not None:
+            raise PostHogJobFailed(f"{call.name} was answered 200, but what it calculates failed: {failure}")
+        return value
 
     def _items(self, call: Call[Any], shape: Shape) -> Iterable[Any]:
         if shape == "pages":
@@ -221,7 +229,7 @@ class PostHogApiOperator(BaseOperator):
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
                 )
         elif shape == "value":
-            landing.write(_json(self.hook.send(call), call))
+            landing.write(_json(self._value(call), call))
         else:
             rows = 0
             for item in self._items(call, shape):

@@ -19,6 +19,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,
+    PostHogJobFailed,
     PostHogSettingsError,
     PostHogTransportError,
 )
@@ -323,3 +324,14 @@ def test_there_are_examples() -> None:
         "PostHogApiOperator(",
     ):
         assert name in text
+
+
+@pytest.mark.parametrize("method", ["get_records", "get_first", "get_df", "run"])
+def test_a_failure_that_is_answered_200_brings_no_empty_result(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    server.script(ok({"results": [], "columns": [], "types": [], "error": "Unknown table `x`"}))
+    connection = {"conn_type": "posthog", "host": server.url, "password": "phx_k", "extra": {"project_id": 7}}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    with pytest.raises(PostHogJobFailed, match="Unknown table"):
+        getattr(PostHogHook(), method)("SELECT 1")

@@ -24,6 +24,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,
+    PostHogJobFailed,
     PostHogNotFoundError,
     PostHogServerError,
     PostHogSettingsError,
@@ -569,3 +570,25 @@ def test_memory_does_not_grow_with_the_list(many_people: str, tmp_path: Path) ->
     with target.open() as file:
         assert [json.loads(line)["id"] for line in file] == list(range(50_000))
     assert found["grown_kib"] < 48 * 1024
+
+
+@pytest.mark.parametrize("to_a_file", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"result": None, "query_status": {"complete": False, "error": True, "error_message": "Unknown table `x`"}},
+        {"results": [], "error": "Unknown table `x`"},
+    ],
+)
+def test_a_failure_that_is_answered_200_is_no_success(
+    scripted: ScriptedServer, tmp_path: Path, answer: dict[str, Any], to_a_file: bool
+) -> None:
+    scripted.script(ok(answer))
+    path = tmp_path / "out.json"
+    arguments = {"query": {"kind": "HogQLQuery", "query": "SELECT 1"}}
+    operator = PostHogApiOperator(
+        task_id="call", call="queries.start", arguments=arguments, output_path=str(path) if to_a_file else None
+    )
+    with pytest.raises(PostHogJobFailed, match="Unknown table"):
+        operator.execute({})
+    assert list(tmp_path.iterdir()) == []
