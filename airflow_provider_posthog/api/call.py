@@ -64,6 +64,8 @@ class Call(Generic[T]):
     :param scopes: the scopes that a personal API key needs for it.
     :param lane: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
         minute, 1200 an hour), ``query`` (three at once per project) or ``deletion`` (of persons: as ``crud``).
+    :param read_timeout: seconds to wait for the answer, where that is more than the connection's; PostHog holds a
+        request open while it calculates.
     :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
         reports a failed asynchronous query with 400 or 500.
     :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
@@ -81,6 +83,7 @@ class Call(Generic[T]):
     lane: Lane = "crud"
     reads_error: Callable[[Answer], bool] | None = None
     paging: Paging = "none"
+    read_timeout: float | None = None
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""

@@ -58,6 +58,10 @@ def _no_cookies() -> DefaultCookiePolicy:
     return DefaultCookiePolicy(allowed_domains=[])
 
 
+def _timeout(settings: ClientSettings, read: float | None = None) -> httpx.Timeout:
+    return httpx.Timeout(max(settings.read_timeout, read or 0.0), connect=settings.connect_timeout)
+
+
 def _announce(call: Call[Any], step: Wait) -> None:
     log.info("PostHog %s: %s; next attempt in %.1f s", call.name, step.reason, step.seconds)
 
@@ -141,12 +145,21 @@ class Client:
         while pages.next is not None:
             yield from pages.receive(self.send(pages.next))
 
-    def open(self, method: str, url: str, *, authorized: bool, **options: Any) -> requests.Response:  # noqa: ANN401
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        authorized: bool,
+        read_timeout: float | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> requests.Response:
         """Send one request and return the response with its body unread; redirects are not followed.
 
         :param method: the HTTP method.
         :param url: the whole address.
         :param authorized: whether to send the key.
+        :param read_timeout: seconds to wait for the answer, where that is more than the connection's.
         :param options: more arguments of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
@@ -159,7 +172,7 @@ class Client:
                 method,
                 url,
                 auth=BearerAuth(settings.api_key if authorized else ""),
-                timeout=(settings.connect_timeout, settings.read_timeout),
+                timeout=(settings.connect_timeout, max(settings.read_timeout, read_timeout or 0.0)),
                 verify=settings.verify,
                 proxies=proxies,
                 allow_redirects=False,
@@ -173,12 +186,11 @@ class Client:
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
+        options: dict[str, Any] = {"data": exchange.body, "headers": exchange.headers, "read_timeout": call.read_timeout}
         try:
             with (
                 self._place(call),
-                self.open(
-                    call.method, exchange.url, authorized=True, data=exchange.body, headers=exchange.headers
-                ) as response,
+                self.open(call.method, exchange.url, authorized=True, **options) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, response.content)
@@ -243,7 +255,6 @@ class _Shared:
                 key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
                 self._http = httpx.AsyncClient(
                     headers=_headers(settings) | key,
-                    timeout=httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
                     limits=httpx.Limits(max_connections=_ASYNC_CONNECTIONS),
                     # Reading the CA file takes tens of milliseconds, in which no other trigger would run.
                     verify=await asyncio.to_thread(tls_context, settings.verify),
@@ -328,7 +339,11 @@ class AsyncClient:
         try:
             async with self._place(call), shared.gate:
                 response = await client.request(
-                    call.method, exchange.url, content=exchange.body, headers=exchange.headers
+                    call.method,
+                    exchange.url,
+                    content=exchange.body,
+                    headers=exchange.headers,
+                    timeout=_timeout(self.settings, call.read_timeout),
                 )
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # TLS errors while reading come as they are
             return no_answer_async(error)
