@@ -160,7 +160,7 @@ class Client:
         :param url: the whole address.
         :param authorized: whether to send the key.
         :param read_timeout: seconds to wait for the answer, where that is more than the connection's.
-        :param options: more arguments of :meth:`requests.Session.request`.
+        :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
         settings = self.settings
@@ -186,11 +186,13 @@ class Client:
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
-        options: dict[str, Any] = {"data": exchange.body, "headers": exchange.headers, "read_timeout": call.read_timeout}
+        sent = {"data": exchange.body, "headers": exchange.headers}
         try:
             with (
                 self._place(call),
-                self.open(call.method, exchange.url, authorized=True, **options) as response,
+                self.open(
+                    call.method, exchange.url, authorized=True, read_timeout=call.read_timeout, **sent
+                ) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, response.content)

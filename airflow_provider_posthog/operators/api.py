@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.api.states import failure_in
-from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
+from airflow_provider_posthog.operators.output import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.api.endpoint import Endpoint
-    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.extract.landing import Landing
-    from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 Shape = Literal["pages", "rows", "file", "value"]
 
-#: XComs are rows of Airflow's database, read by every task after this one and shown in its interface.
-MAX_XCOM_ITEMS = 100
-MAX_XCOM_BYTES = 48 * 1024
 #: What a login page or an error of a proxy comes as, and none of these files.
 _NOT_A_FILE = {
     "exports.content": frozenset({"text/html", "application/json"}),
     "file_downloads.download": frozenset({"text/html"}),
 }
-#: Airflow makes objects of what has such keys, and people's properties are whatever anybody sent to PostHog. In compact
-#: JSON a key comes after a bracket or a comma; inside text its first quote would have a backslash before it.
-_AIRFLOWS_OWN = re.compile(rb'[{,]"__(?:classname__|id__|type|var)":')
 _BETTER = {
     "exports.content": "PostHogExportToObjectStorageOperator, which proves it whole and counts its rows",
     "file_downloads.download": "a task for each file of the file download",
 }
 
 
-class PostHogApiOperator(BaseOperator):
+class PostHogApiOperator(PostHogOperator):
     """Sends any call of PostHog's API: all the endpoints in docs/api.md, with their names and their arguments.
 
     What is wrong (an unknown name, a value that does not fit) is refused before anything is sent, with the nearest
@@ -73,15 +63,13 @@ class PostHogApiOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
         "call",
         "arguments",
         "output_path",
-        "posthog_conn_id",
-        "project_id",
         "object_storage_conn_id",
     )
     template_fields_renderers: typing.ClassVar[dict[str, str]] = {"arguments": "json"}
-    ui_color = "#f9e8d2"
 
     def __init__(
         self,
@@ -92,8 +80,6 @@ class PostHogApiOperator(BaseOperator):
         max_items: int | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
-        posthog_conn_id: str = DEFAULT_CONN_ID,
-        project_id: int | str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -103,15 +89,6 @@ class PostHogApiOperator(BaseOperator):
         self.max_items = max_items
         self.overwrite = overwrite
         self.object_storage_conn_id = object_storage_conn_id
-        self.posthog_conn_id = posthog_conn_id
-        self.project_id = project_id
-
-    @cached_property
-    def hook(self) -> PostHogHook:
-        """The hook; made when a task runs, as it brings the HTTP libraries."""
-        from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-        return PostHogHook(self.posthog_conn_id, self.project_id)
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
         """Send the call.
@@ -127,25 +104,22 @@ class PostHogApiOperator(BaseOperator):
         shape = shape_of(endpoint)
         self._check(shape)
         identity = Identity.of(context)
-        target = None if self.output_path is None else self._target(self.output_path)
-        # What must not be sent twice is not sent just to find out that its answer has no place.
-        asks_first = not self.overwrite and (identity.try_number == 1 or not made.repeatable)
-        if target is not None and asks_first and target.fs.exists(target.path):
-            raise _in_the_way(target)
+        output = self._output()
+        if output is not None:
+            output.refuse_if_there(identity, repeatable=made.repeatable)
         if identity.try_number > 1 and not made.repeatable:
             self.log.warning("%s is sent again: an earlier try may have done it already", made.name)
         try:
-            return self._answer(made, shape) if target is None else self._write(made, shape, target, identity.owner)
+            return self._answer(made, shape) if output is None else self._write(made, shape, output, identity)
         finally:
             self.hook.close()
 
     def _check(self, shape: Shape) -> None:
         """Refuse, before anything is sent, what can not end well."""
-        has_path = self.output_path is not None
-        if has_path and (not str(self.output_path).strip() or str(self.output_path).endswith("/")):
-            raise PostHogSettingsError(
-                "output_path", "names no file.", "Write one, such as 's3://bucket/{{ ds }}.jsonl'."
-            )
+        output = self._output()
+        has_path = output is not None
+        if output is not None:
+            output.check()
         if shape == "file" and not has_path:
             raise PostHogSettingsError(
                 "output_path", f"{self.call} answers with a file.", f"Write output_path, or use {_BETTER[self.call]}."
@@ -167,12 +141,8 @@ class PostHogApiOperator(BaseOperator):
 
     def _answer(self, call: Call[Any], shape: Shape) -> Any:  # noqa: ANN401 - JSON
         value = self._value(call) if shape == "value" else list(self._items(call, shape))
-        text = _json(value, call)
-        if len(text) > MAX_XCOM_BYTES:
-            problem = f"has {len(text):,} bytes, more than the {MAX_XCOM_BYTES:,} that an XCom should."
-        elif _AIRFLOWS_OWN.search(text):
-            problem = "has a key that Airflow takes for its own in an XCom, such as '__type'."
-        else:
+        problem = unfit_for_xcom(json_line(value, call.name))
+        if problem is None:
             return value
         if not call.repeatable and isinstance(value, Mapping):
             # It is done: a failure would make the task's retry do it a second time.
@@ -197,25 +167,19 @@ class PostHogApiOperator(BaseOperator):
             return self.hook.pages(call, self.max_items)
         return itertools.islice(self.hook.send(call), self.max_items)
 
-    def _target(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
-        if isinstance(path, ObjectStoragePath):
-            return path
-        options = {"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {}
-        return ObjectStoragePath(path, **options)
+    def _output(self) -> Output | None:
+        if self.output_path is None:
+            return None
+        return Output("output_path", self.output_path, self.overwrite, self.object_storage_conn_id)
 
-    def _write(self, call: Call[Any], shape: Shape, target: ObjectStoragePath, owner: str) -> dict[str, Any]:
-        from airflow_provider_posthog.extract.landing import Landing
-
-        fs = target.fs
+    def _write(self, call: Call[Any], shape: Shape, output: Output, identity: Identity) -> dict[str, Any]:
         # Opened before anything is sent: a storage that can not be written to is known by then, in most cases.
-        with Landing(fs, target.path, token=owner[:12]) as landing:
+        with output.landing(identity) as landing:
             rows = self._fill(landing, call, shape)
-            if self.overwrite or not fs.exists(target.path):
-                landing.commit()
-            elif not landing.same_as_there():
-                raise _in_the_way(target)
-        self.log.info("Wrote %s: %s bytes%s", target, f"{landing.size:,}", "" if rows is None else f", {rows:,} rows")
-        return {"path": str(target), "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
+            output.commit(landing)
+        path = str(output.target)
+        self.log.info("Wrote %s: %s bytes%s", path, f"{landing.size:,}", "" if rows is None else f", {rows:,} rows")
+        return {"path": path, "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
 
     def _fill(self, landing: Landing, call: Call[Any], shape: Shape) -> int | None:
         """Write the answer; return how many rows it has."""
@@ -229,11 +193,11 @@ class PostHogApiOperator(BaseOperator):
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
                 )
         elif shape == "value":
-            landing.write(_json(self._value(call), call))
+            landing.write(json_line(self._value(call), call.name))
         else:
             rows = 0
             for item in self._items(call, shape):
-                landing.write(_json(item, call))
+                landing.write(json_line(item, call.name))
                 rows += 1
         landing.finish()
         return rows
@@ -253,19 +217,5 @@ def shape_of(endpoint: Endpoint[..., Any]) -> Shape:
     return "rows" if typing.get_origin(answer) is Sequence else "value"
 
 
-def _json(value: Any, call: Call[Any]) -> bytes:  # noqa: ANN401 - what PostHog answered
-    r"""Write a line of JSON. In ASCII: half a surrogate pair has no UTF-8, and readers split lines at U+2028."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-    except (ValueError, RecursionError):
-        raise PostHogTransportError(
-            f"the answer to {call.name} is no JSON: it holds NaN or Infinity, or is nested too deeply"
-        ) from None
-
-
 def _is_short(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= 500)
-
-
-def _in_the_way(target: ObjectStoragePath) -> PostHogSettingsError:
-    return PostHogSettingsError("output_path", f"{target} already exists.", "Write overwrite=True, or another path.")

@@ -67,7 +67,6 @@ class PostHogCreateExportOperator(PostHogJobOperator):
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers = {"query": "sql", "export_context": "json"}  # noqa: RUF012 - Airflow's own form
-    ui_color = "#f9e8d2"
 
     def __init__(
         self,

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended, JobKind, Watch
@@ -21,13 +20,11 @@ from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
-    BaseOperator,
     before_execution_timeout,
     default_deferrable,
     is_of_earlier_try,
     state_store,
 )
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
@@ -40,11 +37,11 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity, Job, Marker
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 #: Where the job's id is kept between tries (Airflow 3.3); never renamed.
 STORE_KEY = "posthog_job"
@@ -52,7 +49,7 @@ STORE_KEY = "posthog_job"
 _LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class PostHogJobOperator(BaseOperator):
+class PostHogJobOperator(PostHogOperator):
     """Starts a job on PostHog and sees it through. Subclasses say which.
 
     :param posthog_conn_id: the connection.
@@ -68,14 +65,11 @@ class PostHogJobOperator(BaseOperator):
     """
 
     job_kind: ClassVar[JobKind]
-    template_fields: Sequence[str] = ("posthog_conn_id", "project_id")
     operator_extra_links = (PostHogLink(),)
 
     def __init__(
         self,
         *,
-        posthog_conn_id: str = DEFAULT_CONN_ID,
-        project_id: int | str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
         poll_interval: float = 10.0,
@@ -87,8 +81,6 @@ class PostHogJobOperator(BaseOperator):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.posthog_conn_id = posthog_conn_id
-        self.project_id = project_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = poll_interval
@@ -142,13 +134,6 @@ class PostHogJobOperator(BaseOperator):
         """Return how many seconds PostHog itself may take, with a margin."""
 
     # The life cycle.
-
-    @cached_property
-    def hook(self) -> PostHogHook:
-        """The hook; made when a task runs, as it brings the HTTP libraries."""
-        from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-        return PostHogHook(self.posthog_conn_id, self.project_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Start the job, or take up the one of an earlier try, and see it through.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import gzip
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow_provider_posthog.api import exports, jobs
-from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
@@ -19,14 +17,15 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
+from airflow_provider_posthog.operators.output import Output
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.extract.csv_rows import CsvRows
     from airflow_provider_posthog.extract.download import Received
     from airflow_provider_posthog.extract.landing import Landing
-    from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 OnTruncation = Literal["fail", "warn", "ignore"]
 _ON_TRUNCATION = ("fail", "warn", "ignore")
@@ -35,7 +34,7 @@ _COMPRESSIONS = (None, "gzip")
 _NOT_A_FILE = frozenset({"text/html", "application/json"})
 
 
-class PostHogExportToObjectStorageOperator(BaseOperator):
+class PostHogExportToObjectStorageOperator(PostHogOperator):
     """Streams an export's file to object storage, and proves that it is whole.
 
     The file comes in small chunks, goes on where a connection was cut, and appears under its name only when all of
@@ -61,9 +60,8 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """
 
-    template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id", "path", "object_storage_conn_id")
+    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "export_id", "path", "object_storage_conn_id")
     operator_extra_links = (PostHogLink(),)
-    ui_color = "#f9e8d2"
 
     def __init__(
         self,
@@ -74,8 +72,6 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         compression: Literal["gzip"] | None = None,
         on_truncation: OnTruncation = "fail",
         object_storage_conn_id: str | None = None,
-        posthog_conn_id: str = DEFAULT_CONN_ID,
-        project_id: int | str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -85,15 +81,6 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         self.compression = compression
         self.on_truncation = on_truncation
         self.object_storage_conn_id = object_storage_conn_id
-        self.posthog_conn_id = posthog_conn_id
-        self.project_id = project_id
-
-    @cached_property
-    def hook(self) -> PostHogHook:
-        """The hook; made when a task runs, as it brings the HTTP libraries."""
-        from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-        return PostHogHook(self.posthog_conn_id, self.project_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch the file.
@@ -108,19 +95,24 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         identity = Identity.of(context)
         export = self._export(export_id)
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/exports")
-        target = self._target(export, export_id)
-        fs = target.fs
-        if not self.overwrite and identity.try_number == 1 and fs.exists(target.path):
-            raise self._in_the_way(target)
+        output = self._output(export, export_id)
+        output.refuse_if_there(identity)
         counter = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None
-        with self._landing(target, identity, counter) as landing:
+        with output.landing(
+            identity,
+            compression=self.compression,
+            watch=counter.feed if counter else None,
+            reset=counter.reset if counter else None,
+        ) as landing:
             received = self._download(export_id, landing)
-            rows = self._rows(export, counter.rows if counter else None, landing, fs)
+            rows = self._rows(export, counter.rows if counter else None, landing, output.target.fs)
             self._check_truncation(export, rows)
-            self._commit(landing, target)
-        self.log.info("Wrote %s: %s bytes, %s rows", target, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
+            if not output.commit(landing):
+                self.log.info("%s already holds these bytes", output.target)
+        path = str(output.target)
+        self.log.info("Wrote %s: %s bytes, %s rows", path, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
         return {
-            "path": str(target),
+            "path": path,
             "bytes": landing.size,
             "rows": rows,
             "sha256": landing.sha256,
@@ -160,29 +152,14 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
             )
         return export
 
-    def _target(self, export: exports.Export, export_id: int) -> ObjectStoragePath:
+    def _output(self, export: exports.Export, export_id: int) -> Output:
         from airflow_provider_posthog.extract.landing import safe_name
 
-        text = str(self.path)
-        if text.endswith("/"):
-            text += safe_name(export.get("filename"), f"export-{export_id}")
-            text += ".gz" if self.compression else ""
-        elif isinstance(self.path, ObjectStoragePath):
-            return self.path
-        options = {"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {}
-        return ObjectStoragePath(text, **options)
-
-    def _landing(self, target: ObjectStoragePath, identity: Identity, counter: _Counter | None) -> Landing:
-        from airflow_provider_posthog.extract.landing import Landing
-
-        return Landing(
-            target.fs,
-            target.path,
-            token=identity.owner[:12],
-            compression=self.compression,
-            watch=counter.feed if counter else None,
-            reset=counter.reset if counter else None,
-        )
+        path = self.path
+        if str(path).endswith("/"):
+            name = safe_name(export.get("filename"), f"export-{export_id}")
+            path = f"{path}{name}{'.gz' if self.compression else ''}"
+        return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
     def _download(self, export_id: int, landing: Landing) -> Received:
         from airflow_provider_posthog.extract.download import download
@@ -231,17 +208,6 @@ class PostHogExportToObjectStorageOperator(BaseOperator):
         if self.on_truncation == "fail":
             raise PostHogIncompleteError(text)
         self.log.warning(text)
-
-    def _commit(self, landing: Landing, target: ObjectStoragePath) -> None:
-        if not self.overwrite and target.fs.exists(target.path):
-            if not landing.same_as_there():
-                raise self._in_the_way(target)
-            self.log.info("%s already holds these bytes", target)
-            return
-        landing.commit()
-
-    def _in_the_way(self, target: ObjectStoragePath) -> PostHogSettingsError:
-        return PostHogSettingsError("path", f"{target} already exists.", "Write overwrite=True, or another path.")
 
 
 class _Counter:

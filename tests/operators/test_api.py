@@ -31,7 +31,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.operators.api import MAX_XCOM_BYTES, PostHogApiOperator, shape_of
+from airflow_provider_posthog.operators.api import PostHogApiOperator, shape_of
+from airflow_provider_posthog.operators.output import MAX_XCOM_BYTES
 from tests.api.endpoint_cases import CASES, UUID, Case
 from tests.operators.support import context, export_operator, finish, make_dag, task_states, xcoms
 from tests.support.scripted import Reply, ScriptedServer, cut, error, html, ok
