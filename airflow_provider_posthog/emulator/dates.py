@@ -44,6 +44,16 @@ def _back(moment: datetime, number: int, unit: str) -> datetime:
     return first.replace(day=min(moment.day, last_day.day))
 
 
+def later(moment: datetime, number: int, unit: str) -> datetime:
+    """Return the moment so many hours, days, weeks or months later, at the same time of the day.
+
+    :param moment: in the project's time zone.
+    :param number: how many; earlier ones are negative.
+    :param unit: ``h``, ``d``, ``w``, ``m``, ``q`` or ``y``.
+    """
+    return _back(moment, -number, unit)
+
+
 def _floor(moment: datetime, unit: str) -> datetime:
     if unit == "h":
         return moment.replace(minute=0, second=0, microsecond=0)

@@ -227,6 +227,13 @@ class InsightStore:
         """Return all insights, deleted ones too, oldest first."""
         return self._insights
 
+    def is_hidden(self, insight: Insight) -> bool:
+        """Tell whether nobody may look at an insight, as if somebody else had restricted it.
+
+        :param insight: the insight.
+        """
+        return insight.id in self._state.settings.hidden_insights
+
     def find(self, wish: str, *, deleted: bool = False) -> Insight | None:
         """Return an insight by its id or, when no id fits, by its short id.
 

@@ -29,15 +29,35 @@ _ENTITY = (
 )
 
 
+_FUNNEL = {
+    "funnelWindowInterval": "funnel_window_interval",
+    "funnelWindowIntervalUnit": "funnel_window_interval_unit",
+    "funnelOrderType": "funnel_order_type",
+    "funnelVizType": "funnel_viz_type",
+    "exclusions": "exclusions",
+}
+_RETENTION = {
+    "period": "period",
+    "totalIntervals": "total_intervals",
+    "retentionType": "retention_type",
+    "targetEntity": "target_entity",
+    "returningEntity": "returning_entity",
+}
+
+
 def to_query(filters: Json) -> Json:
     """Return the query that filters stand for.
 
     :param filters: ``insight``, ``events``, ``date_from``, ``date_to``, ``interval``, ``display``, ``breakdown``.
     """
     kind = _KINDS.get(str(filters.get("insight") or "TRENDS").upper(), "TrendsQuery")
-    if kind != "TrendsQuery":
+    if kind == "RetentionQuery":
+        return {"kind": kind, "dateRange": _dates(filters), "retentionFilter": _retention(filters)}
+    if kind not in ("TrendsQuery", "FunnelsQuery"):
         return {"kind": kind}
     events = [each for each in filters.get("events") or [] if isinstance(each, dict)]
+    if kind == "FunnelsQuery":
+        events.sort(key=lambda each: each.get("order") or 0)
     series = [
         {
             "kind": "EventsNode",
@@ -46,17 +66,24 @@ def to_query(filters: Json) -> Json:
         }
         for each in events
     ]
-    query: Json = {
-        "kind": "TrendsQuery",
-        "series": series,
-        "dateRange": {"date_from": filters.get("date_from"), "date_to": filters.get("date_to")},
-        "trendsFilter": {"display": filters.get("display") or "ActionsLineGraph"},
-    }
+    query: Json = {"kind": kind, "series": series, "dateRange": _dates(filters)}
+    if kind == "TrendsQuery":
+        query["trendsFilter"] = {"display": filters.get("display") or "ActionsLineGraph"}
+    else:
+        query["funnelsFilter"] = {new: filters.get(old) for new, old in _FUNNEL.items()}
     if filters.get("interval"):
         query["interval"] = filters["interval"]
     if filters.get("breakdown"):
         query["breakdownFilter"] = {"breakdown": filters["breakdown"]}
     return query
+
+
+def _dates(filters: Json) -> Json:
+    return {"date_from": filters.get("date_from"), "date_to": filters.get("date_to")}
+
+
+def _retention(filters: Json) -> Json:
+    return {new: filters.get(old) for new, old in _RETENTION.items()}
 
 
 def read_filters(wish: Json) -> Json:

@@ -207,7 +207,7 @@ class EmulatorProcess:
         return list(self.control("GET", f"calls?{urlencode(query)}")["calls"])
 
     def stats(self) -> dict[str, Any]:
-        """Return how often each route was called, and how many exports there are."""
+        """Return how often each route was called, how many exports there are, and what was calculated at once."""
         return self.control("GET", "stats")
 
     def advance(self, seconds: float) -> None:

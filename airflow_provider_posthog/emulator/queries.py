@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from airflow_provider_posthog.emulator.calculations import Calculation, Calculations
 from airflow_provider_posthog.emulator.clock import iso, iso_or_none
 from airflow_provider_posthog.emulator.envelopes import ApiError, Json, envelope, not_found, throttled
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.state import State
 
 # how long a result counts as fresh, and when a client may ask again: seconds, by kind of query
-FRESH = {"HogQLQuery": (15.0, 60.0), "EventsQuery": (15.0, 60.0), "TrendsQuery": (7200.0, 900.0)}
+FRESH = {
+    "HogQLQuery": (15.0, 60.0),
+    "EventsQuery": (15.0, 60.0),
+    "TrendsQuery": (7200.0, 900.0),
+    "FunnelsQuery": (7200.0, 900.0),
+    "RetentionQuery": (7200.0, 900.0),
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Status:
     error: bool = False
     error_message: str | None = None
     results: Json | None = None
+    cancelled: bool = False
     pickup_time: datetime | None = None
     end_time: datetime | None = None
 
@@ -104,6 +112,7 @@ class QueryService:
         self._cache: dict[str, Cached] = {}
         self._statuses: dict[str, Status] = {}
         self._running = 0
+        self.calculations = Calculations(state.spawn)
         self._freed = asyncio.Condition()
 
     def key(self, query: Json, extra: str = "") -> str:
@@ -130,24 +139,35 @@ class QueryService:
         found = self._cache.get(key)
         return found if found is not None and found.fresh_until > self._state.clock.now() else None
 
-    async def compute(self, query: Json, key: str, *, personal: bool, limited: bool = False) -> Cached:
-        """Run a query now and keep the result.
+    async def compute(
+        self, query: Json, key: str, *, personal: bool, limited: bool = False, client_id: str | None = None
+    ) -> Cached:
+        """Run a query now and keep the result. It goes on when whoever waits for it goes away.
 
         :param query: with or without wrappers.
         :param key: from :meth:`key`.
         :param personal: whether a personal API key asks directly, which forbids OFFSET.
         :param limited: count it against the limit of simultaneous queries.
-        :raises HogQLError: when HogQL refuses it.
+        :param client_id: by which it can be cancelled.
+        :raises HogQLError: when HogQL refuses it, or it was cancelled.
         :raises ApiError: 429 when too many others run, 400 when it can not be run at all.
         """
         node = unwrap(query)
+        calculation = Calculation(frozenset([client_id] if client_id else []))
+        if not limited:
+            self.calculations.begin(calculation)
+        return await self.calculations.run(calculation, self._calculate(calculation, node, key, personal, limited))
+
+    async def _calculate(self, calculation: Calculation, node: Json, key: str, personal: bool, limited: bool) -> Cached:
         if limited:
             await self._enter()
+            self.calculations.begin(calculation)
         try:
             await self._state.clock.sleep(self._state.settings.query_seconds)
             work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal)
             body = await asyncio.to_thread(run, work)
         finally:
+            self.calculations.end(calculation)
             if limited:
                 await self._leave()
         now = self._state.clock.now()
@@ -197,7 +217,15 @@ class QueryService:
         return next((s for s in self._statuses.values() if s.key == key and not s.complete and self.status(s.id)), None)
 
     def enqueue(
-        self, query: Json, key: str, *, status_id: str, force: bool, personal: bool, insight_id: int | None = None
+        self,
+        query: Json,
+        key: str,
+        *,
+        status_id: str,
+        force: bool,
+        personal: bool,
+        insight_id: int | None = None,
+        dashboard_id: int | None = None,
     ) -> Status:
         """Start a query in the background, or return the status that its id already has.
 
@@ -207,13 +235,14 @@ class QueryService:
         :param force: start anew even if the id has a status, whatever came of it.
         :param personal: whether a personal API key asks directly.
         :param insight_id: of the insight that it belongs to.
+        :param dashboard_id: of the dashboard that shows the insight.
         """
         existing = self.status(status_id)
         if existing is not None and (not force or not existing.complete):
             return existing
         now = self._state.clock.now()
         expires = now + timedelta(seconds=self._state.settings.status_seconds)
-        status = Status(status_id, key, str(uuid.uuid4()), now, expires, insight_id=insight_id)
+        status = Status(status_id, key, str(uuid.uuid4()), now, expires, insight_id, dashboard_id)
         self._statuses[status_id] = status
         self._state.background(self._work(status, query, personal))
         return status
@@ -221,9 +250,11 @@ class QueryService:
     async def _work(self, status: Status, query: Json, personal: bool) -> None:
         clock, settings = self._state.clock, self._state.settings
         await clock.sleep(settings.async_seconds)
+        if status.cancelled:
+            return
         status.pickup_time = clock.now()
         try:
-            made = await self.compute(query, status.key, personal=personal, limited=True)
+            made = await self.compute(query, status.key, personal=personal, limited=True, client_id=status.id)
             status.results = self.body(made, status.key, is_cached=False)
         except (HogQLError, ApiError) as error:
             status.error = True
@@ -236,18 +267,21 @@ class QueryService:
             status.end_time = clock.now()
             status.expiration_time = status.end_time + timedelta(seconds=settings.status_seconds)
 
-    def cancel(self, status_id: str, *, dequeue_only: bool) -> str:
-        """Cancel a query and forget its status; return what PostHog says about it.
+    async def cancel(self, wish: str, *, dequeue_only: bool) -> str:
+        """Cancel a query, and forget its status if it has one; return what PostHog says about it.
 
-        :param status_id: its id; an unknown one is cancelled all the same.
+        :param wish: the id of its status or its ``client_query_id``; an unknown one is cancelled all the same.
         :param dequeue_only: leave what runs in the database alone.
         """
-        status = self.status(status_id)
-        self._statuses.pop(status_id, None)
+        status = self.status(wish)
+        self._statuses.pop(wish, None)
         if status is not None and status.complete:
             return "Query already complete"
+        if status is not None:
+            status.cancelled = True
         if dequeue_only:
             return "Only tried to dequeue, not cancelling query on clickhouse"
+        await self.calculations.cancel(wish)
         return "Cancelled query on clickhouse"
 
     def body(self, cached: Cached, key: str, *, is_cached: bool) -> Json:

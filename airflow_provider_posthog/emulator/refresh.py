@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.emulator.clock import iso
-from airflow_provider_posthog.emulator.envelopes import ApiError, Json
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, throttled
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.insights import Insight, result_fields
 from airflow_provider_posthog.emulator.messages import Request
+from airflow_provider_posthog.emulator.overrides import asked
 from airflow_provider_posthog.emulator.queries import as_api_error
 
 if TYPE_CHECKING:
@@ -47,14 +49,23 @@ def insight_key(request: Request, insight: Insight, dashboard_id: int | None) ->
     :param insight: the insight.
     :param dashboard_id: as shown on a dashboard, which is another result than the bare insight's.
     """
-    node = insight.node()
-    if node is None:
-        return None
-    names = ("filters_override", "variables_override", "tile_filters_override")
-    extra = [f"{name}={request.query(name)}" for name in names if request.query(name)]
-    if dashboard_id is not None:
-        extra.append(f"dashboard={dashboard_id}")
-    return request.state.queries.key(node, "&".join(extra))
+    wish = asked(request, insight, dashboard_id)
+    return None if wish is None else request.state.queries.key(wish.node, wish.extra)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """An insight to be answered with: what it runs, and where its result is kept."""
+
+    request: Request
+    insight: Insight
+    node: Json
+    key: str
+    dashboard_id: int | None
+
+    @property
+    def client_id(self) -> str | None:
+        return self.request.query("client_query_id") or None
 
 
 async def serialize(request: Request, insight: Insight, mode: str, dashboard_id: int | None = None) -> Json:
@@ -64,34 +75,38 @@ async def serialize(request: Request, insight: Insight, mode: str, dashboard_id:
     :param insight: the insight.
     :param mode: from :func:`read_mode`.
     :param dashboard_id: of the dashboard whose tile it is, or None.
-    :raises ApiError: 400 for a broken query, if the setting ``insight_errors`` is ``raise``.
+    :raises ApiError: 400 for an override that is no JSON; for a broken query, if the setting ``insight_errors`` is
+        ``raise``.
     """
-    key = insight_key(request, insight, dashboard_id)
-    if key is None:
+    wish = asked(request, insight, dashboard_id)
+    if wish is None:
         return insight.as_json(None, result_fields(None, is_cached=False))
     queries = request.state.queries
+    key = queries.key(wish.node, wish.extra)
+    task = _Task(request, insight, wish.node, key, dashboard_id)
     known = queries.cached(key)
     fresh = queries.fresh(key)
     if _computes(mode, known, fresh):
-        return insight.as_json(key, await _computed(request, insight, key))
+        return insight.as_json(key, await _computed(task))
     fields = result_fields(None if mode == "force_async" else known, is_cached=True)
     if known is None or mode == "force_async":
         fields["is_cached"] = False
     fields["timezone"] = fields["timezone"] or (request.state.warehouse.timezone if request.query("refresh") else None)
     status = queries.running(key)
     if _enqueues(request, mode, known, fresh):
-        status_id = request.query("client_query_id") or key
         # a result that is only stale is renewed even if an earlier attempt has failed; a missing one is not
         force = mode == "force_async" or known is not None
         status = queries.enqueue(
-            _query(insight), key, status_id=status_id, force=force, personal=False, insight_id=insight.id
+            wish.node,
+            key,
+            status_id=task.client_id or key,
+            force=force,
+            personal=False,
+            insight_id=insight.id,
+            dashboard_id=dashboard_id,
         )
     fields["query_status"] = status.as_json(request.state.project.id) if status else None
     return insight.as_json(None if mode == "force_async" else key, fields)
-
-
-def _query(insight: Insight) -> Json:
-    return insight.node() or {}
 
 
 def _computes(mode: str, known: Cached | None, fresh: Cached | None) -> bool:
@@ -112,31 +127,42 @@ def _enqueues(request: Request, mode: str, known: Cached | None, fresh: Cached |
     return False
 
 
-async def _computed(request: Request, insight: Insight, key: str) -> Json:
-    if request.state.settings.insight_outcome == "concurrency":
-        failed = _failed(request, insight, "concurrency_limit_exceeded", "concurrency_limit_exceeded")
+async def _computed(task: _Task) -> Json:
+    state = task.request.state
+    raising = state.settings.insight_errors == "raise"
+    if _is_crowded(task.request):
+        if raising:
+            raise throttled("concurrency_limit_exceeded")
+        failed = _failed(task, "concurrency_limit_exceeded", "concurrency_limit_exceeded")
         # the server says "just now" although nothing was computed
-        return {**failed, "last_refresh": iso(request.state.clock.now())}
+        return {**failed, "last_refresh": iso(state.clock.now())}
     try:
-        made = await request.state.queries.compute(_query(insight), key, personal=False)
+        made = await state.queries.compute(task.node, task.key, personal=False, client_id=task.client_id)
     except HogQLError as error:
-        if request.state.settings.insight_errors == "raise":
+        if raising:
             raise as_api_error(error) from None
-        return _failed(request, insight, error.detail, error.code)
+        return _failed(task, error.detail, error.code)
     except ApiError as error:
-        if request.state.settings.insight_errors == "raise" or not error.body:
+        if raising or not error.body:
             raise
-        return _failed(request, insight, str(error.body["detail"]), str(error.body["code"]))
+        return _failed(task, str(error.body["detail"]), str(error.body["code"]))
     return result_fields(made, is_cached=False)
 
 
-def _failed(request: Request, insight: Insight, message: str, code: str) -> Json:
-    now = request.state.clock.now()
+def _is_crowded(request: Request) -> bool:
+    settings = request.state.settings
+    limit = settings.insight_concurrency
+    full = limit is not None and request.state.queries.calculations.running >= limit
+    return full or settings.insight_outcome == "concurrency"
+
+
+def _failed(task: _Task, message: str, code: str) -> Json:
+    state = task.request.state
     status: Json = {
-        "id": request.query("client_query_id") or "",
-        "team_id": request.state.project.id,
-        "insight_id": str(insight.id),
-        "dashboard_id": None,
+        "id": task.client_id or "",
+        "team_id": state.project.id,
+        "insight_id": str(task.insight.id),
+        "dashboard_id": None if task.dashboard_id is None else str(task.dashboard_id),
         # newer servers answer 200 and leave "complete" at its default, although nothing more will come
         "complete": False,
         "error": True,
@@ -144,7 +170,7 @@ def _failed(request: Request, insight: Insight, message: str, code: str) -> Json
         "error_code": code,
         "query_async": False,
         "results": None,
-        "start_time": iso(now),
+        "start_time": iso(state.clock.now()),
         "end_time": None,
         "pickup_time": None,
         "expiration_time": None,
@@ -153,4 +179,4 @@ def _failed(request: Request, insight: Insight, message: str, code: str) -> Json
         "query_progress": None,
     }
     fields = result_fields(None, is_cached=False)
-    return {**fields, "timezone": request.state.warehouse.timezone, "query_status": status}
+    return {**fields, "timezone": state.warehouse.timezone, "query_status": status}

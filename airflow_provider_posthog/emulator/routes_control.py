@@ -144,7 +144,7 @@ async def clear_calls(request: Request) -> Answer:
 
 
 async def stats(request: Request) -> Answer:
-    """Count the calls per route and the exports.
+    """Count the calls per route, the exports, and the calculations of insights and queries.
 
     :param request: nothing of it matters.
     """
@@ -155,7 +155,8 @@ async def stats(request: Request) -> Answer:
         "with_content": sum(each.content is not None for each in exports),
         "failed": sum(bool(each.exception) for each in exports),
     }
-    return json_answer({**request.state.calls.stats(), "exports": counted})
+    calculations = request.state.queries.calculations.as_json()
+    return json_answer({**request.state.calls.stats(), "exports": counted, "calculations": calculations})
 
 
 async def clock(request: Request) -> Answer:

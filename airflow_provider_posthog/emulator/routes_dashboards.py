@@ -32,15 +32,20 @@ async def _full(request: Request, dashboard: Dashboard, mode: str = "force_cache
 
 
 async def _tile(request: Request, tile: Tile, mode: str) -> Json:
-    insight = None if tile.insight is None else await serialize(request, tile.insight, mode, tile.dashboard_id)
+    insight: Json | None = None
+    if tile.insight is not None and request.state.insights.is_hidden(tile.insight):
+        # no result, not even null
+        insight = {"id": tile.insight.id, "short_id": tile.insight.short_id, "user_access_level": "none"}
+    elif tile.insight is not None:
+        insight = await serialize(request, tile.insight, mode, tile.dashboard_id)
     return {
         "id": tile.id,
         "layouts": tile.layouts,
         "color": tile.color,
         "insight": insight,
         "text": tile.text,
-        "last_refresh": insight and insight["last_refresh"],
-        "is_cached": bool(insight and insight["is_cached"]),
+        "last_refresh": insight and insight.get("last_refresh"),
+        "is_cached": bool(insight and insight.get("is_cached")),
     }
 
 
@@ -71,7 +76,7 @@ async def list_(request: Request) -> Answer:
 async def retrieve(request: Request) -> Answer:
     """Return a dashboard with its tiles (``GET dashboards/{id}/``), refreshed one after the other.
 
-    :param request: ``id`` in its path, ``refresh`` in its query.
+    :param request: ``id`` in its path; ``refresh``, ``filters_override`` and ``variables_override`` in its query.
     """
     dashboard = _found(request)
     dashboard.last_accessed_at = request.state.clock.now()
@@ -216,7 +221,7 @@ async def run_insights(request: Request) -> Answer:
     mode = read_mode(request) if request.query("refresh") is not None else "async_except_on_cache_miss"
     results = []
     for order, tile in enumerate(_found(request).shown_tiles()):
-        if tile.insight is None or tile.insight.node() is None:
+        if tile.insight is None or tile.insight.node() is None or request.state.insights.is_hidden(tile.insight):
             continue
         written = await serialize(request, tile.insight, mode, tile.dashboard_id)
         short = {name: written[name] for name in ("id", "short_id", "name", "derived_name", "result")}

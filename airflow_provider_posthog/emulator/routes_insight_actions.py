@@ -64,7 +64,7 @@ async def cancel(request: Request) -> Answer:
     wish = request.json().get("client_query_id")
     if not wish:
         raise invalid("Field is required.", attr="client_query_id")
-    request.state.queries.cancel(str(wish), dequeue_only=False)
+    await request.state.queries.cancel(str(wish), dequeue_only=False)
     return json_answer({"status": "success"}, 201)
 
 

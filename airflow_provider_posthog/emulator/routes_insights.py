@@ -132,7 +132,8 @@ async def list_(request: Request) -> Answer:
     :param request: ``short_id``, ``saved``, ``search``, ``favorited``, ``user``, ``created_by``, ``dashboards`` and
         ``tags`` (JSON lists), ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
     """
-    found = [each for each in request.state.insights.all() if _fits(request, each)]
+    store = request.state.insights
+    found = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
     if (request.query("basic") or "").lower() == "true":
         return page(request, found, lambda each: each.basic(_last_refresh(request, each)))
     mode = read_mode(request)
@@ -152,18 +153,21 @@ def found_insight(request: Request, *, deleted: bool = False) -> Insight:
 
     :param request: the id or short id in its path.
     :param deleted: find deleted ones, too.
-    :raises ApiError: 404.
+    :raises ApiError: 404, or 403 for one that nobody may look at.
     """
     insight = request.state.insights.find(request.params["id"], deleted=deleted)
     if insight is None:
         raise not_found()
+    if request.state.insights.is_hidden(insight):
+        raise forbidden("You do not have viewer access to this resource.")
     return insight
 
 
 async def retrieve(request: Request) -> Answer:
     """Return an insight (``GET insights/{id}/``); its result comes from the cache unless ``refresh`` asks for more.
 
-    :param request: the id or short id in its path; ``refresh`` and ``from_dashboard`` in its query.
+    :param request: the id or short id in its path; ``refresh``, ``client_query_id``, ``from_dashboard``,
+        ``filters_override`` and ``variables_override`` in its query.
     """
     insight = found_insight(request)
     wish = request.query("from_dashboard") or ""

@@ -42,7 +42,10 @@ async def create(request: Request) -> Answer:
     if "async" in mode and not (mode == "async_except_on_cache_miss" and queries.cached(key) is None):
         return _enqueue(request, query, key, mode, body.get("client_query_id"))
     try:
-        made = await queries.compute(query, key, personal=True, limited=True)
+        client_id = body.get("client_query_id")
+        made = await queries.compute(
+            query, key, personal=True, limited=True, client_id=client_id if isinstance(client_id, str) else None
+        )
     except HogQLError as error:
         raise as_api_error(error) from None
     return json_answer(queries.body(made, key, is_cached=False))
@@ -104,7 +107,7 @@ async def destroy(request: Request) -> Answer:
     :param request: ``id`` in its path, ``dequeue_only`` in its query.
     """
     dequeue_only = (request.query("dequeue_only") or "").lower() == "true"
-    message = request.state.queries.cancel(request.params["id"], dequeue_only=dequeue_only)
+    message = await request.state.queries.cancel(request.params["id"], dequeue_only=dequeue_only)
     return json_answer({"message": message})
 
 

@@ -1,4 +1,4 @@
-"""Runs query nodes (HogQLQuery, EventsQuery, TrendsQuery and what wraps them) on the warehouse."""
+"""Runs query nodes (HogQLQuery, EventsQuery, insights' queries and what wraps them) on the warehouse."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from datetime import datetime
 from airflow_provider_posthog.emulator.csv_writer import Row, Table
 from airflow_provider_posthog.emulator.envelopes import Json, invalid, parse_error
 from airflow_provider_posthog.emulator.events_query import run_events_query
+from airflow_provider_posthog.emulator.funnels import funnel_rows, run_funnels_query
+from airflow_provider_posthog.emulator.hogql_node import run_hogql_query
+from airflow_provider_posthog.emulator.retention import retention_rows, run_retention_query
 from airflow_provider_posthog.emulator.trends import run_trends_query, trends_rows
 from airflow_provider_posthog.emulator.warehouse import QueryResult, Warehouse
 
 WRAPPERS = ("InsightVizNode", "DataVisualizationNode", "DataTableNode")
-# the kinds that PostHog's schema has; the emulator runs the first three
+# the kinds that PostHog's schema has; the emulator does not run all of them
 KINDS = (
     "HogQLQuery",
     "EventsQuery",
@@ -114,39 +117,16 @@ def run(work: Work) -> Json:
     """
     kind = str(work.node.get("kind"))
     runners: dict[str, Callable[[Work], Json]] = {
-        "HogQLQuery": _run_hogql,
+        "HogQLQuery": run_hogql_query,
         "EventsQuery": run_events_query,
         "TrendsQuery": run_trends_query,
+        "FunnelsQuery": run_funnels_query,
+        "RetentionQuery": run_retention_query,
     }
     if kind not in runners:
         raise invalid(f"The emulator does not run {kind}. It runs {', '.join(runners)}.")
     body: Json = {"error": None, "modifiers": MODIFIERS, "timings": [], "query_status": None}
     return {**body, **runners[kind](work)}
-
-
-def _run_hogql(work: Work) -> Json:
-    text = work.node.get("query")
-    if not isinstance(text, str):
-        raise parse_error("1 validation error for QueryRequest\nquery.HogQLQuery.query\n  Field required")
-    for field in ("variables", "filters"):
-        if work.node.get(field):
-            raise invalid(f"The emulator does not fill {field} into a HogQLQuery.")
-    values = work.node.get("values")
-    result = work.hogql(text, values if isinstance(values, dict) else None)
-    return {
-        "results": result.rows,
-        "columns": result.columns,
-        "types": [list(each) for each in result.types],
-        "hasMore": result.has_more,
-        "limit": result.limit,
-        "offset": result.offset,
-        "hogql": result.hogql,
-        "clickhouse": result.clickhouse,
-        "timezone": result.timezone,
-        "explain": None,
-        "metadata": None,
-        "query": None,
-    }
 
 
 def to_table(body: Json, cap: int) -> Table:
@@ -160,6 +140,9 @@ def to_table(body: Json, cap: int) -> Table:
         results = body.get("result")
     if not isinstance(results, list) or not results:
         return Table()
+    made = next((rows for rows in (funnel_rows(results), retention_rows(results)) if rows is not None), None)
+    if made is not None:
+        return Table(made[:cap])
     if isinstance(results[0], list):
         return Table(_named_rows(body, results[:cap]))
     if isinstance(results[0], dict) and "data" in results[0] and "label" in results[0]:

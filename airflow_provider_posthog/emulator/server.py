@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from email.utils import format_datetime
 
 # this module is the HTTP server and is imported only to run it
 from aiohttp import web  # noqa: TID253
@@ -56,7 +57,7 @@ async def start(state: State, *, port: int = 0, storage_port: int = 0) -> Server
     for number, handler in ((port, _api_handler(state, api)), (storage_port, _storage_handler(state))):
         app = web.Application(client_max_size=LARGEST_BODY)
         app.router.add_route("*", "/{path:.*}", handler)
-        app.on_response_prepare.append(_as_posthog)
+        app.on_response_prepare.append(_as_posthog(state))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, HOST, number).start()
@@ -66,11 +67,16 @@ async def start(state: State, *, port: int = 0, storage_port: int = 0) -> Server
     return Server(urls[0], urls[1], runners)
 
 
-async def _as_posthog(raw: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)
-    if isinstance(response, web.Response) and not response.body:
-        # aiohttp calls an empty body an octet stream
-        response.headers.pop("Content-Type", None)
+def _as_posthog(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def prepare(raw: web.Request, response: web.StreamResponse) -> None:
+        response.headers.pop("Server", None)
+        # clients read the server's time from it, so it must not be behind what the answer says
+        response.headers["Date"] = format_datetime(state.clock.now(), usegmt=True)
+        if isinstance(response, web.Response) and not response.body:
+            # aiohttp calls an empty body an octet stream
+            response.headers.pop("Content-Type", None)
+
+    return prepare
 
 
 def _lower_headers(raw: web.Request) -> dict[str, str]:

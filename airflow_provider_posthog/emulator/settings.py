@@ -45,6 +45,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
 def _is_zone(value: object) -> bool:
     if not isinstance(value, str):
         return False
@@ -120,6 +124,10 @@ class Settings:
     hide_query_errors: bool = _flag(False)
     insight_errors: str = _choice("status", ("status", "raise"))
     insight_outcome: str = _choice("compute", ("compute", "concurrency"))
+    insight_concurrency: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    hidden_insights: list[int] = field(
+        default_factory=list, metadata={"check": _are_counts, "takes": "a list of whole numbers, 1 or more"}
+    )
     legacy_insights: bool = _flag(True)
     ai_approved: bool = _flag(True)
     # persons, events and groups

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_posthog.emulator.activity import ActivityLog
 from airflow_provider_posthog.emulator.auth import ApiKey, Keyring
@@ -65,7 +65,7 @@ class State:
         self.project = Project(seed, self.clock.now())
         self.get_internally: InternalCaller = _nothing
         self._first_settings = dict(settings or {})
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._start()
 
     def _start(self) -> None:
@@ -108,7 +108,7 @@ class State:
 
     def reset(self) -> None:
         """Go back to how the server was when it started; only the events stay."""
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         self.clock.reset()
         self.settings = Settings()
@@ -117,17 +117,25 @@ class State:
         self.storage.clear()
         self._start()
 
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something beside the requests until it ends or the server is reset.
+
+        :param work: what to run.
+        :returns: its task; whoever starts it looks after what goes wrong.
+        """
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def background(self, work: Coroutine[object, object, None]) -> None:
         """Run something beside the requests; what goes wrong in it is written to stderr.
 
         :param work: what to run.
         """
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        self.spawn(work).add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             sys.stderr.write(f"posthog emulator: work in the background failed: {error!r}\n")
 

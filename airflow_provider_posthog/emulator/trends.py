@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MATH = {"total": "count()", "dau": "count(DISTINCT person_id)"}
 _PROPERTY_MATH = ("sum", "avg", "min", "max")
-_BUCKET = {
+BUCKET = {
     "hour": "toStartOfHour(timestamp)",
     "day": "toDate(timestamp)",
     "week": "toStartOfWeek(timestamp)",
@@ -67,7 +67,7 @@ def run_trends_query(work: Work) -> Json:
         wish = node.get(field)
         if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
             raise invalid(f"The emulator does not compute {field} of a TrendsQuery.")
-    span = _range(work)
+    span = read_range(work)
     results: list[Json] = []
     hogql = ""
     for order, series in enumerate(node.get("series") or []):
@@ -76,12 +76,17 @@ def run_trends_query(work: Work) -> Json:
     return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(span.zone), "columns": None}
 
 
-def _range(work: Work) -> Range:
+def read_range(work: Work) -> Range:
+    """Return the time that a query is about.
+
+    :param work: its ``dateRange`` and ``interval``; the last seven days by default.
+    :raises ApiError: 400 for what is no date, or another interval.
+    """
     wish = work.node.get("dateRange") or {}
     zone = ZoneInfo(work.warehouse.timezone)
     interval = work.node.get("interval") or "day"
-    if interval not in _BUCKET:
-        raise invalid(f"The emulator does not compute the interval {interval!r} of a TrendsQuery.")
+    if interval not in BUCKET:
+        raise invalid(f"The emulator does not compute the interval {interval!r} of a {work.node.get('kind')}.")
     try:
         start = parse_date(str(wish.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
         end = parse_date(str(wish.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
@@ -118,7 +123,7 @@ def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[J
     if event:
         values["event"] = event
     display = (work.node.get("trendsFilter") or {}).get("display") or "ActionsLineGraph"
-    bucket = "''" if display in _TOTALS else _BUCKET[span.interval]
+    bucket = "''" if display in _TOTALS else BUCKET[span.interval]
     sql = (
         f"SELECT {split} AS part, {bucket} AS bucket, {_math(series)} AS number FROM events "  # noqa: S608 - HogQL
         f"WHERE timestamp >= toDateTime({{from}}) AND timestamp <= toDateTime({{to}})"

@@ -212,9 +212,18 @@ def test_trends_that_can_not_be_computed_are_refused(api: Client, options: dict[
     assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
 
 
-@pytest.mark.parametrize("field", ["variables", "filters"])
-def test_what_would_change_a_hogql_query_is_refused(api: Client, field: str) -> None:
-    node = {"kind": "HogQLQuery", "query": "SELECT 1", field: {"a": {"value": 1}}}
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"variables": {"a": 1}},
+        {"variables": ["a"]},
+        {"filters": {"properties": [{"key": "plan", "value": "pro"}]}},
+        {"filters": {"dateRange": {"date_from": "whenever"}}},
+        {"filters": ["a"]},
+    ],
+)
+def test_what_would_change_a_hogql_query_is_refused(api: Client, field: dict[str, object]) -> None:
+    node = {"kind": "HogQLQuery", "query": "SELECT 1", **field}
     answer = api.post("query/", {"query": node})
     assert (answer.status_code, answer.json()["type"]) == (400, "validation_error")
 

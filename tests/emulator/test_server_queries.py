@@ -68,8 +68,8 @@ def test_errors(api: Client) -> None:
     offset = api.query("select 1 limit 1 offset 2")
     assert offset.status_code == 400
     assert offset.json()["detail"].startswith("OFFSET is not supported on queries made with a personal API key.")
-    unknown = api.post("query/", {"query": {"kind": "FunnelsQuery", "series": []}})
-    assert (unknown.status_code, "FunnelsQuery" in unknown.json()["detail"]) == (400, True)
+    unknown = api.post("query/", {"query": {"kind": "PathsQuery"}})
+    assert (unknown.status_code, "PathsQuery" in unknown.json()["detail"]) == (400, True)
     mode = api.post("query/", {"query": COUNT, "refresh": "forceblocking"})
     assert (mode.status_code, mode.json()["code"]) == (400, "parse_error")
 
