@@ -17,10 +17,10 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 FLOORS = [
     {"__init__", "exceptions"},
     {"api"},
-    {"audit", "connection_address", "connection_form", "extract", "load", "provider_info"},
+    {"audit", "connection_address", "connection_fields", "connection_form", "extract", "load", "provider_info"},
     {"erasure"},
     {"compat"},
-    {"hooks", "links"},
+    {"assets", "hooks", "links"},
     {"operators", "sensors", "triggers", "transfers"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -31,6 +31,7 @@ NO_AIRFLOW = {
     "api",
     "audit",
     "connection_address",
+    "connection_fields",
     "emulator",
     "erasure",
     "extract",

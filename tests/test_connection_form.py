@@ -22,6 +22,8 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 KEY = "phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1"
 PROXY_PASSWORD = "pWd0fThePr0xy"
 HAS_FAB = importlib.util.find_spec("flask_appbuilder") is not None
+SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+SECRETS = ["proxy", "audit_salt"]
 DEFAULTS = ClientSettings(api_key=KEY)
 
 
@@ -354,6 +356,47 @@ def test_the_settings_show_neither_the_key_nor_the_proxy() -> None:
     assert KEY not in repr(result)
 
 
+@pytest.mark.parametrize("name", ["audit_salt", "extra__posthog__audit_salt"])
+def test_the_salt_is_no_setting_of_the_client(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    connection = conn(extra={name: f" {SALT}\n"})
+    assert form.parse(connection) == DEFAULTS
+    assert SALT not in repr(form.parse(connection))
+    assert form.read_audit_salt(form.find_audit_salt(connection), KEY) == SALT
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("extra", [None, {}, [1], "text", {"audit_salt": None}, {"audit_salt": " "}])
+def test_a_missing_salt_is_told_with_how_to_make_one(extra: object) -> None:
+    with pytest.raises(PostHogSettingsError) as caught:
+        form.read_audit_salt(form.find_audit_salt(conn(extra=extra)), KEY)
+    assert caught.value.field == "audit_salt"
+    assert "is not set" in caught.value.problem
+    assert 'python -c "import secrets; print(secrets.token_hex(32))"' in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("salt", "says"),
+    [
+        ("***", "not set"),
+        ("short-salt", "guessed"),
+        ("ab" * 40, "guessed"),
+        (SALT[:31], "guessed"),
+        (f"{SALT} {SALT}", "blank"),
+        (f"{SALT}\u00fc", "non-ASCII"),
+        (KEY + SALT, "looks like a PostHog key"),
+        (["a list of a dozen different letters, long enough"], "blank"),
+    ],
+)
+def test_refused_salts_are_not_shown(salt: object, says: str) -> None:
+    with pytest.raises(PostHogSettingsError) as caught:
+        form.read_audit_salt(form.find_audit_salt(conn(extra={"audit_salt": salt})), KEY)
+    assert (caught.value.field, says in caught.value.problem) == ("audit_salt", True)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert salt == "***" or str(salt) not in shown
+    assert SALT[:10] not in shown
+    assert KEY not in shown
+
+
 @pytest.mark.parametrize("extra", [[1], "text", 3, [["project_id", 1]]])
 def test_an_extra_that_is_no_object_is_refused(extra: object) -> None:
     assert refusal(extra=extra).field == "extra"
@@ -421,7 +464,7 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(texts, inner, max_size=2)),
     max_leaves=3,
 )
-names = st.sampled_from([field.name for field in form.FIELDS if field.name != "proxy"])
+names = st.sampled_from([field.name for field in form.FIELDS if field.name not in SECRETS])
 
 
 @settings(max_examples=400, deadline=None)
@@ -447,6 +490,7 @@ def test_nothing_crashes_and_nothing_shows_a_secret(
 ) -> None:
     if isinstance(extra, dict):
         extra["proxy"] = proxy
+        extra["audit_salt"] = SALT
     given_conn = conn(host=host, password=password, port=port, schema=schema, login=login, extra=extra)
     seen: list[str] = []
     handler = logging.Handler()
@@ -465,6 +509,7 @@ def test_nothing_crashes_and_nothing_shows_a_secret(
     assert shown
     assert KEY.lower() not in shown.lower()
     assert PROXY_PASSWORD not in shown
+    assert SALT not in shown
 
 
 @pytest.mark.parametrize(
@@ -517,9 +562,9 @@ def test_what_the_form_writes_by_itself_is_what_an_empty_connection_means() -> N
 
 def test_every_setting_of_the_client_has_a_field_and_none_is_required() -> None:
     fields = form.conn_fields()
-    assert set(fields) == {name for name in vars(DEFAULTS)} - {"base_url", "api_key"}
+    assert set(fields) - {"audit_salt"} == {name for name in vars(DEFAULTS)} - {"base_url", "api_key"}
     assert all("null" in field["schema"]["type"] for field in fields.values())
-    assert [name for name, field in fields.items() if field["schema"].get("format") == "password"] == ["proxy"]
+    assert [name for name, field in fields.items() if field["schema"].get("format") == "password"] == SECRETS
 
 
 def test_the_two_spellings_of_the_behaviour_agree_and_the_port_stays() -> None:
@@ -627,6 +672,7 @@ def fill_in_the_form_of_2() -> None:
 
     proxy = f"http://u:{PROXY_PASSWORD}@proxy.example:3128"
     filled = {"project_id": "12", "connect_timeout": "5", "max_rate_limit_wait": "0", "verify": "false", "proxy": proxy}
+    filled["audit_salt"] = SALT
     page = page_class(MultiDict({name: "" for name in defaults()} | filled))
     assert page.validate(), page.errors
     assert form.parse(conn(extra=page.data)) == ClientSettings(
@@ -635,6 +681,9 @@ def fill_in_the_form_of_2() -> None:
     shown = page.proxy()
     assert 'type="password"' in shown
     assert proxy in shown, "saving the page unchanged would erase the proxy"
+    assert form.find_audit_salt(conn(extra=page.data)) == SALT
+    assert 'type="password"' in page.audit_salt()
+    assert SALT in page.audit_salt(), "saving the page unchanged would erase the salt"
 
     wrong = page_class(MultiDict({"path_prefix": "teams", "connect_timeout": "0", "max_in_flight": "0"}))
     assert not wrong.validate()

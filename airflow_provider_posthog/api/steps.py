@@ -16,12 +16,12 @@ An error of a call is raised at its ``yield``, where it can be caught like any o
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.retry import RetryPolicy
@@ -64,12 +64,15 @@ class Stopped(PostHogError):
     """The work was told to stop; raised at its next step, so that it can tidy up behind itself."""
 
 
-def run(steps: Steps[T], client: Client, *, stop: threading.Event | None = None) -> T:
+def run(
+    steps: Steps[T], client: Client, *, stop: threading.Event | None = None, policy: RetryPolicy | None = None
+) -> T:
     """Do the work with the blocking client.
 
     :param steps: the work.
     :param client: the client.
     :param stop: ends the work with :class:`Stopped` before its next step, once it is set.
+    :param policy: how patient to be with each call that does not say so itself; the connection's by default.
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
@@ -80,7 +83,7 @@ def run(steps: Steps[T], client: Client, *, stop: threading.Event | None = None)
             try:
                 if stop is not None and stop.is_set():
                     raise Stopped("stopped")
-                value = _do(step, client, stop)
+                value = _do(step, client, stop, policy)
             except PostHogError as error:
                 advance = _throw(steps, error)
             else:
@@ -91,11 +94,12 @@ def run(steps: Steps[T], client: Client, *, stop: threading.Event | None = None)
         steps.close()
 
 
-async def run_async(steps: Steps[T], client: AsyncClient) -> T:
+async def run_async(steps: Steps[T], client: AsyncClient, *, policy: RetryPolicy | None = None) -> T:
     """Do the work with the asynchronous client.
 
     :param steps: the work.
     :param client: the client.
+    :param policy: how patient to be with each call that does not say so itself; the connection's by default.
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
@@ -104,7 +108,7 @@ async def run_async(steps: Steps[T], client: AsyncClient) -> T:
         while True:
             step = advance()
             try:
-                value = await _do_async(step, client)
+                value = await _do_async(step, client, policy)
             except PostHogError as error:
                 advance = _throw(steps, error)
             else:
@@ -131,20 +135,49 @@ def run_all(
     :raises PostHogError: the first error that a work raised, after the others were told to stop.
     """
     stop = stop or threading.Event()
+    works = list(works)
+    results: dict[int, T] = {}
+    crew = _Crew(works, make_client, stop)
+    crew.start(min(at_once, len(works)))
+    try:
+        while len(results) < len(works):
+            number, result = crew.done.get()
+            if isinstance(result, BaseException):
+                raise result
+            results[number] = result
+    except BaseException:  # a kill is a BaseException of Airflow's; the threads must not go on behind it
+        stop.set()
+        raise
+    return [results[number] for number in range(len(works))]
 
-    def work(steps: Steps[T]) -> T:
-        with make_client() as client:
-            return run(steps, client, stop=stop)
 
-    with ThreadPoolExecutor(at_once, thread_name_prefix="posthog") as threads:
-        futures = [threads.submit(work, steps) for steps in works]
+class _Crew(Generic[T]):
+    """Threads that do works, each on a client of its own, and put what came of each into :attr:`done`."""
+
+    def __init__(self, works: Sequence[Steps[T]], make_client: Callable[[], Client], stop: threading.Event) -> None:
+        self.done: queue.Queue[tuple[int, T | BaseException]] = queue.Queue()
+        self._pending = iter(enumerate(works))
+        self._make_client = make_client
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def start(self, count: int) -> None:
+        """Start so many threads."""
+        # Daemons: a thread that waits for an answer for minutes must not hold up a process that is being killed.
+        for _ in range(count):
+            threading.Thread(target=self._work, name="posthog", daemon=True).start()
+
+    def _work(self) -> None:
         try:
-            return [future.result() for future in futures]
-        except BaseException:  # a kill is a BaseException of Airflow's; the threads must not go on behind it
-            stop.set()
-            for future in futures:
-                future.cancel()
-            raise
+            with self._make_client() as client:
+                while True:
+                    with self._lock:
+                        number, steps = next(self._pending, (-1, None))
+                    if steps is None:
+                        return
+                    self.done.put((number, run(steps, client, stop=self._stop)))
+        except BaseException as error:
+            self.done.put((-1, error))  # for the thread that waits to raise
 
 
 async def run_all_async(works: Sequence[Steps[T]], client: AsyncClient, *, at_once: int) -> list[T]:
@@ -166,6 +199,7 @@ async def run_all_async(works: Sequence[Steps[T]], client: AsyncClient, *, at_on
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # the caller closes the client next
 
 
 def _resume(steps: Steps[Any], value: object) -> Callable[[], Step]:
@@ -176,18 +210,20 @@ def _throw(steps: Steps[Any], error: PostHogError) -> Callable[[], Step]:
     return lambda: steps.throw(error)
 
 
-def _do(step: Step, client: Client, stop: threading.Event | None) -> object:
+def _do(step: Step, client: Client, stop: threading.Event | None, policy: RetryPolicy | None) -> object:
     if isinstance(step, Pause):
         if stop is None:
             time.sleep(step.seconds)
-        else:
-            stop.wait(step.seconds)
+        elif stop.wait(step.seconds):
+            raise Stopped("stopped")
         return None
-    return client.send(step.call, policy=step.policy) if isinstance(step, Send) else client.send(step)
+    return client.send(step.call, policy=step.policy) if isinstance(step, Send) else client.send(step, policy=policy)
 
 
-async def _do_async(step: Step, client: AsyncClient) -> object:
+async def _do_async(step: Step, client: AsyncClient, policy: RetryPolicy | None) -> object:
     if isinstance(step, Pause):
         await asyncio.sleep(step.seconds)
         return None
-    return await (client.send(step.call, policy=step.policy) if isinstance(step, Send) else client.send(step))
+    if isinstance(step, Send):
+        return await client.send(step.call, policy=step.policy)
+    return await client.send(step, policy=policy)

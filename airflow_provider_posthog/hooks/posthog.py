@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_posthog import connection_form
-from airflow_provider_posthog.api import exports, insights, projects, queries
+from airflow_provider_posthog.api import exports, insight_lookup, insights, projects, queries
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.clients import AsyncClient, Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.states import failure_in
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.exceptions import (
     PostHogError,
@@ -52,6 +52,7 @@ class PostHogHook(BaseHook):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self._settings: ClientSettings | None = None
+        self._audit_salt = ""
         self._client: Client | None = None
 
     @classmethod
@@ -78,12 +79,23 @@ class PostHogHook(BaseHook):
         if connection.password:
             mask_secret(connection.password)
             mask_secret(connection.password.strip())
+        self._audit_salt = connection_form.find_audit_salt(connection)
+        if self._audit_salt:  # Airflow masks extras by their names, and knows no salts
+            mask_secret(self._audit_salt)
         settings = connection_form.parse(connection, project_id=self.project_id)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
             mask_secret(proxy_password)
             mask_secret(unquote(proxy_password))
         return settings
+
+    def audit_salt(self) -> str:
+        """Return the salt of erasure certificates: the connection's extra ``audit_salt``.
+
+        :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
+        """
+        key = self.settings().api_key  # reads the connection
+        return connection_form.read_audit_salt(self._audit_salt, key)
 
     def get_conn(self) -> Client:
         """Return the blocking client."""
@@ -215,28 +227,13 @@ class PostHogHook(BaseHook):
         rows = self._calculated(hogql, values).get("results") or []
         return rows[0] if rows else None
 
-    def find_insight(self, insight: int | str) -> insights.Insight:
+    def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
         """Find a saved insight.
 
-        :param insight: its numeric id or its short id.
+        :param insight: its numeric id or its short id, or what a task handed on: a mapping with its ``id``.
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
-        text = str(insight).strip()
-        # A short id may consist of digits too, but only a number is written without leading zeros.
-        if re.fullmatch("[1-9][0-9]{0,17}", text):
-            try:
-                return self.send(insights.retrieve(int(text)))
-            except PostHogNotFoundError:
-                self.log.info("No insight has the id %s; looking for the short id", text)
-        # Servers before 2025 retrieve by number only; this filter finds short ids on all of them.
-        for found in self.send(insights.list(short_id=text)).get("results", []) if text else []:
-            if found.get("short_id") == text:
-                return found
-        raise PostHogSettingsError(
-            "insight",
-            f"project {self.settings().project_id} has no insight {text!r} that this key may see.",
-            "Write its id, or the short id from its address (.../insights/<short id>).",
-        )
+        return run(insight_lookup.find(insight), self.client)
 
     def test_connection(self) -> tuple[bool, str]:
         """Reach the project, and name the scopes that the key lacks. Never raises and never shows the key."""

@@ -84,7 +84,9 @@ def main(folder: str) -> None:
     posthog.faults(path="/storage/*", status=404, skip=1, count=-1)
     run = settings.run_dag.__wrapped__(None)(_dag(folder))
     for conn in ("posthog_default", "posthog_wrong", "posthog_proxied"):
-        root.warning("test_connection: %s", PostHogHook(conn).test_connection())
+        hook = PostHogHook(conn)
+        root.warning("test_connection: %s", hook.test_connection())
+        root.warning("the salt has %s characters", len(hook.audit_salt()))
     print("\nSTATES " + json.dumps(task_states(run)))
 
 

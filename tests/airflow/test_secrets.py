@@ -16,6 +16,7 @@ from tests.airflow.secrets_flow import CANARY, EMAIL
 
 WRONG_KEY = "phx_wrongW4LZpAcXqQkC1dQ9vRkTn"
 PROXY_PASSWORD = "proxy!Secret7"
+AUDIT_SALT = "c157a79031e1c40f85931829bc5fc5528f3c1e0a7d24b6a90e5f4d3b2a1c0987"
 SIGNATURE = r"X-Amz-Signature=[0-9a-f]{8}"
 EXPECTED = {
     "lost_answer": "success",
@@ -38,7 +39,7 @@ def traces(posthog_emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathF
     """All that Airflow has written while many tasks ran: what was printed, its database, and its log files."""
     posthog_emulator.reset()
     home = tmp_path_factory.mktemp("airflow_home")
-    conn = json.loads(posthog_emulator.airflow_connection_json())
+    conn = json.loads(posthog_emulator.airflow_connection_json(audit_salt=AUDIT_SALT))
     # The emulator reads a proxy's requests as its own. The password is percent-encoded in the proxy's address.
     proxy = f"http://user:proxy%21Secret7@{urlsplit(posthog_emulator.url).netloc}"
     proxied = {**conn, "extra": {**conn["extra"], "proxy": proxy}}
@@ -91,7 +92,7 @@ def test_a_canary_would_be_found(traces: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["key", "wrong key", "proxy password", "quoted proxy password", "e-mail", "signature"]
+    "secret", ["key", "wrong key", "proxy password", "quoted proxy password", "salt", "e-mail", "signature"]
 )
 def test_no_secret_is_left_anywhere(traces: dict[str, str], posthog_emulator: EmulatorProcess, secret: str) -> None:
     pattern = {
@@ -99,6 +100,7 @@ def test_no_secret_is_left_anywhere(traces: dict[str, str], posthog_emulator: Em
         "wrong key": re.escape(WRONG_KEY),
         "proxy password": re.escape(PROXY_PASSWORD),
         "quoted proxy password": "proxy%21Secret7",
+        "salt": AUDIT_SALT,
         "e-mail": re.escape(EMAIL) + r"|user\d+@example\.invalid",
         "signature": SIGNATURE,
     }[secret]

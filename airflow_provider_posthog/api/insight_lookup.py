@@ -1,0 +1,96 @@
+"""Finding a saved insight by what a user has of it: its number, its short id, or what a task handed on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api.insights import Insight
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogSettingsError
+
+T = TypeVar("T")
+
+#: A short id may consist of digits too, but only a number is written without leading zeros.
+_NUMBER = re.compile("[1-9][0-9]{0,17}")
+
+
+def find(insight: object) -> Steps[Insight]:
+    """Find a saved insight; nothing is calculated.
+
+    :param insight: its number, its short id, or what a task handed on: a mapping with its ``id``.
+    :raises PostHogSettingsError: if it is none of these, or the project has no such insight that the key may see.
+    """
+    text = key_of(insight)
+    if _NUMBER.fullmatch(text):
+        try:
+            found: Insight = yield insights.retrieve(int(text))
+            return found
+        except PostHogNotFoundError:
+            pass  # it may be a short id of digits
+    return (yield from _by_short_id(text))
+
+
+def ask(insight: object, make: Callable[[int], Call[T]]) -> Steps[T]:
+    """Send a call about a saved insight; one call if it is given by its number, two for a short id.
+
+    :param insight: as for :func:`find`.
+    :param make: makes the call out of the insight's number.
+    :raises PostHogSettingsError: as :func:`find`.
+    """
+    text = key_of(insight)
+    if _NUMBER.fullmatch(text):
+        try:
+            answer: T = yield make(int(text))
+            return answer
+        except PostHogNotFoundError:
+            pass  # as in find()
+    found = yield from _by_short_id(text)
+    answer = yield make(number_of(found))
+    return answer
+
+
+def _by_short_id(text: str) -> Steps[Insight]:
+    # Servers before 2025 retrieve by number only; this filter finds short ids on all of them.
+    page: insights.InsightPage = yield insights.list(short_id=text)
+    for each in page.get("results", []):
+        if each.get("short_id") == text:
+            return each
+    raise PostHogSettingsError(
+        "insight",
+        f"the project has no insight {text!r} that this key may see.",
+        "Write its id, or the short id from its address (.../insights/<short id>).",
+    )
+
+
+def number_of(insight: Insight) -> int:
+    """Return the number of an insight that PostHog answered with.
+
+    :param insight: PostHog's description of it.
+    :raises PostHogSettingsError: if it has none.
+    """
+    number = insight.get("id")
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise PostHogSettingsError("insight", "PostHog described it without its id.", "Check the connection's host.")
+    return number
+
+
+def key_of(insight: object) -> str:
+    """Read an insight's number or short id from a task's argument, without asking PostHog.
+
+    :param insight: as for :func:`find`.
+    :raises PostHogSettingsError: if it is none of these.
+    """
+    if isinstance(insight, Mapping):
+        insight = insight.get("id") or insight.get("short_id")
+    text = str(insight).strip()
+    if isinstance(insight, bool) or not isinstance(insight, (int, str)) or not 0 < len(text) <= 64:
+        raise PostHogSettingsError(
+            "insight",
+            f"{text[:60]!r} is neither the id nor the short id of an insight.",
+            "Write its id, or the short id from its address (.../insights/<short id>), or refresh_insight.output.",
+        )
+    return text

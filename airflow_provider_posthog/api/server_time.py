@@ -1,0 +1,70 @@
+"""The server's clock: what time it was over there when it answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar, cast
+
+from airflow_provider_posthog.api.call import Answer, Call
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[T]):
+    """A call's value, and when the server answered.
+
+    :param value: the value.
+    :param at: the answer's ``Date`` in UTC, by the server's clock, which is not ours; ``None`` if it sent none that
+        can be read. Whole seconds, rounded down, so that the true time is up to a second later.
+    """
+
+    value: T
+    at: datetime | None
+
+
+def timed(call: Call[T]) -> Call[Timed[T]]:
+    """Make a call whose value carries the server's time.
+
+    :param call: the call; it is sent, retried and read as before.
+    """
+
+    def read(answer: Answer) -> Timed[T]:
+        return Timed(call.read(answer), date_of(answer))
+
+    return cast("Call[Timed[T]]", replace(cast("Call[Any]", call), read=read))
+
+
+def date_of(answer: Answer) -> datetime | None:
+    """Read the ``Date`` of an answer, in UTC; ``None`` if there is none that can be read.
+
+    :param answer: the answer.
+    """
+    try:
+        when = parsedate_to_datetime(answer.headers.get("date", ""))
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+
+def moment(text: object) -> datetime | None:
+    """Read a time that PostHog wrote, such as ``last_refresh``, in UTC; ``None`` for what is no time.
+
+    :param text: ISO text with an offset or ``Z``; without either it is UTC.
+    """
+    if not isinstance(text, str):
+        return None
+    try:
+        when = datetime.fromisoformat(_as_python_3_10_reads(text.strip()))
+        return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _as_python_3_10_reads(text: str) -> str:
+    """Write the fraction of a second with the six digits that Python 3.10 insists on, and ``Z`` as an offset."""
+    text = re.sub(r"[zZ]$", "+00:00", text)
+    return re.sub(r"\.(\d+)", lambda found: "." + found.group(1)[:6].ljust(6, "0"), text, count=1)

@@ -1,0 +1,230 @@
+"""What may stand in a record: known fields of known types, so that no personal data gets in by mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+from airflow_provider_posthog.audit.records import MAX_PERSONS, OUTCOMES, hidden
+from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+
+_STATE = re.compile(r"[A-Z][A-Z_]{0,39}")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}")
+_HMAC = re.compile(r"[0-9a-f]{64}")
+_MAX_LIST = 10_000
+#: Facts whose texts somebody wrote; the others are words, numbers and times.
+_TEXTS = ("error", "notes", "options", "cannot_erase")
+_Read = Callable[[str, Any], Any]
+
+
+def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Return facts as they stand in a record: checked, cleaned, and with pseudonyms in place of identifiers.
+
+    :param facts: see :class:`~airflow_provider_posthog.audit.records.Facts`.
+    :param pseudonyms: makes the stand-ins.
+    :raises PostHogSettingsError: for an unknown field and for a value of another type; it does not show the value.
+    """
+
+    def identifiers(field: str, value: Any) -> object:  # noqa: ANN401
+        pairs = value if isinstance(value, Mapping) else list(value)
+        for one in pairs:
+            if not _is_identifier(one):
+                raise _refusal(field, "has something else than pairs of a kind and an identifier")
+        return hidden(pairs, pseudonyms)
+
+    person = {**_PERSON, "identifiers": identifiers}
+    fields: dict[str, _Read] = {
+        **_FACTS,
+        "identifiers": identifiers,
+        "not_found": identifiers,
+        "persons": _list_of(lambda field, value: _object(field, value, person, "uuid"), MAX_PERSONS),
+    }
+    told: dict[str, Any] = _object("facts", facts, fields)
+    return _without(told, _plain(facts))
+
+
+def utc_text(value: datetime) -> str:
+    """Write a time as records do: ISO, UTC, milliseconds, ``Z``.
+
+    :param value: a time with an offset.
+    """
+    return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_time(field: str, value: Any) -> str | None:  # noqa: ANN401 - is checked
+    """Check a time and write it as records do.
+
+    :param field: what to call it in an error.
+    :param value: ISO text (UTC, if it names no offset) or a ``datetime`` with an offset; or ``None``.
+    :raises PostHogSettingsError: if it is neither.
+    """
+    if value is None:
+        return None
+    when = moment(value) if isinstance(value, str) else value
+    if not isinstance(when, datetime) or when.tzinfo is None:
+        raise _refusal(field, "is no time with an offset")
+    return utc_text(when)
+
+
+def _refusal(field: str, problem: str) -> PostHogSettingsError:
+    return PostHogSettingsError(
+        field, f"{problem}, so it can not stand in a certificate (it is not shown).", "See docs/erasure-audit.md."
+    )
+
+
+def _is_identifier(one: Any) -> bool:  # noqa: ANN401 - is checked
+    if isinstance(one, Mapping):
+        return set(one) == {"kind", "hmac"} and bool(_WORD.fullmatch(one["kind"]) and _HMAC.fullmatch(one["hmac"]))
+    return isinstance(one, Sequence) and len(one) == 2 and all(isinstance(part, str) for part in one)
+
+
+def _plain(facts: Mapping[str, Any]) -> list[str]:
+    """Return the identifiers that these facts hold as they are, the longest first."""
+    given = [*(facts.get("identifiers") or ()), *(facts.get("not_found") or ())]
+    for person in facts.get("persons") or ():
+        given += person.get("identifiers") or ()
+    values = {one[1].strip() for one in given if not isinstance(one, Mapping)}
+    return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
+
+
+def _without(told: dict[str, Any], identifiers: list[str]) -> dict[str, Any]:
+    """Take identifiers out of the texts that somebody wrote."""
+
+    def scrub(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(value, Mapping):
+            return {name: scrub(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [scrub(inner) for inner in value]
+        if isinstance(value, str):
+            for identifier in identifiers:
+                value = value.replace(identifier, "<identifier>")
+        return value
+
+    for name in _TEXTS:
+        if name in told:
+            told[name] = scrub(told[name])
+    for person in told.get("persons", ()):
+        if "note" in person:
+            person["note"] = scrub(person["note"])
+    return told
+
+
+def _object(field: str, value: Any, fields: Mapping[str, _Read], *needed: str) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        raise _refusal(field, "is no object")
+    unknown = [name for name in value if name not in fields]
+    if unknown:
+        raise _refusal(field, f"has {len(unknown)} fields that no record has (it has {', '.join(fields)})")
+    if any(name not in value for name in needed):
+        raise _refusal(field, f"lacks {' or '.join(needed)}")
+    return {name: fields[name](name, value[name]) for name in value}
+
+
+def _count(field: str, value: Any) -> int:  # noqa: ANN401
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise _refusal(field, "is no whole number from 0")
+    return value
+
+
+def _text(field: str, value: Any) -> str:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise _refusal(field, "is no text")
+    return clean(value)
+
+
+def _matching(pattern: re.Pattern[str]) -> _Read:
+    def read(field: str, value: Any) -> str:  # noqa: ANN401
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _refusal(field, "is no such word")
+        return value
+
+    return read
+
+
+def _uuid(field: str, value: Any) -> str:  # noqa: ANN401
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise _refusal(field, "is no UUID") from None
+
+
+def _outcome(field: str, value: Any) -> str:  # noqa: ANN401
+    if value not in OUTCOMES:
+        raise _refusal(field, f"is none of {', '.join(OUTCOMES)}")
+    return str(value)
+
+
+def _maybe(read: _Read) -> _Read:
+    return lambda field, value: None if value is None else read(field, value)
+
+
+def _list_of(read: _Read, most: int = _MAX_LIST) -> _Read:
+    def read_list(field: str, value: Any) -> list[Any]:  # noqa: ANN401
+        if isinstance(value, (str, Mapping)):
+            raise _refusal(field, "is no list")
+        items = [read(field, item) for item in value]
+        if len(items) > most:
+            raise _refusal(field, f"has more than {most:,} entries: write several records")
+        return items
+
+    return read_list
+
+
+def _map_of(read: _Read, keys: re.Pattern[str] = _WORD) -> _Read:
+    def read_map(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) and keys.fullmatch(key) for key in value):
+            raise _refusal(field, "is no object with such keys")
+        return {key: read(field, value[key]) for key in value}
+
+    return read_map
+
+
+def _plain_value(field: str, value: Any) -> Any:  # noqa: ANN401
+    if value is None or isinstance(value, bool):
+        return value
+    return _count(field, value) if isinstance(value, int) else _text(field, value)
+
+
+def _fields(**fields: _Read) -> _Read:
+    return lambda field, value: _object(field, value, fields)
+
+
+_COUNTS = _fields(
+    **{name: _count for name in ("events", "future_events", "later_events", "recordings", "profiles", "distinct_ids")},
+    newest_event=read_time,
+)
+_PERSON: dict[str, _Read] = {
+    "uuid": _uuid,
+    "state": _matching(_STATE),
+    "before": _COUNTS,
+    "after": _COUNTS,
+    "survivors": _count,
+    "deletion_status": _maybe(_matching(_WORD)),
+    "note": _text,
+}
+_LISTED = _maybe(_list_of(_map_of(_plain_value)))
+_FACTS: dict[str, _Read] = {
+    "before": _COUNTS,
+    "after": _COUNTS,
+    "server": _fields(host=_text, project_id=_maybe(_count), generation=_maybe(_matching(re.compile("[A-Z]")))),
+    "options": _map_of(_plain_value),
+    "calls": _map_of(_count),
+    "states": _map_of(_count, _STATE),
+    "outcome": _outcome,
+    "cannot_erase": _fields(
+        exports=_LISTED,
+        batch_exports=_LISTED,
+        static_cohorts=_LISTED,
+        group_types=_LISTED,
+        not_looked_at=_map_of(_text),
+    ),
+    "error": _text,
+    "notes": _list_of(_text, 100),
+    "part": _count,
+    "records": _count,
+}

@@ -1,0 +1,93 @@
+"""Stand-ins for identifiers: an auditor who knows an e-mail address can find it again, nobody else learns it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import TypedDict
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+#: The shortest salt, in characters. A salt that can be guessed gives away every e-mail address that can be guessed.
+MIN_SALT = 32
+SALT_REMEDY = (
+    'Write a random text that is made once, with: python -c "import secrets; print(secrets.token_hex(32))" - as the '
+    "extra audit_salt of the connection; keep a copy, as without it no identifier can be found in a certificate again."
+)
+
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_SALT = re.compile(r"[!-~]+")
+
+
+class Pseudonym(TypedDict):
+    """What stands in a record for an identifier.
+
+    ``kind`` says what it is (``email``, ``distinct_id``, ``uuid``, ``property``, ...), ``hmac`` is the HMAC-SHA256 of
+    it, 64 hexadecimal digits.
+    """
+
+    kind: str
+    hmac: str
+
+
+def read_salt(field: str, value: object) -> str:
+    """Check a salt; no error shows it.
+
+    :param field: what to call it in an error.
+    :param value: the salt.
+    :raises PostHogSettingsError: if it is shorter than 32 characters, holds blanks or others than ASCII characters, or
+        is the mask that Airflow shows in place of a secret.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not text.strip("*"):
+        problem = "is not set, and identifiers never stand in a certificate as they are."
+    elif not _SALT.fullmatch(text):
+        problem = "holds a blank, a control or a non-ASCII character (it is not shown)."
+    elif len(text) < MIN_SALT or len(set(text)) < 8:
+        problem = f"can be guessed: it needs at least {MIN_SALT} random characters (it is not shown)."
+    else:
+        return text
+    raise PostHogSettingsError(field, problem, SALT_REMEDY)
+
+
+class Pseudonyms:
+    """Makes stand-ins for identifiers, and seals for records, with one salt.
+
+    :param salt: the connection's ``audit_salt`` (``PostHogHook.audit_salt()``).
+    :raises PostHogSettingsError: if the salt is not set or can be guessed.
+    """
+
+    def __init__(self, salt: str) -> None:
+        self._key = read_salt("audit_salt", salt).encode()
+
+    def __repr__(self) -> str:
+        return f"<Pseudonyms with the salt {self.salt_id}>"
+
+    @property
+    def salt_id(self) -> str:
+        """Tells salts apart, and says nothing about them: 16 hexadecimal digits."""
+        return self._mac(b"salt", b"")[:16]
+
+    def of(self, kind: str, value: str) -> Pseudonym:
+        """Return what stands for an identifier: HMAC-SHA256 with the salt of ``identifier 0 kind 0 value``, as UTF-8.
+
+        The value counts as it is: PostHog takes ``Ann@example.org`` and ``ann@example.org`` for two.
+
+        :param kind: ``email``, ``distinct_id``, ``uuid``, ``property``: a word of small letters.
+        :param value: the identifier.
+        :raises PostHogSettingsError: if the kind is no such word (it is written as it is).
+        """
+        if not _KIND.fullmatch(kind):
+            raise PostHogSettingsError("kind", "is not a word of small letters.", "Write email or distinct_id.")
+        return {"kind": kind, "hmac": self._mac(b"identifier", kind.encode(), value.encode("utf-8", "surrogatepass"))}
+
+    def seal(self, body: bytes) -> str:
+        """Return what only a holder of the salt can make of a record.
+
+        :param body: the record's canonical JSON without ``seal`` and ``hash``.
+        """
+        return self._mac(b"record", body)
+
+    def _mac(self, *parts: bytes) -> str:
+        return hmac.new(self._key, b"\0".join(parts), hashlib.sha256).hexdigest()

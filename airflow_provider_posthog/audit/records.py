@@ -1,0 +1,296 @@
+"""One record of a certificate: its fields, how it is written, and what makes it unforgeable.
+
+A record is one line of canonical JSON. :data:`SCHEMA_VERSION` says which fields there are; docs/erasure-audit.md
+lists them. Texts are cleaned of e-mail addresses and keys, identifiers stand there as HMACs only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from airflow_provider_posthog.audit.pseudonyms import Pseudonym, Pseudonyms
+from airflow_provider_posthog.exceptions import PostHogError, clean
+
+SCHEMA_VERSION = 1
+
+Kind = Literal["requested", "dry_run", "accepted", "state_changed", "verified", "failed", "residue", "note", "closed"]
+KINDS: tuple[Kind, ...] = (
+    "requested",
+    "dry_run",
+    "accepted",
+    "state_changed",
+    "verified",
+    "failed",
+    "residue",
+    "note",
+    "closed",
+)
+#: How a request ended, as its closing record says.
+Outcome = Literal["VERIFIED", "NOT_VERIFIED", "DRY_RUN"]
+OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
+
+#: The most persons in one record, as in one of PostHog's deletions; more go into several records.
+MAX_PERSONS = 1000
+
+_NAME = re.compile(r"(\d{6,})-([a-z_]+)-([0-9a-f]{16})\.json")
+
+
+class AuditError(PostHogError):
+    """A certificate is altered, incomplete, unreadable, or already closed."""
+
+
+class Counts(TypedDict, total=False):
+    """What PostHog counted: whole numbers, and ``newest_event`` as ISO text in UTC or null."""
+
+    events: int
+    newest_event: str | None
+    future_events: int
+    later_events: int
+    recordings: int
+    profiles: int
+    distinct_ids: int
+
+
+class PersonFacts(TypedDict, total=False):
+    """What is known of one person: ``uuid`` always, the others where they are known.
+
+    ``state`` is that of the verification (``VERIFIED``, ``SURVIVORS``, ...). ``survivors`` are events still readable.
+    ``deletion_status`` is what PostHog says, which is no proof. ``identifiers`` are pairs of kind and value when they
+    are appended, and pseudonyms in the record.
+    """
+
+    uuid: str
+    state: str
+    before: Counts
+    after: Counts
+    survivors: int
+    identifiers: Sequence[Pseudonym | tuple[str, str]]
+    deletion_status: str | None
+    note: str
+
+
+class Server(TypedDict, total=False):
+    """Which PostHog it was: ``generation`` is A, B or C, by how it deletes persons."""
+
+    host: str
+    project_id: int | None
+    generation: str | None
+
+
+class CannotErase(TypedDict, total=False):
+    """What a deletion in PostHog does not reach; ``audit.residue`` looks for it.
+
+    Each list is null where it was not looked at; ``not_looked_at`` says why, as ``missing scope export:read``.
+    """
+
+    exports: list[dict[str, Any]] | None
+    batch_exports: list[dict[str, Any]] | None
+    static_cohorts: list[dict[str, Any]] | None
+    group_types: list[dict[str, Any]] | None
+    not_looked_at: dict[str, str]
+
+
+class CommonFacts(TypedDict, total=False):
+    """What any record may tell; none of it has to be there.
+
+    ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
+    appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
+    by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``error`` is the name of a class and
+    its message.
+    """
+
+    identifiers: Sequence[Pseudonym | tuple[str, str]]
+    not_found: Sequence[Pseudonym | tuple[str, str]]
+    before: Counts
+    after: Counts
+    server: Server
+    options: Mapping[str, bool | int | str | None]
+    calls: Mapping[str, int]
+    cannot_erase: CannotErase
+    error: str
+    notes: Sequence[str]
+
+
+class Facts(CommonFacts, total=False):
+    """What a record tells: besides the common facts, those about persons.
+
+    ``persons`` are 1000 at the most, and ``part`` numbers the records of a larger request. ``states`` counts persons by
+    state. ``outcome`` and ``records``, the number of all records, stand in the closing record.
+    """
+
+    persons: Sequence[PersonFacts]
+    part: int
+    states: Mapping[str, int]
+    outcome: Outcome
+    records: int
+
+
+@dataclass(frozen=True)
+class Who:
+    """Which task writes the record, and for which ticket.
+
+    :param dag_id: the DAG.
+    :param run_id: its run.
+    :param task_id: the task.
+    :param try_number: the task's try, from 1.
+    :param map_index: the index of a mapped task; -1 for others.
+    :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    try_number: int = 1
+    map_index: int = -1
+    ticket: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as it stands in a record."""
+        return {name: clean(value) if isinstance(value, str) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One record, as it is stored.
+
+    :param schema_version: which fields there are.
+    :param request_id: the request that it is about.
+    :param sequence: 1 for the first; otherwise 1 more than the highest of those that it follows.
+    :param kind: what happened.
+    :param key: tells records of one kind apart, such as ``chunk-7``; empty where there is one.
+    :param at: when it was written, by the worker's clock: ISO text in UTC.
+    :param server_at: the time by PostHog's clock, where it was asked for.
+    :param who: the task (:class:`Who`).
+    :param salt_id: which salt made the pseudonyms and the seal.
+    :param facts: what is to be told (:class:`Facts`).
+    :param previous: the hashes of the records that it follows: one; none for the first; two or more after two tasks
+        wrote at the same moment.
+    :param seal: HMAC of all fields above, which needs the salt.
+    :param hash: SHA-256 of all fields above, as canonical JSON.
+    """
+
+    schema_version: int
+    request_id: str
+    sequence: int
+    kind: str
+    key: str
+    at: str
+    server_at: str | None
+    who: dict[str, Any]
+    salt_id: str
+    facts: dict[str, Any]
+    previous: tuple[str, ...]
+    seal: str
+    hash: str
+
+    @property
+    def name(self) -> str:
+        """The name of its file, such as ``000001-requested-0123456789abcdef.json``."""
+        return f"{self.sequence:06d}-{self.kind}-{self.hash[:16]}.json"
+
+    def as_bytes(self) -> bytes:
+        """Return the record as it is stored: one line of canonical JSON."""
+        return canonical(vars(self)) + b"\n"
+
+
+def canonical(value: object) -> bytes:
+    """Write JSON so that equal values are equal bytes: sorted keys, no blanks, ASCII, whole numbers only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms) -> AuditRecord:
+    """Seal and hash a record.
+
+    :param fields: all of its fields but ``seal`` and ``hash``.
+    :param pseudonyms: makes the seal.
+    """
+    sealed = {**fields, "seal": pseudonyms.seal(canonical(fields))}
+    return AuditRecord(**sealed, hash=hash_of(sealed))
+
+
+def hash_of(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a record's fields without ``hash``, as canonical JSON.
+
+    :param fields: the fields.
+    """
+    return hashlib.sha256(canonical({name: value for name, value in fields.items() if name != "hash"})).hexdigest()
+
+
+def has_seal(record: AuditRecord, pseudonyms: Pseudonyms) -> bool:
+    """Tell whether a record was sealed with the salt.
+
+    :param record: the record.
+    :param pseudonyms: holds the salt.
+    """
+    fields = {name: value for name, value in vars(record).items() if name not in ("seal", "hash")}
+    return pseudonyms.seal(canonical(fields)) == record.seal
+
+
+def parse_record(raw: bytes) -> AuditRecord:
+    """Read a record and check all that it says about itself.
+
+    :param raw: its line, with the newline.
+    :raises AuditError: with what is wrong: not JSON, not written canonically, other fields, another version, or
+        contents that do not have the hash.
+    """
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise AuditError("is not JSON: it is cut, or was altered") from None
+    if not isinstance(fields, dict):
+        raise AuditError("is not a record")
+    if fields.get("schema_version") != SCHEMA_VERSION:
+        raise AuditError("is of a schema version that this release can not read, or was altered")
+    if set(fields) != set(AuditRecord.__dataclass_fields__):
+        raise AuditError("has other fields than a record: it was altered")
+    _check_shape(fields)
+    try:
+        same = canonical(fields) + b"\n" == raw
+    except (ValueError, RecursionError):  # 1e999 is read as infinity
+        same = False
+    if not same:
+        raise AuditError("is not written as records are: it was altered")
+    if hash_of(fields) != fields["hash"]:
+        raise AuditError("does not have its hash: it was altered")
+    return AuditRecord(**{**fields, "previous": tuple(fields["previous"])})
+
+
+def _check_shape(fields: Mapping[str, Any]) -> None:
+    texts = all(
+        isinstance(fields[name], str) for name in ("request_id", "kind", "key", "at", "salt_id", "seal", "hash")
+    )
+    numbered = type(fields["sequence"]) is int and fields["sequence"] > 0
+    objects = isinstance(fields["who"], dict) and isinstance(fields["facts"], dict)
+    previous = fields["previous"]
+    linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
+    if not (texts and numbered and objects and linked and fields["kind"] in KINDS):
+        raise AuditError("has a field of another type than a record's: it was altered")
+
+
+def is_record_name(name: str) -> bool:
+    """Tell whether a file's name is that of a record.
+
+    :param name: the name, without a folder.
+    """
+    return _NAME.fullmatch(name) is not None
+
+
+def hidden(identifiers: Iterable[Pseudonym | tuple[str, str]], pseudonyms: Pseudonyms) -> list[Pseudonym]:
+    """Return stand-ins for identifiers, sorted, each once.
+
+    :param identifiers: pairs of kind and value, or what already are stand-ins.
+    :param pseudonyms: makes them.
+    """
+    found: dict[tuple[str, str], Pseudonym] = {}
+    for one in identifiers:
+        if isinstance(one, Mapping):
+            stand_in: Pseudonym = {"kind": one["kind"], "hmac": one["hmac"]}
+        else:
+            stand_in = pseudonyms.of(one[0], one[1])
+        found[(stand_in["kind"], stand_in["hmac"])] = stand_in
+    return [found[pair] for pair in sorted(found)]

@@ -1,0 +1,264 @@
+"""A certificate as one page that a data-protection officer can read, print and keep: HTML that needs nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_provider_posthog.audit.records import AuditRecord
+from airflow_provider_posthog.audit.timeline import Mark, text, timeline
+from airflow_provider_posthog.audit.verify import Verdict
+
+#: How many persons and records are listed one by one.
+MAX_ROWS = 200
+
+_STATES = {
+    "REQUESTED": "The deletion was asked for; nothing is proved yet.",
+    "PROFILE_GONE": "The profile is gone; the events were not counted yet.",
+    "EVENTS_PENDING": "The profile is gone; PostHog still has events, which it deletes in batches, days later.",
+    "VERIFIED": "Neither a profile, nor events up to the request, nor recordings were found.",
+    "SURVIVORS": "PostHog says that it is done, but events are still readable.",
+    "SWALLOWED": "PostHog accepted the request and queued nothing, as it had one for this person before.",
+    "RECREATED": "The person came back: new events arrived after the deletion.",
+    "NOT_FOUND": "PostHog knew no such person; nothing was erased.",
+    "PARTIAL": "PostHog deleted a part only.",
+    "not told": "The records do not say what became of them.",
+}
+_COUNTS = {
+    "profiles": "Profiles",
+    "distinct_ids": "Distinct ids",
+    "events": "Events",
+    "newest_event": "Newest event",
+    "future_events": "Events dated in the future",
+    "later_events": "Events after the request",
+    "recordings": "Recordings",
+}
+_RESIDUE = {
+    "exports": ("Exports made earlier", "Files that were downloaded stay where they are. PostHog's own copies expire."),
+    "batch_exports": ("Batch exports", "What was loaded into these destinations has to be erased there."),
+    "static_cohorts": ("Static cohorts", "A list of members does not follow the deletion of a person."),
+    "group_types": ("Groups", "PostHog deletes no groups; a group's key may name a person."),
+}
+_STYLE = """
+body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
+h1{font-size:21px;margin:0 0 12px}h2{font-size:16px;margin:22px 0 6px}p,ul{margin:6px 0}
+table{border-collapse:collapse;width:100%;font-size:13px}
+th,td{text-align:left;vertical-align:top;padding:3px 10px 3px 0;border-bottom:1px solid #ddd;overflow-wrap:anywhere}
+td.n{text-align:right}code{font-size:12px}.verdict{border:2px solid;border-radius:6px;padding:10px 14px}
+.verdict strong{font-size:24px;letter-spacing:.03em}.good{color:#1a7f37}.bad{color:#b42318}.neutral{color:#4a4a4a}
+.verdict ul,.verdict p{color:#1b1b1b}.small{color:#555;font-size:12px}
+@media print{body{margin:0;max-width:none;font-size:11pt}tr,svg,.verdict{break-inside:avoid}h2{break-after:avoid}}
+"""
+
+
+def report(verdict: Verdict) -> str:
+    """Return the page: HTML in UTF-8, which is well-formed XML, too.
+
+    :param verdict: what came of checking the certificate (:func:`airflow_provider_posthog.audit.verify.verify_folder`).
+    """
+    parts = [
+        _headline(verdict),
+        _request(verdict),
+        _states(verdict),
+        _counts(verdict),
+        _section("What happened when", timeline(_marks(verdict))),
+        _persons(verdict),
+        _residue(verdict),
+        _records(verdict),
+        _checking(verdict),
+    ]
+    title = text(f"Erasure {verdict.request_id}: {_word(verdict)[0]}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the same in a few lines of plain text.
+
+    :param verdict: what came of checking the certificate.
+    """
+    word, why, _ = _word(verdict)
+    lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
+    intact = "complete and unaltered" if verdict.is_intact else "ALTERED OR INCOMPLETE"
+    seals = "seals checked" if verdict.sealed else "seals not checked (no salt given)"
+    lines.append(f"  certificate: {intact}; {len(verdict.story.records)} records; {seals}")
+    lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
+    lines.append(f"  erasure: {word}. {why}")
+    lines += [f"    - {doubt}" for doubt in verdict.doubts]
+    if verdict.story.not_found:
+        lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
+    lines += [f"  note: {note}" for note in verdict.notes]
+    return "\n".join(lines)
+
+
+def _word(verdict: Verdict) -> tuple[str, str, str]:
+    if verdict.proves_erasure:
+        count = len(verdict.story.states)
+        if (verdict.story.last("options") or {}).get("keep_person"):
+            what = (
+                f"Events and recordings of each of {count:,} persons were erased; the profiles were kept, as asked for."
+            )
+        else:
+            what = f"Each of {count:,} persons was erased."
+        return "VERIFIED", f"{what} That was proved by counting.", "good"
+    closing = verdict.story.closing
+    if verdict.is_intact and closing is not None and closing.facts.get("outcome") == "DRY_RUN":
+        return "DRY RUN", "Nothing was erased: this shows what would have been done.", "neutral"
+    return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
+
+
+def _headline(verdict: Verdict) -> str:
+    word, why, look = _word(verdict)
+    doubts = [] if look == "neutral" else verdict.doubts
+    lost = verdict.story.not_found
+    more = f"<p>{lost:,} identifiers led to nobody: nothing was erased for them.</p>" if lost else ""
+    return (
+        "<h1>Certificate of an erasure in PostHog</h1>"
+        f'<div class="verdict {look}"><strong>{word}</strong><p>{text(why)}</p>{_list(doubts)}{more}</div>'
+    )
+
+
+def _request(verdict: Verdict) -> str:
+    story = verdict.story
+    if not story.records:
+        return ""
+    first, server = story.records[0], story.last("server") or {}
+    who = first.who
+    options = story.first("options") or {}
+    rows: list[tuple[str, object]] = [
+        ("Request", verdict.request_id),
+        ("Ticket", who.get("ticket") or "none"),
+        ("Asked for by", f"DAG {who.get('dag_id')}, run {who.get('run_id')}, task {who.get('task_id')}"),
+        ("First and last record", f"{first.at} and {story.records[-1].at}"),
+        ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
+        ("Server generation", server.get("generation") or "not told"),
+        ("Identifiers", f"{story.identifiers:,} (kept as HMAC-SHA256 only)"),
+        ("Persons", f"{len(story.states):,}"),
+        ("Options", _pairs(options)),
+        ("Calls made", _pairs(story.calls)),
+    ]
+    return _section("The request", _table(rows))
+
+
+def _states(verdict: Verdict) -> str:
+    counted = Counter(state or "not told" for state in verdict.story.states.values())
+    rows = [(state, f"{count:,}", _STATES.get(state, "")) for state, count in sorted(counted.items())]
+    return _section("Persons by state", _table(rows, "State", "Persons", "What that means"))
+
+
+def _counts(verdict: Verdict) -> str:
+    before, after = verdict.story.first("before") or {}, verdict.story.last("after") or {}
+    names = [name for name in _COUNTS if name in before or name in after]
+    rows = [(_COUNTS[name], _shown(before, name), _shown(after, name)) for name in names]
+    return _section("Counted before and after", _table(rows, "What", "Before", "After"))
+
+
+def _persons(verdict: Verdict) -> str:
+    story = verdict.story
+    listed = {uuid: state for uuid, state in story.states.items() if state != "VERIFIED" or uuid in story.survivors}
+    title = "Persons that are not proved to be erased"
+    if not listed and len(story.states) <= MAX_ROWS:
+        title, listed = "Persons", story.states
+    rows = [
+        (uuid, state or "not told", f"{story.survivors.get(uuid, 0):,}")
+        for uuid, state in sorted(listed.items())[:MAX_ROWS]
+    ]
+    more = len(listed) - len(rows)
+    rest = f'<p class="small">and {more:,} more, who are in the records</p>' if more > 0 else ""
+    return _section(title, _table(rows, "Person (uuid)", "State", "Events left"), rest)
+
+
+def _residue(verdict: Verdict) -> str:
+    found = verdict.story.last("cannot_erase")
+    if not isinstance(found, Mapping):
+        return _section("What PostHog can not erase", "<p>It was not looked for.</p>")
+    parts = []
+    for name, (title, meaning) in _RESIDUE.items():
+        items, reason = found.get(name), (found.get("not_looked_at") or {}).get(name)
+        listed = _list(_pairs(item) for item in items[:MAX_ROWS]) if items else ""
+        count = "not looked at" if items is None else f"{len(items):,}"
+        note = f" ({text(reason)})" if reason else ""
+        parts.append(f"<p><b>{text(title)}: {count}</b>{note}. {text(meaning)}</p>{listed}")
+    parts.append(
+        "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
+        "and comments. Exports are those of this API key's user.</p>"
+    )
+    return _section("What PostHog can not erase", *parts)
+
+
+def _records(verdict: Verdict) -> str:
+    records = verdict.story.records
+    rows = [_row(record) for record in records[:MAX_ROWS]]
+    columns = ("No.", "Time", "What", "Task", "Persons", "Notes", "Hash")
+    more = len(records) - len(rows)
+    rest = f'<p class="small">and {more:,} more records</p>' if more > 0 else ""
+    return _section("The records", _table(rows, *columns), rest)
+
+
+def _row(record: AuditRecord) -> tuple[object, ...]:
+    facts, who = record.facts, record.who
+    notes = [*facts.get("notes", ()), *([facts["error"]] if "error" in facts else ())]
+    task = f"{who.get('task_id')}, try {who.get('try_number')}"
+    what = " ".join(part for part in (record.kind.replace("_", " "), record.key) if part)
+    told = facts.get("persons_told") or ""
+    when = record.at + (f" (PostHog's clock: {record.server_at})" if record.server_at else "")
+    return (record.sequence, when, what, task, told, "; ".join(notes), record.hash[:16])
+
+
+def _checking(verdict: Verdict) -> str:
+    closing = verdict.story.closing
+    seals = "were checked with the salt" if verdict.sealed else "were not checked, as no salt was given"
+    parts = [
+        f"<p>The records are {'complete and unaltered' if verdict.is_intact else 'ALTERED OR INCOMPLETE'}; "
+        f"the seals {seals}.</p>",
+        _list(str(problem) for problem in verdict.problems[:MAX_ROWS]),
+        f"<p>Closing record: <code>{text(closing.hash)}</code></p>" if closing else "",
+        f"<p>Check it again: <code>python -m airflow_provider_posthog.audit verify {text(verdict.source)}</code></p>",
+        _list(verdict.notes),
+    ]
+    return _section("Is this certificate itself sound?", *parts)
+
+
+def _marks(verdict: Verdict) -> list[Mark]:
+    return [
+        Mark(record.at, record.kind, record.kind != "closed" or verdict.proves_erasure)
+        for record in verdict.story.records
+    ]
+
+
+def _shown(counts: Mapping[str, Any], name: str) -> str:
+    return _value(counts[name]) if name in counts else "not told"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {_plain(name, values[name])}" for name in sorted(values)) or "not told"
+
+
+def _plain(name: str, value: object) -> str:
+    return str(value) if name == "id" else _value(value)
+
+
+def _section(title: str, *parts: str) -> str:
+    body = "".join(parts)
+    return f"<h2>{text(title)}</h2>{body}" if body else ""
+
+
+def _list(items: Iterable[object]) -> str:
+    rows = "".join(f"<li>{text(item)}</li>" for item in items)
+    return f"<ul>{rows}</ul>" if rows else ""
+
+
+def _table(rows: Iterable[tuple[object, ...]], *columns: str) -> str:
+    head = f"<tr>{''.join(f'<th>{text(column)}</th>' for column in columns)}</tr>" if columns else ""
+    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table>{head}{body}</table>" if body else ""

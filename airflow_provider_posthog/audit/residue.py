@@ -1,0 +1,150 @@
+"""What a deletion in PostHog does not reach, so that a certificate can list it.
+
+Files that were exported before, what batch exports have loaded elsewhere, the member lists of static cohorts, and
+group profiles stay as they are. What the key may not see is named, too: "not looked at" is not "there is none".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_provider_posthog.api import batch_exports, exports, groups
+from airflow_provider_posthog.api.call import Call, json_page
+from airflow_provider_posthog.api.pages import Pages
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.audit.records import CannotErase
+from airflow_provider_posthog.exceptions import (
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogServerError,
+    PostHogValidationError,
+)
+
+#: How many of each are listed; of more there are, the certificate says so.
+MAX_LISTED = 1000
+
+_Looker = Callable[[ClientSettings], Steps[list[dict[str, Any]]]]
+
+
+def residue(settings: ClientSettings) -> Steps[CannotErase]:
+    """List what PostHog can not erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
+
+    :param settings: the project.
+    :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; each a list, or ``None`` with its
+        reason in ``not_looked_at``.
+    :raises PostHogError: if PostHog can not be reached, or refuses the key as such.
+    """
+    found: dict[str, list[dict[str, Any]] | None] = {}
+    not_looked_at: dict[str, str] = {}
+    for name, look in _LOOKERS.items():
+        try:
+            items = yield from look(settings)
+        except PostHogPermissionError as error:
+            # 403 names the scope; without one it is an endpoint that takes no personal API keys.
+            reason = f"missing scope {error.scope}" if error.scope else "PostHog refuses it to this key"
+        except PostHogNotFoundError:
+            reason = "this server does not offer it"
+        except (PostHogServerError, PostHogValidationError) as error:
+            reason = f"PostHog answered {error.status}"
+        else:
+            found[name] = items[:MAX_LISTED]
+            if len(items) > MAX_LISTED:
+                not_looked_at[name] = f"only the first {MAX_LISTED} are listed; there are more"
+            continue
+        found[name] = None
+        not_looked_at[name] = reason
+    return CannotErase(
+        exports=found["exports"],
+        batch_exports=found["batch_exports"],
+        static_cohorts=found["static_cohorts"],
+        group_types=found["group_types"],
+        not_looked_at=not_looked_at,
+    )
+
+
+def exports_made(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the exports that exist; PostHog shows those of the key's own user only, and forgets expired ones.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``export_format``, ``created_at`` and ``expires_after``; newest first.
+    """
+    return _listed(exports.list(limit=100), settings, "id", "export_format", "created_at", "expires_after")
+
+
+def destinations(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the batch exports, which have copied persons or events to a destination of the user's.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``name``, ``type`` (such as ``S3``), ``model`` and ``paused``.
+    """
+    rows = yield from _pages(batch_exports.list(limit=100), settings)
+    return [{**_picked(row, "id", "name", "model", "paused"), "type": _type_of(row)} for row in rows]
+
+
+def static_cohorts(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the static cohorts, whose lists of members do not follow a person's deletion.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``name`` and ``count``.
+    """
+    call: Call[dict[str, Any]] = Call(
+        "cohorts.list", "GET", "cohorts/", json_page, query={"limit": 100}, scopes=("cohort:read",), paging="offset"
+    )
+    rows = yield from _pages(call, settings, lambda row: row.get("is_static") is True and not row.get("deleted"))
+    return [_picked(row, "id", "name", "count") for row in rows]
+
+
+def group_types(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the types of groups: PostHog has no deletion of a group, and its key stays on events of others.
+
+    :param settings: the project.
+    :returns: for each ``group_type_index`` and ``group_type``.
+    """
+    rows = yield groups.types()
+    return [_picked(row, "group_type_index", "group_type") for row in rows]
+
+
+_LOOKERS: Mapping[str, _Looker] = {
+    "exports": exports_made,
+    "batch_exports": destinations,
+    "static_cohorts": static_cohorts,
+    "group_types": group_types,
+}
+
+
+def _listed(call: Call[Any], settings: ClientSettings, *names: str) -> Steps[list[dict[str, Any]]]:
+    rows = yield from _pages(call, settings)
+    return [_picked(row, *names) for row in rows]
+
+
+def _pages(
+    call: Call[Any], settings: ClientSettings, wanted: Callable[[Mapping[str, Any]], bool] = bool
+) -> Steps[list[dict[str, Any]]]:
+    """Read a list up to one more than is listed, which tells that there are more."""
+    pages = Pages(call, settings)
+    found: list[dict[str, Any]] = []
+    while pages.next is not None and len(found) <= MAX_LISTED:
+        page = yield pages.next
+        found += [row for row in pages.receive(page) if wanted(row)]
+    return found
+
+
+def _picked(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Take texts, whole numbers, truth values and nulls; anything else is not what PostHog documents."""
+    picked = {name: row.get(name) for name in names}
+    return {
+        name: value if value is None or (isinstance(value, (str, int)) and not _is_negative(value)) else "?"
+        for name, value in picked.items()
+    }
+
+
+def _is_negative(value: str | int) -> bool:
+    return isinstance(value, int) and value < 0
+
+
+def _type_of(row: Mapping[str, Any]) -> str | None:
+    destination = row.get("destination")
+    kind = destination.get("type") if isinstance(destination, Mapping) else None
+    return kind if isinstance(kind, str) else None

@@ -1,0 +1,257 @@
+"""Checks certificates: is each record as it was written, is none missing, and what do they say together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+from airflow_provider_posthog.audit.records import AuditError, AuditRecord, has_seal, is_record_name, parse_record
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a certificate.
+
+    :param record: the record's name, or ``line 3`` of a file of records; empty for the certificate as a whole.
+    :param text: what is wrong.
+    """
+
+    record: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.record}: {self.text}" if self.record else self.text
+
+
+@dataclass
+class Story:
+    """What the records of a request say together; the last word on each person counts.
+
+    :param states: the last state of each person, by uuid; empty where none was told.
+    :param survivors: events of a person that were still readable, by uuid, where there were any.
+    :param records: every record without its persons and identifiers, for the time line.
+    """
+
+    states: dict[str, str] = field(default_factory=dict)
+    survivors: dict[str, int] = field(default_factory=dict)
+    records: list[AuditRecord] = field(default_factory=list)
+    identifiers: int = 0
+    not_found: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def take(self, record: AuditRecord) -> None:
+        """Add a record.
+
+        :param record: the next one.
+        """
+        facts = record.facts
+        light = {name: value for name, value in facts.items() if name not in ("persons", "identifiers", "not_found")}
+        light["persons_told"] = len(facts.get("persons", ()))
+        for person in facts.get("persons", ()):
+            uuid = person["uuid"]
+            self.states[uuid] = person.get("state", self.states.get(uuid, ""))
+            if person.get("survivors"):
+                self.survivors[uuid] = person["survivors"]
+            elif "survivors" in person or person.get("state") == "VERIFIED":
+                self.survivors.pop(uuid, None)
+        self.identifiers += len(facts.get("identifiers", ()))
+        self.not_found += len(facts.get("not_found", ()))
+        self.calls.update(facts.get("calls", {}))
+        self.records.append(AuditRecord(**{**vars(record), "facts": light}))
+
+    @property
+    def closing(self) -> AuditRecord | None:
+        """The closing record."""
+        return next((record for record in self.records if record.kind == "closed"), None)
+
+    def last(self, name: str) -> Any:  # noqa: ANN401 - a fact
+        """Return the last that was told of a fact; ``None`` if it never was.
+
+        :param name: a common fact, such as ``server``.
+        """
+        told = [record.facts[name] for record in self.records if name in record.facts]
+        return told[-1] if told else None
+
+    def first(self, name: str) -> Any:  # noqa: ANN401 - a fact
+        """Return the first that was told of a fact; ``None`` if it never was.
+
+        :param name: a common fact, such as ``before``.
+        """
+        return next((record.facts[name] for record in self.records if name in record.facts), None)
+
+
+@dataclass
+class Verdict:
+    """What came of checking one certificate.
+
+    :param source: where it is.
+    :param problems: what is wrong; none means that it is complete and unaltered.
+    :param story: what it says.
+    :param sealed: whether the seals were checked: with the salt, which forgers of a whole certificate lack.
+    :param notes: what is worth a look and not wrong.
+    """
+
+    source: str
+    problems: list[Problem] = field(default_factory=list)
+    story: Story = field(default_factory=Story)
+    sealed: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the certificate is complete and unaltered; what it says may still be that nothing was erased."""
+        return not self.problems
+
+    @property
+    def request_id(self) -> str:
+        """The request."""
+        return self.story.records[0].request_id if self.story.records else ""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why it does not prove that each person was erased; none means that it does."""
+        doubts = ["The certificate is altered or incomplete."] if self.problems else []
+        closing = self.story.closing
+        if closing is None:
+            doubts.append("The request is not closed: it is still going on, or its last records are missing.")
+        elif closing.facts.get("outcome") != "VERIFIED":
+            doubts.append(f"The request was closed as {closing.facts.get('outcome')}.")
+        told = Counter(state or "not told" for state in self.story.states.values())
+        counted = Counter((closing.facts.get("states") if closing else None) or {})
+        doubts += [f"{_are(told[state])} in the state {state}." for state in sorted(told) if state != "VERIFIED"]
+        if not told:
+            doubts.append("No person is named.")
+        elif closing is not None and +counted != told:
+            doubts.append("The closing record counts other states than the records before it tell.")
+        if self.story.survivors:
+            doubts.append(f"{sum(self.story.survivors.values()):,} events were still readable.")
+        return doubts
+
+    @property
+    def proves_erasure(self) -> bool:
+        """Whether it proves that each person was erased."""
+        return not self.doubts
+
+
+def _are(count: int) -> str:
+    return "1 person is" if count == 1 else f"{count:,} persons are"
+
+
+def verify_folder(folder: str, fs: AuditFileSystem, *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+    """Check the certificate in a folder.
+
+    :param folder: the request's folder, as the file system spells it.
+    :param fs: the file system.
+    :param pseudonyms: made with the salt, to check the seals, too.
+    """
+    names = file_names(folder, fs)
+    strange = [name for name in names if not is_record_name(name) and not name.startswith(".")]
+    raws = ((name, fs.cat_file(f"{folder}/{name}")) for name in names if is_record_name(name))
+    verdict = verify(folder, raws, pseudonyms=pseudonyms)
+    if strange:
+        verdict.notes.append(f"{len(strange)} other files are in the folder, such as {strange[0]}.")
+    return verdict
+
+
+def verify_lines(path: str, fs: AuditFileSystem, *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+    """Check the certificate in one file: its records, a line each, in the order of their names (``cat *.json``).
+
+    :param path: the file, as the file system spells it.
+    :param fs: the file system.
+    :param pseudonyms: made with the salt, to check the seals, too.
+    """
+    lines = fs.cat_file(path).splitlines(keepends=True)
+    return verify(path, ((f"line {number}", line) for number, line in enumerate(lines, 1)), pseudonyms=pseudonyms)
+
+
+def verify(source: str, raws: Iterable[tuple[str, bytes]], *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+    """Check the records of one certificate; each is read once, and its persons' states are kept, not its bytes.
+
+    :param source: where it is.
+    :param raws: the records as they are stored, in order, each with its file's name or ``line 3``.
+    :param pseudonyms: made with the salt, to check the seals, too.
+    """
+    verdict = Verdict(source, sealed=pseudonyms is not None)
+    labels: list[str] = []
+    for label, record in _readable(raws, verdict):
+        labels.append(label)
+        if is_record_name(label) and label != record.name:
+            verdict.problems.append(Problem(label, f"is the record {record.name} under another name"))
+        if pseudonyms is not None and not has_seal(record, pseudonyms):
+            why = "its seal was made with another salt" if record.salt_id != pseudonyms.salt_id else "its seal is wrong"
+            verdict.problems.append(Problem(label, f"{why}: it was forged, or this is not the connection's salt"))
+        try:
+            verdict.story.take(record)
+        except (AttributeError, KeyError, TypeError, ValueError):  # of a record that this package did not write
+            verdict.problems.append(Problem(label, "has facts of another shape than a record's"))
+            verdict.story.records.append(record)
+    verdict.problems += _wrong_links(list(zip(labels, verdict.story.records, strict=True)))
+    verdict.problems += _wrong_end(labels, verdict.story.records)
+    return verdict
+
+
+def _readable(raws: Iterable[tuple[str, bytes]], verdict: Verdict) -> Iterator[tuple[str, AuditRecord]]:
+    for label, raw in raws:
+        try:
+            yield label, parse_record(raw)
+        except AuditError as error:
+            verdict.problems.append(Problem(label, str(error)))
+
+
+def _wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
+    """Yield what is wrong with the order: each record names those that it follows, by their hashes."""
+    sequences: dict[str, int] = {}
+    for label, record in records:
+        if record.hash in sequences:
+            yield Problem(label, "is there twice")
+            continue
+        if record.request_id != records[0][1].request_id:
+            yield Problem(label, f"belongs to another request: {record.request_id}")
+        missing = [one for one in record.previous if one not in sequences]
+        if missing:
+            yield Problem(label, f"follows a record that is missing, altered or out of order ({missing[0][:16]})")
+        elif record.sequence != 1 + max((sequences[one] for one in record.previous), default=0):
+            yield Problem(label, "does not have the number that follows")
+        sequences[record.hash] = record.sequence
+    for (_, before), (label, after) in pairwise(records):
+        if before.name > after.name:
+            yield Problem(label, "is out of order")
+
+
+def _wrong_end(labels: list[str], records: list[AuditRecord]) -> Iterator[Problem]:
+    """Yield what is wrong with the closing record, which must follow all others."""
+    if not records:
+        yield Problem("", "There is no record.")
+        return
+    closings = [(label, record) for label, record in zip(labels, records, strict=True) if record.kind == "closed"]
+    if not closings:
+        yield Problem("", "There is no closing record: the request is still going on, or its last records are missing.")
+        return
+    label, closing = closings[0]
+    for other, second in closings[1:]:
+        # Two tries that closed it at the same moment say the same; that is no damage.
+        if (second.facts, second.previous) != (closing.facts, closing.previous):
+            yield Problem(other, "is a second closing record, which says something else")
+    reached = _reached(closing, records)
+    for other, record in zip(labels, records, strict=True):
+        if record.hash not in reached and record.kind != "closed":
+            yield Problem(other, "is not covered by the closing record: it was written beside it, or after it")
+    if closing.facts.get("records") != len(reached):
+        yield Problem(label, f"counts {closing.facts.get('records')} records, but there are {len(reached)}")
+
+
+def _reached(closing: AuditRecord, records: list[AuditRecord]) -> set[str]:
+    previous: Mapping[str, tuple[str, ...]] = {record.hash: record.previous for record in records}
+    reached: set[str] = set()
+    rest = [closing.hash]
+    while rest:
+        one = rest.pop()
+        if one in previous and one not in reached:
+            reached.add(one)
+            rest += previous[one]
+    return reached
