@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
     from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
-    from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+    )
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.log import mask_secret
 else:
     try:
-        from airflow.sdk import BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+        from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
         from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
         from airflow.sdk.execution_time.xcom import XCom
     except ImportError:  # 2.11
+        from airflow.datasets import Dataset as Asset
         from airflow.io.path import ObjectStoragePath
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.baseoperatorlink import BaseOperatorLink
@@ -35,9 +41,19 @@ else:
     except ImportError:  # 2.11, 3.0
         from airflow.hooks.base import BaseHook
     try:
-        from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+        from airflow.sdk.exceptions import (
+            AirflowException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+        )
     except ImportError:  # 2.11, 3.0, 3.1
-        from airflow.exceptions import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+        from airflow.exceptions import (
+            AirflowException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+        )
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:
@@ -47,9 +63,11 @@ else:
             from airflow.utils.log.secrets_masker import mask_secret
 
 __all__ = [
+    "AirflowException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "Asset",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",

@@ -27,6 +27,18 @@ def _integration(name: str, url: str, tag: str) -> dict[str, object]:
     return {"integration-name": name, "external-doc-url": url, "tags": [tag]}
 
 
+def _assets() -> list[dict[str, object]]:
+    module = "airflow_provider_posthog.assets"
+    return [
+        {
+            "schemes": ["posthog"],
+            "handler": f"{module}.sanitize_uri",
+            "factory": f"{module}.create_asset",
+            "to_openlineage_converter": f"{module}.convert_asset_to_openlineage",
+        }
+    ]
+
+
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``.
 
@@ -40,10 +52,12 @@ def get_provider_info() -> dict[str, object]:
             _integration(_POSTHOG, "https://posthog.com/docs/api", "service"),
             _integration(_STORAGE, f"{_AIRFLOW_DOCS}/core-concepts/objectstorage.html", "protocol"),
         ],
-        "operators": _modules("operators.api", "operators.exports"),
-        "sensors": _modules("sensors.exports"),
-        "hooks": _modules("hooks.posthog"),
-        "triggers": _modules("triggers.jobs"),
+        "operators": _modules(
+            "operators.api", "operators.dashboards", "operators.exports", "operators.insights", "operators.queries"
+        ),
+        "sensors": _modules("sensors.exports", "sensors.insights"),
+        "hooks": _modules("hooks.posthog", "hooks.sql"),
+        "triggers": _modules("triggers.checks", "triggers.jobs", "triggers.refresh"),
         "transfers": [
             {
                 "source-integration-name": _POSTHOG,
@@ -60,5 +74,7 @@ def get_provider_info() -> dict[str, object]:
                 "conn-fields": conn_fields(),
             }
         ],
+        "asset-uris": _assets(),
+        "dataset-uris": _assets(),  # the name of Airflow 2
         "extra-links": ["airflow_provider_posthog.links.PostHogLink"],
     }

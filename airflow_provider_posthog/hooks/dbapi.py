@@ -1,0 +1,280 @@
+"""A connection and a cursor as PEP 249 has them, over HogQL. They only read, and know nothing of Airflow.
+
+PostHog answers a statement as a whole: a cursor has all rows that it will ever have when ``execute`` returns. The
+errors are this provider's own; none of PEP 249's are raised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from airflow_provider_posthog.api.queries import MAX_ROWS, QueryAnswer
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogSettingsError,
+    PostHogTransportError,
+)
+
+#: Runs one statement with its values, and raises if PostHog could not.
+Calculate = Callable[[str, Mapping[str, Any] | None], QueryAnswer]
+#: A column's name and PostHog's type of it (``None`` if PostHog names none); PEP 249's other five are never known.
+Description = list[tuple[str, str | None, None, None, None, None, None]]
+
+READS_ONLY = "PostHog answers questions: HogQL has SELECT, and nothing that writes."
+_PARTS = re.compile(
+    r"""
+    (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
+  | (?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`)
+  | (?P<end>;)
+  | (?P<space>\s+)
+  | (?P<word>\w+)
+  | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_WRITES = re.compile(
+    "ALTER|ATTACH|BEGIN|CALL|COMMIT|COPY|CREATE|DELETE|DETACH|DROP|EXCHANGE|GRANT|INSERT|KILL|MERGE|OPTIMIZE|RENAME"
+    "|REPLACE|REVOKE|ROLLBACK|SET|START|SYSTEM|TRUNCATE|UNDROP|UPDATE|UPSERT|USE|VACUUM"
+)
+
+
+def statements(sql: str) -> list[str]:
+    """Split SQL at its semicolons; those in texts, names and comments do not count.
+
+    :param sql: any number of statements.
+    :returns: each without its semicolon; pieces of nothing but comments are left out.
+    """
+    found: list[str] = []
+    begin, said = 0, False
+    for part in _PARTS.finditer(sql):
+        if part.lastgroup == "end":
+            if said:
+                found.append(sql[begin : part.start()].strip())
+            begin, said = part.end(), False
+        elif part.lastgroup not in ("comment", "space"):
+            said = True
+    return [*found, sql[begin:].strip()] if said else found
+
+
+def one_statement(sql: str) -> str:
+    """Return the only statement of SQL as PostHog takes it: without a semicolon at its end.
+
+    :param sql: a statement.
+    :raises PostHogSettingsError: if it is none, several, or one that would write.
+    """
+    if not isinstance(sql, str):
+        raise PostHogSettingsError("sql", f"is no text, but of type {type(sql).__name__}.", "Write one SELECT.")
+    found = statements(sql)
+    if len(found) != 1:
+        problem = f"holds {len(found)} statements, and PostHog takes one at a time."
+        raise PostHogSettingsError("sql", problem, "Write one, or have several run in turn: split_statements=True.")
+    word = _first_word(found[0])
+    if _WRITES.fullmatch(word):
+        raise PostHogSettingsError("sql", f"begins with {word}. {READS_ONLY}", "Write a SELECT.")
+    return found[0]
+
+
+def _first_word(sql: str) -> str:
+    words = (part.group() for part in _PARTS.finditer(sql) if part.lastgroup in ("word", "text"))
+    return next(words, "").upper()
+
+
+def values_of(parameters: object) -> dict[str, Any] | None:
+    """Read a statement's parameters as the values that PostHog fills into its ``{name}``.
+
+    :param parameters: a mapping of names to values. Times need an offset and become ISO text, for ``toDateTime({t})``;
+        days become text, sets and tuples lists. ``None`` and nothing at all mean no values.
+    :raises PostHogSettingsError: for values without names, and for times without an offset, which PostHog would take
+        for the project's.
+    """
+    if parameters is None or (isinstance(parameters, (list, tuple)) and not parameters):
+        return None
+    if not isinstance(parameters, Mapping):
+        raise PostHogSettingsError(
+            "parameters",
+            f"are a {type(parameters).__name__}, but HogQL has names for values, neither %s nor ?.",
+            'Write {since} in the statement, and {"since": "2026-01-01T00:00:00Z"} as its parameters.',
+        )
+    return {str(name): _value(f"parameters[{str(name)!r}]", value) for name, value in parameters.items()} or None
+
+
+def _value(field: str, value: object) -> object:
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            problem = "is a time without an offset, which PostHog would read in the project's zone."
+            raise PostHogSettingsError(field, problem, "Give it one: datetime(2026, 1, 1, tzinfo=timezone.utc).")
+        return value.isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_value(field, item) for item in value]
+    return value
+
+
+class PostHogCursor:
+    """What became of a statement: its rows as tuples, in the values of PostHog's JSON (times are ISO text).
+
+    PostHog cuts answers (at 100 rows without a LIMIT, at 50,000 with one). The rows it gave can be fetched one by one;
+    going past the last one of a cut answer raises, and so does ``fetchall``.
+
+    :param calculate: runs a statement.
+    """
+
+    arraysize = 1
+
+    def __init__(self, calculate: Calculate) -> None:
+        self._calculate = calculate
+        self._bound: object = None
+        self._forget()
+
+    def _forget(self) -> None:
+        #: A tuple for each column, or ``None`` before the first statement.
+        self.description: Description | None = None
+        #: How many rows the statement has; -1 if that is not known.
+        self.rowcount = -1
+        self._rows: list[tuple[Any, ...]] = []
+        self._at = 0
+        self._cut = False
+
+    def bind(self, parameters: object) -> None:
+        """Give parameters to the next ``execute``, so that whoever logs what that is given does not log them.
+
+        :param parameters: as for :func:`values_of`.
+        """
+        self._bound = parameters
+
+    def execute(self, operation: str, parameters: object = None) -> PostHogCursor:
+        """Run a statement.
+
+        :param operation: one SELECT, with ``{name}`` for each value; a semicolon at its end is left out.
+        :param parameters: the values by name, as for :func:`values_of`.
+        :raises PostHogSettingsError: for what can not be sent.
+        :raises PostHogError: if PostHog refuses or fails, with whatever status.
+        """
+        self._forget()
+        given, self._bound = self._bound if parameters is None else parameters, None
+        answer = self._calculate(one_statement(operation), values_of(given))
+        rows, names = answer.get("results"), answer.get("columns")
+        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+            raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
+        if any(len(row) != len(names) for row in rows):
+            raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(names)} columns")
+        self.description = [
+            (name, kind, None, None, None, None, None)
+            for name, kind in zip(names, _kinds(answer.get("types"), len(names)), strict=True)
+        ]
+        self._rows = [tuple(row) for row in rows]
+        self._cut = bool(answer.get("hasMore")) or len(rows) >= MAX_ROWS
+        self.rowcount = -1 if self._cut else len(rows)
+        return self
+
+    def executemany(self, operation: str, seq_of_parameters: object) -> None:
+        """Refuse: many sets of values are for statements that write.
+
+        :param operation: a statement.
+        :param seq_of_parameters: values for each time.
+        :raises PostHogSettingsError: always.
+        """
+        raise PostHogSettingsError("executemany", READS_ONLY, "Run a SELECT with execute().")
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the next row; ``None`` after the last one.
+
+        :raises PostHogIncompleteError: after the last one that PostHog gave of more.
+        """
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        """Return the next rows.
+
+        :param size: how many at the most; ``arraysize`` by default.
+        :raises PostHogIncompleteError: if PostHog did not give that many of more.
+        """
+        end = self._at + (self.arraysize if size is None else size)
+        if end > len(self._rows):
+            self._refuse_cut()
+        return self._take(end)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows that are left.
+
+        :raises PostHogIncompleteError: if PostHog did not give all.
+        """
+        self._refuse_cut()
+        return self._take(len(self._rows))
+
+    def _take(self, end: int) -> list[tuple[Any, ...]]:
+        if self.description is None:
+            raise PostHogSettingsError("fetch", "there is no statement whose rows it could bring.", "Call execute().")
+        found = self._rows[self._at : end]
+        self._at += len(found)
+        return found
+
+    def _refuse_cut(self) -> None:
+        if self._cut:
+            raise PostHogIncompleteError(
+                f"PostHog cut the answer at {len(self._rows)} rows. Write a LIMIT (at most {MAX_ROWS:,}), narrow the "
+                "statement, or export it with PostHogCreateExportOperator."
+            )
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while (row := self.fetchone()) is not None:
+            yield row
+
+    def setinputsizes(self, sizes: object) -> None:
+        """Do nothing, as PEP 249 allows.
+
+        :param sizes: not used.
+        """
+
+    def setoutputsize(self, size: int, column: int | None = None) -> None:
+        """Do nothing, as PEP 249 allows.
+
+        :param size: not used.
+        :param column: not used.
+        """
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._forget()
+
+
+class PostHogConnection:
+    """Cursors over one hook's client. PostHog has no sessions and no transactions: closing and committing do nothing.
+
+    :param calculate: runs a statement.
+    """
+
+    def __init__(self, calculate: Calculate) -> None:
+        self._calculate = calculate
+
+    def cursor(self) -> PostHogCursor:
+        """Make a cursor."""
+        return PostHogCursor(self._calculate)
+
+    def commit(self) -> None:
+        """Do nothing: there is nothing to commit."""
+
+    def rollback(self) -> None:
+        """Do nothing: there is nothing to take back."""
+
+    def close(self) -> None:
+        """Do nothing: the HTTP connections are the hook's, which may use them again."""
+
+
+def _kinds(types: object, count: int) -> list[str | None]:
+    """Return PostHog's type of each column; all ``None`` if it did not name one for each."""
+    if not isinstance(types, list) or len(types) != count:
+        return [None] * count
+    named = [pair[1] if isinstance(pair, list) and len(pair) == 2 else pair for pair in types]
+    return [kind if isinstance(kind, str) else None for kind in named]
