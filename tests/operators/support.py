@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import json
 import os
@@ -99,11 +100,10 @@ def outcome_errors() -> SimpleNamespace:
 
 def run_trigger(trigger: Any, seconds: float = 30.0) -> dict[str, Any]:
     """Send a trigger to a triggerer (as JSON) and return its only event's payload."""
-    from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
-
     path, kwargs = trigger.serialize()
-    assert path == "airflow_provider_posthog.triggers.jobs.PostHogJobTrigger"
-    there = PostHogJobTrigger(**json.loads(json.dumps(kwargs)))
+    module, _, name = path.rpartition(".")
+    assert module.startswith("airflow_provider_posthog.triggers.")
+    there = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(kwargs)))
 
     async def all_events() -> list[Any]:
         return [event.payload async for event in there.run()]

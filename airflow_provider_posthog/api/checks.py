@@ -1,0 +1,78 @@
+"""Checks: questions about PostHog that a sensor asks again and again, by name, in a worker or in the triggerer.
+
+A check is a function of keyword arguments that are JSON, and returns the steps to a :class:`Finding`. Triggers carry
+its name and its arguments; the name stands for a function in :data:`CHECKS` and nothing else, so that what is stored in
+Airflow's database can not make the triggerer import anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look found.
+
+    :param verdict: ``succeeded`` (what was waited for is so), ``pending``, or ``failed`` (it can not come true any
+        more; not ``final`` if PostHog may still mend it). Its ``reason`` is fit for a log.
+    :param facts: what was seen: small, JSON, without personal data. The task returns those of its last look.
+    """
+
+    verdict: Verdict
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Check = Callable[..., Steps[Finding]]
+
+#: Where each check is, as ``module:function``, imported when it is asked for. Names are stored, so never renamed.
+CHECKS: dict[str, str] = {
+    "insight_fresh": "airflow_provider_posthog.api.insight_checks:fresh",
+    "insight_threshold": "airflow_provider_posthog.api.insight_checks:threshold",
+    "persons_erased": "airflow_provider_posthog.erasure.waiting:due",
+}
+
+
+def check(name: str) -> Check:
+    """Load a check.
+
+    :param name: a key of :data:`CHECKS`.
+    :raises PostHogSettingsError: if there is none of that name.
+    """
+    where = CHECKS.get(name)
+    if where is None:
+        raise PostHogSettingsError(
+            "check",
+            f"there is no check {name!r} in this version of the provider.",
+            "Restart the triggerer and the workers, so that both run the same version.",
+        )
+    module, _, function = where.partition(":")
+    found: Check = getattr(importlib.import_module(module), function)
+    return found
+
+
+def start(name: str, arguments: Mapping[str, Any]) -> Steps[Finding]:
+    """Return the steps of one look.
+
+    :param name: the check's name.
+    :param arguments: its arguments.
+    :raises PostHogSettingsError: if there is no such check, or it does not take these arguments.
+    """
+    function = check(name)
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise PostHogSettingsError(
+            "check",
+            f"{name!r} does not take the arguments that the task stored ({error}).",
+            "Restart the triggerer and the workers, so that both run the same version.",
+        ) from None
+    return function(**arguments)

@@ -1,0 +1,127 @@
+"""One trigger for every check of a sensor."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import checks
+from airflow_provider_posthog.api.jobs import Ended
+from airflow_provider_posthog.api.retry import RetryPolicy
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import run_async
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
+    from typing_extensions import Unpack
+
+    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+    from airflow_provider_posthog.triggers.watching import Waiting
+
+#: Seconds that the last look may go on after the deadline: by timeout; Airflow's execution_timeout leaves less.
+_LAST_LOOK = {"timeout": 30.0, "execution_timeout": 3.0}
+
+
+class PostHogCheckTrigger(PostHogWatchingTrigger):
+    """Makes a check again and again until it says yes or no or the deadline passed, then fires one event.
+
+    A look waits out rate limits and short faults as the connection says, but not beyond the deadline. The event
+    carries the facts of the last look.
+
+    :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
+    :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
+    :param looked: whether the worker has just looked, so that the first wait comes before the first look.
+    :param waiting: how to wait, as :class:`~airflow_provider_posthog.triggers.watching.PostHogWatchingTrigger` says:
+        ``posthog_conn_id``, ``project_id``, ``deadline``, ``poll_interval``, ``first_wait``, ``growth``,
+        ``max_poll_failures``, ``failure_grace``, ``silent_fail``, ``limit``, ``try_number``.
+    """
+
+    def __init__(
+        self, *, check: str, arguments: Mapping[str, Any], looked: bool = False, **waiting: Unpack[Waiting]
+    ) -> None:
+        super().__init__(**waiting)
+        self.check = check
+        self.arguments = dict(arguments)
+        self.looked = looked
+        self._facts: dict[str, Any] = {}
+
+    def subject(self) -> dict[str, Any]:
+        """Return the arguments that say what is watched."""
+        return {"check": self.check, "arguments": self.arguments, "looked": self.looked}
+
+    def title(self) -> str:
+        """Name the check, for the log."""
+        return f"check {self.check}"
+
+    def told(self) -> dict[str, Any]:
+        """Return the check's name and the facts of the last look."""
+        return {"check": self.check, "facts": self._facts}
+
+    def hook(self) -> PostHogHook:
+        """Make the hook, and import the check; runs in a thread."""
+        with suppress(PostHogSettingsError):  # look() says so
+            checks.check(self.check)
+        return super().hook()
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch; fire one event."""
+        if self.looked:
+            await asyncio.sleep(max(0.0, min(self.first_wait, self.deadline - time.time())))
+        async for event in super().run():
+            yield event
+
+    async def look(self, client: AsyncClient) -> Verdict | PostHogError:
+        """Look once.
+
+        :param client: the client.
+        """
+        left = max(0.0, self.deadline - time.time())
+        policy = RetryPolicy(max_rate_limit_wait=left)
+        self._facts = {}
+        try:
+            work = run_async(checks.start(self.check, self.arguments), client, policy=policy)
+            finding = await asyncio.wait_for(work, left + _LAST_LOOK.get(self.limit, 30.0))
+        except PostHogError as error:
+            self.log.debug("Looking for %s: %s", self.check, error)
+            return error
+        except asyncio.TimeoutError:
+            return Verdict("pending", "the last look did not end in time")
+        self._facts = dict(finding.facts)
+        return finding.verdict
+
+
+@dataclass(frozen=True)
+class CheckEvent:
+    """What a trigger's event says.
+
+    :param facts: what the last look saw.
+    :param ended: how the watch ended.
+    :param limit: which of the task's limits the deadline followed.
+    :param try_number: the try that waited, from 1; 0 if that is not known.
+    """
+
+    facts: Mapping[str, Any]
+    ended: Ended
+    limit: str
+    try_number: int = 0
+
+    @classmethod
+    def parse(cls, event: Mapping[str, Any] | None, check: str) -> CheckEvent:
+        """Read an event; what is not surely ours and known is an error, never a success.
+
+        :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
+        :param check: the name of the check that was deferred.
+        :raises PostHogJobError: if the event can not be trusted.
+        """
+        payload, told = read_event(event, {"check": check})
+        facts = payload.get("facts")
+        if not isinstance(facts, Mapping) or not all(isinstance(name, str) for name in facts):
+            raise untrusted(payload, check)
+        return cls(facts, told.ended, told.limit, told.try_number)

@@ -1,0 +1,242 @@
+"""What the triggers that watch something on PostHog share: the loop, and what their events say."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_posthog.api.jobs import (
+    FAILURE_GRACE,
+    FIRST_WAIT,
+    GROWTH,
+    MAX_POLL_FAILURES,
+    OUTCOMES,
+    Again,
+    Ended,
+    Outcome,
+    Watch,
+)
+from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.api.states import Verdict
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+EVENT_VERSION = 1
+
+
+class _Always(TypedDict):
+    posthog_conn_id: str
+    deadline: float
+    poll_interval: float
+
+
+class Waiting(_Always, total=False):
+    """How to wait: the arguments of :class:`PostHogWatchingTrigger`."""
+
+    project_id: int | str | None
+    first_wait: float
+    growth: float
+    max_poll_failures: int
+    failure_grace: float
+    silent_fail: bool
+    limit: str
+    try_number: int
+
+
+class PostHogWatchingTrigger(BaseTrigger):
+    """Looks at something on PostHog until it ended or the deadline passed, then fires one event. Subclasses say what.
+
+    Its arguments are JSON and hold no secrets: the connection is read in the triggerer.
+
+    :param posthog_conn_id: the connection.
+    :param project_id: the project's number, in place of the connection's.
+    :param deadline: when to give up, in seconds since 1970; absolute, so that a restarted triggerer keeps it.
+    :param poll_interval: the longest wait between two polls, in seconds.
+    :param first_wait: the first wait, in seconds.
+    :param growth: by what factor the waits grow towards ``poll_interval``.
+    :param max_poll_failures: how many polls may fail in a row.
+    :param failure_grace: seconds for which a failure that PostHog may still mend has to stand.
+    :param silent_fail: go on after a failure until the deadline, as sensors with ``silent_fail`` do.
+    :param limit: the name of the task's limit that the deadline follows; comes back in the event.
+    :param try_number: the try that waits, from 1; 0 if that is not known; comes back in the event.
+    """
+
+    def __init__(
+        self,
+        *,
+        posthog_conn_id: str,
+        deadline: float,
+        poll_interval: float,
+        project_id: int | str | None = None,
+        first_wait: float = FIRST_WAIT,
+        growth: float = GROWTH,
+        max_poll_failures: int = MAX_POLL_FAILURES,
+        failure_grace: float = FAILURE_GRACE,
+        silent_fail: bool = False,
+        limit: str = "timeout",
+        try_number: int = 0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.posthog_conn_id = posthog_conn_id
+        self.project_id = project_id
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.first_wait = first_wait
+        self.growth = growth
+        self.max_poll_failures = max_poll_failures
+        self.failure_grace = failure_grace
+        self.silent_fail = silent_fail
+        self.limit = limit
+        self.try_number = try_number
+
+    @abstractmethod
+    def subject(self) -> dict[str, Any]:
+        """Return the arguments that say what is watched."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """Name what is watched, for the log."""
+
+    @abstractmethod
+    async def look(self, client: AsyncClient) -> Verdict | PostHogError:
+        """Look once; return an error of PostHog's or of the way there, do not raise it.
+
+        :param client: the client.
+        """
+
+    @abstractmethod
+    def told(self) -> dict[str, Any]:
+        """Return what the event says besides how the watch ended."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and its arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                **self.subject(),
+                "posthog_conn_id": self.posthog_conn_id,
+                "project_id": self.project_id,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+                "first_wait": self.first_wait,
+                "growth": self.growth,
+                "max_poll_failures": self.max_poll_failures,
+                "failure_grace": self.failure_grace,
+                "silent_fail": self.silent_fail,
+                "limit": self.limit,
+                "try_number": self.try_number,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch; fire one event."""
+        async with await self.client() as client:
+            ended = await self._watch(client)
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
+            {
+                "version": EVENT_VERSION,
+                **self.told(),
+                "outcome": ended.outcome,
+                "reason": ended.reason,
+                "limit": self.limit,
+                "try_number": self.try_number,
+            }
+        )
+
+    async def client(self) -> AsyncClient:
+        """Make the client."""
+        # In a thread: the first import of the HTTP libraries takes tenths of a second, in which no other trigger runs.
+        return await (await asyncio.to_thread(self.hook)).async_client()
+
+    def hook(self) -> PostHogHook:
+        """Make the hook, and import whatever looking will need; runs in a thread."""
+        # Imported here: the HTTP libraries would slow down every worker that only makes this trigger.
+        from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+        with suppress(ImportError):  # httpx would import it at its first request, on the event loop
+            importlib.import_module("anyio._backends._asyncio")
+        return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    async def _watch(self, client: AsyncClient) -> Ended:
+        watch = self._new_watch()
+        while True:
+            step = watch.observe(await self.look(client), time.time())
+            if isinstance(step, Ended):
+                if not self.silent_fail or step.outcome in ("succeeded", "timeout"):
+                    return step
+                if time.time() >= self.deadline:
+                    return Ended("timeout", step.reason)
+                self.log.warning("%s: %s (%s); silent_fail goes on", self.title(), step.outcome, step.reason)
+                watch = self._new_watch()
+                step = Again(max(0.0, min(self.poll_interval, self.deadline - time.time())))
+            await asyncio.sleep(step.seconds)
+
+    def _new_watch(self) -> Watch:
+        return Watch(
+            deadline=self.deadline,
+            interval=self.poll_interval,
+            first=self.first_wait,
+            growth=self.growth,
+            max_failures=self.max_poll_failures,
+            grace=self.failure_grace,
+        )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every event says.
+
+    :param ended: how the watch ended.
+    :param limit: which of the task's limits the deadline followed.
+    :param try_number: the try that waited, from 1; 0 if that is not known.
+    """
+
+    ended: Ended
+    limit: str
+    try_number: int
+
+
+def read_event(event: object, known: Mapping[str, str], *, job_id: str | None = None) -> tuple[Mapping[str, Any], Told]:
+    """Read what every event says; what is not surely ours and known is an error, never a success.
+
+    :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
+    :param known: what it has to say, such as the kind of job that was deferred.
+    :param job_id: the job's id, where the task knows it; for the error.
+    :returns: the payload, and what every event says.
+    :raises PostHogJobError: if the event can not be trusted.
+    """
+    what = " ".join(known.values())
+    if not isinstance(event, Mapping):
+        raise PostHogJobError(f"The trigger ended without an event for the {what}.", job_id=job_id)
+    outcome = event.get("outcome")
+    ours = all(event.get(name) == value for name, value in known.items())
+    if event.get("version") != EVENT_VERSION or not ours or not isinstance(outcome, str) or outcome not in OUTCOMES:
+        raise untrusted(event, what, job_id)
+    limit = "execution_timeout" if event.get("limit") == "execution_timeout" else "timeout"
+    told = event.get("try_number")  # not in the event of an older triggerer
+    ended = Ended(cast(Outcome, outcome), str(event.get("reason") or ""))
+    return event, Told(ended, limit, told if isinstance(told, int) else 0)
+
+
+def untrusted(event: Mapping[str, Any], what: str, job_id: str | None = None) -> PostHogJobError:
+    """Make the error for an event that can not be trusted.
+
+    :param event: the event's payload.
+    :param what: what was watched.
+    :param job_id: the job's id, where the task knows it.
+    """
+    return PostHogJobError(
+        f"The trigger's event for {what} can not be trusted (version {event.get('version')!r}, outcome "
+        f"{event.get('outcome')!r}). Restart the triggerer so that it runs the same version of the provider.",
+        job_id=job_id,
+    )

@@ -1,0 +1,235 @@
+"""The trigger of checks, as a triggerer runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.exceptions import PostHogJobError
+from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
+from tests.operators.support import run_trigger
+from tests.support.checks import says, scripted_check, use
+from tests.support.scripted import Reply, ScriptedServer, error
+from tests.support.waiting import wait_for
+
+__all__ = ["scripted_check"]
+
+
+def _trigger(**options: Any) -> PostHogCheckTrigger:
+    given = {
+        "check": "scripted",
+        "arguments": {"number": 5},
+        "posthog_conn_id": "posthog_default",
+        "deadline": time.time() + options.pop("seconds", 20.0),
+        "poll_interval": 0.1,
+        "first_wait": 0.1,
+        "failure_grace": 0.3,
+    }
+    return PostHogCheckTrigger(**{**given, **options})
+
+
+def test_it_survives_being_written_down() -> None:
+    path, kwargs = _trigger(project_id="7", looked=True, silent_fail=True, limit="execution_timeout").serialize()
+    assert path == "airflow_provider_posthog.triggers.checks.PostHogCheckTrigger"
+    assert json.loads(json.dumps(kwargs)) == kwargs
+    assert PostHogCheckTrigger(**kwargs).serialize() == (path, kwargs)
+    try:
+        from airflow.sdk.serde import deserialize, serialize
+    except ImportError:
+        from airflow.serialization.serialized_objects import BaseSerialization
+
+        assert BaseSerialization.deserialize(BaseSerialization.serialize(kwargs)) == kwargs
+    else:
+        assert deserialize(serialize(kwargs)) == kwargs
+
+
+def test_making_it_reads_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT", raising=False)
+    _trigger(check="nothing of ours")
+
+
+GOOD = {"version": 1, "check": "scripted", "outcome": "succeeded", "reason": "", "limit": "timeout", "facts": {"n": 1}}
+
+
+def test_a_good_event_is_read() -> None:
+    told = CheckEvent.parse({**GOOD, "limit": "execution_timeout", "try_number": 3}, "scripted")
+    assert (told.ended.outcome, told.facts, told.limit, told.try_number) == (
+        "succeeded",
+        {"n": 1},
+        "execution_timeout",
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "succeeded",
+        {},
+        {"status": "success"},
+        {**GOOD, "version": 0},
+        {**GOOD, "version": 2},
+        {**GOOD, "version": True, "check": None},
+        {**GOOD, "check": "insight_fresh"},
+        {**GOOD, "check": None},
+        {**GOOD, "outcome": "success"},
+        {**GOOD, "outcome": ["succeeded"]},
+        {**GOOD, "outcome": None},
+        {**GOOD, "facts": None},
+        {**GOOD, "facts": [1]},
+        {**GOOD, "facts": {1: 2}},
+        {name: value for name, value in GOOD.items() if name != "facts"},
+        {name: value for name, value in GOOD.items() if name != "outcome"},
+        {**GOOD, "kind": "export", "check": "export"},
+    ],
+)
+def test_an_event_that_is_not_surely_ours_is_an_error(event: Any) -> None:
+    with pytest.raises(PostHogJobError):
+        CheckEvent.parse(event, "scripted")
+
+
+def test_it_looks_until_the_check_says_yes_and_hands_on_the_last_facts(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("pending", "no", n=1), says("pending", "no", n=2), says("succeeded", n=3))
+    event = run_trigger(_trigger(try_number=2))
+    assert event == {
+        "version": 1,
+        "check": "scripted",
+        "facts": {"n": 3},
+        "outcome": "succeeded",
+        "reason": "",
+        "limit": "timeout",
+        "try_number": 2,
+    }
+    assert [request.path for request in scripted_check.requests] == ["/api/projects/1/exports/5/"] * 3
+
+
+def test_a_failure_that_is_final_ends_it(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("failed", "never more", n=1), says("succeeded"))
+    event = run_trigger(_trigger())
+    assert (event["outcome"], event["reason"], event["facts"]) == ("failed", "never more", {"n": 1})
+
+
+def test_a_failure_that_may_pass_has_to_stand(scripted_check: ScriptedServer) -> None:
+    passing = says("failed", "a hiccup", final=False)
+    scripted_check.script(passing, passing, says("succeeded"))
+    assert run_trigger(_trigger(failure_grace=10))["outcome"] == "succeeded"
+    scripted_check.script(passing)
+    assert run_trigger(_trigger())["outcome"] == "failed"
+
+
+def test_the_deadline_holds(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("pending", "not yet"))
+    began = time.monotonic()
+    event = run_trigger(_trigger(seconds=0.7, poll_interval=60, first_wait=60))
+    assert (event["outcome"], event["reason"]) == ("timeout", "not yet")
+    assert 0.6 < time.monotonic() - began < 5
+    assert len(scripted_check.requests) == 2
+
+
+def test_a_look_that_hangs_does_not_outlast_the_deadline_for_long(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(Reply(200, {}, b"{}", delay=60))
+    began = time.monotonic()
+    event = run_trigger(_trigger(seconds=0.2, limit="execution_timeout"))
+    assert (event["outcome"], event["limit"]) == ("timeout", "execution_timeout")
+    assert time.monotonic() - began < 10
+
+
+def test_after_a_look_of_the_worker_it_waits_first(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("succeeded"))
+    began = time.monotonic()
+    assert run_trigger(_trigger(looked=True, first_wait=0.4))["outcome"] == "succeeded"
+    assert 0.4 <= time.monotonic() - began < 5
+    began = time.monotonic()  # but not beyond the deadline
+    assert run_trigger(_trigger(looked=True, first_wait=60, seconds=0.2))["outcome"] == "succeeded"
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("fault", [error(504), error(599)])
+def test_the_budget_of_failures_is_of_those_in_a_row(scripted_check: ScriptedServer, fault: Reply) -> None:
+    scripted_check.script(fault, fault, says("pending", "p"), fault, fault, says("succeeded", n=1))
+    assert run_trigger(_trigger(max_poll_failures=3))["outcome"] == "succeeded"
+    scripted_check.script(says("pending", n=1), fault)
+    event = run_trigger(_trigger(max_poll_failures=2))
+    assert (event["outcome"], event["facts"]) == ("unreachable", {})
+
+
+def test_a_rate_limit_is_waited_out_and_never_a_failure(
+    scripted_check: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, scripted_check, max_rate_limit_wait=0)  # the triggerer may wait longer than a worker
+    scripted_check.script(says("pending"), error(429, Retry_After="0"), says("succeeded"))
+    assert run_trigger(_trigger(check="scripted_twice", max_poll_failures=1))["outcome"] == "succeeded"
+    asked = [request.path.split("/")[-2] for request in scripted_check.requests]
+    assert asked == ["1", "5", "5"], "a look of many calls is not begun again"
+
+
+def test_a_rate_limit_does_not_outlast_the_deadline(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(error(429, Retry_After="3600"))
+    began = time.monotonic()
+    assert run_trigger(_trigger(seconds=0.6))["outcome"] == "timeout"
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expected"),
+    [
+        ({}, [error(403)], ("refused", "403")),
+        ({}, [error(401)], ("refused", "401")),
+        ({}, [error(400)], ("refused", "400")),
+        ({}, [error(404)], ("gone", "404")),
+        ({"check": "of_next_year"}, [], ("refused", "no check 'of_next_year'")),
+        ({"arguments": {"name": "x"}}, [], ("refused", "same version")),
+        ({"arguments": {"number": "x"}}, [], ("refused", "not an id")),
+    ],
+)
+def test_what_can_not_come_true_any_more_ends_it(
+    scripted_check: ScriptedServer, options: dict[str, Any], script: list[Reply], expected: tuple[str, str]
+) -> None:
+    scripted_check.script(*script, says("succeeded"))
+    event = run_trigger(_trigger(**options))
+    assert event["outcome"] == expected[0]
+    assert expected[1] in event["reason"]
+
+
+def test_silent_fail_sees_a_later_success(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(error(404), says("failed", "no"), error(403), says("succeeded", n=1))
+    event = run_trigger(_trigger(silent_fail=True))
+    assert (event["outcome"], event["facts"]) == ("succeeded", {"n": 1})
+
+
+def test_silent_fail_goes_on_until_the_deadline_and_no_longer(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("failed", "no"))
+    event = run_trigger(_trigger(silent_fail=True, seconds=0.6), seconds=8)
+    assert (event["outcome"], event["reason"]) == ("timeout", "no")
+
+
+def test_a_mistake_in_a_check_is_no_success(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(Reply(200, {"Content-Type": "application/json"}, b'{"what": "else"}'))
+    with pytest.raises(KeyError):
+        run_trigger(_trigger())
+
+
+def test_a_cancelled_trigger_asks_no_more(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("pending", "p"))
+
+    async def start_and_cancel() -> list[str]:
+        async def go() -> None:
+            async for _ in _trigger().run():
+                raise AssertionError("it can not end")
+
+        task = asyncio.create_task(go())
+        await asyncio.to_thread(wait_for, lambda: len(scripted_check.requests) >= 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        loop = asyncio.get_running_loop()
+        return [str(each) for each in asyncio.all_tasks(loop) if each is not asyncio.current_task()]
+
+    assert asyncio.run(start_and_cancel()) == []
+    wait_for(lambda: scripted_check.open_connections == 0)
