@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 from airflow_provider_posthog.api import answers
@@ -28,6 +29,8 @@ _WRAPPERS = frozenset({"InsightVizNode", "DataVisualizationNode", "DataTableNode
 _READ = ("insight:read",)
 _WRITE = ("insight:write",)
 _LOG = ("activity_log:read",)
+#: Seconds for which PostHog may hold a request open while it calculates an insight, with a margin.
+CALCULATION_SECONDS = 630.0
 
 
 class Insight(TypedDict, total=False):
@@ -39,6 +42,7 @@ class Insight(TypedDict, total=False):
     query: dict[str, Any] | None
     filters: dict[str, Any] | None
     result: Any
+    columns: Sequence[str] | None
     last_refresh: str | None
     is_cached: bool
     query_status: dict[str, Any] | None
@@ -100,7 +104,13 @@ def list(
 
 @endpoint("GET", "insights/{id}/", scopes=_READ, lane="analytics")
 def retrieve(
-    insight_id: Number, *, refresh: Refresh | None = None, from_dashboard: PositiveInt | None = None
+    insight_id: Number,
+    *,
+    refresh: Refresh | None = None,
+    from_dashboard: PositiveInt | None = None,
+    filters_override: Object | None = None,
+    variables_override: Object | None = None,
+    client_query_id: Text | None = None,
 ) -> Call[Insight]:
     """Retrieve an insight; as it is saved, without calculating anything, unless ``refresh`` is given.
 
@@ -109,8 +119,21 @@ def retrieve(
     :param insight_id: the insight's number; find it by its short id with :func:`list`.
     :param refresh: PostHog's ``refresh``; another word than these would silently mean "from the cache".
     :param from_dashboard: with this dashboard's filters, which have a cache of their own.
+    :param filters_override: filters in place of its own, as PostHog's ``filters``; with a cache of their own.
+    :param variables_override: by the variable's id, each with ``code_name``, ``variableId`` and ``value``; with a cache
+        of their own.
+    :param client_query_id: a name for the calculation, to ask for it and to cancel it by.
     """
-    return retrieve.call(json_object, query={"refresh": refresh, "from_dashboard": from_dashboard}, id=insight_id)
+    query = {
+        "refresh": refresh,
+        "from_dashboard": from_dashboard,
+        "filters_override": json_text("filters_override", filters_override) if filters_override else None,
+        "variables_override": json_text("variables_override", variables_override) if variables_override else None,
+        "client_query_id": client_query_id,
+    }
+    call = retrieve.call(json_object, query=query, id=insight_id)
+    waits = refresh in ("blocking", "force_blocking", "async_except_on_cache_miss")
+    return replace(call, read_timeout=CALCULATION_SECONDS) if waits else call
 
 
 @endpoint("POST", "insights/", scopes=_WRITE, lane="analytics")

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from airflow_provider_posthog.api.call import Answer, Call, json_object
 from airflow_provider_posthog.api.endpoint import endpoint
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogTransportError
 
 Refresh = Literal[
@@ -26,6 +27,7 @@ class QueryStatus(TypedDict, total=False):
     error: bool
     error_message: str | None
     results: dict[str, Any] | None
+    start_time: str | None
     expiration_time: str | None
 
 
@@ -103,6 +105,15 @@ def status(query_id: str, *, show_progress: bool = False) -> Call[QueryStatus]:
     """
     query = {"show_progress": show_progress or None}
     return status.call(_status, query=query, reads_error=_has_status, id=query_id)
+
+
+def started_at(query_status: QueryStatus) -> float:
+    """Return when a query was started, in seconds since 1970 by the server's clock; 0 if that can not be read.
+
+    :param query_status: what :func:`status` brings.
+    """
+    started = moment(query_status.get("start_time"))
+    return started.timestamp() if started is not None else 0.0
 
 
 @endpoint("DELETE", "query/{id}/", scopes=("query:read",))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 #: Seconds by which PostHog's clock may be behind ours.
 _CLOCKS_DIFFER = 60.0
+#: How many earlier tries are asked for; PostHog forgets a query 20 minutes after its last news anyway.
+_TRIES_LOOKED_AT = 3
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,27 @@ class Identity:
         :param request: what is asked for, as JSON.
         """
         return Marker(self.owner, self.clearing, _digest(request, 12), uuid.uuid4().hex[:8])
+
+    def name_of(self, request: Mapping[str, Any], try_number: int) -> str:
+        """Return the name under which a try submits a request, for what takes names of ours.
+
+        A later try can make it again, so that it finds what the earlier one started without having kept anything.
+
+        :param request: what is asked for, as JSON.
+        :param try_number: the try, from 1.
+        """
+        return f"airflow-{_digest([self.owner, _digest(request, 12), try_number], 32)}"
+
+    def earlier(self, request: Mapping[str, Any]) -> Iterator[tuple[str, Marker]]:
+        """Yield the names that earlier tries submitted a request under, newest first, each with its marker.
+
+        :param request: what is asked for, as JSON.
+        """
+        for number in range(self.try_number - 1, max(0, self.try_number - 1 - _TRIES_LOOKED_AT), -1):
+            # A try before the user's last "clear" belongs to a life that is over.
+            clearing = self.clearing if number > self.clearing else self.clearing - 1
+            name = self.name_of(request, number)
+            yield name, Marker(self.owner, clearing, _digest(request, 12), str(number))
 
     def shares_life(self, job: Job) -> bool:
         """Tell whether a job comes from a try of this run since the last "clear".

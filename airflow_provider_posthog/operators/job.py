@@ -90,6 +90,7 @@ class PostHogJobOperator(PostHogOperator):
         self.max_poll_failures = max_poll_failures
         self.failure_grace = failure_grace
         self._job: Job | None = None
+        self._identity = Identity.of({})
 
     # What a subclass says of its job.
 
@@ -144,9 +145,9 @@ class PostHogJobOperator(PostHogOperator):
 
     def _see_through(self, context: Context) -> dict[str, Any]:
         began = time.time()
+        self._identity = identity = Identity.of(context)
         self._check_waiting()
         request = self.prepare()
-        identity = Identity.of(context)
         job = self._attach(context, identity, request) or self._submit(identity, request)
         self._job = job
         self._keep(context, job)
@@ -174,6 +175,7 @@ class PostHogJobOperator(PostHogOperator):
         told = JobEvent.parse(event, self.job_kind.name)
         if is_of_earlier_try(told.try_number, context):
             return self._see_through(context)
+        self._identity = Identity.of(context)
         self._job = job = Job(told.job_id, "", 0.0)
         return self._conclude(told.ended, job, told.limit, context)
 

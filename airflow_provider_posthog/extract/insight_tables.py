@@ -1,0 +1,317 @@
+"""The result of an insight as one flat table, long rather than wide, so that its columns do not change with its dates.
+
+PostHog's own CSV of a trend has a column for each day; a table that gets a new column every night can not be loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_posthog.api.insights import unwrap
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, clean
+
+#: What PostHog writes for "has no such property"; the sign for "all others" is kept, as no value may look like it.
+_NO_VALUE = "$$_posthog_breakdown_null_$$"
+_TEXT, _WHOLE, _NUMBER = "Nullable(String)", "Nullable(Int64)", "Nullable(Float64)"
+#: Displays of a trend that have one number in place of one for each interval.
+_TOTALS = frozenset({"BoldNumber", "Metric", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap"})
+_LEGACY = {
+    "TRENDS": "TrendsQuery",
+    "FUNNELS": "FunnelsQuery",
+    "RETENTION": "RetentionQuery",
+    "LIFECYCLE": "LifecycleQuery",
+    "STICKINESS": "StickinessQuery",
+    "PATHS": "PathsQuery",
+}
+_REMEDY = (
+    "Write the result as JSON: end the path with .json or .json.gz. Trends, stickiness, lifecycles, funnels, "
+    "retention and SQL insights have tables."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of JSON scalars: text, numbers, booleans and None; times are ISO text.
+
+    :param columns: their names, each once.
+    :param rows: one cell for each column.
+    :param types: ``[name, ClickHouse type]`` for each column, as PostHog's ``types``; ``None`` if they are not known.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    types: Sequence[Sequence[str]] | None = None
+
+
+def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table:
+    """Make a table of an insight's result.
+
+    ======================= ============================================================================================
+    insight                 columns
+    ======================= ============================================================================================
+    trend                   series_order, series, [breakdown], [compare], date, value
+    trend, totals           series_order, series, [breakdown], [compare], value
+    lifecycle               as a trend, with status before the date
+    stickiness              as a trend, with interval (1, 2, ...) in place of the date
+    funnel, steps           [breakdown], [compare], step, name, count, average_conversion_seconds and
+                            median_conversion_seconds (from the step before)
+    funnel, trends          [breakdown], [compare], date, conversion_rate (percent)
+    funnel, time to convert [compare], bin_seconds, count
+    retention               [breakdown], cohort, cohort_size, period, period_label, count, [aggregation_value]
+    SQL, tables of events   those of the answer; arrays, maps and tuples become JSON text
+    ======================= ============================================================================================
+
+    Several breakdowns are ``breakdown_1``, ``breakdown_2``...; a value that is missing is ``None``. Dates are the
+    project's local ones, as PostHog shows them: ``2026-11-01``, or ``2026-11-01T05:00:00`` for hours.
+
+    :param insight: as ``GET insights/{id}/`` answers; for an answer of ``POST query/``, ``{**answer, "query": node}``.
+    :param field: what an error calls the argument that asked for a table.
+    :raises PostHogIncompleteError: if it has no result.
+    :raises PostHogSettingsError: if there is no table for its kind or shape; it says to write JSON.
+    """
+    result = insight.get("result", insight.get("results"))
+    if result is None:
+        raise PostHogIncompleteError("the insight has no result: it was not calculated, or its calculation failed")
+    asked = _Asked.of(insight)
+    kind = clean(asked.kind)[:60]
+    try:
+        made = _table(asked, insight, result)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        problem = f"PostHog's answer has not the shape that the result of a {kind} is known to have."
+        raise PostHogSettingsError(field, problem, _REMEDY) from None
+    if made is None:
+        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", _REMEDY)
+    return made
+
+
+def _table(asked: _Asked, insight: Mapping[str, Any], result: Any) -> Table | None:  # noqa: ANN401 - JSON
+    if asked.kind in ("TrendsQuery", "LifecycleQuery", "StickinessQuery"):
+        return _trends(asked, _objects(result))
+    if asked.kind == "FunnelsQuery":
+        return _funnels(asked, result)
+    if asked.kind == "RetentionQuery":
+        return _retention(asked, _objects(result))
+    if isinstance(result, list) and all(isinstance(row, (list, tuple)) for row in result):
+        return _as_selected(insight, result)
+    return None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the insight's query or its older ``filters`` say of the result's shape."""
+
+    kind: str
+    breakdowns: int
+    compare: bool
+    display: str
+
+    @classmethod
+    def of(cls, insight: Mapping[str, Any]) -> _Asked:
+        node = unwrap(insight.get("query"))
+        filters = _mapping(insight.get("filters"))
+        if node is None:
+            legacy = str(filters.get("insight") or "TRENDS").upper() if filters else ""
+            kind = _LEGACY.get(legacy, "query of an unknown kind")
+            display = filters.get("funnel_viz_type") if kind == "FunnelsQuery" else filters.get("display")
+            return cls(kind, _number_of(filters), bool(filters.get("compare")), str(display or ""))
+        own = "funnelVizType" if node["kind"] == "FunnelsQuery" else "display"
+        options = _mapping(node.get("funnelsFilter" if own == "funnelVizType" else "trendsFilter"))
+        compare = _mapping(node.get("compareFilter")).get("compare") or options.get("compare")
+        breakdowns = _number_of(_mapping(node.get("breakdownFilter")))
+        return cls(node["kind"], breakdowns, bool(compare), str(options.get(own) or ""))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number_of(breakdown: Mapping[str, Any]) -> int:
+    several, one = breakdown.get("breakdowns"), breakdown.get("breakdown")
+    if several:
+        return len(several)
+    if isinstance(one, list) and breakdown.get("breakdown_type") != "cohort":
+        return len(one)
+    return 1 if one else 0
+
+
+def _objects(result: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - JSON
+    if not isinstance(result, list) or not all(isinstance(item, Mapping) for item in result):
+        raise TypeError("not a list of objects")
+    return result
+
+
+class _Leading:
+    """The columns that tell series apart: breakdown values, and which of two periods that are compared."""
+
+    def __init__(self, asked: _Asked, items: Sequence[Mapping[str, Any]]) -> None:
+        self._parts = max([asked.breakdowns, *(self._found(item) for item in items)])
+        self._compare = asked.compare or any(item.get("compare_label") for item in items)
+        names = [f"breakdown_{number + 1}" for number in range(self._parts)] if self._parts > 1 else ["breakdown"]
+        self.columns = [*names[: self._parts], *(["compare"] if self._compare else [])]
+
+    @staticmethod
+    def _found(item: Mapping[str, Any]) -> int:
+        value = item.get("breakdown_value")
+        if isinstance(value, list):
+            return len(value)
+        return 0 if value is None else 1
+
+    def cells(self, item: Mapping[str, Any]) -> list[Any]:
+        value = item.get("breakdown_value")
+        if not isinstance(value, list):
+            # PostHog joins the values of several breakdowns of a retention
+            joined = value.split("::") if isinstance(value, str) and self._parts > 1 else []
+            value = joined if len(joined) == self._parts else [value]
+        parts = [_shown(part) for part in value[: self._parts]]
+        padding = [None] * (self._parts - len(parts))
+        return [*parts, *padding, *([item.get("compare_label") or None] if self._compare else [])]
+
+
+def _shown(value: object) -> str | None:
+    """Write a breakdown's value as text always: a column must not be of numbers one night and of text the next."""
+    if value is None or value == _NO_VALUE:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _typed(columns: Sequence[str], rows: list[tuple[Any, ...]], types: Mapping[str, str]) -> Table:
+    return Table(tuple(columns), rows, [[name, types.get(name, _TEXT)] for name in columns])
+
+
+def _moment(value: Any) -> str:  # noqa: ANN401 - JSON
+    if not isinstance(value, str):
+        raise TypeError("not a date")
+    return value.replace(" ", "T", 1)
+
+
+def _pairs(item: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the days and numbers of a series."""
+    return zip(item["days"], item["data"], strict=True)
+
+
+def _trends(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
+    leading = _Leading(asked, items)
+    status = ["status"] if asked.kind == "LifecycleQuery" else []
+    total = asked.display in _TOTALS or (bool(items) and all(_is_total(item) for item in items))
+    on = "interval" if asked.kind == "StickinessQuery" else "date"
+    rows: list[tuple[Any, ...]] = []
+    for item in items:
+        head = [*_series(item), *leading.cells(item), *(item["status"] for _ in status)]
+        if total:
+            rows.append((*head, item["aggregated_value"]))
+        else:
+            rows += [(*head, int(day) if on == "interval" else _moment(day), value) for day, value in _pairs(item)]
+    columns = ["series_order", "series", *leading.columns, *status, *([] if total else [on]), "value"]
+    return _typed(columns, rows, {"series_order": _WHOLE, "interval": _WHOLE, "value": _NUMBER})
+
+
+def _is_total(item: Mapping[str, Any]) -> bool:
+    return not item.get("data") and item.get("aggregated_value") is not None
+
+
+def _series(item: Mapping[str, Any]) -> tuple[Any, Any]:
+    action = _mapping(item.get("action"))
+    order = action.get("order", item.get("order"))
+    # with a breakdown, the label is the breakdown's value
+    return order, action.get("custom_name") or action.get("name") or item.get("label")
+
+
+def _funnels(asked: _Asked, result: Any) -> Table:  # noqa: ANN401 - JSON
+    first = result[0] if isinstance(result, list) and result else result
+    if (isinstance(first, Mapping) and "bins" in first) or asked.display == "time_to_convert":
+        return _bins(asked, _objects([result] if isinstance(result, Mapping) else result))
+    if (isinstance(first, Mapping) and "days" in first) or asked.display == "trends":
+        return _conversions(asked, _objects(result))
+    groups = result if isinstance(first, list) else [result]
+    steps = [step for group in groups for step in _objects(group)]
+    leading = _Leading(asked, steps)
+    rows = [
+        (
+            *leading.cells(step),
+            step["order"] + 1,
+            step.get("custom_name") or step.get("name") or step.get("action_id"),
+            step["count"],
+            step.get("average_conversion_time"),
+            step.get("median_conversion_time"),
+        )
+        for step in steps
+    ]
+    times = ["average_conversion_seconds", "median_conversion_seconds"]
+    columns = [*leading.columns, "step", "name", "count", *times]
+    return _typed(columns, rows, {"step": _WHOLE, "count": _WHOLE, **dict.fromkeys(times, _NUMBER)})
+
+
+def _bins(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
+    compare = asked.compare or any(item.get("compare_label") for item in items)
+    rows: list[tuple[Any, ...]] = [
+        (*([item.get("compare_label")] if compare else []), seconds, count)
+        for item in items
+        for seconds, count in item["bins"]
+    ]
+    columns = [*(["compare"] if compare else []), "bin_seconds", "count"]
+    return _typed(columns, rows, {"bin_seconds": _NUMBER, "count": _WHOLE})
+
+
+def _conversions(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
+    leading = _Leading(asked, items)
+    rows = [(*leading.cells(item), _moment(day), value) for item in items for day, value in _pairs(item)]
+    return _typed([*leading.columns, "date", "conversion_rate"], rows, {"conversion_rate": _NUMBER})
+
+
+def _retention(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
+    leading = _Leading(asked, items)
+    valued = any("aggregation_value" in value for item in items for value in item["values"])
+    rows: list[tuple[Any, ...]] = []
+    for item in items:
+        values = item["values"]
+        head = (*leading.cells(item), item.get("date") or item["label"], values[0]["count"] if values else None)
+        for period, value in enumerate(values):
+            more = [value.get("aggregation_value")] if valued else []
+            rows.append((*head, period, value.get("label"), value["count"], *more))
+    known = ["cohort", "cohort_size", "period", "period_label", "count"]
+    columns = [*leading.columns, *known, *(["aggregation_value"] if valued else [])]
+    types = {**dict.fromkeys(("cohort_size", "period", "count"), _WHOLE), "aggregation_value": _NUMBER}
+    return _typed(columns, [tuple(map(_whole, row)) for row in rows], types)
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Write ``3.0`` as ``3``: newer servers count in floats where nobody came back."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_selected(insight: Mapping[str, Any], result: Sequence[Sequence[Any]]) -> Table:
+    width = len(result[0]) if result else len(insight.get("columns") or ())
+    columns = _unique(insight.get("columns") or [f"column_{number}" for number in range(width)])
+    if any(len(row) != len(columns) for row in result):
+        raise ValueError("rows of another length")
+    types = _pairs_of(columns, insight.get("types"))
+    return Table(columns, [tuple(map(_scalar, row)) for row in result], types)
+
+
+def _unique(names: Sequence[Any]) -> tuple[str, ...]:
+    """Give a number to what is selected twice under one name: ``n``, ``n_2``."""
+    found: list[str] = []
+    for name in map(str, names):
+        candidate, number = name, 1
+        while candidate in found:
+            number += 1
+            candidate = f"{name}_{number}"
+        found.append(candidate)
+    return tuple(found)
+
+
+def _pairs_of(columns: Sequence[str], types: object) -> list[list[str]] | None:
+    """Return the types under the columns' names; a table of events has types without names."""
+    if not isinstance(types, list) or len(types) != len(columns):
+        return None
+    kinds = [each[1] if isinstance(each, (list, tuple)) and len(each) == 2 else each for each in types]
+    return [[name, str(kind)] for name, kind in zip(columns, kinds, strict=True)]
+
+
+def _scalar(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, (list, tuple, Mapping)):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value

@@ -1,0 +1,375 @@
+"""What refreshing insights and refreshing dashboards have in common: the calculations, and the proof."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.api import refresh
+from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
+from airflow_provider_posthog.api.refresh import Earlier, Outcome, Target
+from airflow_provider_posthog.api.steps import Steps, run, run_all
+from airflow_provider_posthog.compat import (
+    AirflowTaskTimeout,
+    before_execution_timeout,
+    default_deferrable,
+    is_of_earlier_try,
+)
+from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators.base import PostHogOperator
+from airflow_provider_posthog.operators.identity import Identity
+from airflow_provider_posthog.operators.output import Output
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.clients import Client
+    from airflow_provider_posthog.api.insights import Insight
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+
+#: An hour: 40 insights, three at once, of four and a half minutes each.
+TIMEOUT = 3600.0
+_NAMES = ("{short_id}", "{id}")
+
+
+class PostHogRefreshOperator(PostHogOperator):
+    """Calculates insights afresh, and succeeds only if all their numbers are proved to be new. Subclasses say which.
+
+    :param filters_override: filters in place of the insights' own, as PostHog's ``filters``; their results are kept
+        apart from the insights' own.
+    :param variables_override: by the variable's id, each with ``code_name`` and ``value``; kept apart likewise.
+    :param result_path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json``
+        (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
+        (needs the extra ``arrow``), for trends, funnels, retention and SQL insights. For several insights it has
+        ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
+    :param overwrite: replace files of those names. Without it, one that holds the same bytes is success, any other an
+        error.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
+        ``query:read``; without it the task waits in the worker, and says so. So it does for more than ``in_flight``
+        insights with overrides, which may hold personal data and so do not go to the triggerer.
+    :param in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which is
+        all that PostHog runs at once for a project).
+    :param poll_interval: the longest wait between two polls of a calculation, in seconds; the first polls come sooner.
+    :param timeout: seconds for all of it.
+    :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
+    :param max_poll_failures: how many polls of a calculation may fail in a row.
+    :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
+    :raises PostHogJobTimeout: if not all ended in time.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "filters_override",
+        "variables_override",
+        "result_path",
+        "object_storage_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"filters_override": "json", "variables_override": "json"}
+    operator_extra_links = (PostHogLink(),)
+
+    def __init__(
+        self,
+        *,
+        filters_override: Mapping[str, Any] | None = None,
+        variables_override: Mapping[str, Mapping[str, Any]] | None = None,
+        result_path: str | ObjectStoragePath | None = None,
+        overwrite: bool = False,
+        object_storage_conn_id: str | None = None,
+        deferrable: bool | None = None,
+        in_flight: int | None = None,
+        poll_interval: float = 5.0,
+        timeout: float | timedelta = TIMEOUT,
+        cancel_on_kill: bool = True,
+        max_poll_failures: int = MAX_POLL_FAILURES,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters_override = filters_override
+        self.variables_override = variables_override
+        self.result_path = result_path
+        self.overwrite = overwrite
+        self.object_storage_conn_id = object_storage_conn_id
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.in_flight = in_flight
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.max_poll_failures = max_poll_failures
+        self._open: set[str] = set()
+        self._stop = threading.Event()
+
+    # What a subclass says.
+
+    @abstractmethod
+    def find(self) -> Steps[tuple[list[Target], dict[str, Any]]]:
+        """Find the insights to calculate; reads from PostHog, and starts nothing.
+
+        :returns: the insights, with the server's time as ``since``; and facts for :meth:`conclude`, small and JSON.
+        """
+
+    @property
+    @abstractmethod
+    def is_list(self) -> bool:
+        """Whether there may be several insights, and so several files."""
+
+    @abstractmethod
+    def conclude(self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Return what the task hands on, all insights being fresh.
+
+        :param done: what is known of each.
+        :param facts: what :meth:`find` returned.
+        :param context: the task's context.
+        """
+
+    @abstractmethod
+    def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
+        """Return the path in PostHog's interface that shows them, relative to the project.
+
+        :param targets: the insights.
+        :param facts: what :meth:`find` returned.
+        """
+
+    def check(self) -> None:
+        """Refuse what can not end well, before anything is sent.
+
+        :raises PostHogSettingsError: if an argument is wrong.
+        """
+        for name, value in (("poll_interval", self.poll_interval), ("timeout", self._seconds())):
+            if isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+                raise PostHogSettingsError(name, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
+        limit = self.in_flight
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise PostHogSettingsError("in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
+        for name in ("filters_override", "variables_override"):
+            if not isinstance(getattr(self, name) or {}, Mapping):
+                raise PostHogSettingsError(name, "is no dictionary.", "Write it as PostHog's API has it.")
+        if self.result_path is not None:
+            self._check_path(str(self.result_path))
+
+    def _check_path(self, path: str) -> None:
+        from airflow_provider_posthog.extract.result_files import format_of, require_format
+
+        Output("result_path", path).check("s3://bucket/{{ ds }}/{short_id}.csv")
+        require_format(format_of(path))
+        if self.is_list and not any(name in path for name in _NAMES):
+            raise PostHogSettingsError(
+                "result_path",
+                "is one file for several insights.",
+                "Write {short_id} or {id} in it, such as 's3://bucket/{{ ds }}/{short_id}.csv'.",
+            )
+
+    # The life cycle.
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Calculate the insights, or take up what an earlier try has begun.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        self.check()
+        began = time.time()
+        identity = Identity.of(context)
+        found, facts = run(self.find(), self.hook.client)
+        targets = [self._named(target, identity) for target in found]
+        PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
+        if targets and self.deferrable and self._may_defer(targets):
+            self._defer(targets, facts, began, identity)
+        deadline = began + self._seconds()
+        outcomes = self._all([self._tracked(target, deadline) for target in targets])
+        return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired: read every result back, and prove it.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        from airflow_provider_posthog.triggers.refresh import parse
+
+        told, facts, end = parse(event)
+        if is_of_earlier_try(end.try_number, context):
+            return self.execute(context)
+        if end.ended.outcome != "succeeded":
+            raise PostHogJobFailed(f"Lost sight of the refresh ({end.ended.outcome}): {end.ended.reason}")
+        seen = [(self.overridden(target), outcome) for target, outcome in told]
+        outcomes = self._all([self._finished(target, outcome) for target, outcome in seen])
+        proved = [(target, outcome) for (target, _), outcome in zip(seen, outcomes, strict=True)]
+        for target, outcome in proved:
+            if outcome.state == "timeout":
+                self._open.add(target.query_id)
+        return self._end(proved, facts, end.limit, context)
+
+    def on_kill(self) -> None:
+        """Cancel the calculations that go on, when the task is killed."""
+        self._stop.set()
+        self._cancel()
+
+    def _named(self, target: Target, identity: Identity) -> Target:
+        target = self.overridden(target)
+        request = {
+            "insight": target.insight_id,
+            "dashboard": target.dashboard_id,
+            "overrides": [self.filters_override, self.variables_override],
+        }
+        earlier = [Earlier(name, marker.clearing == identity.clearing) for name, marker in identity.earlier(request)]
+        return replace(
+            target,
+            query_id=identity.name_of(request, identity.try_number),
+            earlier=tuple(earlier),
+            life_since=max(0.0, identity.since - 60.0),
+        )
+
+    def overridden(self, target: Target) -> Target:
+        """Return a target with the task's overrides.
+
+        :param target: the insight.
+        """
+        variables = {
+            name: {"variableId": name, **variable} for name, variable in (self.variables_override or {}).items()
+        }
+        return replace(target, filters_override=self.filters_override, variables_override=variables or None)
+
+    def _all(self, works: Sequence[Steps[Outcome]]) -> list[Outcome]:
+        if len(works) == 1:
+            return [run(works[0], self.hook.client, stop=self._stop)]
+        return run_all(works, self._new_client, at_once=self._at_once(), stop=self._stop)
+
+    def _new_client(self) -> Client:
+        from airflow_provider_posthog.api.clients import Client
+
+        return Client(self.hook.settings())
+
+    def _at_once(self) -> int:
+        return self.in_flight or self.hook.settings().max_in_flight
+
+    def _tracked(self, target: Target, deadline: float) -> Steps[Outcome]:
+        """Calculate one, and remember while PostHog does that it would have to be cancelled."""
+        self._open.add(target.query_id)
+        outcome = yield from refresh.refresh(target, deadline, self.poll_interval, self.max_poll_failures)
+        if outcome.state not in ("timeout", "unreachable", "cut"):
+            self._open.discard(target.query_id)
+        return outcome
+
+    def _finished(self, target: Target, outcome: Outcome) -> Steps[Outcome]:
+        """Read one back; of one that failed only its name."""
+        if outcome.state == "calculated":
+            return (yield from refresh.finish(target, outcome))
+        try:
+            insight = yield target.read()
+        except PostHogError:
+            return outcome
+        return replace(outcome, insight=insight)
+
+    def _may_defer(self, targets: Sequence[Target]) -> bool:
+        if (self.filters_override or self.variables_override) and len(targets) > self._at_once():
+            self.log.info("Waiting in the worker: overrides are not given to the triggerer")
+            return False
+        if not run(refresh.may_watch(targets[0].query_id), self.hook.client):
+            self.log.warning(
+                "Waiting in the worker: the key lacks the scope query:read, without which nobody can tell "
+                "how a calculation ended that no request waits for"
+            )
+            return False
+        return True
+
+    def _defer(self, targets: Sequence[Target], facts: Mapping[str, Any], began: float, identity: Identity) -> None:
+        from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger, item_of
+
+        started = bool(self.filters_override or self.variables_override)
+        if started:
+            for target in targets:
+                self._open.add(target.query_id)
+                run(refresh.start(target), self.hook.client)
+        deadline, limit = began + self._seconds(), "timeout"
+        if self.execution_timeout is not None:
+            hard = began + before_execution_timeout(self.execution_timeout)
+            deadline, limit = (hard, "execution_timeout") if hard < deadline else (deadline, limit)
+        trigger = PostHogRefreshTrigger(
+            items=[item_of(target, may_start=not started) for target in targets],
+            in_flight=self._at_once(),
+            facts=facts,
+            cancel_on_kill=self.cancel_on_kill,
+            posthog_conn_id=self.posthog_conn_id,
+            project_id=self.project_id,
+            deadline=deadline,
+            poll_interval=self.poll_interval,
+            max_poll_failures=self.max_poll_failures,
+            limit=limit,
+            try_number=identity.try_number,
+        )
+        # The trigger ends itself at the deadline and says so; this only stands behind it, for a triggerer that is gone.
+        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+
+    def _end(
+        self, outcomes: Sequence[tuple[Target, Outcome]], facts: Mapping[str, Any], limit: str, context: Context
+    ) -> Any:  # noqa: ANN401 - JSON
+        bad = [(target, outcome) for target, outcome in outcomes if outcome.state != "fresh"]
+        if not bad:
+            return self.conclude([self._done(*each, context) for each in outcomes], facts, context)
+        self._cancel()
+        good = len(outcomes) - len(bad)
+        told = "; ".join(f"{_title(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
+        text = f"{len(bad)} of {len(outcomes)} insights are not proved to be fresh ({good} are): {told}"
+        if all(outcome.state == "timeout" for _, outcome in bad):
+            if limit == "execution_timeout":
+                raise AirflowTaskTimeout(text)
+            raise PostHogJobTimeout(text)
+        raise PostHogJobFailed(text)
+
+    @property
+    def address(self) -> str:
+        """The project's address in PostHog's interface."""
+        settings = self.hook.settings()
+        return f"{settings.base_url}/project/{settings.project_id}"
+
+    def _done(self, target: Target, outcome: Outcome, context: Context) -> dict[str, Any]:
+        """Write the result, and return what is handed on of it."""
+        insight = outcome.insight or {}
+        result, short_id = insight.get("result"), insight.get("short_id")
+        rows = len(result) if isinstance(result, (list, Mapping)) else 1
+        self.log.info("Insight %s is fresh: %s rows of %s", target.insight_id, rows, insight.get("last_refresh"))
+        return {
+            "id": target.insight_id,
+            "short_id": short_id,
+            "name": insight.get("name") or insight.get("derived_name"),
+            "dashboard_id": target.dashboard_id,
+            "last_refresh": insight.get("last_refresh"),
+            "rows": rows,
+            "seconds": round(outcome.seconds, 3),
+            "url": f"{self.address}/insights/{short_id}",
+            "path": None if self.result_path is None else self._write(target, insight, context),
+        }
+
+    def _write(self, target: Target, insight: Insight, context: Context) -> str:
+        from airflow_provider_posthog.extract.insight_tables import table_of
+        from airflow_provider_posthog.extract.result_files import compression_of, format_of, write_result
+
+        path = self.result_path or ""
+        if any(name in str(path) for name in _NAMES):
+            path = str(path).replace("{short_id}", str(insight.get("short_id"))).replace("{id}", str(target.insight_id))
+        output = Output("result_path", path, self.overwrite, self.object_storage_conn_id)
+        with output.landing(Identity.of(context), compression=compression_of(str(path))) as landing:
+            write_result(landing, insight.get("result"), lambda: table_of(insight), format_of(str(path)))
+            output.commit(landing)
+        return str(output.target)
+
+    def _cancel(self) -> None:
+        names, self._open = sorted(self._open), set()
+        for name in names if self.cancel_on_kill else ():
+            with self._new_client() as client:
+                cancelled = run(refresh.cancel(name), client)
+            self.log.info("Cancelled calculation %s" if cancelled else "Could not cancel calculation %s", name)
+
+    def _seconds(self) -> float:
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+
+
+def _title(target: Target, outcome: Outcome) -> str:
+    name = target.title or (outcome.insight or {}).get("name")
+    return f"{name!r} (insight {target.insight_id})" if name else f"insight {target.insight_id}"

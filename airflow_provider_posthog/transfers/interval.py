@@ -1,0 +1,81 @@
+"""Which time a transfer covers, which folder it fills, and what its assets are told of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+
+def interval_of(
+    context: Mapping[str, Any], start: datetime | str | None, end: datetime | str | None
+) -> tuple[datetime, datetime]:
+    """Return the interval of a transfer: what the arguments say, else the run's data interval; in UTC.
+
+    :param context: the task's context.
+    :param start: the first moment, as a time with an offset or ISO text; ``None`` or empty for the run's.
+    :param end: the first moment after it.
+    :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet.
+    """
+    found = _moment(context, "start", start), _moment(context, "end", end)
+    if found[0] >= found[1]:
+        raise PostHogSettingsError(
+            "end",
+            f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
+            "Write start and end. (A cron schedule of Airflow 3 gives its runs an interval of no length, unless "
+            "[scheduler] create_cron_data_intervals is on or the DAG has a CronDataIntervalTimetable.)",
+        )
+    if found[1].timestamp() > time.time() + 1:
+        raise PostHogSettingsError(
+            "end", f"{found[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
+        )
+    return found
+
+
+def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
+    """Return the folder that a transfer fills.
+
+    :param path: the folder, as text or as an ``ObjectStoragePath``.
+    :param conn_id: Airflow's connection for the object storage, for a path that is text.
+    :raises PostHogSettingsError: if it is empty.
+    """
+    if not str(path).strip("/ "):
+        raise PostHogSettingsError("path", "is empty.", "Write a folder, such as 's3://lake/events/'.")
+    if isinstance(path, ObjectStoragePath):
+        return path
+    return ObjectStoragePath(path.rstrip("/"), **({"conn_id": conn_id} if conn_id else {}))
+
+
+def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
+    """Put counts into the events of the task's assets, for the DAGs that they start.
+
+    :param context: the task's context.
+    :param outlets: the task's outlets.
+    :param extra: JSON, small, without personal data.
+    """
+    events = context.get("outlet_events")
+    if events is None:
+        return
+    for outlet in outlets:
+        if hasattr(outlet, "uri"):  # an asset (Airflow 2: a dataset); aliases and references have none
+            events[outlet].extra.update(extra)
+
+
+def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None) -> datetime:
+    value: Any = context.get(f"data_interval_{name}") if given is None or given == "" else given
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        except ValueError:
+            raise PostHogSettingsError(
+                name, f"{value[:60]!r} is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
+            ) from None
+    if not isinstance(value, datetime):
+        raise PostHogSettingsError(name, "is not given, and the run has no data interval.", f"Write {name}=... .")
+    if value.tzinfo is None:
+        raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")
+    return value.astimezone(timezone.utc)

@@ -1,0 +1,153 @@
+"""The trigger of deferred refreshes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import refresh
+from airflow_provider_posthog.api.refresh import Earlier, Outcome, Target
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import run_all_async, run_async
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.exceptions import PostHogError
+
+KIND = "refresh"
+
+
+class PostHogRefreshTrigger(PostHogWatchingTrigger):
+    """Has PostHog calculate insights, a few at once, and fires one event when all have ended.
+
+    A triggerer that was killed costs nothing: each calculation has a name, by which it is found again.
+
+    :param items: the insights, as :func:`item_of` writes them; numbers and names only.
+    :param in_flight: how many to calculate at once.
+    :param facts: what the task wants to read in the event: JSON, small.
+    :param cancel_on_kill: cancel the calculations when a user ends the deferred task (Airflow 3.3).
+    :param waiting: how to wait, as for
+        :class:`~airflow_provider_posthog.triggers.watching.PostHogWatchingTrigger`.
+    """
+
+    def __init__(
+        self,
+        *,
+        items: Sequence[Mapping[str, Any]],
+        in_flight: int,
+        facts: Mapping[str, Any],
+        cancel_on_kill: bool = False,
+        **waiting: Unpack[Waiting],
+    ) -> None:
+        super().__init__(**waiting)
+        self.items = [dict(item) for item in items]
+        self.in_flight = in_flight
+        self.facts = dict(facts)
+        self.cancel_on_kill = cancel_on_kill
+        self._outcomes: list[Outcome] = []
+
+    def subject(self) -> dict[str, Any]:
+        """Return the arguments that say what is calculated."""
+        return {
+            "items": self.items,
+            "in_flight": self.in_flight,
+            "facts": self.facts,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+
+    def title(self) -> str:
+        """Name it for the log."""
+        return f"refresh of {len(self.items)} insights"
+
+    async def look(self, client: AsyncClient) -> Verdict | PostHogError:
+        """Have all of them calculated; this one look lasts until the last has ended, or the deadline."""
+        works = [
+            refresh.in_background(target_of(item), self.deadline, self.poll_interval, self.max_poll_failures)
+            for item in self.items
+        ]
+        self._outcomes = await run_all_async(works, client, at_once=self.in_flight)
+        return Verdict("succeeded")
+
+    def told(self) -> dict[str, Any]:
+        """Return what came of each."""
+        outcomes = [
+            {
+                **{name: item[name] for name in ("insight_id", "dashboard_id", "query_id")},
+                "state": outcome.state,
+                "reason": outcome.reason,
+                "seconds": outcome.seconds,
+                "started": outcome.started,
+            }
+            for item, outcome in zip(self.items, self._outcomes, strict=True)
+        ]
+        return {"kind": KIND, "items": outcomes, "facts": self.facts}
+
+    async def on_kill(self) -> None:
+        """Cancel the calculations when a user ends the deferred task."""
+        if not self.cancel_on_kill:
+            return
+        async with await self.client() as client:
+            for item in self.items:
+                await run_async(refresh.cancel(str(item["query_id"])), client)
+        self.log.info("Cancelled the %s on PostHog", self.title())
+
+
+def item_of(target: Target, *, may_start: bool) -> dict[str, Any]:
+    """Write a target as JSON, without what may be personal.
+
+    :param target: the insight.
+    :param may_start: whether the trigger is to start it; otherwise the task has.
+    """
+    return {
+        "insight_id": target.insight_id,
+        "dashboard_id": target.dashboard_id,
+        "query_id": target.query_id,
+        "earlier": [[earlier.query_id, earlier.same_life] for earlier in target.earlier],
+        "life_since": target.life_since,
+        "may_start": may_start,
+    }
+
+
+def target_of(item: Mapping[str, Any]) -> Target:
+    """Read what :func:`item_of` wrote, or what the event says of it.
+
+    :param item: the item.
+    """
+    return Target(
+        insight_id=int(item["insight_id"]),
+        query_id=str(item["query_id"]),
+        dashboard_id=None if item.get("dashboard_id") is None else int(item["dashboard_id"]),
+        earlier=tuple(Earlier(str(name), bool(same_life)) for name, same_life in item.get("earlier", ())),
+        life_since=float(item.get("life_since", 0.0)),
+        may_start=bool(item.get("may_start", True)),
+    )
+
+
+def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any], Told]:
+    """Read an event; what is not surely ours and known is an error, never a success.
+
+    :param event: the event's payload.
+    :returns: each insight with what came of it, the task's facts, and what every event says.
+    :raises PostHogJobError: if the event can not be trusted.
+    """
+    payload, told = read_event(event, {"kind": KIND})
+    items, facts = payload.get("items"), payload.get("facts")
+    try:
+        if not isinstance(items, list) or not isinstance(facts, Mapping):
+            raise TypeError
+        found = [(target_of(item), _outcome_of(item)) for item in items]
+    except (KeyError, TypeError, ValueError):
+        raise untrusted(payload, KIND) from None
+    if told.ended.outcome == "succeeded" and not found:
+        raise untrusted(payload, KIND)
+    return found, facts, told
+
+
+def _outcome_of(item: Mapping[str, Any]) -> Outcome:
+    state = item["state"]
+    if state not in refresh.STATES or state == "fresh":  # only the task itself can prove that
+        raise ValueError(state)
+    return Outcome(state, str(item.get("reason") or ""), seconds=float(item["seconds"]), started=float(item["started"]))

@@ -1,0 +1,291 @@
+"""Queries as jobs: fresh rows, few enough, and none that goes on unseen."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogSettingsError,
+)
+from tests.operators.support import Store, context, finish, in_threads, run_trigger, task_deferred
+from tests.support.scripted import Reply, ScriptedServer, error, ok
+
+BY_EVENT = "select event, count() as n, max(timestamp) as newest from events group by event order by event limit 50"
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
+
+
+def query(**options: Any) -> Any:
+    from airflow_provider_posthog.operators.queries import PostHogQueryOperator
+
+    given: dict[str, Any] = {"task_id": "task", "poll_interval": 0.05, "timeout": 20, "deferrable": False}
+    if "hogql" not in options and "query" not in options:
+        given["hogql"] = BY_EVENT
+    return PostHogQueryOperator(**{**given, **options})
+
+
+def started(posthog: EmulatorProcess) -> list[dict[str, Any]]:
+    return [call for call in posthog.calls("/query/", "POST")]
+
+
+def running(posthog: EmulatorProcess) -> int:
+    return int(posthog.stats()["calculations"]["running"])
+
+
+@MODES
+def test_few_rows_are_handed_on_with_their_types(connected: EmulatorProcess, deferrable: bool) -> None:
+    done = finish(query(deferrable=deferrable))
+    assert [column["name"] for column in done["columns"]] == ["event", "n", "newest"]
+    assert done["columns"][0]["type"] == "String"
+    assert "DateTime" in done["columns"][2]["type"]
+    assert done["row_count"] == len(done["rows"]) > 1
+    assert isinstance(done["rows"][0][1], int)
+    assert done["path"] is None
+    assert json.loads(json.dumps(done)) == done
+
+
+@MODES
+def test_rows_are_fresh_although_posthog_has_a_cache(connected: EmulatorProcess, deferrable: bool) -> None:
+    connected.settings(cache_seconds=3600.0)
+    before = finish(query(deferrable=deferrable))["rows"]
+    connected.capture([{"event": "aaa_new", "distinct_id": "x"}])
+    after = finish(query(deferrable=deferrable))["rows"]
+    assert ["aaa_new", 1] in [row[:2] for row in after]
+    assert len(after) == len(before) + 1
+
+
+@MODES
+def test_values_are_sent_as_values(connected: EmulatorProcess, deferrable: bool) -> None:
+    text = "it's \\ \" {y} 💥"
+    done = finish(query(hogql="select {x} as x", values={"x": text}, deferrable=deferrable))
+    assert done["rows"] == [[text]]
+    assert text not in started(connected)[0]["body"]["query"]["query"]
+
+
+def test_variables_are_filled_in(connected: EmulatorProcess) -> None:
+    variables = {"v1": {"code_name": "who", "value": "ann"}}
+    assert finish(query(hogql="select {variables.who} as who", variables=variables))["rows"] == [["ann"]]
+
+
+@MODES
+def test_a_broken_statement_fails_with_posthogs_reason(connected: EmulatorProcess, deferrable: bool) -> None:
+    with pytest.raises(PostHogError, match="nope"):
+        finish(query(hogql="select nope from events", deferrable=deferrable))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "json", "parquet"])
+@MODES
+def test_rows_are_written_as_the_suffix_says(
+    connected: EmulatorProcess, tmp_path: Path, suffix: str, deferrable: bool
+) -> None:
+    path = tmp_path / f"events.{suffix}"
+    done = finish(query(result_path=f"file://{path}", max_rows=1, deferrable=deferrable))
+    assert done["rows"] is None
+    assert done["row_count"] > 1
+    assert done["bytes"] == path.stat().st_size > 0
+    assert done["path"].endswith(str(path))
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    if suffix == "parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        assert table.num_rows == done["row_count"]
+        assert [str(field.type) for field in table.schema] == ["string", "uint64", "timestamp[us, tz=UTC]"]
+
+
+def test_too_many_rows_for_an_xcom_are_an_error(connected: EmulatorProcess) -> None:
+    with pytest.raises(PostHogSettingsError, match="result_path") as caught:
+        finish(query(max_rows=1))
+    assert caught.value.field == "result_path"
+
+
+@MODES
+def test_a_statement_without_a_limit_that_posthog_cuts_is_an_error(
+    connected: EmulatorProcess, deferrable: bool
+) -> None:
+    with pytest.raises(PostHogIncompleteError, match="LIMIT"):
+        finish(query(hogql="select uuid from events", deferrable=deferrable))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"hogql": ""}, "hogql"),
+        ({"hogql": "select 1;"}, "hogql"),
+        ({"hogql": "select 1", "query": {"kind": "TrendsQuery"}}, "hogql"),
+        ({"hogql": None, "query": None}, "hogql"),
+        ({"query": {"no": "kind"}}, "query"),
+        ({"query": {"kind": "TrendsQuery"}, "values": {"x": 1}}, "values"),
+        ({"variables": {"v1": {"value": 1}}}, "variables"),
+        ({"max_rows": -1}, "max_rows"),
+        ({"max_rows": True}, "max_rows"),
+        ({"max_rows": 0}, "result_path"),
+        ({"result_path": "memory://x/rows.doc"}, "result_path"),
+        ({"result_path": "memory://x/"}, "result_path"),
+        ({"timeout": 0}, "timeout"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_sent(
+    connected: EmulatorProcess, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(PostHogSettingsError) as caught:
+        query(**options).execute({})
+    assert caught.value.field == field
+    assert connected.calls() == []
+
+
+def test_a_file_in_the_way_is_found_before_the_query_runs(connected: EmulatorProcess, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("mine")
+    with pytest.raises(PostHogSettingsError, match="already exists"):
+        finish(query(result_path=f"file://{tmp_path}/rows.csv"), context())
+    assert started(connected) == []
+
+
+def test_a_query_node_of_another_kind_runs(connected: EmulatorProcess) -> None:
+    node = {"kind": "TrendsQuery", "series": [{"kind": "EventsNode", "event": "$pageview"}]}
+    done = finish(query(query={"kind": "InsightVizNode", "source": node}))
+    assert done["row_count"] == 1
+    assert done["rows"][0]["data"]
+
+
+# The life cycle.
+
+
+@MODES
+def test_a_retry_takes_up_the_running_query(connected: EmulatorProcess, deferrable: bool) -> None:
+    """The first worker was killed, nothing was stored: PostHog knows the query by a name that follows from the try."""
+    connected.settings(async_seconds=1.5)
+    with pytest.raises(task_deferred()):
+        query(deferrable=True).execute(context(try_number=1))
+    done = finish(query(deferrable=deferrable), context(try_number=2))
+    assert done["row_count"] > 1
+    assert len(started(connected)) == 1
+
+
+def test_a_retry_after_a_success_runs_no_second_query(connected: EmulatorProcess) -> None:
+    first = finish(query(), context(try_number=1))
+    assert finish(query(), context(try_number=2)) == first
+    assert len(started(connected)) == 1
+
+
+def test_a_clear_runs_it_again(connected: EmulatorProcess) -> None:
+    finish(query(), context(try_number=1))
+    finish(query(), context(try_number=2, retries=2, max_tries=3))
+    assert len(started(connected)) == 2
+
+
+def test_an_edited_statement_is_another_query(connected: EmulatorProcess) -> None:
+    connected.settings(async_seconds=1.0)
+    with pytest.raises(task_deferred()):
+        query(deferrable=True).execute(context(try_number=1))
+    done = finish(query(hogql="select 1 as one"), context(try_number=2))
+    assert done["rows"] == [[1]]
+
+
+@MODES
+def test_a_store_is_emptied_on_success(connected: EmulatorProcess, deferrable: bool) -> None:
+    store = Store()
+    finish(query(deferrable=deferrable), context(store=store))
+    assert store.kept == {}
+
+
+def test_a_kill_cancels_the_query(connected: EmulatorProcess) -> None:
+    connected.settings(query_seconds=20.0, async_seconds=0.0)
+    operator = query(timeout=5)
+
+    def work(number: int) -> None:
+        if number == 0:
+            with pytest.raises(PostHogJobFailed, match="gone"):
+                operator.execute(context())
+            return
+        end = time.monotonic() + 10
+        while not running(connected):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        operator.on_kill()
+
+    in_threads(work, 2)
+    assert running(connected) == 0
+
+
+@MODES
+def test_out_of_time_it_is_cancelled(connected: EmulatorProcess, deferrable: bool) -> None:
+    connected.settings(query_seconds=20.0, async_seconds=0.0)
+    with pytest.raises(PostHogJobTimeout, match="cancelled"):
+        finish(query(timeout=0.5, deferrable=deferrable), context())
+    assert running(connected) == 0
+
+
+def test_without_waiting_only_the_id_is_handed_on(connected: EmulatorProcess) -> None:
+    done = query(wait_for_completion=False).execute(context())
+    assert set(done) == {"query_id"}
+    assert connected.calls(f"/query/{done['query_id']}/") == []
+
+
+def test_the_trigger_holds_no_values(connected: EmulatorProcess) -> None:
+    operator = query(hogql="select {who} as who", values={"who": "ann@example.com"}, deferrable=True)
+    with pytest.raises(task_deferred()) as deferred:
+        operator.execute(context())
+    trigger = deferred.value.trigger  # type: ignore[attr-defined]
+    assert "ann@example.com" not in json.dumps(trigger.serialize())
+    assert "ann@example.com" not in json.dumps(run_trigger(trigger))
+
+
+@pytest.fixture
+def scripted(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:
+    extra = {"project_id": 1, "rate_limit_share": 0}
+    connection = {"conn_type": "posthog", "host": server.url, "password": "phx_" + "a" * 43, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    return server
+
+
+def status(**fields: Any) -> Reply:
+    return ok({"query_status": {"id": "q", "complete": False, "error": False, **fields}})
+
+
+ROWS = {"results": [[1]], "columns": ["n"], "types": [["n", "UInt8"]], "is_cached": False}
+
+
+def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: ScriptedServer) -> None:
+    done = {"complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
+    scripted.script(Reply(cut="after"), status(), status(**done), status(**done))
+    assert query().execute(context())["rows"] == [[1]]
+    assert [call.method for call in scripted.requests] == ["POST", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"complete": True, "results": {**ROWS, "error": "Memory limit exceeded"}}, "Memory limit"),
+        ({"complete": True, "results": {**ROWS, "is_cached": True}}, "cache"),
+        ({"complete": True, "results": None}, "no results"),
+        ({"complete": True, "results": {"columns": ["n"]}}, "no results"),
+        ({"complete": False, "error": True, "error_message": "Unknown table x"}, "Unknown table"),
+        ({"complete": True, "results": {**ROWS, "hasMore": True}}, "LIMIT"),
+    ],
+)
+def test_no_lie_of_a_finished_query_is_believed(scripted: ScriptedServer, answer: Any, reason: str) -> None:
+    scripted.script(status(), status(**answer))
+    with pytest.raises(PostHogError, match=reason):
+        query().execute(context())
+
+
+def test_a_query_that_posthog_forgot_fails(scripted: ScriptedServer) -> None:
+    scripted.script(status(), error(404, code="not_found"))
+    with pytest.raises(PostHogJobFailed, match="gone"):
+        query().execute(context())
+
+
+def test_an_answer_that_is_there_at_once_is_taken(scripted: ScriptedServer) -> None:
+    scripted.script(ok({**ROWS, "query_status": None}))
+    assert query().execute(context())["rows"] == [[1]]
+    assert len(scripted.requests) == 1
