@@ -8,6 +8,7 @@ key, a query string, or more of PostHog's answer than :func:`clean` lets through
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _MAX_DETAIL = 500
@@ -204,8 +205,33 @@ class PostHogJobTimeout(PostHogJobError):
     """The job did not end in the time it was given."""
 
 
+class PostHogErasureError(PostHogJobFailed):
+    """Somebody was not erased as asked, or it can not be proved.
+
+    :param message: what happened, with counts and person UUIDs; no other identifiers.
+    :param job_id: the request's id.
+    :param states: how many persons are in which state, such as ``{"VERIFIED": 9, "SURVIVORS": 1}``.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None, states: Mapping[str, int] | None = None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.states = dict(states or {})
+
+
 class PostHogIncompleteError(PostHogError):
     """Fewer rows or bytes landed than there are, or it can not be proved that all did."""
+
+
+class PostHogLoadError(PostHogError):
+    """The database refused the load, or what it holds does not match. Its text holds no value of any row.
+
+    :param message: what happened.
+    :param sqlstate: the database's code of the error, where it has one.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class PostHogDeprecatedEndpointWarning(UserWarning):

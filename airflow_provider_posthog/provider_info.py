@@ -15,8 +15,9 @@ from airflow_provider_posthog.connection_form import (
 
 _POSTHOG = "PostHog"
 _STORAGE = "Object Storage"
+_SQL = "Common SQL"
 _DESCRIPTION = "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure of persons."
-_AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow/stable"
+_AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow"
 
 
 def _modules(*names: str) -> list[dict[str, object]]:
@@ -25,6 +26,14 @@ def _modules(*names: str) -> list[dict[str, object]]:
 
 def _integration(name: str, url: str, tag: str) -> dict[str, object]:
     return {"integration-name": name, "external-doc-url": url, "tags": [tag]}
+
+
+def _transfer(target: str, module: str) -> dict[str, str]:
+    return {
+        "source-integration-name": _POSTHOG,
+        "target-integration-name": target,
+        "python-module": f"airflow_provider_posthog.transfers.{module}",
+    }
 
 
 def _assets() -> list[dict[str, object]]:
@@ -39,41 +48,48 @@ def _assets() -> list[dict[str, object]]:
     ]
 
 
+def _integrations() -> list[dict[str, object]]:
+    return [
+        _integration(_POSTHOG, "https://posthog.com/docs/api", "service"),
+        _integration(_STORAGE, f"{_AIRFLOW_DOCS}/stable/core-concepts/objectstorage.html", "protocol"),
+        _integration(_SQL, f"{_AIRFLOW_DOCS}-providers-common-sql/stable/index.html", "software"),
+    ]
+
+
+def _connection_types() -> list[dict[str, object]]:
+    return [
+        {
+            "connection-type": CONN_TYPE,
+            "hook-class-name": HOOK_CLASS,
+            "hook-name": HOOK_NAME,
+            "ui-field-behaviour": ui_field_behaviour(),
+            "conn-fields": conn_fields(),
+        }
+    ]
+
+
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``.
 
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
+    operators = ("api", "dashboards", "exports", "groups", "insights", "persons", "queries")
     return {
         "package-name": "airflow-provider-posthog",
         "name": _POSTHOG,
         "description": _DESCRIPTION,
-        "integrations": [
-            _integration(_POSTHOG, "https://posthog.com/docs/api", "service"),
-            _integration(_STORAGE, f"{_AIRFLOW_DOCS}/core-concepts/objectstorage.html", "protocol"),
-        ],
-        "operators": _modules(
-            "operators.api", "operators.dashboards", "operators.exports", "operators.insights", "operators.queries"
-        ),
-        "sensors": _modules("sensors.exports", "sensors.insights"),
+        "integrations": _integrations(),
+        "operators": _modules(*(f"operators.{name}" for name in operators)),
+        "sensors": _modules("sensors.exports", "sensors.insights", "sensors.persons"),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
         "triggers": _modules("triggers.checks", "triggers.jobs", "triggers.refresh"),
         "transfers": [
-            {
-                "source-integration-name": _POSTHOG,
-                "target-integration-name": _STORAGE,
-                "python-module": "airflow_provider_posthog.transfers.export_to_object_storage",
-            }
+            _transfer(_STORAGE, "export_to_object_storage"),
+            _transfer(_STORAGE, "file_download_to_object_storage"),
+            _transfer(_STORAGE, "query_to_object_storage"),
+            _transfer(_SQL, "posthog_to_sql"),
         ],
-        "connection-types": [
-            {
-                "connection-type": CONN_TYPE,
-                "hook-class-name": HOOK_CLASS,
-                "hook-name": HOOK_NAME,
-                "ui-field-behaviour": ui_field_behaviour(),
-                "conn-fields": conn_fields(),
-            }
-        ],
+        "connection-types": _connection_types(),
         "asset-uris": _assets(),
         "dataset-uris": _assets(),  # the name of Airflow 2
         "extra-links": ["airflow_provider_posthog.links.PostHogLink"],

@@ -17,6 +17,7 @@ from airflow_provider_posthog import exceptions
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogAuthenticationError,
+    PostHogErasureError,
     PostHogError,
     PostHogIncompleteError,
     PostHogJobError,
@@ -77,6 +78,7 @@ EXAMPLES: list[PostHogError] = [
     PostHogJobError("ended", job_id="5"),
     PostHogJobFailed("failed", job_id="5"),
     PostHogJobTimeout("late"),
+    PostHogErasureError("left", job_id="5", states={"SURVIVORS": 1}),
     PostHogIncompleteError("3 of 4 rows"),
     PostHogError("x"),
 ]

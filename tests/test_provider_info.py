@@ -67,7 +67,7 @@ def test_every_integration_that_is_named_is_declared() -> None:
     }
     for entry in INFO["transfers"]:
         named |= {entry["source-integration-name"], entry["target-integration-name"]}
-    assert named == declared == {"PostHog", "Object Storage"}
+    assert named == declared == {"PostHog", "Object Storage", "Common SQL"}
 
 
 @pytest.mark.parametrize("module", modules())

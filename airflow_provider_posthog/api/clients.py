@@ -195,7 +195,8 @@ class Client:
                 ) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, response.content)
+                # `response.content` would join pieces of 10 KiB.
+                return Answer(response.status_code, headers, b"".join(response.iter_content(1 << 20)))
         except requests.RequestException as error:
             return no_answer(error)
 

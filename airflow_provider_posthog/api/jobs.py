@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_posthog.api import exports, queries, states
-from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api import exports, file_downloads, queries, states
+from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.exceptions import (
@@ -54,8 +54,27 @@ class JobKind:
 
 EXPORT = JobKind("export", lambda job_id: exports.retrieve(int(job_id)), states.of_export)
 QUERY = JobKind("query", queries.status, states.of_query, queries.cancel)
+FILE_DOWNLOAD = JobKind("file_download", file_downloads.retrieve, states.of_file_download, file_downloads.cancel)
 
-KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY)}
+
+def _places(refused_at: str) -> Call[dict[str, int]]:
+    """Ask how many file downloads go on.
+
+    :param refused_at: how many did when one more was refused.
+    """
+    asked = file_downloads.list()
+
+    def read(answer: Answer) -> dict[str, int]:
+        live = sum(states.is_live(found) for found in asked.read(answer).get("results", []))
+        return {"live": live, "refused_at": int(refused_at)}
+
+    return Call(asked.name, asked.method, asked.path, read, query=asked.query, scopes=asked.scopes)
+
+
+#: The wait for a place: its "job id" is the number of file downloads at which one more was refused.
+FILE_DOWNLOAD_PLACE = JobKind("file_download_place", _places, states.of_place)
+
+KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, FILE_DOWNLOAD_PLACE)}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,57 @@ def of_query(status: Mapping[str, Any]) -> Verdict:
     return Verdict("succeeded") if status.get("complete") is True else Verdict("pending")
 
 
+#: What PostHog calls a run of a batch export that goes on.
+_LIVE_RUNS = frozenset({"Starting", "Running"})
+_RUN_FAILURES = {
+    "FailedBilling": (
+        "the organization's quota of exported rows is used up: raise the billing limit in PostHog, or wait for the "
+        "next period"
+    ),
+    "FailedRetryable": "it failed for a passing reason, and PostHog's own retries did not mend it",
+    "Cancelled": "somebody cancelled it",
+    "TimedOut": "PostHog gave it up after too long a time",
+    "Terminated": "it was ended from outside",
+    "Failed": "it failed",
+}
+
+
+def of_file_download(found: Mapping[str, Any]) -> Verdict:
+    """Read a file download.
+
+    PostHog shows ``Completed`` only once the files can be had; ``Completed`` without files means that there was no
+    data. A status that is not known yet is waited out, up to the task's deadline.
+
+    :param found: PostHog's answer to ``file_downloads.retrieve``.
+    """
+    status = str(found.get("status"))
+    if status == "Completed":
+        return Verdict("succeeded")
+    if status not in _RUN_FAILURES:
+        return Verdict("pending", "" if status in _LIVE_RUNS else f"in a status this provider does not know: {status}")
+    told = found.get("error")
+    reason = f"{status}: {_RUN_FAILURES[status]}"
+    return Verdict("failed", f"{reason}. {clean(told)}" if isinstance(told, str) and told else reason)
+
+
+def is_live(found: Mapping[str, Any]) -> bool:
+    """Tell whether a file download, or a run of a batch export, goes on.
+
+    :param found: an object with a ``status``.
+    """
+    return str(found.get("status")) in _LIVE_RUNS
+
+
+def of_place(found: Mapping[str, Any]) -> Verdict:
+    """Tell whether the project may have one more file download.
+
+    :param found: ``live``, how many go on, and ``refused_at``, how many did when one more was refused.
+    """
+    if found["live"] < found["refused_at"]:
+        return Verdict("succeeded")
+    return Verdict("pending", f"{found['live']} file downloads go on")
+
+
 def failure_in(answer: Any) -> str | None:  # noqa: ANN401 - what Call.read made of an answer
     """Return why a calculation failed that PostHog answered with 200, or ``None``.
 

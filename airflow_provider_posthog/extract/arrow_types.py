@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timezone
 from decimal import Decimal
-from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa  # noqa: TID253 - Arrow is what this module is for; import it where a task runs
+import pyarrow.compute as pc  # noqa: TID253
 from pyarrow.lib import StringBuilder  # noqa: TID253
 
 from airflow_provider_posthog.exceptions import PostHogTransportError, clean
@@ -154,19 +155,25 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
     :raises TypeError: if a value is neither a text nor ``None``.
     :raises UnicodeEncodeError: if it holds half of a surrogate pair.
     """
-    if None in values:
+    if "pandas" in sys.modules:
+        return pa.array(values, pa.string())
+    try:
+        is_ascii = all(map(str.isascii, values))  # type: ignore[arg-type]
+    except TypeError:  # not only texts
         builder = StringBuilder()
         builder.append_values(values)
         return builder.finish()
-    if all(map(str.isascii, values)):  # type: ignore[arg-type]
+    sizes = array("i", [0])
+    if is_ascii:
         data = "".join(values).encode()  # type: ignore[arg-type]
-        sizes = map(len, values)  # type: ignore[arg-type]
+        sizes.extend(map(len, values))  # type: ignore[arg-type]
     else:
-        encoded = [value.encode() for value in values]  # type: ignore[union-attr]
+        encoded = list(map(str.encode, values))  # type: ignore[arg-type]
         data = b"".join(encoded)
-        sizes = map(len, encoded)
-    ends = array("i", accumulate(sizes, initial=0))  # OverflowError above 2 GiB
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(data))
+        sizes.extend(map(len, encoded))
+    lengths = pa.Array.from_buffers(pa.int32(), len(sizes), [None, pa.py_buffer(sizes)])
+    ends = pc.cumulative_sum_checked(lengths)  # ArrowInvalid above 2 GiB
+    return pa.StringArray.from_buffers(len(values), ends.buffers()[1], pa.py_buffer(data))
 
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any]:

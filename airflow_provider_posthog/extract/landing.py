@@ -80,11 +80,11 @@ class Landing:
         self._folder = folder
         # File systems take names of 255 bytes; the token alone tells the part files of a folder apart.
         self.part = f"{folder}{slash}.{_cut(name, 200)}.{token}.part"
-        self._flat = bool(({fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)) & _FLAT)
+        self._flat = is_flat(fs)
         self._compression = compression
         self._watch = watch or (lambda chunk: None)
         self._reset = reset or (lambda: None)
-        self._raw: _Digest | None = None
+        self._raw: Digest | None = None
         self._file: Any = None
         self.size = 0
         self.sha256 = ""
@@ -135,13 +135,7 @@ class Landing:
 
     def commit(self) -> None:
         """Move the finished file to its final name, in place of what may stand there."""
-        if self._flat:
-            # An object is copied whole or not at all; `mv` takes *, ? and [ in a name for patterns, and lists folders.
-            self._fs.cp_file(self.part, self._path)
-            self._fs.rm_file(self.part)
-        else:
-            self._fs.mv(self.part, self._path)
-        self._fs.invalidate_cache(self._folder or None)
+        move(self._fs, self.part, self._path)
 
     def same_as_there(self) -> bool:
         """Tell whether the finished file's bytes already stand under the final name."""
@@ -154,7 +148,7 @@ class Landing:
         return digest.hexdigest() == self.sha256
 
     def _open(self) -> None:
-        self._raw = _Digest(self._fs.open(self.part, "wb"))
+        self._raw = Digest(self._fs.open(self.part, "wb"))
         # Without a name and a time in it, the same content makes the same bytes.
         self._file = gzip.GzipFile("", "wb", 6, self._raw, mtime=0) if self._compression else self._raw
 
@@ -168,8 +162,11 @@ class Landing:
         self.size, self.sha256 = raw.size, raw.sha256.hexdigest()
 
 
-class _Digest:
-    """A file that knows what was written to it."""
+class Digest:
+    """A file that knows what was written to it.
+
+    :param file: the file object that gets the bytes.
+    """
 
     def __init__(self, file: Any) -> None:  # noqa: ANN401 - a file object
         self._file = file
@@ -177,6 +174,10 @@ class _Digest:
         self.sha256 = hashlib.sha256()
 
     def write(self, chunk: bytes) -> int:
+        """Take the next bytes.
+
+        :param chunk: the bytes.
+        """
         self._file.write(chunk)
         self.size += len(chunk)
         self.sha256.update(chunk)
@@ -186,7 +187,33 @@ class _Digest:
         """Leave flushing to the file system, which sends parts of a size it likes."""
 
     def close(self) -> None:
+        """Close the file, which ends an upload."""
         self._file.close()
+
+
+def is_flat(fs: FileSystem) -> bool:
+    """Tell whether a file system is one without folders, such as S3.
+
+    :param fs: the file system.
+    """
+    return bool(({fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)) & _FLAT)
+
+
+def move(fs: FileSystem, source: str, target: str) -> None:
+    """Give a whole file another name, in place of what may stand there.
+
+    :param fs: the file system.
+    :param source: where it is.
+    :param target: where to; its folder exists.
+    """
+    if is_flat(fs):
+        # An object is copied whole or not at all; `mv` takes *, ? and [ in a name for patterns, and lists folders.
+        fs.cp_file(source, target)
+        fs.rm_file(source)
+    else:
+        fs.mv(source, target)
+    for path in {source.rpartition("/")[0], target.rpartition("/")[0]}:
+        fs.invalidate_cache(path or None)
 
 
 def safe_name(name: object, fallback: str) -> str:

@@ -160,6 +160,6 @@ def _pyarrow(field: str) -> Any:  # noqa: ANN401 - a module
         raise PostHogSettingsError(
             field,
             "Parquet needs pyarrow, which is not installed.",
-            "Install airflow-provider-posthog[arrow], or end the path with .csv, .jsonl or .json.",
+            "Install airflow-provider-posthog[warehouse], or end the path with .csv, .jsonl or .json.",
         ) from None
     return pa

@@ -23,9 +23,18 @@ OFFSETS = st.sampled_from([0, 60, -300, 330, 345, -210, 840, -720])
 
 def column(kind: str, values: list[Any]) -> list[Any]:
     schema = schema_of(["x"], [["x", kind]])
-    batch = batch_of([[value] for value in values], schema)
+    rows = [[value] for value in values]
+    batch = batch_of(rows, schema)
     assert batch.schema == schema
     batch.validate(full=True)
+    pandas = sys.modules.pop("pandas", None)
+    try:  # where it is loaded, texts go another way
+        other = batch_of(rows, schema)
+    finally:
+        if pandas is not None:
+            sys.modules["pandas"] = pandas
+    other.validate(full=True)
+    assert str(other.to_pylist()) == str(batch.to_pylist())
     found: list[Any] = batch.column(0).to_pylist()
     return found
 

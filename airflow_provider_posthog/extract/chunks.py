@@ -1,0 +1,171 @@
+"""One window: its pages, its copies, and the proof that all of it was read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
+import pyarrow.compute as pc  # noqa: TID253
+
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
+from airflow_provider_posthog.extract import statements
+from airflow_provider_posthog.extract.arrow_types import batch_of
+from airflow_provider_posthog.extract.asking import Asker, is_too_heavy, parse
+from airflow_provider_posthog.extract.page_size import PageSize
+from airflow_provider_posthog.extract.planning import Planner
+from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
+from airflow_provider_posthog.extract.statements import MAX_ROWS
+from airflow_provider_posthog.extract.windows import EPOCH, PARTS, Piece, Window
+
+log = logging.getLogger(__name__)
+
+#: How often a window that is too much for PostHog is halved: what a 256th of it can not mend is no matter of size.
+MOST_HALVINGS = 8
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """All rows of one window: as many as the server counted.
+
+    :param window: the window.
+    :param table: the rows, in the order of time and key.
+    :param rows: how many.
+    :param counted: what the server counted, copies included: ``rows + duplicates``.
+    :param duplicates: copies that were dropped.
+    :param resume_after: the reading can be taken up here, once this chunk and all before it are safe; ``None`` where
+        it can not: in the middle of a microsecond with too many rows for one window, and where rows have no time.
+    """
+
+    window: Window
+    table: pa.Table
+    rows: int
+    counted: int
+    duplicates: int
+    resume_after: datetime | None
+
+
+class WindowReader:
+    """Reads windows. Safe to use from threads.
+
+    :param asker: asks PostHog.
+    :param planner: counts anew where that is needed.
+    :param source: what is read.
+    :param schema: of an answer's rows.
+    :param size: how many rows to ask for at once.
+    """
+
+    def __init__(self, asker: Asker, planner: Planner, source: Source, schema: pa.Schema, size: PageSize) -> None:
+        self._asker = asker
+        self._planner = planner
+        self._source = source
+        self._schema = schema
+        self._size = size
+        #: One answer is taken apart at a time: more at once would not be faster in Python, only take more memory.
+        self._lock = threading.Lock()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of what is handed out: without the columns that the reader adds."""
+        return pa.schema([field for field in self._schema if field.name not in (KEY_NAME, TIME_NAME)])
+
+    def read(self, piece: Piece, halvings: int = 0) -> list[Chunk]:
+        """Read a window; in several chunks if it was too much for PostHog at once.
+
+        :param piece: the window and what the server counted in it.
+        :param halvings: how often it was halved.
+        :raises PostHogIncompleteError: if it can not be proved that all rows were read.
+        :raises PostHogError: if PostHog can not be asked.
+        """
+        try:
+            return [self._proved(piece)]
+        except PostHogError as error:
+            if not is_too_heavy(error):
+                raise
+            halves = self._planner.halves(piece) if halvings < MOST_HALVINGS else []
+            if not halves:
+                raise PostHogIncompleteError(
+                    f"PostHog can not answer for the {piece.rows:,} rows of {piece.window}, nor for parts: {error}"
+                ) from error
+            self._size.refused(piece.rows)
+            return [chunk for half in halves for chunk in self.read(half, halvings + 1)]
+
+    def _proved(self, piece: Piece) -> Chunk:
+        table = self._table(piece)
+        kept = self._without_copies(table, piece.window)
+        if table.num_rows == piece.rows:
+            return self._chunk(piece.window, kept, table.num_rows)
+        log.info(
+            "PostHog counted %d rows in %s, but answered %d: counting and reading it once more",
+            piece.rows,
+            piece.window,
+            table.num_rows,
+        )
+        again, keys = self._planner.counted_again(piece.window)
+        table = self._table(again)
+        kept = self._without_copies(table, piece.window)
+        # ClickHouse may have merged copies in between; the keys are the same then.
+        if table.num_rows != again.rows and kept.num_rows != keys:
+            raise PostHogIncompleteError(
+                f"PostHog counted {again.rows:,} rows in {piece.window}, but answered {table.num_rows:,} (its count "
+                f"was {piece.rows:,} before). Rows may still be arriving: let the task retry, or end the range earlier."
+            )
+        return self._chunk(piece.window, kept, table.num_rows)
+
+    def _chunk(self, window: Window, kept: pa.Table, read: int) -> Chunk:
+        table = kept.select(self.schema.names)
+        at_end = self._source.time is not None and window.last == PARTS
+        return Chunk(window, table, kept.num_rows, read, read - kept.num_rows, window.end if at_end else None)
+
+    def _table(self, piece: Piece) -> pa.Table:
+        """Read the pages of a window."""
+        batches: list[pa.RecordBatch] = []
+        after: tuple[datetime | None, str] | None = None
+        while piece.rows:
+            # One row more than there are shows that others have arrived. Pages may have become smaller since the window
+            # was planned, but a little more is better than a second page.
+            limit = min(piece.rows, self._size() * 3 // 2, MAX_ROWS - 1) + 1
+            batch = self._page(piece, limit, after)
+            batches.append(batch)
+            if batch.num_rows < limit:
+                break
+            before, after = after, self._edge(batch)
+            if after == before:
+                raise PostHogIncompleteError(f"PostHog answered the same page of {piece.window} twice")
+        return pa.Table.from_batches(batches, schema=self._schema)
+
+    def _page(self, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> pa.RecordBatch:
+        body, seconds = self._asker.fetch(statements.page(self._source, piece, limit, after))
+        size = len(body)
+        with self._lock:
+            rows = parse(body).rows
+            del body
+            batch = batch_of(rows, self._schema)
+        self._size.saw(batch.num_rows, size, seconds)
+        return batch
+
+    def _edge(self, batch: pa.RecordBatch) -> tuple[datetime | None, str]:
+        last = batch.num_rows - 1
+        moment = None
+        if time_column := self._source.time_column:  # its as_py() would import pandas
+            moment = EPOCH + timedelta(microseconds=batch.column(time_column)[last].value)
+        return moment, str(batch.column(self._source.key_column)[last].as_py())
+
+    def _without_copies(self, table: pa.Table, window: Window) -> pa.Table:
+        """Return a table with the last row of each key; the last one is what PostHog keeps, too."""
+        keys = table.column(self._source.key_column)
+        if keys.null_count:
+            raise PostHogIncompleteError(f"rows of {window} have no key ({self._source.key} is null)")
+        different = pc.count_distinct(keys, mode="all").as_py()
+        if different == table.num_rows:
+            return table
+        if not self._source.copies:
+            raise PostHogIncompleteError(
+                f"{table.num_rows:,} rows of {window} have only {different:,} different keys: {self._source.key} does "
+                "not tell them apart"
+            )
+        numbered = pa.table({"key": keys, "at": pa.array(range(table.num_rows), pa.int64())})
+        last = numbered.group_by("key").aggregate([("at", "max")]).column("at_max")
+        return table.take(last.take(pc.sort_indices(last)))

@@ -1,0 +1,156 @@
+"""An interval of a source into files: read, proved, written, and taken up again where a killed try was."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
+from airflow_provider_posthog.extract.files import Layout, TableFiles
+from airflow_provider_posthog.extract.manifest import iso
+from airflow_provider_posthog.extract.progress import Progress, ProgressLog
+from airflow_provider_posthog.extract.reader import Chunk, Extraction
+from airflow_provider_posthog.extract.sources import Source
+from airflow_provider_posthog.extract.staging import Staging
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which files are closed and recorded even if they are small: what a killed worker loses at the most.
+CHECKPOINT = 300.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read.
+
+    :param settings: how to reach PostHog.
+    :param source: what is read.
+    :param in_flight: how many windows are read side by side.
+    :param page_rows: the most rows of a window.
+    :param settle: how long rows take until queries see them.
+    """
+
+    settings: ClientSettings
+    source: Source
+    in_flight: int = 3
+    page_rows: int = 10_000
+    settle: timedelta = timedelta(minutes=5)
+
+
+class Copy:
+    """Brings the rows of one interval into files, and publishes them.
+
+    :param reading: how rows are read.
+    :param staging: where the files go; what an earlier try has recorded in it is not read again.
+    :param layout: how rows become files.
+    :param facts: what the manifest says of the source, as JSON.
+    :param checkpoint: seconds after which files are closed and recorded even if they are small.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        staging: Staging,
+        layout: Layout,
+        facts: Mapping[str, Any],
+        *,
+        checkpoint: float = CHECKPOINT,
+    ) -> None:
+        self._reading = reading
+        self._staging = staging
+        self._layout = layout
+        self._facts = facts
+        self._checkpoint = checkpoint
+        self._extraction: Extraction | None = None
+        self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
+
+    def run(self) -> dict[str, Any]:
+        """Read what is not read yet, and publish.
+
+        :returns: the manifest.
+        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+        :raises PostHogError: if PostHog can not be asked, or another run writes the same interval.
+        """
+        staging = self._staging
+        if not staging.publishing:
+            if not staging.note.get("read"):
+                self._read()
+            self._prove()
+        return staging.publish(
+            {
+                **self._facts,
+                "format": self._layout.format,
+                "compression": self._layout.compression,
+                "partition_by": self._layout.partition_by,
+                **{name: staging.note.get(name) for name in ("schema", *self._counts)},
+            }
+        )
+
+    def stop(self) -> None:
+        """End the reading; may be called from another thread, or while a signal is handled."""
+        if self._extraction is not None:
+            self._extraction.close()
+
+    def _read(self) -> None:
+        resume = self._taken_up()
+        with self._open(resume) as extraction:
+            self._extraction = extraction
+            files = TableFiles(self._staging, extraction.schema, self._layout)
+            kept_at = time.monotonic()
+            for chunk in extraction:
+                files.add(chunk.table)
+                self._count(chunk)
+                due = files.is_due or time.monotonic() - kept_at > self._checkpoint
+                if due and chunk.resume_after is not None:
+                    self._staging.record(files.finish(), resume_after=iso(chunk.resume_after), **self._counts)
+                    kept_at = time.monotonic()
+            schema = [[field.name, str(field.type)] for field in extraction.schema]
+            self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
+
+    def _taken_up(self) -> datetime | None:
+        """Return where an earlier try has stopped, and count what it has brought."""
+        note = self._staging.note
+        if "resume_after" not in note:
+            self._staging.drop(lambda file: True)
+            return None
+        self._counts = {name: int(note.get(name, 0)) for name in self._counts}
+        log.info("Going on after %s: %s rows are written already", note["resume_after"], f"{self._counts['rows']:,}")
+        return datetime.fromisoformat(note["resume_after"].replace("Z", "+00:00"))
+
+    def _open(self, resume: datetime | None) -> Extraction:
+        reading, interval = self._reading, self._staging.interval
+        before = dict(self._counts)
+        progress = ProgressLog(log.info, reading.source.name, start=Progress(before["counted"], before["windows"]))
+        has_time = reading.source.time is not None
+        return Extraction(
+            reading.settings,
+            reading.source,
+            interval.start if has_time else None,
+            interval.end if has_time else None,
+            in_flight=reading.in_flight,
+            page_rows=reading.page_rows,
+            settle=reading.settle,
+            resume_after=resume,
+            on_progress=lambda far: progress(
+                Progress(
+                    before["counted"] + far.rows, before["windows"] + far.windows, before["counted"] + far.rows_counted
+                )
+            ),
+        )
+
+    def _count(self, chunk: Chunk) -> None:
+        more = {"rows": chunk.rows, "counted": chunk.counted, "duplicates": chunk.duplicates, "windows": 1}
+        self._counts = {name: count + more[name] for name, count in self._counts.items()}
+
+    def _prove(self) -> None:
+        """Compare what the files have with what the windows had, each of which PostHog counted."""
+        written, read = sum(file["rows"] for file in self._staging.files), self._staging.note["rows"]
+        if written != read:
+            raise PostHogIncompleteError(
+                f"{self._staging.interval.stem}: {read:,} rows were read, but the files have {written:,}."
+            )

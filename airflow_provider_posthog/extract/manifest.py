@@ -1,0 +1,207 @@
+"""What stands in a folder of files: one manifest for each interval, which lists its files with counts and checksums.
+
+Files get names of their own each time their interval is written, so a manifest is switched from the old files to the
+new ones by writing one small object. Who reads by manifest never sees half an interval.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.extract.landing import FileSystem, is_flat, move
+
+#: Where manifests are; Spark, Trino, Hive and Arrow take no names that begin with _ for data.
+FOLDER = "_manifests"
+VERSION = 1
+#: What Hive calls a partition of nulls.
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_MAX_PARTITION = 200
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_STEM = re.compile(r"(?P<name>.+)_(?P<start>\d{8}T\d{6}(?:\d{6})?)Z_(?P<end>\d{8}T\d{6}(?:\d{6})?)Z")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What is replaced as a whole: the rows of one name in one span of time.
+
+    :param name: what the files' names begin with; tells several tables in one folder apart.
+    :param start: the first moment, aware.
+    :param end: the first moment after it, aware.
+    """
+
+    name: str
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise PostHogSettingsError(
+                "name", f"{self.name[:80]!r} can not begin a file's name.", "Write letters, digits, - and _."
+            )
+        for field_name, moment in (("start", self.start), ("end", self.end)):
+            if moment.tzinfo is None:
+                raise PostHogSettingsError(field_name, "is a time without an offset.", "Write it with one, or with Z.")
+            object.__setattr__(self, field_name, moment.astimezone(timezone.utc))
+        if self.start >= self.end:
+            raise PostHogSettingsError(
+                "end",
+                f"{self.end:%F %T} is not after the start, {self.start:%F %T} (UTC).",
+                "Write an end after the start.",
+            )
+
+    @property
+    def stem(self) -> str:
+        """What the names of the interval's files begin with."""
+        return f"{self.name}_{_compact(self.start)}_{_compact(self.end)}"
+
+    def as_json(self) -> dict[str, str]:
+        """Return start and end as ISO text, in UTC."""
+        return {"start": iso(self.start), "end": iso(self.end)}
+
+    @classmethod
+    def of_stem(cls, stem: str) -> Interval | None:
+        """Read an interval from a name; ``None`` if it is none of ours.
+
+        :param stem: the name.
+        """
+        found = _STEM.fullmatch(stem)
+        if found is None:
+            return None
+        with suppress(ValueError):  # also PostHogSettingsError
+            return cls(found["name"], _moment(found["start"]), _moment(found["end"]))
+        return None
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of an interval.
+
+    :param path: where it is, relative to the folder.
+    :param bytes: its size.
+    :param sha256: its checksum, in hex.
+    :param rows: how many rows are in it; ``None`` if nobody counted them.
+    :param partition: the values of the columns that the path tells; ``None`` for null.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int | None
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the manifest has it."""
+        return asdict(self)
+
+
+def iso(moment: datetime) -> str:
+    """Write a time as ISO text in UTC, ending in ``Z``.
+
+    :param moment: the time, aware.
+    """
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def partition_path(partition: Mapping[str, str | None]) -> str:
+    """Return the folders of a partition, as Hive writes them: ``date=2026-11-01/``; empty for none.
+
+    :param partition: the values by column.
+    :raises PostHogSettingsError: if a value is too long for a folder's name.
+    """
+    folders = []
+    for column, value in partition.items():
+        text = NULL_PARTITION if value is None or value == "" else quote(value, safe=" !$&()+,;@~")
+        if len(text) > _MAX_PARTITION:
+            raise PostHogSettingsError(
+                "partition_by",
+                f"{column!r} has values of over {_MAX_PARTITION} bytes.",
+                "Take a column of short words.",
+            )
+        folders.append(f"{quote(column, safe='$ ')}={text}/")
+    return "".join(folders)
+
+
+def path_of(root: str, interval: Interval) -> str:
+    """Return where an interval's manifest is.
+
+    :param root: the folder of the files.
+    :param interval: the interval.
+    """
+    return f"{root}/{FOLDER}/{interval.stem}.json"
+
+
+def read(fs: FileSystem, root: str, interval: Interval) -> dict[str, Any] | None:
+    """Read the manifest of an interval; ``None`` if it was never written.
+
+    :param fs: the file system.
+    :param root: the folder of the files.
+    :param interval: the interval.
+    :raises PostHogError: if something else stands in its place.
+    """
+    path = path_of(root, interval)
+    fs.invalidate_cache(path.rpartition("/")[0])
+    if not fs.exists(path):
+        return None
+    with fs.open(path, "rb") as file:
+        text = file.read()
+    try:
+        found = json.loads(text)
+        known = found["version"] == VERSION and isinstance(found["files"], list)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise PostHogError(f"{path} is no manifest that this version of the provider can read. Move it away.")
+    manifest: dict[str, Any] = found
+    return manifest
+
+
+def write(fs: FileSystem, root: str, interval: Interval, manifest: Mapping[str, Any], *, part: str) -> None:
+    """Write the manifest of an interval, in place of an earlier one, as a whole.
+
+    :param fs: the file system.
+    :param root: the folder of the files.
+    :param interval: the interval.
+    :param manifest: what it says, as JSON.
+    :param part: where it is written before it is moved to its place.
+    """
+    path = path_of(root, interval)
+    if not is_flat(fs):
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    with fs.open(part, "wb") as file:
+        file.write(json.dumps(manifest, indent=1).encode() + b"\n")
+    move(fs, part, path)
+
+
+def written(fs: Any, root: str, name: str) -> Sequence[Interval]:  # noqa: ANN401 - an AbstractFileSystem
+    """List the intervals of one name that were written, oldest first.
+
+    :param fs: the file system.
+    :param root: the folder of the files.
+    :param name: the name.
+    """
+    folder = f"{root}/{FOLDER}"
+    fs.invalidate_cache(folder)
+    try:
+        listed = fs.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    names = (path.rpartition("/")[2] for path in listed)
+    found = (Interval.of_stem(name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return sorted((one for one in found if one is not None and one.name == name), key=lambda one: (one.start, one.end))
+
+
+def _compact(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S}{f'{moment.microsecond:06}' if moment.microsecond else ''}Z"
+
+
+def _moment(text: str) -> datetime:
+    whole = text if len(text) > 15 else f"{text}000000"
+    return datetime.strptime(whole, "%Y%m%dT%H%M%S%f").replace(tzinfo=timezone.utc)

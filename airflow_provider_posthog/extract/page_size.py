@@ -1,0 +1,62 @@
+"""How many rows to ask for at once: as many as fit into memory and into PostHog's ten seconds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+log = logging.getLogger(__name__)
+
+#: Bytes of an answer that are worth a query of their own, and few enough to hold several at once.
+TARGET_BYTES = 6 * 1024 * 1024
+#: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.
+TARGET_SECONDS = 6.0
+#: What slow answers alone never bring it under.
+FEWEST_ROWS = 100
+
+
+class PageSize:
+    """The number of rows, which adapts to how long rows are and how fast they come. Safe to use from threads.
+
+    :param most: the most rows of a page.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._rows = float(most)
+        self._bytes_per_row = 0.0
+
+    def __call__(self) -> int:
+        """Return how many rows to ask for."""
+        with self._lock:
+            fit = TARGET_BYTES / self._bytes_per_row if self._bytes_per_row else self._most
+            return int(max(min(self._rows, fit, self._most), 1))
+
+    def saw(self, rows: int, size: int, seconds: float = 0.0) -> None:
+        """Learn from an answer.
+
+        :param rows: its rows.
+        :param size: its bytes.
+        :param seconds: how long it took.
+        """
+        if not rows:
+            return
+        now = self()
+        with self._lock:
+            each = size / rows
+            # Longer rows count at once, shorter ones little by little.
+            self._bytes_per_row = max(each, 0.7 * self._bytes_per_row + 0.3 * each)
+            if seconds > TARGET_SECONDS and rows >= now // 2:
+                self._rows = max(FEWEST_ROWS, self._rows * 0.7)
+            elif seconds < TARGET_SECONDS / 2:
+                self._rows = min(self._most, self._rows * 1.1)
+
+    def refused(self, rows: int) -> None:
+        """Learn that so many rows were too much for PostHog.
+
+        :param rows: how many were asked for.
+        """
+        with self._lock:
+            self._rows = max(FEWEST_ROWS, min(self._rows, rows / 2))
+            log.info("PostHog: %d rows were too much for one query; asking for %d from now on", rows, self._rows)

@@ -1,0 +1,275 @@
+"""Rows in bulk: every row of a range once, proved by the server's own count, with memory that does not grow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+
+import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
+
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.extract import statements
+from airflow_provider_posthog.extract.arrow_types import schema_of
+from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
+from airflow_provider_posthog.extract.page_size import PageSize
+from airflow_provider_posthog.extract.planning import Planner
+from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
+from airflow_provider_posthog.extract.statements import MAX_ROWS
+from airflow_provider_posthog.extract.windows import EPOCH, Piece, Window, checked
+
+__all__ = ["Chunk", "Extraction", "Progress"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a reading is.
+
+    :param windows: windows that were handed out.
+    :param rows: rows in them, copies included.
+    :param rows_counted: rows of the whole range, as far as they are counted; the range is counted at the beginning.
+    :param duplicates: copies that were dropped.
+    :param size: bytes that PostHog answered.
+    :param seconds: since the beginning.
+    """
+
+    windows: int
+    rows: int
+    rows_counted: int
+    duplicates: int
+    size: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """The mean speed."""
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimated time until the end; ``None`` before the first rows."""
+        left = max(0, self.rows_counted - self.rows)
+        return left / self.rows_per_second if self.rows_per_second else None
+
+    def __str__(self) -> str:
+        share = f" of {self.rows_counted:,} ({self.rows / self.rows_counted:.0%})" if self.rows_counted else ""
+        left = f", {self.seconds_left:.0f} s left" if self.seconds_left else ""
+        return f"{self.rows:,} rows{share} in {self.windows:,} windows, {self.rows_per_second:,.0f} rows/s{left}"
+
+
+class Extraction:
+    """Reads a range of a source: iterate over it. Each chunk is complete and proved when it is handed out.
+
+    At the most ``in_flight + 2`` windows are in memory, whatever the range. Where a reading ends early, it is taken up
+    again with ``resume_after`` of the last chunk that is safe and has one; what was handed out after that chunk comes
+    again. Copies of an event (``duplicates``) are dropped within a window; with ``by="created_at"`` copies that came
+    at other times may be in two windows, as they may be in two runs: load them with a merge by key.
+
+    :param settings: where the project is, and with which key.
+    :param source: what to read.
+    :param start: the first moment, aware; ``None`` for the beginning, which is 1970. A source without a time has none.
+    :param end: the first moment after it, aware; ``None`` for now, as it is when the reading begins.
+    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
+    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
+    :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
+        everything else was read.
+    :param look_back: read from so much before ``start``, to see again rows that came late. Load them by a merge, or
+        replace the whole longer range.
+    :param resume_after: begin here instead, as the last chunk of an earlier reading of the same range said.
+    :param on_progress: is called after each chunk was taken.
+    :raises PostHogSettingsError: if an argument can not be used.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        source: Source,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        in_flight: int = 3,
+        page_rows: int = 10_000,
+        settle: timedelta = timedelta(minutes=5),
+        look_back: timedelta = timedelta(0),
+        resume_after: datetime | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        if not 1 <= page_rows < MAX_ROWS:
+            raise PostHogSettingsError(
+                "page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}."
+            )
+        if not 1 <= in_flight <= 32:
+            raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
+        if settle < timedelta(0) or look_back < timedelta(0):
+            raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
+        self._end = checked("end", end or datetime.now(timezone.utc))
+        begin = checked("start", start or EPOCH)
+        self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
+        if source.scan_back is not None:
+            source = replace(source, scan_from=max(EPOCH, begin - look_back - source.scan_back))
+        self.source = source
+        self._in_flight = in_flight
+        self._settle = settle
+        self._on_progress = on_progress or (lambda progress: None)
+        self._asker = Asker(settings, in_flight)
+        self._size = PageSize(page_rows)
+        self._planner = Planner(self._asker, source, self._size)
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: Future[list[Piece]] | None = None
+        self._reader: WindowReader | None = None
+        self._ranges: list[tuple[Window, datetime | None]] = []
+        self._progress = Progress(0, 0, 0, 0, 0, 0.0)
+
+    def _begin(self, begin: datetime, look_back: timedelta, resume: datetime | None, source: Source) -> datetime:
+        if begin > self._end:
+            raise PostHogSettingsError("start", "it is later than end.", "Write the earlier moment first.")
+        begin = max(EPOCH, begin - look_back)
+        if resume is None:
+            return begin
+        if source.time is None:
+            raise PostHogSettingsError(
+                "resume_after", f"{source.name} has no time to go on from.", "Read it from its beginning."
+            )
+        return min(max(begin, checked("resume_after", resume)), self._end)
+
+    def __enter__(self) -> Extraction:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of all chunks; asks PostHog on first use.
+
+        :raises PostHogError: if PostHog refuses the query.
+        """
+        return self._started().schema
+
+    @property
+    def settled_at(self) -> datetime:
+        """When the whole range can be read without waiting."""
+        return self._end + self._settle
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._progress
+
+    def close(self) -> None:
+        """Stop reading; a query that is on its way is not waited for. Closed, it can not be read again."""
+        self._asker.stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._asker.close()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Yield all rows, window by window, in the order of time.
+
+        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+        :raises PostHogError: if PostHog can not be asked.
+        """
+        began = time.monotonic()
+        try:
+            reader = self._started()
+            for number, (window, wait_until) in enumerate(self._ranges):
+                if wait_until is not None:
+                    self._wait(window, wait_until)
+                count = self._ahead.result if self._ahead is not None and number == 0 else None
+                for chunk in self._chunks(reader, self._planner.pieces(window, count)):
+                    self._count(chunk, time.monotonic() - began)
+                    yield chunk
+                    del chunk  # the next one comes into its place
+                    self._on_progress(self._progress)
+        finally:
+            self.close()
+
+    def _chunks(self, reader: WindowReader, pieces: Iterator[Piece]) -> Iterator[Chunk]:
+        """Read windows side by side, and hand them out one after another."""
+        waiting: deque[Future[list[Chunk]]] = deque()
+        while True:
+            # Some are asked for, one is taken apart: never more than these.
+            while len(waiting) < self._in_flight + 1 and (piece := next(pieces, None)) is not None:
+                self._asker.check()
+                waiting.append(self._workers().submit(reader.read, piece))
+            if not waiting:
+                return
+            chunks = waiting.popleft().result()
+            while chunks:
+                yield chunks.pop(0)
+
+    def _wait(self, window: Window, until: datetime) -> None:
+        seconds = (until - datetime.now(timezone.utc)).total_seconds()
+        log.info("PostHog: %s is read in %.0f s, when rows of that time have settled (settle)", window, seconds)
+        self._asker.wait(seconds)
+
+    def _count(self, chunk: Chunk, seconds: float) -> None:
+        done = self._progress
+        self._progress = Progress(
+            windows=done.windows + 1,
+            rows=done.rows + chunk.counted,
+            rows_counted=self._planner.counted,
+            duplicates=done.duplicates + chunk.duplicates,
+            size=self._asker.size,
+            seconds=seconds,
+        )
+
+    def _workers(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._in_flight + 1, thread_name_prefix="posthog-extract")
+        return self._pool
+
+    def _started(self) -> WindowReader:
+        """Ask for the columns, and have the rows counted at the same time."""
+        if self._reader is None:
+            self._asker.check()
+            self._ranges = self._settled()
+            window, wait_until = self._ranges[0]
+            if wait_until is None:
+                self._ahead = self._workers().submit(self._planner.count, window)
+            source, schema = self._described()
+            self._reader = WindowReader(self._asker, self._planner, source, schema, self._size)
+        return self._reader
+
+    def _settled(self) -> list[tuple[Window, datetime | None]]:
+        """Return the range, or its settled part and the rest, each with the time to wait for."""
+        window = self.window
+        settled = datetime.now(timezone.utc) - self._settle
+        if self.source.time is None or settled >= window.end:
+            return [(window, None)]
+        if settled <= window.start:
+            return [(window, self.settled_at)]
+        return [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
+
+    def _described(self) -> tuple[Source, pa.Schema]:
+        result = self._sample()
+        schema = schema_of(result.columns, result.types)
+        self._size.saw(len(result.rows), result.size)
+        source = self.source
+        if not source.columns:
+            names = [name for name in result.columns if name not in (KEY_NAME, TIME_NAME)]
+            source = statements.with_columns(source, names)
+        if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
+            raise PostHogSettingsError(
+                "time",
+                f"{source.time} is no time, but {schema.field(source.time_column).type}.",
+                "Write a DateTime column.",
+            )
+        return source, schema
+
+    def _sample(self) -> Result:
+        try:
+            return self._asker.ask(statements.sample(self.source, self.window))
+        except PostHogError as error:
+            if not is_too_heavy(error):
+                raise
+            return self._asker.ask(statements.sample(self.source, self.window, 0))

@@ -1,0 +1,297 @@
+"""What can be read in bulk: PostHog's own tables, and any HogQL query whose rows have a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
+PERSON_COLUMNS = ("id", "created_at", "properties", "is_identified")
+SESSION_COLUMNS = (
+    "session_id",
+    "distinct_id",
+    "$start_timestamp",
+    "$end_timestamp",
+    "$entry_current_url",
+    "$exit_current_url",
+    "$num_uniq_urls",
+    "$pageview_count",
+    "$autocapture_count",
+    "$session_duration",
+)
+GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
+
+#: What the reader adds where a page's edge can not be told from the columns; taken off again.
+KEY_NAME = "posthog_key"
+TIME_NAME = "posthog_time"
+#: Placeholders of the reader's own begin so.
+OWN = "window_"
+
+_FIELD = re.compile(r"[A-Za-z_$][\w$]*")
+Columns = Sequence[str] | Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that can be read in bulk.
+
+    :param name: what to call it in logs and file names, such as ``events``.
+    :param table: what stands after FROM.
+    :param columns: HogQL by column name, in order; empty for all columns of ``table``.
+    :param key: HogQL that tells the rows apart.
+    :param time: HogQL of the time that the windows go by, never null; ``None`` reads all rows, by the hashes of their
+        keys.
+    :param scan: a column of time that the table is sorted by, where that is not ``time``. Each window's lowest and
+        highest value of it is counted along, and narrows what PostHog has to look at, without losing a row.
+    :param scan_back: leave out rows whose ``scan`` is more than this before the range's start.
+    :param scan_from: the moment that comes of it.
+    :param born: a column of time; without ``time``, rows that are born while others are read are left for the next
+        time.
+    :param where: a HogQL condition.
+    :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
+    :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
+        then only the last copy in a window is handed out. Where it may not, that is an error.
+    """
+
+    name: str
+    table: str
+    columns: Mapping[str, str]
+    key: str
+    time: str | None = None
+    scan: str | None = None
+    scan_back: timedelta | None = None
+    scan_from: datetime | None = None
+    born: str | None = None
+    where: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    copies: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.values:
+            if name.startswith(OWN):
+                raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
+        own = {name for name in (self.time, self.scan, self.key, self.born) if name}
+        for name, expression in self.columns.items():
+            if not name or re.search(r"[`\\\x00-\x1f]", name) or name in (KEY_NAME, TIME_NAME):
+                raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
+            if name in own and expression != name:
+                # HogQL would take the new column for the one that the windows go by.
+                raise PostHogSettingsError(
+                    "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
+                )
+
+    @property
+    def key_text(self) -> str:
+        """HogQL of the key as text: ClickHouse sorts UUIDs in an order of its own."""
+        return f"toString({self.key})"
+
+    @property
+    def key_column(self) -> str:
+        """The name of the column that holds the key's text."""
+        return self._column_of(self.key, KEY_NAME)
+
+    @property
+    def time_column(self) -> str | None:
+        """The name of the column that holds the time, if there is one."""
+        return self._column_of(self.time, TIME_NAME) if self.time else None
+
+    def _column_of(self, expression: str, otherwise: str) -> str:
+        if not _FIELD.fullmatch(self.table):
+            return otherwise  # a query's columns may be of any type, and another text in JSON than in ClickHouse
+        same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
+        return same[0] if same else otherwise
+
+    def selected(self) -> str:
+        """Return what stands after SELECT."""
+        parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]
+        if self.key_column == KEY_NAME:
+            parts.append(f"{self.key_text} AS {KEY_NAME}")
+        if self.time and self.time_column == TIME_NAME:
+            parts.append(f"{self.time} AS {TIME_NAME}")
+        return ", ".join(parts)
+
+
+def _as(expression: str, name: str) -> str:
+    # `timestamp AS timestamp` would be another column to HogQL than the table's.
+    return quoted(name) if expression == name else f"{expression} AS {quoted(name)}"
+
+
+def quoted(name: str) -> str:
+    """Write a column's name in HogQL.
+
+    :param name: without backticks.
+    """
+    return name if _FIELD.fullmatch(name) and name != "index" else f"`{name}`"
+
+
+def events(
+    columns: Columns = None,
+    *,
+    by: Literal["created_at", "timestamp"] = "created_at",
+    event: str | Sequence[str] | None = None,
+    where: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    scan_back: timedelta | None = None,
+) -> Source:
+    """Return the events.
+
+    :param columns: HogQL by column name, such as ``{"browser": "properties.$browser"}``, or names; ``None`` for
+        ``uuid, event, distinct_id, person_id, timestamp, created_at, properties`` (JSON text).
+    :param by: ``created_at``, when PostHog took the event in: a late event is in a later range. ``timestamp``, when it
+        happened: a late event is in a range that may have been read before.
+    :param event: only events of this name, or of these names.
+    :param where: a HogQL condition.
+    :param values: what its placeholders stand for.
+    :param scan_back: with ``created_at``, leave out events that happened more than this before the range; the default
+        leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
+    :raises PostHogSettingsError: if an argument can not be used.
+    """
+    _check_by(by)
+    by_arrival = by == "created_at"
+    named, given = _named(event)
+    conditions = [where, *named] if where else named
+    return Source(
+        name="events",
+        table="events",
+        columns=_columns(columns, EVENT_COLUMNS),
+        key="uuid",
+        time=by,
+        scan="timestamp" if by_arrival else None,
+        scan_back=scan_back if by_arrival else None,
+        where="\n) AND (".join(conditions) or None,
+        values={**(values or {}), **given},
+        copies=True,
+    )
+
+
+def _named(event: str | Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+    if event is None:
+        return [], {}
+    names = [event] if isinstance(event, str) else list(event)
+    return ["event IN {posthog_event_names}"], {"posthog_event_names": names}
+
+
+def _check_by(by: str) -> None:
+    if by not in ("created_at", "timestamp"):
+        raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
+
+
+def persons(
+    columns: Columns = None,
+    *,
+    by: Literal["created_at"] | None = None,
+    where: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Source:
+    """Return the persons: all there are when the reading starts, or those that were created in the range.
+
+    :param columns: HogQL by column name, or names; ``None`` for ``id, created_at, properties, is_identified``.
+    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again.
+    :param where: a HogQL condition.
+    :param values: what its placeholders stand for.
+    """
+    return Source(
+        name="persons",
+        table="persons",
+        columns=_columns(columns, PERSON_COLUMNS),
+        key="id",
+        time=by,
+        born="created_at",
+        where=where,
+        values=dict(values or {}),
+    )
+
+
+def sessions(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
+    """Return the sessions that began in the range. A session that goes on after it was read changes.
+
+    :param columns: HogQL by column name, or names; ``None`` for those that servers of every age have.
+    :param where: a HogQL condition.
+    :param values: what its placeholders stand for.
+    """
+    return Source(
+        name="sessions",
+        table="sessions",
+        columns=_columns(columns, SESSION_COLUMNS),
+        key="session_id",
+        time="$start_timestamp",
+        where=where,
+        values=dict(values or {}),
+    )
+
+
+def groups(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
+    """Return all groups; a group is told by ``index``, the number of its type, and ``key`` together.
+
+    :param columns: HogQL by column name, or names; ``None`` for ``index, key, created_at, updated_at, properties``.
+    :param where: a HogQL condition.
+    :param values: what its placeholders stand for.
+    """
+    return Source(
+        name="groups",
+        table="groups",
+        columns=_columns(columns, GROUP_COLUMNS),
+        key="concat(toString(`index`), ':', key)",
+        where=where,
+        values=dict(values or {}),
+    )
+
+
+def cohort_members(cohort_id: int) -> Source:
+    """Return the persons of a cohort: ``person_id, cohort_id``.
+
+    :param cohort_id: the cohort's number.
+    """
+    return Source(
+        name=f"cohort_{int(cohort_id)}",
+        table="cohort_people",
+        columns={"person_id": "person_id", "cohort_id": "cohort_id"},
+        key="person_id",
+        where="cohort_id = {posthog_cohort_id}",
+        values={"posthog_cohort_id": int(cohort_id)},
+    )
+
+
+def hogql(
+    sql: str,
+    *,
+    key: str,
+    time: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    name: str = "query",
+    copies: bool = False,
+) -> Source:
+    """Return the rows of a HogQL query, such as ``SELECT * FROM my_warehouse_table``.
+
+    :param sql: the query, without a semicolon. It runs once for each window, so it has to answer the same rows each
+        time.
+    :param key: HogQL over its columns that tells its rows apart, such as ``id`` or ``concat(a, ':', b)``; never null.
+    :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
+    :param values: what its placeholders stand for.
+    :param name: what to call it in logs and file names.
+    :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
+    :raises PostHogSettingsError: if the query is empty or holds a semicolon at its end.
+    """
+    text = sql.strip()
+    if not text or text.endswith(";"):
+        raise PostHogSettingsError("sql", "PostHog takes one query without a semicolon.", "Write SELECT ... FROM ...")
+    if not key.strip():
+        raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
+    # The line break ends a comment at the end of the query.
+    table = f"({text}\n) AS source"
+    return Source(
+        name=name, table=table, columns={}, key=key.strip(), time=time, values=dict(values or {}), copies=copies
+    )
+
+
+def _columns(given: Columns, default: Sequence[str]) -> dict[str, str]:
+    if given is None:
+        return {name: name for name in default}
+    if isinstance(given, str) or not given:
+        raise PostHogSettingsError("columns", "it names no columns.", "Write a list of names, or HogQL by name.")
+    return dict(given) if isinstance(given, Mapping) else {name: name for name in given}

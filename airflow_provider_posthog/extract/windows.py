@@ -1,0 +1,221 @@
+"""Windows: the pieces that a table is read in. Pure: no clock, no sockets.
+
+A window is half-open, ``[start, end)``. The windows of one extraction tile its range without a gap or an overlap, also
+where nothing was counted. Where time can not tell rows apart (a table without a time, or one microsecond that holds too
+many rows) a window is a range of the rows' hashes instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+#: ClickHouse counts the seconds that rows are grouped by in 32 bits.
+LATEST = datetime(2106, 1, 1, tzinfo=timezone.utc)
+#: How many parts the hashes of the keys are put into: ``cityHash64(toString(key)) % PARTS``.
+PARTS = 4096
+#: At the most so many groups are asked for when rows are counted; PostHog answers 50,000 rows.
+GROUPS = 4000
+#: At the most so many windows' rows, and so many groups, are counted again by finer steps in one query: few enough for
+#: the steps to be finer.
+SPAN = 400
+DENSE_GROUPS = GROUPS // 8
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open piece of a table.
+
+    :param start: the first moment inside, in UTC, to the microsecond.
+    :param end: the first moment after it.
+    :param first: the first part of the keys' hashes that belongs to it.
+    :param last: the first part after it.
+    """
+
+    start: datetime
+    end: datetime
+    first: int = 0
+    last: int = PARTS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds all rows of its time, rather than a part of their hashes."""
+        return self.first == 0 and self.last == PARTS
+
+    def goes_on_in(self, other: Window) -> bool:
+        """Whether another window follows so that both are one window together.
+
+        :param other: the other one.
+        """
+        if self.is_whole and other.is_whole:
+            return self.end == other.start
+        return (self.start, self.end, self.last) == (other.start, other.end, other.first)
+
+    def halves(self) -> tuple[Window, Window] | None:
+        """Return its two halves, by time if that can be, else by hash; ``None`` if it can not be halved."""
+        middle = self.start + (self.end - self.start) // 2
+        if self.is_whole and self.start < middle:
+            return replace(self, end=middle), replace(self, start=middle)
+        return self.hash_halves()
+
+    def hash_halves(self) -> tuple[Window, Window] | None:
+        """Return its two halves by hash, or ``None`` if it is a single part."""
+        cut = (self.first + self.last) // 2
+        return (replace(self, last=cut), replace(self, first=cut)) if self.first < cut else None
+
+    def __str__(self) -> str:
+        text = f"[{iso(self.start)}, {iso(self.end)})"
+        return text if self.is_whole else f"{text} parts {self.first} to {self.last - 1} of {PARTS}"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A window and what the server counted in it.
+
+    :param window: the window.
+    :param rows: its rows, copies included.
+    :param low: the lowest value of the column that narrows the scan, where there is one.
+    :param high: the highest.
+    """
+
+    window: Window
+    rows: int
+    low: datetime | None = None
+    high: datetime | None = None
+
+    def joined(self, other: Piece) -> Piece:
+        """Return one piece for this one and the one that follows it.
+
+        :param other: the next piece.
+        """
+        lows = [low for low in (self.low, other.low) if low is not None]
+        highs = [high for high in (self.high, other.high) if high is not None]
+        window = replace(self.window, end=other.window.end, last=other.window.last)
+        return Piece(window, self.rows + other.rows, min(lows, default=None), max(highs, default=None))
+
+
+def iso(moment: datetime) -> str:
+    """Write a moment as PostHog reads it exactly, whatever the project's time zone: in UTC, with six digits and a Z.
+
+    :param moment: aware.
+    """
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def checked(name: str, moment: datetime) -> datetime:
+    """Return a moment in UTC.
+
+    :param name: the argument that it came in.
+    :param moment: aware, from 1970 to 2105.
+    :raises PostHogSettingsError: for any other.
+    """
+    remedy = "Give a datetime with its time zone, such as the run's data_interval_start."
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise PostHogSettingsError(name, "it has no time zone, so that it is no moment.", remedy)
+    moment = moment.astimezone(timezone.utc)
+    if not EPOCH <= moment <= LATEST:
+        raise PostHogSettingsError(name, "PostHog's times begin in 1970, and end here in 2105.", remedy)
+    return moment.replace(fold=0)
+
+
+def step_of(window: Window) -> int:
+    """Return by how many seconds a window's rows are grouped when they are counted.
+
+    :param window: the window.
+    """
+    return max(1, -(-int((window.end - window.start).total_seconds() + 1) // GROUPS))
+
+
+def time_pieces(window: Window, groups: Iterable[tuple[datetime, Piece]], length: timedelta) -> list[Piece]:
+    """Return pieces that tile a window, those without rows too.
+
+    :param window: the window.
+    :param groups: for each group that has rows, in order: when it begins, and its counts (its window is not read).
+    :param length: how long a group is.
+    """
+    made: list[Piece] = []
+    at = window.start
+    for begin, piece in groups:
+        start = min(max(begin, at), window.end)
+        end = min(max(begin + length, start), window.end)
+        if at < start:
+            made.append(Piece(replace(window, start=at, end=start), 0))
+        made.append(replace(piece, window=replace(window, start=start, end=end)))
+        at = end
+    if at < window.end or not made:
+        made.append(Piece(replace(window, start=at), 0))
+    return made
+
+
+def hash_pieces(window: Window, counts: Sequence[tuple[int, Piece]]) -> list[Piece]:
+    """Return pieces that tile a window by hash.
+
+    :param window: the window.
+    :param counts: for each part that has rows, in order: its number, and its counts (its window is not read).
+    """
+    if not counts:
+        return [Piece(window, 0)]
+    edges = [window.first, *(part for part, _ in counts[1:]), window.last]
+    return [
+        replace(piece, window=replace(window, first=first, last=last))
+        for (_, piece), first, last in zip(counts, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def spans(pieces: Iterable[Piece], size: Callable[[], int]) -> Iterator[list[Piece]]:
+    """Yield pieces in runs: sparse ones that fit into one window, or dense ones, to be counted finer together.
+
+    A piece of more than an eighth of a window is dense: windows of whole pieces would be left half empty.
+
+    :param pieces: pieces that tile a range.
+    :param size: the rows of a window, asked for anew each time.
+    """
+    run: list[Piece] = []
+    rows, dense = 0, False
+    for piece in pieces:
+        most = size()
+        is_dense = piece.rows > most // 8
+        is_full = rows + piece.rows > (most * SPAN if dense else most) or (dense and len(run) == DENSE_GROUPS)
+        if run and (is_dense != dense or is_full):
+            yield run
+            run, rows = [], 0
+        dense = is_dense
+        run.append(piece)
+        rows += piece.rows
+    if run:
+        yield run
+
+
+def packed(pieces: Iterable[Piece], size: Callable[[], int]) -> Iterator[Piece]:
+    """Yield pieces joined into as few windows as hold no more rows than asked for; a larger piece stays alone.
+
+    :param pieces: pieces that tile a range.
+    :param size: the rows of a window, asked for anew each time.
+    """
+    waiting: Piece | None = None
+    for piece in pieces:
+        if waiting is None:
+            waiting = piece
+        elif waiting.window.goes_on_in(piece.window) and waiting.rows + piece.rows <= size():
+            waiting = waiting.joined(piece)
+        else:
+            yield waiting
+            waiting = piece
+    if waiting is not None:
+        yield waiting
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Return one piece for several that follow one another.
+
+    :param pieces: at least one.
+    """
+    whole = pieces[0]
+    for piece in pieces[1:]:
+        whole = whole.joined(piece)
+    return whole

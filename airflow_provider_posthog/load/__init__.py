@@ -1,0 +1,1 @@
+"""Arrow tables into SQL databases, in one transaction and with a count; knows nothing of Airflow."""

@@ -1,0 +1,157 @@
+"""Columns of an Arrow schema against those of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Family = Literal["text", "integer", "unsigned", "decimal", "float", "boolean", "date", "time", "naive", "bytes"]
+
+#: What databases call the members of a family. The first that matches counts.
+_SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (family, re.compile(pattern))
+    for family, pattern in (
+        ("nested", r".*(\[\d*\]$|^(array|list|struct|map|union|row|tuple)\b).*"),
+        ("boolean", r"bool(ean)?|tinyint\(1\)|bit(\(1\))?|logical"),
+        ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*|name"),
+        (
+            "integer",
+            r"u?(tiny|small|medium|big|huge)?int(eger)?\b.*|u?int\d+|serial\d?",
+        ),
+        ("float", r"double( precision)?|float\d?(\(\d+\))?|real"),
+        ("decimal", r"(numeric|decimal|number)\b.*"),
+        ("date", r"date"),
+        ("clock", r"time(tz)?\b(?!stamp).*|interval\b.*|year.*"),
+        ("time", r"timestamp\w*\b.*|datetime\w*\b.*"),
+        ("bytes", r"blob|bytea|(var)?binary\b.*"),
+    )
+)
+#: Into which families of columns values of a family go.
+_FITS: Mapping[str, frozenset[str]] = {
+    "text": frozenset({"text"}),
+    "integer": frozenset({"integer", "decimal", "float"}),
+    "unsigned": frozenset({"integer", "decimal"}),
+    "decimal": frozenset({"decimal"}),
+    "float": frozenset({"float", "decimal"}),
+    "boolean": frozenset({"boolean"}),
+    "date": frozenset({"date"}),
+    "time": frozenset({"time"}),
+    "naive": frozenset({"time"}),
+    "bytes": frozenset({"bytes"}),
+}
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A column that a table has.
+
+    :param name: its name, as the database keeps it.
+    :param type: its type, as the database calls it; empty if that is not known.
+    :param fills_itself: whether the database has a value for rows that bring none (a default, a generated column).
+    """
+
+    name: str
+    type: str
+    fills_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What differs between databases when tables are made and compared.
+
+    :param types: the SQL type of each family; ``{p}`` and ``{s}`` stand for a decimal's precision and scale.
+    :param fold: what the database compares of a column's name.
+    :param longest_name: how many bytes a name may have.
+    :param also_fits: families of columns that take a family's values here, beyond those that do everywhere.
+    """
+
+    types: Mapping[str, str]
+    fold: Callable[[str], str]
+    longest_name: int
+    also_fits: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def type_of(self, column: pa.Field) -> str:
+        """Return the SQL type for a new column.
+
+        :param column: the column of the Arrow schema.
+        """
+        precision, scale = getattr(column.type, "precision", 0), getattr(column.type, "scale", 0)
+        return self.types[family_of(column)].format(p=precision, s=scale)
+
+
+def family_of(column: pa.Field) -> Family:
+    """Return the family of a column's type.
+
+    :param column: the column of an Arrow schema.
+    :raises PostHogSettingsError: if databases have no such type.
+    """
+    import pyarrow.types as is_
+
+    kind = column.type.value_type if is_.is_dictionary(column.type) else column.type
+    families: tuple[tuple[bool, Family], ...] = (
+        (is_.is_string(kind) or is_.is_large_string(kind) or is_.is_null(kind), "text"),
+        (is_.is_boolean(kind), "boolean"),
+        (is_.is_uint64(kind), "unsigned"),
+        (is_.is_integer(kind), "integer"),
+        (is_.is_floating(kind), "float"),
+        (is_.is_decimal(kind), "decimal"),
+        (is_.is_date(kind), "date"),
+        (is_.is_timestamp(kind), "time" if getattr(kind, "tz", None) else "naive"),
+        (is_.is_binary(kind) or is_.is_large_binary(kind), "bytes"),
+    )
+    for matches, family in families:
+        if matches:
+            return family
+    raise PostHogSettingsError(
+        "columns", f"{column.name!r} is {kind}, which no table column takes.", "Select it as toJSONString(...)."
+    )
+
+
+def added_columns(schema: pa.Schema, existing: Sequence[Existing], dialect: Dialect) -> list[pa.Field]:
+    """Compare a schema with a table; return the columns that the table lacks.
+
+    :param schema: what is to be loaded.
+    :param existing: what the table has.
+    :param dialect: the database's.
+    :raises PostHogSettingsError: if a column has another type, or one of the table's is not in the schema.
+    """
+    there = {dialect.fold(column.name): column for column in existing}
+    coming = {dialect.fold(column.name) for column in schema}
+    for name, column in there.items():
+        if name not in coming and not column.fills_itself:
+            raise PostHogSettingsError(
+                "columns",
+                f"the table's column {column.name!r} is not among what is loaded, so its values would be lost.",
+                "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it.",
+            )
+    for column in schema:
+        known = there.get(dialect.fold(column.name))
+        if known is not None and not _fits(family_of(column), known.type, dialect):
+            raise PostHogSettingsError(
+                "columns",
+                f"{column.name!r} comes as {column.type}, but the table has it as {known.type}.",
+                "Alter the table's column, drop it, or load it under another name.",
+            )
+    return [column for column in schema if dialect.fold(column.name) not in there]
+
+
+def _fits(family: Family, sql_type: str, dialect: Dialect) -> bool:
+    """Tell whether values of a family go into a column; of a type nobody knows the database is the judge."""
+    there = sql_family(sql_type)
+    return there is None or there in _FITS[family] or there in dialect.also_fits.get(family, frozenset())
+
+
+def sql_family(sql_type: str) -> str | None:
+    """Return the family of an SQL type; ``None`` for one that is not known.
+
+    :param sql_type: as the database calls it.
+    """
+    text = sql_type.strip().lower()
+    return next((family for family, pattern in _SQL_FAMILIES if pattern.fullmatch(text)), None)

@@ -1,0 +1,146 @@
+"""DuckDB and MotherDuck, which read Arrow as it is."""
+
+# ruff: noqa: S608 - names are quoted, and no value is part of a statement
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns
+from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.target import Target
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DIALECT = Dialect(
+    types={
+        "text": "VARCHAR",
+        "integer": "BIGINT",
+        "unsigned": "UBIGINT",
+        "decimal": "DECIMAL({p}, {s})",
+        "float": "DOUBLE",
+        "boolean": "BOOLEAN",
+        "date": "DATE",
+        "time": "TIMESTAMP WITH TIME ZONE",
+        "naive": "TIMESTAMP",
+        "bytes": "BLOB",
+    },
+    fold=str.casefold,
+    longest_name=1024,
+)
+_ORDER = "posthog order"
+_COLUMNS = """
+SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns()
+WHERE database_name = coalesce(?, current_database()) AND schema_name = coalesce(?, current_schema())
+AND lower(table_name) = lower(?) ORDER BY column_index
+"""
+
+
+class DuckDBLoader(Loader):
+    """Loads into DuckDB, all in one transaction.
+
+    Rows of ``replace_interval`` go straight into the table. Those of ``merge`` and ``append`` first go into a table of
+    their own, of which only the transaction knows. (A temporary one would stay in memory.)
+
+    :param connection: a ``DuckDBPyConnection``.
+    :param target: the table, with up to three parts: database, schema, table.
+    """
+
+    database = "DuckDB"
+    dialect = DIALECT
+
+    def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - duckdb has no types for mypy
+        super().__init__(connection, target)
+        self._parts = self._parts_of_table(3)
+        self._name = ".".join(self._quote(part) for part in self._parts)
+        self._stage = ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog stage of {self._parts[-1]}"))
+        self._deleted = 0
+
+    @property
+    def _staged(self) -> bool:
+        return self.target.write != "replace_interval"
+
+    def _open(self) -> None:
+        self._connection.execute("SET python_enable_replacements = true")
+        self._connection.execute("BEGIN TRANSACTION")
+        database, schema = (None, None, *self._parts[:-1])[-2:]
+        columns = self._connection.execute(_COLUMNS, [database, schema, self._parts[-1]]).fetchall()
+        if columns:
+            existing = [Existing(name, kind, filled) for name, kind, filled in columns]
+            for column in added_columns(self.schema, existing, self.dialect):
+                self._connection.execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
+        else:
+            parts = ", ".join(self._definition(column) for column in self.schema)
+            self._connection.execute(f"CREATE TABLE {self._name} ({parts})")
+        if self._staged:
+            parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
+            self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(_ORDER)} BIGINT)")
+        else:
+            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._interval()}")
+
+    def _write(self, table: pa.Table) -> None:
+        columns = self._list(self.schema.names)
+        into, values = self._name, columns
+        if self._staged:
+            into, values = self._stage, f"{columns}, {self._rows} + row_number() OVER ()"
+            columns += f", {self._quote(_ORDER)}"
+        # DuckDB finds the variable by its name. What is registered is only freed when the transaction ends.
+        posthog_batch_of_this_load = table  # noqa: F841
+        self._connection.execute(f"INSERT INTO {into} ({columns}) SELECT {values} FROM posthog_batch_of_this_load")
+
+    def _finish(self) -> Loaded:
+        if not self._staged:
+            there = self._count(f"{self._name} WHERE {self._interval()}")
+            self._prove("rows of the interval", there, self._rows)
+            return Loaded(self._rows, self._deleted, self._rows)
+        keys, columns = self._list(self.target.key), self._list(self.schema.names)
+        chosen = (
+            f"SELECT * FROM {self._stage} "
+            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {self._quote(_ORDER)} DESC) = 1"
+        )
+        deleted = 0
+        if self.target.write == "merge":
+            deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._keys_are_in(self._stage)}")
+        inserted = self._changed(
+            f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM ({chosen}) AS chosen "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {self._name} AS there WHERE {self._same('there', 'chosen')})"
+        )
+        kept = self._count(f"(SELECT DISTINCT {keys} FROM {self._stage})")
+        there = self._count(
+            f"(SELECT DISTINCT {keys} FROM {self._stage}) AS stage JOIN {self._name} AS there "
+            f"ON {self._same('there', 'stage')}"
+        )
+        self._prove("of the keys", there, kept)
+        self._connection.execute(f"DROP TABLE {self._stage}")
+        return Loaded(kept, deleted, inserted - deleted)
+
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def _rollback(self) -> None:
+        self._connection.execute("ROLLBACK")
+
+    def _keys_are_in(self, stage: str) -> str:
+        return f"EXISTS (SELECT 1 FROM {stage} AS stage WHERE {self._same(self._name, 'stage')})"
+
+    def _same(self, one: str, other: str) -> str:
+        """Return the condition that two rows have one key."""
+        return " AND ".join(f"{one}.{self._quote(name)} = {other}.{self._quote(name)}" for name in self.target.key)
+
+    def _interval(self) -> str:
+        start, end = (_moment(moment) for moment in self.target.interval)
+        by = self._quote(self.target.by or "")
+        return f"{by} >= {start} AND {by} < {end}"
+
+    def _count(self, of: str) -> int:
+        return int(self._connection.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
+
+    def _changed(self, statement: str) -> int:
+        """Run a statement; return how many rows it touched."""
+        return int(self._connection.execute(statement).fetchone()[0])
+
+
+def _moment(moment: datetime) -> str:
+    return f"TIMESTAMPTZ '{moment.isoformat(sep=' ')}'"

@@ -1,0 +1,200 @@
+"""What all loaders do: check what comes, write it, prove it, commit it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.columns import Dialect, family_of
+from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.names import check_names, parse_table, quote
+from airflow_provider_posthog.load.target import Loaded, Target
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MOMENTS = ("time", "naive", "date")
+
+
+class Loader(ABC):
+    """Puts Arrow tables into one table of a database; in a ``with``, what was not committed is undone at the end.
+
+    Until :meth:`commit` nobody sees a row, and a connection that dies leaves the rows that were there. Only that the
+    table was made, or got new columns (which are null), stays.
+
+    :param connection: the database's connection, of this loader alone; it is closed at the end.
+    :param target: the table, and how rows get into it.
+    """
+
+    #: The database, as it is called in a log.
+    database: ClassVar[str]
+    dialect: ClassVar[Dialect]
+    #: The quotation mark of names.
+    mark: ClassVar[str] = '"'
+
+    def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - a PEP 249 connection
+        self._connection = connection
+        self.target = target
+        self._schema: pa.Schema | None = None
+        self._rows = 0
+        self._committed = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of all that is written."""
+        if self._schema is None:
+            raise PostHogSettingsError("open", "was not called.", "Open the loader before writing.")
+        return self._schema
+
+    def open(self, schema: pa.Schema) -> None:
+        """Check the table against the schema, make it or add columns to it, and begin.
+
+        :param schema: of all tables that will be written.
+        :raises PostHogSettingsError: if the table does not fit; nothing was changed.
+        :raises PostHogLoadError: if the database refuses something.
+        """
+        names = [column.name for column in schema]
+        check_names(names, fold=self.dialect.fold, longest=self.dialect.longest_name)
+        by = (self.target.by,) if self.target.write == "replace_interval" and self.target.by else ()
+        for argument, columns in (("key", self.target.key), ("by", by), ("column_types", self.target.column_types)):
+            for name in columns:
+                if name not in names:
+                    raise PostHogSettingsError(
+                        argument, f"{name!r} is none of the columns: {', '.join(names)}.", "Select it, too."
+                    )
+        if by and family_of(schema.field(by[0])) not in _MOMENTS:
+            raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
+        self._schema = schema
+        with told(self._connection, f"looking at the table {self.target.table}"):
+            self._open()
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows; nobody sees them yet.
+
+        :param table: the rows.
+        :raises PostHogLoadError: if the database refuses them.
+        :raises PostHogIncompleteError: if a row is not of the interval, or has no key.
+        """
+        if table.num_rows == 0:
+            return
+        import pyarrow as pa
+
+        if table.schema.names != self.schema.names or table.schema.types != self.schema.types:
+            raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
+        self._check_rows(table)
+        try:
+            with told(self._connection, f"writing {table.num_rows:,} rows"):
+                self._write(table)
+        except pa.ArrowInvalid:  # its text holds the value
+            raise PostHogLoadError(
+                f"{self.database} has no room for some value, such as a time before its first year."
+            ) from None
+        self._rows += table.num_rows
+
+    def commit(self) -> Loaded:
+        """Put the rows into the table, count them there, and commit.
+
+        :raises PostHogIncompleteError: if the table does not hold what was written.
+        :raises PostHogLoadError: if the database refuses something.
+        """
+        with told(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
+            loaded = self._finish()
+        unsure = "It may have happened all the same; loading the same again settles it."
+        with told(self._connection, "the commit", unsure):
+            self._commit()
+        self._committed = True
+        return loaded
+
+    def abort(self) -> None:
+        """Undo all that was written."""
+        with suppress(Exception):  # a connection that died has undone it already; what matters is why it died
+            self._rollback()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):  # it may have died
+            self._connection.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            self.abort()
+        self.close()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make the table fit and begin."""
+
+    @abstractmethod
+    def _write(self, table: pa.Table) -> None:
+        """Write rows."""
+
+    @abstractmethod
+    def _finish(self) -> Loaded:
+        """Put the rows into the table and prove it."""
+
+    def _commit(self) -> None:
+        self._connection.commit()
+
+    def _rollback(self) -> None:
+        self._connection.rollback()
+
+    def _parts_of_table(self, most: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
+        parts = parse_table(self.target.table, parts=most, fold=fold)
+        for part in parts:
+            if len(part.encode()) > self.dialect.longest_name:
+                raise PostHogSettingsError(
+                    "table",
+                    f"{part[:80]!r} is longer than {self.dialect.longest_name} bytes.",
+                    "Give it a shorter name.",
+                )
+        return parts
+
+    def _quote(self, name: str) -> str:
+        return quote(name, self.mark)
+
+    def _list(self, names: Any) -> str:  # noqa: ANN401 - any iterable of names
+        return ", ".join(self._quote(name) for name in names)
+
+    def _definition(self, column: pa.Field) -> str:
+        return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"
+
+    def _check_rows(self, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if self.target.write == "replace_interval":
+            moments = table.column(self.target.by).cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+            seen = pc.min_max(moments).as_py()
+            start, end = self.target.interval
+            if moments.null_count or seen["min"] < start or seen["max"] >= end:
+                raise PostHogIncompleteError(
+                    f"{self.target.by!r} of some rows is not in the interval from {start:%F %T} to {end:%F %T} (UTC): "
+                    "a second load would not replace them."
+                )
+        for name in self.target.key if self.target.write != "replace_interval" else ():
+            if table.column(name).null_count:
+                raise PostHogIncompleteError(f"the key {name!r} of {table.column(name).null_count:,} rows is null")
+
+    def _prove(self, what: str, there: int, expected: int) -> None:
+        if there != expected:
+            raise PostHogIncompleteError(
+                f"{self.target.table} would hold {there:,} {what}, but {expected:,} were written. Nothing was changed. "
+                "Does something else write to the table, or a trigger or rule of its own drop rows?"
+            )
+
+    def _no_such_index(self, statement: str) -> PostHogSettingsError:
+        return PostHogSettingsError(
+            "key", f"write={self.target.write!r} needs a unique index.", f"Run once: {statement}"
+        )
+
+
+__all__ = ["Loaded", "Loader", "PostHogLoadError"]

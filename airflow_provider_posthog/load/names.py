@@ -1,0 +1,73 @@
+"""Names of tables and columns, quoted so that any text is only ever a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+_PART = re.compile(r'"(?P<exact>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)')
+
+
+def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
+    """Split a table's name, such as ``analytics.events`` or ``"My Schema".events``, into its parts.
+
+    :param text: the name. What is in double quotes is taken as it is.
+    :param parts: how many parts it has at the most.
+    :param fold: what the database does to a name without quotes.
+    :raises PostHogSettingsError: if it is no such name.
+    """
+    found: list[str] = []
+    at = 0
+    while True:
+        part = _PART.match(text, at)
+        if part is None:
+            break
+        found.append(part["exact"].replace('""', '"') if part["exact"] else fold(part["plain"]))
+        at = part.end()
+        if at == len(text) and len(found) <= parts:
+            return tuple(found)
+        if text[at : at + 1] != ".":
+            break
+        at += 1
+    raise PostHogSettingsError(
+        "table",
+        f"{text[:100]!r} is no name of a table.",
+        f"Write {' or '.join(('table', 'schema.table', 'database.schema.table')[:parts])}, and a name with other signs "
+        'than letters, digits, _ and $ in double quotes, such as analytics."my events".',
+    )
+
+
+def quote(name: str, mark: str = '"') -> str:
+    """Quote a name, so that the database takes it for nothing else.
+
+    :param name: the name, as the database keeps it.
+    :param mark: the quotation mark.
+    :raises PostHogSettingsError: if no database can keep it.
+    """
+    if not name or "\0" in name or not name.isprintable():
+        raise PostHogSettingsError("columns", f"{name[:60]!r} is no name for a column.", "Give it a printable one.")
+    return f"{mark}{name.replace(mark, mark * 2)}{mark}"
+
+
+def check_names(names: Iterable[str], *, fold: Callable[[str], str], longest: int) -> None:
+    """Check that the database tells the columns apart.
+
+    :param names: the columns.
+    :param fold: what the database compares of a name.
+    :param longest: how many bytes a name may have; a longer one would be cut without a word.
+    :raises PostHogSettingsError: if two are the same to it, or one is too long.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        quote(name)
+        if len(name.encode()) > longest:
+            raise PostHogSettingsError(
+                "columns", f"{name[:80]!r} is longer than the database's {longest} bytes.", "Give it a shorter name."
+            )
+        if fold(name) in seen:
+            raise PostHogSettingsError(
+                "columns", f"{name!r} and {seen[fold(name)]!r} are one name to the database.", "Rename one of them."
+            )
+        seen[fold(name)] = name

@@ -1,0 +1,95 @@
+"""What is loaded where, and what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Literal, get_args
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+WriteMode = Literal["replace_interval", "merge", "append"]
+#: Words, a size, and words again: ``numeric(10, 2)``, ``timestamp(6) with time zone``.
+_SQL_TYPE = re.compile(r"[A-Za-z_][\w ]{0,60}(?:\(\d{1,6}(?:, ?\d{1,6})?\))?[\w ]{0,40}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table, and how rows get into it.
+
+    ==================== ====================================================================================
+    ``replace_interval`` rows whose time ``by`` is in [start, end) are deleted and the new ones put in
+    ``merge``            rows of the same key are replaced, new ones added; of two loaded, the last one stays
+    ``append``           only rows whose key is not there yet are added; nothing is changed or deleted
+    ==================== ====================================================================================
+
+    Each is idempotent: a second load of the same rows leaves the same table.
+
+    :param table: the table's name; parts in double quotes are taken as they are.
+    :param write: how rows get into it.
+    :param key: the columns that tell rows apart; for ``merge`` and ``append``.
+    :param by: the column of the time; for ``replace_interval``.
+    :param start: the first moment, with an offset; for ``replace_interval``.
+    :param end: the first moment after it, with an offset; for ``replace_interval``.
+    :param column_types: SQL types for columns that are made, in place of those that follow from Arrow's.
+    :raises PostHogSettingsError: if they do not go together.
+    """
+
+    table: str
+    write: WriteMode = "replace_interval"
+    key: tuple[str, ...] = ()
+    by: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    column_types: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        modes = get_args(WriteMode)
+        if self.write not in modes:
+            raise PostHogSettingsError("write", f"{self.write!r} is not known.", f"Write one of {', '.join(modes)}.")
+        if self.write == "replace_interval":
+            self._check_interval()
+        elif not self.key:
+            raise PostHogSettingsError(
+                "key", f"is empty, but write={self.write!r} needs it.", "Name the column that tells rows apart."
+            )
+        for column, sql_type in self.column_types.items():
+            if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
+                raise PostHogSettingsError(
+                    "column_types", f"the type of {column!r} is no SQL type.", "Write one such as 'jsonb'."
+                )
+
+    def _check_interval(self) -> None:
+        if not self.by:
+            raise PostHogSettingsError(
+                "by", "is empty, but write='replace_interval' needs it.", "Name the column of the time."
+            )
+        for name, moment in (("start", self.start), ("end", self.end)):
+            if moment is None or moment.tzinfo is None:
+                raise PostHogSettingsError(name, "must be a time with an offset.", "Write it with one, or with Z.")
+            object.__setattr__(self, name, moment.astimezone(timezone.utc))
+        if self.interval[0] >= self.interval[1]:
+            raise PostHogSettingsError("end", "is not after the start.", "Write an end after the start.")
+
+    @property
+    def interval(self) -> tuple[datetime, datetime]:
+        """Start and end, in UTC, of a target with ``replace_interval``."""
+        if self.start is None or self.end is None:
+            raise PostHogSettingsError("start", "this target has no interval.", "Write start and end.")
+        return self.start, self.end
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did; the table holds it, and was asked so before the commit.
+
+    :param rows: rows written, after all of one key but the last were left out.
+    :param deleted: rows that were there and were replaced; ``None`` where nobody counted (``merge`` into PostgreSQL).
+    :param inserted: rows that are new in the table; ``None`` where nobody counted.
+    """
+
+    rows: int
+    deleted: int | None
+    inserted: int | None

@@ -1,0 +1,159 @@
+"""From an Airflow connection to the fastest loader that there is for its database."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import AirflowException, BaseHook
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.load.loader import Loader
+    from airflow_provider_posthog.load.target import Target
+
+log = logging.getLogger(__name__)
+
+_POSTGRES = "postgres"
+_DUCKDB = ("duckdb", "motherduck")
+#: They load files in bulk, and take single rows so slowly that a task would never end.
+_BY_FILES = {
+    "databricks": "DatabricksCopyIntoOperator",
+    "gcpbigquery": "GCSToBigQueryOperator",
+    "google_cloud_platform": "GCSToBigQueryOperator",
+    "redshift": "S3ToRedshiftOperator",
+    "snowflake": "CopyFromExternalStageToSnowflakeOperator",
+}
+#: How long, in seconds, a DuckDB file that another process has open is waited for.
+_LOCKED = 60.0
+
+
+class SqlDatabase:
+    """What an Airflow connection of a database leads to.
+
+    PostgreSQL and DuckDB are also reached where Airflow's provider for them is not installed, if their driver is.
+
+    :param conn_id: the connection's id.
+    :raises PostHogSettingsError: if the database takes no rows in this way.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        if not conn_id or not conn_id.strip():
+            raise PostHogSettingsError("sql_conn_id", "is empty.", "Write the id of the database's connection.")
+        self._connection: Any = BaseHook.get_connection(conn_id)
+        self.kind = str(self._connection.conn_type or "").strip().lower()
+        if self.kind in _BY_FILES:
+            raise PostHogSettingsError(
+                "sql_conn_id",
+                f"{conn_id!r} is a connection of type {self.kind}, which loads files, not rows.",
+                f"Write Parquet with PostHogQueryToObjectStorageOperator and load it with {_BY_FILES[self.kind]}.",
+            )
+
+    @property
+    def is_blocked_by_a_load(self) -> bool:
+        """Whether others have to wait while rows come, so that nothing should be waited for meanwhile."""
+        return self.kind != _POSTGRES
+
+    def loader(self, target: Target) -> Loader:
+        """Connect, and return a loader. Close it, or use it in a ``with``.
+
+        :param target: the table.
+        :raises PostHogSettingsError: if the database can not be reached with what is installed.
+        """
+        if self.kind == _POSTGRES:
+            from airflow_provider_posthog.load.postgres import PostgresLoader
+
+            return _made(self._postgres(), PostgresLoader, target)
+        if self.kind in _DUCKDB:
+            from airflow_provider_posthog.load.duckdb import DuckDBLoader
+
+            return _made(self._duckdb(), DuckDBLoader, target)
+        return self._generic(target)
+
+    def _hook(self) -> Any:  # noqa: ANN401 - a DbApiHook
+        """Return Airflow's hook, or ``None`` if no installed provider has one for this type."""
+        try:
+            return self._connection.get_hook()
+        except AirflowException:
+            return None
+
+    def _postgres(self) -> Any:  # noqa: ANN401 - psycopg's 2 or 3
+        hook = self._hook()
+        if hook is not None:
+            return hook.get_conn()
+        from airflow_provider_posthog.load.postgres import connect
+
+        found = self._connection
+        log.info("apache-airflow-providers-postgres is not installed: connecting with psycopg itself")
+        return connect(
+            host=found.host,
+            port=found.port,
+            user=found.login,
+            password=found.password,
+            database=found.schema,
+            options=found.extra_dejson,
+        )
+
+    def _duckdb(self) -> Any:  # noqa: ANN401 - duckdb has no types for mypy
+        hook = self._hook()
+        end = time.monotonic() + _LOCKED
+        while True:
+            try:
+                connection = hook.get_conn() if hook is not None else self._duckdb_file()
+                break
+            except Exception as error:  # DuckDB is only imported where it is used, and so are its errors
+                # A file of DuckDB is open in one process at a time.
+                if "lock" not in str(error).lower() or time.monotonic() > end:
+                    raise
+                log.info("Another process has the DuckDB file open; waiting for it")
+                time.sleep(2.0)
+        row = connection.execute(
+            "SELECT path IS NULL AND type = 'duckdb' FROM duckdb_databases() WHERE database_name = current_database()"
+        ).fetchone()
+        if row and row[0]:
+            connection.close()
+            raise PostHogSettingsError(
+                "sql_conn_id", "is a DuckDB in memory, gone when the task ends.", "Write a file's path as its host."
+            )
+        return connection
+
+    def _duckdb_file(self) -> Any:  # noqa: ANN401 - duckdb has no types for mypy
+        try:
+            import duckdb
+        except ImportError as error:
+            raise PostHogSettingsError("sql_conn_id", "needs DuckDB.", "pip install duckdb") from error
+        found = self._connection
+        extra = found.extra_dejson
+        token = extra.get("motherduck_token") or found.password
+        if token or self.kind == "motherduck":
+            return duckdb.connect(f"md:{found.schema or ''}", config={"motherduck_token": token} if token else {})
+        return duckdb.connect(extra.get("database") or found.host or found.schema or ":memory:")
+
+    def _generic(self, target: Target) -> Loader:
+        from airflow_provider_posthog.load.generic import ANSI, FLAVOURS, GenericLoader
+
+        flavour = FLAVOURS.get(self.kind, ANSI)
+        hook = self._hook()
+        if hook is None and self.kind == "sqlite":
+            return _made(sqlite3.connect(self._connection.host or ""), GenericLoader, target, flavour)
+        if hook is None or not hasattr(hook, "insert_rows"):
+            raise PostHogSettingsError(
+                "sql_conn_id",
+                f"no installed provider knows how to reach a {self.kind or 'connection without a type'} by SQL.",
+                "Install its provider, such as apache-airflow-providers-mysql, or name another connection.",
+            )
+        connection = hook.get_conn()
+        if getattr(hook, "supports_autocommit", False):
+            hook.set_autocommit(connection, False)
+        return _made(connection, GenericLoader, target, flavour, getattr(hook, "placeholder", "%s"))
+
+
+def _made(connection: Any, kind: type[Loader], target: Target, *more: Any) -> Loader:  # noqa: ANN401
+    """Make a loader, which closes the connection; if it can not be made, close it here."""
+    try:
+        return kind(connection, target, *more)
+    except BaseException:
+        connection.close()
+        raise

@@ -1,0 +1,329 @@
+"""PostHog's own files of events, persons or sessions into object storage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from airflow_provider_posthog.api import file_downloads, jobs
+from airflow_provider_posthog.api.arguments import given
+from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.exceptions import (
+    PostHogJobFailed,
+    PostHogSettingsError,
+    PostHogValidationError,
+)
+from airflow_provider_posthog.operators.identity import Identity, Job
+from airflow_provider_posthog.operators.job import PostHogJobOperator
+from airflow_provider_posthog.transfers.file_download_job import FileDownloadJobOperator
+from airflow_provider_posthog.transfers.interval import folder_of, interval_of, tell_outlets
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.manifest import Interval
+    from airflow_provider_posthog.extract.staging import Staging
+
+_MODELS = ("events", "persons", "sessions")
+
+
+class PostHogFileDownloadOperator(FileDownloadJobOperator):
+    """Asks PostHog for files of an interval's events, persons or sessions, and brings them into object storage.
+
+    PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry goes on with
+    the week (and the file) that the try before was at. For weeks side by side, map the task over them. Each file is
+    whole when it is counted, the storage that PostHog redirects to never sees the key, and the interval's files in the
+    folder are replaced together (docs: *files.md*).
+
+    Events are those that *arrived* in the interval, so that intervals that follow each other miss no late event.
+    Nothing of ours can be written into a file download, so its id is kept beside the files: a retry goes on with it on
+    every Airflow version. Only one that was started when its answer was lost can not be found again; it costs nothing
+    but its rows on PostHog's bill.
+
+    :param model: ``events``, ``persons`` or ``sessions``.
+    :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
+    :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
+    :param end: until when; not in the future.
+    :param include: only events with these names.
+    :param exclude: no events with these names.
+    :param file_format: ``Parquet`` or ``JSONLines``.
+    :param compression: ``zstd``, ``lz4``, ``snappy``, ``gzip`` or ``brotli``; JSON lines take the last two only.
+        ``None`` for PostHog's default.
+    :param max_size_mb: size of each file in megabytes; 0 for one file a week, ``None`` for PostHog's default.
+    :param name: what the files' names begin with; default: the model. Tells two tables in one folder apart.
+    :param at_once: how many files come side by side.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param timeout: seconds that each week's file download may take on PostHog, the wait for a place included; default
+        a day.
+    :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
+    :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (a list of ``path``, ``bytes``, ``sha256``,
+        ``rows``), ``rows`` (int; null if nobody counted them), ``bytes`` (int), ``interval`` (``start``, ``end``).
+        No files and 0 rows if PostHog had no data.
+    :raises PostHogSettingsError: if an argument is wrong.
+    :raises PostHogJobFailed: if PostHog could not make the files, with its reason, or has no file downloads at all.
+    :raises PostHogIncompleteError: if the files have another number of rows than PostHog says.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogJobOperator.template_fields,
+        "model",
+        "path",
+        "start",
+        "end",
+        "include",
+        "exclude",
+        "file_format",
+        "compression",
+        "name",
+        "object_storage_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        path: str | ObjectStoragePath,
+        model: Literal["events", "persons", "sessions"] = "events",
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        file_format: Literal["Parquet", "JSONLines"] = "Parquet",
+        compression: file_downloads.Compression | None = None,
+        max_size_mb: int | None = None,
+        name: str | None = None,
+        at_once: int = 3,
+        object_storage_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.model = model
+        self.start = start
+        self.end = end
+        self.include = include
+        self.exclude = exclude
+        self.file_format = file_format
+        self.compression = compression
+        self.max_size_mb = max_size_mb
+        self.name = name
+        self.at_once = at_once
+        self.object_storage_conn_id = object_storage_conn_id
+        self._staging: Staging | None = None
+        self._whole: Interval | None = None
+        self._renewed = False
+
+    # The weeks, one after another.
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Bring the files, week by week.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        self._open(context)
+        if "waiting" in self.staging.note:  # for a place, in an earlier try
+            self.staging.record(waiting=None)
+        return self._go_on(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the trigger fired.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        self._open(context)
+        if isinstance(event, Mapping) and event.get("kind") == jobs.FILE_DOWNLOAD_PLACE.name:
+            self.after_place(context, event)
+            return self._go_on(context)
+        job = Job.from_json(self.staging.note.get("job"))
+        if job is not None and isinstance(event, Mapping) and event.get("job_id") not in (None, job.id):
+            self.log.warning("The trigger tells of another file download than %s; looking for that", job.id)
+        elif job is not None:  # else the week is done, or what was kept beside the files is gone: begin again
+            self._until_expired(
+                context, lambda: super(PostHogFileDownloadOperator, self).execute_complete(context, event)
+            )
+        return self._go_on(context)
+
+    def _go_on(self, context: Context) -> dict[str, Any]:
+        while self._weeks_left():
+            self._until_expired(context, lambda: self._see_through(context))
+        return self._publish(context)
+
+    def _until_expired(self, context: Context, work: Callable[[], object]) -> None:
+        """Do a week's work; let the week begin anew, once, if PostHog has thrown its files away meanwhile."""
+        from airflow_provider_posthog.extract.fetch_files import BrokenFileError
+
+        try:
+            work()
+        except (_ExpiredError, BrokenFileError) as error:
+            self._forget(context)  # a retry has other files made
+            self.staging.record(job=None, asked=None)
+            if self._renewed or isinstance(error, BrokenFileError):
+                raise
+            self._renewed = True
+            self.log.warning("%s Asking for them again", error)
+
+    def _open(self, context: Context) -> None:
+        """Find out what is asked for, and what earlier tries have done of it."""
+        from airflow_provider_posthog.extract.manifest import Interval
+        from airflow_provider_posthog.extract.staging import Owner, Staging
+
+        self._check()
+        interval = Interval(self.name or self.model, *interval_of(context, self.start, self.end))
+        self._whole = interval
+        for start, end in self._all_weeks():
+            file_downloads.start(**self._body(start, end))  # refuses what PostHog would, before anything is sent
+        who = self._who = self._who or Identity.of(context)
+        request = who.marker({**self._body(interval.start, interval.end), "at": self.hook.settings().project_path()})
+        owner = Owner(f"{who.owner}.{who.clearing}", request.request, who.since)
+        self._staging = Staging.open(self._target.fs, self._root, interval, owner, time.time)
+
+    def _check(self) -> None:
+        if self.model not in _MODELS:
+            raise PostHogSettingsError("model", f"{self.model!r} is not known.", f"Write one of {', '.join(_MODELS)}.")
+        if not self.wait_for_completion:
+            raise PostHogSettingsError(
+                "wait_for_completion", "can not be False: the files have to be fetched.", "Leave it out."
+            )
+        if isinstance(self.at_once, bool) or not isinstance(self.at_once, int) or not 1 <= self.at_once <= 32:
+            raise PostHogSettingsError("at_once", f"{self.at_once!r} is not from 1 to 32.", "Write 3.")
+
+    @property
+    def staging(self) -> Staging:
+        """The interval's unfinished files, and the id of the file download."""
+        assert self._staging is not None  # noqa: S101 - _open() comes first
+        return self._staging
+
+    @property
+    def _target(self) -> ObjectStoragePath:
+        return folder_of(self.path, self.object_storage_conn_id)
+
+    @property
+    def _root(self) -> str:
+        return str(self._target.path).rstrip("/")
+
+    def _all_weeks(self) -> Iterator[tuple[datetime, datetime]]:
+        whole, week = cast("Interval", self._whole), timedelta(seconds=file_downloads.MAX_INTERVAL)
+        start = whole.start
+        while start < whole.end:
+            end = min(start + week, whole.end)
+            yield start, end
+            start = end
+
+    def _weeks_left(self) -> list[tuple[datetime, datetime]]:
+        staging = self.staging
+        return [] if staging.publishing else list(self._all_weeks())[staging.note.get("weeks", 0) :]
+
+    def _body(self, start: datetime, end: datetime) -> dict[str, Any]:
+        optional = given(
+            compression=self.compression, max_size_mb=self.max_size_mb, include=self.include, exclude=self.exclude
+        )
+        return {
+            "model": self.model,
+            "data_interval_start": start.isoformat(),
+            "data_interval_end": end.isoformat(),
+            "file_format": self.file_format,
+            **optional,
+        }
+
+    # One week's file download.
+
+    def prepare(self) -> dict[str, Any]:
+        """Return the body of the POST for the week that is next."""
+        start, end = self._weeks_left()[0]
+        return self._body(start, end)
+
+    def begin_anew(self) -> None:
+        """Forget files of the week that come from another file download."""
+        self.staging.drop(lambda file: file["tag"].startswith(f"{self._week_tag()}/"))
+
+    def get_job_result(self, job: Job) -> dict[str, Any]:
+        """Bring the week's files, and record that the week is done."""
+        from airflow_provider_posthog.extract.progress import Progress, ProgressLog
+
+        staging, tag = self.staging, self._week_tag()
+        self._job = None  # it has ended: a kill has nothing to cancel any more
+        found = self.hook.client.send(file_downloads.retrieve(job.id))
+        files = list(found.get("files") or ())
+        staging.drop(lambda file: file["tag"].startswith(f"{tag}/") and file["tag"].split("/")[1] not in files)
+        progress, fetched = ProgressLog(self.log.info, f"{self.model}, {tag}"), 0
+
+        def done(_: Mapping[str, Any]) -> None:
+            nonlocal fetched
+            fetched += 1
+            progress(Progress(sum(file["rows"] or 0 for file in staging.files), fetched, all_windows=len(files)))
+
+        try:
+            self._fetcher().fetch(job.id, files, tag, done)
+        except PostHogValidationError as error:  # 400 for a download that was complete
+            raise _ExpiredError(f"The files of file download {job.id} have expired. {error}", job_id=job.id) from error
+        rows = self._prove(found, [file for file in staging.files if file["tag"].startswith(f"{tag}/")])
+        known = staging.note.get("rows", 0)
+        total = None if rows is None or known == "?" else known + rows
+        staging.record(
+            weeks=staging.note.get("weeks", 0) + 1, rows="?" if total is None else total, job=None, asked=None
+        )
+        self.log.info("%s: %d files, %s rows", tag, len(files), "?" if rows is None else f"{rows:,}")
+        return {}
+
+    def _fetcher(self) -> Any:  # noqa: ANN401 - extract.fetch_files.Fetcher
+        from airflow_provider_posthog.extract.fetch_files import Fetcher
+
+        return Fetcher(
+            self.hook.settings(),
+            self.staging,
+            self._target.fs,
+            file_format=self.file_format,
+            compression=self.compression,
+            at_once=self.at_once,
+        )
+
+    def _prove(self, found: file_downloads.FileDownload, files: Sequence[Mapping[str, Any]]) -> int | None:
+        """Compare the rows of the files with what PostHog says it wrote."""
+        from airflow_provider_posthog.extract.fetch_files import BrokenFileError
+
+        counts = [file["rows"] for file in files]
+        counted = None if None in counts else sum(counts)
+        told = found.get("records_completed")
+        if counted is not None and isinstance(told, int) and counted != told:
+            start, end = self._weeks_left()[0]
+            raise BrokenFileError(
+                f"The files of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC have {counted:,} rows, but PostHog "
+                f"says that it wrote {told:,}."
+            )
+        return told if counted is None else counted
+
+    def _week_tag(self) -> str:
+        start, end = self._weeks_left()[0]
+        return f"{start:%Y-%m-%dT%H%M%S.%f} to {end:%Y-%m-%dT%H%M%S.%f}".replace(".000000", "")
+
+    # The end.
+
+    def _publish(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_posthog.extract import manifest as manifests
+
+        staging, interval = self.staging, cast("Interval", self._whole)
+        rows = staging.note.get("rows", 0)
+        rows = None if rows == "?" else rows
+        facts = {
+            "source": {"kind": "file download", **self._body(interval.start, interval.end)},
+            "project_id": self.hook.settings().project_id,
+            "host": self.hook.settings().base_url,
+            "format": self.file_format,
+            "rows": rows,
+        }
+        manifest = staging.publish(facts)
+        folder = str(self._target)
+        path = f"{folder}/{manifests.FOLDER}/{interval.stem}.json"
+        files = [
+            {"path": f"{folder}/{file['path']}", **{key: file[key] for key in ("bytes", "sha256", "rows")}}
+            for file in manifest["files"]
+        ]
+        counts = {"rows": manifest["rows"], "bytes": manifest["bytes"], "interval": interval.as_json()}
+        tell_outlets(context, self.outlets, {**counts, "files": len(files), "manifest": path})
+        self.log.info("Wrote %d files with %s rows to %s", len(files), manifest["rows"], folder)
+        return {"path": folder, "manifest": path, "files": files, **counts}
+
+
+class _ExpiredError(PostHogJobFailed):
+    """PostHog has thrown the files away before they were fetched."""

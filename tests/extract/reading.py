@@ -1,0 +1,140 @@
+"""An emulator with events of our own, and a server in front of it that misbehaves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.extract.reader import Chunk, Extraction
+from airflow_provider_posthog.extract.sources import Source
+
+UTC = timezone.utc
+SECOND = timedelta(seconds=1)
+#: What a rule gives: a status and JSON.
+Told = tuple[int, dict[str, Any]]
+#: Gets a query and its values, and a function that asks the emulator.
+Rule = Callable[[str, Mapping[str, Any], Callable[[], Told]], Told]
+
+
+def settings_of(url: str, posthog: EmulatorProcess, **changes: Any) -> ClientSettings:
+    return ClientSettings(base_url=url, api_key=posthog.api_key, project_id=posthog.project_id, **changes)
+
+
+def event(at: datetime, *, created: datetime | None = None, name: str = "e", **properties: Any) -> dict[str, Any]:
+    return {
+        "uuid": str(uuid.uuid4()),
+        "event": name,
+        "distinct_id": "d",
+        "person_id": str(uuid.UUID(int=1)),
+        "timestamp": at.isoformat(),
+        "created_at": (created or at).isoformat(),
+        "properties": properties,
+    }
+
+
+def uuids(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({str(each["uuid"]) for each in events})
+
+
+def read(settings: ClientSettings, source: Source, start: datetime, end: datetime, **options: Any) -> list[Chunk]:
+    with Extraction(settings, source, start, end, **options) as extraction:
+        chunks = list(extraction)
+    assert tiles(chunks, extraction)
+    for chunk in chunks:
+        assert chunk.rows == chunk.table.num_rows == chunk.counted - chunk.duplicates
+        assert chunk.table.schema == extraction.schema
+    assert extraction.progress.windows == len(chunks)
+    assert extraction.progress.rows == sum(chunk.counted for chunk in chunks)
+    return chunks
+
+
+def tiles(chunks: Sequence[Chunk], extraction: Extraction) -> bool:
+    """Whether the windows cover the range without a gap or an overlap."""
+    ends = [(chunk.window.end, chunk.window.last) for chunk in chunks]
+    starts = [(chunk.window.start, chunk.window.first) for chunk in chunks]
+    follow = all(
+        (b.window.start == a.window.end)
+        if a.window.last == 4096
+        else (b.window.start == a.window.start and b.window.first == a.window.last)
+        for a, b in itertools.pairwise(chunks)
+    )
+    whole = extraction.window
+    return follow and starts[0] == (whole.start, 0) and ends[-1] == (whole.end, 4096)
+
+
+def column(chunks: Sequence[Chunk], name: str = "uuid") -> list[Any]:
+    return [value for chunk in chunks for value in chunk.table.column(name).to_pylist()]
+
+
+class Middleman:
+    """Stands between a client and the emulator; ``rule`` may change what either of them gets to see."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.rule: Rule = lambda sql, values, ask: ask()
+        self.asked: list[str] = []
+        self.url = ""
+        self.lock = threading.Lock()
+
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Told:
+        query = json.loads(body)["query"]
+        with self.lock:
+            self.asked.append(query["query"])
+        return self.rule(query["query"], query.get("values", {}), lambda: self._ask(path, headers, body))
+
+    def _ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Told:
+        kept = {name: headers[name] for name in ("Authorization", "Content-Type")}
+        request = urllib.request.Request(self.target + path, body, kept)
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+@contextmanager
+def middleman_to(target: str) -> Iterator[Middleman]:
+    man = Middleman(target)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = man.answer(self.path, self.headers, body)  # type: ignore[arg-type]
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that goes away in the middle is part of the tests."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    man.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield man
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,158 @@
+"""Arrow tables into files: sizes, partitions, what is recorded."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pa = pytest.importorskip("pyarrow")
+
+import pyarrow.csv as pa_csv  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError  # noqa: E402
+from airflow_provider_posthog.extract.files import SUFFIXES, Layout, TableFiles  # noqa: E402
+from airflow_provider_posthog.extract.manifest import Interval  # noqa: E402
+from airflow_provider_posthog.extract.staging import Owner, Staging  # noqa: E402
+from tests.extract.crashing import memory  # noqa: E402
+
+START = datetime(2026, 11, 1, 22, tzinfo=timezone.utc)
+SCHEMA = pa.schema([("n", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("kind", pa.string()), ("p", pa.string())])
+
+
+def table(first: int, rows: int, minutes: int = 1) -> Any:
+    numbers = list(range(first, first + rows))
+    columns = [
+        numbers,
+        [START + timedelta(minutes=minutes * n) for n in numbers],
+        [None if n % 5 == 4 else f"k{n % 5}" for n in numbers],
+        [json.dumps({"n": n}) for n in numbers],
+    ]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+def staged() -> tuple[Any, str, Staging]:
+    fs, root = memory()
+    interval = Interval("x", START, START + timedelta(days=1))
+    return fs, root, Staging.open(fs, root, interval, Owner("me", "r"), lambda: 0.0)
+
+
+def written(layout: Layout, *tables: Any) -> list[tuple[dict[str, Any], bytes]]:
+    """Write tables; return the files with what the manifest says of each."""
+    fs, root, staging = staged()
+    files = TableFiles(staging, SCHEMA, layout)
+    for each in tables:
+        files.add(each)
+    staging.record(files.finish())
+    return [(file, fs.cat_file(f"{root}/{file['path']}")) for file in staging.publish({})["files"]]
+
+
+def read(layout: Layout, content: bytes) -> Any:
+    if layout.format == "parquet":
+        return pq.read_table(io.BytesIO(content))
+    if layout.compression:
+        content = pa.input_stream(pa.BufferReader(content), compression=layout.compression).read()
+    if layout.format == "jsonl":
+        return pa.Table.from_pylist([json.loads(line) for line in content.decode().splitlines()])
+    return pa_csv.read_csv(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(("format", "compression"), [(f, c) for f, known in SUFFIXES.items() for c in known])
+def test_formats(format: str, compression: str | None) -> None:
+    layout = Layout(format, compression, json_columns=())
+    ((file, content),) = written(layout, table(0, 30), table(30, 30))
+    assert file["path"].endswith(SUFFIXES[format][compression])
+    assert file["rows"] == 60
+    found = read(layout, content)
+    assert found["n"].to_pylist() == list(range(60))
+    assert [json.loads(text)["n"] for text in found["p"].to_pylist()] == list(range(60))
+    assert found["kind"].to_pylist()[:5] == ["k0", "k1", "k2", "k3", None if format != "csv" else ""]
+
+
+def test_the_same_rows_make_the_same_bytes() -> None:
+    for layout in (Layout(), Layout("jsonl", "gzip"), Layout("csv", "zstd")):
+        assert written(layout, table(0, 100))[0][1] == written(layout, table(0, 100))[0][1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), max_size=6),
+    st.integers(1, 50),
+    st.sampled_from([None, "day", "hour", "kind"]),
+    st.sampled_from([1, 600, 10**9]),
+)
+def test_every_row_is_in_one_file(sizes: list[int], most: int, by: str | None, size: int) -> None:
+    layout = Layout(max_rows=most, max_bytes=size, partition_by=by, partition_time="at")
+    tables, first = [], 0
+    for rows in sizes:
+        tables.append(table(first, rows, minutes=17))
+        first += rows
+    whole = {row["n"]: row for each in tables for row in each.to_pylist()}
+    seen: list[int] = []
+    for file, content in written(layout, *tables):
+        found = read(layout, content)
+        assert 0 < found.num_rows == file["rows"] <= 1.5 * most + 1
+        assert (by in found.column_names) is False
+        seen += found["n"].to_pylist()
+        for n in found["n"].to_pylist():
+            at = whole[n]["at"]
+            expected = {None: {}, "kind": {"kind": whole[n]["kind"]}, "day": {"date": f"{at:%F}"}}
+            expected["hour"] = {"date": f"{at:%F}", "hour": f"{at:%H}"}
+            assert file["partition"] == expected[by]
+        assert found["n"].to_pylist() == sorted(found["n"].to_pylist()), "rows stay in the order of time"
+    assert sorted(seen) == list(range(first))
+
+
+def test_it_is_due_when_a_file_is_full() -> None:
+    _, _, staging = staged()
+    files = TableFiles(staging, SCHEMA, Layout(max_rows=10))
+    files.add(table(0, 9))
+    assert not files.is_due
+    files.add(table(9, 3))
+    assert files.is_due
+    assert [file["rows"] for file in files.finish()] == [12]
+    files.add(table(12, 31))
+    assert [file["rows"] for file in files.finish()] == [11, 11, 9]
+    assert not files.is_due
+    assert files.finish() == []
+
+
+def test_many_partitions_do_not_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = written(Layout(partition_by="n"), table(0, 200), table(100, 100))
+    assert sum(file["rows"] for file, _ in found) == 300
+    with pytest.raises(PostHogSettingsError, match=r"1,001 folders"):
+        written(Layout(partition_by="n"), table(0, 1001))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(partition_by="nope"),
+        Layout(partition_by="day"),
+        Layout(partition_by="day", partition_time="kind"),
+        Layout(partition_by="hour", partition_time="nope"),
+    ],
+)
+def test_what_is_refused(layout: Layout) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        TableFiles(staged()[2], SCHEMA, layout)
+    assert refused.value.field == "partition_by"
+
+
+def test_columns_of_the_partitions_names_are_refused() -> None:
+    schema = pa.schema([("date", pa.string()), ("at", pa.timestamp("us", "UTC"))])
+    with pytest.raises(PostHogSettingsError, match="'date'"):
+        TableFiles(staged()[2], schema, Layout(partition_by="day", partition_time="at"))
+
+
+def test_gzip_has_no_time_in_it() -> None:
+    ((_, content),) = written(Layout("jsonl", "gzip", json_columns=("p",)), table(0, 3))
+    assert content[4:8] == b"\x00" * 4
+    assert json.loads(gzip.decompress(content).splitlines()[2])["p"] == {"n": 2}

@@ -1,0 +1,93 @@
+"""Names of intervals, and what is read back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.extract import manifest as manifests
+from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
+from tests.extract.crashing import memory
+
+FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc))
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", fullmatch=True),
+    moments,
+    st.timedeltas(timedelta(microseconds=1), timedelta(days=9000)),
+)
+def test_stems_are_read_back(name: str, start: datetime, length: timedelta) -> None:
+    interval = Interval(name, start, start + length)
+    assert Interval.of_stem(interval.stem) == interval
+
+
+def test_stems() -> None:
+    zone = timezone(timedelta(hours=-5))
+    interval = Interval("events", datetime(2026, 10, 31, 19, tzinfo=zone), FIRST + timedelta(microseconds=7))
+    assert interval.stem == "events_20261101T000000Z_20261101T000000000007Z"
+    assert interval.as_json() == {"start": "2026-11-01T00:00:00Z", "end": "2026-11-01T00:00:00.000007Z"}
+    for other in ("", "events", "x_20261101T000000Z_20261101T000000Z", "x_20261301T000000Z_20271101T000000Z"):
+        assert Interval.of_stem(other) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end", "field"),
+    [
+        ("", FIRST, FIRST + timedelta(1), "name"),
+        ("a/b", FIRST, FIRST + timedelta(1), "name"),
+        (".a", FIRST, FIRST + timedelta(1), "name"),
+        ("a", FIRST.replace(tzinfo=None), FIRST + timedelta(1), "start"),
+        ("a", FIRST, FIRST, "end"),
+    ],
+)
+def test_what_is_refused(name: str, start: datetime, end: datetime, field: str) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        Interval(name, start, end)
+    assert refused.value.field == field
+
+
+def test_manifests_are_listed_by_name() -> None:
+    fs, root = memory()
+    assert manifests.written(fs, root, "events") == []
+    assert manifests.read(fs, root, Interval("events", FIRST, FIRST + timedelta(1))) is None
+    made = [Interval("events", FIRST + timedelta(n), FIRST + timedelta(n + 1)) for n in (2, 0, 1)]
+    for interval in (*made, Interval("events_more", FIRST, FIRST + timedelta(1))):
+        file = DataFile("date=x/a.txt", 1, "00", 2, {"date": "x"})
+        manifests.write(fs, root, interval, {"version": 1, "files": [file.as_json()]}, part=f"{root}/part")
+    fs.pipe_file(f"{root}/_manifests/notes.txt", b"")
+    assert manifests.written(fs, root, "events") == sorted(made, key=lambda one: one.start)
+    found = manifests.read(fs, root, made[0])
+    assert found is not None
+    assert DataFile(**found["files"][0]) == DataFile("date=x/a.txt", 1, "00", 2, {"date": "x"})
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"version": 2, "files": []}', b'{"version": 1, "files": 1}'])
+def test_what_is_no_manifest(content: bytes) -> None:
+    fs, root = memory()
+    interval = Interval("events", FIRST, FIRST + timedelta(1))
+    fs.pipe_file(manifests.path_of(root, interval), content)
+    with pytest.raises(PostHogError, match="no manifest"):
+        manifests.read(fs, root, interval)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=15))
+def test_partitions_are_one_folder_each(value: str) -> None:
+    path = partition_path({"a b": value})
+    column, _, rest = path.removesuffix("/").partition("=")
+    assert (unquote(column), unquote(rest)) == ("a b", value)
+    assert path.count("/") == 1
+    assert path.isprintable()
+
+
+def test_odd_partitions() -> None:
+    assert partition_path({}) == ""
+    assert partition_path({"a": None, "b": ""}) == "a=__HIVE_DEFAULT_PARTITION__/b=__HIVE_DEFAULT_PARTITION__/"
+    with pytest.raises(PostHogSettingsError, match="200 bytes"):
+        partition_path({"a": "x" * 201})

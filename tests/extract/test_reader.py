@@ -1,0 +1,286 @@
+"""Reading in bulk against the emulator: whatever the rows are like, each of them lands once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
+from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract.reader import Extraction, Progress
+from tests.extract.reading import SECOND, UTC, column, event, read, settings_of, uuids
+
+#: The emulator's own events.
+FIRST, DAYS, EVENTS = datetime(2026, 3, 1, tzinfo=UTC), 40, 3000
+LAST = FIRST + timedelta(days=DAYS)
+MICROSECOND = timedelta(microseconds=1)
+_days = count()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[EmulatorProcess]:
+    with EmulatorProcess(events=EVENTS, start="2026-03-01", days=DAYS) as process:
+        yield process
+
+
+@pytest.fixture
+def rows(running: EmulatorProcess) -> EmulatorProcess:
+    running.reset()
+    return running
+
+
+@pytest.fixture
+def settings(rows: EmulatorProcess) -> ClientSettings:
+    return settings_of(rows.url, rows)
+
+
+@pytest.fixture
+def day() -> datetime:
+    """A day that is this test's own: what is added to the emulator stays in it."""
+    return datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=3 * next(_days))
+
+
+@pytest.mark.parametrize("generation", ["A", "C"])
+@pytest.mark.parametrize(("by", "zone"), [("created_at", "America/New_York"), ("timestamp", "Asia/Kathmandu")])
+def test_every_event_lands_once_and_in_order(
+    rows: EmulatorProcess, settings: ClientSettings, by: Any, zone: str, generation: str
+) -> None:
+    rows.settings(timezone=zone, generation=generation)
+    chunks = read(settings, sources.events(by=by), FIRST, LAST, page_rows=200)
+    found = column(chunks)
+    assert len(found) == len(set(found)) == EVENTS == rows.count_events("2026-03-01", "2026-05-01", by)
+    order = list(zip(column(chunks, by), found, strict=True))
+    assert order == sorted(order)
+    assert 15 <= len(chunks) <= 20
+    assert chunks[0].table.schema.names == list(sources.EVENT_COLUMNS)
+    for chunk in chunks:
+        times = chunk.table.column(by).to_pylist()
+        assert all(chunk.window.start <= each < chunk.window.end for each in times)
+        assert chunk.resume_after == chunk.window.end
+
+
+def test_what_is_read_is_what_is_there(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    made = event(day + MICROSECOND, created=day + SECOND, name="Größe", text="💥 \\ \" '", deep={"a": [1, None]})
+    rows.add_events([made])
+    rows.settings(timezone="America/New_York")
+    (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
+    (row,) = chunk.table.to_pylist()
+    assert row["uuid"] == made["uuid"]
+    assert row["event"] == "Größe"
+    assert row["timestamp"] == day + MICROSECOND
+    assert row["created_at"] == day + SECOND
+    assert "💥" in row["properties"]
+    assert tuple(row) == sources.EVENT_COLUMNS
+
+
+def test_windows_are_half_open(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    edges = [event(day - MICROSECOND), event(day), event(day + SECOND - MICROSECOND), event(day + SECOND)]
+    rows.add_events(edges)
+    assert sorted(column(read(settings, sources.events(), day, day + SECOND))) == uuids(edges[1:3])
+    assert column(read(settings, sources.events(), day, day)) == []
+
+
+@pytest.mark.parametrize("page_rows", [1, 7, 40, 100])
+def test_ties_at_every_edge(rows: EmulatorProcess, settings: ClientSettings, day: datetime, page_rows: int) -> None:
+    """Microseconds with many rows, close together and far apart."""
+    at = [day, day + MICROSECOND, day + 5 * MICROSECOND, day + SECOND, day + timedelta(hours=5)]
+    made = [event(moment) for moment, many in zip(at, [9, 1, 41, 30, 2], strict=True) for _ in range(many)]
+    rows.add_events(made)
+    chunks = read(settings, sources.events(by="timestamp"), day, day + timedelta(days=1), page_rows=page_rows)
+    assert sorted(column(chunks)) == uuids(made)
+    assert len(column(chunks)) == len(made)
+    safe = [chunk.resume_after for chunk in chunks if chunk.resume_after]
+    assert safe[-1] == day + timedelta(days=1)
+    assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != 4096)
+
+
+def test_more_rows_in_a_microsecond_than_posthog_answers(
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime
+) -> None:
+    """As events have whose times are only days. They come in parts of their hashes, each counted by the server."""
+    made = [event(day) for _ in range(50_500)]
+    for first in range(0, len(made), 10_000):
+        rows.add_events(made[first : first + 10_000])
+    chunks = read(settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1))
+    assert sorted(column(chunks)) == uuids(made)
+    assert max(chunk.rows for chunk in chunks) <= 10_000
+    *parts, last, rest = [chunk.resume_after for chunk in chunks]
+    assert (set(parts), last, rest) == ({None}, day + MICROSECOND, day + timedelta(days=1))
+
+
+def test_copies_are_counted_and_dropped(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    made = [event(day + number * SECOND) for number in range(20)]
+    again = [{**each, "created_at": (day + timedelta(minutes=1)).isoformat(), "event": "again"} for each in made[:5]]
+    rows.add_events([*made, made[7], made[7], *again])
+    (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
+    assert (chunk.rows, chunk.counted, chunk.duplicates) == (20, 27, 7)
+    assert sorted(column([chunk])) == uuids(made)
+    # The one that came last is kept, as PostHog keeps it.
+    assert column([chunk], "event").count("again") == 5
+    assert column([chunk], "created_at") == sorted(column([chunk], "created_at"))
+
+
+def test_a_range_without_rows(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    before = len(rows.calls("query/"))
+    (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
+    assert chunk.rows == 0
+    assert chunk.resume_after == day + timedelta(days=1)
+    assert chunk.table.schema.names == list(sources.EVENT_COLUMNS)
+    assert len(rows.calls("query/")) - before == 2
+
+
+def test_late_events_are_found_however_late(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    late = [event(day - timedelta(days=days), created=day + days * SECOND) for days in (0, 1, 6, 8, 400)]
+    rows.add_events(late)
+    until = day + timedelta(days=1)
+    assert sorted(column(read(settings, sources.events(), day, until, page_rows=2))) == uuids(late)
+    bounded = sources.events(scan_back=timedelta(days=7))
+    assert sorted(column(read(settings, bounded, day, until, page_rows=2))) == uuids(late[:3])
+
+
+def test_a_reading_is_taken_up_again(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    first: list[Any] = []
+    safe = None
+    with Extraction(settings, sources.events(), FIRST, LAST, page_rows=200) as extraction:
+        for chunk in extraction:
+            first += column([chunk])
+            safe = chunk.resume_after
+            if len(first) > 1000:
+                break
+    chunks = read(settings, sources.events(), FIRST, LAST, page_rows=300, resume_after=safe)
+    assert chunks[0].window.start == safe
+    assert len(first) + len(column(chunks)) == EVENTS
+    assert len({*first, *column(chunks)}) == EVENTS
+
+
+def test_looking_back(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
+    made = [event(day - timedelta(hours=2)), event(day + SECOND)]
+    rows.add_events(made)
+    until = day + timedelta(hours=1)
+    source = sources.events(by="timestamp")
+    assert column(read(settings, source, day, until)) == [made[1]["uuid"]]
+    assert column(read(settings, source, day, until, look_back=timedelta(hours=3))) == [each["uuid"] for each in made]
+
+
+def test_what_has_not_settled_is_waited_for(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    end = datetime.now(UTC)
+    early = event(end - timedelta(minutes=30))
+    late = event(end - timedelta(milliseconds=200))
+    rows.add_events([early])
+    found = []
+    source = sources.events(["uuid"], where="event = 'e'")
+    with Extraction(settings, source, end - timedelta(hours=1), end, settle=timedelta(seconds=2)) as extraction:
+        for chunk in extraction:
+            if not found:
+                assert datetime.now(UTC) < extraction.settled_at
+                rows.add_events([late])  # which came to PostHog before, but is seen only now
+            found += column([chunk])
+    assert found == [early["uuid"], late["uuid"]]
+    assert datetime.now(UTC) >= extraction.settled_at == end + timedelta(seconds=2)
+
+
+def test_columns_of_ones_own(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    columns = {"browser": "properties.$browser", "amount": "properties.amount", "day of it": "toDate(timestamp)"}
+    names = ["purchase", "add_to_cart"]
+    source = sources.events(columns, event=names, where="timestamp < toDateTime({edge})", values={"edge": "2026-03-20"})
+    chunks = read(settings, source, FIRST, LAST, page_rows=10)
+    total = read(settings, sources.events(["timestamp"], event=names), FIRST, LAST)
+    assert len(column(chunks, "browser")) == sum(
+        each < FIRST + timedelta(days=19) for each in column(total, "timestamp")
+    )
+    table = chunks[0].table
+    assert [str(kind) for kind in table.schema.types] == ["string", "double", "date32[day]"]
+    assert isinstance(table.column("day of it")[0].as_py(), date)
+    assert 0 < len(column(read(settings, sources.events(event="purchase"), FIRST, LAST))) < EVENTS
+
+
+def test_other_tables(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    until = datetime.now(UTC)
+    people = read(settings, sources.persons(), until, until, page_rows=20)
+    assert len(set(column(people, "id"))) == len(column(people, "id")) == 150
+    assert len(people) > 5
+    assert {chunk.resume_after for chunk in people} == {None}
+    created = read(settings, sources.persons(["id"], by="created_at"), FIRST - timedelta(days=90), LAST)
+    assert sorted(column(created, "id")) == sorted(column(people, "id"))
+    assert len(column(read(settings, sources.groups(), FIRST, LAST, page_rows=10), "key")) == 25
+    sessions = column(read(settings, sources.sessions(), FIRST, LAST, page_rows=500), "session_id")
+    assert len(sessions) == len(set(sessions)) > 1000
+    assert column(read(settings, sources.cohort_members(1), FIRST, LAST), "person_id") == []
+
+
+def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    sql = "SELECT uuid AS id, timestamp AS at, event FROM events WHERE event = {name} -- only these"
+    source = sources.hogql(sql, key="id", time="at", values={"name": "purchase"}, name="purchases")
+    chunks = read(settings, source, FIRST, LAST, page_rows=10)
+    assert chunks[0].table.schema.names == ["id", "at", "event"]
+    assert len(column(chunks, "id")) == len(column(read(settings, sources.events(event="purchase"), FIRST, LAST)))
+    counts = (
+        "SELECT event, count() AS n FROM events WHERE timestamp > toDateTime('2026-01-01T00:00:00Z') GROUP BY event"
+    )
+    found = read(settings, sources.hogql(counts, key="event"), FIRST, LAST, page_rows=3)
+    assert sum(column(found, "n")) >= EVENTS
+    with pytest.raises(PostHogIncompleteError, match="event does not tell them apart"):
+        read(settings, sources.hogql(sql, key="event", values={"name": "purchase"}), FIRST, LAST)
+    with pytest.raises(PostHogIncompleteError, match="have no key"):
+        read(settings, sources.hogql("SELECT NULL AS id FROM numbers(3)", key="id"), FIRST, LAST)
+    with pytest.raises(PostHogValidationError, match="nope"):
+        read(settings, sources.hogql("SELECT nope FROM events", key="nope"), FIRST, LAST)
+    days = "SELECT uuid AS id, toDate(timestamp) AS day FROM events"
+    with pytest.raises(PostHogSettingsError, match="day is no time"):
+        read(settings, sources.hogql(days, key="id", time="day"), FIRST, LAST)
+
+
+def test_progress(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    said: list[Progress] = []
+    options: dict[str, Any] = {"page_rows": 500, "on_progress": said.append}
+    chunks = read(settings, sources.events(), FIRST, LAST, **options)
+    assert [each.windows for each in said] == list(range(1, len(chunks) + 1))
+    assert {each.rows_counted for each in said} == {EVENTS}
+    assert said[-1].rows == EVENTS
+    assert said[-1].seconds_left == 0
+    assert said[0].seconds_left
+    assert said[-1].size > 100 * EVENTS
+    assert str(said[-1]).startswith("3,000 rows of 3,000 (100%) in 6 windows, ")
+    assert str(Progress(0, 0, 0, 0, 0, 0.0)) == "0 rows in 0 windows, 0 rows/s"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"page_rows": 0}, "page_rows"),
+        ({"page_rows": 50_000}, "page_rows"),
+        ({"in_flight": 0}, "in_flight"),
+        ({"settle": timedelta(seconds=-1)}, "settle"),
+        ({"start": datetime(2026, 1, 1)}, "start"),
+        ({"end": datetime(2026, 1, 1, tzinfo=UTC)}, "start"),
+        ({"source": sources.groups(), "resume_after": FIRST}, "resume_after"),
+    ],
+)
+def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
+    given = {"source": sources.events(), "start": FIRST, "end": LAST, **options}
+    with pytest.raises(PostHogSettingsError, match=field):
+        Extraction(ClientSettings(), **given)
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: sources.events(by="inserted_at"), "by"),  # type: ignore[arg-type]
+        (lambda: sources.events({"timestamp": "toStartOfDay(timestamp)"}), "columns"),
+        (lambda: sources.events({"a`b": "event"}), "columns"),
+        (lambda: sources.events([]), "columns"),
+        (lambda: sources.events("uuid"), "columns"),
+        (lambda: sources.events(values={"window_start": 1}), "values"),
+        (lambda: sources.hogql("SELECT 1;", key="a"), "sql"),
+        (lambda: sources.hogql("SELECT 1", key=" "), "key"),
+    ],
+)
+def test_what_is_no_source(make: Any, field: str) -> None:
+    with pytest.raises(PostHogSettingsError, match=field):
+        make()

@@ -1,0 +1,154 @@
+"""Tries of a task as processes of their own, which can be killed at any time.
+
+One helper process imports Airflow once and forks a child for each try, so that twenty kills do not cost twenty imports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+_HELPER = """
+import importlib, json, os, sys, traceback
+from tests.operators.support import context
+orders, answers = sys.stdin, os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what Airflow says goes to the errors
+kind = json.loads(orders.readline())
+operator = getattr(importlib.import_module(kind["module"]), kind["name"])
+for name in kind["warm"]:
+    importlib.import_module(name)
+print("ready", file=answers, flush=True)
+for line in orders:
+    order = json.loads(line)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            found = operator(task_id="task", **order["options"]).execute(context(**order["context"]))
+            with open(order["result"], "w") as file:
+                json.dump(found, file)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    print(child, file=answers, flush=True)
+    print(os.waitpid(child, 0)[1], file=answers, flush=True)
+"""
+
+
+class Tries:
+    """Runs an operator in processes; use it in a ``with``.
+
+    :param operator: the class.
+    :param connection: the text of the Airflow connection ``posthog_default``.
+    :param folder: for results and for what a failed try says.
+    """
+
+    def __init__(self, operator: type, connection: str, folder: Path) -> None:
+        self._operator = operator
+        self._connection = connection
+        self._result = folder / "result.json"
+        self._said = folder / "said.txt"
+
+    def __enter__(self) -> Tries:
+        environment = {
+            **os.environ,
+            "AIRFLOW_CONN_POSTHOG_DEFAULT": self._connection,
+            "OPENBLAS_NUM_THREADS": "1",  # no threads before the fork
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HELPER],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said.open("wb"),
+            text=True,
+        )
+        # What the operator imports in a task, so that the children need not.
+        warm = [
+            f"airflow_provider_posthog.{name}" for name in ("hooks.posthog", "extract.copying", "extract.fetch_files")
+        ]
+        kind = {"module": self._operator.__module__, "name": self._operator.__name__, "warm": warm}
+        self._send(kind)
+        assert self._line() == "ready", self._said.read_text()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.kill()
+        self._process.wait(10)
+        self._process.stdout.close()  # type: ignore[union-attr]
+
+    def run(
+        self, options: Mapping[str, Any], *, kill_after: float | None = None, **context: Any
+    ) -> dict[str, Any] | None:
+        """Run a try to its end, or kill it; returns what it returned, or ``None`` if it was killed before that.
+
+        :param options: of the operator, as JSON.
+        :param kill_after: seconds.
+        :param context: of the task, as JSON.
+        """
+        self._result.unlink(missing_ok=True)
+        self._send({"options": options, "context": context, "result": str(self._result)})
+        child = int(self._line())
+        timer = threading.Timer(60 if kill_after is None else kill_after, self._kill, [child])
+        timer.start()
+        try:
+            status = int(self._line())
+        finally:
+            timer.cancel()
+        if os.WIFSIGNALED(status):
+            return None
+        assert status == 0, self._said.read_text()[-5000:]
+        found: dict[str, Any] = json.loads(self._result.read_text())
+        return found
+
+    def kill_often(
+        self, options: Mapping[str, Any], took: float, kills: int, check: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Kill tries of a task at random times, then let one end; returns what that one returned.
+
+        :param options: of the operator, as JSON.
+        :param took: how many seconds a whole try takes; becomes less where one turns out to be faster.
+        :param kills: how many.
+        :param check: is called after each try.
+        """
+        chance, number = random.Random(7), 0
+        while kills:
+            number += 1
+            assert number < 40, "tries are too fast to be killed"
+            began = time.monotonic()
+            if self.run(options, kill_after=chance.uniform(0.05, 0.9) * took, try_number=number) is None:
+                kills -= 1
+            else:  # the machine was busy before
+                took = min(took, time.monotonic() - began)
+            check()
+        found = self.run(options, try_number=number + 1)
+        assert found is not None
+        return found
+
+    @staticmethod
+    def _kill(child: int) -> None:
+        os.kill(child, 9)  # our own child's child: its number is not given away before the helper has waited for it
+
+    def _send(self, order: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()

@@ -1,0 +1,308 @@
+"""Every row of an interval into a table, once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
+from tests.load.databases import Database, DuckDB, SQLite, postgres_database
+from tests.operators.support import context, make_dag, when
+from tests.transfers.killing import Tries
+
+MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def day(ago: float) -> str:
+    return (MIDNIGHT - timedelta(days=ago)).isoformat()
+
+
+@pytest.fixture(params=["postgres", "duckdb", "sqlite"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """Each database in turn, behind the Airflow connection ``warehouse``."""
+    if request.param == "postgres":
+        with postgres_database() as found:
+            monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", found.airflow_connection())
+            yield found
+        return
+    database = DuckDB(tmp_path / "lake.duckdb") if request.param == "duckdb" else SQLite(tmp_path / "lake.sqlite")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    yield database
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
+    """The database that is made fastest."""
+    database = DuckDB(tmp_path / "lake.duckdb")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    return database
+
+
+def operator(**options: Any) -> PostHogToSqlOperator:
+    given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 500}
+    return PostHogToSqlOperator(task_id="task", **{**given, "settle": timedelta(0), **options})
+
+
+def load(**options: Any) -> dict[str, Any]:
+    found = operator(**options).execute(context())
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def event(moment: str, **parts: Any) -> dict[str, Any]:
+    made = {"uuid": str(uuid4()), "event": "late", "distinct_id": "jane@example.com", "person_id": str(uuid4())}
+    return {**made, "timestamp": moment, "created_at": moment, "properties": {"n": 1}, **parts}
+
+
+def test_events_are_loaded_and_loaded_again(connection: EmulatorProcess, warehouse: Database) -> None:
+    there = connection.count_events(day(5), day(3), "created_at")
+    found = load()
+    assert found["rows"] == found["inserted"] == warehouse.count() == there > 1000
+    assert len(set(warehouse.uuids())) == there
+    assert found["windows"] >= 2
+    assert found["start"] == day(5).replace("+00:00", "Z")
+    before = sorted(warehouse.rows("SELECT * FROM events"))
+    again = load()
+    assert (again["rows"], again["deleted"]) == (there, there)
+    assert sorted(warehouse.rows("SELECT * FROM events")) == before
+    next_day = load(start=day(3), end=day(2))
+    assert next_day["deleted"] == 0
+    assert warehouse.count() == connection.count_events(day(5), day(2), "created_at")
+
+
+def test_the_interval_of_the_run_is_the_default(connection: EmulatorProcess, lake: DuckDB) -> None:
+    run = {"data_interval_start": MIDNIGHT - timedelta(days=4), "data_interval_end": MIDNIGHT - timedelta(days=3)}
+    found = operator(start=None, end=None).execute({**context(), **run})
+    assert found["rows"] == connection.count_events(day(4), day(3), "created_at") == lake.count()
+
+
+def test_late_events_come_with_a_look_back(connection: EmulatorProcess, lake: DuckDB) -> None:
+    load(by="timestamp")
+    connection.add_events([event(day(3.5), created_at=day(1)), event(day(2.5))])
+    found = load(by="timestamp", start=day(3), end=day(2), look_back=timedelta(days=2))
+    assert found["start"] == day(5).replace("+00:00", "Z")
+    assert lake.count(where="event = 'late'") == 2
+    assert lake.count() == connection.count_events(day(5), day(2)) == found["rows"]
+
+
+def test_persons_as_a_snapshot(connection: EmulatorProcess, warehouse: Database) -> None:
+    first = load(source="persons", table="persons", write="merge")
+    assert first["rows"] == warehouse.count("persons") > 500
+    assert (first["start"], first["end"]) == (None, None)
+    connection.add_persons([{"distinct_ids": ["new"], "created_at": day(1)}])
+    second = load(source="persons", table="persons", write="merge")
+    assert second["rows"] == warehouse.count("persons") == first["rows"] + 1
+
+
+def test_new_persons_of_an_interval(connection: EmulatorProcess, lake: DuckDB) -> None:
+    connection.add_persons(
+        [{"distinct_ids": ["in"], "created_at": day(4)}, {"distinct_ids": ["out"], "created_at": day(3)}]
+    )
+    for _ in range(2):
+        load(source="persons", table="persons")
+    assert lake.count("persons", f"created_at = '{day(4)}'") == 1
+    assert lake.count("persons", f"created_at >= '{day(3)}'") == 0
+
+
+@pytest.mark.parametrize("write", ["replace_interval", "merge", "append"])
+def test_sessions(connection: EmulatorProcess, lake: DuckDB, write: Any) -> None:
+    for _ in range(2):
+        found = load(source="sessions", table="sessions", write=write)
+    assert found["rows"] == lake.count("sessions") > 100
+
+
+def test_a_query_with_a_key_of_two_columns(connection: EmulatorProcess, warehouse: Database) -> None:
+    sql = "SELECT event, toDate(timestamp) AS day, count() AS events FROM events GROUP BY event, day"
+    for _ in range(2):
+        found = load(source=sql, table="daily", write="merge", key=["event", "day"])
+    assert found["rows"] == warehouse.count("daily") > 10
+    assert int(warehouse.rows("SELECT sum(events) FROM daily")[0][0]) == connection.count_events(day(400), day(-1))
+
+
+def test_a_query_by_its_own_time(connection: EmulatorProcess, lake: DuckDB) -> None:
+    sql = "SELECT uuid, timestamp AS moment, {word} AS word FROM events"
+    options = {"values": {"word": "it's"}, "by": "moment", "key": "uuid"}
+    found = load(source={"hogql": sql, "name": "moments"}, table="moments", **options)
+    assert found["rows"] == lake.count("moments", "word = 'it''s'") == connection.count_events(day(5), day(3))
+
+
+def test_a_source_in_full(connection: EmulatorProcess, lake: DuckDB) -> None:
+    found = load(source={"table": "persons", "by": "created_at", "columns": ["id", "created_at"]}, table="persons")
+    assert found["start"] is not None
+    query = {"hogql": "SELECT toString(uuid) AS id, event FROM events", "key": "id"}
+    load(source=query, table="ids", write="append", key="id")
+    assert lake.count("ids") == connection.count_events(day(400), day(-1))
+    with pytest.raises(PostHogSettingsError, match="key"):
+        load(source=query, table="ids", write="append")
+
+
+def test_columns_and_conditions(connection: EmulatorProcess, lake: DuckDB) -> None:
+    columns = {"uuid": "uuid", "created_at": "created_at", "browser": "properties.$browser"}
+    load(columns=columns, event="$pageview", where="properties.$browser = {browser}", values={"browser": "Chrome"})
+    assert lake.columns() == list(columns)
+    assert lake.rows("SELECT DISTINCT browser FROM events") == [("Chrome",)]
+
+
+def test_column_types_of_the_users_own(connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    with postgres_database() as database:
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+        for _ in range(2):
+            load(column_types={"uuid": "uuid", "properties": "jsonb"}, write="merge")
+        assert database.count(where="properties ? '$browser'") > 100
+        assert database.count() == connection.count_events(day(5), day(3), "created_at")
+
+
+def test_posthog_failing_on_the_way_leaves_the_old_rows(connection: EmulatorProcess, warehouse: Database) -> None:
+    load()
+    before = sorted(warehouse.rows("SELECT * FROM events"))
+    connection.add_events([event(day(4))])
+    connection.faults(method="POST", path="*/query/", status=400, body={"detail": "no"}, skip=4, count=-1)
+    with pytest.raises(PostHogError):
+        load()
+    assert sorted(warehouse.rows("SELECT * FROM events")) == before
+    connection.clear_faults()
+    assert load()["rows"] == len(before) + 1 == warehouse.count()
+
+
+def test_a_killed_task_stops_reading(connection: EmulatorProcess, lake: DuckDB) -> None:
+    load()
+    before = lake.count()
+    connection.faults(method="POST", path="*/query/", delay=0.2, count=-1)
+    task = operator(start=day(20), page_rows=50)
+    stopper = threading.Timer(1.0, task.on_kill)
+    stopper.start()
+    with pytest.raises(Stopped):
+        task.execute(context())
+    stopper.join()
+    assert lake.count() == before
+
+
+def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProcess, lake: DuckDB) -> None:
+    seen: list[bool] = []
+    looking = threading.Timer(0.8, lambda: seen.append(lake.path.exists()))
+    looking.start()
+    found = load(end=datetime.now(timezone.utc), settle=timedelta(seconds=1.6))
+    looking.join()
+    assert seen == [False]
+    assert found["seconds"] > 1.5
+    assert found["rows"] == lake.count()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"write": "truncate"}, "write"),
+        ({"table": "a b"}, "table"),
+        ({"table": ""}, "table"),
+        ({"source": "nothing"}, "table"),
+        ({"source": "groups"}, "write"),
+        ({"source": "cohort_members"}, "cohort_id"),
+        ({"source": "SELECT 1"}, "key"),
+        ({"source": "SELECT 1;", "key": "a", "by": "b"}, "sql"),
+        ({"source": "SELECT 1 AS a", "key": "a"}, "write"),
+        ({"source": "sessions", "by": "timestamp"}, "by"),
+        ({"source": "persons", "event": "x"}, "event"),
+        ({"by": "moment"}, "by"),
+        ({"start": "yesterday"}, "start"),
+        ({"start": day(3)}, "end"),
+        ({"start": "2026-11-01T00:00:00"}, "start"),
+        ({"column_types": {"uuid": "uuid; DROP TABLE events"}}, "column_types"),
+        ({"settle": 5}, "settle"),
+        ({"in_flight": 0}, "in_flight"),
+        ({"page_rows": 50_000}, "page_rows"),
+        ({"source": "persons", "write": "merge", "look_back": timedelta(days=1)}, "look_back"),
+        ({"sql_conn_id": " "}, "sql_conn_id"),
+        ({"sql_conn_id": "snow"}, "sql_conn_id"),
+        ({"sql_conn_id": "http"}, "sql_conn_id"),
+        ({"sql_conn_id": "memory"}, "sql_conn_id"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_sent(
+    connection: EmulatorProcess, lake: DuckDB, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], field: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SNOW", json.dumps({"conn_type": "snowflake", "host": "x"}))
+    monkeypatch.setenv("AIRFLOW_CONN_HTTP", json.dumps({"conn_type": "sftp_of_nobody", "host": "x"}))
+    monkeypatch.setenv("AIRFLOW_CONN_MEMORY", json.dumps({"conn_type": "duckdb"}))
+    with pytest.raises(PostHogSettingsError) as refused:
+        load(**options)
+    assert refused.value.field == field
+    assert connection.calls("/query/") == []
+
+
+def test_a_table_that_does_not_fit_is_refused_before_rows_are_read(connection: EmulatorProcess, lake: DuckDB) -> None:
+    load()
+    before = len(connection.calls("/query/"))
+    lake.run("ALTER TABLE events ALTER COLUMN properties TYPE BIGINT USING 1")
+    with pytest.raises(PostHogSettingsError, match="'properties' comes as string, but the table has it as BIGINT"):
+        load()
+    assert len(connection.calls("/query/")) - before <= 2
+
+
+def test_assets_are_told_how_many_rows_came(connection: EmulatorProcess, lake: DuckDB) -> None:
+    asset = SimpleNamespace(uri="duckdb://lake/events")
+    task = operator()
+    task.outlets = [asset]
+    told = SimpleNamespace(extra={})
+
+    class Events(dict[Any, Any]):
+        def __getitem__(self, name: Any) -> Any:
+            assert name is asset
+            return told
+
+    found = task.execute({**context(), "outlet_events": Events()})
+    assert told.extra["rows"] == found["rows"] == lake.count()
+
+
+def test_in_a_dag_with_templates(connection: EmulatorProcess, lake: DuckDB, run_dag: Any) -> None:
+    made: list[PostHogToSqlOperator] = []
+
+    def fill() -> None:
+        made.append(
+            operator(
+                table="events_{{ params.of }}",
+                source="{{ params.of }}",
+                start="{{ logical_date.strftime('%Y-%m-%dT00:00:00Z') }}",
+                end="{{ (logical_date + macros.timedelta(days=1)).strftime('%Y-%m-%dT00:00:00Z') }}",
+            )
+        )
+
+    dag = make_dag("posthog_to_sql", fill, params={"of": "events"})
+    run = run_dag(dag, **when(MIDNIGHT - timedelta(days=4)))
+    assert run.state == "success"
+    assert lake.count("events_events") == connection.count_events(day(4), day(3), "created_at")
+
+
+def test_killed_at_random_points_it_ends_with_every_row_once(
+    connection: EmulatorProcess, lake: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interval = {"table": "events", "start": day(5), "end": day(3)}
+    before = load()["rows"]
+    chance, killed = random.Random(7), 0
+    with postgres_database() as postgres:
+        monkeypatch.setenv("AIRFLOW_CONN_LAKE", lake.airflow_connection())
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.airflow_connection())
+        load()
+        connection.add_events([event(day(4)) for _ in range(7)])
+        with Tries(PostHogToSqlOperator, connection.airflow_connection_json(read_timeout=10), tmp_path) as tries:
+            databases: list[tuple[str, Database]] = [("warehouse", postgres), ("lake", lake)]
+            for conn_id, database in databases:
+                options = {"sql_conn_id": conn_id, "page_rows": 300, **interval}
+                for _ in range(5):
+                    killed += tries.run(options, kill_after=chance.uniform(0.05, 0.7)) is None
+                    assert database.count() in (before, before + 7)
+                found = tries.run(options)
+                assert found is not None
+                assert found["rows"] == before + 7 == database.count() == len(set(database.uuids()))
+    assert killed >= 4
