@@ -135,21 +135,37 @@ class PeopleTables:
 
     # -- events and recordings -----------------------------------------------------------------------------------
 
-    def remove_events(self, person: str, until: datetime, *, arrived: bool) -> int:
-        """Delete the events of a person, and return how many there were.
+    def remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
+        """Delete the events of persons, and return how many there were.
 
-        :param person: its uuid.
-        :param until: the last moment of events that are deleted.
+        :param until: the last moment of events that are deleted, by the person's uuid.
         :param arrived: keep events that arrived after that moment, too.
         """
-        where = f"person_id = {text(person)} AND timestamp <= {moment(until)}"
+        removed, uuids = 0, [*until]
+        for start in range(0, len(uuids), 1000):
+            some = listed(uuids[start : start + 1000])
+            rows = self.warehouse.execute(
+                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some}"  # noqa: S608
+            )
+            # most have none, and a mutation is slow
+            busy = {str(row["uuid"]): until[str(row["uuid"])] for row in rows}
+            if busy:
+                removed += self._remove_events(busy, arrived=arrived)
+        return removed
+
+    def _remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
+        uuids = ", ".join(map(text, until))
+        times = ", ".join(text(f"{last:%Y-%m-%d %H:%M:%S.%f}") for last in until.values())
+        last = f"toDateTime64OrZero([{times}][indexOf([{uuids}], toString(person_id))], 6, 'UTC')"
+        where = f"person_id IN ({uuids}) AND timestamp <= {last}"
         if arrived:
-            where += f" AND created_at <= {moment(until)}"
+            where += f" AND created_at <= {last}"
         found = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.events WHERE {where}")  # noqa: S608
-        self.warehouse.execute(
-            f"INSERT INTO {{db}}.deleted_events SELECT * FROM {{db}}.events WHERE {where}"  # noqa: S608
-        )
-        self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE {where} {SYNC}")  # noqa: S608
+        if int(str(found[0]["n"])):
+            self.warehouse.execute(
+                f"INSERT INTO {{db}}.deleted_events SELECT * FROM {{db}}.events WHERE {where}"  # noqa: S608
+            )
+            self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE {where} {SYNC}")  # noqa: S608
         return int(str(found[0]["n"]))
 
     def add_recordings(self, recordings: Iterable[tuple[str, str, str]]) -> None:

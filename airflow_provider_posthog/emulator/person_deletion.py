@@ -163,11 +163,10 @@ class Deletions:
         oldest = at - timedelta(seconds=settings.sweep_age_seconds)
         ready = [each for each in self.requests.values() if each.verified_at is None and each.created_at <= oldest]
         events = 0
+        if ready and settings.sweep_outcome == "delete":
+            people.touch()
+            until = {each.person_uuid: each.created_at for each in ready}
+            events = people.tables.remove_events(until, arrived=settings.generation == "C")
         for each in ready if settings.sweep_outcome != "skip" else []:
-            if settings.sweep_outcome == "delete":
-                people.touch()
-                events += people.tables.remove_events(
-                    each.person_uuid, each.created_at, arrived=settings.generation == "C"
-                )
             each.verified_at = at
         return {"completed": sum(each.verified_at == at for each in ready), "events": events}

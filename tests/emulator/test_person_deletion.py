@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -268,3 +269,24 @@ def test_deletion_status(api: Client) -> None:
     for query, attr in (("status=done", "status"), ("person_uuid=x", "person_uuid")):
         answer = api.get(f"persons/deletion_status/?{query}")
         assert (answer.status_code, answer.json()["attr"]) == (400, attr)
+
+
+def test_answers_carry_the_time_of_the_servers_clock(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.advance(30 * 86_400)
+    at = parsedate_to_datetime(api.get("persons/?limit=1").headers["Date"])
+    assert abs((at - datetime.now(timezone.utc)) - timedelta(days=30)) < timedelta(minutes=1)
+
+
+def test_a_sweep_deletes_the_events_of_many_each_up_to_their_own_request(api: Client, posthog: EmulatorProcess) -> None:
+    names = [str(uuid.uuid4()) for _ in range(5)]
+    persons = posthog.add_persons([{"distinct_ids": [name]} for name in names])
+    posthog.capture([{"event": "before", "distinct_id": name} for name in names])
+    posthog.advance(10)
+    bulk(api, ids=persons[:2], delete_events=True, keep_person=True)
+    posthog.advance(10)
+    posthog.capture([{"event": "after", "distinct_id": name} for name in names])
+    posthog.advance(10)
+    bulk(api, ids=persons[2:4], delete_events=True, keep_person=True)
+    posthog.advance(10)
+    assert posthog.sweep() == {"completed": 4, "events": 6}
+    assert [events(api, person) for person in persons] == [1, 1, 0, 0, 2]

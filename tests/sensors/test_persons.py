@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogServerError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogErasureError,
+    PostHogJobError,
+    PostHogServerError,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from tests.erasure.support import DAY, Lab
-from tests.operators.support import context, outcome_errors, run_trigger, task_deferred
+from tests.operators.support import (
+    context,
+    make_dag,
+    outcome_errors,
+    rows_of_database,
+    run_trigger,
+    task_deferred,
+    task_states,
+    xcoms,
+)
 
 MODES = pytest.mark.parametrize("mode", ["poke", "deferrable"])
 
@@ -21,6 +39,18 @@ MODES = pytest.mark.parametrize("mode", ["poke", "deferrable"])
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path) -> Lab:
     return Lab(connected, tmp_path)
+
+
+class _Sweep(BaseOperator):
+    """PostHog's weekend."""
+
+    def __init__(self, *, url: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.url = url
+
+    def execute(self, context: Any) -> None:
+        request = urllib.request.Request(f"{self.url}/__emulator__/sweep", b"{}", method="POST")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
 
 
 def run(lab: Lab, mode: str, ctx: dict[str, Any] | None = None, **options: Any) -> tuple[Any, int]:
@@ -49,8 +79,7 @@ def outcome(lab: Lab, mode: str, **options: Any) -> str:
     except errors.skip:
         return "skipped"
     except errors.timeout as error:
-        assert "EVENTS_PENDING" in str(error)
-        return "timed out"
+        return "timed out" if "EVENTS_PENDING" in str(error) else str(error)
     except errors.task_timeout:
         return "task timed out"
     except PostHogErasureError:
@@ -59,7 +88,7 @@ def outcome(lab: Lab, mode: str, **options: Any) -> str:
 
 @MODES
 def test_it_ends_when_nothing_is_left(lab: Lab, mode: str) -> None:
-    lab.posthog.settings(person_deletion_seconds=0.5)
+    lab.posthog.settings(person_deletion_seconds=2.5)
     lab.delete()
     lab.posthog.sweep()
     result, deferred = run(lab, mode)
@@ -91,12 +120,12 @@ def test_flags_mean_the_same_in_all_modes(
     lab: Lab, mode: str, flags: dict[str, bool], pending: str, surviving: str
 ) -> None:
     lab.delete()
-    assert outcome(lab, mode, timeout=0.5, **flags) == pending
+    found = outcome(lab, mode, timeout=0.5, **flags)
+    # Airflow 3.3 makes a skip of the timeout of a sensor that was deferred, if it may never fail.
+    assert found == pending or (flags, mode, found) == ({"never_fail": True}, "deferrable", "skipped")
     lab.posthog.settings(sweep_outcome="verify_only")
     lab.posthog.advance(8 * DAY)
     if "silent_fail" not in flags:
-        if "soft_fail" in flags and mode == "poke":
-            surviving = outcome(lab, mode, **flags)  # Airflow's own versions differ there
         assert outcome(lab, mode, **flags) == surviving
 
 
@@ -129,7 +158,7 @@ def test_a_server_that_stays_away_fails_the_task(lab: Lab, mode: str) -> None:
     lab.posthog.sweep()
     lab.posthog.faults(path="*/deletion_status/", status=500, count=-1, body={"detail": "A server error occurred."})
     with pytest.raises(PostHogServerError):
-        run(lab, mode, max_poll_failures=2, poke_interval=0.05)
+        run(lab, mode, max_poll_failures=1, poke_interval=0.05)
 
 
 def test_the_work_file_goes_when_it_is_proved_and_a_retry_still_succeeds(lab: Lab) -> None:
@@ -172,10 +201,10 @@ def test_a_dry_run_is_skipped(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("request_", [{}, {"work_path": "x"}, [], ["no uuid"], "text"])
-def test_what_is_no_request_is_refused(lab: Lab, request_: Any) -> None:
-    lab.request = request_
+def test_what_is_no_request_is_refused(monkeypatch: pytest.MonkeyPatch, request_: Any) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", "{}")
     with pytest.raises(PostHogSettingsError, match="request"):
-        run(lab, "poke")
+        PostHogPersonsErasedSensor(task_id="task", request=request_).execute(context())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("generation", "ABC")
@@ -227,6 +256,68 @@ def test_the_triggerer_learns_nothing_of_the_persons(lab: Lab) -> None:
         assert secret not in text
 
 
+def test_an_event_of_an_earlier_try_begins_anew(lab: Lab) -> None:
+    """Airflow 3.0 resumes a retry with the last event of the try before."""
+    lab.delete()
+    with pytest.raises(task_deferred()) as deferred:
+        lab.sensor(deferrable=True, timeout=0.1).execute(context(try_number=1))
+    event = run_trigger(deferred.value.trigger)  # type: ignore[attr-defined]
+    sensor = lab.sensor(deferrable=True)
+    with pytest.raises(task_deferred()) as again:
+        sensor.resume_execution("execute_complete", {"event": event}, context(try_number=2))
+    assert again.value.trigger.arguments["deadline"] > event["facts"]["deadline"]  # type: ignore[attr-defined]
+
+
+def test_the_deadline_stays_while_it_is_deferred_again_and_again(lab: Lab) -> None:
+    lab.delete()
+    with pytest.raises(task_deferred()) as first:
+        lab.sensor(deferrable=True).execute(context())
+    event = run_trigger(first.value.trigger)  # type: ignore[attr-defined]
+    with pytest.raises(task_deferred()) as second:
+        lab.sensor(deferrable=True).resume_execution("execute_complete", {"event": event}, context())
+    deadlines = [each.value.trigger.arguments["deadline"] for each in (first, second)]  # type: ignore[attr-defined]
+    assert deadlines[0] == deadlines[1]
+
+
+@pytest.mark.parametrize("event", [None, {}, {"version": 1, "check": "insight_fresh", "outcome": "succeeded"}])
+def test_an_event_that_is_none_of_ours_fails_the_task(lab: Lab, event: Any) -> None:
+    lab.delete()
+    with pytest.raises(PostHogJobError):
+        lab.sensor(deferrable=True).resume_execution("execute_complete", {"event": event}, context())
+
+
 def test_it_waits_a_month_by_itself_and_frees_the_worker() -> None:
     sensor = PostHogPersonsErasedSensor(task_id="task", request=[str(uuid.uuid4())], poll_interval=60)
     assert (sensor.timeout, sensor.poke_interval, sensor.mode) == (30 * DAY, 60, "reschedule")
+
+
+@MODES
+def test_a_whole_dag(lab: Lab, run_dag: Callable[..., Any], mode: str) -> None:
+    lab.posthog.settings(person_deletion_seconds=2.5)
+    secret = lab.email
+
+    def fill() -> None:
+        found = PostHogResolvePersonsOperator(task_id="resolve", emails=[secret], work_path=lab.work_path)
+        asked = PostHogDeletePersonsOperator(task_id="delete", persons=found.output)
+        sweep = _Sweep(task_id="sweep", url=lab.posthog.url)
+        verify = PostHogPersonsErasedSensor(
+            task_id="verify",
+            request=asked.output,
+            deferrable=mode == "deferrable",
+            mode="poke",
+            poke_interval=0.3,
+            timeout=60,
+        )
+        asked >> sweep >> verify
+
+    run = run_dag(make_dag(f"erasure_{mode}", fill))
+    assert task_states(run) == dict.fromkeys(["resolve", "delete", "sweep", "verify"], "success")
+    told = xcoms(run)
+    assert told[("verify", -1, "return_value")]["state"] == "VERIFIED"
+    assert lab.readable() == []
+    rendered = rows_of_database(
+        "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = ?", run.dag_id
+    )
+    assert lab.person in str(rendered)
+    for text in (str(told), str(rendered)):
+        assert lab.name not in text

@@ -1,0 +1,89 @@
+"""Which PostHog this is, found out before anything is deleted, by questions that change nothing.
+
+- **A**, until December 2025: deletes a person that it was asked to keep, ignores ``delete_recordings``, and has no
+  list of queued deletions.
+- **B**, until September 2026: keeps persons, deletes them within the request, and says who failed.
+- **C**, since then, PostHog Cloud: as B, but persons are deleted after the answer. It shows only in that answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from airflow_provider_posthog.api import persons
+from airflow_provider_posthog.api.server_time import timed
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.exceptions import (
+    PostHogErasureError,
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogValidationError,
+)
+
+Generation = Literal["A", "B", "C"]
+_PROBE = "airflow-provider-posthog-probe"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostHog server.
+
+    :param generation: ``A`` or ``B``; ``C`` answers like ``B`` until something is deleted.
+    :param now: its time when it was asked.
+    """
+
+    generation: Generation
+    now: datetime
+
+    @property
+    def can_keep_persons(self) -> bool:
+        """Whether events and recordings can be deleted without the profile."""
+        return self.generation != "A"
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether it looks up many persons at once, and lists the deletions that were asked for."""
+        return self.generation != "A"
+
+
+def detect() -> Steps[Server]:
+    """Find out which generation a server is, without changing anything.
+
+    :raises PostHogErasureError: if it answers like none that is known.
+    :raises PostHogPermissionError: if the key lacks ``person:read``.
+    """
+    try:
+        found = yield timed(persons.deletion_status(limit=1))
+    except (PostHogValidationError, PostHogNotFoundError):
+        return (yield from _oldest())
+    return Server("B", found.at or datetime.now(timezone.utc))
+
+
+def _oldest() -> Steps[Server]:
+    """Make sure that a server without a list of deletions is of the oldest generation."""
+    found = yield timed(persons.list(limit=1))
+    try:
+        yield persons.batch_by_distinct_ids([_PROBE])
+    except PostHogNotFoundError:
+        pass
+    except PostHogPermissionError as error:
+        if error.scope is not None:
+            raise
+    else:
+        raise PostHogErasureError(
+            "This server looks up many persons at once but lists no deletions, as no known version of PostHog does. "
+            "Nothing was deleted, since it is not known whether it would keep a person that it is asked to keep."
+        )
+    return Server("A", found.at or datetime.now(timezone.utc))
+
+
+def of_answer(answer: Mapping[str, Any], so_far: Generation) -> Generation:
+    """Tell the generation by what a server answered to ``persons.bulk_delete``.
+
+    :param answer: the answer.
+    :param so_far: what was known before.
+    """
+    return "C" if "persons_queued_for_deletion" in answer else so_far

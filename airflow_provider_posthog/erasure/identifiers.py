@@ -1,0 +1,219 @@
+"""What people are asked for by: distinct ids, e-mail addresses and person UUIDs, from arguments and from files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal, get_args
+
+from airflow_provider_posthog.api.arguments import is_uuid
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.extract.landing import FileSystem
+
+Kind = Literal["distinct_id", "email", "uuid"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+#: Other names for them in files.
+_COLUMNS: Mapping[str, Kind] = {
+    "distinct_id": "distinct_id",
+    "distinctid": "distinct_id",
+    "email": "email",
+    "e-mail": "email",
+    "uuid": "uuid",
+    "person_id": "uuid",
+    "person_uuid": "uuid",
+}
+_MAX_LINE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """One identifier. Its text holds no personal data, so that it may stand in a log.
+
+    :param kind: what it is.
+    :param value: the identifier itself.
+    :param position: which one it is of those that were given, from 1.
+    :param line: the line of the file, from 1; 0 for one from an argument.
+    """
+
+    kind: Kind
+    value: str
+    position: int = 0
+    line: int = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.place}>"
+
+    @property
+    def place(self) -> str:
+        """Where it was given."""
+        return f"in line {self.line}" if self.line else f"number {self.position}"
+
+
+def from_arguments(
+    *,
+    distinct_ids: Sequence[str] | None = None,
+    emails: Sequence[str] | None = None,
+    uuids: Sequence[str] | None = None,
+) -> Iterator[Identifier]:
+    """Yield the identifiers of arguments.
+
+    :param distinct_ids: distinct ids.
+    :param emails: e-mail addresses.
+    :param uuids: person UUIDs.
+    :raises PostHogSettingsError: for one that is empty or of the wrong form; it is not shown.
+    """
+    given: tuple[tuple[str, Kind, Sequence[str] | None], ...] = (
+        ("distinct_ids", "distinct_id", distinct_ids),
+        ("emails", "email", emails),
+        ("uuids", "uuid", uuids),
+    )
+    for field, kind, values in given:
+        if isinstance(values, (str, Mapping)) or not isinstance(values or (), (list, tuple, set, frozenset)):
+            raise PostHogSettingsError(field, "is not a list.", "Write a list of texts.")
+        for position, value in enumerate(values or (), 1):
+            yield _checked(kind, value, field, position, 0)
+
+
+def from_file(fs: FileSystem, path: str) -> Iterator[Identifier]:
+    """Yield the identifiers of a file, one line in memory at a time.
+
+    The name decides its kind: ``.jsonl``, ``.ndjson`` and ``.json`` are JSON lines, others CSV in UTF-8 with a header
+    (separated by comma, semicolon or tab). Columns or keys are ``distinct_id``, ``email`` and ``uuid``; others are
+    ignored, and so are empty cells. Each filled cell is an identifier of its own.
+
+    :param fs: the file system.
+    :param path: the file.
+    :raises PostHogSettingsError: if it can not be read so, holds no identifier, or one of the wrong form.
+    """
+    try:
+        raw = fs.open(path, "rb")
+    except FileNotFoundError:
+        raise PostHogSettingsError("identifiers_path", f"there is no file {path}.", "Write one that is.") from None
+    with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+        rows = _json_rows(text) if path.lower().endswith((".jsonl", ".ndjson", ".json")) else _csv_rows(text)
+        position = 0
+        try:
+            for line, row in rows:
+                for kind, value in row:
+                    position += 1
+                    yield _checked(kind, value, "identifiers_path", position, line)
+        except (UnicodeDecodeError, csv.Error):
+            raise _unreadable("is not UTF-8 text in CSV or JSON lines.") from None
+    if not position:
+        raise _unreadable("holds no identifier.")
+
+
+def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
+    first = text.readline(_MAX_LINE)
+    separator = max(",;\t", key=first.count)
+    names = next(csv.reader([first], delimiter=separator), [])
+    columns = [_COLUMNS.get(name.strip().lower()) for name in names]
+    if not any(columns):
+        raise _unreadable("has no column named distinct_id, email or uuid in its first line.")
+    # Strict: a quote that is not closed would swallow all lines behind it.
+    reader = csv.reader(text, delimiter=separator, strict=True)
+    for row in reader:
+        filled = zip(columns, row, strict=False)
+        yield reader.line_num + 1, [(kind, value) for kind, value in filled if kind and value.strip()]
+
+
+def _json_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise _unreadable(f"has something else than a JSON object in line {number}.")
+        named = [(_COLUMNS.get(str(name).strip().lower()), value) for name, value in row.items()]
+        if not any(kind for kind, _ in named):
+            raise _unreadable(f"has none of distinct_id, email and uuid in line {number}.")
+        yield number, [(kind, value) for kind, value in named if kind and value not in (None, "")]
+
+
+def _unreadable(problem: str) -> PostHogSettingsError:
+    return PostHogSettingsError(
+        "identifiers_path",
+        f"the file {problem}",
+        "Write CSV with a header, or JSON lines, with distinct_id, email or uuid in each.",
+    )
+
+
+def _checked(kind: Kind, value: object, field: str, position: int, line: int) -> Identifier:
+    text = value.strip() if isinstance(value, str) and kind != "distinct_id" else value
+    place = f"line {line}" if line else f"entry {position}"
+    if not isinstance(text, str) or not text.strip():
+        raise PostHogSettingsError(field, f"{place} is not a text, or empty.", "Leave it out, or write it as text.")
+    if kind == "uuid":
+        if not is_uuid(text):
+            raise PostHogSettingsError(field, f"{place} is not a UUID.", "Write a person's UUID, or use distinct_ids.")
+        text = text.lower()
+    if kind == "email" and (text.count("@") < 1 or text[0] == "@" or text[-1] == "@"):
+        raise PostHogSettingsError(field, f"{place} is not an e-mail address.", "Write one, or use distinct_ids.")
+    return Identifier(kind, text, position, line)
+
+
+def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[str, Any]]) -> Iterator[Identifier]:
+    """Yield the UUIDs of persons that PostHog lists for a filter, each after a look at whether it really fits.
+
+    :param rows: the persons that PostHog listed.
+    :param properties: the filter.
+    :raises PostHogErasureError: for a person who does not fit: PostHog lists everybody for a filter it does not read.
+    """
+    for position, row in enumerate(rows, 1):
+        held = row.get("properties")
+        held = held if isinstance(held, Mapping) else {}
+        if not all(fits(held, wanted) for wanted in properties):
+            raise PostHogErasureError(
+                f"PostHog listed person {row.get('uuid')} for the filter in 'properties', whom it does not fit. "
+                "Nothing was deleted: a filter that PostHog does not understand lists everybody."
+            )
+        yield Identifier("uuid", str(row.get("uuid")).lower(), position)
+
+
+def check_filter(properties: object) -> None:
+    """Refuse a filter whose answer can not be checked here.
+
+    :param properties: what was given.
+    :raises PostHogSettingsError: if it is no list of objects, or uses an operator that is not known here.
+    """
+    if not isinstance(properties, (list, tuple)) or not properties:
+        raise PostHogSettingsError("properties", "is not a list of filters.", "Write [{'key': ..., 'value': ...}].")
+    for one in properties:
+        if not isinstance(one, Mapping) or not one.get("key"):
+            raise PostHogSettingsError("properties", "has an entry without 'key'.", "Give each its 'key' and 'value'.")
+        if one.get("operator", "exact") not in _OPERATORS or one.get("type", "person") != "person":
+            raise PostHogSettingsError(
+                "properties",
+                "has an operator or type whose answer can not be checked.",
+                f"Write type 'person' and one of {', '.join(_OPERATORS)}; or write hogql.",
+            )
+
+
+_OPERATORS = ("exact", "icontains", "is_set")
+
+
+def fits(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a person's properties fit one entry of a filter.
+
+    :param held: the properties.
+    :param wanted: the entry, whose operator :func:`check_filter` has let pass.
+    """
+    value, operator = held.get(str(wanted["key"])), wanted.get("operator", "exact")
+    if operator == "is_set":
+        return value is not None
+    asked = wanted.get("value")
+    options = asked if isinstance(asked, (list, tuple)) else [asked]
+    texts = [_text(one) for one in options]
+    if operator == "icontains":
+        return any(one.lower() in _text(value).lower() for one in texts) and value is not None
+    return value is not None and _text(value) in texts
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

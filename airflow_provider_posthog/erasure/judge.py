@@ -1,0 +1,195 @@
+"""What a look at one person means: one of a few states, each with a reason a data-protection officer can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.erasure.counts import NONE, Events
+from airflow_provider_posthog.erasure.delete import SKEW, Wish
+from airflow_provider_posthog.erasure.work_file import Person
+
+State = Literal[
+    "REQUESTED",
+    "PROFILE_GONE",
+    "EVENTS_PENDING",
+    "VERIFIED",
+    "SURVIVORS",
+    "SWALLOWED",
+    "RECREATED",
+    "NOT_FOUND",
+    "PARTIAL",
+]
+#: The states that PostHog may still leave by itself.
+PENDING: frozenset[State] = frozenset({"REQUESTED", "PROFILE_GONE", "EVENTS_PENDING"})
+
+#: PostHog deletes queued profiles within minutes, tries for half an hour, and then gives up without a word.
+PROFILE_PATIENCE = timedelta(hours=6)
+#: Recordings are deleted by a workflow with two attempts, of which no list tells.
+RECORDINGS_PATIENCE = timedelta(days=2)
+#: A deletion that PostHog calls complete reaches all of its replicas a little later.
+SETTLING = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as far as it is known.
+
+    :param wish: what was to be deleted.
+    :param generation: of the server.
+    :param requested_at: the server's time before the first call.
+    :param accepted_at: the server's time after the last one: events up to it must be gone.
+    :param proven: whether it is known that the persons existed, so that nobody there means that they are gone.
+    """
+
+    wish: Wish
+    generation: str
+    requested_at: datetime
+    accepted_at: datetime
+    proven: bool = True
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What can be read of a person now.
+
+    :param now: the server's time.
+    :param profile: the profile in PostHog's database, by UUID or by one of the distinct ids.
+    :param listed: whether lists and queries still show the profile.
+    :param events: the events.
+    :param recordings: how many recordings.
+    :param deletion: the newest queued deletion of the events; ``None`` if there is none.
+    :param deletions_known: whether it was looked up.
+    """
+
+    now: datetime
+    profile: Mapping[str, Any] | None = None
+    listed: bool = False
+    events: Events = NONE
+    recordings: int = 0
+    deletion: Mapping[str, Any] | None = None
+    deletions_known: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The state of one person.
+
+    :param uuid: the person's.
+    :param state: the state.
+    :param reason: why, without personal data; empty for ``VERIFIED``.
+    :param survivors: how many events can be read.
+    :param facts: counts and times, for a report.
+    """
+
+    uuid: str
+    state: State
+    reason: str = ""
+    survivors: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge(person: Person, seen: Seen, request: Request) -> Judgement:
+    """Tell the state of a person.
+
+    :param person: the person, as resolved before the deletion.
+    :param seen: what can be read now.
+    :param request: what was asked for.
+    """
+    state, reason = _state(person, seen, request)
+    status = (seen.deletion or {}).get("status")
+    facts = {
+        "profile_in_database": seen.profile is not None,
+        "profile_in_lists": seen.listed,
+        "events": seen.events.before,
+        "future_events": seen.events.future,
+        "later_events": seen.events.later,
+        "recordings": seen.recordings,
+        "deletion_status": str(status) if status else ("none" if seen.deletions_known else None),
+    }
+    return Judgement(person.uuid, state, reason, seen.events.all, facts)
+
+
+def _state(person: Person, seen: Seen, request: Request) -> tuple[State, str]:
+    for look in (_recreated, _profile, _events, _recordings):
+        found = look(person, seen, request)
+        if found is not None:
+            return found
+    if not request.proven and seen.deletion is None:
+        return "NOT_FOUND", (
+            "there is nothing of this UUID, and no sign that there ever was; pass on what PostHogDeletePersonsOperator "
+            "returned"
+        )
+    return "VERIFIED", ""
+
+
+def _recreated(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+    if request.wish.keep_person:
+        return None
+    created = moment((seen.profile or {}).get("created_at"))
+    if created is not None and created > request.accepted_at:
+        return "RECREATED", f"the profile was made again at {created.isoformat()}: stop the source of the events"
+    if seen.profile is not None and str(seen.profile.get("uuid")).lower() != person.uuid:
+        return "RECREATED", "one of the distinct ids belongs to another person now"
+    if seen.events.later and request.wish.events:
+        return "RECREATED", (
+            f"{seen.events.later} events came after the request: stop their source; this deletion does not cover them"
+        )
+    return None
+
+
+def _profile(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+    if request.wish.keep_person or (seen.profile is None and not seen.listed):
+        return None
+    where = " and ".join(
+        name for name, there in (("database", seen.profile is not None), ("lists", seen.listed)) if there
+    )
+    reason = f"the profile is still in PostHog's {where}"
+    if seen.now - request.accepted_at > PROFILE_PATIENCE:
+        return "PARTIAL", f"{reason}: PostHog has given up on deleting it, of which it does not tell"
+    return "REQUESTED", reason
+
+
+def _events(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+    events = seen.events
+    if not request.wish.events or not (events.before or events.future):
+        return None
+    if not person.profile:
+        return "SURVIVORS", (
+            f"{events.all} events of a distinct id without a profile: PostHog can only be asked to delete persons; ask "
+            "its support"
+        )
+    if events.future:
+        return "SURVIVORS", f"{events.future} events are dated after the request, which PostHog's deletion leaves alone"
+    if not seen.deletions_known:
+        return "EVENTS_PENDING", f"{events.before} events can still be read"
+    if seen.deletion is None:
+        return "SWALLOWED", f"{events.before} events can be read, and PostHog has never queued their deletion"
+    return _queued(events, seen.deletion, seen.now, request)
+
+
+def _queued(events: Events, deletion: Mapping[str, Any], now: datetime, request: Request) -> tuple[State, str]:
+    """Judge events whose deletion is in PostHog's list, which covers those up to the moment it was queued."""
+    queued, verified = moment(deletion.get("created_at")), moment(deletion.get("delete_verified_at"))
+    older = queued is not None and queued < request.requested_at - SKEW
+    asked = f"{events.before} events can be read; PostHog queued their deletion on {deletion.get('created_at')}"
+    if older and queued is not None and events.newest_before is not None and events.newest_before > queued:
+        return "SWALLOWED", f"{asked}, before this request, and newer ones are not covered; ask its support"
+    completed = deletion.get("status") == "completed"
+    if not completed or (verified is not None and now - verified < SETTLING):
+        return "EVENTS_PENDING", asked
+    if older:
+        return "SWALLOWED", f"{asked}, before this request, and calls it complete; ask its support"
+    return "SURVIVORS", f"{asked} and calls it complete; ask its support"
+
+
+def _recordings(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+    if not request.wish.recordings or not seen.recordings:
+        return None
+    reason = f"{seen.recordings} session recordings can still be read"
+    if seen.now - request.accepted_at > RECORDINGS_PATIENCE:
+        return "PARTIAL", f"{reason}: PostHog has given up on deleting them, of which it does not tell"
+    return "PROFILE_GONE", reason

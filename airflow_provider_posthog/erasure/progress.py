@@ -1,0 +1,144 @@
+"""How far a deletion is, so that a killed task goes on where it stopped and asks for nobody twice.
+
+Object storage can not append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
+before PostHog is asked and one after it has answered. They hold UUIDs and numbers, no personal data. They belong to one
+request: those of another, with the same path, are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
+from airflow_provider_posthog.extract.landing import Landing
+
+
+@dataclass
+class Done:
+    """What became of a chunk.
+
+    :param asked_at: when it was first asked for, by the server's time: ISO text.
+    :param accepted_at: when PostHog had answered all of it, by the server's time: ISO text.
+    :param persons: how many persons it has.
+    :param failed: who could not be deleted, and why, by UUID.
+    :param missing: who was gone before they were asked for.
+    :param swallowed: whose events were asked for before, so that PostHog queued nothing now.
+    :param generation: of the server, as its answer showed it.
+    """
+
+    asked_at: str
+    accepted_at: str
+    persons: int
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    swallowed: list[str] = field(default_factory=list)
+    generation: str = "B"
+
+
+class Progress:
+    """The folder of one request.
+
+    :param fs: the file system.
+    :param folder: the folder, as the file system spells it.
+    :param request_id: of the request.
+    """
+
+    def __init__(self, fs: WorkFileSystem, folder: str, request_id: str) -> None:
+        self._fs = fs
+        self._folder = f"{folder}/{request_id[:16]}"
+        self._names: set[str] | None = None
+
+    def asked(self, key: str) -> str | None:
+        """Return when a chunk was asked for by an earlier try; ``None`` if it was not.
+
+        :param key: from :func:`key_of`.
+        """
+        found = self._read(f"{key}.asked")
+        return None if found is None else str(found.get("asked_at", ""))
+
+    def ask(self, key: str, asked_at: str) -> None:
+        """Note that a chunk is about to be asked for.
+
+        :param key: from :func:`key_of`.
+        :param asked_at: the server's time.
+        """
+        self._write(f"{key}.asked", {"asked_at": asked_at})
+
+    def done(self, key: str) -> Done | None:
+        """Return what became of a chunk; ``None`` if it is not done.
+
+        :param key: from :func:`key_of`.
+        """
+        found = self._read(f"{key}.done")
+        return None if found is None else Done(**found)
+
+    def finish(self, key: str, done: Done) -> None:
+        """Note what became of a chunk.
+
+        :param key: from :func:`key_of`.
+        :param done: what became of it.
+        """
+        self._write(f"{key}.done", asdict(done))
+
+    @property
+    def size(self) -> int | None:
+        """How many persons the server takes at once, where that was learned."""
+        found = self._read("size")
+        return None if found is None else int(found["size"])
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._write("size", {"size": size})
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier try has asked for anybody."""
+        return any(name.endswith(".asked.json") for name in self._known())
+
+    @property
+    def verified(self) -> dict[str, Any] | None:
+        """What the look found that proved the erasure; ``None`` if it is not proved yet."""
+        return self._read("verified")
+
+    @verified.setter
+    def verified(self, report: Mapping[str, Any]) -> None:
+        self._write("verified", report)
+
+    def _known(self) -> set[str]:
+        if self._names is None:
+            self._fs.invalidate_cache(self._folder)
+            try:
+                found = self._fs.ls(self._folder, detail=False)
+            except FileNotFoundError:
+                found = []
+            names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+            self._names = {name for name in names if name.endswith(".json") and not name.startswith(".")}
+        return self._names
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        if f"{name}.json" not in self._known():
+            return None
+        with self._fs.open(f"{self._folder}/{name}.json", "rb") as file:
+            found: dict[str, Any] = json.loads(file.read())
+        return found
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        # Whole or not at all, even if the worker dies in the middle.
+        part = "progress"
+        with Landing(self._fs, f"{self._folder}/{name}.json", token=part) as landing:
+            landing.write(json.dumps(value, separators=(",", ":")).encode())
+            landing.finish()
+            landing.commit()
+        self._known().add(f"{name}.json")
+
+
+def key_of(number: int, uuids: Sequence[str]) -> str:
+    """Return the name of a chunk: where it is, and who is in it.
+
+    :param number: the number of its first person.
+    :param uuids: its persons.
+    """
+    return f"{number:08}-{digest_of(sorted(uuids))[:12]}"

@@ -1,0 +1,225 @@
+"""Who is behind identifiers: every person, with all distinct ids and what there is to be erased.
+
+An identifier may lead to several persons (an e-mail address), several to one (merged ids), and some to events without
+a person (personless ones). Whatever PostHog answers is checked here before it counts as a hit: it ignores a filter that
+it does not know, and then lists everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_posthog.api import persons
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.erasure import counts
+from airflow_provider_posthog.erasure.asking import ask, batched, packed
+from airflow_provider_posthog.erasure.generation import Server
+from airflow_provider_posthog.erasure.identifiers import Identifier
+from airflow_provider_posthog.erasure.work_file import Person
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotFoundError
+
+#: The properties that hold an e-mail address.
+EMAIL_PROPERTIES = ("email", "$email", "Email")
+_EVENTS_OF_IDS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE distinct_id IN {v}"
+_EVENTS_OF_PERSONS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE toString(person_id) IN {v}"
+#: How many identifiers are resolved together.
+BATCH = 1000
+#: The look-up of many shows so many distinct ids of each person.
+_SHOWN_IDS = 10
+
+
+@dataclass
+class Resolved:
+    """What came of a batch of identifiers.
+
+    :param persons: the persons, each once.
+    :param not_found: the identifiers that lead to nobody and to no event.
+    """
+
+    persons: list[Person] = field(default_factory=list)
+    not_found: list[Identifier] = field(default_factory=list)
+
+
+@dataclass
+class _Hits:
+    """Which identifiers lead to which persons."""
+
+    by_uuid: dict[str, list[Identifier]] = field(default_factory=dict)
+
+    def add(self, uuid: str, identifier: Identifier) -> None:
+        self.by_uuid.setdefault(uuid.lower(), []).append(identifier)
+
+
+def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Steps[Resolved]:
+    """Find the persons behind identifiers.
+
+    :param batch: at most :data:`BATCH` identifiers.
+    :param server: the server.
+    :param until: the moment that tells events dated in the future from others.
+    :raises PostHogErasureError: for somebody who does not have the identifier that lead there.
+    """
+    hits = _Hits()
+    by_id = [one for one in batch if one.kind == "distinct_id"]
+    for one in batch:
+        if one.kind == "uuid":
+            hits.add(one.value, one)
+    yield from _by_distinct_id(by_id, hits, server)
+    yield from _by_email([one for one in batch if one.kind == "email"], hits)
+    found = yield from profiles([*hits.by_uuid], server)
+    ids = yield from _distinct_ids(found, server)
+    for uuid, person in found.items():
+        _check(uuid, person, ids[uuid], hits.by_uuid[uuid])
+    people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in found]
+    hit = {one for uuid in found for one in hits.by_uuid[uuid]}
+    missed = [one for one in batch if one not in hit]
+    people, missed = yield from _by_events(people, missed, server)
+    return Resolved((yield from count(people, until)), missed)
+
+
+def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
+    """Count the distinct ids that go with those that were asked for; somebody asked for as a whole has none."""
+    if any(one.kind != "distinct_id" for one in identifiers):
+        return 0
+    return len(set(ids) - {one.value for one in identifiers})
+
+
+def _by_distinct_id(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps[None]:
+    """Look ids up in what lists and queries show, and in the database, which knows better, where the server can."""
+    for some in batched(batch, persons.MAX_BATCH):
+        values = sorted({one.value for one in some})
+        owners = yield from counts.owners_of(values)
+        if server.has_batches:
+            answer = yield persons.batch_by_distinct_ids(values)
+            owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
+        for one in some:
+            if one.value in owners:
+                hits.add(owners[one.value], one)
+
+
+def _by_email(batch: Sequence[Identifier], hits: _Hits) -> Steps[None]:
+    """Look addresses up whatever their case: they are the same mailbox, and PostHog's own filter would miss one."""
+    wanted: dict[str, list[Identifier]] = {}
+    for one in batch:
+        wanted.setdefault(one.value.lower(), []).append(one)
+    columns = [f"lower(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
+    where = " OR ".join(f"{column} IN {{emails}}" for column in columns)
+    sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
+    for pack in packed(sorted(wanted)):
+        rows = yield from ask(sql, {"emails": pack})
+        for uuid, *addresses in rows:
+            for address in {str(each) for each in addresses if each}:
+                for one in wanted.get(address, ()):
+                    hits.add(str(uuid), one)
+
+
+def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Person]]:
+    """Read profiles from PostHog's database, which deletions reach first.
+
+    :param uuids: of the persons.
+    :param server: the server; the oldest take one call for each person.
+    :returns: the profiles by UUID; who is gone is not there.
+    """
+    found: dict[str, persons.Person] = {}
+    if server.has_batches:
+        for some in batched(uuids, persons.MAX_BATCH):
+            answer = yield persons.batch_by_uuids(some)
+            for uuid, person in (answer.get("results") or {}).items():
+                found[str(uuid).lower()] = person
+        return found
+    for uuid in uuids:
+        try:
+            found[uuid] = yield persons.retrieve(uuid)
+        except PostHogNotFoundError:
+            continue
+    return found
+
+
+def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: Sequence[Identifier]) -> None:
+    """Make sure that a person has what led there."""
+    if str(person.get("uuid", "")).lower() != uuid:
+        raise _unexpected(uuid, "PostHog answered with another person")
+    held = person.get("properties") or {}
+    addresses = {str(held.get(name) or "").lower() for name in EMAIL_PROPERTIES}
+    for one in identifiers:
+        if one.kind == "email" and one.value.lower() not in addresses:
+            raise _unexpected(uuid, f"the e-mail address {one.place} is not this person's")
+        if one.kind == "distinct_id" and one.value not in ids:
+            raise _unexpected(uuid, f"the distinct id {one.place} is not this person's")
+
+
+def _unexpected(uuid: str, why: str) -> PostHogErasureError:
+    return PostHogErasureError(
+        f"Unexpected match, person {uuid}: {why}. Nothing was deleted; look at it, and try again."
+    )
+
+
+def _distinct_ids(found: Mapping[str, persons.Person], server: Server) -> Steps[dict[str, list[str]]]:
+    """Return all distinct ids of persons; where the two stores disagree, what either of them knows."""
+    shown = yield from counts.ids_of([*found])
+    ids: dict[str, list[str]] = {}
+    for uuid, person in found.items():
+        held = [str(name) for name in person.get("distinct_ids") or ()]
+        if server.has_batches and len(held) >= _SHOWN_IDS and not set(held) < set(shown.get(uuid, ())):
+            # Cut at ten, and the queries do not show more: only this call shows all that there are.
+            try:
+                whole = yield persons.retrieve(uuid)
+            except PostHogNotFoundError:
+                whole = {}
+            held += [str(name) for name in whole.get("distinct_ids") or ()]
+        ids[uuid] = sorted({*held, *shown.get(uuid, ())})
+    return ids
+
+
+def _by_events(
+    people: list[Person], missed: list[Identifier], server: Server
+) -> Steps[tuple[list[Person], list[Identifier]]]:
+    """Find identifiers that lead to no profile in events: personless ones, and those whose profile is gone or hidden.
+
+    Somebody who came back after a deletion is hidden from lists and queries, but PostHog's database has the profile.
+    """
+    if not missed:
+        return people, missed
+    known = {person.uuid: person for person in people}
+    names = [one.value for one in missed if one.kind == "distinct_id"]
+    uuids = [one.value for one in missed if one.kind == "uuid"]
+    carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
+    for sql, values in ((_EVENTS_OF_IDS, names), (_EVENTS_OF_PERSONS, uuids)):
+        for pack in packed(values):
+            for uuid, name in (yield from ask(sql, {"v": pack})):
+                carried.setdefault(str(uuid), set()).add(str(name))
+    hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
+    for uuid, found in carried.items():
+        person = known.get(uuid) or Person(uuid, profile=uuid in hidden)
+        found.update(str(name) for name in (hidden.get(uuid) or {}).get("distinct_ids") or ())
+        known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *found})))
+    lost = {name for found in carried.values() for name in found}
+    left = [one for one in missed if one.value not in (carried if one.kind == "uuid" else lost)]
+    return [*known.values()], left
+
+
+def count(people: Sequence[Person], until: datetime) -> Steps[list[Person]]:
+    """Return persons with their counts.
+
+    :param people: the persons.
+    :param until: the moment that tells events dated in the future from others.
+    """
+    if not people:
+        return []
+    events: Mapping[str, Any] = yield from counts.events(people, until)
+    recordings = yield from counts.recordings(people)
+    counted = []
+    for person in people:
+        seen = events.get(person.uuid, counts.NONE)
+        counted.append(
+            replace(
+                person,
+                events=seen.all,
+                newest_event=seen.newest.isoformat() if seen.newest else None,
+                future_events=seen.future,
+                recordings=recordings.get(person.uuid, 0),
+            )
+        )
+    return counted

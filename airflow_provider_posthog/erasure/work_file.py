@@ -1,0 +1,230 @@
+"""The file between the tasks of an erasure: who is to be erased, with all that can not be asked for afterwards.
+
+Once a profile is gone, nobody can say any more which distinct ids it had. So they are written down before, in object
+storage and nowhere else: tasks hand on the path, and person UUIDs. The file holds personal data and is removed when the
+erasure is proved. It is JSON lines in ASCII: a header, then a line for each person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.landing import FileSystem, Landing
+
+VERSION = 1
+
+
+class WorkFileSystem(FileSystem, Protocol):
+    """What is used of fsspec's ``AbstractFileSystem`` here."""
+
+    def ls(self, path: str, detail: bool) -> Any:  # noqa: ANN401 - names, as detail is false
+        """List a folder."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody to be erased.
+
+    :param uuid: the person's; for events without a profile the one that they carry.
+    :param distinct_ids: all that are known; none, where the file may hold no personal data.
+    :param profile: whether there was a profile; without one PostHog can not be asked to delete anything.
+    :param events: how many there were when the file was written.
+    :param newest_event: the newest one's time, as ISO text; ``None`` without events.
+    :param future_events: how many were dated later than that moment: PostHog's deletion leaves them.
+    :param recordings: how many session recordings there were.
+    :param others: how many distinct ids belong to the same person without having been asked for.
+    """
+
+    uuid: str
+    distinct_ids: tuple[str, ...] = field(default=(), repr=False)
+    profile: bool = True
+    events: int = 0
+    newest_event: str | None = None
+    future_events: int = 0
+    recordings: int = 0
+    others: int = 0
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Person:
+        """Read a line of the file.
+
+        :param line: the line's JSON.
+        """
+        known = {name: line[name] for name in cls.__dataclass_fields__ if name in line}
+        return cls(**{**known, "distinct_ids": tuple(known.get("distinct_ids") or ())})
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file is about.
+
+    :param request_id: tells this erasure from every other.
+    :param resolved_at: when it was looked up who it is about, by the server's time: ISO text.
+    :param generation: of the server, as far as it was known then.
+    :param asked: stands for what was asked for, so that a retry with the same wish can use the file.
+    :param verify_by: ``distinct_id``, or ``uuid`` for a file without distinct ids.
+    """
+
+    request_id: str
+    resolved_at: str
+    generation: str
+    asked: str
+    verify_by: str = "distinct_id"
+
+
+@dataclass
+class Totals:
+    """Sums over the persons of a file; numbers only."""
+
+    persons: int = 0
+    profiles: int = 0
+    personless: int = 0
+    distinct_ids: int = 0
+    others: int = 0
+    events: int = 0
+    future_events: int = 0
+    recordings: int = 0
+    newest_event: str | None = None
+
+    def add(self, person: Person) -> None:
+        """Take a person in.
+
+        :param person: the person.
+        """
+        self.persons += 1
+        self.profiles += person.profile
+        self.personless += not person.profile
+        self.distinct_ids += len(person.distinct_ids)
+        self.others += person.others
+        self.events += person.events
+        self.future_events += person.future_events
+        self.recordings += person.recordings
+        if person.newest_event and (self.newest_event is None or person.newest_event > self.newest_event):
+            self.newest_event = person.newest_event
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as JSON."""
+        return asdict(self)
+
+
+@dataclass
+class WorkFile:
+    """Reads the file.
+
+    :param fs: the file system.
+    :param path: the file, as the file system spells it.
+    """
+
+    fs: WorkFileSystem
+    path: str
+    _header: Header | None = field(default=None, repr=False)
+
+    def exists(self) -> bool:
+        """Tell whether it is there."""
+        return self.fs.exists(self.path)
+
+    def header(self) -> Header:
+        """Return what it is about.
+
+        :raises PostHogSettingsError: if it is not there, or no such file.
+        """
+        if self._header is None:
+            try:
+                with self.fs.open(self.path, "rb") as lines:
+                    found = json.loads(next(iter(lines), b""))
+                if found["version"] != VERSION:
+                    raise ValueError("another version")
+                self._header = Header(**{name: str(found[name]) for name in Header.__dataclass_fields__})
+            except FileNotFoundError:
+                raise PostHogSettingsError(
+                    "work_path",
+                    f"there is no file {self.path}.",
+                    "It is removed once the erasure is proved; otherwise run PostHogResolvePersonsOperator again.",
+                ) from None
+            except (ValueError, KeyError, TypeError):
+                raise PostHogSettingsError(
+                    "work_path",
+                    f"{self.path} was not written by PostHogResolvePersonsOperator.",
+                    "Write what that task returned, or a path where no file is.",
+                ) from None
+        return self._header
+
+    def persons(self) -> Iterator[Person]:
+        """Yield the persons in their order; one is in memory at a time."""
+        self.header()
+        with self.fs.open(self.path, "rb") as lines:
+            for number, line in enumerate(lines):
+                if number:
+                    yield Person.of(json.loads(line))
+
+    def totals(self) -> Totals:
+        """Sum up the persons."""
+        totals = Totals()
+        for person in self.persons():
+            totals.add(person)
+        return totals
+
+    def remove(self) -> None:
+        """Remove it; nothing happens if it is gone already."""
+        if self.fs.exists(self.path):
+            self.fs.rm_file(self.path)
+
+
+class WorkFileWriter:
+    """Writes the file; it appears only when it is whole.
+
+    :param fs: the file system.
+    :param path: the file, as the file system spells it.
+    :param header: what it is about.
+    """
+
+    def __init__(self, fs: WorkFileSystem, path: str, header: Header) -> None:
+        # The same for each try of a task: it overwrites what a killed one has left.
+        self._landing = Landing(fs, path, token=header.asked[:12])
+        self._header = header
+        self.totals = Totals()
+
+    def __enter__(self) -> WorkFileWriter:
+        self._landing.__enter__()
+        self._write({"version": VERSION, **asdict(self._header)})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the part file, unless it was committed."""
+        self._landing.__exit__(kind, error, trace)
+
+    def add(self, persons: Iterable[Person]) -> None:
+        """Write persons.
+
+        :param persons: the persons.
+        """
+        for person in persons:
+            self.totals.add(person)
+            line = asdict(person)
+            if self._header.verify_by == "uuid":
+                line["distinct_ids"] = []
+            self._write(line)
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        self._landing.finish()
+        self._landing.commit()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._landing.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def digest_of(value: object) -> str:
+    """Return what stands for a value, without telling it.
+
+    :param value: JSON.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]

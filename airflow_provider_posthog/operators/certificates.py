@@ -1,0 +1,234 @@
+"""What the tasks of an erasure write into its certificate (``audit_path``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.exceptions import PostHogError
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.audit.chain import AuditTrail
+    from airflow_provider_posthog.audit.records import Counts, PersonFacts, Who
+    from airflow_provider_posthog.erasure.identifiers import Identifier
+    from airflow_provider_posthog.erasure.progress import Done
+    from airflow_provider_posthog.erasure.verify import Report
+    from airflow_provider_posthog.erasure.work_file import Person, Totals, WorkFile
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+#: A record holds so many identifiers at the most; of more only those of the persons are told.
+MAX_IDENTIFIERS = 10_000
+
+
+class Certificate:
+    """The certificate of one request, as one task writes it. A retry that says the same writes nothing twice.
+
+    :param trail: where the records go.
+    :param server: which PostHog it is.
+    """
+
+    def __init__(self, trail: AuditTrail, server: Mapping[str, Any]) -> None:
+        self._trail = trail
+        self._server: Any = dict(server)
+
+    def requested(self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier]) -> None:
+        """Tell who was found, with all identifiers and what there was of them.
+
+        :param work: the work file.
+        :param asked: what was asked for.
+        :param missing: what of it leads to nobody.
+        """
+        totals = work.totals()
+        self._trail.append_persons(
+            "requested",
+            map(_before, work.persons()),
+            server_at=work.header().resolved_at,
+            identifiers=_pairs(asked),
+            not_found=_pairs(missing),
+            server=self._server,
+            before=_sums(totals),
+        )
+
+    def planned(self, totals: Totals, options: Mapping[str, Any], *, rehearsal: bool) -> None:
+        """Tell what is about to be asked for, or would be.
+
+        :param totals: sums over the persons.
+        :param options: of the request.
+        :param rehearsal: whether nothing will be done.
+        """
+        kind: Any = "dry_run" if rehearsal else "note"
+        notes = ["dry run: nothing is deleted" if rehearsal else "about to ask PostHog for the deletion"]
+        self._trail.append(kind, key="delete", options=options, before=_sums(totals), notes=notes, server=self._server)
+
+    def accepted(self, key: str, uuids: Iterable[str], done: Done) -> None:
+        """Tell what became of a chunk.
+
+        :param key: of the chunk.
+        :param uuids: its persons.
+        :param done: what became of it.
+        """
+        swallowed, missing = set(done.swallowed), set(done.missing)
+        persons: list[PersonFacts] = []
+        for uuid in uuids:
+            person: PersonFacts = {"uuid": uuid, "state": "PARTIAL" if uuid in done.failed else "REQUESTED"}
+            if uuid in swallowed:
+                person["note"] = "PostHog queued no deletion of events: one was asked for before"
+            elif uuid in missing:
+                person["note"] = "the profile was gone before it was asked for"
+            persons.append(person)
+        server: Any = {**self._server, "generation": done.generation}
+        self._trail.append("accepted", key=f"chunk-{key}", server_at=done.accepted_at, persons=persons, server=server)
+
+    def called(self, task: str, calls: Mapping[str, int]) -> None:
+        """Tell which calls a try of a task made.
+
+        :param task: names the try.
+        :param calls: how many, by endpoint.
+        """
+        if calls:
+            self._trail.append("note", key=f"calls-{task}", calls=calls)
+
+    def failed(self, task: str, error: BaseException, calls: Mapping[str, int]) -> None:
+        """Tell that a task failed.
+
+        :param task: names the try.
+        :param error: why.
+        :param calls: how many calls it made, by endpoint.
+        """
+        text = str(error) if isinstance(error, PostHogError) else "no error of this provider's; see the task's log"
+        self._trail.append("failed", key=task, error=f"{type(error).__name__}: {text}", calls=calls)
+
+    def looked(self, report: Report, key: str = "") -> None:
+        """Tell what a look found, unless the one before found the same.
+
+        :param report: what it found.
+        :param key: tells records apart.
+        """
+        named = [one for each in report.examples.values() for one in each]
+        persons: list[PersonFacts] = [
+            {
+                "uuid": one.uuid,
+                "state": one.state,
+                "survivors": one.survivors,
+                "note": one.reason,
+                "deletion_status": one.facts.get("deletion_status"),
+            }
+            for one in named
+        ]
+        self._trail.append(
+            "state_changed",
+            key=key,
+            server_at=report.now,
+            states={str(state): n for state, n in report.states.items()},
+            after=_after(report),
+            persons=persons,
+        )
+
+    def verified(self, work: WorkFile, report: Report, cannot_erase: Any) -> None:  # noqa: ANN401 - CannotErase
+        """Tell that everybody is gone, what PostHog can not erase, and close the certificate.
+
+        :param work: the work file.
+        :param report: what the look found.
+        :param cannot_erase: what :func:`~airflow_provider_posthog.audit.residue.residue` found.
+        """
+        if self._trail.is_closed:
+            return
+        self._trail.append("residue", cannot_erase=cannot_erase)
+        persons: Iterator[PersonFacts] = (
+            {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
+        )
+        self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report))
+        states = {str(state): n for state, n in report.states.items() if n}
+        self._trail.close("VERIFIED", states=states, server_at=report.now)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing may follow."""
+        return self._trail.is_closed
+
+
+def open_certificate(
+    hook: PostHogHook,
+    path: str | ObjectStoragePath | None,
+    conn_id: str | None,
+    context: Mapping[str, Any],
+    request_id: str,
+    ticket: str | None,
+) -> Certificate | None:
+    """Return the certificate of a request; ``None`` if none is wanted.
+
+    :param hook: whose connection has the salt.
+    :param path: the folder of all certificates.
+    :param conn_id: Airflow's connection for it.
+    :param context: the task's context.
+    :param request_id: the request.
+    :param ticket: what the request is called elsewhere.
+    :raises PostHogSettingsError: if the connection has no salt.
+    """
+    if path is None or not str(path).strip():
+        return None
+    from airflow_provider_posthog.audit.chain import AuditTrail
+    from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+
+    pseudonyms = Pseudonyms(hook.audit_salt())
+    if not isinstance(path, ObjectStoragePath):
+        path = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
+    who = _who(context, ticket)
+    settings = hook.settings()
+    server = {"host": settings.base_url, "project_id": settings.project_id}
+    return Certificate(AuditTrail(path.path, path.fs, request_id, who, pseudonyms), server)
+
+
+def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
+    from airflow_provider_posthog.audit.records import Who
+
+    ti = context.get("ti")
+    index = getattr(ti, "map_index", None)
+    return Who(
+        dag_id=str(getattr(ti, "dag_id", "unknown")),
+        run_id=str(getattr(ti, "run_id", "unknown")),
+        task_id=str(getattr(ti, "task_id", "unknown")),
+        try_number=getattr(ti, "try_number", None) or 1,
+        map_index=-1 if index is None else index,
+        ticket=ticket,
+    )
+
+
+def _pairs(identifiers: Iterable[Identifier]) -> list[tuple[str, str]]:
+    return [(one.kind, one.value) for one in islice(identifiers, MAX_IDENTIFIERS)]
+
+
+def _before(person: Person) -> PersonFacts:
+    counts: Counts = {
+        "events": person.events,
+        "newest_event": person.newest_event,
+        "future_events": person.future_events,
+        "recordings": person.recordings,
+        "profiles": int(person.profile),
+        "distinct_ids": len(person.distinct_ids),
+    }
+    names = person.distinct_ids[:MAX_IDENTIFIERS]
+    return {"uuid": person.uuid, "before": counts, "identifiers": [("distinct_id", name) for name in names]}
+
+
+def _sums(totals: Totals) -> Counts:
+    return {
+        "events": totals.events,
+        "newest_event": totals.newest_event,
+        "future_events": totals.future_events,
+        "recordings": totals.recordings,
+        "profiles": totals.profiles,
+        "distinct_ids": totals.distinct_ids,
+    }
+
+
+def _after(report: Report) -> Counts:
+    told = report.totals
+    return {
+        "events": told["events"],
+        "future_events": told["future_events"],
+        "later_events": told["later_events"],
+        "recordings": told["recordings"],
+    }

@@ -1,0 +1,243 @@
+"""What the tasks of an erasure share: the work file in object storage, and arguments that are personal data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.base import PostHogOperator
+from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.steps import Steps
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.generation import Server
+    from airflow_provider_posthog.erasure.identifiers import Identifier
+    from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.search import Search
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.operators.certificates import Certificate
+
+T = TypeVar("T")
+VerifyBy = Literal["distinct_id", "uuid"]
+#: Up to so many persons are named in an XCom; beyond, only the work file names them.
+MAX_NAMED = 1000
+
+
+class PostHogErasureOperator(PostHogOperator):
+    """What the tasks of an erasure share: the work file, and arguments that are personal data.
+
+    :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
+        ``s3://private/erasures/{{ run_id }}.jsonl``.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_salt``. Tasks hand
+        it on, so that it has to be written once.
+    :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
+    :param posthog_conn_id: the connection to PostHog.
+    :param project_id: the project's number, in place of the connection's.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "work_path",
+        "object_storage_conn_id",
+        "audit_path",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        *,
+        work_path: str | ObjectStoragePath | None = None,
+        object_storage_conn_id: str | None = None,
+        audit_path: str | ObjectStoragePath | None = None,
+        ticket: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.work_path = work_path
+        self.object_storage_conn_id = object_storage_conn_id
+        self.audit_path = audit_path
+        self.ticket = ticket
+        self.calls: Counter[str] = Counter()
+
+    def do(self, steps: Steps[T]) -> T:
+        """Do steps with the hook's client.
+
+        :param steps: the steps.
+        """
+        from airflow_provider_posthog.api.steps import run
+        from airflow_provider_posthog.erasure.asking import tallied
+
+        return run(tallied(steps, self.calls), self.hook.client)
+
+    def certificate(self, context: Context, request_id: str) -> Certificate | None:
+        """Return the certificate of a request; ``None`` if none is wanted.
+
+        :param context: the task's context.
+        :param request_id: the request.
+        """
+        return open_certificate(
+            self.hook, self.audit_path, self.object_storage_conn_id, context, request_id, self.ticket
+        )
+
+    def certified(self) -> dict[str, Any]:
+        """Return what the next tasks need for the certificate."""
+        return {"audit_path": str(self.audit_path) if self.audit_path else None, "ticket": self.ticket}
+
+    def storage(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
+        """Return a path with the file system behind it.
+
+        :param path: the path.
+        """
+        if isinstance(path, ObjectStoragePath):
+            return path
+        return ObjectStoragePath(
+            path, **({"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {})
+        )
+
+    def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
+        """Render a template that Airflow must not: what it renders it stores and shows.
+
+        :param value: the argument.
+        :param context: the task's context.
+        """
+        if value is None or not context:
+            return value
+        return self.render_template(value, context, self.get_template_env())
+
+    def work_target(self) -> ObjectStoragePath:
+        """Return the work file's path.
+
+        :raises PostHogSettingsError: if none was given.
+        """
+        text = str(self.work_path or "").strip()
+        if not text or text.endswith("/"):
+            raise PostHogSettingsError(
+                "work_path",
+                "names no file.",
+                "Write one in object storage that few may read, such as 's3://private/erasures/{{ run_id }}.jsonl': it "
+                "keeps the distinct ids, which can not be asked for once the profiles are gone, until the erasure is "
+                "proved. verify_by='uuid' keeps them out of it, and proves less.",
+            )
+        return self.storage(self.work_path or "")
+
+    def search(
+        self,
+        identifiers: Iterator[Identifier],
+        asked: str,
+        server: Server,
+        context: Context,
+        *,
+        max_persons: int,
+        verify_by: VerifyBy,
+        must_find_all: bool,
+    ) -> Search:
+        """Find everybody behind identifiers, into the work file.
+
+        :param identifiers: the identifiers.
+        :param asked: stands for what was asked for.
+        :param server: the server.
+        :param context: the task's context.
+        :param max_persons: the most persons there may be.
+        :param verify_by: ``distinct_id`` or ``uuid``.
+        :param must_find_all: fail if an identifier leads to nobody.
+        """
+        from airflow_provider_posthog.erasure.search import Limits, new_header, search
+        from airflow_provider_posthog.erasure.work_file import WorkFile
+
+        target = self.work_target()
+        self._refuse_to_replace(WorkFile(target.fs, target.path))
+        header, limits = new_header(server, asked, verify_by), Limits(max_persons, MAX_NAMED, must_find_all)
+        certificate = self.certificate(context, header.request_id)
+        seen: list[Identifier] = []
+        found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
+        if certificate is not None:
+            certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers)
+        self._tell(found)
+        return found
+
+    def progress(self, work: WorkFile) -> Progress:
+        """Return how far the deletion of a work file's persons is.
+
+        :param work: the file.
+        """
+        from airflow_provider_posthog.erasure.progress import Progress
+
+        return Progress(work.fs, f"{work.path}.progress", work.header().request_id)
+
+    def handed_on(self, persons: Mapping[str, Any]) -> WorkFile:
+        """Return the work file that a task handed on.
+
+        :param persons: what the task returned.
+        :raises PostHogSettingsError: if it names none, or one that is another request's by now.
+        """
+        from airflow_provider_posthog.erasure.work_file import WorkFile
+
+        path = persons.get("work_path")
+        if not path:
+            raise PostHogSettingsError(
+                "persons", "has no work_path.", "Write what PostHogResolvePersonsOperator returned, or person UUIDs."
+            )
+        self.work_path = str(path)
+        self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
+        self.audit_path = self.audit_path or persons.get("audit_path")
+        self.ticket = self.ticket or persons.get("ticket")
+        target = self.work_target()
+        work = WorkFile(target.fs, target.path)
+        if work.header().request_id != persons.get("request_id"):
+            raise PostHogSettingsError(
+                "persons", f"{path} was written anew for another request since.", "Write a path for each request."
+            )
+        return work
+
+    def _refuse_to_replace(self, work: WorkFile) -> None:
+        """Keep the file of an erasure that goes on: nobody could say any more which distinct ids to look for."""
+        if not work.exists():
+            return
+        progress = self.progress(work)
+        if progress.has_begun and progress.verified is None:
+            raise PostHogSettingsError(
+                "work_path",
+                f"{work.path} belongs to an erasure that has begun and is not proved yet.",
+                "Write another path for each request, such as one with {{ run_id }} in it.",
+            )
+
+    def _tell(self, found: Search) -> None:
+        totals = found.totals
+        self.log.info(
+            "Found %d persons, and %d without a profile: %d events, %d recordings; %d distinct ids, %d of them merged "
+            "with those asked for; %d identifiers lead to nobody",
+            totals.profiles,
+            totals.personless,
+            totals.events,
+            totals.recordings,
+            totals.distinct_ids,
+            totals.others,
+            found.not_found.as_json()["count"],
+        )
+        if totals.future_events:
+            self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)
+        if totals.personless:
+            self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
+
+
+def check_verify_by(verify_by: str) -> None:
+    """Refuse a word that is not known.
+
+    :param verify_by: the argument.
+    :raises PostHogSettingsError: naming it.
+    """
+    if verify_by not in ("distinct_id", "uuid"):
+        raise PostHogSettingsError("verify_by", "is not known.", "Write 'distinct_id' or 'uuid'.")
+
+
+def _kept(identifiers: Iterator[Identifier], seen: list[Identifier]) -> Iterator[Identifier]:
+    """Keep the first identifiers for the certificate, while they go by."""
+    for one in identifiers:
+        if len(seen) < MAX_IDENTIFIERS:
+            seen.append(one)
+        yield one

@@ -1,0 +1,104 @@
+"""Clearing groups, which PostHog can not delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import (
+    PostHogJobFailed,
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogClearGroupPropertiesOperator(PostHogErasureOperator):
+    """Removes the properties of groups, and reads back that neither the database nor queries show them.
+
+    PostHog has no way to delete a group: its key stays, and so do the copies on events. Needs a server of December 2025
+    or later.
+
+    ``group_keys`` may be templates, but are no template field, since Airflow stores and shows those, and the key of a
+    group may be a person's.
+
+    :param group_type: the type's name, such as ``company``, or its index.
+    :param group_keys: the keys.
+    :param properties: the names of the properties; by default all.
+    :param patience: how many seconds PostHog may take until they are gone.
+    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
+    :returns: the numbers ``groups``, ``not_found`` and ``properties`` (how many were removed).
+    :raises PostHogJobFailed: if a property is still there, or none of the groups is.
+    """
+
+    template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "group_type", "properties")
+
+    def __init__(
+        self,
+        *,
+        group_type: str | int,
+        group_keys: Sequence[str] | str,
+        properties: Sequence[str] | None = None,
+        patience: float = 300.0,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.group_type = group_type
+        self.group_keys = group_keys
+        self.properties = properties
+        self.patience = patience
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Clear them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        given = self.hidden(self.group_keys, context)
+        keys = [given] if isinstance(given, str) else [*(given or ())]
+        if not keys or not all(isinstance(key, str) and key for key in keys):
+            raise PostHogSettingsError("group_keys", "names no groups.", "Write their keys.")
+        index = self._index()
+        removed, missing = 0, 0
+        left: dict[int, list[str]] = {}
+        for position, key in enumerate(keys, 1):
+            try:
+                count, still = self._clear(index, key)
+            except PostHogNotFoundError:
+                self.log.warning("Group number %d does not exist", position)
+                missing += 1
+                continue
+            removed += count - len(still)
+            if still:
+                left[position] = still
+        if left or missing == len(keys):
+            raise PostHogJobFailed(
+                f"Of {len(keys)} groups, {missing} do not exist, and {len(left)} still have properties that PostHog "
+                f"accepted to delete (numbers {', '.join(map(str, [*left][:20])) or 'none'} of group_keys)."
+            )
+        return {"groups": len(keys) - missing, "not_found": missing, "properties": removed}
+
+    def _clear(self, index: int, key: str) -> tuple[int, list[str]]:
+        from airflow_provider_posthog.erasure.properties import clear_group
+
+        try:
+            return self.do(clear_group(index, key, self.properties, self.patience))
+        except PostHogPermissionError as error:
+            if error.scope is not None:
+                raise
+            raise PostHogSettingsError(
+                "group_type", "this PostHog server is older than December 2025 and can not change groups.", "Update it."
+            ) from error
+
+    def _index(self) -> int:
+        from airflow_provider_posthog.api import groups
+
+        text = str(self.group_type).strip()
+        for one in self.hook.send(groups.types()):
+            index = one.get("group_type_index")
+            if isinstance(index, int) and text in (one.get("group_type"), str(index)):
+                return index
+        raise PostHogSettingsError("group_type", "is none of this project's.", "Write a type's name, or its index.")

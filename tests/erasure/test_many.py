@@ -1,0 +1,147 @@
+"""Many persons: memory stays flat, and a killed task goes on without asking for anybody twice."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import pytest
+
+from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.steps import Send, Step, Steps, run
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.delete import Wish
+from airflow_provider_posthog.erasure.generation import detect
+from airflow_provider_posthog.erasure.identifiers import Identifier
+from airflow_provider_posthog.erasure.judge import Request
+from airflow_provider_posthog.erasure.progress import Progress
+from airflow_provider_posthog.erasure.request import Outcome, delete_all
+from airflow_provider_posthog.erasure.search import Limits, Search, new_header, search
+from airflow_provider_posthog.erasure.verify import Report, verify
+from airflow_provider_posthog.erasure.work_file import WorkFile
+from airflow_provider_posthog.exceptions import PostHogError
+from tests.erasure.support import client_of
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """What happens to a worker in the middle of a step."""
+
+
+class Worker:
+    """Does steps until it is killed: just before a bulk deletion is sent, or just after it was answered."""
+
+    def __init__(self, client: Client, *, kill_at: int = 0, after: bool = False) -> None:
+        self._client = client
+        self._kill_at = kill_at
+        self._after = after
+        self._deletions = 0
+        self.calls: Counter[str] = Counter()
+
+    def __call__(self, steps: Steps[T], /) -> T:
+        return run(self._watched(steps), self._client)
+
+    def _watched(self, steps: Steps[T]) -> Steps[T]:
+        try:
+            step: Step = next(steps)
+            while True:
+                call: Any = step.call if isinstance(step, Send) else step
+                if isinstance(call, Call):
+                    self.calls[call.name] += 1
+                    self._deletions += call.name == "persons.bulk_delete"
+                due = isinstance(call, Call) and call.name == "persons.bulk_delete" and self._deletions == self._kill_at
+                if due and not self._after:
+                    raise Killed
+                try:
+                    value = yield step
+                except PostHogError as error:
+                    step = steps.throw(error)
+                    continue
+                if due:
+                    raise Killed
+                step = steps.send(value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def find(posthog: EmulatorProcess, client: Client, folder: Path, uuids: list[str]) -> tuple[Search, WorkFile]:
+    fs, path = fsspec.filesystem("file"), str(folder / "work.jsonl")
+    server = run(detect(), client)
+    header, limits = new_header(server, "asked", "distinct_id"), Limits(len(uuids), 0)
+    identifiers = (Identifier("uuid", one, number) for number, one in enumerate(uuids, 1))
+    found = search(identifiers, fs, path, header, server, Worker(client), limits)
+    return found, WorkFile(fs, path)
+
+
+def delete(work: WorkFile, client: Client, worker: Worker, chunk_size: int = 1000) -> Outcome:
+    progress = Progress(work.fs, f"{work.path}.progress", work.header().request_id)
+    return delete_all(work, progress, Wish(), run(detect(), client), worker, chunk_size=chunk_size)
+
+
+def look(work: WorkFile, outcome: Outcome, client: Client) -> Report:
+    asked, accepted = moment(outcome.requested_at), moment(outcome.accepted_at)
+    assert asked
+    assert accepted
+    return run(verify(work.persons(), Request(Wish(), outcome.generation, asked, accepted)), client)
+
+
+def accepted(posthog: EmulatorProcess) -> Counter[tuple[str, bool]]:
+    """How often each person was asked for, with the profile kept and without."""
+    found: Counter[tuple[str, bool]] = Counter()
+    for call in posthog.calls("bulk_delete"):
+        if call["status"] == 202:
+            found.update((one, bool(call["body"].get("keep_person"))) for one in call["body"]["ids"])
+    return found
+
+
+@pytest.mark.parametrize("generation", "ABC")
+def test_three_kills_and_nobody_is_asked_for_twice(posthog: EmulatorProcess, tmp_path: Path, generation: str) -> None:
+    posthog.settings(generation=generation)
+    uuids = posthog.add_persons(600)
+    with client_of(posthog) as client:
+        found, work = find(posthog, client, tmp_path, uuids)
+        assert found.totals.profiles == 600
+        for kill_at, after in ((3, True), (2, False), (2, True)):
+            with pytest.raises(Killed):
+                delete(work, client, Worker(client, kill_at=kill_at, after=after), chunk_size=100)
+        outcome = delete(work, client, Worker(client), chunk_size=100)
+        assert (outcome.persons, outcome.failed, outcome.swallowed) == (600, 0, 0)
+        asked = accepted(posthog)
+        assert set(asked.values()) == {1}
+        assert {uuid for uuid, _ in asked} == set(uuids)
+        assert len(asked) == (600 if generation == "A" else 1200)
+        idle = Worker(client)
+        assert delete(work, client, idle, chunk_size=100) == outcome
+        assert not idle.calls, "what is done is neither asked for nor read again"
+        assert look(work, outcome, client).is_verified
+
+
+def _peak(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_flat(posthog: EmulatorProcess, tmp_path: Path) -> None:
+    with client_of(posthog) as client:
+        peaks = []
+        for count in (1000, 4000):
+            uuids = posthog.add_persons(count)
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            _, work = find(posthog, client, folder, uuids)
+            outcomes: list[Outcome] = []
+            peaks.append(_peak(lambda: outcomes.append(delete(work, client, Worker(client)))))  # noqa: B023
+            peaks[-1] = max(peaks[-1], _peak(lambda: look(work, outcomes[0], client)))  # noqa: B023
+        assert peaks[1] < 1.5 * peaks[0]
+        assert peaks[1] < 30_000_000
