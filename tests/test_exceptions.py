@@ -23,6 +23,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogLoadError,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogQuotaError,
@@ -80,6 +81,7 @@ EXAMPLES: list[PostHogError] = [
     PostHogJobTimeout("late"),
     PostHogErasureError("left", job_id="5", states={"SURVIVORS": 1}),
     PostHogIncompleteError("3 of 4 rows"),
+    PostHogLoadError("refused", sqlstate="23505"),
     PostHogError("x"),
 ]
 
