@@ -27,7 +27,7 @@ demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedde
 	@$(BIN)/python -m demo.run
 
 test: $(VENV)/.installed  ## run the tests
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[e2e]"

@@ -1,11 +1,12 @@
-"""Runs the example DAG ``export_to_warehouse`` on real Airflow against an embedded PostHog, and shows what came of it.
+"""Runs three example DAGs on real Airflow against an embedded PostHog, and counts what came of it on both sides.
 
-Everything it makes is in ``.demo``: Airflow's home (SQLite), its log, the files and the warehouse.
+Everything it makes is in ``.demo``: Airflow's home (SQLite), its log, the files and the warehouses.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,60 +28,82 @@ HOME = HERE / ".demo"
 AIRFLOW_HOME = HOME / "airflow"
 DATABASE = AIRFLOW_HOME / "airflow.db"
 LANDING = HOME / "landing"
-WAREHOUSE = HOME / "warehouse.duckdb"
+EXPORTED = HOME / "exported.duckdb"
+LOADED = HOME / "loaded.duckdb"
 LOG = HOME / "airflow.log"
-DAG_ID = "export_to_warehouse"
-FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
 DAYS = 4
 EVENTS = 60_000
-TASKS = ("create_export", "fetch", "load", "prove")
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+FIRST_DAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) - (DAYS + 1) * DAY
+MORNING = FIRST_DAY + DAY + 10 * HOUR
+#: It happened on the first day; PostHog took it in on the second, between eleven and twelve.
+LATE = {
+    "uuid": "01890000-0000-7000-8000-000000000001",
+    "event": "offline",
+    "distinct_id": "a phone in a tunnel",
+    "person_id": "01890000-0000-7000-8000-000000000002",
+    "timestamp": (FIRST_DAY + 9 * HOUR).isoformat(),
+    "created_at": (MORNING + 1.5 * HOUR).isoformat(),
+    "properties": {},
+}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of the DAG.
+class Job:
+    """One run of a DAG.
 
-    :param title: how it is called on the screen.
-    :param day: the start of its data interval.
-    :param tasks: a row per task: name, state, seconds, and what it handed on.
+    :param dag_id: the DAG, which is also the name of its file.
+    :param start: the start of its interval.
+    :param end: the end of it.
+    :param note: what is special about the run.
+    :param conf: its parameters.
     """
 
-    title: str
-    day: datetime
-    tasks: list[tuple[str, str, float, dict[str, Any]]]
+    dag_id: str
+    start: datetime
+    end: datetime
+    note: str = ""
+    conf: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def succeeded(self) -> bool:
-        """Whether all of its tasks did."""
-        return [state for _, state, _, _ in self.tasks] == ["success"] * len(TASKS)
+
+LAST_DAY = FIRST_DAY + (DAYS - 1) * DAY
+JOBS = (
+    Job("export_to_warehouse", FIRST_DAY + DAY, FIRST_DAY + 2 * DAY, "a day, as a CSV export"),
+    Job("export_to_warehouse", FIRST_DAY + DAY, FIRST_DAY + 2 * DAY, "again"),
+    Job("load_events", MORNING, MORNING + HOUR, "an hour, by queries"),
+    Job("load_events", MORNING + HOUR, MORNING + 2 * HOUR, "the next one, with an event that was a day late"),
+    Job("load_events", MORNING, MORNING + HOUR, "again"),
+    Job(
+        "backfill_history",
+        FIRST_DAY,
+        LAST_DAY + DAY,
+        "all there is",
+        {"first_day": f"{FIRST_DAY:%Y-%m-%d}", "last_day": f"{LAST_DAY:%Y-%m-%d}"},
+    ),
+)
 
 
 def main() -> int:
-    """Run the demo; return 0 if every task succeeded and the warehouse equals PostHog."""
+    """Run the demo; return 0 if every task succeeded and the warehouses equal PostHog."""
     screen = os.fdopen(os.dup(1), "w", buffering=1)
     started = time.monotonic()
-    for stale in (LANDING, WAREHOUSE):
+    for stale in (LANDING, EXPORTED, LOADED):
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
     AIRFLOW_HOME.mkdir(parents=True, exist_ok=True)
     with _quiet():
         from airflow_provider_posthog.emulator.process import EmulatorProcess
 
         with EmulatorProcess(events=EVENTS, start=f"{FIRST_DAY:%Y-%m-%d}", days=DAYS) as posthog:
+            posthog.add_events([LATE])
             _say(screen, f"PostHog   embedded, project {posthog.project_id}, {EVENTS:,} events, {posthog.url}")
             version = _start_airflow(posthog)
             _say(screen, f"Airflow   {version}, home {_short(AIRFLOW_HOME)}, log {_short(LOG)}")
-            _say(
-                screen, f"DAG       {DAG_ID} (dags_examples/{DAG_ID}.py), deferrable, for two days and one day again\n"
-            )
-            first, second = FIRST_DAY + timedelta(days=1), FIRST_DAY + timedelta(days=2)
-            runs = []
-            for title, day in (("run 1", first), ("run 2", second), ("re-run", first)):
-                _say(screen, f"{title:7} {day:%Y-%m-%d} ... ", end="")
-                runs.append(_run(title, day))
-                _say(screen, "success" if runs[-1].succeeded else f"FAILED, see {_short(LOG)}")
-            equal = _report(screen, runs, posthog)
+            _say(screen, "DAGs      dags_examples/, each with a task that counts on both sides\n")
+            _say(screen, f"{'DAG':19}  {'interval (UTC)':26} {'seconds':>7} {'PostHog':>8} {'warehouse':>9}")
+            succeeded = [_show(screen, job) for job in JOBS]
+            equal = _compare(screen)
     _say(screen, f"\nDone in {time.monotonic() - started:.0f} s. Clean up with: make clean")
-    return 0 if equal and all(run.succeeded for run in runs) else 1
+    return 0 if equal and all(succeeded) else 1
 
 
 def _say(screen: TextIO, text: str, end: str = "\n") -> None:
@@ -120,7 +143,9 @@ def _start_airflow(posthog: EmulatorProcess) -> str:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json(),
         "POSTHOG_EXAMPLE_LANDING": f"file://{LANDING}",
-        "POSTHOG_EXAMPLE_WAREHOUSE": str(WAREHOUSE),
+        "POSTHOG_EXAMPLE_WAREHOUSE": str(EXPORTED),
+        "POSTHOG_EXAMPLE_START": FIRST_DAY.isoformat(),
+        "AIRFLOW_CONN_WAREHOUSE": json.dumps({"conn_type": "duckdb", "host": str(LOADED)}),
         "NO_PROXY": "127.0.0.1",
     }
     import airflow
@@ -136,22 +161,31 @@ def _start_airflow(posthog: EmulatorProcess) -> str:
     return airflow.__version__
 
 
-def _run(title: str, day: datetime) -> Run:
-    """Run the DAG for the day that starts at ``day``."""
-    from dags_examples.export_to_warehouse import dag
+def _show(screen: TextIO, job: Job) -> bool:
+    """Run a DAG, and show what its last task has counted."""
+    interval = f"{job.start:%m-%d %H:%M} to {job.end:%m-%d %H:%M}"
+    _say(screen, f"{job.dag_id:19}  {interval:26}", end="")
+    began = time.monotonic()
+    states, counted = _run(job)
+    succeeded = set(states) == {"success"}
+    there, landed = (f"{counted[side]:,}" if side in counted else "" for side in ("posthog", "warehouse"))
+    note = job.note if succeeded else f"FAILED, see {_short(LOG)}"
+    _say(screen, f" {time.monotonic() - began:7.1f} {there:>8} {landed:>9}  {note}")
+    return succeeded
 
-    run = dag.test(logical_date=day + timedelta(days=1))
+
+def _run(job: Job) -> tuple[list[str], dict[str, int]]:
+    """Run a DAG; return the states of its tasks, and what its task ``prove`` returned."""
+    dag = importlib.import_module(f"dags_examples.{job.dag_id}").dag
+    run = dag.test(logical_date=job.end, run_conf=job.conf or None)
+    which = [job.dag_id, run.run_id]
     with sqlite3.connect(DATABASE) as db:
-        rows = db.execute(
-            "SELECT ti.task_id, ti.state,"
-            " julianday(ti.end_date) - julianday(min(ti.start_date, ti.scheduled_dttm)), x.value"
-            " FROM task_instance ti LEFT JOIN xcom x"
-            " ON (x.dag_id, x.run_id, x.task_id, x.key) = (ti.dag_id, ti.run_id, ti.task_id, 'return_value')"
-            " WHERE ti.dag_id = ? AND ti.run_id = ?",
-            [DAG_ID, run.run_id],
+        states = db.execute("SELECT state FROM task_instance WHERE dag_id = ? AND run_id = ?", which).fetchall()
+        values = db.execute(
+            "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = 'prove' AND key = 'return_value'",
+            which,
         ).fetchall()
-    found = {name: (name, str(state), (days or 0.0) * 86400, _json(value)) for name, state, days, value in rows}
-    return Run(title, day, [found[name] for name in TASKS if name in found])
+    return [str(state) for (state,) in states], _json(values[0][0]) if values else {}
 
 
 def _json(value: Any) -> dict[str, Any]:  # noqa: ANN401 - what SQLite holds
@@ -160,57 +194,29 @@ def _json(value: Any) -> dict[str, Any]:  # noqa: ANN401 - what SQLite holds
     return value or {}
 
 
-def _report(screen: TextIO, runs: list[Run], posthog: EmulatorProcess) -> bool:
-    """Show a row per task, then count the warehouse against PostHog."""
-    _say(screen, f"\n{'run':7} {'day':10}  {'task':14} {'state':15} {'seconds':>7} {'rows':>7} {'bytes':>10}  file")
-    for run in runs:
-        for name, state, seconds, handed_on in run.tasks:
-            rows, size = handed_on.get("rows"), handed_on.get("bytes")
-            file = _short(Path(handed_on["path"].removeprefix("file://"))) if "path" in handed_on else ""
-            _say(
-                screen,
-                f"{run.title:7} {run.day:%Y-%m-%d}  {name:14} {state:15} {seconds:7.1f} "
-                f"{_number(rows):>7} {_number(size):>10}  {file}".rstrip(),
-            )
-    created = posthog.stats()["exports"]["created"]
-    _say(screen, f"\nWarehouse: table events in {_short(WAREHOUSE)}. Exports that PostHog was asked for: {created}")
-    return _compare(screen, runs) and created == len(runs)
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _compare(screen: TextIO, runs: list[Run]) -> bool:
+def _compare(screen: TextIO) -> bool:
+    """Count each warehouse against PostHog, events and different events."""
     import duckdb
 
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
-    hook = PostHogHook()
+    _say(screen, f"\n{'now in the table events of':55} {'PostHog':>8} {'warehouse':>9}")
     equal = True
-    total = {"PostHog": 0, "warehouse": 0}
-    with duckdb.connect(str(WAREHOUSE), read_only=True) as warehouse:
-        for day in sorted({run.day for run in runs}):
-            start, end = day.isoformat(), (day + timedelta(days=1)).isoformat()
-            there = hook.get_first(
-                "SELECT count(), uniq(uuid) FROM events"
-                " WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})",
-                {"start": start, "end": end},
-            )
-            landed = warehouse.execute(
-                'SELECT count(*), count(DISTINCT uuid) FROM events WHERE "timestamp" >= ? AND "timestamp" < ?',
-                [start, end],
-            ).fetchone()
-            equal = equal and bool(there) and bool(landed) and list(there or ()) == list(landed or ())
-            total["PostHog"] += there[0] if there else 0
-            total["warehouse"] += landed[0] if landed else 0
-            _say(
-                screen,
-                f"{day:%Y-%m-%d}: PostHog holds {(there or [0])[0]:,} events, the warehouse {(landed or [0])[0]:,}",
-            )
-    verdict = "equal, also after the re-run" if equal else "NOT EQUAL"
-    _say(screen, f"Together: PostHog {total['PostHog']:,}, warehouse {total['warehouse']:,}: {verdict}")
-    return equal and total["PostHog"] > 0
+    for path, since, start, end in (
+        (EXPORTED, "timestamp >= toDateTime({start}) AND timestamp", FIRST_DAY + DAY, FIRST_DAY + 2 * DAY),
+        (LOADED, "created_at >= toDateTime({start}) AND created_at", FIRST_DAY, LAST_DAY + DAY),
+    ):
+        there = PostHogHook().get_first(
+            f"SELECT count(), uniqExact(uuid) FROM events WHERE {since} < toDateTime({{end}})",  # noqa: S608 - our own
+            {"start": start.isoformat(), "end": end.isoformat()},
+        )
+        with duckdb.connect(str(path), read_only=True) as warehouse:
+            landed = warehouse.execute("SELECT count(*), count(DISTINCT uuid) FROM events").fetchone()
+        rows, (wanted, _) = (landed or (0, 0))[0], there or (0, 0)
+        equal = equal and wanted > 0 and tuple(there or ()) == tuple(landed or ())
+        _say(screen, f"{_short(path):55} {wanted:>8,} {rows:>9,}")
+    _say(screen, "Equal: no event is missing, and none is there twice." if equal else "NOT EQUAL")
+    return equal
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Entry:
     :param pythons: Python versions, the first one found is taken.
     :param before: install nothing that was released later (a date), or ``None`` for today's packages.
     :param tests: which tests to run.
+    :param extras: what to install of ours.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Entry:
     pythons: tuple[str, ...]
     before: str | None
     tests: tuple[str, ...]
+    extras: str = "test"
 
 
 MATRIX = (
@@ -56,7 +58,7 @@ MATRIX = (
     Entry("3.0", "apache-airflow==3.0.6", ("3.11", "3.12", "3.10"), "2025-09-05", LIFE_CYCLE),
     Entry("3.1", "apache-airflow==3.1.8", ("3.12", "3.11", "3.10"), "2026-06-01", LIFE_CYCLE),
     Entry("3.2", "apache-airflow==3.2.2", ("3.12", "3.13", "3.11", "3.10"), "2026-06-15", LIFE_CYCLE),
-    Entry("3.3-py313", "apache-airflow>=3.3,<3.4", ("3.13", "3.12"), None, LIFE_CYCLE),
+    Entry("3.3-py313", "apache-airflow>=3.3,<3.4", ("3.13", "3.12"), None, LIFE_CYCLE, "test,recipes"),
 )
 
 
@@ -129,7 +131,7 @@ def _install(entry: Entry, venv: Path, python: str) -> None:
     then = ["--exclude-newer", entry.before] if entry.before else []
     subprocess.run([*install, *then, entry.airflow], check=True)
     # In a second step and without the date, as a user adds a new provider to an old Airflow; what is there stays.
-    subprocess.run([*install, entry.airflow, "-e", f"{HERE}[test]"], check=True)
+    subprocess.run([*install, entry.airflow, "-e", f"{HERE}[{entry.extras}]"], check=True)
     stamp.write_text(wanted)
 
 
