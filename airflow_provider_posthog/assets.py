@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FORM = "posthog://<host>/<project id>/<kind>/<id>"
 _EXAMPLE = "posthog://us.posthog.com/12345/dashboard/7"
+_HOST = re.compile(r"[a-z0-9_]+(?:[.-]+[a-z0-9_]+)*|[0-9a-f.]*:[0-9a-f:.]+")
 _PATH = re.compile(r"/(?P<project>[1-9][0-9]*)/(?P<kind>[a-z][a-z0-9_]*)(?:/(?P<id>[\w.-]+))?/?")
 
 
@@ -25,12 +26,16 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :param uri: its parts.
     :raises ValueError: if it does not say host, project and kind of thing.
     """
-    found = _PATH.fullmatch(uri.path)
-    if not uri.hostname or found is None or uri.query or uri.fragment or uri.username:
+    host, found = (uri.hostname or "").lower(), _PATH.fullmatch(uri.path)
+    more = uri.query or uri.fragment or uri.username or uri.password
+    try:
+        port = f":{uri.port}" if uri.port else ""
+    except ValueError:  # no number, or none of a port
+        found, port = None, ""
+    if not _HOST.fullmatch(host) or found is None or more:
         raise ValueError(f"an asset of PostHog is written {_FORM}, such as {_EXAMPLE}")
-    port = f":{uri.port}" if uri.port else ""
     path = "/".join(part for part in ("", *found.groups()) if part is not None)
-    return SplitResult("posthog", f"{uri.hostname.lower()}{port}", path, "", "")
+    return SplitResult("posthog", f"[{host}]{port}" if ":" in host else f"{host}{port}", path, "", "")
 
 
 def create_asset(
@@ -55,6 +60,8 @@ def create_asset(
     path = "/".join(str(part) for part in ("", project_id, kind, id) if part is not None)
     try:
         parts = sanitize_uri(SplitResult("posthog", host, path, "", ""))
+        if parts.path != path:  # an empty id would be the asset of all of its kind
+            raise ValueError(f"an asset of PostHog is written {_FORM}, such as {_EXAMPLE}")
     except ValueError as error:
         raise PostHogSettingsError("uri", f"{host}{path} is none.", f"{error}."[0].upper() + f"{error}."[1:]) from None
     return Asset(uri=parts.geturl(), extra=extra)

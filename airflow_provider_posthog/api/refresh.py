@@ -1,24 +1,20 @@
-"""Calculating insights afresh, with proof that the numbers are new.
+"""Calculating insights afresh: in a request that waits, or in the background.
 
-PostHog lies in several ways here: a plain GET never calculates, an unknown word in ``refresh`` means "from the cache",
-a failed calculation is answered with 200, one refused for want of room even with a ``last_refresh`` of now, and a look
-at the insight can not see a failure. :func:`fault` is the proof that none of these happened.
+The proof that the numbers are new is in :mod:`~airflow_provider_posthog.api.freshness`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from dataclasses import replace
+from datetime import datetime, timezone
 
 from airflow_provider_posthog.api import insights, jobs, queries
-from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target, fault
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import Again, Ended, Watch
-from airflow_provider_posthog.api.retry import ONCE
-from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.retry import ONCE, RetryPolicy
 from airflow_provider_posthog.api.states import Verdict, failure_in
 from airflow_provider_posthog.api.steps import Pause, Send, Steps, Stopped
 from airflow_provider_posthog.exceptions import (
@@ -32,117 +28,15 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
-State = Literal["fresh", "calculated", "failed", "timeout", "unreachable", "refused", "cut"]
-STATES: frozenset[str] = frozenset({"fresh", "calculated", "failed", "timeout", "unreachable", "refused", "cut"})
-
-#: Seconds by which the clocks of PostHog's own machines may differ: one writes ``Date``, another ``last_refresh``.
-_CLOCKS_APART = timedelta(seconds=2)
 _FORGOTTEN = "PostHog has forgotten the calculation: it was cancelled, or took over 20 minutes"
 _NO_ROOM = "concurrency_limit_exceeded"
 #: Seconds of the first and of the longest wait for room among the queries that run at once.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 20.0
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """A calculation that an earlier try may have started.
-
-    :param query_id: its name.
-    :param same_life: whether a success of it counts: no user has cleared the task since.
-    """
-
-    query_id: str
-    same_life: bool
-
-
-@dataclass(frozen=True)
-class Target:
-    """An insight to calculate afresh.
-
-    :param insight_id: its number.
-    :param query_id: the name of the calculation, to ask for it and to cancel it by.
-    :param title: what to call it in messages.
-    :param dashboard_id: with this dashboard's filters: a result of its own.
-    :param since: the server's time before the request; ``None`` if the server does not tell it.
-    :param before: the ``last_refresh`` before the request.
-    :param filters_override: filters in place of its own.
-    :param variables_override: variables in place of its own.
-    :param earlier: what earlier tries may have started, newest first.
-    :param life_since: when the task's run began, in seconds since 1970; an older success does not count.
-    :param may_start: start it; otherwise it has been started, and is only watched.
-    """
-
-    insight_id: int
-    query_id: str
-    title: str = ""
-    dashboard_id: int | None = None
-    since: datetime | None = None
-    before: str | None = None
-    filters_override: Mapping[str, Any] | None = field(default=None, repr=False)
-    variables_override: Mapping[str, Any] | None = field(default=None, repr=False)
-    earlier: tuple[Earlier, ...] = ()
-    life_since: float = 0.0
-    may_start: bool = True
-
-    def read(self, refresh: queries.Refresh | None = None) -> Call[Insight]:
-        """Make the call that reads it.
-
-        :param refresh: how to calculate; by default not at all.
-        """
-        call = insights.retrieve(
-            self.insight_id,
-            refresh=refresh,
-            from_dashboard=self.dashboard_id,
-            filters_override=self.filters_override,
-            variables_override=self.variables_override,
-            client_query_id=self.query_id if refresh else None,
-        )
-        # A second calculation would run beside the first, whose answer was lost.
-        return replace(call, repeatable=refresh is None)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a refresh.
-
-    :param state: ``fresh`` (proved); ``calculated`` (PostHog says so: read it back); ``failed``; ``timeout``;
-        ``unreachable``; ``refused`` (the key may not); ``cut`` (the connection was, while PostHog calculated).
-    :param reason: why, fit for a log.
-    :param insight: the insight with its result, if it is fresh.
-    :param seconds: how long it took.
-    :param started: when PostHog started to calculate, in seconds since 1970 by its clock; 0 if not known.
-    """
-
-    state: State
-    reason: str = ""
-    insight: Insight | None = field(default=None, repr=False)
-    seconds: float = 0.0
-    started: float = 0.0
-
-
-def fault(insight: Insight, target: Target, *, calculated_now: bool) -> str | None:
-    """Return why an answer does not prove that the insight is fresh; ``None`` if it does.
-
-    :param insight: the answer.
-    :param target: what was asked for.
-    :param calculated_now: whether this very answer was to calculate it, and not only to read it back.
-    """
-    failure = failure_in(insight)
-    if failure is not None:
-        return failure
-    if insight.get("result") is None:
-        return "PostHog gave no result"
-    if calculated_now and insight.get("is_cached") is not False:
-        return "PostHog answered from its cache"
-    refreshed = moment(insight.get("last_refresh"))
-    if refreshed is None:
-        return "PostHog does not say when it was calculated (last_refresh)"
-    if target.since is not None and refreshed < target.since - _CLOCKS_APART:
-        return f"its numbers are from {refreshed:%Y-%m-%d %H:%M:%S} UTC, before this refresh was asked for"
-    before = moment(target.before)
-    if before is not None and refreshed <= before:
-        return f"its numbers are still those from {before:%Y-%m-%d %H:%M:%S} UTC"
-    return None
+#: Seconds between looks for a calculation whose start was not answered.
+_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_TOO_LATE = "its turn did not come in time"
+#: A passing fault must not leave a calculation behind, and a killed worker has but a few seconds.
+_BRIEFLY = RetryPolicy(max_attempts=3, base=0.3, cap=1.0, max_rate_limit_wait=2.0)
 
 
 def refresh(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
@@ -161,10 +55,12 @@ def refresh(target: Target, deadline: float, interval: float, max_failures: int)
     if outcome.state != "cut":
         return outcome
     watched = yield from may_watch(target.query_id)
-    yield from cancel(target.query_id)  # it may go on behind the cut, and a second one must not run beside it
+    cancelled = yield from cancel(target.query_id)  # it may go on behind the cut, and no second one may run beside it
     if not watched:
         more = "Give the key the scope query:read, and it is calculated without a request that waits."
         return replace(outcome, reason=f"{outcome.reason}. {more}")
+    if not cancelled:
+        return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that can not be cancelled")
     background = yield from in_background(target, deadline, interval, max_failures)
     return (yield from finish(target, background))
 
@@ -194,6 +90,8 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
     :returns: ``fresh``, or why not; ``cut`` if the connection ended while PostHog may go on.
     """
     began = time.time()
+    if began >= deadline:
+        return Outcome("timeout", _TOO_LATE)
     for earlier in target.earlier:  # a killed try's calculation may still run, and can not be waited for
         yield from cancel(earlier.query_id)
     wait = _FIRST_WAIT
@@ -227,13 +125,18 @@ def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
         return Outcome("unreachable", str(error)), error.retry_after or 0.0
     if isinstance(error, PostHogTransportError) and not error.sent:
         return Outcome("unreachable", str(error)), 0.0
-    # An error of a gateway has no code of PostHog's; behind it PostHog goes on.
-    gateway = isinstance(error, PostHogServerError) and not error.code
-    if gateway or (isinstance(error, PostHogTransportError) and error.sent):
+    if _is_cut(error):
         return Outcome("cut", str(error)), None
     if isinstance(error, (PostHogPermissionError, PostHogAuthenticationError)):
         return Outcome("refused", str(error)), None
     return Outcome("failed", str(error)), None
+
+
+def _is_cut(error: PostHogError) -> bool:
+    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's."""
+    if isinstance(error, PostHogTransportError):
+        return error.sent
+    return isinstance(error, PostHogServerError) and not error.code
 
 
 def _has_no_room(answer: Insight) -> bool:
@@ -267,6 +170,8 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
     :returns: ``calculated``, or why not.
     """
     began = time.time()
+    if began >= deadline and target.may_start:
+        return Outcome("timeout", _TOO_LATE)
     wait = _FIRST_WAIT
     while True:
         pause: float | None = None
@@ -279,9 +184,9 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
         else:
             watch = Watch(deadline=deadline, interval=interval, max_failures=max_failures)
             outcome = yield from _watch(query_id, watch)
-            if outcome.state == "failed" and _NO_ROOM in outcome.reason:
+            if outcome.state == "failed" and _NO_ROOM in outcome.reason and target.may_start:
                 pause = 0.0
-        if pause is None or not target.may_start:
+        if pause is None:
             return replace(outcome, seconds=time.time() - began)
         pause, wait = max(pause, wait), min(wait * 2, _LONGEST_WAIT)
         if time.time() + pause >= deadline:
@@ -303,14 +208,29 @@ def start(target: Target) -> Steps[str]:
         raise PostHogJobFailed(_FORGOTTEN)
     try:
         answer: Insight = yield target.read("force_async")
-    except PostHogTransportError as error:
-        if not error.sent:
+    except Stopped:
+        raise
+    except PostHogError as error:
+        if not _is_cut(error):
             raise
-        return target.query_id  # whether it was started is for the watch to see
+        yield from _look_for_lost(target, error)
+        return target.query_id
     query_status = answer.get("query_status")
     if not isinstance(query_status, Mapping) or not query_status.get("id"):
         raise PostHogJobFailed(failure_in(answer) or "PostHog did not start to calculate (no query_status)")
     return str(query_status["id"])
+
+
+def _look_for_lost(target: Target, error: PostHogError) -> Steps[None]:
+    """Find out whether a calculation was started though the answer was lost; raise the error if it was not."""
+    for seconds in _LOST_WAITS:
+        yield Pause(seconds)
+        try:
+            yield queries.status(target.query_id)
+        except PostHogNotFoundError:
+            continue
+        return
+    raise error
 
 
 def _taken_up(target: Target) -> Steps[str | None]:
@@ -364,6 +284,8 @@ def read_back(target: Target, started: float) -> Steps[Outcome]:
     """
     if started:  # an earlier try may have started it, before this one's own ``since``
         target = replace(target, since=datetime.fromtimestamp(started, timezone.utc), before=None)
+    elif target.since is None and target.before is None:
+        return Outcome("failed", "PostHog does not say when it began to calculate it (start_time)")
     answer: Insight = yield target.read()
     reason = fault(answer, target, calculated_now=False)
     return Outcome("fresh", insight=answer) if reason is None else Outcome("failed", reason)
@@ -375,14 +297,16 @@ def cancel(query_id: str) -> Steps[bool]:
     :param query_id: its name.
     :returns: whether PostHog says that it was ended, or that there is none.
     """
+    over = False
     for call in (queries.cancel(query_id), insights.cancel(query_id)):
         try:
-            yield Send(call, ONCE)
+            yield Send(call, _BRIEFLY)
         except PostHogNotFoundError:
-            continue  # it has no status, as one that a request waits for; the other way finds it
+            over = True  # it has no status, as one that a request waits for; the other way finds it
         except Stopped:
             raise
         except PostHogError:
-            continue
-        return True
-    return False
+            over = False
+        else:
+            return True
+    return over

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.retry import RetryPolicy
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import AsyncClient, Client
 
 T = TypeVar("T")
+
+#: Seconds after the deadline in which works may still say why they did not end. Airflow 2.11 leaves a few.
+_LAST_WORDS = 1.0
+#: Seconds after which a waiting thread looks whether it was told to stop.
+_A_WHILE = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ Steps = Generator[Step, Any, T]
 
 class Stopped(PostHogError):
     """The work was told to stop; raised at its next step, so that it can tidy up behind itself."""
+
+
+class _Late(Exception):
+    """The deadline has passed."""
 
 
 def run(
@@ -125,13 +134,18 @@ def run_all(
     *,
     at_once: int,
     stop: threading.Event | None = None,
+    deadline: float | None = None,
+    late: T | None = None,
 ) -> list[T]:
     """Do several works side by side, each on a client of its own, and return what came of each, in their order.
 
     :param works: the works; they report their failures as values, as the first error raised ends all of them.
     :param make_client: makes a client for a thread.
     :param at_once: how many at once, from 1.
-    :param stop: ends the works that go on, once it is set.
+    :param stop: ends the works that go on, once it is set; one that waits for an answer is left behind.
+    :param deadline: when to give up a work that waits for an answer, in seconds since 1970 (and a moment later).
+    :param late: what came of a work that had not ended by then.
+    :raises Stopped: if ``stop`` was set by another.
     :raises PostHogError: the first error that a work raised, after the others were told to stop.
     """
     stop = stop or threading.Event()
@@ -141,14 +155,16 @@ def run_all(
     crew.start(min(at_once, len(works)))
     try:
         while len(results) < len(works):
-            number, result = crew.done.get()
+            number, result = crew.wait(deadline)
             if isinstance(result, BaseException):
                 raise result
             results[number] = result
+    except _Late:
+        stop.set()
     except BaseException:  # a kill is a BaseException of Airflow's; the threads must not go on behind it
         stop.set()
         raise
-    return [results[number] for number in range(len(works))]
+    return [results.get(number, cast(T, late)) for number in range(len(works))]
 
 
 class _Crew(Generic[T]):
@@ -167,6 +183,23 @@ class _Crew(Generic[T]):
         for _ in range(count):
             threading.Thread(target=self._work, name="posthog", daemon=True).start()
 
+    def wait(self, deadline: float | None) -> tuple[int, T | BaseException]:
+        """Wait for the next result.
+
+        :param deadline: as for :func:`run_all`.
+        :raises Stopped: if the work was told to stop meanwhile.
+        :raises _Late: if it does not come in time.
+        """
+        while True:
+            left = _A_WHILE if deadline is None else deadline + _LAST_WORDS - time.time()
+            try:
+                return self.done.get(timeout=max(0.0, min(left, _A_WHILE)))
+            except queue.Empty:
+                if self._stop.is_set():
+                    raise Stopped("stopped") from None
+                if left <= 0:
+                    raise _Late from None
+
     def _work(self) -> None:
         try:
             with self._make_client() as client:
@@ -180,12 +213,21 @@ class _Crew(Generic[T]):
             self.done.put((-1, error))  # for the thread that waits to raise
 
 
-async def run_all_async(works: Sequence[Steps[T]], client: AsyncClient, *, at_once: int) -> list[T]:
+async def run_all_async(
+    works: Sequence[Steps[T]],
+    client: AsyncClient,
+    *,
+    at_once: int,
+    deadline: float | None = None,
+    late: T | None = None,
+) -> list[T]:
     """Do several works side by side on one client, and return what came of each, in their order.
 
     :param works: the works; they report their failures as values, as the first error raised ends all of them.
     :param client: the client.
     :param at_once: how many at once, from 1.
+    :param deadline: when to give up, in seconds since 1970, as for :func:`run_all`.
+    :param late: what came of a work that had not ended by then.
     """
     places = asyncio.Semaphore(at_once)
 
@@ -194,8 +236,11 @@ async def run_all_async(works: Sequence[Steps[T]], client: AsyncClient, *, at_on
             return await run_async(steps, client)
 
     tasks = [asyncio.ensure_future(work(steps)) for steps in works]
+    left = None if deadline is None else max(0.0, deadline + _LAST_WORDS - time.time())
     try:
-        return list(await asyncio.gather(*tasks))
+        if tasks:
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+        return [task.result() if task.done() else cast(T, late) for task in tasks]
     finally:
         for task in tasks:
             task.cancel()

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import dashboards
-from airflow_provider_posthog.api.refresh import Target
+from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.insights import number_of
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.operators.insights import number_of, oldest
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.transfers.interval import tell_outlets
 
@@ -77,8 +77,11 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         for tile in seen.value.get("tiles") or []:
             insight = tile.get("insight")
             if not isinstance(insight, Mapping):
+                if tile.get("error"):
+                    raise PostHogJobFailed(f"PostHog can not show tile {tile.get('id')} of dashboard {number}")
                 texts += 1
-            elif "result" not in insight:  # PostHog shows no more than the ids of what the key may not see
+            # PostHog shows no more than the ids of what the key may not see.
+            elif "result" not in insight and not tile.get("error"):
                 hidden += 1
             else:
                 targets[int(insight["id"])] = Target(
@@ -113,7 +116,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         told = {
             **facts,
             "refreshed": len(done),
-            "last_refresh": min((str(each["last_refresh"]) for each in done), default=None),
+            "last_refresh": oldest(done),
             "url": f"{self.address}/{self.link([], facts)}",
         }
         tell_outlets(context, self.outlets, told)

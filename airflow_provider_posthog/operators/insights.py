@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_lookup
+from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.insights import Insight
-from airflow_provider_posthog.api.refresh import Target
-from airflow_provider_posthog.api.server_time import Timed, timed
+from airflow_provider_posthog.api.server_time import Timed, moment, timed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
@@ -85,6 +85,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
             target = self.overridden(Target(number, "", title=str(found.get("name") or ""), dashboard_id=dashboard))
             # Read as it will be calculated: the same filters make the same result that is to be replaced.
             seen: Timed[Insight] = yield timed(target.read())
+            _check_on_dashboard(seen.value, dashboard)
             targets[number] = replace(target, since=seen.at, before=seen.value.get("last_refresh"))
         return list(targets.values()), {"short_id": found.get("short_id")}
 
@@ -92,12 +93,31 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Hand on what is known of each."""
-        tell_outlets(context, self.outlets, {"last_refresh": min(str(each["last_refresh"]) for each in done)})
+        tell_outlets(context, self.outlets, {"last_refresh": oldest(done)})
         return done if self.is_list else done[0]
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the insight's page, or that of all insights."""
         return "insights" if self.is_list else f"insights/{facts.get('short_id')}"
+
+
+def _check_on_dashboard(insight: Insight, dashboard: int | None) -> None:
+    """Refuse a dashboard that PostHog would ignore without a word, and calculate the bare insight."""
+    shown_on: Any = insight.get("dashboards")
+    if dashboard is not None and isinstance(shown_on, list) and dashboard not in shown_on:
+        raise PostHogSettingsError(
+            "from_dashboard",
+            f"dashboard {dashboard} does not show insight {insight.get('id')}, or not to this key.",
+            "Write the number of a dashboard that does, or leave it out.",
+        )
+
+
+def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the ``last_refresh`` of the oldest of some results; ``None`` if there are none.
+
+    :param done: what is known of each insight.
+    """
+    return min((each["last_refresh"] for each in done), key=lambda told: str(moment(told)), default=None)
 
 
 def number_of(field: str, value: object) -> int:

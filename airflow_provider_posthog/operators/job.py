@@ -343,7 +343,11 @@ class PostHogJobOperator(PostHogOperator):
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         name = f"{self.job_kind.name} {job.id}"
         if ended.outcome == "succeeded":
-            result = self.get_job_result(job)
+            try:
+                result = self.get_job_result(job)
+            except PostHogJobFailed:  # it was no success after all, and a retry has to start anew
+                self._forget(context)
+                raise
             self._forget(context)
             return result
         if ended.outcome in ("failed", "gone"):

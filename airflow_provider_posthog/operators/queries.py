@@ -43,8 +43,8 @@ class PostHogQueryOperator(PostHogJobOperator):
     :param variables: what ``{variables.code_name}`` stands for, as PostHog's ``variables``: by the variable's id, each
         with ``code_name`` and ``value``.
     :param result_path: where the rows go, as an ``ObjectStoragePath`` or text. The suffix says how: ``.parquet`` (needs
-        the extra ``arrow``), ``.csv``, ``.jsonl`` (these two also with ``.gz``) or ``.json`` (the whole answer). The
-        file appears only when it is whole.
+        the extra ``warehouse``), ``.csv``, ``.jsonl`` (these two also with ``.gz``) or ``.json`` (the whole answer).
+        The file appears only when it is whole.
     :param overwrite: replace a file of that name. Without it, one that holds the same bytes is success, any other an
         error.
     :param max_rows: how many rows may be handed on as an XCom, which is kept in Airflow's database; more need a
@@ -54,9 +54,9 @@ class PostHogQueryOperator(PostHogJobOperator):
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
-        (int); ``rows`` (list of lists, times as ISO text; null with a ``result_path``, and for results that are no
-        table); ``path``, ``bytes`` and ``sha256`` of the file, else null. With ``wait_for_completion=False`` only
-        ``query_id``.
+        (int); ``rows`` (list of lists, times as ISO text, or of another kind of query its ``results``; null with a
+        ``result_path``); ``path``, ``bytes`` and ``sha256`` of the file, else null. With
+        ``wait_for_completion=False`` only ``query_id``.
     :raises PostHogSettingsError: if an argument is wrong, or there are too many rows for an XCom.
     :raises PostHogIncompleteError: if PostHog cut the rows.
     :raises PostHogJobFailed: if the query failed, with PostHog's reason.
@@ -168,7 +168,7 @@ class PostHogQueryOperator(PostHogJobOperator):
                 status = self.hook.client.send(queries.status(query_id))
             except PostHogNotFoundError:
                 continue
-            yield Job(query_id, marker, queries.started_at(status), status), states.of_query(status)
+            yield Job(query_id, marker, queries.started_at(status), status), _verdict(status)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return the rows, or write them."""
@@ -216,7 +216,8 @@ class PostHogQueryOperator(PostHogJobOperator):
         rows = answer.get("results")
         if not isinstance(rows, list):
             return
-        if answer.get("hasMore") or len(rows) >= queries.MAX_ROWS:
+        asked = None if self.query is None else self._node().get("limit")
+        if (answer.get("hasMore") and len(rows) != asked) or len(rows) >= queries.MAX_ROWS:
             raise PostHogIncompleteError(
                 f"PostHog cut the answer at {len(rows):,} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow "
                 "the statement, or export it with PostHogCreateExportOperator."
@@ -246,6 +247,13 @@ class PostHogQueryOperator(PostHogJobOperator):
     def default_timeout(self) -> float:
         """Return 21 minutes: PostHog forgets a query after 20."""
         return TIMEOUT
+
+
+def _verdict(status: queries.QueryStatus) -> states.Verdict:
+    """Read a status; one with a failure among its results is not worth taking up."""
+    verdict = states.of_query(status)
+    failure = states.failure_in(status.get("results")) if verdict.state == "succeeded" else None
+    return verdict if failure is None else states.Verdict("failed", failure)
 
 
 def _columns(answer: queries.QueryAnswer) -> list[dict[str, str | None]]:

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import refresh
+from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
 from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
-from airflow_provider_posthog.api.refresh import Earlier, Outcome, Target
 from airflow_provider_posthog.api.steps import Steps, run, run_all
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
@@ -21,7 +21,13 @@ from airflow_provider_posthog.compat import (
     default_deferrable,
     is_of_earlier_try,
 )
-from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogSettingsError,
+    clean,
+)
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
@@ -45,7 +51,7 @@ class PostHogRefreshOperator(PostHogOperator):
     :param variables_override: by the variable's id, each with ``code_name`` and ``value``; kept apart likewise.
     :param result_path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json``
         (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
-        (needs the extra ``arrow``), for trends, funnels, retention and SQL insights. For several insights it has
+        (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several insights it has
         ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
     :param overwrite: replace files of those names. Without it, one that holds the same bytes is success, any other an
         error.
@@ -56,7 +62,7 @@ class PostHogRefreshOperator(PostHogOperator):
     :param in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which is
         all that PostHog runs at once for a project).
     :param poll_interval: the longest wait between two polls of a calculation, in seconds; the first polls come sooner.
-    :param timeout: seconds for all of it.
+    :param timeout: seconds for all of it; what is calculated then is cancelled, and the rest not begun.
     :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
     :param max_poll_failures: how many polls of a calculation may fail in a row.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
@@ -102,7 +108,7 @@ class PostHogRefreshOperator(PostHogOperator):
         self.cancel_on_kill = cancel_on_kill
         self.max_poll_failures = max_poll_failures
         self._open: set[str] = set()
-        self._stop = threading.Event()
+        self._stop: threading.Event | None = None  # made when the task runs: Airflow copies operators, and no locks
 
     # What a subclass says.
 
@@ -180,7 +186,7 @@ class PostHogRefreshOperator(PostHogOperator):
         if targets and self.deferrable and self._may_defer(targets):
             self._defer(targets, facts, began, identity)
         deadline = began + self._seconds()
-        outcomes = self._all([self._tracked(target, deadline) for target in targets])
+        outcomes = self._all([self._tracked(target, deadline) for target in targets], deadline)
         return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -200,13 +206,14 @@ class PostHogRefreshOperator(PostHogOperator):
         outcomes = self._all([self._finished(target, outcome) for target, outcome in seen])
         proved = [(target, outcome) for (target, _), outcome in zip(seen, outcomes, strict=True)]
         for target, outcome in proved:
-            if outcome.state == "timeout":
-                self._open.add(target.query_id)
+            if outcome.goes_on:
+                self._open.update(target.names)
         return self._end(proved, facts, end.limit, context)
 
     def on_kill(self) -> None:
         """Cancel the calculations that go on, when the task is killed."""
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
         self._cancel()
 
     def _named(self, target: Target, identity: Identity) -> Target:
@@ -234,10 +241,17 @@ class PostHogRefreshOperator(PostHogOperator):
         }
         return replace(target, filters_override=self.filters_override, variables_override=variables or None)
 
-    def _all(self, works: Sequence[Steps[Outcome]]) -> list[Outcome]:
-        if len(works) == 1:
-            return [run(works[0], self.hook.client, stop=self._stop)]
-        return run_all(works, self._new_client, at_once=self._at_once(), stop=self._stop)
+    def _all(self, works: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
+        # Also a single one in a thread: PostHog may hold a request for minutes after the deadline.
+        self._stop = threading.Event()
+        late = Outcome("timeout", "PostHog did not answer in time")
+        try:
+            return run_all(
+                works, self._new_client, at_once=self._at_once(), stop=self._stop, deadline=deadline, late=late
+            )
+        except BaseException:  # Airflow's timeouts and kills are no Exceptions; nothing may go on behind any of them
+            self._cancel()
+            raise
 
     def _new_client(self) -> Client:
         from airflow_provider_posthog.api.clients import Client
@@ -249,10 +263,10 @@ class PostHogRefreshOperator(PostHogOperator):
 
     def _tracked(self, target: Target, deadline: float) -> Steps[Outcome]:
         """Calculate one, and remember while PostHog does that it would have to be cancelled."""
-        self._open.add(target.query_id)
+        self._open.update(target.names)
         outcome = yield from refresh.refresh(target, deadline, self.poll_interval, self.max_poll_failures)
-        if outcome.state not in ("timeout", "unreachable", "cut"):
-            self._open.discard(target.query_id)
+        if not outcome.goes_on:
+            self._open.difference_update(target.names)
         return outcome
 
     def _finished(self, target: Target, outcome: Outcome) -> Steps[Outcome]:
@@ -282,9 +296,7 @@ class PostHogRefreshOperator(PostHogOperator):
 
         started = bool(self.filters_override or self.variables_override)
         if started:
-            for target in targets:
-                self._open.add(target.query_id)
-                run(refresh.start(target), self.hook.client)
+            self._start(targets)
         deadline, limit = began + self._seconds(), "timeout"
         if self.execution_timeout is not None:
             hard = began + before_execution_timeout(self.execution_timeout)
@@ -305,6 +317,16 @@ class PostHogRefreshOperator(PostHogOperator):
         # The trigger ends itself at the deadline and says so; this only stands behind it, for a triggerer that is gone.
         backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+
+    def _start(self, targets: Sequence[Target]) -> None:
+        """Start what the trigger only watches."""
+        try:
+            for target in targets:
+                self._open.update(target.names)
+                run(refresh.start(target), self.hook.client)
+        except BaseException:  # as in _all()
+            self._cancel()
+            raise
 
     def _end(
         self, outcomes: Sequence[tuple[Target, Outcome]], facts: Mapping[str, Any], limit: str, context: Context
@@ -372,4 +394,5 @@ class PostHogRefreshOperator(PostHogOperator):
 
 def _title(target: Target, outcome: Outcome) -> str:
     name = target.title or (outcome.insight or {}).get("name")
-    return f"{name!r} (insight {target.insight_id})" if name else f"insight {target.insight_id}"
+    # A name is what somebody typed.
+    return f"{clean(name)!r} (insight {target.insight_id})" if name else f"insight {target.insight_id}"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import refresh
-from airflow_provider_posthog.api.refresh import Earlier, Outcome, Target
+from airflow_provider_posthog.api.freshness import STATES, Earlier, Outcome, Target
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.steps import run_all_async, run_async
+from airflow_provider_posthog.api.steps import run_all_async
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.exceptions import PostHogError
 
 KIND = "refresh"
+_CANCELS_AT_ONCE = 10
+_NAMES = ("insight_id", "query_id", "dashboard_id", "earlier")
 
 
 class PostHogRefreshTrigger(PostHogWatchingTrigger):
@@ -68,14 +70,15 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
             refresh.in_background(target_of(item), self.deadline, self.poll_interval, self.max_poll_failures)
             for item in self.items
         ]
-        self._outcomes = await run_all_async(works, client, at_once=self.in_flight)
+        late = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
+        self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
         return Verdict("succeeded")
 
     def told(self) -> dict[str, Any]:
         """Return what came of each."""
         outcomes = [
             {
-                **{name: item[name] for name in ("insight_id", "dashboard_id", "query_id")},
+                **{name: item[name] for name in _NAMES if name in item},
                 "state": outcome.state,
                 "reason": outcome.reason,
                 "seconds": outcome.seconds,
@@ -90,25 +93,26 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         if not self.cancel_on_kill:
             return
         async with await self.client() as client:
-            for item in self.items:
-                await run_async(refresh.cancel(str(item["query_id"])), client)
+            # Side by side: Airflow gives half a minute for all of it.
+            names = [name for item in self.items for name in target_of(item).names]
+            await run_all_async([refresh.cancel(name) for name in names], client, at_once=_CANCELS_AT_ONCE)
         self.log.info("Cancelled the %s on PostHog", self.title())
 
 
 def item_of(target: Target, *, may_start: bool) -> dict[str, Any]:
-    """Write a target as JSON, without what may be personal.
+    """Write a target as JSON, without what may be personal, and short: a trigger's row on MySQL has 64 KB.
 
     :param target: the insight.
     :param may_start: whether the trigger is to start it; otherwise the task has.
     """
-    return {
+    item = {
         "insight_id": target.insight_id,
-        "dashboard_id": target.dashboard_id,
         "query_id": target.query_id,
+        "dashboard_id": target.dashboard_id,
         "earlier": [[earlier.query_id, earlier.same_life] for earlier in target.earlier],
-        "life_since": target.life_since,
-        "may_start": may_start,
+        "life_since": int(target.life_since),
     }
+    return {name: value for name, value in item.items() if value} | ({} if may_start else {"may_start": False})
 
 
 def target_of(item: Mapping[str, Any]) -> Target:
@@ -148,6 +152,6 @@ def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any
 
 def _outcome_of(item: Mapping[str, Any]) -> Outcome:
     state = item["state"]
-    if state not in refresh.STATES or state == "fresh":  # only the task itself can prove that
+    if state not in STATES or state == "fresh":  # only the task itself can prove that
         raise ValueError(state)
     return Outcome(state, str(item.get("reason") or ""), seconds=float(item["seconds"]), started=float(item["started"]))

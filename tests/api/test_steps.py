@@ -318,6 +318,49 @@ def test_a_stop_from_outside_ends_all(server: ScriptedServer) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_stop_from_outside_does_not_wait_for_an_answer(server: ScriptedServer) -> None:
+    stop = threading.Event()
+    server.script(Reply(200, {}, b"{}", delay=30))
+    threading.Timer(0.2, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        run_all([_asks(1)], lambda: Client(_settings(server)), at_once=1, stop=stop)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["worker", "triggerer"])
+def test_at_the_deadline_it_gives_up_what_waits_for_an_answer(server: ScriptedServer, asynchronous: bool) -> None:
+    server.script(ok({"id": 1}), Reply(200, {}, b"{}", delay=30))
+    works, settings = [_asks(number) for number in range(1, 5)], _settings(server)
+    began = time.monotonic()
+    options: Any = {"at_once": 1, "deadline": time.time() + 0.3, "late": "late"}
+
+    async def go() -> list[Any]:
+        async with AsyncClient(settings) as client:
+            return await run_all_async(works, client, **options)
+
+    stop = threading.Event()
+    found = asyncio.run(go()) if asynchronous else run_all(works, lambda: Client(settings), stop=stop, **options)
+    assert 0.3 < time.monotonic() - began < 6
+    assert found == [[1], "late", "late", "late"]
+    assert len(server.requests) == 2
+    assert asynchronous or stop.is_set()  # nobody begins the third
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["worker", "triggerer"])
+def test_a_deadline_does_not_hide_an_error(server: ScriptedServer, asynchronous: bool) -> None:
+    server.script(error(404))
+    works, settings = [_asks(1), _asks(2)], _settings(server)
+    options: Any = {"at_once": 2, "deadline": time.time() + 10, "late": "late"}
+
+    async def go() -> list[Any]:
+        async with AsyncClient(settings) as client:
+            return await run_all_async(works, client, **options)
+
+    with pytest.raises(PostHogNotFoundError):
+        asyncio.run(go()) if asynchronous else run_all(works, lambda: Client(settings), **options)
+
+
 class Killed(BaseException):
     """As Airflow's own, which is no Exception either."""
 

@@ -23,5 +23,5 @@ def airflow(posthog_alone: EmulatorProcess, tmp_path_factory: pytest.TempPathFac
     home = tmp_path_factory.mktemp("e2e")
     env = {"AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_alone.airflow_connection_json()}
     with Deployment(home, Path(__file__).parent / "dags", env) as deployment:
-        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "watching")
+        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "calculations", "watching")
         yield deployment

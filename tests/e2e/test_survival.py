@@ -6,6 +6,8 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import requests
@@ -15,6 +17,9 @@ from tests.e2e.deployment import Deployment, kill_process, wait_for
 
 ROUNDS = pytest.mark.parametrize("round_", [1, 2, 3])
 POLL_INTERVAL = 2.0
+# Room for all, as the watcher of events asks too.
+CALCULATING: dict[str, Any] = {"query_seconds": 15.0, "concurrency": 20}
+NOT_CALCULATING: dict[str, Any] = {"query_seconds": 0.0, "concurrency": 3}
 
 
 class Case:
@@ -66,6 +71,58 @@ class Case:
                 for attempt in range(1, task["try_number"] + 1):
                     lines.append(self.airflow.log(self.dag_id, self.run_id, task["task_id"], attempt)[-4000:])
         return "\n".join(lines)
+
+
+class Calculations:
+    """A run of two refreshes and two queries, in a worker and deferred each, all under way on PostHog."""
+
+    TASKS = ("refresh_in_worker", "refresh_deferred", "query_in_worker", "query_deferred")
+
+    def __init__(self, airflow: Deployment, posthog: EmulatorProcess, name: str) -> None:
+        self.airflow, self.posthog, self.name = airflow, posthog, name
+        self._before = len(posthog.calls())
+        self.run_id = airflow.trigger("calculations", {"name": name})
+        wait_for("four calculations", lambda: all(self.started(task) for task in self.TASKS))
+
+    def calls(self) -> list[dict[str, Any]]:
+        return self.posthog.calls()[self._before :]
+
+    def started(self, task: str) -> list[str]:
+        """The names under which the task had something calculated."""
+        kind, _, where = task.partition("_")
+        insight = "/insights/1/" if where == "in_worker" else "/insights/2/"
+        names = []
+        for call in self.calls():
+            if kind == "query" and f"{where}-{self.name}'" in str(call["body"]):
+                names.append(call["body"]["client_query_id"])
+            elif kind == "refresh" and call["path"].endswith(insight) and "force_" in str(call["query"].get("refresh")):
+                names.append(call["query"]["client_query_id"])
+        return names
+
+    def task(self, task_id: str, state: str) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            tasks = self.airflow.tasks("calculations", self.run_id)
+            return next((task for task in tasks if (task["task_id"], task["state"]) == (task_id, state)), None)
+
+        found: dict[str, Any] = wait_for(f"{task_id} {state}", there)
+        return found
+
+    def finish(self, **started: int) -> None:
+        """All end well, were calculated so often (once unless said), and never twice at a time."""
+        state = self.airflow.wait_for_run("calculations", self.run_id)
+        assert state == "success", self.airflow.tasks("calculations", self.run_id)
+        for task in self.TASKS:
+            assert len(self.started(task)) == started.get(task, 1), (task, self.started(task))
+            for name, following in pairwise(self.started(task)):
+                self._was_cancelled(name, following)
+
+    def _was_cancelled(self, name: str, following: str) -> None:
+        """A calculation had ended before the next one of its task began: the emulator answers a cancel after that."""
+        calls = self.calls()
+        told = [str((call["method"], call["path"], call["query"], call["body"])) for call in calls]
+        begin = next(n for n, text in enumerate(told) if following in text and "force_" in text)
+        ends = [n for n, text in enumerate(told[:begin]) if name in text and ("DELETE" in text or "/cancel/" in text)]
+        assert any(calls[n]["status"] in (200, 201) for n in ends), told
 
 
 def kill_the_task_process(case: Case) -> None:
@@ -135,15 +192,23 @@ def test_what_users_and_kernels_do_to_tasks(airflow: Deployment, posthog_alone: 
 
 
 @ROUNDS
-def test_the_triggerer_is_killed(airflow: Deployment, posthog_alone: EmulatorProcess, round_: int) -> None:
-    posthog_alone.settings(export_seconds=10.0)
+def test_the_triggerer_and_workers_are_killed(airflow: Deployment, posthog_alone: EmulatorProcess, round_: int) -> None:
+    posthog_alone.settings(export_seconds=10.0, **CALCULATING)
+    calculations = Calculations(airflow, posthog_alone, f"triggerer-{round_}")
     case = Case(airflow, posthog_alone, "deferred", f"triggerer-{round_}")
     export_id = case.wait_for_export()
     case.wait_for_state("deferred")
+    for task_id in ("refresh_deferred", "query_deferred"):
+        calculations.task(task_id, "deferred")
+    for task_id in ("refresh_in_worker", "query_in_worker"):
+        kill_process(int(calculations.task(task_id, "running")["pid"]))
     wait_for("a poll by the trigger", lambda: case.polls(export_id) > 0)
     airflow.kill("triggerer")
     airflow.start("triggerer")
     case.finish("success", exports=1)
+    # What only a request waited for is cancelled and begun anew; the rest is taken up.
+    calculations.finish(refresh_in_worker=2)
+    posthog_alone.settings(**NOT_CALCULATING)
 
 
 @ROUNDS

@@ -289,3 +289,49 @@ def test_an_answer_that_is_there_at_once_is_taken(scripted: ScriptedServer) -> N
     scripted.script(ok({**ROWS, "query_status": None}))
     assert query().execute(context())["rows"] == [[1]]
     assert len(scripted.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "rows", "more", "whole"),
+    [
+        ({"kind": "EventsQuery", "limit": 2}, 2, True, True),
+        ({"kind": "EventsQuery", "limit": 3}, 2, True, False),
+        ({"kind": "EventsQuery"}, 2, True, False),
+        ({"kind": "EventsQuery"}, 2, False, True),
+        ({"kind": "HogQLQuery", "query": "select 1"}, 50_000, None, False),
+    ],
+)
+def test_rows_that_posthog_cut_are_an_error_unless_so_many_were_asked_for(
+    scripted: ScriptedServer, node: Any, rows: int, more: bool | None, whole: bool
+) -> None:
+    scripted.script(ok({**ROWS, "results": [[1]] * rows, "hasMore": more}))
+    operator = query(query=node, max_rows=100_000)
+    if whole:
+        assert operator.execute(context())["row_count"] == rows
+    else:
+        with pytest.raises(PostHogIncompleteError, match="cut"):
+            operator.execute(context())
+
+
+def test_a_success_that_was_none_is_not_taken_up(scripted: ScriptedServer) -> None:
+    """A retry that read the same answer again would fail as long as PostHog remembers it."""
+    failed = status(complete=True, results={**ROWS, "error": "Memory limit"}, start_time="2026-11-22T00:00:00Z")
+    store = Store()
+    scripted.script(status(), failed)
+    with pytest.raises(PostHogJobFailed, match="Memory limit"):
+        query().execute(context(store=store))
+    assert store.kept == {}
+    scripted.script(failed, ok({**ROWS, "query_status": None}))
+    assert query().execute(context(try_number=2, store=store))["rows"] == [[1]]
+    assert [call.method for call in scripted.requests] == ["GET", "POST"]
+
+
+def test_the_name_to_cancel_by_is_known_before_the_query_is_sent(scripted: ScriptedServer) -> None:
+    scripted.script(error(400, "no"))
+    operator = query()
+    with pytest.raises(PostHogError):
+        operator.execute(context())
+    name = scripted.requests[0].json["client_query_id"]
+    scripted.script(ok({}))
+    operator.on_kill()
+    assert [(call.method, name in call.path) for call in scripted.requests] == [("DELETE", True)]

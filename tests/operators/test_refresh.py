@@ -186,7 +186,8 @@ def test_no_lie_of_a_waiting_request_is_believed(scripted: ScriptedServer, lie: 
 @pytest.mark.parametrize("lie", [lie for lie in LIES if lie != "from the cache"])
 def test_no_lie_of_the_cache_is_believed_after_a_deferral(scripted: ScriptedServer, lie: str) -> None:
     """The calculation is reported complete, and what is read back is not its result."""
-    from airflow_provider_posthog.api.refresh import Outcome, Target, read_back
+    from airflow_provider_posthog.api.freshness import Outcome, Target
+    from airflow_provider_posthog.api.refresh import read_back
     from airflow_provider_posthog.api.steps import run
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 

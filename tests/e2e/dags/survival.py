@@ -9,6 +9,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, AssetWatcher
 
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
+from airflow_provider_posthog.operators.insights import PostHogRefreshInsightOperator
+from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 from airflow_provider_posthog.triggers.events import PostHogNewEventsTrigger
 
 QUERY = "SELECT uuid, event FROM events LIMIT 10"
@@ -41,6 +43,18 @@ with _dag("mapped"):
     PostHogCreateExportOperator.partial(
         task_id="export", deferrable=True, poll_interval=2, filename="{{ dag_run.conf['name'] }}", retries=1
     ).expand(query=[f"SELECT uuid FROM events WHERE event != 'nobody-{number}' LIMIT 10" for number in range(20)])
+
+with _dag("calculations"):
+    for number, (name, deferrable) in enumerate({"in_worker": False, "deferred": True}.items(), start=1):
+        HOW: dict[str, Any] = {"deferrable": deferrable, "poll_interval": 1, "retries": 4}
+        HOW["retry_delay"] = timedelta(seconds=1)
+        # Insights that the emulator comes with.
+        PostHogRefreshInsightOperator(task_id=f"refresh_{name}", insight=number, **HOW)
+        PostHogQueryOperator(
+            task_id=f"query_{name}",
+            hogql=f"SELECT '{name}-{{{{ dag_run.conf['name'] }}}}' AS name, count() FROM events",
+            **HOW,
+        )
 
 sign_ups = Asset(
     "sign_ups",
