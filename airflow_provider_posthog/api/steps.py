@@ -28,7 +28,8 @@ from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.exceptions import PostHogError
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.clients import AsyncClient, Client
+    from airflow_provider_posthog.api.async_clients import AsyncClient
+    from airflow_provider_posthog.api.clients import Client
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ SUFFIXES: Mapping[str, Mapping[str | None, str]] = {
 }
 #: Rows are collected up to so many, or so many bytes, before they are written: Parquet's row groups.
 GROUP_ROWS = 50_000
-GROUP_BYTES = 32 * 1024 * 1024
+GROUP_BYTES = 16 * 1024 * 1024
 #: How many files may be open at once; each has buffers.
 MAX_OPEN = 64
 #: How many partitions rows that are written at once may go to.
@@ -301,8 +301,8 @@ def _named(by: str, value: str | None) -> Mapping[str, str | None]:
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
-    """Tell whether a dictionary is worth its trouble for a column of text."""
-    if not pa.types.is_string(column.type):
+    """Tell whether a dictionary is worth its trouble for a column; for one of unique times or texts it is not."""
+    if pa.types.is_null(column.type):  # which Arrow does not count
         return True
     sample = column.slice(0, 5000)
     return bool(pc.count_distinct(sample).as_py() < _REPEATS * len(sample)) or not len(sample)

@@ -13,7 +13,6 @@ _ESCAPES += [(chr(code), f"\\u{code:04x}") for code in range(32) if chr(code) no
 _CONTROL = r"[\x00-\x1f]"
 #: Signs that JSON leaves alone, but that many readers take for the end of a line.
 _LINE_ENDS = ("\u0085", "\u2028", "\u2029")
-_NULL = pa.scalar("null", pa.large_string())
 
 
 def lines_of(table: pa.Table, nested: Collection[str]) -> pa.Buffer:
@@ -26,13 +25,15 @@ def lines_of(table: pa.Table, nested: Collection[str]) -> pa.Buffer:
     :param nested: columns of JSON text that become JSON within the line; a text in them that is neither an object nor
         a list stays a text, and an empty one is null.
     """
+    # Made here: the first scalar of a process imports pandas, if it is there.
+    null = pa.scalar("null", pa.large_string())
     parts: list[pa.Scalar | pa.Array] = []
     for number, field in enumerate(table.schema):
         lead = ("," if number else "{") + _quoted(pa.array([field.name], pa.large_string()))[0].as_py() + ":"
         column = table.column(number).combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # of no rows at all
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
-        parts += [pa.scalar(lead, pa.large_string()), pc.fill_null(_json(column, field.name in nested), _NULL)]
+        parts += [pa.scalar(lead, pa.large_string()), pc.fill_null(_json(column, field.name in nested), null)]
     if not parts or not table.num_rows:
         return pa.py_buffer(b"")
     lines = pc.binary_join_element_wise(*parts, pa.scalar("}\n", pa.large_string()), pa.scalar("", pa.large_string()))

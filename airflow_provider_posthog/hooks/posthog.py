@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api import exports, insight_lookup, insights, projects, queries
 from airflow_provider_posthog.api.call import Call, json_object
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import run
@@ -29,6 +30,8 @@ from airflow_provider_posthog.exceptions import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from airflow_provider_posthog.api.async_clients import AsyncClient
 
 T = TypeVar("T")
 
@@ -119,11 +122,14 @@ class PostHogHook(BaseHook):
 
         :raises PostHogSettingsError: if a field of the connection can not be used.
         """
+        # In a thread, as its first import takes tenths of a second, in which no other trigger would run.
+        clients = await asyncio.to_thread(importlib.import_module, "airflow_provider_posthog.api.async_clients")
         if self._settings is None:
             connection = await get_connection_async(self.posthog_conn_id)
             # In a thread: masking, and reading the extra, wait for Airflow's supervisor.
             self._settings = await asyncio.to_thread(self._parse, connection)
-        return AsyncClient(self._settings)
+        client: AsyncClient = clients.AsyncClient(self._settings)
+        return client
 
     def send(self, call: Call[T]) -> T:
         """Send a call with the blocking client.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.hooks.posthog import PostHogHook
     from airflow_provider_posthog.triggers.watching import Waiting
 

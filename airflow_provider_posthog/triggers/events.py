@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_posthog.api import queries
-from airflow_provider_posthog.api.clients import AsyncClient
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError

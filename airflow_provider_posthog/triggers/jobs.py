@@ -14,7 +14,7 @@ from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, r
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.api.states import Verdict
     from airflow_provider_posthog.triggers.watching import Waiting
 

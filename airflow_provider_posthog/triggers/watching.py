@@ -27,7 +27,7 @@ from airflow_provider_posthog.api.jobs import (
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.api.states import Verdict
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import Answer, Call
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.exchange import Done, Exchange
 from airflow_provider_posthog.api.insights import runnable_query
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.api import insights, persons
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.budget import HOUR, LIMITS, Budget, budget_of, limit_of, share_of, turns_of
 from airflow_provider_posthog.api.call import Call, Lane
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.jobs import Again, Watch
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.settings import ClientSettings

@@ -531,7 +531,7 @@ def test_one_asynchronous_client_makes_one_pool(server: ScriptedServer) -> None:
     """Triggers of one client that start together must not each make a client that nobody closes."""
     import asyncio
 
-    from airflow_provider_posthog.api.clients import AsyncClient
+    from airflow_provider_posthog.api.async_clients import AsyncClient
 
     async def run() -> None:
         async with AsyncClient(settings_for(server)) as client:

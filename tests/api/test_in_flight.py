@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.in_flight import InFlight
 from airflow_provider_posthog.api.settings import ClientSettings
 from tests.api.cases import QUERY, settings_for

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.api import batch_exports, events, persons
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import Call
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.pages import MAX_BARREN_PAGES, Pages
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import (

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_posthog.api import exports
-from airflow_provider_posthog.api.clients import AsyncClient
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.settings import ClientSettings
 from tests.support.fixtures import Certificates
 from tests.support.scripted import ScriptedServer, ok

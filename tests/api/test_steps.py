@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.api import exports
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.retry import ONCE, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import Pause, Send, Steps, Stopped, run, run_all, run_all_async, run_async

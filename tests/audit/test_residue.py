@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.api import exports
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import run, run_async
 from airflow_provider_posthog.audit.facts import tell

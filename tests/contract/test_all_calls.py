@@ -23,8 +23,9 @@ from airflow_provider_posthog.api import (
     projects,
     queries,
 )
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import Call, json_object
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.api import PostHogApiOperator

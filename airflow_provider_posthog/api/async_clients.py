@@ -1,0 +1,194 @@
+"""The triggerer's client (httpx), the twin of :class:`~airflow_provider_posthog.api.clients.Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from http.cookiejar import CookieJar
+from typing import Any, TypeVar
+
+import httpx  # noqa: TID253 - this module is imported in the triggerer
+
+from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.clients import NO_HANDSHAKE, announce, ca_context, headers_of, no_cookies, policy_of
+from airflow_provider_posthog.api.discretion import log_no_requests_to
+from airflow_provider_posthog.api.exchange import Done, Exchange
+from airflow_provider_posthog.api.in_flight import in_flight_to
+from airflow_provider_posthog.api.pages import Pages
+from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
+from airflow_provider_posthog.api.settings import ClientSettings
+
+T = TypeVar("T")
+
+_async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
+    weakref.WeakKeyDictionary()
+)
+#: Connections of all triggers on an event loop to one project together: at 200 ms a call ten times what PostHog lets
+#: through, and few enough for httpx, which looks at each of them for every call.
+_ASYNC_CONNECTIONS = 16
+
+
+def _timeout(settings: ClientSettings, read: float | None = None) -> httpx.Timeout:
+    return httpx.Timeout(max(settings.read_timeout, read or 0.0), connect=settings.connect_timeout)
+
+
+class _Shared:
+    """What all asynchronous clients with the same settings use together on one event loop.
+
+    A triggerer holds thousands of triggers: a TLS context and a pool of connections for each would be most of its
+    memory, and a pool with a long queue slows down with the square of it.
+
+    :param settings: where the project is, and with which key to reach it.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.users = 0
+        self.gate = asyncio.Semaphore(_ASYNC_CONNECTIONS)
+        self._settings = settings
+        self._making = asyncio.Lock()
+        self._http: httpx.AsyncClient | None = None
+
+    async def http(self) -> httpx.AsyncClient:
+        """Return the httpx client, made on first use."""
+        async with self._making:
+            if self._http is None:
+                settings = self._settings
+                log_no_requests_to(settings.base_url)
+                key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+                self._http = httpx.AsyncClient(
+                    headers=headers_of(settings) | key,
+                    limits=httpx.Limits(max_connections=_ASYNC_CONNECTIONS),
+                    # Reading the CA file takes tens of milliseconds, in which no other trigger would run.
+                    verify=await asyncio.to_thread(tls_context, settings.verify),
+                    proxy=settings.proxy,
+                    follow_redirects=False,
+                    cookies=CookieJar(no_cookies()),
+                )
+            return self._http
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+
+
+class AsyncClient:
+    """An asynchronous client of one PostHog project, for triggers. Close it, or use it in an ``async with``.
+
+    :param settings: where the project is, and with which key to reach it.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self._shared: _Shared | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, if no other client of this event loop uses them."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        shared.users -= 1
+        if shared.users == 0:
+            _async_shared[asyncio.get_running_loop()].pop(self.settings, None)
+            await shared.aclose()
+
+    def _take(self) -> _Shared:
+        if self._shared is None:
+            of_loop = _async_shared.setdefault(asyncio.get_running_loop(), {})
+            self._shared = of_loop.setdefault(self.settings, _Shared(self.settings))
+            self._shared.users += 1
+        return self._shared
+
+    async def send(self, call: Call[T], *, policy: RetryPolicy | None = None) -> T:
+        """Send a call, again where that is safe and may help, and return its value.
+
+        :param call: the call.
+        :param policy: how patient to be, in place of the connection's.
+        :raises PostHogError: the error of the last attempt.
+        """
+        exchange = Exchange(call, self.settings, policy or policy_of(self.settings))
+        while True:
+            while pause := exchange.pause():  # noqa: ASYNC110 - the turn's time, not a poll
+                await asyncio.sleep(pause)
+            step = exchange.receive(await self._attempt(exchange))
+            if isinstance(step, Done):
+                return step.value
+            announce(call, step)
+            await asyncio.sleep(step.seconds)
+
+    async def pages(self, call: Call[Any], *, max_items: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the items of a list, page by page, each once.
+
+        :param call: the call of the first page; its ``limit`` is that of each page.
+        :param max_items: how many items at the most.
+        :raises PostHogError: if a page can not be had, or the list does not end.
+        """
+        pages = Pages(call, self.settings, max_items)
+        while pages.next is not None:
+            for item in pages.receive(await self.send(pages.next)):
+                yield item
+
+    async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
+        call = exchange.call
+        shared = self._take()
+        client = await shared.http()
+        try:
+            async with self._place(call), shared.gate:
+                response = await client.request(
+                    call.method,
+                    exchange.url,
+                    content=exchange.body,
+                    headers=exchange.headers,
+                    timeout=_timeout(self.settings, call.read_timeout),
+                )
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # TLS errors while reading come as they are
+            return no_answer_async(error)
+        return Answer(response.status_code, dict(response.headers), response.content)
+
+    def _place(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
+        if call.lane != "query":
+            return nullcontext()
+        return in_flight_to(self.settings).place_async(self.settings.max_in_flight)
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
+    """Make what httpx takes as ``verify``.
+
+    :param verify: ``True``, ``False`` or the path of a CA file, or of a folder of them.
+    :raises PostHogSettingsError: if there is no such file, or no certificate in it.
+    """
+    if isinstance(verify, str):
+        return ca_context(verify)
+    if not verify:
+        return False
+    # requests reads these and httpx does not; a triggerer must not refuse the server that a worker trusts.
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ca_context(named) if named else httpx.create_ssl_context()
+
+
+def no_answer_async(error: httpx.HTTPError | httpx.InvalidURL | OSError) -> NoAnswer:
+    """Say of an error of httpx or TLS whether the server may have received the request.
+
+    :param error: the error.
+    """
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+        if NO_HANDSHAKE.search(str(error)):
+            return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
+        return NoAnswer("no connection (refused, too slow, or no such host)", sent=False)
+    if isinstance(error, httpx.ProxyError):
+        return NoAnswer("the proxy can not be used: see the connection's proxy", sent=False)
+    if isinstance(error, httpx.TimeoutException):
+        return NoAnswer("no answer in time", sent=True)
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return NoAnswer("the request can not be sent: see the connection's host", sent=False, lasting=True)
+    return NoAnswer("the connection was cut before the whole answer arrived", sent=True)

@@ -1,0 +1,70 @@
+"""A bar chart as SVG, written by hand: no package for it, and it can be read as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, LEFT, RIGHT, ROW = 860, 250, 150, 26
+_OURS, _OTHERS, _LIMIT = "#1d4aff", "#b7bdc9", "#7a8394"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar.
+
+    :param name: at its left.
+    :param value: its length.
+    :param text: at its right.
+    :param kind: ``ours``, ``limit`` or ``peer``.
+    """
+
+    name: str
+    value: float
+    text: str
+    kind: str = "peer"
+
+
+def chart(panels: Sequence[tuple[str, Sequence[Bar]]], note: str) -> str:
+    """Draw panels of bars, one below the other.
+
+    :param panels: each with its title.
+    :param note: the last line.
+    """
+    parts, top = [], 16
+    for title, bars in panels:
+        parts.append(f'<text x="16" y="{top + 14}" class="title">{escape(title)}</text>')
+        top += 30
+        most = max((bar.value for bar in bars), default=1.0) or 1.0
+        for bar in bars:
+            parts.extend(_drawn(bar, top, (WIDTH - LEFT - RIGHT) * bar.value / most))
+            top += ROW
+        top += 18
+    parts.append(f'<text x="16" y="{top + 6}" class="note">{escape(note)}</text>')
+    height = top + 22
+    style = (
+        "text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1b2130}"
+        ".title{font-weight:600;font-size:15px}.note{fill:#5b6475;font-size:12px}.ours{font-weight:600}"
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    title = escape(", ".join(title for title, _ in panels))
+    lines = [
+        f'{head} role="img" aria-label="{title}">',
+        f"<style>{style}</style>",
+        f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
+        *parts,
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(bar: Bar, top: int, width: float) -> list[str]:
+    colour = {"ours": _OURS, "limit": _LIMIT}.get(bar.kind, _OTHERS)
+    middle, mark = top + 13, ' class="ours"' if bar.kind == "ours" else ""
+    width = max(width, 2.0)
+    return [
+        f'<text x="{LEFT - 10}" y="{middle + 4}" text-anchor="end"{mark}>{escape(bar.name)}</text>',
+        f'<rect x="{LEFT}" y="{top + 3}" width="{width:.1f}" height="{ROW - 8}" rx="2" fill="{colour}"/>',
+        f'<text x="{LEFT + width + 8:.1f}" y="{middle + 4}"{mark}>{escape(bar.text)}</text>',
+    ]
