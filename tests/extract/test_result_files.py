@@ -157,7 +157,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     for format in ("json", "csv", "jsonl"):
         require_format(format)
-    with pytest.raises(PostHogSettingsError, match=r"^out: .*airflow-provider-posthog\[arrow\]"):
+    with pytest.raises(PostHogSettingsError, match=r"^out: .*airflow-provider-posthog\[warehouse\]"):
         require_format("parquet", field="out")
     with pytest.raises(PostHogSettingsError, match="pyarrow"):
         write(tmp_path, "a.parquet", ROWS)
