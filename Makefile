@@ -42,9 +42,12 @@ types: $(VENV)/.installed  ## check types
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
 
-benchmark: $(VENV)/.installed  ## measure what a DAG file costs to parse, and what deferred exports cost a triggerer
+benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, parse cost and the triggerer (40 min)
 	@$(BIN)/python -m benchmarks.parse_cost
 	@$(BIN)/python -m benchmarks.triggerer
+	@$(BIN)/python -m benchmarks.download
+	@$(BIN)/python -m benchmarks.load_sql
+	@$(BIN)/python -m benchmarks.extract
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venvs .demo .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist

@@ -20,6 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 VENVS = HERE / ".venvs"
 AT_ONCE = 3
+#: Processes of a cell that runs the whole suite; it would take longer than the others together.
+WORKERS = 2
 LIFE_CYCLE = (
     "tests/airflow",
     "tests/hooks",
@@ -106,6 +108,8 @@ def _run(entry: Entry) -> Result:
     venv = VENVS / f"{entry.name}-py{version}"
     _install(entry, venv, python)
     command = [str(venv / "bin" / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *_there(entry.tests)]
+    if entry.tests == ("tests",):
+        command += ["-n", str(WORKERS), "--dist", "loadfile"]
     done = subprocess.run(command, cwd=HERE, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output = done.stdout[-20_000:] if done.returncode else "\n".join(done.stdout.splitlines()[-1:])
     print(f"{entry.name} {'passed' if done.returncode == 0 else 'FAILED'}", flush=True)
