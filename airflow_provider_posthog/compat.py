@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.configuration import conf
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset, BaseHook, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+    from airflow.sdk import (
+        Asset,
+        BaseHook,
+        BaseOperator,
+        BaseOperatorLink,
+        Connection,
+        Context,
+        ObjectStoragePath,
+        TaskGroup,
+    )
     from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
     from airflow.sdk.exceptions import (
         AirflowException,
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk.log import mask_secret
 else:
     try:
-        from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath
+        from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, TaskGroup
         from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
         from airflow.sdk.execution_time.xcom import XCom
     except ImportError:  # 2.11
@@ -36,6 +45,7 @@ else:
         from airflow.models.xcom import XCom
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
         from airflow.utils.context import Context
+        from airflow.utils.task_group import TaskGroup
     try:
         from airflow.sdk import BaseHook
     except ImportError:  # 2.11, 3.0
@@ -77,7 +87,9 @@ __all__ = [
     "ObjectStoragePath",
     "PokeReturnValue",
     "StateStore",
+    "TaskGroup",
     "XCom",
+    "approval_operator",
     "before_execution_timeout",
     "default_deferrable",
     "get_connection_async",
@@ -88,6 +100,16 @@ __all__ = [
 
 #: Airflow 2.11 itself fails a deferred task at its execution_timeout, without a word to us: be done before.
 _BEFORE_EXECUTION_TIMEOUT = 5.0
+
+
+def approval_operator() -> type[BaseOperator] | None:
+    """Return Airflow's operator that asks a person (3.1 and newer), or ``None``."""
+    try:
+        from airflow.providers.standard.operators.hitl import ApprovalOperator
+    except (ImportError, AirflowException):  # before 3.1 the module itself refuses to be imported
+        return None
+    approval: type[BaseOperator] = ApprovalOperator
+    return approval
 
 
 def before_execution_timeout(limit: timedelta) -> float:

@@ -73,7 +73,10 @@ def get_provider_info() -> dict[str, object]:
 
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
-    operators = ("api", "dashboards", "exports", "groups", "insights", "persons", "queries")
+    operators = (
+        *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
+        "warehouse_erasure",
+    )
     return {
         "package-name": "airflow-provider-posthog",
         "name": _POSTHOG,

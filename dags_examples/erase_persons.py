@@ -1,8 +1,8 @@
 """Erase persons, from the request to the certificate: in PostHog, and in the tables that were loaded from it.
 
 Trigger it by hand for each request, with its ticket. The identifiers come from a file (``requests_path``) or, if that
-is left empty, from the table ``erasure_requests`` (``ticket``, ``kind``, ``value``) of the warehouse. The certificate is
-checked by ``python -m airflow_provider_posthog.audit verify <folder>``.
+is left empty, from the table ``erasure_requests`` (``ticket``, ``kind``, ``value``) of the warehouse. To check the
+certificate: ``python -m airflow_provider_posthog.audit verify <folder>``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ with DAG(
         asked = params or {}
         source = asked.get("requests_path")
         if source:
-            target = f"{path}.{source.rpartition('.')[2]}"
+            target = path + ObjectStoragePath(source).suffix  # which tells CSV from JSON lines
             ObjectStoragePath(target).parent.mkdir(parents=True, exist_ok=True)
             ObjectStoragePath(target).write_bytes(ObjectStoragePath(source).read_bytes())
             return target
@@ -93,6 +93,7 @@ with DAG(
                 "person_id_column": "person_id",
             },
             {"sql_conn_id": WAREHOUSE, "table": "persons", "person_id_column": "id"},
+            {"sql_conn_id": WAREHOUSE, "table": "persons_snapshot", "person_id_column": "id"},
         ],
         # PostHog deletes events on one of the next weekends: look once an hour, and hold no worker meanwhile.
         verify_options={"poke_interval": timedelta(hours=1), "timeout": timedelta(days=30)},

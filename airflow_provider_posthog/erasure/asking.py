@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
@@ -14,9 +16,11 @@ from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import Send, Step, Steps
 from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
     PostHogError,
     PostHogIncompleteError,
     PostHogJobFailed,
+    PostHogPermissionError,
     PostHogTransportError,
 )
 
@@ -37,10 +41,20 @@ def ask(sql: str, values: Mapping[str, Any]) -> Steps[list[list[Any]]]:
     :raises PostHogIncompleteError: if the rows were cut.
     :raises PostHogJobFailed: if it failed, or came from a cache.
     """
-    answer = yield queries.start(queries.hogql(f"{sql} LIMIT {LIMIT}", values), refresh="force_blocking")
-    failure = failure_in(answer)
-    if failure is not None:
-        raise PostHogJobFailed(f"The query was answered 200, but it failed: {failure}")
+    return (yield from rows_of(f"{sql} LIMIT {LIMIT}", values))
+
+
+def rows_of(statement: str, values: Mapping[str, Any] | None = None) -> Steps[list[list[Any]]]:
+    """Run a whole statement and return all of its rows, freshly calculated.
+
+    :param statement: the statement with its LIMIT.
+    :param values: the values.
+    :raises PostHogIncompleteError: if the rows were cut.
+    :raises PostHogJobFailed: if it failed, or came from a cache.
+    """
+    answer = yield queries.start(queries.hogql(statement, values), refresh="force_blocking")
+    if failure_in(answer) is not None:
+        raise PostHogJobFailed("A query was answered 200, but it failed; PostHog's reason could name a person.")
     if answer.get("is_cached"):
         raise PostHogJobFailed("PostHog answered from its cache, which proves nothing, though it was asked not to.")
     rows = answer.get("results")
@@ -111,3 +125,36 @@ def utc(at: datetime) -> str:
     :param at: a time with an offset.
     """
     return at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_WORD = re.compile(r"[a-z_]{1,60}")
+_HIDDEN = "PostHog's reason is not shown, as it could name a person."
+
+
+@contextmanager
+def discreet() -> Iterator[None]:
+    """Let errors pass without what PostHog wrote in them: it quotes what it was sent, and that names persons.
+
+    What the missing scope is, and how long to wait, stays.
+    """
+    try:
+        yield
+    except PostHogError as error:
+        one: BaseException | None = error
+        while one is not None:  # a traceback shows those behind it too
+            if isinstance(one, PostHogAPIError):
+                _hide(one)
+            one = one.__cause__ or one.__context__
+        raise
+
+
+def _hide(error: PostHogAPIError) -> None:
+    scope = error.scope if isinstance(error, PostHogPermissionError) else None
+    if scope is not None:
+        error.detail = f"API key missing required scope '{scope}'"
+    elif error.status not in (401, 402, 429) and error.detail:
+        error.detail = _HIDDEN
+    for name in ("code", "attr"):
+        if not _WORD.fullmatch(getattr(error, name) or ""):
+            setattr(error, name, None)
+    error.args = (str(error),)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Literal
 
 from airflow_provider_posthog.api import persons
@@ -59,7 +59,17 @@ def detect() -> Steps[Server]:
         found = yield timed(persons.deletion_status(limit=1))
     except (PostHogValidationError, PostHogNotFoundError):
         return (yield from _oldest())
-    return Server("B", found.at or datetime.now(timezone.utc))
+    return Server("B", _clock(found.at))
+
+
+def _clock(at: datetime | None) -> datetime:
+    """Refuse to guess the server's time: what came before a request, and what after it, depends on it."""
+    if at is None:
+        raise PostHogErasureError(
+            "PostHog's answers have no Date, so nobody can tell which events came before a deletion. Nothing was "
+            "deleted. Does a proxy remove it?"
+        )
+    return at
 
 
 def _oldest() -> Steps[Server]:
@@ -77,7 +87,7 @@ def _oldest() -> Steps[Server]:
             "This server looks up many persons at once but lists no deletions, as no known version of PostHog does. "
             "Nothing was deleted, since it is not known whether it would keep a person that it is asked to keep."
         )
-    return Server("A", found.at or datetime.now(timezone.utc))
+    return Server("A", _clock(found.at))
 
 
 def of_answer(answer: Mapping[str, Any], so_far: Generation) -> Generation:

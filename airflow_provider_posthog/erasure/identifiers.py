@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, get_args
@@ -15,15 +16,15 @@ from airflow_provider_posthog.extract.landing import FileSystem
 
 Kind = Literal["distinct_id", "email", "uuid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-#: Other names for them in files.
+#: Names for them in files, as they are without blanks, lines, capitals and a plural's s.
 _COLUMNS: Mapping[str, Kind] = {
-    "distinct_id": "distinct_id",
     "distinctid": "distinct_id",
     "email": "email",
-    "e-mail": "email",
+    "mail": "email",
+    "emailaddress": "email",
     "uuid": "uuid",
-    "person_id": "uuid",
-    "person_uuid": "uuid",
+    "personid": "uuid",
+    "personuuid": "uuid",
 }
 _MAX_LINE = 64 * 1024
 
@@ -110,12 +111,15 @@ def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
     first = text.readline(_MAX_LINE)
     separator = max(",;\t", key=first.count)
     names = next(csv.reader([first], delimiter=separator), [])
-    columns = [_COLUMNS.get(name.strip().lower()) for name in names]
+    columns = [_kind_of(name) for name in names]
     if not any(columns):
         raise _unreadable("has no column named distinct_id, email or uuid in its first line.")
     # Strict: a quote that is not closed would swallow all lines behind it.
     reader = csv.reader(text, delimiter=separator, strict=True)
     for row in reader:
+        if len(row) > len(columns):
+            # A distinct id with a separator in it, and no quotes, would be cut there: to somebody else's.
+            raise _unreadable(f"has more cells in line {reader.line_num + 1} than names in its first line.")
         filled = zip(columns, row, strict=False)
         yield reader.line_num + 1, [(kind, value) for kind, value in filled if kind and value.strip()]
 
@@ -130,10 +134,16 @@ def _json_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
             row = None
         if not isinstance(row, dict):
             raise _unreadable(f"has something else than a JSON object in line {number}.")
-        named = [(_COLUMNS.get(str(name).strip().lower()), value) for name, value in row.items()]
+        named = [(_kind_of(name), value) for name, value in row.items()]
         if not any(kind for kind, _ in named):
             raise _unreadable(f"has none of distinct_id, email and uuid in line {number}.")
         yield number, [(kind, value) for kind, value in named if kind and value not in (None, "")]
+
+
+def _kind_of(name: str) -> Kind | None:
+    """Tell what a column holds: one that is a little misspelt must not be left out without a word."""
+    plain = re.sub(r"[\s_-]", "", name).lower()
+    return _COLUMNS.get(plain) or _COLUMNS.get(plain.removesuffix("s")) or _COLUMNS.get(plain.removesuffix("es"))
 
 
 def _unreadable(problem: str) -> PostHogSettingsError:

@@ -30,6 +30,8 @@ PENDING: frozenset[State] = frozenset({"REQUESTED", "PROFILE_GONE", "EVENTS_PEND
 PROFILE_PATIENCE = timedelta(hours=6)
 #: Recordings are deleted by a workflow with two attempts, of which no list tells.
 RECORDINGS_PATIENCE = timedelta(days=2)
+#: Events take a while from a device to where they are counted: that there are none has to stand for so long.
+QUIET_PERIOD = timedelta(hours=1)
 #: A deletion that PostHog calls complete reaches all of its replicas a little later.
 SETTLING = timedelta(hours=1)
 
@@ -43,6 +45,7 @@ class Request:
     :param requested_at: the server's time before the first call.
     :param accepted_at: the server's time after the last one: events up to it must be gone.
     :param proven: whether it is known that the persons existed, so that nobody there means that they are gone.
+    :param quiet_period: how long after the last call nothing may come: what was on its way then is counted late.
     """
 
     wish: Wish
@@ -50,6 +53,7 @@ class Request:
     requested_at: datetime
     accepted_at: datetime
     proven: bool = True
+    quiet_period: timedelta = QUIET_PERIOD
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ def _state(person: Person, seen: Seen, request: Request) -> tuple[State, str]:
             "there is nothing of this UUID, and no sign that there ever was; pass on what PostHogDeletePersonsOperator "
             "returned"
         )
+    # Of UUIDs alone it is only known when the deletion was queued.
+    since = request.accepted_at if request.proven else moment((seen.deletion or {}).get("created_at"))
+    if request.quiet_period and since is not None and seen.now - since < request.quiet_period:
+        state: State = "EVENTS_PENDING" if request.wish.keep_person else "PROFILE_GONE"
+        return state, "nothing can be read, but what was on its way when PostHog was asked may still arrive"
     return "VERIFIED", ""
 
 
@@ -134,7 +143,8 @@ def _recreated(person: Person, seen: Seen, request: Request) -> tuple[State, str
         return "RECREATED", f"the profile was made again at {created.isoformat()}: stop the source of the events"
     if seen.profile is not None and str(seen.profile.get("uuid")).lower() != person.uuid:
         return "RECREATED", "one of the distinct ids belongs to another person now"
-    if seen.events.later and request.wish.events:
+    # The oldest servers do not tell of a profile that came back: its events do, also where they may stay.
+    if seen.events.later and (request.wish.events or request.generation == "A"):
         return "RECREATED", (
             f"{seen.events.later} events came after the request: stop their source; this deletion does not cover them"
         )

@@ -67,7 +67,7 @@ def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Ste
         if one.kind == "uuid":
             hits.add(one.value, one)
     yield from _by_distinct_id(by_id, hits, server)
-    yield from _by_email([one for one in batch if one.kind == "email"], hits)
+    yield from _by_email([one for one in batch if one.kind == "email"], hits, server)
     found = yield from profiles([*hits.by_uuid], server)
     ids = yield from _distinct_ids(found, server)
     for uuid, person in found.items():
@@ -77,6 +77,11 @@ def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Ste
     missed = [one for one in batch if one not in hit]
     people, missed = yield from _by_events(people, missed, server)
     return Resolved((yield from count(people, until)), missed)
+
+
+def _spelt(one: Identifier) -> set[str]:
+    """Return how an identifier may be written as a distinct id of events."""
+    return {one.value, folded(one.value)} if one.kind == "email" else {one.value}
 
 
 def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
@@ -99,20 +104,50 @@ def _by_distinct_id(batch: Sequence[Identifier], hits: _Hits, server: Server) ->
                 hits.add(owners[one.value], one)
 
 
-def _by_email(batch: Sequence[Identifier], hits: _Hits) -> Steps[None]:
-    """Look addresses up whatever their case: they are the same mailbox, and PostHog's own filter would miss one."""
+def _by_email(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps[None]:
+    """Look addresses up whatever their case: they are the same mailbox, and PostHog's own filter would miss one.
+
+    Many projects identify people by their address, so it is looked for among the distinct ids too.
+    """
     wanted: dict[str, list[Identifier]] = {}
     for one in batch:
-        wanted.setdefault(one.value.lower(), []).append(one)
-    columns = [f"lower(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
-    where = " OR ".join(f"{column} IN {{emails}}" for column in columns)
+        wanted.setdefault(folded(one.value), []).append(one)
+    # ClickHouse's lower() leaves all but ASCII alone; where the two ideas of a small letter differ, both are asked for.
+    spelt = sorted({text for one in batch for text in _spelt(one)})
+    columns = [f"trim(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
+    where = " OR ".join(f"lowerUTF8({column}) IN {{emails}} OR {column} IN {{emails}}" for column in columns)
     sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
-    for pack in packed(sorted(wanted)):
+    for pack in packed(spelt):
         rows = yield from ask(sql, {"emails": pack})
         for uuid, *addresses in rows:
-            for address in {str(each) for each in addresses if each}:
+            for address in {folded(str(each)) for each in addresses if each}:
                 for one in wanted.get(address, ()):
                     hits.add(str(uuid), one)
+    yield from _by_address_as_id(spelt, wanted, hits, server)
+
+
+def _by_address_as_id(
+    spelt: Sequence[str], wanted: Mapping[str, Sequence[Identifier]], hits: _Hits, server: Server
+) -> Steps[None]:
+    found: dict[str, str] = {}  # the owner's UUID by distinct id
+    sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE lowerUTF8(distinct_id) IN {emails}"
+    for pack in packed(spelt):
+        rows = yield from ask(sql, {"emails": pack})
+        found.update((str(name), str(uuid)) for name, uuid in rows)
+    for some in batched(spelt if server.has_batches else (), persons.MAX_BATCH):
+        answer = yield persons.batch_by_distinct_ids(some)
+        found.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
+    for name, uuid in found.items():
+        for one in wanted.get(folded(name), ()):
+            hits.add(uuid, one)
+
+
+def folded(address: str) -> str:
+    """Return an address as it is compared: without case.
+
+    :param address: the address.
+    """
+    return address.strip().lower()  # casefold() would take "straße" for "strasse", which is another mailbox
 
 
 def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Person]]:
@@ -142,9 +177,9 @@ def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: S
     if str(person.get("uuid", "")).lower() != uuid:
         raise _unexpected(uuid, "PostHog answered with another person")
     held = person.get("properties") or {}
-    addresses = {str(held.get(name) or "").lower() for name in EMAIL_PROPERTIES}
+    addresses = {folded(str(held.get(name) or "")) for name in EMAIL_PROPERTIES} | set(map(folded, ids))
     for one in identifiers:
-        if one.kind == "email" and one.value.lower() not in addresses:
+        if one.kind == "email" and folded(one.value) not in addresses:
             raise _unexpected(uuid, f"the e-mail address {one.place} is not this person's")
         if one.kind == "distinct_id" and one.value not in ids:
             raise _unexpected(uuid, f"the distinct id {one.place} is not this person's")
@@ -162,14 +197,37 @@ def _distinct_ids(found: Mapping[str, persons.Person], server: Server) -> Steps[
     ids: dict[str, list[str]] = {}
     for uuid, person in found.items():
         held = [str(name) for name in person.get("distinct_ids") or ()]
-        if server.has_batches and len(held) >= _SHOWN_IDS and not set(held) < set(shown.get(uuid, ())):
-            # Cut at ten, and the queries do not show more: only this call shows all that there are.
-            try:
-                whole = yield persons.retrieve(uuid)
-            except PostHogNotFoundError:
-                whole = {}
-            held += [str(name) for name in whole.get("distinct_ids") or ()]
+        held += yield from _beyond(uuid, held, server)
         ids[uuid] = sorted({*held, *shown.get(uuid, ())})
+    return ids
+
+
+def _beyond(uuid: str, held: Sequence[str], server: Server) -> Steps[list[str]]:
+    """Return all distinct ids where the look-up of many has cut them: queries may lag behind, and show not all."""
+    if not server.has_batches or len(held) < _SHOWN_IDS:
+        return []
+    try:
+        whole = yield persons.retrieve(uuid)
+    except PostHogNotFoundError:
+        return []
+    return [str(name) for name in whole.get("distinct_ids") or ()]
+
+
+def held_now(uuids: Sequence[str], server: Server) -> Steps[dict[str, set[str]]]:
+    """Return the distinct ids of persons as they are now; of the oldest servers only as queries show them.
+
+    :param uuids: of the persons.
+    :param server: the server.
+    :returns: by UUID; whose profile is not there is not there.
+    """
+    if not server.has_batches:
+        shown = yield from counts.ids_of(uuids)
+        return {uuid: set(names) for uuid, names in shown.items()}
+    found = yield from profiles(uuids, server)
+    ids: dict[str, set[str]] = {}
+    for uuid, person in found.items():
+        held = [str(name) for name in person.get("distinct_ids") or ()]
+        ids[uuid] = {*held, *(yield from _beyond(uuid, held, server))}
     return ids
 
 
@@ -183,7 +241,7 @@ def _by_events(
     if not missed:
         return people, missed
     known = {person.uuid: person for person in people}
-    names = [one.value for one in missed if one.kind == "distinct_id"]
+    names = [text for one in missed if one.kind != "uuid" for text in _spelt(one)]
     uuids = [one.value for one in missed if one.kind == "uuid"]
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
     for sql, values in ((_EVENTS_OF_IDS, names), (_EVENTS_OF_PERSONS, uuids)):
@@ -191,12 +249,13 @@ def _by_events(
             for uuid, name in (yield from ask(sql, {"v": pack})):
                 carried.setdefault(str(uuid), set()).add(str(name))
     hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
+    held = yield from _distinct_ids(hidden, server)
     for uuid, found in carried.items():
         person = known.get(uuid) or Person(uuid, profile=uuid in hidden)
-        found.update(str(name) for name in (hidden.get(uuid) or {}).get("distinct_ids") or ())
+        found.update(held.get(uuid, ()))
         known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *found})))
     lost = {name for found in carried.values() for name in found}
-    left = [one for one in missed if one.value not in (carried if one.kind == "uuid" else lost)]
+    left = [one for one in missed if not {*_spelt(one)} & (carried.keys() if one.kind == "uuid" else lost)]
     return [*known.values()], left
 
 

@@ -39,6 +39,7 @@ class Report:
     :param totals: sums of what can be read.
     :param now: the server's time.
     :param looked_up: how many queued deletions were looked up.
+    :param unnamed: how many persons have no distinct ids here, so that nobody can look for their recordings.
     """
 
     states: Counter[State] = field(default_factory=Counter)
@@ -46,6 +47,7 @@ class Report:
     totals: Counter[str] = field(default_factory=Counter)
     now: datetime | None = None
     looked_up: int = 0
+    unnamed: int = 0
 
     def add(self, one: Judgement) -> None:
         """Take a person in.
@@ -83,7 +85,8 @@ class Report:
         return {
             "states": dict(self.states),
             "checked_at": self.now.isoformat() if self.now else None,
-            **{name: self.totals[name] for name in ("events", "future_events", "later_events", "recordings")},
+            **{name: self.totals[name] for name in ("events", "future_events", "later_events")},
+            "recordings": None if self.unnamed else self.totals["recordings"],
         }
 
 
@@ -99,6 +102,7 @@ def verify(people: Iterable[Person], request: Request) -> Steps[Report]:
         left = MAX_STATUSES - report.looked_up
         for one in (yield from look(batch, request, server, left)):
             report.add(one)
+        report.unnamed += sum(not person.distinct_ids for person in batch)
     return report
 
 
@@ -114,7 +118,7 @@ def look(batch: Sequence[Person], request: Request, server: Server, most: int = 
     events = yield from counts.events(batch, request.accepted_at)
     recordings = yield from counts.recordings(batch)
     listed = yield from counts.listed(uuids)
-    found = yield from _profiles(batch, server, listed, {*events})
+    found = yield from _profiles(batch, server, listed, {*events} if request.wish.events else set())
     rows: Mapping[str, Any] = {}
     asked: set[str] = set()
     if server.has_batches:

@@ -137,31 +137,45 @@ class WorkFile:
         if self._header is None:
             try:
                 with self.fs.open(self.path, "rb") as lines:
-                    found = json.loads(next(iter(lines), b""))
-                if found["version"] != VERSION:
-                    raise ValueError("another version")
-                self._header = Header(**{name: str(found[name]) for name in Header.__dataclass_fields__})
+                    self._header = self._read_header(next(iter(lines), b""))
             except FileNotFoundError:
                 raise PostHogSettingsError(
                     "work_path",
                     f"there is no file {self.path}.",
                     "It is removed once the erasure is proved; otherwise run PostHogResolvePersonsOperator again.",
                 ) from None
-            except (ValueError, KeyError, TypeError):
-                raise PostHogSettingsError(
-                    "work_path",
-                    f"{self.path} was not written by PostHogResolvePersonsOperator.",
-                    "Write what that task returned, or a path where no file is.",
-                ) from None
         return self._header
 
+    def _read_header(self, line: bytes) -> Header:
+        try:
+            found = json.loads(line)
+            if found["version"] != VERSION:
+                raise ValueError("another version")
+            return Header(**{name: str(found[name]) for name in Header.__dataclass_fields__})
+        except (ValueError, KeyError, TypeError):
+            raise PostHogSettingsError(
+                "work_path",
+                f"{self.path} was not written by PostHogResolvePersonsOperator.",
+                "Write what that task returned, or a path where no file is.",
+            ) from None
+
     def persons(self) -> Iterator[Person]:
-        """Yield the persons in their order; one is in memory at a time."""
-        self.header()
+        """Yield the persons in their order; one is in memory at a time.
+
+        :raises PostHogSettingsError: if it is damaged, or another request's by now: nobody of that may be deleted.
+        """
+        known = self.header()
         with self.fs.open(self.path, "rb") as lines:
-            for number, line in enumerate(lines):
-                if number:
-                    yield Person.of(json.loads(line))
+            if self._read_header(next(iter(lines), b"")).request_id != known.request_id:
+                raise PostHogSettingsError(
+                    "work_path", f"{self.path} was written anew for another request.", "Write a path for each request."
+                )
+            for line in lines:
+                try:
+                    person = Person.of(json.loads(line))
+                except (ValueError, KeyError, TypeError):
+                    raise PostHogSettingsError("work_path", f"{self.path} is damaged.", "Resolve again.") from None
+                yield person
 
     def totals(self) -> Totals:
         """Sum up the persons."""

@@ -11,7 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.audit.chain import AuditTrail
-    from airflow_provider_posthog.audit.records import Counts, PersonFacts, Who
+    from airflow_provider_posthog.audit.records import Counts, Outcome, PersonFacts, Who
     from airflow_provider_posthog.erasure.identifiers import Identifier
     from airflow_provider_posthog.erasure.progress import Done
     from airflow_provider_posthog.erasure.verify import Report
@@ -126,12 +126,13 @@ class Certificate:
             persons=persons,
         )
 
-    def verified(self, work: WorkFile, report: Report, cannot_erase: Any) -> None:  # noqa: ANN401 - CannotErase
+    def verified(self, work: WorkFile, report: Report, cannot_erase: Any, *, close: bool = True) -> None:  # noqa: ANN401 - CannotErase
         """Tell that everybody is gone, what PostHog can not erase, and close the certificate.
 
         :param work: the work file.
         :param report: what the look found.
         :param cannot_erase: what :func:`~airflow_provider_posthog.audit.residue.residue` found.
+        :param close: whether nothing is to follow.
         """
         if self._trail.is_closed:
             return
@@ -140,8 +141,28 @@ class Certificate:
             {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
         )
         self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report))
-        states = {str(state): n for state, n in report.states.items() if n}
-        self._trail.close("VERIFIED", states=states, server_at=report.now)
+        if close:
+            states = {str(state): n for state, n in report.states.items() if n}
+            self._trail.close("VERIFIED", states=states, server_at=report.now)
+
+    def noted(self, key: str, *notes: str) -> None:
+        """Tell something else.
+
+        :param key: tells notes apart.
+        :param notes: what is to be told, without personal data.
+        """
+        self._trail.append("note", key=key, notes=notes)
+
+    def close(self, outcome: Outcome, states: Mapping[str, int], at: str | None = None, *notes: str) -> None:
+        """Write the closing record.
+
+        :param outcome: how it ended.
+        :param states: how many persons ended in which state.
+        :param at: the server's time of the last look.
+        :param notes: what else is to be told.
+        """
+        more: dict[str, Any] = {"notes": notes} if notes else {}
+        self._trail.close(outcome, states=states, server_at=at, **more)
 
     @property
     def is_closed(self) -> bool:
@@ -226,9 +247,11 @@ def _sums(totals: Totals) -> Counts:
 
 def _after(report: Report) -> Counts:
     told = report.totals
-    return {
+    after: Counts = {
         "events": told["events"],
         "future_events": told["future_events"],
         "later_events": told["later_events"],
-        "recordings": told["recordings"],
     }
+    if not report.unnamed:  # without distinct ids nobody can look for recordings: that is not the same as none
+        after["recordings"] = told["recordings"]
+    return after

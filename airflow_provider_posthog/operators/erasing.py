@@ -70,9 +70,10 @@ class PostHogErasureOperator(PostHogOperator):
         :param steps: the steps.
         """
         from airflow_provider_posthog.api.steps import run
-        from airflow_provider_posthog.erasure.asking import tallied
+        from airflow_provider_posthog.erasure.asking import discreet, tallied
 
-        return run(tallied(steps, self.calls), self.hook.client)
+        with discreet():
+            return run(tallied(steps, self.calls), self.hook.client)
 
     def certificate(self, context: Context, request_id: str) -> Certificate | None:
         """Return the certificate of a request; ``None`` if none is wanted.

@@ -95,9 +95,12 @@ class PostHogClearGroupPropertiesOperator(PostHogErasureOperator):
 
     def _index(self) -> int:
         from airflow_provider_posthog.api import groups
+        from airflow_provider_posthog.erasure.asking import discreet
 
         text = str(self.group_type).strip()
-        for one in self.hook.send(groups.types()):
+        with discreet():
+            types = self.hook.send(groups.types())
+        for one in types:
             index = one.get("group_type_index")
             if isinstance(index, int) and text in (one.get("group_type"), str(index)):
                 return index

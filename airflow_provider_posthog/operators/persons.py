@@ -96,13 +96,16 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         wish.check(server, 0)
         work = self._work(server, context)
         certificate = self.certificate(context, work.header().request_id)
+        progress = self.progress(work)
+        if not progress.has_begun:
+            self._renew(work, server, certificate)
         totals = work.totals()
+        self._check_count(totals)
         if totals.persons > self.max_persons:
             raise PostHogErasureError(
                 f"There are {totals.persons:,} persons, and max_persons is {self.max_persons:,}. Nothing was deleted."
             )
         wish.check(server, totals.recordings)
-        progress = self.progress(work)
         earlier = self._asked_before(work, progress, server)
         if certificate is not None:
             certificate.planned(totals, self._options(wish), rehearsal=rehearsal)
@@ -156,6 +159,29 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             )
             work = WorkFile(target.fs, target.path)
         return work
+
+    def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
+        """Look again at who it is about: days may have passed since they were resolved and approved."""
+        from airflow_provider_posthog.erasure.renew import renew
+
+        told = renew(work, server, self.do)
+        if not told.added and not told.gone:
+            return
+        text = (
+            f"since they were resolved, {told.added} distinct ids were added to these persons, and {told.gone} persons "
+            "are gone"
+        )
+        self.log.warning("%s", text)
+        if certificate is not None:
+            certificate.noted("renewed", text)
+
+    def _check_count(self, totals: Totals) -> None:
+        """Make sure that nobody has fallen out of the work file."""
+        told = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
+        if isinstance(told, int) and told != totals.persons:
+            raise PostHogSettingsError(
+                "persons", f"names {told} persons, and its work file {totals.persons}.", "Resolve again."
+            )
 
     def _asked_before(self, work: WorkFile, progress: Progress, server: Server) -> list[str] | None:
         """Return whose events were asked for before this request: PostHog will queue nothing for them."""

@@ -19,7 +19,9 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     """Finds every person behind identifiers, and what there is to be erased. Changes nothing.
 
     Several persons of one e-mail address, all distinct ids merged into a person, and distinct ids that are seen only
-    in events; each hit is checked here. E-mail addresses match whatever their case. The distinct ids go into the work
+    in events; each hit is checked here. E-mail addresses match whatever their case, as a property of the profile and
+    as a distinct id; one that stands only in the properties of events, such as a former address, leads to nobody. The
+    distinct ids go into the work
     file, and nowhere else: what the task returns, logs and shows are counts and person UUIDs. Values in the events of
     other persons are not looked for, and no deletion of a person reaches them.
 
@@ -132,7 +134,6 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         return given
 
     def _identifiers(self, given: Mapping[str, Any]) -> Iterator[Identifier]:
-        from airflow_provider_posthog.api import persons
         from airflow_provider_posthog.erasure import identifiers
 
         yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
@@ -140,8 +141,33 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             file = self.storage(self.identifiers_path)
             yield from identifiers.from_file(file.fs, file.path)
         if given["properties"]:
-            rows = self.hook.pages(persons.list(properties=given["properties"], limit=1000), self.max_persons + 1)
+            rows = self._listed(given["properties"])
             yield from identifiers.of_persons(rows, given["properties"])
         if given["hogql"]:
-            rows_of = self.hook.get_records(given["hogql"])
-            yield from identifiers.from_arguments(uuids=sorted({str(row[0]) for row in rows_of if row}))
+            yield from identifiers.from_arguments(uuids=sorted(self._chosen(given["hogql"])))
+
+    def _listed(self, properties: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the persons that fit a filter.
+
+        PostHog cuts a page at its own cap and calls it the last one. So the end is asked for once more, behind
+        everybody who was listed, until nobody new comes.
+        """
+        from airflow_provider_posthog.api import persons
+        from airflow_provider_posthog.erasure.asking import discreet
+
+        seen: set[str] = set()
+        more = True
+        with discreet():
+            while more and len(seen) <= self.max_persons:
+                call = persons.list(properties=properties, limit=persons.MAX_PAGE, offset=len(seen))
+                more = False
+                for row in self.hook.pages(call, self.max_persons + 1):
+                    if str(row.get("uuid")) not in seen:
+                        seen.add(str(row.get("uuid")))
+                        more = True
+                        yield row
+
+    def _chosen(self, hogql: str) -> set[str]:
+        from airflow_provider_posthog.erasure.asking import rows_of
+
+        return {str(row[0]) for row in self.do(rows_of(hogql)) if row}

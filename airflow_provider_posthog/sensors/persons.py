@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from airflow_provider_posthog.api.arguments import is_uuid
 from airflow_provider_posthog.api.checks import Finding
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.judge import Request
     from airflow_provider_posthog.erasure.progress import Progress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.operators.certificates import Certificate
     from airflow_provider_posthog.triggers.checks import CheckEvent
 
+T = TypeVar("T")
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
@@ -58,14 +60,19 @@ class PostHogPersonsErasedSensor(PostHogSensor):
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
         can be looked for, and which need a sign that they were deleted.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
-    :param keep_work_file: keep the work file, which holds personal data, when the erasure is proved.
+    :param keep_work_file: keep the work file, which holds personal data, when the erasure is proved: a later task needs
+        it.
+    :param close_certificate: write the closing record of the certificate; without it, a later task does.
+    :param quiet_period: seconds after PostHog was asked before which nobody counts as erased: events that were on their
+        way then are counted only a while later.
     :param poke_interval: seconds between two looks; ``poll_interval`` is another name for it.
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
     :returns: ``request_id``, ``state`` (``VERIFIED``), ``states`` (numbers by state), ``checked_at`` (the server's
         time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers ``events``, ``future_events``,
-        ``later_events``, ``recordings`` that are left.
+        ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no distinct ids to look
+        for them by.
     :raises PostHogErasureError: with the states, and some persons by UUID.
     """
 
@@ -79,6 +86,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         request: Mapping[str, Any] | Sequence[str],
         object_storage_conn_id: str | None = None,
         keep_work_file: bool = False,
+        close_certificate: bool = True,
+        quiet_period: float | timedelta = 3600.0,
         poke_interval: float | timedelta = 3600.0,
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = 30 * 86_400.0,
@@ -90,6 +99,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         self.request = request
         self.object_storage_conn_id = object_storage_conn_id
         self.keep_work_file = keep_work_file
+        self.close_certificate = close_certificate
+        self.quiet_period = quiet_period
         self._text = ""
         self._states: dict[str, int] = {}
 
@@ -140,27 +151,44 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.erasure.verify import verify
 
         if not isinstance(self.request, Mapping):
-            report = run(verify(self._plain(self.request), self._unproven()), self.hook.client)
-            return self._found(report, "uuid")
+            request = self._unproven()
+            return self._found(self._do(verify(self._plain(self.request), request)), "uuid")
         work = self._work_file(self.request)
         progress = self._progress(work, str(self.request.get("request_id")))
-        if progress.verified is not None:  # by a try that did not live to say so
-            work.remove()
+        # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
+        if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
         self._check_work_file(work)
         certificate = self._certificate(self.request, context)
-        report = run(verify(work.persons(), self._asked(self.request)), self.hook.client)
+        report = self._do(verify(work.persons(), self._asked(self.request)))
+        self._check_count(report)
         found = self._found(report, work.header().verify_by)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
         if found.verdict.state == "succeeded":
             if certificate is not None:
-                cannot_erase = run(residue(self.hook.settings()), self.hook.client)
-                certificate.verified(work, report, cannot_erase)
+                cannot_erase = self._do(residue(self.hook.settings()))
+                certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             progress.verified = found.facts
             if not self.keep_work_file:
                 work.remove()
         return found
+
+    def _do(self, steps: Steps[T]) -> T:
+        from airflow_provider_posthog.erasure.asking import discreet
+
+        with discreet():
+            return run(steps, self.hook.client)
+
+    def _check_count(self, report: Report) -> None:
+        """Make sure that nobody has fallen out of the work file: who is not in it is not looked for."""
+        told = self.request.get("persons") if isinstance(self.request, Mapping) else None
+        if isinstance(told, int) and told != sum(report.states.values()):
+            raise PostHogSettingsError(
+                "request",
+                f"is about {told} persons, and its work file names {sum(report.states.values())}.",
+                "Find out who has changed the file: without it nobody can prove the erasure.",
+            )
 
     def _found(self, report: Report, verified_by: str) -> Finding:
         self._text = report.text()
@@ -184,19 +212,31 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.judge import Request
 
-        server = run(detect(), self.hook.client)
-        return Request(Wish(), server.generation, _LONG_AGO, server.now, proven=False)
+        server = self._do(detect())
+        return Request(
+            Wish(), server.generation, _LONG_AGO, server.now, proven=False, quiet_period=self._quiet_period()
+        )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
         from airflow_provider_posthog.erasure.delete import Wish
         from airflow_provider_posthog.erasure.judge import Request
 
-        flags = [request.get(name) is True for name in ("delete_events", "delete_recordings", "keep_person")]
+        flags = [request.get(name) for name in ("delete_events", "delete_recordings", "keep_person")]
+        if not all(isinstance(flag, bool) for flag in flags):  # what nobody asked for would not be looked for
+            raise PostHogSettingsError(
+                "request", "does not say what was deleted.", "Write what PostHogDeletePersonsOperator returned."
+            )
         asked, accepted = moment(request.get("requested_at")), moment(request.get("accepted_at"))
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
         # An answer's time is in whole seconds, rounded down.
-        return Request(Wish(*flags), str(request.get("generation")), asked, accepted + timedelta(seconds=1))
+        accepted += timedelta(seconds=1)
+        generation, quiet = str(request.get("generation")), self._quiet_period()
+        return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
+
+    def _quiet_period(self) -> timedelta:
+        given = self.quiet_period
+        return given if isinstance(given, timedelta) else timedelta(seconds=given)
 
     def _work_file(self, request: Mapping[str, Any]) -> WorkFile:
         from airflow_provider_posthog.erasure.work_file import WorkFile

@@ -36,15 +36,16 @@ class SqlDatabase:
     PostgreSQL and DuckDB are also reached where Airflow's provider for them is not installed, if their driver is.
 
     :param conn_id: the connection's id.
+    :param for_rows: whether rows are to be loaded.
     :raises PostHogSettingsError: if the database takes no rows in this way.
     """
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, *, for_rows: bool = True) -> None:
         if not conn_id or not conn_id.strip():
             raise PostHogSettingsError("sql_conn_id", "is empty.", "Write the id of the database's connection.")
         self._connection: Any = BaseHook.get_connection(conn_id)
         self.kind = str(self._connection.conn_type or "").strip().lower()
-        if self.kind in _BY_FILES:
+        if for_rows and self.kind in _BY_FILES:
             raise PostHogSettingsError(
                 "sql_conn_id",
                 f"{conn_id!r} is a connection of type {self.kind}, which loads files, not rows.",
@@ -71,6 +72,47 @@ class SqlDatabase:
 
             return _made(self._duckdb(), DuckDBLoader, target)
         return self._generic(target)
+
+    def connect(self) -> tuple[Any, str]:
+        """Connect, and begin a transaction; what is not committed when the connection is closed was never there.
+
+        :returns: the connection (PEP 249), and what stands for a value in a statement.
+        :raises PostHogSettingsError: if the database is another than PostgreSQL, DuckDB and SQLite, or can not be
+            reached with what is installed.
+        """
+        if self.kind == _POSTGRES:
+            connection = self._postgres()
+            connection.autocommit = False
+            return connection, "%s"
+        if self.kind in _DUCKDB:
+            connection = self._duckdb()
+            connection.begin()
+            return connection, "?"
+        if self.kind == "sqlite":
+            return self._plain()
+        raise PostHogSettingsError(
+            "sql_conn_id",
+            f"is a connection of type {self.kind or 'none'}, where this package erases no rows.",
+            "Name one of PostgreSQL, DuckDB or SQLite, or erase the rows by a task of your own.",
+        )
+
+    def _plain(self) -> tuple[Any, str]:
+        hook = self._hook()
+        if hook is None and self.kind == "sqlite":
+            return sqlite3.connect(self._connection.host or ""), "?"
+        if hook is None or not hasattr(hook, "insert_rows"):
+            raise self._unknown()
+        connection = hook.get_conn()
+        if getattr(hook, "supports_autocommit", False):
+            hook.set_autocommit(connection, False)
+        return connection, getattr(hook, "placeholder", "%s")
+
+    def _unknown(self) -> PostHogSettingsError:
+        return PostHogSettingsError(
+            "sql_conn_id",
+            f"no installed provider knows how to reach a {self.kind or 'connection without a type'} by SQL.",
+            "Install its provider, such as apache-airflow-providers-mysql, or name another connection.",
+        )
 
     def _hook(self) -> Any:  # noqa: ANN401 - a DbApiHook
         """Return Airflow's hook, or ``None`` if no installed provider has one for this type."""
@@ -135,19 +177,8 @@ class SqlDatabase:
         from airflow_provider_posthog.load.generic import ANSI, FLAVOURS, GenericLoader
 
         flavour = FLAVOURS.get(self.kind, ANSI)
-        hook = self._hook()
-        if hook is None and self.kind == "sqlite":
-            return _made(sqlite3.connect(self._connection.host or ""), GenericLoader, target, flavour)
-        if hook is None or not hasattr(hook, "insert_rows"):
-            raise PostHogSettingsError(
-                "sql_conn_id",
-                f"no installed provider knows how to reach a {self.kind or 'connection without a type'} by SQL.",
-                "Install its provider, such as apache-airflow-providers-mysql, or name another connection.",
-            )
-        connection = hook.get_conn()
-        if getattr(hook, "supports_autocommit", False):
-            hook.set_autocommit(connection, False)
-        return _made(connection, GenericLoader, target, flavour, getattr(hook, "placeholder", "%s"))
+        connection, placeholder = self._plain()
+        return _made(connection, GenericLoader, target, flavour, placeholder)
 
 
 def _made(connection: Any, kind: type[Loader], target: Target, *more: Any) -> Loader:  # noqa: ANN401

@@ -6,6 +6,9 @@ import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
 
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -13,6 +16,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from tests.emulator.client import Client as Raw
+from tests.operators.support import connect
 
 HOUR = 3600
 DAY = 86_400
@@ -24,6 +28,38 @@ def client_of(posthog: EmulatorProcess) -> Client:
 
 def ago(**units: float) -> str:
     return (datetime.now(timezone.utc) - timedelta(**units)).isoformat()
+
+
+def tidy(posthog: EmulatorProcess) -> None:
+    """Take back what a test has ordered. Persons and the clock stay, as putting them back takes a second."""
+    if posthog not in _DEFAULTS:
+        posthog.reset()
+        _DEFAULTS[posthog] = posthog.settings()
+    posthog.settings(**_DEFAULTS[posthog])
+    posthog.clear_faults()
+    posthog.fail_deletions([])
+    posthog.control("DELETE", "calls")
+
+
+_DEFAULTS: WeakKeyDictionary[EmulatorProcess, dict[str, Any]] = WeakKeyDictionary()
+
+
+@pytest.fixture(scope="module")
+def tidied(posthog_emulator: EmulatorProcess) -> EmulatorProcess:
+    """The session's emulator as it was at its start; whoever changes it in this module puts it right again."""
+    posthog_emulator.reset()
+    return posthog_emulator
+
+
+@pytest.fixture
+def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+    return new_lab(tidied, monkeypatch, tmp_path)
+
+
+def new_lab(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Lab:
+    tidy(posthog)
+    connect(monkeypatch, posthog)
+    return Lab(posthog, folder)
 
 
 class Lab:
@@ -89,6 +125,7 @@ class Lab:
             "mode": "poke",
             "deferrable": False,
             "failure_grace": 0.0,
+            "quiet_period": 0.0,
         }
         return PostHogPersonsErasedSensor(task_id="verify", **{**options, **given})
 

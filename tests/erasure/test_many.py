@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,7 +90,9 @@ def look(work: WorkFile, outcome: Outcome, client: Client) -> Report:
     asked, accepted = moment(outcome.requested_at), moment(outcome.accepted_at)
     assert asked
     assert accepted
-    return run(verify(work.persons(), Request(Wish(), outcome.generation, asked, accepted)), client)
+    return run(
+        verify(work.persons(), Request(Wish(), outcome.generation, asked, accepted, quiet_period=timedelta(0))), client
+    )
 
 
 def accepted(posthog: EmulatorProcess) -> Counter[tuple[str, bool]]:
@@ -104,21 +107,21 @@ def accepted(posthog: EmulatorProcess) -> Counter[tuple[str, bool]]:
 @pytest.mark.parametrize("generation", "ABC")
 def test_three_kills_and_nobody_is_asked_for_twice(posthog: EmulatorProcess, tmp_path: Path, generation: str) -> None:
     posthog.settings(generation=generation)
-    uuids = posthog.add_persons(600)
+    uuids = posthog.add_persons(300)
     with client_of(posthog) as client:
         found, work = find(posthog, client, tmp_path, uuids)
-        assert found.totals.profiles == 600
+        assert found.totals.profiles == 300
         for kill_at, after in ((3, True), (2, False), (2, True)):
             with pytest.raises(Killed):
-                delete(work, client, Worker(client, kill_at=kill_at, after=after), chunk_size=100)
-        outcome = delete(work, client, Worker(client), chunk_size=100)
-        assert (outcome.persons, outcome.failed, outcome.swallowed) == (600, 0, 0)
+                delete(work, client, Worker(client, kill_at=kill_at, after=after), chunk_size=50)
+        outcome = delete(work, client, Worker(client), chunk_size=50)
+        assert (outcome.persons, outcome.failed, outcome.swallowed) == (300, 0, 0)
         asked = accepted(posthog)
         assert set(asked.values()) == {1}
         assert {uuid for uuid, _ in asked} == set(uuids)
-        assert len(asked) == (600 if generation == "A" else 1200)
+        assert len(asked) == (300 if generation == "A" else 600)
         idle = Worker(client)
-        assert delete(work, client, idle, chunk_size=100) == outcome
+        assert delete(work, client, idle, chunk_size=50) == outcome
         assert not idle.calls, "what is done is neither asked for nor read again"
         assert look(work, outcome, client).is_verified
 
@@ -135,7 +138,7 @@ def _peak(work: Callable[[], object]) -> int:
 def test_memory_is_flat(posthog: EmulatorProcess, tmp_path: Path) -> None:
     with client_of(posthog) as client:
         peaks = []
-        for count in (1000, 4000):
+        for count in (1000, 3000):
             uuids = posthog.add_persons(count)
             folder = tmp_path / str(count)
             folder.mkdir()

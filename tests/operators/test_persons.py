@@ -22,7 +22,7 @@ from airflow_provider_posthog.operators.persons import (
     PostHogResolvePersonsOperator,
     PostHogUpdatePersonPropertiesOperator,
 )
-from tests.erasure.support import DAY, Lab
+from tests.erasure.support import DAY, Lab, new_lab
 from tests.operators.support import connect, context
 
 GENERATIONS = pytest.mark.parametrize("generation", "ABC")
@@ -32,9 +32,15 @@ NOBODY_LISTENS = (
 SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 
 
+@pytest.fixture(scope="module")
+def tidied(posthog_emulator: EmulatorProcess) -> EmulatorProcess:
+    posthog_emulator.reset()
+    return posthog_emulator
+
+
 @pytest.fixture
-def lab(connected: EmulatorProcess, tmp_path: Path) -> Lab:
-    return Lab(connected, tmp_path)
+def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+    return new_lab(tidied, monkeypatch, tmp_path)
 
 
 def lines(lab: Lab) -> list[dict[str, Any]]:

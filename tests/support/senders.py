@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import Call
-from airflow_provider_posthog.api.clients import AsyncClient, Client
+from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 

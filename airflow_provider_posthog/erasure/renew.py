@@ -1,0 +1,110 @@
+"""Looking again at who is to be erased, just before it is asked for: days may have passed since they were resolved.
+
+Meanwhile somebody may have got another distinct id, whose recordings nobody could look for afterwards, or may have been
+merged into another person, whose deletion nobody has approved.
+"""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from airflow_provider_posthog.api import persons
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.erasure import counts
+from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.generation import Server
+from airflow_provider_posthog.erasure.request import Do
+from airflow_provider_posthog.erasure.resolve import BATCH, count, held_now, profiles
+from airflow_provider_posthog.erasure.work_file import Person, WorkFile, WorkFileWriter
+from airflow_provider_posthog.exceptions import PostHogErasureError
+
+
+@dataclass
+class Renewed:
+    """What has changed.
+
+    :param added: how many distinct ids came.
+    :param gone: whose profile is gone, of those whose distinct ids nobody has.
+    :param moved: whose distinct ids are another person's now.
+    """
+
+    added: int = 0
+    gone: int = 0
+    moved: list[str] = field(default_factory=list)
+
+
+def renew(work: WorkFile, server: Server, do: Do) -> Renewed:
+    """Bring a work file up to date, before anybody in it is asked for.
+
+    :param work: the file; it is written anew if something has changed.
+    :param server: the server.
+    :param do: does steps.
+    :raises PostHogErasureError: if somebody was merged with a person who is not in the file; or, in a file without
+        distinct ids, is gone, as nobody can tell whether that was a deletion.
+    """
+    known = {uuids.UUID(person.uuid).int for person in work.persons()}
+    told = Renewed()
+    header = work.header()
+    with WorkFileWriter(work.fs, work.path, header) as file:
+        changed = False
+        for batch in batched(work.persons(), BATCH):
+            new = do(_renewed(batch, server, server.now, told, known, by_id=header.verify_by == "distinct_id"))
+            changed = changed or new != batch
+            file.add(new)
+        if told.moved:
+            raise PostHogErasureError(
+                f"{len(told.moved)} persons were merged with others since they were resolved, or made again "
+                f"({', '.join(told.moved[:20])}). Nothing was deleted: resolve again, and approve that.",
+                job_id=header.request_id,
+            )
+        if changed:
+            file.commit()
+    return told
+
+
+def _renewed(
+    batch: Sequence[Person], server: Server, until: datetime, told: Renewed, known: set[int], *, by_id: bool
+) -> Steps[list[Person]]:
+    held = yield from held_now([person.uuid for person in batch if person.profile], server)
+    missing = [person for person in batch if person.profile and person.uuid not in held]
+    if missing and not server.has_batches:  # queries may lag behind
+        found = yield from profiles([person.uuid for person in missing], server)
+        held.update({uuid: {str(name) for name in one.get("distinct_ids") or ()} for uuid, one in found.items()})
+        missing = [person for person in missing if person.uuid not in held]
+    owners = (yield from _owners(missing, server)) if by_id else {}
+    for person in missing:
+        theirs = {owners[name] for name in person.distinct_ids if name in owners}
+        if not by_id or any(uuids.UUID(owner).int not in known for owner in theirs):
+            told.moved.append(person.uuid)
+        else:
+            told.gone += 1
+    return (yield from _with_new_ids(batch, held, until, told, server)) if by_id else [*batch]
+
+
+def _with_new_ids(
+    batch: Sequence[Person], held: dict[str, set[str]], until: datetime, told: Renewed, server: Server
+) -> Steps[list[Person]]:
+    renewed, stale = [], []
+    for person in batch:
+        new = held.get(person.uuid, set()) - {*person.distinct_ids}
+        told.added += len(new)
+        renewed.append(replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *new}))) if new else person)
+        if new or not server.can_keep_persons:  # the oldest servers leave recordings, also those that came since
+            stale.append(renewed[-1])
+    counted = {person.uuid: person for person in (yield from count(stale, until))}
+    return [counted.get(person.uuid, person) for person in renewed]
+
+
+def _owners(missing: Sequence[Person], server: Server) -> Steps[dict[str, str]]:
+    """Return whose the distinct ids of persons without a profile are now."""
+    names = sorted({name for person in missing for name in person.distinct_ids})
+    if not server.has_batches:
+        return (yield from counts.owners_of(names)) if names else {}
+    owners: dict[str, str] = {}
+    for some in batched(names, persons.MAX_BATCH):
+        answer = yield persons.batch_by_distinct_ids(some)
+        owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
+    return owners

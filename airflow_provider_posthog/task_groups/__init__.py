@@ -1,0 +1,1 @@
+"""Groups of tasks that belong together, each made by one call."""

@@ -1,0 +1,130 @@
+"""Personal data stays in the work file: not in logs, XComs, the database, errors, triggers or certificates."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
+from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
+from tests.erasure.support import DAY, Lab
+from tests.operators.support import connect, make_dag, task_states, xcoms
+
+SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
+
+
+@pytest.fixture
+def marked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Somebody whose identifiers and properties hold a mark that stands nowhere else."""
+    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    mark = f"mark{uuid.uuid4().hex}"
+    lab.name, lab.email = f"id-{mark}", f"{mark}@example.org"
+    lab.names = [lab.name, f"{lab.name}-too"]
+    lab.persons = [lab.add(*lab.names, properties={"email": lab.email, "name": f"Ann {mark}"})]
+    lab.person = lab.persons[0]
+    lab.event(properties={"$set": {"name": f"Ann {mark}"}})
+    lab.asked = {"emails": [lab.email], "distinct_ids": [lab.name]}
+    return lab
+
+
+def found_in(folder: Path, mark: str) -> list[str]:
+    """The files that hold a mark, as it is or in another encoding of text."""
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and mark in path.read_bytes().decode("latin-1")
+    ]
+
+
+def mark_of(lab: Lab) -> str:
+    return lab.email.split("@")[0]
+
+
+def test_a_whole_dag_tells_nobody(
+    marked: Lab, run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lab, mark = marked, mark_of(marked)
+    caplog.set_level(logging.DEBUG)
+    (lab.folder / "who.csv").write_text(f"email,distinct_id\n{lab.email},{lab.names[1]}\n")
+    echo = {"detail": f"Illegal value '{lab.name}' of {lab.email} ({mark})", "attr": mark, "code": mark}
+    lab.posthog.faults(path="*/query/", status=400, body=echo, count=1)  # for whoever comes first: it is retried
+
+    def fill() -> None:
+        paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{lab.folder}/certificates"}
+        failing = PostHogResolvePersonsOperator(task_id="failing", emails=[lab.email], **paths)
+        resolve = PostHogResolvePersonsOperator(
+            task_id="resolve",
+            emails=[lab.email],
+            identifiers_path=f"file://{lab.folder}/who.csv",
+            trigger_rule="all_done",
+            **paths,
+        )
+        delete = PostHogDeletePersonsOperator(task_id="delete", persons=resolve.output)
+        verify = PostHogPersonsErasedSensor(
+            task_id="verify", request=delete.output, mode="poke", poke_interval=0.2, timeout=1
+        )
+        failing >> resolve >> delete >> verify
+
+    run = run_dag(make_dag("erasure_of_somebody_marked", fill))
+    states = task_states(run)
+    assert states == {"failing": "failed", "resolve": "success", "delete": "success", "verify": "failed"}
+    told = capfd.readouterr()
+    assert "could name a person" in told.out + told.err + caplog.text
+    assert "EVENTS_PENDING" in told.out + told.err + caplog.text
+    for text in (told.out, told.err, caplog.text, str(xcoms(run))):
+        assert mark not in text
+    assert found_in(Path(os.environ["AIRFLOW_HOME"]), lab.person) != [], "the database is among the files"
+    assert found_in(Path(os.environ["AIRFLOW_HOME"]), mark) == []
+    assert found_in(lab.folder, mark) == ["who.csv", "work.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("*/query/", 400),
+        ("*/query/", 404),
+        ("*/batch_by_distinct_ids/", 400),
+        ("*/bulk_delete/", 400),
+        ("*/bulk_delete/", 500),
+        ("*/deletion_status/", 400),
+    ],
+)
+def test_errors_do_not_repeat_what_posthog_quotes(
+    marked: Lab, caplog: pytest.LogCaptureFixture, path: str, status: int
+) -> None:
+    lab, mark = marked, mark_of(marked)
+    caplog.set_level(logging.DEBUG)
+    echo = {"type": mark, "detail": f"No '{lab.name}', {lab.email}", "attr": lab.name, "code": mark}
+    audit_path = f"file://{lab.folder}/certificates"
+    steps: list[Callable[[], object]] = [
+        lambda: lab.resolve(**lab.asked, audit_path=audit_path),
+        lambda: lab.delete(lab.resolve(**lab.asked, audit_path=audit_path)),
+        lambda: lab.sensor().execute({}),
+    ]
+    failed = 0
+    for number, step in enumerate(steps):
+        if number == 2:
+            lab.folder /= "again"
+            lab.folder.mkdir()
+            lab.delete(lab.resolve(**lab.asked, audit_path=audit_path), work_path=lab.work_path)
+            lab.posthog.advance(8 * DAY)
+        lab.posthog.faults(path=path, status=status, body=echo, count=-1)
+        try:
+            step()
+        except Exception as error:
+            failed += 1
+            shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            for text in (str(error), repr(error), repr(vars(error)), shown, repr(pickle.dumps(error))):
+                assert mark not in text
+        lab.posthog.clear_faults()
+    assert failed
+    assert mark not in caplog.text
+    assert {*found_in(lab.folder.parent, mark)} <= {"work.jsonl", "again/work.jsonl"}

@@ -1,0 +1,121 @@
+"""Erasing persons' rows: the right ones, all of them, and nothing of them in an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.removal import Criterion, Removal, as_text
+from tests.load.databases import Database, DuckDB, Postgres, SQLite, postgres_database
+
+UUID = "3dc16883-e41d-573c-94ce-5d5370469f17"
+OTHER = "00000000-0000-4000-8000-000000000001"
+STRANGE = ["Ann", 'o\'brien "x"; DROP TABLE events', "50% {a} ? %s", "snow\u2603man", "two\nlines", "a,b", " "]
+
+
+@pytest.fixture(params=["duckdb", "psycopg2", "psycopg", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "duckdb":
+        yield DuckDB(tmp_path / "file.duckdb")
+    elif request.param == "sqlite":
+        yield SQLite(tmp_path / "file.sqlite")
+    else:
+        pytest.importorskip(request.param)
+        with postgres_database() as found:
+            yield found.through(request.param)
+
+
+def fill(database: Database, rows: list[tuple[str | None, str | None]], kind: str = "UUID") -> None:
+    value = "%s" if isinstance(database, Postgres) else "?"
+    with closing(database.connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f'CREATE TABLE events (n INTEGER, "distinct%id" TEXT, person_id {kind})')
+        for number, row in enumerate(rows):
+            cursor.execute(f"INSERT INTO events VALUES ({value}, {value}, {value})", [number, *row])
+        connection.commit()
+
+
+def remove(database: Database, names: list[str], uuids: list[str], table: str = "events") -> dict[str, int]:
+    with closing(database.connect()) as connection:
+        if isinstance(database, DuckDB):
+            connection.begin()
+        value = "%s" if isinstance(database, Postgres) else "?"
+        criteria = [Criterion("distinct%id", iter(names)), Criterion("person_id", iter(uuids), any_case=True)]
+        removed = Removal(connection, table, value).run(criteria)
+        connection.commit()
+        return removed
+
+
+def test_rows_of_both_kinds_go_and_no_others(database: Database) -> None:
+    rows: list[tuple[str | None, str | None]] = [(name, OTHER) for name in STRANGE]
+    fill(database, [*rows, ("somebody", UUID), ("Ann", UUID), (None, None), ("ann", OTHER), ("Ann ", OTHER)])
+    removed = remove(database, STRANGE, [UUID.upper()])
+    assert removed == {"distinct%id": len(STRANGE) + 1, "person_id": 1}
+    assert as_text(removed) == "9 rows (8 by distinct%id, 1 by person_id)"
+    left = [row[0] for row in database.rows('SELECT "distinct%id" FROM events ORDER BY n')]
+    assert left == [None, "ann", "Ann "]
+    assert remove(database, STRANGE, [UUID]) == {"distinct%id": 0, "person_id": 0}
+
+
+def test_more_persons_than_fit_into_a_statement(database: Database) -> None:
+    names = [f"id-{number}" for number in range(1203)]
+    fill(database, [(name, OTHER) for name in ("id-0", "id-499", "id-500", "id-1202", "id-1203")], "TEXT")
+    assert remove(database, names, [])["distinct%id"] == 4
+    assert database.count() == 1
+
+
+def test_uuids_in_capitals_are_the_same(database: Database) -> None:
+    fill(database, [("a", UUID.upper())], "TEXT")
+    assert remove(database, [], [UUID])["person_id"] == 1
+
+
+@pytest.mark.parametrize("table", ["nowhere", "events"])
+def test_what_is_not_there_is_named(database: Database, table: str) -> None:
+    database.run("CREATE TABLE events (x TEXT)")
+    with pytest.raises(PostHogLoadError, match=f"reading column distinct%id of {table}"):
+        remove(database, ["secret"], [], table)
+
+
+def test_a_name_that_is_none_is_refused(database: Database) -> None:
+    with pytest.raises(PostHogSettingsError, match="no name of a table"):
+        remove(database, [], [], "events; DROP TABLE events")
+
+
+def test_a_refusal_changes_nothing_and_shows_nothing(tmp_path: Path) -> None:
+    with postgres_database() as database:
+        fill(database, [("secret-1", UUID), ("secret-2", OTHER)])
+        database.run(
+            'ALTER TABLE events ADD UNIQUE ("distinct%id")',
+            'CREATE TABLE orders (who TEXT REFERENCES events ("distinct%id"))',
+            "INSERT INTO orders VALUES ('secret-1')",
+        )
+        with pytest.raises(PostHogLoadError, match="23503") as error:
+            remove(database, ["secret-1", "secret-2"], [])
+        assert "secret" not in str(error.value)
+        assert error.value.__cause__ is None
+        assert database.count() == 2
+
+
+def test_rows_that_stay_although_deleted_are_an_error() -> None:
+    with postgres_database() as database:
+        fill(database, [("secret-1", UUID)])
+        database.run("CREATE RULE keep AS ON DELETE TO events DO INSTEAD NOTHING")
+        with pytest.raises(PostHogLoadError, match="1 rows of events are still there") as error:
+            remove(database, ["secret-1"], [])
+        assert "secret" not in str(error.value)
+
+
+def test_a_kill_before_the_commit_changes_nothing(database: Database) -> None:
+    fill(database, [("a", UUID)])
+    with closing(database.connect()) as connection:
+        if isinstance(database, DuckDB):
+            connection.begin()
+        value = "%s" if isinstance(database, Postgres) else "?"
+        criteria: list[Any] = [Criterion("distinct%id", iter(["a"]))]
+        assert Removal(connection, "events", value).run(criteria) == {"distinct%id": 1}
+    assert database.count() == 1
