@@ -27,6 +27,7 @@ LIFE_CYCLE = (
     "tests/hooks",
     "tests/operators",
     "tests/sensors",
+    "tests/task_groups",
     "tests/triggers",
     "tests/test_connection_form.py",
     "tests/test_imports.py",
