@@ -115,7 +115,6 @@ def test_without_approval_nothing_is_deleted(stories: Stories, capsys: pytest.Ca
     assert (found["deleting"], found["left"]) == (0, ALL)
     assert found["readable"]
     assert found["private"] == [], "nobody needs to know any more whom it was about"
-    assert "Not approved: the run's parameter 'approved' is not true" in stories.traces["output"]
     folder = stories.certificate("unapproved")
     assert audit(["verify", str(folder)]) == 0
     assert "erasure: NOT VERIFIED" in capsys.readouterr().out

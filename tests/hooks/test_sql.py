@@ -114,7 +114,7 @@ GREEN: dict[str, Callable[[], Any]] = {
     "check": _check(sql="SELECT count(), max(timestamp) FROM events;"),
     "check_parameters": _check(sql="SELECT count() FROM events WHERE event = {e}", parameters={"e": "$pageview"}),
     "check_first_of_many_rows": _check(sql="SELECT 1 FROM events"),
-    "value": _value(sql="SELECT count(), 20000 FROM events", pass_value=20000),
+    "value": _value(sql="SELECT count() >= 20000, 1 FROM events", pass_value=1),
     "value_tolerance": _value(sql="SELECT count() FROM events", pass_value=21000, tolerance=0.1),
     "value_text": _value(sql="SELECT {e} FROM events", pass_value="$pageview", parameters={"e": "$pageview"}),
     "threshold": _threshold(sql="SELECT count() FROM events", min_threshold=19000, max_threshold=21000),

@@ -169,7 +169,7 @@ def test_the_end_closes_the_certificate_once_and_removes_what_is_private(lab: La
     extra.write_text(lab.email)
     proof = look(lab)
     assert audit(["verify", certificate(lab)]) == 1, "it is not closed yet"
-    assert look(lab) == proof
+    assert {**look(lab), "checked_at": None} == {**proof, "checked_at": None}
     assert (lab.folder / "work.jsonl").exists(), "a retry of the sensor keeps the file, too"
     erase = PostHogEraseFromSqlOperator(
         task_id="erase", request=request, sql_conn_id="warehouse", table="events", distinct_id_column="distinct_id"
@@ -246,3 +246,13 @@ def test_a_database_that_is_not_known_is_refused(lab: Lab, monkeypatch: pytest.M
         PostHogEraseFromSqlOperator(
             task_id="erase", request=lab.resolve(), sql_conn_id="other", table="t", person_id_column="id"
         ).execute(context())
+
+
+@pytest.mark.parametrize("params", [{}, {"approved": "yes"}, {"approved": False}, {"other": True}])
+def test_the_gate_lets_nothing_pass_that_is_not_true(params: dict[str, Any]) -> None:
+    from airflow_provider_posthog.operators.erasure_end import PostHogErasureGateOperator
+
+    gate = PostHogErasureGateOperator(task_id="gate", persons={"persons": 2, "events": 9, "recordings": 0})
+    with pytest.raises(PostHogErasureError, match="Not approved: the run's parameter 'approved' is not true"):
+        gate.execute({"params": params})
+    gate.execute({"params": {"approved": True}})
