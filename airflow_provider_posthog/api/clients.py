@@ -185,8 +185,11 @@ class Client:
             )
         except requests.RequestException:
             raise
-        except ValueError as error:  # requests reads a redirect's target even where it does not follow it
+        # requests reads a redirect's body and target even where it does not follow it, and lets other errors out there.
+        except ValueError as error:
             raise requests.exceptions.ContentDecodingError(error) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.exceptions.ChunkedEncodingError(error) from error
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call

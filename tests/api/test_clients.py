@@ -616,3 +616,13 @@ def in_thread(work: Callable[[], Any]) -> Iterator[list[Any]]:
     thread.start()
     yield values
     thread.join(20)
+
+
+def test_a_redirect_whose_broken_body_is_cut_is_no_answer(server: ScriptedServer) -> None:
+    """requests reads it although it does not follow, and lets an error of urllib3's out."""
+    headers = {"Location": "/elsewhere", "Content-Encoding": "gzip"}
+    server.script(Reply(301, headers, b"\0\0", cut="body"))
+    from airflow_provider_posthog.api.clients import Client
+
+    with Client(settings_for(server)) as client, pytest.raises(PostHogTransportError):
+        client.send(exports.retrieve(42), policy=RetryPolicy(max_attempts=1))
