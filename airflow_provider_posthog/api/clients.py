@@ -167,8 +167,7 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings = self.settings
-        session = self.session
+        settings, session = self.settings, self.session
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
         try:
@@ -186,10 +185,8 @@ class Client:
         except requests.RequestException:
             raise
         # requests reads a redirect's body and target even where it does not follow it, and lets other errors out there.
-        except ValueError as error:
+        except (ValueError, urllib3.exceptions.HTTPError) as error:
             raise requests.exceptions.ContentDecodingError(error) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise requests.exceptions.ChunkedEncodingError(error) from error
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
