@@ -64,7 +64,7 @@ def our_modules() -> list[str]:
     package = ROOT / "airflow_provider_posthog"
     return [
         f"airflow_provider_posthog.{folder}.{path.stem}"
-        for folder in ("operators", "sensors", "transfers")
+        for folder in ("operators", "sensors", "task_groups", "transfers")
         for path in sorted((package / folder).glob("*.py"))
         if path.stem != "__init__"
     ]
@@ -84,6 +84,8 @@ def _run(groups: tuple[list[str], ...]) -> list[float]:
     with tempfile.TemporaryDirectory() as home:
         folders = [str(ROOT), str(ROOT / "dags_examples")]
         environment = {**os.environ, "AIRFLOW_HOME": home, "PYTHONPATH": os.pathsep.join(folders)}
+        # As installed, where modules are compiled once and not for each DAG file.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", _PROBE, json.dumps(groups)],
             env=environment,

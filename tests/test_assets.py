@@ -128,6 +128,5 @@ def test_parts_that_make_no_uri_are_refused(part: dict[str, Any]) -> None:
 
 
 def test_openlineage_gets_the_host_and_the_path() -> None:
-    pytest.importorskip("openlineage.client", reason="the converter is only called where it is installed")
     found = convert_asset_to_openlineage(create_asset(project_id=1, kind="dashboard", id=7), None)
     assert (found.namespace, found.name) == ("posthog://us.posthog.com", "1/dashboard/7")

@@ -86,18 +86,16 @@ def run(
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
-    advance: Callable[[], Step] = lambda: next(steps)  # noqa: E731 - replaced in each round
+    came: object = None
     try:
         while True:
-            step = advance()
+            step = _next(steps, came)
             try:
                 if stop is not None and stop.is_set():
                     raise Stopped("stopped")
-                value = _do(step, client, stop, policy)
+                came = _do(step, client, stop, policy)
             except PostHogError as error:
-                advance = _throw(steps, error)
-            else:
-                advance = _resume(steps, value)
+                came = error
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
@@ -113,16 +111,14 @@ async def run_async(steps: Steps[T], client: AsyncClient, *, policy: RetryPolicy
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
-    advance: Callable[[], Step] = lambda: next(steps)  # noqa: E731 - replaced in each round
+    came: object = None
     try:
         while True:
-            step = advance()
+            step = _next(steps, came)
             try:
-                value = await _do_async(step, client, policy)
+                came = await _do_async(step, client, policy)
             except PostHogError as error:
-                advance = _throw(steps, error)
-            else:
-                advance = _resume(steps, value)
+                came = error
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
@@ -248,12 +244,9 @@ async def run_all_async(
         await asyncio.gather(*tasks, return_exceptions=True)  # the caller closes the client next
 
 
-def _resume(steps: Steps[Any], value: object) -> Callable[[], Step]:
-    return lambda: steps.send(value)
-
-
-def _throw(steps: Steps[Any], error: PostHogError) -> Callable[[], Step]:
-    return lambda: steps.throw(error)
+def _next(steps: Steps[Any], came: object) -> Step:
+    """Give the work what its last step brought (nothing, before the first), or raise it there, and return the next."""
+    return steps.throw(came) if isinstance(came, PostHogError) else steps.send(came)
 
 
 def _do(step: Step, client: Client, stop: threading.Event | None, policy: RetryPolicy | None) -> object:

@@ -11,8 +11,8 @@ from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.operators.insights import number_of, oldest
+from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
-from airflow_provider_posthog.transfers.interval import tell_outlets
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context

@@ -17,8 +17,9 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.operators.identity import Identity, Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
+from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.transfers.file_download_job import FileDownloadJobOperator
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of, tell_outlets
+from airflow_provider_posthog.transfers.interval import folder_of, interval_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -48,21 +48,6 @@ def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStora
     if isinstance(path, ObjectStoragePath):
         return path
     return ObjectStoragePath(path.rstrip("/"), **({"conn_id": conn_id} if conn_id else {}))
-
-
-def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
-    """Put counts into the events of the task's assets, for the DAGs that they start.
-
-    :param context: the task's context.
-    :param outlets: the task's outlets.
-    :param extra: JSON, small, without personal data.
-    """
-    events = context.get("outlet_events")
-    if events is None:
-        return
-    for outlet in outlets:
-        if hasattr(outlet, "uri"):  # an asset (Airflow 2: a dataset); aliases and references have none
-            events[outlet].extra.update(extra)
 
 
 def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None) -> datetime:

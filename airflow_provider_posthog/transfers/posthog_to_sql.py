@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.transfers.interval import interval_of, tell_outlets
+from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.transfers.interval import interval_of
+from airflow_provider_posthog.transfers.reading import need_arrow
 from airflow_provider_posthog.transfers.source import source_of
 
 if TYPE_CHECKING:
@@ -145,6 +147,7 @@ class PostHogToSqlOperator(PostHogOperator):
         from airflow_provider_posthog.transfers.databases import SqlDatabase
 
         began = time.monotonic()
+        need_arrow(type(self).__name__)
         source = self._source()
         with self._reading(context, source) as extraction:
             self._extraction = extraction

@@ -11,7 +11,8 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of, tell_outlets
+from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.transfers.interval import folder_of, interval_of
 from airflow_provider_posthog.transfers.reading import ReadingOperator, need_arrow
 
 if TYPE_CHECKING:

@@ -36,7 +36,6 @@ def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.param == "duckdb":
         yield request.getfixturevalue("duck")
         return
-    pytest.importorskip("airflow.providers.postgres")
     with postgres_database() as database:
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
         yield database

@@ -12,9 +12,6 @@ import pytest
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
-
-pytest.importorskip("pyarrow")
-
 from airflow_provider_posthog.extract import progress, sources
 from airflow_provider_posthog.extract.copying import Copy, Reading
 from airflow_provider_posthog.extract.files import Layout

@@ -8,20 +8,18 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pa = pytest.importorskip("pyarrow")
-
-import pyarrow.csv as pa_csv  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-
-from airflow_provider_posthog.exceptions import PostHogSettingsError  # noqa: E402
-from airflow_provider_posthog.extract.files import SUFFIXES, Layout, TableFiles  # noqa: E402
-from airflow_provider_posthog.extract.manifest import Interval  # noqa: E402
-from airflow_provider_posthog.extract.staging import Owner, Staging  # noqa: E402
-from tests.extract.crashing import memory  # noqa: E402
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.files import SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.extract.manifest import Interval
+from airflow_provider_posthog.extract.staging import Owner, Staging
+from tests.extract.crashing import memory
 
 START = datetime(2026, 11, 1, 22, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("n", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("kind", pa.string()), ("p", pa.string())])

@@ -8,13 +8,11 @@ from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-import pytest
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pa = pytest.importorskip("pyarrow")
-
-from airflow_provider_posthog.extract.json_lines import lines_of  # noqa: E402
+from airflow_provider_posthog.extract.json_lines import lines_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('\\"\n\r\t\x00\x1f\x7f\x85\u2028\u2029'))
 moments = st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(timezone.utc))

@@ -43,6 +43,5 @@ def _database(request: pytest.FixtureRequest) -> Database:
         return Standard(request.getfixturevalue("postgres"))
     if request.param in ("psycopg2", "psycopg"):
         found: Postgres = request.getfixturevalue("postgres")
-        pytest.importorskip(request.param)
         return found.through(request.param)
     return request.getfixturevalue({"duckdb": "duck", "sqlite": "sqlite"}[request.param])

@@ -25,7 +25,6 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     elif request.param == "sqlite":
         yield SQLite(tmp_path / "file.sqlite")
     else:
-        pytest.importorskip(request.param)
         with postgres_database() as found:
             yield found.through(request.param)
 

@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 BUCKET = "lake"
 
 
 @contextmanager
 def running_s3() -> Iterator[tuple[Any, Any]]:
     """Run moto's server; yield an s3fs file system of it, and boto3's client."""
-    pytest.importorskip("flask_cors")
-    pytest.importorskip("s3fs")
     import boto3
     import s3fs
     from moto.server import ThreadedMotoServer

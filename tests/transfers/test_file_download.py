@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -33,7 +34,6 @@ try:
 except ImportError:  # Airflow 2.11
     from airflow.io.store import attach
 
-parquet = pytest.importorskip("pyarrow.parquet")
 
 ALL = "/file_download_batch_exports/"
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -306,3 +307,13 @@ def test_killed_at_random_points_it_ends_with_every_row_once(
                 assert found is not None
                 assert found["rows"] == before + 7 == database.count() == len(set(database.uuids()))
     assert killed >= 4
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "orjson"])
+def test_without_the_extra_it_says_what_to_install(
+    connection: EmulatorProcess, lake: DuckDB, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(PostHogSettingsError, match=rf"needs {package}.*airflow-provider-posthog\[warehouse\]"):
+        load()
+    assert connection.calls() == []
