@@ -514,10 +514,14 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
-operator = PostHogApiOperator(task_id="t", call="persons.list", arguments={"limit": 1000}, output_path=sys.argv[1])
-operator.hook.settings()
+def run(path, **arguments):
+    operator = PostHogApiOperator(task_id="t", call="persons.list", arguments=arguments, output_path=path)
+    return operator.execute({})
+
+# A tenth of the list first: what is imported, and kept for the next time, is not what the list costs.
+run(sys.argv[1] + ".tenth", limit=1000, offset=45_000)
 before = peak()
-found = operator.execute({})
+found = run(sys.argv[1], limit=1000)
 print(json.dumps({**found, "grown_kib": peak() - before}))
 """
 
@@ -570,7 +574,7 @@ def test_memory_does_not_grow_with_the_list(many_people: str, tmp_path: Path) ->
     assert found["bytes"] > 100_000_000
     with target.open() as file:
         assert [json.loads(line)["id"] for line in file] == list(range(50_000))
-    assert found["grown_kib"] < 48 * 1024
+    assert found["grown_kib"] < 16 * 1024
 
 
 @pytest.mark.parametrize("to_a_file", [False, True])
