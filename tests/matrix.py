@@ -82,7 +82,16 @@ def main(names: list[str]) -> int:
         verdict = "passed" if result.passed else "FAILED"
         entry = result.entry
         print(f"{entry.name:10} {entry.airflow:28} Python {result.python:6} {result.seconds:5.0f} s  {verdict}")
+    for result in results:
+        _say_what_failed(result)
     return 0 if all(result.passed for result in results) else 1
+
+
+def _say_what_failed(result: Result) -> None:
+    """Print the names once more at the very end: a long log is often kept by its last lines only."""
+    if not result.passed:
+        failed = [line for line in result.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        print(f"\n== {result.entry.name} failed in", *(failed[:20] or result.output.splitlines()[-20:]), sep="\n")
 
 
 @dataclass(frozen=True)
