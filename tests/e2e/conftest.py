@@ -19,9 +19,12 @@ def posthog_alone() -> Iterator[EmulatorProcess]:
 
 @pytest.fixture(scope="session")
 def airflow(posthog_alone: EmulatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    # PostgreSQL's socket lies in this folder, and a socket's path may have 107 characters at the most.
     home = tmp_path_factory.mktemp("e2e")
-    env = {"AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_alone.airflow_connection_json()}
+    env = {
+        "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_alone.airflow_connection_json(
+            audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394"
+        )
+    }
     with Deployment(home, Path(__file__).parent / "dags", env) as deployment:
-        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "calculations", "watching")
+        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "calculations", "watching", "erasure")
         yield deployment

