@@ -19,7 +19,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 VENVS = HERE / ".venvs"
-AT_ONCE = 3
 #: Processes of a cell that runs the whole suite; it would take longer than the others together.
 WORKERS = 2
 LIFE_CYCLE = (
@@ -72,8 +71,8 @@ def main(names: list[str]) -> int:
         print(f"No such cell: {', '.join(sorted(unknown))}. There are {', '.join(entry.name for entry in MATRIX)}.")
         return 2
     wanted = [entry for entry in MATRIX if not names or entry.name in names]
-    # Most of a test is waiting, so three at once take hardly longer than the longest.
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    # Most of a test is waiting: all at once, two cores have something to do most of the time.
+    with ThreadPoolExecutor(len(wanted)) as pool:
         results = list(pool.map(_run, wanted))
     for result in results:
         print(f"\n== {result.entry.name}: {result.entry.airflow} on Python {result.python}\n{result.output}")
