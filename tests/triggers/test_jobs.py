@@ -288,14 +288,15 @@ from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
 async def main():
     await get_connection_async("posthog_default")  # Airflow's own first imports, which a triggerer has behind it
-    worst, stop = 0.0, False
+    computed, waited, stop = 0.0, 0.0, False
     async def probe():
-        nonlocal worst
+        nonlocal computed, waited
         await asyncio.sleep(0.05)
         while not stop:
-            before = time.perf_counter()
+            before = time.thread_time(), time.perf_counter()
             await asyncio.sleep(0.005)
-            worst = max(worst, time.perf_counter() - before - 0.005)
+            computed = max(computed, time.thread_time() - before[0])
+            waited = max(waited, time.perf_counter() - before[1])
     task = asyncio.create_task(probe())
     await asyncio.sleep(0.1)
     async def one(job_id):
@@ -305,7 +306,7 @@ async def main():
     ended = await asyncio.gather(*(one(str(n)) for n in range(1, 6)))
     stop = True
     await task
-    print(json.dumps({"worst": worst, "ended": sorted(each[0] for each in ended)}))
+    print(json.dumps({"computed": computed, "waited": waited, "ended": sorted(each[0] for each in ended)}))
 
 asyncio.run(main())
 """
@@ -317,14 +318,12 @@ def test_it_never_holds_up_the_other_triggers(connected: EmulatorProcess) -> Non
     for _ in range(5):
         export_operator(wait_for_completion=False).execute({})
     connected.faults(method="GET", path="*/exports/*/", delay=1.0, count=5)  # a slow answer holds up nobody
-    found = []
-    for _ in range(3):  # the machine may be busy: the best of three is what the code does
-        done = subprocess.run([sys.executable, "-c", LAG], capture_output=True, text=True, timeout=60, check=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        assert found[-1]["ended"] == ["succeeded"] * 5
-        if found[-1]["worst"] < 0.15:
-            return
-    raise AssertionError(f"the event loop stood still: {found}")
+    done = subprocess.run([sys.executable, "-c", LAG], capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["ended"] == ["succeeded"] * 5
+    # Not by the clock alone, as the machine may be busy: neither did the loop compute for long, nor wait for an answer.
+    assert found["computed"] < 0.15
+    assert found["waited"] < 0.9
 
 
 def test_a_trigger_of_an_export_that_ends_while_it_watches(connected: EmulatorProcess) -> None:
