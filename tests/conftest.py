@@ -29,6 +29,14 @@ os.environ["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] = "False"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples each time, however slow the machine is: what was there before must not fail a landing. To look for
+# new ones: make test PYTEST_ARGS=--hypothesis-profile=explore
+_ALWAYS: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_ALWAYS)
+settings.register_profile("explore", max_examples=1000, **_ALWAYS)
+settings.load_profile("same")
 
 pytest_plugins = ["tests.support.fixtures", "airflow_provider_posthog.emulator.pytest_plugin"]
 

@@ -467,7 +467,7 @@ values = st.recursive(
 names = st.sampled_from([field.name for field in form.FIELDS if field.name not in SECRETS])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     host=st.one_of(st.none(), holders),
     password=st.one_of(st.just(KEY), st.builds(lambda a, b: a + KEY + b, texts, texts)),

@@ -93,7 +93,7 @@ def told(error: PostHogError) -> None:
     repr(error).encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(CALL, STATUSES, HEADERS, BODIES)
 @example(CALLS["insights.retrieve"], 200, {}, b'{"query": {"kind": []}}')
 @example(CALLS["queries.status"], 500, {}, b'{"query_status": {"error": [1]}}')
@@ -109,7 +109,6 @@ def test_any_answer(call: Call[Any], status: int, headers: dict[str, str], body:
         use(call, step.value)
 
 
-@settings(deadline=None)
 @given(
     CALL,
     st.lists(
@@ -190,7 +189,7 @@ def send(request: pytest.FixtureRequest, odd_server: ScriptedServer) -> Iterator
 CUTS: st.SearchStrategy[Cut] = st.sampled_from(["", "", "", "before", "after", "headers", "body", "chunk"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(CALL, STATUSES, HEADERS, BODIES, CUTS)
 @example(CALLS["exports.retrieve"], 302, {"Location": "//["}, b"", "")
 @example(CALLS["exports.retrieve"], 302, {"Location": "\xff\xfe"}, b"", "")

@@ -241,7 +241,7 @@ def _told(error: PostHogError) -> type[PostHogError]:
     return type(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(CASES)), STATUSES, HEADERS, BODIES)
 def test_any_answer(name: str, status: int, headers: dict[str, str], body: bytes) -> None:
     exchange = Exchange(made(CASES[name]), ClientSettings(base_url="http://127.0.0.1:9", project_id=7), ONE_TRY)

@@ -97,7 +97,7 @@ def test_a_hundred_thousand_persons_while_some_are_deleted() -> None:
     assert len(deleted) > 5000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, 60),
     st.integers(2, 12),

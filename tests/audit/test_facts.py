@@ -99,7 +99,7 @@ def test_texts_are_cleaned_of_what_looks_personal_and_of_the_identifiers_they_ca
         assert text not in shown
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     identifiers=st.lists(
         st.tuples(

@@ -173,7 +173,7 @@ def test_long_lists_are_cut_and_say_so(place: Place) -> None:
 TIMES = st.one_of(st.datetimes().map(lambda time: time.isoformat() + "Z"), st.text(max_size=8))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.builds(Mark, TIMES, st.text(max_size=6), st.booleans()), max_size=12))
 def test_the_picture_is_always_well_formed(marks: list[Mark]) -> None:
     picture = timeline(marks)
@@ -193,7 +193,7 @@ def test_the_picture_keeps_the_proportions() -> None:
     assert "circle" in timeline(marks[:1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), min_size=3, max_size=3))
 def test_any_text_makes_a_page(texts: list[str]) -> None:
     fs = MemoryFileSystem(skip_instance_cache=True)

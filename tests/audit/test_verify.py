@@ -42,7 +42,7 @@ def test_a_good_one_is_good(files: dict[str, bytes]) -> None:
         assert verdict.sealed is (pseudonyms is not None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_changed_byte_is_found(files: dict[str, bytes], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(files)))
@@ -64,7 +64,7 @@ def test_every_byte_of_a_record(files: dict[str, bytes]) -> None:
         assert not check({**files, name: altered}).is_intact, position
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_what_is_cut_or_added_is_found(files: dict[str, bytes], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(files)))
@@ -181,7 +181,7 @@ def test_facts_that_this_package_does_not_write_are_a_problem_and_no_crash(
     assert not verdict.proves_erasure
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -222,7 +222,7 @@ def test_an_engine_fault_is_hidden(warehouse: Warehouse) -> None:
 _HOSTILE = st.text(alphabet=st.sampled_from("'\"`\\;()-/*%{}$ \n\t\0\u2028éx1,"), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_HOSTILE.filter(lambda text: text != "*"))  # that is all columns, quoted or not
 @example("x` FROM system.tables --")
 @example("\\")
@@ -232,7 +232,7 @@ def test_names_can_not_break_out(text: str) -> None:
         translate("select `" + text.replace("\\", "\\\\").replace("`", "``") + "` from events", {}, RULES)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(_HOSTILE.filter(lambda text: "%" not in text and text not in ("", "*")))
 @example("x` FROM system.tables --")
 @example("\\`")
@@ -246,7 +246,7 @@ def test_aliases_keep_their_text(text: str) -> None:
     assert (result.columns, result.rows) == ([text], [[7]])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
 @example("' OR 1=1 --")
 def test_arbitrary_text_is_answered_or_refused(text: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.emulator.warehouse import HogQLError, Warehouse
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
-ONCE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ONCE = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(alphabet=st.characters(codec="utf-8"))
 
 
@@ -90,7 +90,7 @@ def test_values_that_json_can_not_carry(warehouse: Warehouse, value: object) -> 
         warehouse.query("select {x} as x", {"x": value})
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(40, 700),
     column=st.sampled_from(["timestamp", "created_at"]),
@@ -114,7 +114,7 @@ def test_keyset_pages_hold_every_event_once(warehouse: Warehouse, size: int, col
     assert len(seen) == len(set(seen)) == 1500
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     first=st.integers(-86_400, 6 * 86_400),
     length=st.integers(0, 6 * 86_400),

@@ -368,7 +368,7 @@ WISHES = st.builds(Wish, st.booleans(), st.booleans(), st.booleans())
 REQUESTS = st.builds(Request, WISHES, st.sampled_from("ABC"), TIMES, TIMES, st.booleans())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(LOOKS, REQUESTS, st.booleans())
 def test_nobody_is_verified_of_whom_something_is_left(seen: Seen, request: Request, profile: bool) -> None:
     found = judge(Person("a", ("x",), profile), seen, request)
