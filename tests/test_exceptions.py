@@ -140,9 +140,9 @@ def test_clean_text_can_be_written(text: str) -> None:
 
 @pytest.mark.parametrize("part", ["x", "x@", "ph", "phx_", "bearer ", "@a.", "%40", "x.", "\\n"])
 def test_megabytes_take_no_time(part: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     shown = clean(part * 2_000_000)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
     assert len(shown) < 560
     assert f"{len(part) * 2_000_000} characters" in shown
 

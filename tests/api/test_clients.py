@@ -229,7 +229,7 @@ class TestErrors:
         found = fails(sender, server)
         assert isinstance(found, PostHogValidationError)
         assert len(str(found)) < 1500
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
 
 class TestRepeats:
@@ -337,7 +337,7 @@ class TestRateLimits:
         server.script(error(429, detail, **({"Retry_After": headers[hint]} if hint in headers else {})))
         began = time.monotonic()
         found = fails(sender, server, max_rate_limit_wait=0.5 if hint == "nothing" else 30.0, policy=None)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5
         assert server.attempts == 1
         assert isinstance(found, PostHogRateLimitError)
         if least is None or most is None:

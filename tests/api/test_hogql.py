@@ -117,6 +117,6 @@ def test_quoted_text_does_not_matter(text: str, limit: int) -> None:
 
 @pytest.mark.parametrize("part", ["'", "''", "\\'", "/*", "(", "{", "--", "'\\"])
 def test_long_text_takes_no_long_time(part: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     limit_of(part * 5000)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
