@@ -19,13 +19,14 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern))
     for family, pattern in (
         ("nested", r".*(\[\d*\]$|^(array|list|struct|map|union|row|tuple)\b).*"),
+        ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost without a word
         ("boolean", r"bool(ean)?|tinyint\(1\)|bit(\(1\))?|logical"),
-        ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*|name"),
+        ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*"),
         (
             "integer",
             r"u?(tiny|small|medium|big|huge)?int(eger)?\b.*|u?int\d+|serial\d?",
         ),
-        ("float", r"double( precision)?|float\d?(\(\d+\))?|real"),
+        ("float", r"(double|float\d?)\b.*|real"),
         ("decimal", r"(numeric|decimal|number)\b.*"),
         ("date", r"date"),
         ("clock", r"time(tz)?\b(?!stamp).*|interval\b.*|year.*"),
@@ -33,6 +34,11 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("bytes", r"blob|bytea|(var)?binary\b.*"),
     )
 )
+#: A decimal's digits, and those behind the point.
+_SIZE = re.compile(r"\(\d+(?:, ?(?P<scale>-?\d+))?\)")
+#: Digits behind the second: of a type that says them, and of Arrow's units.
+_TIME_SIZE = re.compile(r"\((?P<digits>\d)\)|(?P<unit>_s|_ms)$")
+_UNIT_DIGITS = {"_s": 0, "_ms": 3, "s": 0, "ms": 3, "us": 6, "ns": 6}
 #: Into which families of columns values of a family go.
 _FITS: Mapping[str, frozenset[str]] = {
     "text": frozenset({"text"}),
@@ -70,12 +76,18 @@ class Dialect:
     :param fold: what the database compares of a column's name.
     :param longest_name: how many bytes a name may have.
     :param also_fits: families of columns that take a family's values here, beyond those that do everywhere.
+    :param single: what it calls a float of 32 bits.
+    :param time_digits: how many digits behind the second a time keeps whose type does not say it.
+    :param changes: tells of an Arrow type and a column's SQL type whether values would be changed there.
     """
 
     types: Mapping[str, str]
     fold: Callable[[str], str]
     longest_name: int
     also_fits: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    single: frozenset[str] = frozenset()
+    time_digits: int = 6
+    changes: Callable[[pa.DataType, str], bool] | None = None
 
     def type_of(self, column: pa.Field) -> str:
         """Return the SQL type for a new column.
@@ -133,7 +145,7 @@ def added_columns(schema: pa.Schema, existing: Sequence[Existing], dialect: Dial
             )
     for column in schema:
         known = there.get(dialect.fold(column.name))
-        if known is not None and not _fits(family_of(column), known.type, dialect):
+        if known is not None and not fits(column, known.type, dialect):
             raise PostHogSettingsError(
                 "columns",
                 f"{column.name!r} comes as {column.type}, but the table has it as {known.type}.",
@@ -142,10 +154,44 @@ def added_columns(schema: pa.Schema, existing: Sequence[Existing], dialect: Dial
     return [column for column in schema if dialect.fold(column.name) not in there]
 
 
-def _fits(family: Family, sql_type: str, dialect: Dialect) -> bool:
-    """Tell whether values of a family go into a column; of a type nobody knows the database is the judge."""
-    there = sql_family(sql_type)
-    return there is None or there in _FITS[family] or there in dialect.also_fits.get(family, frozenset())
+def fits(column: pa.Field, sql_type: str, dialect: Dialect) -> bool:
+    """Tell whether a column's values are the same in a table's column.
+
+    Of a type that nobody knows here the database is the judge.
+
+    :param column: the column of the Arrow schema.
+    :param sql_type: the type of the table's column, as the database calls it.
+    :param dialect: the database's.
+    """
+    if dialect.changes is not None and dialect.changes(column.type, sql_type):
+        return False
+    family, there = family_of(column), sql_family(sql_type)
+    if there is None:
+        return True
+    if there not in _FITS[family] and there not in dialect.also_fits.get(family, frozenset()):
+        return False
+    return not _loses_digits(column.type, there, sql_type.strip().lower(), dialect)
+
+
+def _loses_digits(kind: pa.DataType, there: str, sql_type: str, dialect: Dialect) -> bool:
+    """Tell whether numbers or times would be rounded; floats may be, to the scale of a decimal that someone chose."""
+    import pyarrow.types as is_
+
+    if is_.is_timestamp(kind) and there == "time":  # rounded, one can be in the next interval
+        found = _TIME_SIZE.search(sql_type)
+        digits = dialect.time_digits
+        if found:
+            digits = _UNIT_DIGITS[found["unit"]] if found["unit"] else int(found["digits"])
+        return digits < _UNIT_DIGITS[kind.unit]
+    if there == "float":
+        single = sql_type in dialect.single
+        return (
+            kind.bit_width > 32
+            if is_.is_floating(kind) and single
+            else is_.is_integer(kind) and (single or kind.bit_width > 32)
+        )
+    size = _SIZE.search(sql_type)
+    return there == "decimal" and is_.is_decimal(kind) and size is not None and int(size["scale"] or 0) < kind.scale
 
 
 def sql_family(sql_type: str) -> str | None:

@@ -19,8 +19,9 @@ from airflow_provider_posthog.load.columns import family_of
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-#: Bytes that are encoded at once. Arrow's offsets end at 2 GiB, and memory is to stay flat.
-_PIECE = 16 * 1024 * 1024
+#: Bytes that are encoded at once: few, so that the processor's cache holds them, and one can be sent while the next is
+#: made.
+_PIECE = 2 * 1024 * 1024
 #: From 1970 to 2000, PostgreSQL's first day.
 _EPOCH_DAYS = 10_957
 _EPOCH_MICROSECONDS = _EPOCH_DAYS * 86_400_000_000
@@ -67,13 +68,13 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _rows(batch: pa.RecordBatch) -> pa.Buffer:
-    parts: list[pa.Array | pa.Scalar] = [pa.scalar(batch.num_columns.to_bytes(2, "big"), pa.binary())]
+    parts: list[pa.Array | pa.Scalar] = [_bytes(batch.num_columns.to_bytes(2, "big"))]
     for column, values in zip(batch.schema, batch.columns, strict=True):
         body = _body(column, values)
-        lengths = pc.fill_null(pc.binary_length(body), -1)
-        parts.append(_fixed(lengths.cast(pa.int32()), "i"))
-        parts.append(pc.fill_null(body, b"") if body.null_count else body)
-    joined = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
+        lengths = pc.binary_length(body)
+        parts.append(_fixed(pc.coalesce(lengths, _number(-1, pa.int32())), "i"))
+        parts.append(pc.coalesce(body, _bytes(b"")) if body.null_count else body)
+    joined = pc.binary_join_element_wise(*parts, _bytes(b""))
     return joined.buffers()[2]
 
 
@@ -87,34 +88,39 @@ def _body(column: pa.Field, values: pa.Array) -> pa.Array:
     if family == "bytes":
         return values.cast(pa.binary())
     packed = _packed(family, values)
-    return pc.if_else(values.is_valid(), packed, pa.scalar(None, pa.binary())) if values.null_count else packed
+    return pc.if_else(values.is_valid(), packed, pa.nulls(1, pa.binary())[0]) if values.null_count else packed
 
 
 def _text(values: pa.Array) -> pa.Array:
     text = values.cast(pa.string())
-    if pc.any(pc.match_substring(text, "\0")).as_py():
-        text = pc.replace_substring(text, "\0", "\ufffd")
+    _, offsets, data = text.buffers()
+    if data is not None:
+        ends = memoryview(offsets).cast("i")
+        first, last = ends[text.offset], ends[text.offset + len(text)]
+        # Python finds a character in bytes ten times as fast as Arrow does in a column.
+        if b"\0" in data.slice(first, last - first).to_pybytes():
+            text = pc.replace_substring(text, "\0", "\ufffd")
     return text.cast(pa.binary())
 
 
 def _packed(family: str, values: pa.Array) -> pa.Array:
     if family == "boolean":
-        return _fixed(pc.fill_null(values.cast(pa.uint8()), 0), "B")
+        return _fixed(values.cast(pa.uint8()), "B")
     if family == "date":
-        days = pc.fill_null(values.cast(pa.date32()).cast(pa.int32()), 0)
-        return _fixed(pc.subtract_checked(days, pa.scalar(_EPOCH_DAYS, pa.int32())), "i")
+        days = values.cast(pa.date32()).cast(pa.int32())
+        return _fixed(pc.subtract_checked(days, _number(_EPOCH_DAYS, pa.int32())), "i")
     if family == "float":
-        return _fixed(pc.fill_null(values.cast(pa.float64()), 0.0), "q")
+        return _fixed(values.cast(pa.float64()), "q")
     if family == "integer":
-        return _fixed(pc.fill_null(values.cast(pa.int64()), 0), "q")
+        return _fixed(values.cast(pa.int64()), "q")
     moments = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
-    return _fixed(pc.subtract_checked(pc.fill_null(moments, 0), _EPOCH_MICROSECONDS), "q")
+    return _fixed(pc.subtract_checked(moments, _number(_EPOCH_MICROSECONDS, pa.int64())), "q")
 
 
 def _fixed(values: pa.Array, code: str) -> pa.Array:
-    """Return values of one width as their bytes, big-endian.
+    """Return values of one width as their bytes, big-endian; of nulls any bytes.
 
-    :param values: numbers without nulls.
+    :param values: numbers.
     :param code: the :mod:`array` code of their width; of floats, that of integers as wide.
     """
     numbers = array(code)
@@ -125,3 +131,14 @@ def _fixed(values: pa.Array, code: str) -> pa.Array:
         numbers.byteswap()
     packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(numbers)])
     return packed.cast(pa.binary())
+
+
+def _bytes(value: bytes) -> pa.Scalar:
+    """Return bytes as Arrow has them: ``pa.scalar`` would import pandas first, for half a second."""
+    ends = pa.py_buffer(array("i", [0, len(value)]))
+    return pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(value)])[0]
+
+
+def _number(value: int, kind: pa.DataType) -> pa.Scalar:
+    """Return a number as Arrow has it, for the same reason."""
+    return pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(array("q", [value]))]).cast(kind)[0]

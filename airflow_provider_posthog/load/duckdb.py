@@ -29,13 +29,27 @@ DIALECT = Dialect(
     },
     fold=str.casefold,
     longest_name=1024,
+    single=frozenset({"float", "float4", "real"}),
 )
 _ORDER = "posthog order"
-_COLUMNS = """
-SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns()
-WHERE database_name = coalesce(?, current_database()) AND schema_name = coalesce(?, current_schema())
-AND lower(table_name) = lower(?) ORDER BY column_index
+_PLACE = """
+WHERE lower(database_name) = lower(coalesce(?, current_database()))
+AND lower(schema_name) = lower(coalesce(?, current_schema())) AND lower(table_name) = lower(?)
 """
+_COLUMNS = (
+    f"SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns() {_PLACE} ORDER BY column_index"
+)
+_INDEXES = f"SELECT coalesce(sum(index_count), 0) FROM duckdb_tables() {_PLACE}"
+#: The first of two parts of a name is a schema, or else a database.
+_IS_DATABASE = """
+SELECT EXISTS (FROM duckdb_databases() WHERE lower(database_name) = lower(?))
+AND NOT EXISTS (FROM duckdb_schemas() WHERE database_name = current_database() AND lower(schema_name) = lower(?))
+"""
+
+
+#: MiB that rows may take which are not committed yet. More of it makes no load faster.
+_MEMORY = 512
+_UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
 
 
 class DuckDBLoader(Loader):
@@ -57,6 +71,7 @@ class DuckDBLoader(Loader):
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._stage = ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog stage of {self._parts[-1]}"))
         self._deleted = 0
+        self._limit: str | None = None
 
     @property
     def _staged(self) -> bool:
@@ -64,9 +79,11 @@ class DuckDBLoader(Loader):
 
     def _open(self) -> None:
         self._connection.execute("SET python_enable_replacements = true")
+        self._connection.execute("SET TimeZone = 'UTC'")  # in which times go into columns without a zone
+        place = self._place()
+        self._take_less_memory(place)
         self._connection.execute("BEGIN TRANSACTION")
-        database, schema = (None, None, *self._parts[:-1])[-2:]
-        columns = self._connection.execute(_COLUMNS, [database, schema, self._parts[-1]]).fetchall()
+        columns = self._connection.execute(_COLUMNS, place).fetchall()
         if columns:
             existing = [Existing(name, kind, filled) for name, kind, filled in columns]
             for column in added_columns(self.schema, existing, self.dialect):
@@ -80,17 +97,45 @@ class DuckDBLoader(Loader):
         else:
             self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._interval()}")
 
+    def _place(self) -> list[str | None]:
+        """Return the table's database, schema and name; ``None`` where its name does not say it."""
+        *before, table = self._parts
+        database, schema = (None, None, *before)[-2:]
+        if len(before) == 1 and self._connection.execute(_IS_DATABASE, [schema, schema]).fetchone()[0]:
+            database, schema = schema, "main"
+        return [database, schema, table]
+
+    def _take_less_memory(self, place: list[str | None]) -> None:
+        """Let DuckDB write rows to the disk before the commit, rather than keep them while there is memory.
+
+        An index has to be in memory as a whole, so a table that has one keeps the limit. So does the end, which sorts.
+        """
+        if self._connection.execute(_INDEXES, place).fetchone()[0]:
+            return
+        limit = str(self._connection.execute("SELECT current_setting('memory_limit')").fetchone()[0])
+        number, _, unit = limit.partition(" ")
+        if unit in _UNITS and float(number) * _UNITS[unit] > _MEMORY:
+            self._limit = limit
+            self._connection.execute(f"SET memory_limit = '{_MEMORY} MiB'")
+
+    def _take_all_memory(self) -> None:
+        if self._limit is not None:
+            self._connection.execute(f"SET memory_limit = '{self._limit}'")
+            self._limit = None
+
     def _write(self, table: pa.Table) -> None:
         columns = self._list(self.schema.names)
         into, values = self._name, columns
         if self._staged:
-            into, values = self._stage, f"{columns}, {self._rows} + row_number() OVER ()"
+            table = self._numbered(table, _ORDER)
+            into, values = self._stage, f"{columns}, {self._quote(_ORDER)}"
             columns += f", {self._quote(_ORDER)}"
         # DuckDB finds the variable by its name. What is registered is only freed when the transaction ends.
         posthog_batch_of_this_load = table  # noqa: F841
         self._connection.execute(f"INSERT INTO {into} ({columns}) SELECT {values} FROM posthog_batch_of_this_load")
 
     def _finish(self) -> Loaded:
+        self._take_all_memory()
         if not self._staged:
             there = self._count(f"{self._name} WHERE {self._interval()}")
             self._prove("rows of the interval", there, self._rows)
@@ -121,6 +166,7 @@ class DuckDBLoader(Loader):
 
     def _rollback(self) -> None:
         self._connection.execute("ROLLBACK")
+        self._take_all_memory()
 
     def _keys_are_in(self, stage: str) -> str:
         return f"EXISTS (SELECT 1 FROM {stage} AS stage WHERE {self._same(self._name, 'stage')})"

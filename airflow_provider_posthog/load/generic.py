@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of
+from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.columns import Existing, added_columns, family_of
 from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
 from airflow_provider_posthog.load.loader import Loaded, Loader
 from airflow_provider_posthog.load.target import Target
 
@@ -24,99 +27,6 @@ _KEYS = 200
 _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 
 
-@dataclass(frozen=True)
-class Flavour:
-    """How a kind of database is spoken to.
-
-    :param dialect: its types and names.
-    :param mark: its quotation mark of names.
-    :param key_text: the type of a text that is part of a key or index, where it is another.
-    :param times: how times go in: as ``text`` of one width, as ``naive`` datetimes in UTC, or ``aware`` ones.
-    :param columns: the statement that lists a table's columns (name, type, whether the database fills it) from its
-        schema (or null) and its name; ``None`` to look at an empty result instead.
-    """
-
-    dialect: Dialect
-    mark: str = '"'
-    key_text: str | None = None
-    times: str = "aware"
-    columns: str | None = None
-
-
-SQLITE = Flavour(
-    Dialect(
-        types={
-            "text": "TEXT",
-            "integer": "INTEGER",
-            "unsigned": "TEXT",
-            "decimal": "TEXT",
-            "float": "REAL",
-            "boolean": "BOOLEAN",
-            "date": "DATE",
-            "time": "TIMESTAMP",
-            "naive": "TIMESTAMP",
-            "bytes": "BLOB",
-        },
-        fold=str.casefold,
-        longest_name=1024,
-        also_fits={
-            "boolean": frozenset({"integer"}),
-            "unsigned": frozenset({"text"}),
-            "decimal": frozenset({"text"}),
-            "date": frozenset({"text"}),
-            "time": frozenset({"text"}),
-            "naive": frozenset({"text"}),
-        },
-    ),
-    times="text",
-    columns="SELECT name, type, dflt_value IS NOT NULL OR hidden > 0 FROM pragma_table_xinfo({table}, {schema})",
-)
-MYSQL = Flavour(
-    Dialect(
-        types={
-            "text": "LONGTEXT",
-            "integer": "BIGINT",
-            "unsigned": "BIGINT UNSIGNED",
-            "decimal": "DECIMAL({p}, {s})",
-            "float": "DOUBLE",
-            "boolean": "BOOLEAN",
-            "date": "DATE",
-            "time": "DATETIME(6)",
-            "naive": "DATETIME(6)",
-            "bytes": "LONGBLOB",
-        },
-        fold=str.casefold,
-        longest_name=64,
-    ),
-    mark="`",
-    key_text="VARCHAR(255)",
-    times="naive",
-    columns=(
-        "SELECT column_name, column_type, column_default IS NOT NULL OR extra <> '' FROM information_schema.columns "
-        "WHERE table_name = {table} AND table_schema = coalesce({schema}, database())"
-    ),
-)
-ANSI = Flavour(
-    Dialect(
-        types={
-            "text": "TEXT",
-            "integer": "BIGINT",
-            "unsigned": "DECIMAL(20, 0)",
-            "decimal": "DECIMAL({p}, {s})",
-            "float": "DOUBLE PRECISION",
-            "boolean": "BOOLEAN",
-            "date": "DATE",
-            "time": "TIMESTAMP WITH TIME ZONE",
-            "naive": "TIMESTAMP",
-            "bytes": "BLOB",
-        },
-        fold=str.casefold,
-        longest_name=128,
-    ),
-)
-FLAVOURS: Mapping[str, Flavour] = {"sqlite": SQLITE, "mysql": MYSQL}
-
-
 class GenericLoader(Loader):
     """Loads through a PEP 249 connection, row by row, with one commit at the end.
 
@@ -126,7 +36,7 @@ class GenericLoader(Loader):
     The first rows lock what they replace until the end, so loads of one table are best run one after the other. Of two
     rows of one key that are a thousand rows apart, ``merge`` counts both.
 
-    :param connection: a PEP 249 connection that is not in autocommit.
+    :param connection: a PEP 249 connection; one that says that it is in autocommit is taken out of it.
     :param target: the table.
     :param flavour: how the database is spoken to.
     :param placeholder: the driver's sign for a value: ``?`` or ``%s``.
@@ -143,6 +53,7 @@ class GenericLoader(Loader):
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._bounds: list[Any] = []
+        self._as_numbers: set[str] = set()
         self._deleted = 0
         self._inserted = 0
         self._kept = 0
@@ -153,23 +64,40 @@ class GenericLoader(Loader):
         return quoted.replace("%", "%%") if "%" in self._value else quoted
 
     def _open(self) -> None:
+        _leave_autocommit(self._connection)
+        for statement in self._flavour.session:
+            self._execute(statement)
         existing = self._existing()
         added = added_columns(self.schema, existing, self.dialect) if existing else []
         if not existing:
             self._create()
         for column in added:
             self._execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
+        if self._flavour is SQLITE:  # as a text, a number that is too long would be rounded
+            types = {self.dialect.fold(column.name): column.type for column in self._existing()}
+            self._as_numbers = {
+                name for name in self.schema.names if not keeps_texts(types.get(self.dialect.fold(name), ""))
+            }
         self._connection.commit()
 
     def _delete(self) -> None:
         """Delete the interval's rows, once; as late as can be, as it locks them."""
         if self.target.write == "replace_interval" and not self._bounds:
-            import pyarrow as pa
-
-            bounds = pa.array(self.target.interval, pa.timestamp("us", "UTC"))
-            kind = self.schema.field(self.target.by).type
-            self._bounds = self._values(bounds.cast(kind) if pa.types.is_date(kind) else bounds)
+            self._bounds = self._edges()
             self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {self._interval()}", self._bounds)
+
+    def _edges(self) -> list[Any]:
+        """Return the interval's start and end as the column of the time has them."""
+        import pyarrow as pa
+
+        start, end = self.target.interval
+        column = self.schema.field(self.target.by)
+        if pa.types.is_date(column.type):  # a day is its midnight: the first in the interval, and the first after it
+            days = [(moment - timedelta(microseconds=1)).date() + timedelta(days=1) for moment in (start, end)]
+            return self._values(pa.field("by", pa.date32()), pa.array(days, pa.date32()))
+        edges = pa.array([start, end], pa.timestamp("us", "UTC"))
+        # Times without a zone are UTC.
+        return self._values(column, edges if column.type.tz else edges.cast(pa.timestamp("us")))
 
     def _existing(self) -> list[Existing]:
         if self._flavour.columns is None:
@@ -217,7 +145,8 @@ class GenericLoader(Loader):
         self._delete()
         for batch in table.to_batches(max_chunksize=_BATCH):
             if batch.num_rows:
-                rows = list(zip(*(self._values(column) for column in batch.columns), strict=True))
+                columns = zip(batch.schema, batch.columns, strict=True)
+                rows = list(zip(*(self._values(field, column) for field, column in columns), strict=True))
                 if self.target.write == "replace_interval":
                     self._insert(rows)
                 else:
@@ -230,34 +159,56 @@ class GenericLoader(Loader):
     def _put(self, rows: Sequence[Sequence[Any]]) -> None:
         """Merge or append rows by their key."""
         at = [self.schema.get_field_index(name) for name in self.target.key]
-        chosen = {tuple(row[index] for index in at): row for row in rows}
-        before = self._there(list(chosen))
+        keys = [tuple(row[index] for index in at) for row in rows]
+        chosen = {self._comparable(key): (key, row) for key, row in zip(keys, rows, strict=True)}
+        keys = [key for key, _ in chosen.values()]
+        before = self._there(keys)
         if self.target.write == "merge":
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-            self._execute_many(f"DELETE FROM {self._name} WHERE {same}", list(chosen))
+            self._execute_many(f"DELETE FROM {self._name} WHERE {same}", keys)
             self._deleted += len(before)
-            self._insert(list(chosen.values()))
+            self._insert([row for _, row in chosen.values()])
         else:
-            new = [row for key, row in chosen.items() if key not in before]
-            self._insert(new)
-        self._inserted += len(chosen) - len(before)
-        self._prove("of the keys", len(self._there(list(chosen))), len(chosen))
+            self._insert([row for key, (_, row) in chosen.items() if key not in before])
+        self._kept += len(chosen)
+        self._inserted += len(chosen) - len(set(before))
+        self._prove("of the keys", len(self._there(keys)), len(chosen))
 
-    def _there(self, keys: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        """Return which of the keys the table has."""
+    def _there(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the keys of the table's rows that have one of the keys."""
         same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-        found: set[tuple[Any, ...]] = set()
+        found: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), _KEYS):
             some = keys[at : at + _KEYS]
             condition = " OR ".join([f"({same})"] * len(some))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE {condition}"
-            found.update(tuple(row) for row in self._rows_of(statement, [value for key in some for value in key]))
+            found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
+        if not set(found) <= set(map(self._comparable, keys)):
+            raise PostHogLoadError(
+                f"{self.target.table} takes keys for one that are different, as a collation does that ignores case, so "
+                "rows would be lost. Nothing was changed. Give the key's columns a binary collation."
+            )
         return found
+
+    def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
+        """Return a key so that what goes to the database is equal to what comes back."""
+        import pyarrow.types as is_
+
+        made = []
+        for name, value in zip(self.target.key, key, strict=True):
+            if name in self._as_numbers and isinstance(value, str) and is_.is_decimal(self.schema.field(name).type):
+                value = float(value)  # as SQLite has it
+            elif isinstance(value, datetime) and value.tzinfo:
+                value = value.astimezone(timezone.utc).replace(tzinfo=None)
+            elif isinstance(value, (UUID, memoryview)):
+                value = str(value) if isinstance(value, UUID) else bytes(value)
+            made.append(value)
+        return tuple(made)
 
     def _finish(self) -> Loaded:
         self._delete()
         if self.target.write != "replace_interval":
-            return Loaded(self._rows, self._deleted, self._inserted)
+            return Loaded(self._kept, self._deleted, self._inserted)
         there = self._rows_of(f"SELECT COUNT(*) FROM {self._name} WHERE {self._interval()}", self._bounds)
         self._prove("rows of the interval", int(there[0][0]), self._rows)
         return Loaded(self._rows, self._deleted if self._deleted >= 0 else None, self._rows)
@@ -266,7 +217,7 @@ class GenericLoader(Loader):
         by = self._quote(self.target.by or "")
         return f"{by} >= {self._value} AND {by} < {self._value}"
 
-    def _values(self, column: pa.Array) -> list[Any]:
+    def _values(self, field: pa.Field, column: pa.Array) -> list[Any]:
         """Return a column as the driver takes it."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -280,7 +231,9 @@ class GenericLoader(Loader):
                 moments = moments.cast(pa.timestamp("us"))
             return list(moments.to_pylist())
         as_text = self._flavour.times == "text" and (
-            pa.types.is_date(kind) or pa.types.is_decimal(kind) or pa.types.is_uint64(kind)
+            pa.types.is_date(kind)
+            or pa.types.is_decimal(kind)
+            or (pa.types.is_uint64(kind) and field.name not in self._as_numbers)
         )
         return list((column.cast(pa.string()) if as_text else column).to_pylist())
 
@@ -312,3 +265,19 @@ class GenericLoader(Loader):
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
         finally:
             cursor.close()
+
+
+def _leave_autocommit(connection: Any) -> None:  # noqa: ANN401 - a PEP 249 connection
+    """Take a connection out of autocommit, in which a load that fails would leave a half.
+
+    PEP 249 does not say how a connection shows it; many have the attribute ``autocommit``.
+    """
+    if getattr(connection, "in_transaction", None) is False and getattr(connection, "isolation_level", "") is None:
+        connection.isolation_level = "DEFERRED"  # SQLite
+    if getattr(connection, "autocommit", None) is True:
+        connection.autocommit = False
+        if connection.autocommit is True:
+            raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
+
+
+__all__ = ["ANSI", "FLAVOURS", "MYSQL", "SQLITE", "GenericLoader"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Dialect, family_of
+from airflow_provider_posthog.load.columns import Dialect, family_of, fits
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.names import check_names, parse_table, quote
 from airflow_provider_posthog.load.target import Loaded, Target
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOMENTS = ("time", "naive", "date")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Loader(ABC):
@@ -68,6 +71,7 @@ class Loader(ABC):
                     )
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
             raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
+        self._check_own_types(schema)
         self._schema = schema
         with told(self._connection, f"looking at the table {self.target.table}"):
             self._open()
@@ -89,7 +93,7 @@ class Loader(ABC):
         try:
             with told(self._connection, f"writing {table.num_rows:,} rows"):
                 self._write(table)
-        except pa.ArrowInvalid:  # its text holds the value
+        except (pa.ArrowInvalid, OverflowError):  # its text can hold the value; SQLite's driver raises the other
             raise PostHogLoadError(
                 f"{self.database} has no room for some value, such as a time before its first year."
             ) from None
@@ -167,15 +171,36 @@ class Loader(ABC):
     def _definition(self, column: pa.Field) -> str:
         return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"
 
+    def _numbered(self, table: pa.Table, name: str) -> pa.Table:
+        """Return rows with one more column: how many were written before each."""
+        import pyarrow as pa
+
+        # Made of a buffer: pa.array would import pandas to look at the numbers.
+        numbers = pa.py_buffer(array("q", range(self._rows, self._rows + table.num_rows)))
+        column = pa.Array.from_buffers(pa.int64(), table.num_rows, [None, numbers])
+        return pa.Table.from_arrays([*table.columns, column], [*table.column_names, name])
+
+    def _check_own_types(self, schema: pa.Schema) -> None:
+        for name, sql_type in self.target.column_types.items():
+            column = schema.field(name)
+            if not fits(column, sql_type, self.dialect):
+                raise PostHogSettingsError(
+                    "column_types",
+                    f"{name!r} comes as {column.type}, and a column of {sql_type} would not hold it as it is.",
+                    "Write a type that does.",
+                )
+
     def _check_rows(self, table: pa.Table) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if self.target.write == "replace_interval":
-            moments = table.column(self.target.by).cast(pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+            # As integers: a time that becomes Python's imports pandas.
+            moments = table.column(self.target.by).cast(pa.timestamp("us")).cast(pa.int64())
             seen = pc.min_max(moments).as_py()
             start, end = self.target.interval
-            if moments.null_count or seen["min"] < start or seen["max"] >= end:
+            first, last = ((moment - _EPOCH) // timedelta(microseconds=1) for moment in (start, end))
+            if moments.null_count or seen["min"] < first or seen["max"] >= last:
                 raise PostHogIncompleteError(
                     f"{self.target.by!r} of some rows is not in the interval from {start:%F %T} to {end:%F %T} (UTC): "
                     "a second load would not replace them."

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of
+from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, sql_family
 from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.sending import send_aside
 from airflow_provider_posthog.load.target import Target
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ DIALECT = Dialect(
     },
     fold=str,
     longest_name=63,
+    single=frozenset({"real", "float4"}),
 )
-_PLAIN_TEXT = frozenset({"text", "character varying", "character", "bpchar", "citext"})
 #: What the extra of a connection may say to libpq.
 _LIBPQ = (
     "ssl",
@@ -53,24 +54,29 @@ _ORDER = "n"
 _LOCK = 0x5048_0000_0000_0000
 #: What ends a transaction that waits for PostHog, where a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
+#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long.
 _COLUMNS = """
-SELECT a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
-       pg_catalog.format_type(a.atttypid, NULL) AS bare,
+SELECT a.attname AS name,
+       pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
+                              CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) AS type,
+       CASE WHEN t.typcategory = 'S' AND t.typname <> 'citext' THEN ''
+            ELSE pg_catalog.format_type(a.atttypid, NULL) END AS "cast",
        a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled, a.attnum AS number
-FROM pg_catalog.pg_attribute a
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-#: Unique indexes that ON CONFLICT can use: of whole columns, over all rows, checked at once.
+#: Unique indexes that ON CONFLICT can use: of whole columns, over all rows, checked at once. Behind the columns of the
+#: key an index can include others.
 _UNIQUE = """
-SELECT i.indkey::text FROM pg_catalog.pg_index i
+SELECT i.indkey::text, i.indnkeyatts FROM pg_catalog.pg_index i
 WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid
 AND i.indpred IS NULL AND i.indexprs IS NULL
 """
-#: jsonb keeps no character 0, not even escaped: \\u0000 becomes \\ufffd, where its backslash is not escaped itself.
-_NO_ZERO = (
-    r"CASE WHEN position('\u0000' IN {0}) > 0 "
-    r"THEN regexp_replace({0}, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g') ELSE {0} END"
-)
+#: Escapes whose own backslash is not escaped, and that jsonb does not keep: character 0, and half of a surrogate pair,
+#: as is left where a script cut a text in the middle of an emoji.
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPED = r"(?<!\\)((?:\\\\)*)"
+_NOT_JSONB = (rf"{_ESCAPED}\\u0000", rf"{_ESCAPED}{_HIGH}(?!{_LOW})", rf"(?<!{_HIGH}){_ESCAPED}{_LOW}")
 
 
 class PostgresLoader(Loader):
@@ -80,7 +86,8 @@ class PostgresLoader(Loader):
     lock that only other loads of the same table ask for, replaces, counts and commits. A load of the same interval that
     ran beside this one is thereby replaced, not doubled; other intervals do not wait but for each other's end.
 
-    Text loses its characters 0, which PostgreSQL does not keep: they become U+FFFD, as ``\u0000`` does for ``jsonb``.
+    Text loses its characters 0, which PostgreSQL does not keep: they become U+FFFD, as ``\u0000`` and half a surrogate
+    pair (``\ud83d``) do for ``jsonb``.
 
     :param connection: of psycopg 2 or 3.
     :param target: the table. Without quotes, its name is lower case, as everywhere in PostgreSQL.
@@ -91,9 +98,10 @@ class PostgresLoader(Loader):
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - psycopg's 2 or 3
         super().__init__(connection, target)
-        self._name = ".".join(self._quote(part) for part in self._parts_of_table(2, str.lower))
+        self._parts = self._parts_of_table(2, str.lower)
+        self._name = ".".join(self._quote(part) for part in self._parts)
         self._oid = 0
-        self._casts: dict[str, str] = {}
+        self._casts: dict[str, tuple[str, str | None]] = {}
 
     @property
     def _ordered(self) -> bool:
@@ -102,9 +110,14 @@ class PostgresLoader(Loader):
     def _open(self) -> None:
         self._connection.rollback()
         self._connection.autocommit = False
-        self._execute("SET client_encoding TO 'UTF8'")
+        if hasattr(self._connection, "set_client_encoding"):
+            self._connection.set_client_encoding("UTF8")  # psycopg2 does not notice the statement
+        else:
+            self._execute("SET client_encoding TO 'UTF8'")
         # Two loads that both make the table, or add a column, would fail each other.
-        self._rows_of("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(%s))", [f"posthog {self._name}"])
+        # Only the last part of the name counts, as the schema can be told or not.
+        name = f"posthog {self._quote(self._parts[-1])}"
+        self._rows_of("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(%s))", [name])
         if "redshift" in str(self._rows_of("SELECT version()")[0][0]).lower():
             raise PostHogSettingsError(
                 "sql_conn_id", "is a Redshift.", "Write files with PostHogQueryToObjectStorageOperator and COPY them."
@@ -126,7 +139,7 @@ class PostgresLoader(Loader):
             self._check_unique({numbers.get(name) for name in self.target.key})
         if added:
             self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
-        self._casts = {name: bare for name, _, bare, *_ in self._rows_of(_COLUMNS, [self._oid])}
+        self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in self._rows_of(_COLUMNS, [self._oid])}
 
     def _find(self) -> None:
         found = self._rows_of("SELECT pg_catalog.to_regclass(%s)::oid", [self._name])[0][0]
@@ -141,7 +154,8 @@ class PostgresLoader(Loader):
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
 
     def _check_unique(self, key: set[int | None]) -> None:
-        indexes = [{int(number) for number in row[0].split()} for row in self._rows_of(_UNIQUE, [self._oid])]
+        found = self._rows_of(_UNIQUE, [self._oid])
+        indexes = [{int(number) for number in numbers.split()[:width]} for numbers, width in found]
         if key not in indexes:
             raise self._no_such_index(f"CREATE UNIQUE INDEX ON {self._name} ({self._list(self.target.key)})")
 
@@ -164,19 +178,10 @@ class PostgresLoader(Loader):
         from airflow_provider_posthog.load.copy_binary import encode
 
         if self._ordered:
-            import pyarrow as pa
-
-            order = pa.array(range(self._rows, self._rows + table.num_rows), pa.int64())
-            table = table.append_column(pa.field(f"{_ORDER} ", pa.int64()), order)
+            table = self._numbered(table, _ORDER)
         statement = f"COPY {_STAGE} FROM STDIN WITH (FORMAT binary)"
         with self._cursor() as cursor:
-            if hasattr(cursor, "copy_expert"):
-                _Reader(encode(table)).copy(cursor, statement)
-            else:
-                with cursor.copy(statement) as copy:
-                    for piece in encode(table):
-                        for at in range(0, len(piece), 64 * 1024):
-                            copy.write(piece[at : at + 64 * 1024])
+            send_aside(lambda pieces: _copy(cursor, statement, pieces), encode(table))
 
     def _finish(self) -> Loaded:
         self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_LOCK + self._oid})")
@@ -186,8 +191,11 @@ class PostgresLoader(Loader):
             return self._replace(columns, values)
         # Without figures of its own the planner takes the stage for a small table.
         self._execute(f"ANALYZE {_STAGE}")
-        keys = self._stage_keys()
-        chosen = f"SELECT DISTINCT ON ({keys}) * FROM {_STAGE} ORDER BY {keys}, {_ORDER} DESC"
+        indexes = [self.schema.get_field_index(name) for name in self.target.key]
+        # As the target has them: to it two texts can be one UUID.
+        keys = [self._cast(at, self.schema.field(at)) for at in indexes]
+        order = ", ".join(keys)
+        chosen = f"SELECT DISTINCT ON ({order}) * FROM {_STAGE} ORDER BY {order}, {_ORDER} DESC"
         updates = [column.name for column in self.schema if column.name not in self.target.key]
         conflict = "DO NOTHING"
         if self.target.write == "merge" and updates:
@@ -197,7 +205,12 @@ class PostgresLoader(Loader):
             f"INSERT INTO {self._name} ({columns}) SELECT {values} FROM ({chosen}) AS chosen "
             f"ON CONFLICT ({self._list(self.target.key)}) {conflict}"
         )
-        return self._prove_keys(keys, inserted)
+        kept = self._prove_keys(keys)
+        if self.target.write == "append":
+            return Loaded(kept, 0, inserted)
+        if updates:  # a trigger can keep the old row
+            self._prove("of the rows", inserted, kept)
+        return Loaded(kept, None, None)
 
     def _replace(self, columns: str, values: str) -> Loaded:
         interval = self._interval()
@@ -207,34 +220,25 @@ class PostgresLoader(Loader):
         self._prove("rows of the interval", int(there), self._rows)
         return Loaded(self._rows, deleted, self._rows)
 
-    def _prove_keys(self, keys: str, inserted: int) -> Loaded:
-        kept = int(self._rows_of(f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {_STAGE}) AS keys")[0][0])
-        indexes = [self.schema.get_field_index(name) for name in self.target.key]
-        same = " AND ".join(
-            f"target.{self._quote(name)} = {self._cast(at, self.schema.field(at), 'stage.')}"
-            for name, at in zip(self.target.key, indexes, strict=True)
-        )
-        there = self._rows_of(
-            f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {_STAGE}) AS stage "
-            f"JOIN {self._name} AS target ON {same}"
-        )
+    def _prove_keys(self, keys: Sequence[str]) -> int:
+        """Count the stage's keys, and prove that the target has each of them once."""
+        named = ", ".join(f"{key} AS k{at}" for at, key in enumerate(keys))
+        distinct = f"(SELECT DISTINCT {named} FROM {_STAGE}) AS stage"
+        kept = int(self._rows_of(f"SELECT count(*) FROM {distinct}")[0][0])
+        same = " AND ".join(f"target.{self._quote(name)} = stage.k{at}" for at, name in enumerate(self.target.key))
+        there = self._rows_of(f"SELECT count(*) FROM {distinct} JOIN {self._name} AS target ON {same}")
         self._prove("of the keys", int(there[0][0]), kept)
-        if self.target.write == "append":
-            return Loaded(kept, 0, inserted)
-        return Loaded(kept, None, None)
+        return kept
 
-    def _stage_keys(self) -> str:
-        return ", ".join(f"c{self.schema.get_field_index(name)}" for name in self.target.key)
-
-    def _cast(self, at: int, column: pa.Field, of: str = "") -> str:
+    def _cast(self, at: int, column: pa.Field) -> str:
         """Return a stage's column as the target has it."""
-        there = self._casts[column.name]
-        staged = f"{of}c{at}"
+        there, family = self._casts[column.name]
+        staged = f"c{at}"
         if there == "jsonb":
-            staged = _NO_ZERO.format(staged)
-        if there in _PLAIN_TEXT:
-            return staged  # an explicit cast would cut what is too long
-        return f"CAST({staged} AS {there})"
+            staged = _jsonb(staged)
+        if family == "decimal" and family_of(column) == "float":
+            staged = f"CAST({staged} AS text)"  # straight, it would lose two of its 17 digits
+        return f"CAST({staged} AS {there})" if there else staged
 
     def _interval(self) -> str:
         start, end = (_moment(moment) for moment in self.target.interval)
@@ -264,29 +268,35 @@ class _Reader:
     def __init__(self, pieces: Iterator[memoryview]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
-        self._error: Exception | None = None
-
-    def copy(self, cursor: Any, statement: str) -> None:  # noqa: ANN401 - psycopg2's
-        """Send all pieces."""
-        try:
-            cursor.copy_expert(statement, self, size=256 * 1024)
-        except Exception:
-            if self._error is not None:  # psycopg2 makes one of its own of it, with its text
-                raise self._error from None
-            raise
 
     def read(self, size: int) -> bytes:
         """Return at most so many bytes; none at the end."""
-        try:
-            while not self._rest:
-                self._rest = next(self._pieces)
-        except StopIteration:
-            return b""
-        except Exception as error:
-            self._error = error
-            raise
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
         taken, self._rest = self._rest[:size], self._rest[size:]
         return bytes(taken)
+
+
+def _copy(cursor: Any, statement: str, pieces: Iterator[memoryview]) -> None:  # noqa: ANN401 - psycopg's 2 or 3
+    if hasattr(cursor, "copy_expert"):
+        cursor.copy_expert(statement, _Reader(pieces), size=256 * 1024)
+        return
+    with cursor.copy(statement) as copy:
+        for piece in pieces:
+            for at in range(0, len(piece), 64 * 1024):
+                copy.write(piece[at : at + 64 * 1024])
+
+
+def _jsonb(text: str) -> str:
+    """Return a text's expression with the escapes that jsonb does not keep as U+FFFD."""
+    made = text
+    for pattern in _NOT_JSONB:
+        made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
+    found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
+    return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
 
 
 def _moment(moment: datetime) -> str:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Existing, added_columns, sql_family
+from airflow_provider_posthog.load.columns import Existing, added_columns, fits, sql_family
+from airflow_provider_posthog.load.duckdb import DIALECT as DUCKDB
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.generic import MYSQL, SQLITE
 from airflow_provider_posthog.load.names import parse_table, quote
@@ -77,13 +78,58 @@ def test_names_without_quotes_are_folded(text: str, parts: tuple[str, ...]) -> N
         ("DECIMAL(38,9)", "decimal"), ("timestamp(3) with time zone", "time"), ("TIMESTAMP WITH TIME ZONE", "time"),
         ("datetime(6)", "time"), ("TIMESTAMP_NS", "time"), ("time without time zone", "clock"), ("interval", "clock"),
         ("text[]", "nested"), ("VARCHAR[3]", "nested"), ("STRUCT(a INTEGER)", "nested"), ("point", None), ("", None),
+        ("name", "cut"), ('"char"', "cut"), ("float(7,4)", "float"), ("double unsigned", "float"),
     ],
 )  # fmt: skip
 def test_types_of_databases_are_known(sql_type: str, family: str | None) -> None:
     assert sql_family(sql_type) == family
 
 
-@pytest.mark.parametrize("dialect", [DIALECT, SQLITE.dialect, MYSQL.dialect])
+@pytest.mark.parametrize(
+    ("unit", "sql_type", "dialect", "whole"),
+    [
+        ("us", "datetime", MYSQL.dialect, False),
+        ("us", "datetime(3)", MYSQL.dialect, False),
+        ("us", "timestamp(6)", MYSQL.dialect, True),
+        ("s", "datetime", MYSQL.dialect, True),
+        ("us", "timestamp without time zone", DIALECT, True),
+        ("us", "timestamp(5) with time zone", DIALECT, False),
+        ("us", "TIMESTAMP_S", DUCKDB, False),
+        ("us", "TIMESTAMP_MS", DUCKDB, False),
+        ("ms", "TIMESTAMP_MS", DUCKDB, True),
+        ("us", "TIMESTAMP_NS", DUCKDB, True),
+        ("us", "DATETIME", SQLITE.dialect, True),
+    ],
+)
+def test_times_that_would_be_rounded_do_not_fit(unit: str, sql_type: str, dialect: Any, whole: bool) -> None:
+    """23:59:59.9 would be in the next day."""
+    assert fits(pa.field("at", pa.timestamp(unit, "UTC")), sql_type, dialect) is whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "sql_type", "dialect", "whole"),
+    [
+        (pa.int32(), "double precision", DIALECT, True),
+        (pa.uint32(), "DOUBLE", DUCKDB, True),
+        (pa.int64(), "double precision", DIALECT, False),
+        (pa.int16(), "real", DIALECT, False),
+        (pa.int16(), "real", SQLITE.dialect, True),
+        (pa.float32(), "real", DIALECT, True),
+        (pa.float64(), "real", DIALECT, False),
+        (pa.float64(), "FLOAT", DUCKDB, False),
+        (pa.float64(), "float", MYSQL.dialect, False),
+        (pa.float64(), "REAL", SQLITE.dialect, True),
+        (pa.float64(), "numeric(12,2)", DIALECT, True),
+        (pa.decimal128(12, 2), "numeric", DIALECT, True),
+        (pa.decimal128(12, 2), "DECIMAL(30,2)", DUCKDB, True),
+        (pa.decimal128(12, 2), "decimal(30,1)", MYSQL.dialect, False),
+    ],
+)
+def test_numbers_that_would_be_rounded_do_not_fit(kind: Any, sql_type: str, dialect: Any, whole: bool) -> None:
+    assert fits(pa.field("n", kind), sql_type, dialect) is whole
+
+
+@pytest.mark.parametrize("dialect", [DIALECT, DUCKDB, SQLITE.dialect, MYSQL.dialect])
 def test_a_table_fits_the_schema_that_it_was_made_from(dialect: Any) -> None:
     kinds = [
         pa.string(), pa.int8(), pa.int64(), pa.uint8(), pa.uint64(), pa.float32(), pa.bool_(), pa.date32(),

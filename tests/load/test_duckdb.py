@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.load.databases import DuckDB, appending, events, merging, replacing
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
+from tests.load.databases import START, DuckDB, appending, events, merging, replacing
 
 
 @pytest.mark.parametrize("write", [replacing, merging, appending])
@@ -50,3 +51,89 @@ def test_the_memory_of_a_load_does_not_grow_with_it(duck: DuckDB, write: Any) ->
         loader.commit()
     assert max(seen) < seen[0] + 20_000_000
     assert duck.count() == 60_000
+
+
+def test_the_first_part_of_a_name_can_be_the_database(duck: DuckDB) -> None:
+    duck.run("CREATE SCHEMA Analytics")
+    for table in (
+        "Warehouse.events",
+        "warehouse.events",
+        "warehouse.main.Events",
+        "analytics.events",
+        "ANALYTICS.events",
+    ):
+        duck.load(replacing(table), events(2))
+    assert duck.count() == duck.count("analytics.events") == 2
+    assert duck.rows("SELECT count(*) FROM duckdb_tables()") == [(2,)]
+
+
+@pytest.mark.parametrize("write", [replacing, merging])
+def test_times_without_a_zone_are_utc_whatever_the_session_s_zone(duck: DuckDB, write: Any) -> None:
+    duck.run("CREATE TABLE events (uuid text, event text, created_at TIMESTAMP, properties text)")
+    for _ in range(2):
+        connection = duck.connect()
+        connection.execute("SET TimeZone = 'America/New_York'")
+        with duck.loader_of(connection, write()) as loader:
+            loader.open(events(0).schema)
+            loader.write(events(1))
+            loader.commit()
+    assert duck.rows("SELECT created_at FROM events") == [(START.replace(tzinfo=None),)]
+
+
+def test_the_last_of_two_rows_stays_whatever_order_duckdb_keeps(duck: DuckDB) -> None:
+    connection = duck.connect()
+    connection.execute("SET preserve_insertion_order = false; SET threads = 4")
+    count = 300_000
+    texts = pa.array([f"{number % 1000}" for number in range(count)])
+    table = pa.table({"uuid": texts, "n": pa.array(range(count), pa.int64())})
+    with duck.loader_of(connection, merging()) as loader:
+        loader.open(table.schema)
+        loader.write(table.slice(0, 1000))
+        loader.write(table.slice(1000))
+        loader.commit()
+    assert duck.rows("SELECT count(*), min(n) FROM events") == [(1000, count - 1000)]
+
+
+@pytest.mark.parametrize("write", [replacing, merging])
+@pytest.mark.parametrize(("limit", "meanwhile"), [("4GiB", "512.0 MiB"), ("300MiB", "300.0 MiB")])
+def test_memory_is_bounded_while_rows_come(duck: DuckDB, write: Any, limit: str, meanwhile: str) -> None:
+    """What is not committed would stay in memory, up to the limit, which is most of the machine's."""
+    other = duck.connect()
+    other.execute(f"SET memory_limit = '{limit}'")
+    before = limit_of(other)
+    with duck.loader(write()) as loader:
+        loader.open(events(0).schema)
+        loader.write(events(5))
+        assert limit_of(other) == meanwhile
+        loader.commit()
+        assert limit_of(other) == before
+    with duck.loader(write()) as loader:
+        loader.open(events(0).schema)
+        assert limit_of(other) == meanwhile
+    assert limit_of(other) == before
+
+
+def test_an_index_may_take_all_memory(duck: DuckDB) -> None:
+    duck.run(
+        "CREATE TABLE events (uuid text PRIMARY KEY, event text, created_at timestamptz, properties text)",
+        "CREATE SCHEMA other; CREATE TABLE other.events AS FROM events",
+    )
+    connection = duck.connect()
+    before = limit_of(connection)
+    for table, bounded in (("events", False), ("other.events", True)):
+        with duck.loader(merging(table)) as loader:
+            loader.open(events(0).schema)
+            assert (limit_of(connection) != before) is bounded
+
+
+def limit_of(connection: Any) -> str:
+    return str(connection.execute("SELECT current_setting('memory_limit')").fetchone()[0])
+
+
+def test_rows_of_a_key_that_are_there_twice_are_noticed(duck: DuckDB) -> None:
+    duck.run("CREATE TABLE t (k text, n bigint)", "INSERT INTO t VALUES ('a', 1), ('a', 2)")
+    table = pa.table({"k": ["a"], "n": [3]})
+    with pytest.raises(PostHogIncompleteError, match="2 of the keys, but 1"):
+        duck.load(appending("t", ("k",)), table)
+    assert duck.load(merging("t", ("k",)), table).deleted == 2
+    assert duck.rows("SELECT k, n FROM t") == [("a", 3)]

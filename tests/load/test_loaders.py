@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -68,8 +69,9 @@ def test_a_load_that_is_not_committed_changes_nothing(database: Database) -> Non
 
 def test_a_row_outside_the_interval_is_refused(database: Database) -> None:
     database.load(replacing(), events(5))
-    with pytest.raises(PostHogIncompleteError, match="not in the interval"):
-        database.load(replacing(), events(5), events(1, first=9, start=END))
+    for moment in (END, START - timedelta(microseconds=1)):
+        with pytest.raises(PostHogIncompleteError, match="not in the interval"):
+            database.load(replacing(), events(5), events(1, first=9, start=moment))
     assert database.uuids() == uuids_of(events(5))
 
 
@@ -164,6 +166,65 @@ def test_columns_that_would_lose_a_part_of_a_value_are_refused(known: Database, 
     known.run(f"CREATE TABLE events (uuid text, event text, created_at {sql_type}, properties text)")
     with pytest.raises(PostHogSettingsError, match="'created_at' comes as"):
         known.load(merging(), events(1))
+
+
+@pytest.mark.parametrize(
+    ("value", "sql_type"),
+    [
+        (pa.array([2**53 + 1]), "double precision"),
+        (pa.array([7], pa.uint64()), "double precision"),
+        (pa.array([Decimal("1.123")], pa.decimal128(38, 3)), "numeric(12, 2)"),
+        (pa.array([Decimal("1.1")], pa.decimal128(38, 1)), "numeric(12)"),
+        (pa.array(["x"]), "numeric(12, 2)"),
+        (pa.array([START]), "timestamp(3)"),
+        (pa.array([START], pa.timestamp("ms")), "timestamp(0)"),
+    ],
+)
+def test_columns_that_would_round_are_refused(known: Database, value: pa.Array, sql_type: str) -> None:
+    table = events(1).append_column("n", value)
+    with pytest.raises(PostHogSettingsError, match="would not hold it") as refused:
+        known.load(merging(column_types={"n": sql_type}), table)
+    assert refused.value.field == "column_types"
+    others = "uuid varchar(40) PRIMARY KEY, event text, created_at timestamp, properties text"
+    known.run(f"CREATE TABLE events ({others}, n {sql_type})")
+    with pytest.raises(PostHogSettingsError, match="'n' comes as"):
+        known.load(merging(), table)
+
+
+def test_columns_that_hold_all_that_comes(known: Database) -> None:
+    known.run(
+        "CREATE TABLE events (uuid varchar(40) PRIMARY KEY, event text, created_at timestamp, properties text, "
+        "a double precision, b numeric(12, 3), c bigint, d numeric(30))"
+    )
+    table = events(1)
+    values = [
+        pa.array([7], pa.int32()),
+        pa.array([Decimal("1.25")], pa.decimal128(12, 2)),
+        pa.array([2**63 - 1], pa.uint64()),
+        pa.array([2**53 + 1]),
+    ]
+    for name, value in zip("abcd", values, strict=True):
+        table = table.append_column(name, value)
+    known.load(merging(), table)
+    ((a, b, c, d),) = known.rows("SELECT a, b, c, d FROM events")
+    assert (a, float(b), c, int(d)) == (7.0, 1.25, 2**63 - 1, 2**53 + 1)
+
+
+@pytest.mark.parametrize("hour", [0, 1, 23])
+def test_a_day_belongs_to_the_interval_that_holds_its_midnight(database: Database, hour: int) -> None:
+    """Days of a zone that is not UTC are intervals from 23:00, say."""
+    schema = pa.schema([("day", pa.date32()), ("n", pa.int64())])
+    begin = START - DAY + timedelta(hours=hour)
+    midnight = (begin - timedelta(microseconds=1)).date() + DAY
+
+    def load(number: int, count: int) -> Any:
+        rows = pa.table([[midnight + number * DAY] * count, [number] * count], schema)
+        return database.load(replacing("days", begin + number * DAY, begin + (number + 1) * DAY, by="day"), rows)
+
+    for number in range(3):
+        assert load(number, 4).deleted == 0
+    assert load(1, 0).deleted == 4
+    assert sorted(row[0] for row in database.rows("SELECT n FROM days")) == [0] * 4 + [2] * 4
 
 
 NAMES = [

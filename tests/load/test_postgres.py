@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from contextlib import closing
 from datetime import timedelta
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.postgres import PostgresLoader, connect
 from tests.load.databases import DAY, END, SCHEMA, START, Postgres, appending, events, merging, replacing
 from tests.support.waiting import wait_for
@@ -41,7 +42,7 @@ def test_the_table_is_made_with_what_its_writing_needs(postgres: Postgres) -> No
 def test_the_users_own_column_types_are_filled(server: Postgres) -> None:
     server.run(
         "CREATE TYPE word AS ENUM ('click', 'view')",
-        "CREATE TABLE events (uuid uuid PRIMARY KEY, event word NOT NULL, created_at timestamptz(3), "
+        "CREATE TABLE events (uuid uuid PRIMARY KEY, event word NOT NULL, created_at timestamptz(6), "
         "properties jsonb, n numeric(12, 2), loaded timestamptz DEFAULT now(), id bigint GENERATED ALWAYS AS IDENTITY)",
     )
     table = events(2).append_column("n", pa.array([1, 2], pa.int32()))
@@ -56,12 +57,108 @@ def test_the_users_own_column_types_are_filled(server: Postgres) -> None:
     ]
 
 
-@pytest.mark.parametrize("sql_type", ["varchar(3)", "char(3)"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\ud83d", "\ufffd"),
+        (r"a \uD83D b", "a \ufffd b"),
+        (r"\ude00", "\ufffd"),
+        (r"\ud83d\ude00", "\U0001f600"),
+        (r"\uD83D\uDE00\ude00\ud83d\ud83d\ude00\u0000", "\U0001f600\ufffd\ufffd\U0001f600\ufffd"),
+        (r"\\ud83d \\\ud83d \\\\ude00", "\\ud83d \\\ufffd \\\\ude00"),
+        (r"\ud83d\\\ude00", "\ufffd\\\ufffd"),
+    ],
+)
+def test_halves_of_a_surrogate_pair_do_not_stop_a_load_into_jsonb(postgres: Postgres, text: str, expected: str) -> None:
+    """A script that cuts a text in the middle of an emoji leaves them in properties."""
+    table = events(1).set_column(3, "properties", pa.array([f'{{"a": "{text}"}}']))
+    postgres.load(replacing(column_types={"properties": "jsonb"}), table)
+    assert postgres.rows("SELECT properties->>'a' FROM events") == [(expected,)]
+
+
+@pytest.mark.parametrize("sql_type", ["varchar(3)", "char(3)", "short"])
 def test_text_that_is_too_long_for_its_column_is_refused_not_cut(server: Postgres, sql_type: str) -> None:
+    server.run("CREATE DOMAIN short AS varchar(3)")
     server.load(replacing(column_types={"event": sql_type}), events(1, event="abc"))
     with pytest.raises(PostHogLoadError, match="22001"):
         server.load(replacing(), events(2, event="abcd"))
     assert server.rows("SELECT event FROM events") == [("abc",)]
+
+
+@pytest.mark.parametrize("sql_type", ["name", '"char"', "smaller"])
+def test_columns_that_cut_or_round_whatever_is_done_are_refused(postgres: Postgres, sql_type: str) -> None:
+    postgres.run(
+        "CREATE DOMAIN smaller AS numeric(10, 2)",
+        f"CREATE TABLE events (uuid text, event {sql_type}, created_at timestamptz, properties text)",
+    )
+    value = pa.array([1], pa.decimal128(20, 9)) if sql_type == "smaller" else pa.array(["x" * 70])
+    with pytest.raises(PostHogSettingsError, match="'event' comes as"):
+        postgres.load(replacing(), events(1).set_column(1, "event", value))
+
+
+def test_a_float_keeps_its_digits_in_a_numeric(server: Postgres) -> None:
+    server.load(replacing(column_types={"x": "numeric"}), events(1).append_column("x", pa.array([0.12345678901234567])))
+    assert float(server.rows("SELECT x FROM events")[0][0]) == 0.12345678901234567
+
+
+def test_texts_that_are_one_uuid_are_one_key(server: Postgres) -> None:
+    uuids = [
+        uuid.replace("0000", fill) for uuid in ("0000000a-0000-0000-0000-000000000000",) for fill in ("ABCD", "abcd")
+    ]
+    table = events(2).set_column(0, "uuid", pa.array(uuids)).set_column(1, "event", pa.array(["first", "last"]))
+    for write, table_name in ((appending, "added"), (merging, "merged")):
+        for count in (1, 0):
+            loaded = server.load(write(table_name, column_types={"uuid": "uuid"}), table)
+            assert loaded.rows == 1
+            assert loaded.inserted in (count, None)
+        assert server.rows(f"SELECT event FROM {table_name}") == [("last",)]
+
+
+def test_a_trigger_that_keeps_old_rows_is_noticed(server: Postgres) -> None:
+    """The keys are there, but not the values."""
+    server.load(merging(), events(2))
+    server.run(
+        "CREATE FUNCTION keep() RETURNS trigger AS $$ BEGIN RETURN NULL; END $$ LANGUAGE plpgsql",
+        "CREATE TRIGGER keep BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION keep()",
+    )
+    with pytest.raises(PostHogIncompleteError, match="1 of the rows, but 3"):
+        server.load(merging(), events(3, event="new"))
+    assert server.count() == 2
+    assert server.load(merging("keys"), events(2).select(["uuid"])).rows == 2
+    assert server.load(merging("keys"), events(2).select(["uuid"])).rows == 2
+
+
+@pytest.mark.parametrize("write", [merging, appending])
+def test_a_trigger_that_drops_new_rows_is_noticed(server: Postgres, write: Any) -> None:
+    server.load(write(), events(2))
+    server.run(
+        "CREATE FUNCTION drop_it() RETURNS trigger AS $$ BEGIN RETURN NULL; END $$ LANGUAGE plpgsql",
+        "CREATE TRIGGER drop_it BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION drop_it()",
+    )
+    with pytest.raises(PostHogIncompleteError, match="2 of the keys, but 3"):
+        server.load(write(), events(3))
+    assert server.count() == 2
+
+
+def test_a_unique_index_may_include_columns_that_are_not_of_the_key(server: Postgres) -> None:
+    server.load(replacing(), events(1))
+    server.run("CREATE UNIQUE INDEX ON events (uuid) INCLUDE (event)")
+    server.load(merging(), events(3))
+    assert server.count() == 3
+    with pytest.raises(PostHogSettingsError, match="unique index"):
+        server.load(merging(key=("uuid", "event")), events(3))
+
+
+def test_names_on_a_connection_of_another_encoding(postgres: Postgres) -> None:
+    table = events(1).append_column("größe", pa.array(["ж"]))
+    for _ in range(2):
+        connection = postgres.connect()
+        connection.set_client_encoding("LATIN1")
+        with postgres.loader_of(connection, replacing()) as loader:
+            loader.open(table.schema)
+            loader.write(table)
+            loader.commit()
+    assert postgres.rows('SELECT "größe" FROM events') == [("ж",)]
 
 
 def test_values_that_a_column_refuses_are_not_shown(server: Postgres) -> None:
@@ -165,6 +262,75 @@ def test_a_connection_that_is_killed_leaves_the_old_rows(server: Postgres) -> No
         with pytest.raises(PostHogLoadError, match="Nothing was changed"):
             loader.write(events(50, first=600))
     assert server.uuids() == sorted(events(100).column("uuid").to_pylist())
+
+
+@pytest.mark.parametrize("table", ["events", "public.events", '"public"."events"'])
+def test_making_the_table_waits_for_another_load_that_makes_it(postgres: Postgres, table: str) -> None:
+    """However each calls it."""
+    failures: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            postgres.load(replacing(table), events(2))
+        except BaseException as error:
+            failures.append(error)
+
+    with closing(postgres.connect()) as first:
+        first.cursor().execute("""SELECT pg_advisory_xact_lock(hashtext('posthog "events"'))""")
+        second = threading.Thread(target=load)
+        second.start()
+        wait_for(
+            lambda: postgres.rows("SELECT 1 FROM pg_locks WHERE NOT granted") != [], what="the second load's waiting"
+        )
+        first.cursor().execute("CREATE TABLE events (uuid text, event text, created_at timestamptz, properties text)")
+        first.commit()
+        second.join(30)
+    assert failures == []
+    assert postgres.count() == 2
+
+
+def test_a_copy_that_the_server_stops_on_the_way_leaves_the_old_rows(server: Postgres) -> None:
+    server.load(replacing(), events(3))
+    connection = server.connect()
+    with server.loader_of(connection, replacing()) as loader:
+        loader.open(SCHEMA)
+        loader.write(events(5))
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("SET LOCAL statement_timeout TO 1")
+        long = events(40).set_column(3, "properties", pa.array(["x" * 1_000_000] * 40))
+        with pytest.raises(PostHogLoadError, match="Nothing was changed") as refused:
+            loader.write(long)
+        assert refused.value.sqlstate == "57014"
+    assert server.uuids() == events(3).column("uuid").to_pylist()
+
+
+def test_what_ends_the_task_during_a_copy_is_not_taken_for_an_error_of_the_database(server: Postgres) -> None:
+    """A task's timeout and a SIGTERM raise in the middle of whatever is going on."""
+    main = threading.get_ident()
+
+    class Ended(BaseException):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    def load_for_ever() -> None:
+        long = events(20).set_column(3, "properties", pa.array(["x" * 1_000_000] * 20))
+        with server.loader(replacing()) as loader:
+            loader.open(SCHEMA)
+            sender.start()
+            while True:
+                loader.write(long)
+
+    before = signal.signal(signal.SIGUSR1, end)
+    sender = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGUSR1))
+    try:
+        with pytest.raises(Ended):
+            load_for_ever()
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert server.count() == 0
 
 
 def test_loads_of_several_intervals_at_once(server: Postgres) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
+import subprocess
+import sys
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -75,9 +78,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 ROWS = st.lists(st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()}), max_size=8)
 #: Many rows of few examples: each example asks the database several times.
-COMMON = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+COMMON = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def table_of(rows: list[dict[str, Any]]) -> pa.Table:
@@ -154,7 +155,7 @@ def test_sqlite_holds_every_value(sqlite: SQLite, rows: list[dict[str, Any]]) ->
 
 
 @given(rows=ROWS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pieces_of_a_copy_make_up_the_same_bytes(rows: list[dict[str, Any]]) -> None:
     whole = b"".join(encode(table_of(rows)))
     assert whole.startswith(HEADER)
@@ -171,17 +172,54 @@ def test_a_big_table_is_encoded_in_pieces_of_bounded_size() -> None:
     assert sum(sizes) == 60 * (2 + 4 + 1_000_000) + len(HEADER) + len(TRAILER)
 
 
+def test_a_character_0_is_found_in_any_piece_and_slice() -> None:
+    texts = pa.array(["x" * 1_000_000] * 9 + ["a\0b"] + ["y"] * 5)
+    data = b"".join(encode(pa.table({"text": texts})))
+    assert "a\ufffdb".encode() in data
+    assert b"".join(encode(pa.table({"text": texts.slice(9, 1)}))) in HEADER + b"\0\1\0\0\0\5a\xef\xbf\xbdb" + TRAILER
+    assert b"".join(encode(pa.table({"text": texts.slice(10)}))).count(b"\0\1\0\0\0\1y") == 5
+
+
+def test_loading_does_not_import_pandas(postgres: Postgres) -> None:
+    """It would take half a second and 50 MB. Arrow imports it whenever it looks at values of Python."""
+    code = """
+import pickle, sys
+from array import array
+import pyarrow as pa
+from tests.load.databases import SCHEMA, merging, replacing
+database = pickle.load(sys.stdin.buffer)
+number = pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(array("q", [1793491200000000]))])
+text = number.cast(pa.string())
+columns = [text, text, number.cast(pa.timestamp("us", "UTC")), pa.nulls(1, pa.string())]
+table = pa.Table.from_arrays(columns, schema=SCHEMA)
+for write in (replacing, merging):
+    database.load(write(write.__name__), table)
+sys.exit("pandas was imported" if "pandas" in sys.modules else 0)
+"""
+    run = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(postgres), capture_output=True, timeout=60)
+    assert run.returncode == 0, run.stderr.decode()
+    assert postgres.count("replacing") == postgres.count("merging") == 1
+
+
 def test_text_of_many_megabytes(database: Database) -> None:
     long = events(2).set_column(3, "properties", pa.array(["é" * 3_000_000, "x"]))
     database.load(appending(), long)
     assert sorted(len(row[0]) for row in database.rows("SELECT properties FROM events")) == [1, 3_000_000]
 
 
-def test_a_time_that_postgres_does_not_keep_is_refused_without_showing_it(postgres: Postgres) -> None:
-    beyond = events(1).append_column("until", pa.array([-(2**63)], pa.int64()).cast(pa.timestamp("us", "UTC")))
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize("place", [0, 59])
+def test_a_time_that_postgres_does_not_keep_is_refused_without_showing_it(
+    postgres: Postgres, driver: str, place: int
+) -> None:
+    """Also behind rows that were sent already."""
+    database = postgres.through(driver)
+    long = events(60).set_column(3, "properties", pa.array(["x" * 100_000] * 60))
+    until = [-(2**63) if number == place else 0 for number in range(60)]
+    beyond = long.append_column("until", pa.array(until, pa.int64()).cast(pa.timestamp("us", "UTC")))
     for _ in range(2):
         with pytest.raises(PostHogLoadError, match="no room for some value"):
-            postgres.load(replacing(), beyond)
+            database.load(replacing(), beyond)
     assert postgres.count() == 0
 
 

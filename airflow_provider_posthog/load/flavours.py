@@ -1,0 +1,150 @@
+"""How databases other than PostgreSQL and DuckDB are spoken to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_posthog.load.columns import Dialect
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """How a kind of database is spoken to.
+
+    :param dialect: its types and names.
+    :param mark: its quotation mark of names.
+    :param key_text: the type of a text that is part of a key or index, where it is another.
+    :param times: how times go in: as ``text`` of one width, as ``naive`` datetimes in UTC, or ``aware`` ones.
+    :param columns: the statement that lists a table's columns (name, type, whether the database fills it) from its
+        schema (or null) and its name; ``None`` to look at an empty result instead.
+    :param session: statements that make a connection refuse what it would otherwise change.
+    """
+
+    dialect: Dialect
+    mark: str = '"'
+    key_text: str | None = None
+    times: str = "aware"
+    columns: str | None = None
+    session: tuple[str, ...] = ()
+
+
+#: Declared types whose columns SQLite makes into integers, and those that keep texts as texts
+#: (https://www.sqlite.org/datatype3.html). Texts that look like numbers become numbers in all others.
+_INTEGERS, _TEXTS = re.compile(r"INT", re.IGNORECASE), re.compile(r"CHAR|CLOB|TEXT|BLOB|^$", re.IGNORECASE)
+#: Texts of these do not look like numbers, or are numbers anyway.
+_HARMLESS = re.compile(r"uuid|jsonb?", re.IGNORECASE)
+#: The digits that SQLite keeps of a number that is no integer.
+_SQLITE_DIGITS = 15
+
+
+def keeps_texts(sql_type: str) -> bool:
+    """Tell whether SQLite keeps a text in a column of a type as it is.
+
+    :param sql_type: the column's declared type.
+    """
+    sql_type = sql_type.strip()
+    return not _INTEGERS.search(sql_type) and bool(_TEXTS.search(sql_type))
+
+
+def _sqlite_changes(kind: pa.DataType, sql_type: str) -> bool:
+    """Tell whether SQLite would make something else of a column's values."""
+    import pyarrow.types as is_
+
+    if keeps_texts(sql_type):
+        return False
+    if is_.is_decimal(kind):
+        return bool(kind.precision > _SQLITE_DIGITS)
+    is_text = is_.is_string(kind) or is_.is_large_string(kind) or is_.is_dictionary(kind)
+    return is_text and not _HARMLESS.fullmatch(sql_type.strip())
+
+
+SQLITE = Flavour(
+    Dialect(
+        types={
+            "text": "TEXT",
+            "integer": "INTEGER",
+            "unsigned": "TEXT",
+            "decimal": "TEXT",
+            "float": "REAL",
+            "boolean": "BOOLEAN",
+            "date": "DATE",
+            "time": "TIMESTAMP",
+            "naive": "TIMESTAMP",
+            "bytes": "BLOB",
+        },
+        fold=str.casefold,
+        longest_name=1024,
+        also_fits={
+            "boolean": frozenset({"integer"}),
+            "unsigned": frozenset({"text"}),
+            "decimal": frozenset({"text"}),
+            "date": frozenset({"text"}),
+            "time": frozenset({"text"}),
+            "naive": frozenset({"text"}),
+        },
+        changes=_sqlite_changes,
+    ),
+    times="text",
+    columns="SELECT name, type, dflt_value IS NOT NULL OR hidden > 0 FROM pragma_table_xinfo({table}, {schema})",
+)
+MYSQL = Flavour(
+    Dialect(
+        types={
+            "text": "LONGTEXT CHARACTER SET utf8mb4",
+            "integer": "BIGINT",
+            "unsigned": "BIGINT UNSIGNED",
+            "decimal": "DECIMAL({p}, {s})",
+            "float": "DOUBLE",
+            "boolean": "BOOLEAN",
+            "date": "DATE",
+            "time": "DATETIME(6)",
+            "naive": "DATETIME(6)",
+            "bytes": "LONGBLOB",
+        },
+        fold=str.casefold,
+        longest_name=64,
+        single=frozenset({"float"}),
+        time_digits=0,
+    ),
+    mark="`",
+    # Its usual collations take "Acme" and "acme" for one key.
+    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    times="naive",
+    # MariaDB says NULL in letters where there is no default.
+    columns=(
+        "SELECT column_name, column_type, coalesce(column_default, 'NULL') <> 'NULL' OR extra <> '' "
+        "FROM information_schema.columns "
+        "WHERE table_name = {table} AND table_schema = coalesce({schema}, database())"
+    ),
+    session=(
+        # Columns of type TIMESTAMP take what they get for the session's zone.
+        "SET time_zone = '+00:00'",
+        # Without it, long texts are cut and big numbers made smaller.
+        "SET sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
+    ),
+)
+ANSI = Flavour(
+    Dialect(
+        types={
+            "text": "TEXT",
+            "integer": "BIGINT",
+            "unsigned": "DECIMAL(20, 0)",
+            "decimal": "DECIMAL({p}, {s})",
+            "float": "DOUBLE PRECISION",
+            "boolean": "BOOLEAN",
+            "date": "DATE",
+            "time": "TIMESTAMP WITH TIME ZONE",
+            "naive": "TIMESTAMP",
+            "bytes": "BLOB",
+        },
+        fold=str.casefold,
+        longest_name=128,
+    ),
+)
+FLAVOURS: Mapping[str, Flavour] = {"sqlite": SQLITE, "mysql": MYSQL}
