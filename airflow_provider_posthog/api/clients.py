@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +35,8 @@ __all__ = ["AsyncClient", "Client"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+#: Bytes of a body that are read at once, if its size is not known; and the most, whatever its size.
+_PIECE, _MOST_AT_ONCE = 1024 * 1024, 64 * 1024 * 1024
 # TLS failures of the handshake; any other may come after the request was sent.
 NO_HANDSHAKE = re.compile(r"(?i)certificate|hostname|unsupported_protocol|protocol_version|handshake_fail")
 
@@ -199,14 +201,52 @@ class Client:
                 ) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                # `response.content` would join pieces of 10 KiB.
-                return Answer(response.status_code, headers, b"".join(response.iter_content(1 << 20)))
+                return Answer(response.status_code, headers, b"".join(response.iter_content(_piece(headers))))
         except requests.RequestException as error:
             return no_answer(error)
 
     def _place(self, call: Call[Any]) -> AbstractContextManager[None]:
         """Keep within PostHog's limit of queries that run at once in a project."""
         return in_flight_to(self.settings).place(self.settings.max_in_flight) if call.lane == "query" else nullcontext()
+
+
+def _piece(headers: Mapping[str, str]) -> int:
+    """Return how many bytes of a body to read at once: all, if that is known and not too many.
+
+    To join pieces, in new memory each time, costs as much as to parse them; ``response.content`` joins such of 10 KiB.
+    """
+    size = headers.get("content-length", "")
+    return max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
+
+
+def read_some(response: requests.Response, most: int) -> bytes:
+    """Read what has come of a body, unpacked, and wait only where nothing has; empty at its end.
+
+    ``iter_content`` waits until its chunk is full, and forgets what came if the connection breaks meanwhile.
+
+    :param response: the response, whose body was not read otherwise.
+    :param most: how many bytes at the most.
+    :raises requests.RequestException: if the rest does not arrive.
+    """
+    try:
+        found: bytes = response.raw.read1(most, decode_content=True)
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.exceptions.ReadTimeout(error) from error
+    except urllib3.exceptions.DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except urllib3.exceptions.SSLError as error:
+        raise requests.exceptions.SSLError(error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    return found
+
+
+def foreign_encodings(named: Iterable[str]) -> set[str]:
+    """Return those ``Content-Encoding`` s that can not be unpacked here: the bytes would come as they are.
+
+    :param named: in small letters.
+    """
+    return set(named).difference(urllib3.response.HTTPResponse.CONTENT_DECODERS)
 
 
 def no_answer(error: requests.RequestException) -> NoAnswer:

@@ -29,6 +29,8 @@ _HEAVY = re.compile(
     r"(?i)timeout|timed out|too[ _]slow|too[ _]long|memory[ _]limit|too[ _]large|too[ _]many[ _](?:rows|bytes)"
     r"|size[ _]exceeded|execution[ _]time"
 )
+#: Seconds after which one that waits looks whether it was told to stop.
+_NAP = 0.25
 #: orjson makes floats of longer integers.
 _LONG = re.compile(r"Int(?:128|256)")
 
@@ -64,9 +66,10 @@ class Asker:
         self._settings = settings
         self._places = threading.BoundedSemaphore(in_flight)
         self._local = threading.local()
-        self._lock = threading.Lock()
+        # Not a Lock, nor an Event: a task is told to stop by a signal, in whatever its main thread is just doing.
+        self._lock = threading.RLock()
         self._clients: list[Client] = []
-        self._stopped = threading.Event()
+        self._stopped = False
         self.size = 0
 
     def ask(self, statement: Statement) -> Result:
@@ -99,7 +102,7 @@ class Asker:
 
         :raises Stopped: if it was.
         """
-        if self._stopped.is_set():
+        if self._stopped:
             raise Stopped
 
     def wait(self, seconds: float) -> None:
@@ -108,12 +111,15 @@ class Asker:
         :param seconds: how long.
         :raises Stopped: if it is closed.
         """
-        if self._stopped.wait(max(0.0, seconds)):
-            raise Stopped
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            time.sleep(min(left, _NAP))
+        self.check()
 
     def stop(self) -> None:
-        """Let no more queries go."""
-        self._stopped.set()
+        """Let no more queries go; may be called at any time, by a handler of signals too."""
+        self._stopped = True
 
     def close(self) -> None:
         """Let no more queries go, and close the connections."""

@@ -171,7 +171,10 @@ class _OpenFile:
         self.rows += table.num_rows
 
     def close(self) -> None:
-        self.part.close()
+        try:
+            self.part.close()
+        finally:  # where the rest does not fit, the file would stay open, and an upload would stay begun
+            self.file.close()
         self.file.finish()
 
 

@@ -7,12 +7,16 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 log = logging.getLogger(__name__)
 
 Compression = Literal["gzip"]
+
+#: From so many bytes on a checksum is reckoned in a thread of its own: it costs more than to receive and write them.
+_BESIDE = 256 * 1024
 
 #: File systems without folders; asking them for one may even create a bucket.
 _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "oss", "memory"})
@@ -95,7 +99,11 @@ class Landing:
                 raise IsADirectoryError(f"{self._path} is a folder: end the path with / to put the file into it")
             if self._folder:
                 self._fs.makedirs(self._folder, exist_ok=True)
-        self._open()
+        try:
+            self._open()
+        except BaseException:  # gzip writes its header at once, which a full disk refuses
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,10 +164,12 @@ class Landing:
         if self._raw is None:
             return
         raw, self._raw = self._raw, None
-        if self._file is not raw:
-            self._file.close()
-        raw.close()
-        self.size, self.sha256 = raw.size, raw.sha256.hexdigest()
+        try:
+            if self._file is not raw:
+                self._file.close()
+        finally:  # where the compressed rest does not fit, the file would stay open, and an upload would stay begun
+            raw.close()
+        self.size, self.sha256 = raw.size, raw.sha256
 
 
 class Digest:
@@ -170,17 +180,22 @@ class Digest:
 
     def __init__(self, file: Any) -> None:  # noqa: ANN401 - a file object
         self._file = file
+        self._checksum = _Checksum()
         self.size = 0
-        self.sha256 = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of what was written, in hex."""
+        return self._checksum.hexdigest()
 
     def write(self, chunk: bytes) -> int:
         """Take the next bytes.
 
         :param chunk: the bytes.
         """
+        self._checksum.update(chunk)
         self._file.write(chunk)
         self.size += len(chunk)
-        self.sha256.update(chunk)
         return len(chunk)
 
     def flush(self) -> None:
@@ -188,7 +203,51 @@ class Digest:
 
     def close(self) -> None:
         """Close the file, which ends an upload."""
-        self._file.close()
+        try:
+            self._file.close()
+        except BaseException:
+            # The parts of an upload that was begun are kept, unseen and paid for, until somebody gives it up.
+            with suppress(Exception):
+                self._file.discard()
+            raise
+        finally:
+            self._checksum.close()
+
+
+class _Checksum:
+    """A SHA-256 that is reckoned while the caller goes on, where the bytes come in large blocks.
+
+    One block is waited for before the next one is taken, so that no more than that are held.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._last: Future[None] | None = None
+
+    def update(self, chunk: bytes) -> None:
+        self._settle()
+        # Only bytes stay what they are once the caller goes on; a view of a buffer may be written to.
+        if len(chunk) < _BESIDE or not isinstance(chunk, bytes):
+            self._sha256.update(chunk)
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="posthog-sha256")
+        self._last = self._thread.submit(self._sha256.update, chunk)
+
+    def hexdigest(self) -> str:
+        self._settle()
+        return self._sha256.hexdigest()
+
+    def close(self) -> None:
+        """End the thread; the checksum can still be asked for."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _settle(self) -> None:
+        if self._last is not None:
+            self._last.result()
+            self._last = None
 
 
 def is_flat(fs: FileSystem) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any, TypeVar
 
-from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import moment_of
 from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.statements import MAX_ROWS
+from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import (
     EPOCH,
     MICROSECOND,
@@ -29,6 +31,7 @@ from airflow_provider_posthog.extract.windows import (
 )
 
 log = logging.getLogger(__name__)
+_Bucket = TypeVar("_Bucket")
 
 
 class Planner:
@@ -72,14 +75,27 @@ class Planner:
         by_time = self._source.time is not None
         yield from packed(self._refined(window, counted) if by_time else counted, self._size)
 
-    def _finer(self, window: Window) -> Iterator[Piece]:
+    def _finer(self, window: Window, expected: int) -> Iterator[Piece]:
         try:
-            counted = self._steps(window)
+            counted = self._agreed(window, self._steps(window), expected)
         except PostHogError as error:
             for half in self._halves(window, error):
-                yield from self._finer(half)
+                yield from self._finer(half, 0)
             return
         yield from self._refined(window, counted)
+
+    def _agreed(self, window: Window, pieces: list[Piece], expected: int) -> list[Piece]:
+        """Return the pieces of a window, unless they hold fewer rows than PostHog has counted and still counts in it.
+
+        What is counted as empty is not read, so a count that comes from a part of the rows would lose the others.
+        """
+        found = sum(piece.rows for piece in pieces)
+        if found < expected and found < (there := self.rows_in(window)):
+            raise PostHogIncompleteError(
+                f"PostHog counted {there:,} rows in {window}, but {found:,} in its parts (its count was {expected:,} "
+                "before). Let the task retry."
+            )
+        return pieces
 
     def _refined(self, window: Window, counted: list[Piece]) -> Iterator[Piece]:
         step = step_of(window)
@@ -88,7 +104,7 @@ class Planner:
             if whole.rows <= self._size():
                 yield whole
             elif step > 1:
-                yield from self._finer(whole.window)
+                yield from self._finer(whole.window, whole.rows)
             else:
                 yield from self._dense(run)
 
@@ -98,8 +114,11 @@ class Planner:
             if piece.rows <= self._size():
                 yield piece
                 continue
-            for moment in self._moments(piece.window):
-                yield from self.by_hash(moment.window) if moment.rows > self._size() else [moment]
+            for moment in self._agreed(piece.window, self._moments(piece), piece.rows):
+                if moment.rows > self._size():
+                    yield from self._agreed(moment.window, self.by_hash(moment.window), moment.rows)
+                else:
+                    yield moment
 
     def _halves(self, window: Window, error: PostHogError) -> tuple[Window, Window]:
         if not is_too_heavy(error):
@@ -113,21 +132,21 @@ class Planner:
 
     def _steps(self, window: Window) -> list[Piece]:
         step = step_of(window)
-        result = self._asker.ask(statements.groups_by_time(self._source, window, step))
-        groups = [(EPOCH + timedelta(seconds=row[0] * step), piece_of(row, result, window)) for row in result.rows]
+        counted = self._counted(statements.groups_by_time(self._source, window, step), window, _number)
+        groups = [(EPOCH + timedelta(seconds=bucket * step), piece) for bucket, piece in counted]
         return time_pieces(window, groups, timedelta(seconds=step))
 
-    def _moments(self, window: Window) -> list[Piece]:
+    def _moments(self, whole: Piece) -> list[Piece]:
         """Count by microsecond."""
+        window = whole.window
         found: dict[datetime, Piece] = {}
         after: datetime | None = None
-        while True:
-            result = self._asker.ask(statements.groups_by_moment(self._source, window, after))
-            for row in result.rows:
-                after = moment_of(row[0])
-                piece = piece_of(row, result, window)
+        while sum(piece.rows for piece in found.values()) < whole.rows:
+            before = after
+            counted = self._counted(statements.groups_by_moment(self._source, window, after), window, moment_of)
+            for after, piece in counted:
                 found[after] = found[after].joined(piece) if after in found else piece
-            if len(result.rows) < MAX_ROWS:
+            if after == before:
                 break
         return time_pieces(window, found.items(), MICROSECOND)
 
@@ -137,20 +156,34 @@ class Planner:
         :param window: the window.
         :raises PostHogIncompleteError: if a row has no key.
         """
-        result = self._asker.ask(statements.groups_by_hash(self._source, window))
-        if any(row[0] is None for row in result.rows):
-            raise PostHogIncompleteError(
-                f"rows of {window} have no key ({self._source.key} is null): they can not be read"
-            )
-        return hash_pieces(window, [(int(row[0]), piece_of(row, result, window)) for row in result.rows])
+        statement = statements.groups_by_hash(self._source, window)
+        counted = self._counted(statement, window, lambda bucket: None if bucket is None else _number(bucket))
+        parts = [(part, piece) for part, piece in counted if part is not None]
+        if len(parts) < len(counted):
+            raise self._no_key(window)
+        return hash_pieces(window, parts)
+
+    def _no_key(self, window: Window) -> PostHogIncompleteError:
+        return PostHogIncompleteError(
+            f"rows of {window} have no key ({self._source.key} is null): they can not be read"
+        )
+
+    def rows_in(self, window: Window) -> int:
+        """Count a window's rows anew.
+
+        :param window: the window.
+        """
+        ((_, piece),) = self._counted(statements.total(self._source, window), window, _number)
+        return piece.rows
 
     def counted_again(self, window: Window) -> tuple[Piece, int]:
         """Count a window anew: its piece, and how many different keys it holds.
 
         :param window: the window.
+        :raises PostHogIncompleteError: if a row has no key.
         """
         row = self._count_row(window)
-        return _piece(row, window), int(str(row["different"]))
+        return row.piece, row.keys
 
     def halves(self, piece: Piece) -> list[Piece]:
         """Return pieces of one that is too much for a query, none of which holds all of its rows; empty if none can be.
@@ -163,9 +196,9 @@ class Planner:
         if not window.is_whole or self._source.time is None:
             return [self.counted_again(half)[0] for half in window.hash_halves() or ()]
         row = self._count_row(window)
-        if not isinstance(row["earliest"], str) or int(str(row["counted"])) == 0:
+        earliest, latest = row.earliest, row.latest
+        if earliest is None or latest is None or not row.piece.rows:
             return [Piece(window, 0)]
-        earliest, latest = moment_of(str(row["earliest"])), moment_of(str(row["latest"]))
         if earliest < latest:
             middle = earliest + (latest - earliest) // 2 + MICROSECOND
             parts = replace(window, end=middle), replace(window, start=middle)
@@ -182,26 +215,59 @@ class Planner:
             pieces.append(Piece(replace(window, start=inside.end), 0))
         return pieces
 
-    def _count_row(self, window: Window) -> dict[str, object]:
+    def _count_row(self, window: Window) -> _Counts:
         result = self._asker.ask(statements.count(self._source, window))
-        return dict(zip(result.columns, result.rows[0], strict=True))
+        with _readable(window):
+            (row,) = _rows(result)
+            keyed, keys = _number(row["keyed"]), _number(row["different"])
+            found = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
+        if keyed < found.piece.rows:
+            raise self._no_key(window)
+        return found
+
+    def _counted(
+        self, statement: Statement, window: Window, bucket: Callable[[Any], _Bucket]
+    ) -> list[tuple[_Bucket, Piece]]:
+        """Ask for counts; each comes with what its rows are grouped by, the first column."""
+        result = self._asker.ask(statement)
+        with _readable(window):
+            return [
+                (bucket(values[0]), _piece(row, window)) for values, row in zip(result.rows, _rows(result), strict=True)
+            ]
 
 
-def piece_of(row: list[object], result: Result, window: Window) -> Piece:
-    """Read a row of counts.
-
-    :param row: the row.
-    :param result: the answer that it is in.
-    :param window: the piece's window.
-    """
-    return _piece(dict(zip(result.columns, row, strict=True)), window)
+@dataclass(frozen=True)
+class _Counts:
+    piece: Piece
+    keys: int
+    earliest: datetime | None
+    latest: datetime | None
 
 
-def _piece(row: Mapping[str, object], window: Window) -> Piece:
-    low, high = row.get("low"), row.get("high")
-    return Piece(
-        window,
-        int(str(row["counted"])),
-        moment_of(low) if isinstance(low, str) else None,
-        moment_of(high) if isinstance(high, str) else None,
-    )
+@contextmanager
+def _readable(window: Window) -> Iterator[None]:
+    """Say what is wrong where an answer is not what counts are like."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        raise PostHogTransportError(f"PostHog's answer to how many rows {window} has can not be read") from None
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+
+
+def _number(value: object) -> int:
+    number = int(str(value))  # a float, a truth value or nothing is no count
+    if number < 0:
+        raise ValueError
+    return number
+
+
+def _time(row: Mapping[str, Any], name: str) -> datetime | None:
+    value = row.get(name)
+    return None if value is None else moment_of(value)
+
+
+def _piece(row: Mapping[str, Any], window: Window) -> Piece:
+    return Piece(window, _number(row["counted"]), _time(row, "low"), _time(row, "high"))

@@ -14,7 +14,7 @@ from types import TracebackType
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import schema_of
 from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
@@ -89,6 +89,10 @@ class Extraction:
     :raises PostHogSettingsError: if an argument can not be used.
     """
 
+    #: Whether somebody iterates over it, and how many rows the first look has seen.
+    _busy = False
+    _sampled = 0
+
     def __init__(
         self,
         settings: ClientSettings,
@@ -145,7 +149,7 @@ class Extraction:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self._shut()
 
     @property
     def schema(self) -> pa.Schema:
@@ -166,10 +170,21 @@ class Extraction:
         return self._progress
 
     def close(self) -> None:
-        """Stop reading; a query that is on its way is not waited for. Closed, it can not be read again."""
+        """Stop reading; a query that is on its way is not waited for. Closed, it can not be read again.
+
+        May be called by another thread, or by a handler of signals in the middle of the reading, which then ends with
+        :class:`~.asking.Stopped`.
+        """
+        self._asker.stop()
+        if not self._busy:  # else whoever is reading holds locks, and closes the rest when it ends
+            self._shut()
+
+    def _shut(self) -> None:
         self._asker.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._reader is not None:
+            self._reader.close()
         self._asker.close()
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -180,6 +195,7 @@ class Extraction:
         """
         began = time.monotonic()
         try:
+            self._busy = True
             reader = self._started()
             for number, (window, wait_until) in enumerate(self._ranges):
                 if wait_until is not None:
@@ -190,8 +206,19 @@ class Extraction:
                     yield chunk
                     del chunk  # the next one comes into its place
                     self._on_progress(self._progress)
+            self._compare_with_sample()
         finally:
-            self.close()
+            self._busy = False
+            self._shut()
+
+    def _compare_with_sample(self) -> None:
+        """Count once more, if the rows of the first look were more than those that were counted and read."""
+        if self._progress.rows < self._sampled:
+            there = self._planner.rows_in(self.window)
+            if self._progress.rows < there:
+                raise PostHogIncompleteError(
+                    f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards"
+                )
 
     def _chunks(self, reader: WindowReader, pieces: Iterator[Piece]) -> Iterator[Chunk]:
         """Read windows side by side, and hand them out one after another."""
@@ -254,6 +281,7 @@ class Extraction:
         result = self._sample()
         schema = schema_of(result.columns, result.types)
         self._size.saw(len(result.rows), result.size)
+        self._sampled = len(result.rows)
         source = self.source
         if not source.columns:
             names = [name for name in result.columns if name not in (KEY_NAME, TIME_NAME)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -32,6 +32,10 @@ TIME_NAME = "posthog_time"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
+#: A column in an expression: neither a text, nor a function, nor a part of another column.
+_NAME = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()")
+#: What a template makes of a list.
+_LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
 Columns = Sequence[str] | Mapping[str, str] | None
 
@@ -75,15 +79,10 @@ class Source:
         for name in self.values:
             if name.startswith(OWN):
                 raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
-        own = {name for name in (self.time, self.scan, self.key, self.born) if name}
-        for name, expression in self.columns.items():
+        for name in self.columns:
             if not name or re.search(r"[`\\\x00-\x1f]", name) or name in (KEY_NAME, TIME_NAME):
                 raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
-            if name in own and expression != name:
-                # HogQL would take the new column for the one that the windows go by.
-                raise PostHogSettingsError(
-                    "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
-                )
+        _check_own(self.columns, _names_in(self.time, self.scan, self.key, self.born))
 
     @property
     def key_text(self) -> str:
@@ -114,6 +113,20 @@ class Source:
         if self.time and self.time_column == TIME_NAME:
             parts.append(f"{self.time} AS {TIME_NAME}")
         return ", ".join(parts)
+
+
+def _names_in(*expressions: str | None) -> set[str]:
+    found = (_NAME.findall(expression) for expression in expressions if expression)
+    return {quoted or plain for names in found for quoted, plain in names}
+
+
+def _check_own(columns: Mapping[str, str], own: Set[str]) -> None:
+    """Refuse other columns under the names of those that rows are found by: HogQL would take the new ones for them."""
+    for name, expression in columns.items():
+        if name in own and expression != name:
+            raise PostHogSettingsError(
+                "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
+            )
 
 
 def _as(expression: str, name: str) -> str:
@@ -153,7 +166,7 @@ def events(
     """
     _check_by(by)
     by_arrival = by == "created_at"
-    named, given = _named(event)
+    named, given = _named(event, columns)
     conditions = [where, *named] if where else named
     return Source(
         name="events",
@@ -169,10 +182,19 @@ def events(
     )
 
 
-def _named(event: str | Sequence[str] | None) -> tuple[list[str], dict[str, Any]]:
+def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[str], dict[str, Any]]:
     if event is None:
         return [], {}
     names = [event] if isinstance(event, str) else list(event)
+    if not names or any(not isinstance(name, str) or not name or _LIST.match(name) for name in names):
+        raise PostHogSettingsError(
+            "event",
+            f"{event!r:.80} names no events.",
+            "Leave it out, or write a name or a list of names (a template makes text of a list, unless the DAG has "
+            "render_template_as_native_obj=True).",
+        )
+    if isinstance(columns, Mapping):
+        _check_own(columns, {"event"})
     return ["event IN {posthog_event_names}"], {"posthog_event_names": names}
 
 

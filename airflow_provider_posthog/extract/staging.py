@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 #: Where unfinished files are; hidden from everything that reads tables.
 FOLDER = ".posthog"
 _VERSION = 1
+_STATE = frozenset({"owner", "request", "began", "writer", "generation", "next", "files", "note"})
 #: Seconds by which the storage's and Airflow's clocks may differ.
 _CLOCKS_DIFFER = 60.0
 
@@ -68,7 +69,7 @@ class StagedFile:
     @property
     def sha256(self) -> str:
         """The checksum of what was written, in hex."""
-        return self._digest.sha256.hexdigest()
+        return self._digest.sha256
 
     def write(self, chunk: bytes) -> int:
         """Take the next bytes.
@@ -359,15 +360,27 @@ def _folder(root: str, interval: Interval) -> str:
 
 
 def _read(fs: FileSystem, path: str) -> dict[str, Any] | None:
-    """Read what was recorded; ``None`` if there is nothing, or nothing of ours."""
+    """Read what was recorded; ``None`` if there is nothing, or nothing of ours.
+
+    :raises PostHogError: if another version of the provider has recorded it: it may have moved files already, which
+        only that version can finish or take away.
+    """
     fs.invalidate_cache(path.rpartition("/")[0])
     try:
         with fs.open(path, "rb") as file:
-            found = json.loads(file.read())
-        if isinstance(found, dict) and found["version"] == _VERSION:
-            return found
+            found: dict[str, Any] = json.loads(file.read())
+        missing = _STATE - set(found)
+        version = found["version"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
+        version, missing = _VERSION, _STATE
+    if version != _VERSION:
+        raise PostHogError(
+            f"{path} was written by another version of the provider, in the middle of its work. Run that version once "
+            "more, or remove this file's folder."
+        )
+    if missing:
         log.warning("%s can not be read, so that nothing of an earlier try is taken up", path)
-    return None
+        return None
+    return found

@@ -80,14 +80,27 @@ def groups_by_hash(source: Source, window: Window) -> Statement:
     return _grouped(source, f"{part_of(source)} AS bucket", "bucket", PARTS + 2, where, values)
 
 
-def count(source: Source, window: Window) -> Statement:
-    """Count a window's rows: ``counted``, ``different`` (keys), ``low``, ``high``; ``earliest`` and ``latest`` time.
+def total(source: Source, window: Window) -> Statement:
+    """Count a window's rows, and nothing else: ``counted``.
 
     :param source: what is read.
     :param window: the window.
     """
     where, values = _where(source, window)
-    columns = f"count() AS counted, uniqExact({source.key_text}) AS different{_extent(source)}"
+    return Statement(f"SELECT count() AS counted FROM {source.table}{_text(where)} LIMIT 1", values)  # noqa: S608
+
+
+def count(source: Source, window: Window) -> Statement:
+    """Count a window's rows: ``counted``, ``keyed`` (with a key), ``different`` (keys), and ends of scan and time.
+
+    The ends are ``low``, ``high``, ``earliest`` and ``latest``.
+
+    :param source: what is read.
+    :param window: the window.
+    """
+    where, values = _where(source, window)
+    keys = f"count({source.key_text}) AS keyed, uniqExact({source.key_text}) AS different"
+    columns = f"count() AS counted, {keys}{_extent(source)}"
     if source.time:
         columns += f", min({source.time}) AS earliest, max({source.time}) AS latest"
     return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} LIMIT 1", values)  # noqa: S608

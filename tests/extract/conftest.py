@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,12 @@ class Sink:
         self.data = b""
         self.restarts = 0
         self.largest = 0
+        self.writes = 0
 
     def write(self, chunk: bytes) -> None:
         self.data += chunk
         self.largest = max(self.largest, len(chunk))
+        self.writes += 1
 
     def restart(self) -> None:
         self.data = b""
@@ -56,9 +59,9 @@ def settings_of(server: ScriptedServer, **changes: object) -> ClientSettings:
 
 @pytest.fixture
 def fetch(server: ScriptedServer, sink: Sink) -> Callable[..., Received]:
-    """Download export 5 of the scripted server."""
+    """Download export 5 of the scripted server, to the fixture's sink or another."""
 
-    def run(**changes: object) -> Received:
+    def run(sink: Any = sink, **changes: object) -> Received:
         with Client(settings_of(server, **changes)) as client:
             return download(client, exports.content(5), sink, base_wait=0.01)
 

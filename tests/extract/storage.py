@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Turn:
 
     :param content: the file's bytes.
     :param stop: cut the connection when the file's bytes up to here were sent.
+    :param silence: seconds of silence before the cut.
     :param etag: the file's ETag.
     :param ranges: whether it answers ``Range``.
     :param minds_etag: whether it minds ``If-Range``.
@@ -30,6 +32,7 @@ class Turn:
 
     content: bytes = b""
     stop: int | None = None
+    silence: float = 0.0
     etag: str | None = '"one"'
     ranges: bool = True
     minds_etag: bool = True
@@ -84,6 +87,7 @@ class Storage:
         _send_head(handler, status, headers)
         body = turn.content[start : turn.stop]
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) if turn.framing == "chunks" and body else body)
+        time.sleep(turn.silence)
         if turn.stop is not None or turn.lie or turn.framing == "nothing":
             return _cut(handler)
         if turn.framing == "chunks":

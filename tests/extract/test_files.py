@@ -6,20 +6,23 @@ import gzip
 import io
 import json
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.files import SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.extract.files import MAX_OPEN, SUFFIXES, Layout, TableFiles
 from airflow_provider_posthog.extract.manifest import Interval
 from airflow_provider_posthog.extract.staging import Owner, Staging
-from tests.extract.crashing import memory
+from tests.extract.crashing import CrashingFs, memory
 
 START = datetime(2026, 11, 1, 22, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("n", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("kind", pa.string()), ("p", pa.string())])
@@ -79,7 +82,7 @@ def test_the_same_rows_make_the_same_bytes() -> None:
         assert written(layout, table(0, 100))[0][1] == written(layout, table(0, 100))[0][1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 40), max_size=6),
     st.integers(1, 50),
@@ -122,11 +125,56 @@ def test_it_is_due_when_a_file_is_full() -> None:
     assert files.finish() == []
 
 
-def test_many_partitions_do_not_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+class Handles(CrashingFs):
+    """A file system that keeps what it has opened."""
+
+    def __init__(self, fs: Any) -> None:
+        super().__init__(fs)
+        self.files: list[Any] = []
+
+    def open(self, path: str, mode: str) -> Any:
+        self.files.append(super().open(path, mode))
+        return self.files[-1]
+
+
+def test_many_partitions_do_not_stay_open(tmp_path: Path) -> None:
     found = written(Layout(partition_by="n"), table(0, 200), table(100, 100))
     assert sum(file["rows"] for file, _ in found) == 300
     with pytest.raises(PostHogSettingsError, match=r"1,001 folders"):
         written(Layout(partition_by="n"), table(0, 1001))
+    fs = Handles(LocalFileSystem())
+    interval = Interval("x", START, START + timedelta(days=1))
+    files = TableFiles(
+        Staging.open(fs, str(tmp_path), interval, Owner("me", "r"), lambda: 0.0),
+        SCHEMA,
+        Layout(partition_by="n", max_rows=150),
+    )
+    files.add(table(0, 150))
+    assert sum(not file.closed for file in fs.files) == MAX_OPEN
+    files.finish()
+    assert sum(not file.closed for file in fs.files) == 0
+
+
+class FullFile:
+    closed = False
+
+    def write(self, chunk: bytes) -> int:
+        if len(chunk) > 10:  # what is more than the head
+            raise OSError(28, "No space left on device")
+        return len(chunk)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_full_disk_leaves_no_file_open() -> None:
+    _, _, staging = staged()
+    full = FullFile()
+    files = TableFiles(staging, SCHEMA, Layout("jsonl", "gzip", max_rows=3))
+    staging._fs = SimpleNamespace(open=lambda *_: full)
+    with pytest.raises(OSError, match="No space left"):
+        files.add(table(0, 3))
+    assert full.closed
 
 
 @pytest.mark.parametrize(

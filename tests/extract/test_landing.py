@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -112,6 +114,49 @@ def test_gzip_is_the_same_every_time(place: tuple[Any, str]) -> None:
     stored = files(fs, folder)["a.gz"]
     assert gzip.decompress(stored) == b"x" * 9999 + b"y"
     assert (one.size, one.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
+
+
+@pytest.mark.parametrize("size", [1, 256 * 1024 - 1, 256 * 1024, 1024 * 1024])
+def test_checksums_of_large_blocks(tmp_path: Path, size: int) -> None:
+    """They are reckoned in a thread, in order, and nothing of that stays."""
+    before = set(threading.enumerate())
+    blocks = [bytes([number]) * (size if number % 3 else 7) for number in range(9)]
+    landing = land(LocalFileSystem(), f"{tmp_path}/a", *blocks)
+    assert landing.sha256 == hashlib.sha256(b"".join(blocks)).hexdigest()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_buffer_that_is_used_again(tmp_path: Path) -> None:
+    buffer = bytearray(b"a" * 1024 * 1024)
+    with Landing(LocalFileSystem(), f"{tmp_path}/a", token="t") as landing:
+        for letter in (b"b", b"c"):
+            landing.write(memoryview(buffer))  # type: ignore[arg-type]
+            buffer[:] = letter * len(buffer)
+        landing.finish()
+        landing.commit()
+    assert landing.sha256 == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("room", [0, 4, 10])
+def test_a_full_disk_leaves_no_file_open(tmp_path: Path, room: int) -> None:
+    """gzip writes a header at once, and what it still holds at the end."""
+    opened = []
+
+    class Full(LocalFileSystem):
+        def open(self, path: str, mode: str) -> Any:  # type: ignore[override]
+            opened.append(FullFile(path, mode))
+            return opened[-1]
+
+    class FullFile(FileIO):
+        def write(self, chunk: Any) -> int:
+            if self.tell() >= room:
+                raise OSError(28, "No space left on device")
+            return super().write(chunk)
+
+    with pytest.raises(OSError, match="No space"):
+        land(Full(), f"{tmp_path}/a.gz", b"x" * 1000, compression="gzip")
+    assert opened[0].closed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_there(place: tuple[Any, str]) -> None:

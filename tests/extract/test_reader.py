@@ -274,6 +274,12 @@ def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
         (lambda: sources.events(by="inserted_at"), "by"),  # type: ignore[arg-type]
         (lambda: sources.events({"timestamp": "toStartOfDay(timestamp)"}), "columns"),
         (lambda: sources.events({"a`b": "event"}), "columns"),
+        (lambda: sources.events({"event": "lower(event)"}, event="a"), "columns"),
+        (lambda: sources.groups({"key": "lower(key)"}), "columns"),
+        (lambda: sources.events(event=""), "event"),
+        (lambda: sources.events(event=[]), "event"),
+        (lambda: sources.events(event=["a", ""]), "event"),
+        (lambda: sources.events(event="['a', 'b']"), "event"),
         (lambda: sources.events([]), "columns"),
         (lambda: sources.events("uuid"), "columns"),
         (lambda: sources.events(values={"window_start": 1}), "values"),
@@ -284,3 +290,11 @@ def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
 def test_what_is_no_source(make: Any, field: str) -> None:
     with pytest.raises(PostHogSettingsError, match=field):
         make()
+
+
+def test_names_that_are_no_columns_of_the_key() -> None:
+    """Texts, functions and parts of other columns in a key have nothing to do with columns of these names."""
+    columns = {"b": "1", "concat": "2", "key": "key", "c": "3"}
+    assert sources.Source("x", "t", columns, key="concat('b', key, properties.c)").columns == columns
+    assert sources.events({"event": "lower(event)"}).columns["event"] == "lower(event)"
+    assert sources.events({"a": "event"}, event="[a] is a name").values == {"posthog_event_names": ["[a] is a name"]}

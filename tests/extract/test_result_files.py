@@ -164,7 +164,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(plain, plain), max_size=5))
 def test_any_scalars_land(tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
     table = Table(("a", "b"), rows)

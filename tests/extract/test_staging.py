@@ -153,6 +153,43 @@ def test_a_file_that_is_gone() -> None:
         staging.publish({})
 
 
+def test_a_file_that_is_cut_at_its_place() -> None:
+    """Moved by a try that was killed while it published, and damaged since."""
+    fs, root = memory()
+    crashing = CrashingFs(fs)
+    staging = open_(crashing, root)
+    write(staging, b"whole")
+    crashing._left = 2  # the note that it publishes is written and moved
+    with pytest.raises(Crash):
+        staging.publish({})
+    (part,) = [path for path in fs.find(root) if path.endswith("00000." + path.split(".")[-2] + ".part")]
+    (name,) = [file["path"] for file in staging.files]
+    fs.mv(part, f"{root}/{name}")
+    fs.pipe_file(f"{root}/{name}", b"who")
+    with pytest.raises(PostHogIncompleteError, match="is gone"):
+        open_(fs, root).publish({})
+
+
+def test_what_stands_there_stays_when_another_task_takes_over() -> None:
+    """A task is killed for good while it publishes; the next one has only begun."""
+    for after in range(100):
+        fs, root = memory()
+        first = open_(fs, root)
+        write(first, b"old")
+        first.publish({})
+        crashing = CrashingFs(fs, after)
+        try:
+            run(crashing, root, [b"new"])
+            crashed = False
+        except Crash:
+            crashed = True
+        open_(fs, root, Owner("a third", "request"))
+        assert seen(fs, root) in ([b"old"], [b"new"])
+        assert len([name for name in names(fs, root) if name.endswith(".txt")]) == 1
+        if not crashed:
+            return
+
+
 def test_progress_that_can_not_be_read() -> None:
     fs, root = memory()
     write(open_(fs, root), b"a")
