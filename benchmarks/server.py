@@ -4,6 +4,7 @@ It answers projects, ``GET events/``, HogQL (see :mod:`benchmarks.fake_events`) 
 as PostHog Cloud does since 2026: at most 1,000 events a page from ``events/``, newest first, with ``next``; at most
 50,000 rows of HogQL, and no OFFSET. Everything it sends lies ready in memory, so it is not what is measured: its own
 CPU seconds are told by ``GET /__stats``. ``GET /__reset?latency_ms=300&events_cap=10000`` changes it while it runs.
+``--tls FILE`` makes it speak TLS, with the key and the certificate in that file.
 Prints its address as a line of JSON when it is ready, and stops when its standard input is closed.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import ssl
 import sys
 import threading
 import time
@@ -158,10 +160,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls", metavar="FILE")
     arguments = parser.parse_args()
     posthog = FakePostHog(Events(arguments.events))
     server = _Server(("127.0.0.1", arguments.port), type("Handler", (_Handler,), {"posthog": posthog}))
-    posthog.base = f"http://127.0.0.1:{server.server_address[1]}"
+    if arguments.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(arguments.tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    posthog.base = f"http{'s' if arguments.tls else ''}://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     events = posthog._events
     sizes = {"row": events.rows.size // max(len(events), 1), "object": events.objects.size // max(len(events), 1)}

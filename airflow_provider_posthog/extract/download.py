@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_posthog.api.call import Answer, Call
-from airflow_provider_posthog.api.clients import Client, no_answer
+from airflow_provider_posthog.api.clients import Client, foreign_encodings, no_answer, read_some
 from airflow_provider_posthog.api.exchange import Exchange
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.exceptions import (
@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogNotFoundError,
     PostHogTransportError,
+    clean,
 )
 
 if TYPE_CHECKING:
@@ -26,15 +27,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How many bytes are read at once, and so lost by a cut at the most.
-CHUNK = 64 * 1024
-#: How often in a row a download may be cut without bringing a byte that never came before.
+Sleep = Callable[[float], object]
+
+#: How many bytes are asked for at once, at the most and at the least (TLS brings no more).
+BLOCK = 1024 * 1024
+_RECORD = 16 * 1024
+#: How many go to the sink at once, at the least, where they come fast enough: handing them over has its price.
+_ENOUGH = 256 * 1024
+#: Seconds after which what has come goes to the sink, be it ever so little.
+_SOON = 0.5
+#: How often in a row a download may be cut before it has brought so many bytes that never came before.
 MAX_ATTEMPTS = 5
+PROGRESS = 64 * 1024
 _MAX_HOPS = 5
 #: Servers of some ages say so while the file is being stored.
 _PASSING = frozenset({409, 425})
+#: How S3 calls the way of an upload; some storages hand it on with the file.
+_NO_ENCODINGS = frozenset({"", "identity", "aws-chunked"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
+#: A query with the signature of S3, Google or Azure.
+_SIGNED = re.compile(r"(?i)\?\S*\b(?:signature|sig|credential|token)=\S*")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -60,6 +73,13 @@ class Received:
     content_type: str
 
 
+class StoredFileGoneError(PostHogNotFoundError):
+    """PostHog redirects to a file that the object storage does not have any more."""
+
+    def __init__(self) -> None:
+        super().__init__(status=404, method="GET", path="the presigned address of the object storage")
+
+
 class _NotResumedError(PostHogTransportError):
     """The storage can not go on with the same file: it has to come from its start."""
 
@@ -73,18 +93,28 @@ class _Stream:
     total: int | None
     etag: str | None
 
+    def whole(self, received: int) -> Received:
+        """Say what was downloaded, if that is all of it."""
+        if self.total is not None and received != self.total:
+            raise PostHogTransportError(f"{received:,} of {self.total:,} bytes arrived")
+        kind = self.response.headers.get("Content-Type", "application/octet-stream")
+        return Received(received, kind.split(";")[0].strip().lower())
 
-def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float = 0.5) -> Received:
-    """Stream a file to a sink, in chunks of 64 KiB at the most.
+
+def download(
+    client: Client, call: Call[bytes], sink: Sink, *, base_wait: float = 0.5, sleep: Sleep = time.sleep
+) -> Received:
+    """Stream a file to a sink, in blocks of less than 2 MiB.
 
     A redirect is followed without the key: presigned addresses refuse a second credential, and the storage has no
-    business with it. A cut download goes on where it stopped if the storage can (``Range`` and the same ``ETag``),
+    business with it. A cut download goes on at the very byte if the storage can (``Range`` and the same ``ETag``),
     else from the start. The presigned address is asked for anew each time, as it expires.
 
     :param client: the client.
     :param call: the call that answers with the file or with a redirect to it.
     :param sink: where the bytes go.
     :param base_wait: seconds of the first wait after a cut; doubles each time.
+    :param sleep: waits so many seconds after a cut, or raises if the work was stopped meanwhile.
     :raises PostHogError: if the file can not be had.
     :raises PostHogIncompleteError: if the server kept cutting it, sent another size than it announced, or gives no way
         to tell where the file ends.
@@ -92,7 +122,7 @@ def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float 
     """
     received = 0
     etag: str | None = None
-    patience = _Patience(base_wait)
+    patience = _Patience(base_wait, sleep)
     while True:
         try:
             stream = _open(client, call, received, etag)
@@ -102,13 +132,10 @@ def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float 
                     sink.restart()
                     received = 0
                 etag = stream.etag
-                for chunk in _chunks(stream.response):
-                    sink.write(chunk)
-                    received += len(chunk)
-            if stream.total is not None and received != stream.total:
-                raise PostHogTransportError(f"{received:,} of {stream.total:,} bytes arrived")
-            kind = stream.response.headers.get("Content-Type", "application/octet-stream")
-            return Received(received, kind.split(";")[0].strip().lower())
+                for block in _blocks(stream.response):
+                    sink.write(block)
+                    received += len(block)
+            return stream.whole(received)
         except PostHogTransportError as error:
             if isinstance(error, _NotResumedError):
                 etag = None
@@ -116,16 +143,20 @@ def download(client: Client, call: Call[bytes], sink: Sink, *, base_wait: float 
 
 
 class _Patience:
-    """Waits between attempts, and gives up after :data:`MAX_ATTEMPTS` in a row that brought nothing new.
+    """Waits between attempts, and gives up after :data:`MAX_ATTEMPTS` in a row that brought (next to) nothing new.
 
-    Only bytes that never came before are progress: a storage that can not resume may cut at 90 % for ever.
+    Only bytes that never came before are progress: a storage that can not resume may cut at 90 % for ever. Nor may it
+    bring a file byte by byte.
 
     :param base_wait: seconds of the first wait; doubles until there is progress.
+    :param sleep: waits so many seconds.
     """
 
-    def __init__(self, base_wait: float) -> None:
+    def __init__(self, base_wait: float, sleep: Sleep) -> None:
         self._base_wait = base_wait
+        self._sleep = sleep
         self._furthest = 0
+        self._counted = 0
         self._fruitless = 0
 
     def wait(self, call: Call[bytes], received: int, error: PostHogTransportError) -> None:
@@ -135,25 +166,51 @@ class _Patience:
         :param received: how many bytes are there.
         :param error: what happened.
         """
-        self._fruitless = 1 if received > self._furthest else self._fruitless + 1
         self._furthest = max(self._furthest, received)
+        self._fruitless += 1
+        if self._furthest >= self._counted + PROGRESS:
+            self._counted, self._fruitless = self._furthest, 1
         if self._fruitless >= MAX_ATTEMPTS:
             kind = PostHogIncompleteError if self._furthest else PostHogTransportError
             raise kind(f"The download of {call.path} was given up, cut again and again: {error}") from error
         seconds = self._base_wait * 2 ** (self._fruitless - 1)
         log.warning("The download was cut at %s bytes (%s); going on in %.1f s", f"{received:,}", error, seconds)
-        time.sleep(seconds)
+        self._sleep(seconds)
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(CHUNK)
-    except OSError as error:
-        raise PostHogTransportError(_no_answer(error).reason) from error
+def _blocks(response: requests.Response) -> Iterator[bytes]:
+    """Yield the file's bytes as they come, small pieces joined; a cut loses none of them."""
+    pieces: list[bytes] = []
+    size, ask, since = 0, _RECORD, time.monotonic()
+    piece, broken = b"?", None
+    while piece:
+        try:
+            piece = read_some(response, ask)
+        except OSError as error:
+            piece, broken = b"", error
+        pieces.append(piece)
+        size += len(piece)
+        ask = min(max(2 * len(piece), _RECORD), BLOCK)  # room for all of it is made each time
+        if size and (not piece or size >= _ENOUGH or time.monotonic() - since > _SOON):
+            yield b"".join(pieces)
+            pieces, size, since = [], 0, time.monotonic()
+    if broken is not None:
+        raise PostHogTransportError(_no_answer(broken).reason) from broken
 
 
 def _no_answer(error: OSError) -> NoAnswer:
     return no_answer(cast("requests.RequestException", error))  # these are OSErrors, and nothing else arises here
+
+
+def _hide_signatures(record: logging.LogRecord) -> bool:
+    """Keep presigned addresses out of the log of urllib3, which names them at the level DEBUG."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_SIGNED.sub("?***", arg) if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_hide_signatures)
 
 
 def _open(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:
@@ -225,7 +282,7 @@ def _storage_error(outcome: Answer | NoAnswer) -> PostHogError:
     if isinstance(outcome, NoAnswer):
         return PostHogTransportError(f"the object storage: {outcome.reason}")
     if outcome.status == 404:
-        return PostHogNotFoundError(status=404, method="GET", path="the presigned address of the object storage")
+        return StoredFileGoneError()
     if outcome.status == 416:
         return _NotResumedError("the object storage answered 416: the file is shorter than it was")
     # 401 and 403 too: the address has expired, and the next attempt asks PostHog for a new one.
@@ -240,16 +297,16 @@ def _stream(response: requests.Response, offset: int, asked: str | None) -> _Str
     """
     etag = response.headers.get("ETag")
     length = _int(response.headers.get("Content-Length"))
+    encoded = _encoded(response)
     if response.status_code == 206:
         span = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         # A storage that minds the range but not the condition would put two files together.
-        if span is None or int(span[1]) != (offset if asked else 0) or (asked and etag != asked):
+        if span is None or encoded or int(span[1]) != (offset if asked else 0) or (asked and etag != asked):
             response.close()
             raise _NotResumedError("the storage sent another part than was asked for")
         start, total, resumable = int(span[1]), _int(span[2]), bool(asked)
     else:
         # A weak ETag does not promise the same bytes, and a range of an encoded file counts encoded bytes.
-        encoded = "Content-Encoding" in response.headers
         start, total, resumable = 0, None if encoded else length, not encoded and not (etag or "W/").startswith("W/")
     if total is None and length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower():
         response.close()
@@ -258,6 +315,18 @@ def _stream(response: requests.Response, offset: int, asked: str | None) -> _Str
             "Something between here and the storage (a proxy?) takes the length away."
         )
     return _Stream(response, start, total, etag if resumable else None)
+
+
+def _encoded(response: requests.Response) -> bool:
+    """Tell whether the body has to be unpacked; refuses what nobody here can unpack."""
+    named = {word.strip().lower() for word in response.headers.get("Content-Encoding", "").split(",")} - _NO_ENCODINGS
+    if foreign := foreign_encodings(named):
+        response.close()
+        raise PostHogIncompleteError(
+            f"The file comes packed as {clean(', '.join(sorted(foreign)))}, though it was asked for as it is, and what "
+            "is installed here can not unpack that. Install urllib3[brotli,zstd], or let the proxy leave it alone."
+        )
+    return bool(named)
 
 
 def _int(text: str | None) -> int | None:

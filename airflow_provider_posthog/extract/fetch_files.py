@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import IO, Any
 
 from airflow_provider_posthog.api import file_downloads
 from airflow_provider_posthog.api.clients import Client
@@ -18,6 +19,8 @@ from airflow_provider_posthog.extract.staging import StagedFile, Staging
 
 #: What a login page or an error of a proxy comes as; no file of rows ever does.
 _NOT_A_FILE = frozenset({"text/html", "application/json"})
+#: How many bytes are unpacked at once: rows that are much alike take a thousandth of their size.
+_UNPACKED = 1024 * 1024
 _SUFFIXES = {"gzip": ".gz", "brotli": ".br"}
 
 
@@ -55,16 +58,16 @@ class Rows:
 
         :param chunk: the bytes, as they are stored.
         """
-        while chunk and self._unpacker is not None:
+        if self._unpacker is None:
+            return self._count(chunk)
+        while chunk:
             if self._unpacker.eof:  # gzip may be written in several members
                 self._unpacker = self._new_unpacker()
             try:
-                self._count(self._unpacker.decompress(chunk))
+                self._count(self._unpacker.decompress(chunk, _UNPACKED))
             except zlib.error as error:
                 raise BrokenFileError(f"A file is broken: {error}") from error
-            chunk = self._unpacker.unused_data
-        if self._unpacker is None:
-            self._count(chunk)
+            chunk = self._unpacker.unconsumed_tail or self._unpacker.unused_data
 
     def total(self) -> int:
         """Return how many lines there were; the last one may have no end."""
@@ -140,16 +143,17 @@ class Fetcher:
         """
         there = {file["tag"] for file in self._staging.files}
         missing = [file for file in files if f"{tag}/{file}" not in there]
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="posthog-file") as threads:
+        threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="posthog-file")
+        try:
             works = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
-            try:
-                for work in as_completed(works):
-                    done(work.result())
-            except BaseException:  # a kill is a BaseException of Airflow's; the threads must not go on behind it
-                self._stop.set()
-                for work in works:
-                    work.cancel()
-                raise
+            for work in as_completed(works):
+                done(work.result())
+        except BaseException as error:
+            self._stop.set()
+            # A kill is no Exception, and does not wait for a storage that is silent: threads stop at the next bytes.
+            threads.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        threads.shutdown()
 
     def _one(self, job_id: str, file_id: str, tag: str) -> Mapping[str, Any]:
         if self._stop.is_set():
@@ -157,7 +161,7 @@ class Fetcher:
         sink = _Sink(self._staging.new_file(), self._stop, self._counter())
         try:
             with Client(self._settings) as client:
-                received = download(client, file_downloads.download(job_id, file_id), sink)
+                received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
             if received.content_type in _NOT_A_FILE:
                 raise PostHogTransportError(
                     f"a file of file download {job_id} came as {received.content_type}: something between here and "
@@ -171,8 +175,14 @@ class Fetcher:
         else:
             rows = sink.rows.total() if sink.rows is not None else None
         found = self._staging.describe(sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag)
+        if self._stop.is_set():  # what was killed must record nothing: a retry may be at work
+            raise Stopped("stopped")
         self._staging.record([found])
         return found
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Stopped("stopped")
 
     def _counter(self) -> Callable[[], Rows] | None:
         if self._format == "Parquet" or self._compression not in (None, "gzip"):
@@ -187,7 +197,20 @@ class Fetcher:
         except ImportError:
             return None
         with self._fs.open(path, "rb") as file:
-            try:
-                return int(parquet.read_metadata(file).num_rows)
-            except pa.ArrowInvalid as error:
-                raise BrokenFileError(f"A Parquet file is cut or broken: {error}") from error
+            end = _parquet_end(file)
+        try:
+            return int(parquet.read_metadata(pa.BufferReader(end)).num_rows)
+        except (pa.ArrowException, OSError) as error:  # from memory: the storage has no part in it
+            raise BrokenFileError(f"A Parquet file is cut or broken: {error}") from error
+
+
+def _parquet_end(file: IO[bytes]) -> bytes:
+    """Read the footer of a Parquet file, with the eight bytes behind it that tell its length."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    mark = file.read(8)
+    length = int.from_bytes(mark[:4], "little")
+    if len(mark) < 8 or mark[4:] != b"PAR1" or length > size - 12:
+        raise BrokenFileError("A Parquet file is cut or broken: it has no footer.")
+    file.seek(size - 8 - length)
+    return file.read(length + 8)

@@ -1,19 +1,21 @@
-"""One way of downloading an export's file: ``python -m benchmarks.clients.one_file WAY URL MIB PATH``.
+"""One way of downloading an export's file: ``python -m benchmarks.clients.one_file WAY URL MIB PATH [CA_FILE]``.
 
 Prints how long it took, the CPU seconds, what the process held before, and at the most meanwhile (MiB).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-URL, MIB, PATH = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+URL, MIB, PATH, CA_FILE = sys.argv[2], int(sys.argv[3]), sys.argv[4], next(iter(sys.argv[5:]), None)
 TARGET = f"/api/projects/1/exports/{MIB}/content/"
 CHUNK = 1024 * 1024
 
@@ -28,7 +30,7 @@ def ours() -> Callable[[], None]:
     from airflow_provider_posthog.extract.download import download
     from airflow_provider_posthog.extract.landing import Landing
 
-    client = Client(ClientSettings(base_url=URL, api_key="phx_bench", project_id=1))
+    client = Client(ClientSettings(base_url=URL, api_key="phx_bench", project_id=1, verify=CA_FILE or True))
 
     def work() -> None:
         with Landing(LocalFileSystem(), PATH, token="bench") as landing:
@@ -39,24 +41,38 @@ def ours() -> Callable[[], None]:
     return work
 
 
-def raw_socket() -> Callable[[], None]:
-    """Download with nothing between socket and file."""
+def raw_socket(*, checked: bool = False) -> Callable[[], None]:
+    """Download with nothing between socket and file.
+
+    :param checked: reckon a SHA-256 too, one block after another.
+    """
     buffer = memoryview(bytearray(CHUNK))
+    digest = hashlib.sha256()
 
     def work() -> None:
-        address = urlsplit(URL)
-        with socket.create_connection((address.hostname, address.port or 80)) as connection, open(PATH, "wb") as file:
+        with _connected() as connection, open(PATH, "wb") as file:
             connection.sendall(f"GET {TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             head = b""
             while b"\r\n\r\n" not in head:
                 head += connection.recv(4096)
             head, _, begun = head.partition(b"\r\n\r\n")
+            digest.update(begun)
             left = int(head.lower().partition(b"content-length: ")[2].split()[0]) - file.write(begun)
             while left and (count := connection.recv_into(buffer)):
                 file.write(buffer[:count])
+                if checked:
+                    digest.update(buffer[:count])
                 left -= count
 
     return work
+
+
+def _connected() -> socket.socket:
+    address = urlsplit(URL)
+    connection = socket.create_connection((address.hostname, address.port or 80))
+    if CA_FILE is None:
+        return connection
+    return ssl.create_default_context(cafile=CA_FILE).wrap_socket(connection, server_hostname=address.hostname)
 
 
 def content() -> Callable[[], None]:
@@ -65,7 +81,7 @@ def content() -> Callable[[], None]:
 
     def work() -> None:
         with open(PATH, "wb") as file:
-            file.write(requests.get(URL + TARGET, timeout=120).content)
+            file.write(requests.get(URL + TARGET, timeout=120, verify=CA_FILE).content)
 
     return work
 
@@ -77,7 +93,8 @@ def _held(which: str) -> float:
 
 
 if __name__ == "__main__":
-    download_it = {"ours": ours, "socket": raw_socket, "content": content}[sys.argv[1]]()
+    ways = {"ours": ours, "socket": raw_socket, "checked": lambda: raw_socket(checked=True), "content": content}
+    download_it = ways[sys.argv[1]]()
     base = _held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the most that is held counts anew
     wall, cpu = time.perf_counter(), time.process_time()

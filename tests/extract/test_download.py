@@ -7,8 +7,11 @@ import random
 import socket
 import threading
 import time
+import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
-from airflow_provider_posthog.extract.download import CHUNK, MAX_ATTEMPTS, Received, download
+from airflow_provider_posthog.extract.download import BLOCK, MAX_ATTEMPTS, PROGRESS, Received, download
 from tests.extract.conftest import KEY, Sink, redirect
 from tests.extract.storage import Storage, Turn
 from tests.support.fixtures import Certificates
@@ -38,7 +41,9 @@ MakeStorage = Callable[..., Storage]
 
 
 def no_secret(found: pytest.ExceptionInfo[PostHogError]) -> bool:
-    return "5ec7e7" not in str(found.value) and KEY not in str(found.value)
+    """Airflow logs the whole traceback, with all that an error was raised from."""
+    told = "".join(traceback.format_exception(found.value))
+    return "5ec7e7" not in told and KEY not in told
 
 
 def test_whole(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
@@ -49,11 +54,62 @@ def test_whole(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: 
     assert server.requests[0].path == "/api/projects/1/exports/5/content/?download=true"
 
 
-def test_chunks_are_small(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
-    stored(Turn(FILE * 10))
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_blocks_are_bounded(stored: MakeStorage, fetch: Fetch, sink: Sink, framing: Any) -> None:
+    stored(Turn(FILE * 30, framing=framing))
     fetch()
-    assert sink.data == FILE * 10
-    assert sink.largest == CHUNK
+    assert sink.data == FILE * 30
+    assert sink.largest < 2 * BLOCK
+    assert sink.writes < 60
+
+
+def test_what_comes_slowly_is_not_kept_back(server: ScriptedServer, fetch: Fetch) -> None:
+    """A task that is told to stop must not wait for a whole block."""
+    drip = Drip()
+    server.script(redirect(f"http://127.0.0.1:{drip.port}/file"))
+    with drip:
+        fetch(sink=drip)
+    assert drip.data == b"a" * 5000 + b"b" * 5000
+    assert drip.first_size < 5000
+
+
+class Drip:
+    """A slow storage, which sends the rest of its file once the first bytes have reached the sink: that is it too."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.first_size = 0
+        self._first = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def write(self, chunk: bytes) -> None:
+        self.data += chunk
+        self.first_size = self.first_size or len(chunk)
+        self._first.set()
+
+    def restart(self) -> None:
+        raise AssertionError("nothing was cut")
+
+    def __enter__(self) -> Drip:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+            left = 5000
+            while left and not self._first.wait(0.1):
+                connection.sendall(b"a" * 100)
+                left -= 100
+            connection.sendall(b"a" * left + b"b" * 5000)
 
 
 def test_without_a_redirect(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
@@ -162,10 +218,19 @@ def test_cuts_at_the_storage(
     assert sink.data == FILE
     assert len(storage.requests) == len(stops) + 1
     resumed = [request for request in storage.requests if "range" in request]
-    kept = [stop // CHUNK if framing == "length" else stop for stop in stops]
-    assert len(resumed) == sum(1 for number, _ in enumerate(kept) if any(kept[: number + 1]))
+    assert len(resumed) == sum(1 for number, _ in enumerate(stops) if any(stops[: number + 1]))
     assert all(request["if-range"] == '"one"' for request in resumed)
-    assert bool(sink.restarts) == (not ranges and any(kept))
+    assert bool(sink.restarts) == (not ranges and any(stops))
+
+
+def test_a_storage_that_falls_silent(
+    stored: MakeStorage, fetch: Fetch, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = stored(replace(WHOLE, stop=100_001, silence=1.5), WHOLE)
+    fetch(read_timeout=0.3)
+    assert sink.data == FILE
+    assert storage.requests[1]["range"] == "bytes=100001-"
+    assert "no answer in time" in caplog.text
 
 
 def test_dropped_before_an_answer(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
@@ -177,12 +242,12 @@ def test_dropped_before_an_answer(stored: MakeStorage, fetch: Fetch, sink: Sink)
 
 @pytest.mark.parametrize("where", ["before", "after", "headers"])
 def test_cuts_at_posthog(stored: MakeStorage, server: ScriptedServer, fetch: Fetch, sink: Sink, where: str) -> None:
-    storage = stored(replace(WHOLE, stop=2 * CHUNK + 5), WHOLE)
+    storage = stored(replace(WHOLE, stop=131_077), WHOLE)
     away = Reply(302, {"Location": storage.url}, cut=where)  # type: ignore[arg-type]
     server.script(away, redirect(storage.url), away, redirect(storage.url))
     fetch()
     assert sink.data == FILE
-    assert [request.get("range") for request in storage.requests][-1] == f"bytes={2 * CHUNK}-"
+    assert [request.get("range") for request in storage.requests][-1] == "bytes=131077-"
 
 
 @pytest.mark.parametrize("where", ["headers", "body", "chunk"])
@@ -206,14 +271,24 @@ def test_cut_at_the_same_byte_for_ever(stored: MakeStorage, fetch: Fetch, sink: 
     assert no_secret(found)
 
 
-def test_progress_after_every_cut_is_not_counted_as_failure(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+@pytest.mark.parametrize("step", [PROGRESS, PROGRESS // 4 + 1])
+def test_progress_after_every_cut_is_not_counted_as_failure(
+    stored: MakeStorage, fetch: Fetch, sink: Sink, step: int
+) -> None:
     turn = Turn(FILE * 3)
-    stops = range(CHUNK, len(turn.content), CHUNK)
+    stops = range(step, len(turn.content), step)
     assert len(stops) > 2 * MAX_ATTEMPTS
     stored(*(replace(turn, stop=stop) for stop in stops), turn)
     fetch()
     assert sink.data == turn.content
     assert sink.restarts == 0
+
+
+def test_byte_by_byte_is_no_progress(stored: MakeStorage, fetch: Fetch) -> None:
+    storage = stored(*(replace(WHOLE, stop=stop) for stop in range(1, 100)))
+    with pytest.raises(PostHogIncompleteError):
+        fetch()
+    assert len(storage.requests) == MAX_ATTEMPTS
 
 
 def test_never_a_byte(stored: MakeStorage, fetch: Fetch) -> None:
@@ -296,6 +371,18 @@ def test_a_part_that_does_not_say_which(stored: MakeStorage, server: ScriptedSer
     assert sink.data == FILE
 
 
+def test_the_rest_comes_in_parts(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
+    """A cache may send less than was asked for, as a whole answer."""
+    etag = {"ETag": '"one"'}
+    server.script(
+        Reply(200, etag, FILE[:100_000], cut="body"),  # its Content-Length says 101,000
+        Reply(206, {**etag, "Content-Range": "bytes 100000-100499/101000"}, FILE[100_000:100_500]),
+        Reply(206, {**etag, "Content-Range": "bytes 100500-100999/101000"}, FILE[100_500:101_000]),
+    )
+    fetch()
+    assert sink.data == FILE[:101_000]
+
+
 def test_a_part_nobody_asked_for(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
     part = Reply(206, {"Content-Range": f"bytes 9-{len(FILE) - 1}/{len(FILE)}"}, FILE[9:])
     server.script(part, Reply(200, {}, FILE))
@@ -319,6 +406,49 @@ def test_an_encoded_file_is_decoded_and_never_resumed(stored: MakeStorage, fetch
     assert all(request["accept-encoding"] == "identity" and "range" not in request for request in storage.requests)
 
 
+@pytest.mark.parametrize("encoding", ["br2", "gzip, br2", "<b>"])
+def test_an_encoding_that_nobody_can_unpack(stored: MakeStorage, fetch: Fetch, sink: Sink, encoding: str) -> None:
+    """The bytes would be taken for the file's own."""
+    storage = stored(replace(WHOLE, headers={"Content-Encoding": encoding}))
+    with pytest.raises(PostHogIncompleteError, match="can not unpack"):
+        fetch()
+    assert len(storage.requests) == 1
+    assert sink.data == b""
+
+
+@pytest.mark.parametrize("encoding", ["identity", "aws-chunked", ""])
+def test_an_encoding_that_is_none(stored: MakeStorage, fetch: Fetch, sink: Sink, encoding: str) -> None:
+    turn = replace(WHOLE, headers={"Content-Encoding": encoding})
+    storage = stored(replace(turn, stop=150_000), turn)
+    fetch()
+    assert sink.data == FILE
+    assert storage.requests[1]["range"] == "bytes=150000-"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "gzip, gzip"])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_encodings(stored: MakeStorage, fetch: Fetch, sink: Sink, encoding: str, framing: Any) -> None:
+    packed = zlib.compress(FILE) if encoding == "deflate" else gzip.compress(FILE)
+    packed = gzip.compress(packed) if "," in encoding else packed
+    stored(Turn(packed, framing=framing, headers={"Content-Encoding": encoding}))
+    assert fetch().size == len(FILE)
+    assert sink.data == FILE
+
+
+def test_what_is_packed_badly(stored: MakeStorage, fetch: Fetch) -> None:
+    stored(replace(WHOLE, headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(PostHogTransportError, match="decoded"):
+        fetch()
+
+
+def test_the_rest_comes_packed(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    """A range of packed bytes does not fit to what was not packed, even if it can be unpacked."""
+    packed = Turn(bytes(150_000) + gzip.compress(bytes(1000)), headers={"Content-Encoding": "gzip"})
+    stored(replace(WHOLE, stop=150_000), packed, WHOLE)
+    fetch()
+    assert sink.data == FILE
+
+
 # ---- redirects and refusals
 
 
@@ -340,11 +470,23 @@ def test_redirects_to_nowhere(server: ScriptedServer, fetch: Fetch, sink: Sink, 
 def test_an_expired_address_is_asked_for_anew(
     server: ScriptedServer, make_storage: MakeStorage, fetch: Fetch, sink: Sink
 ) -> None:
-    first, second = make_storage(replace(WHOLE, stop=CHUNK), Turn(status=403)), make_storage(WHOLE)
+    first, second = make_storage(replace(WHOLE, stop=70_001), Turn(status=403)), make_storage(WHOLE)
     server.script(redirect(first.url), redirect(first.url), redirect(second.url))
     fetch()
     assert sink.data == FILE
-    assert second.requests[0]["range"] == f"bytes={CHUNK}-"
+    assert second.requests[0]["range"] == "bytes=70001-"
+
+
+def test_no_signature_in_the_log(stored: MakeStorage, fetch: Fetch, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even where somebody has set Airflow's log to DEBUG, at which urllib3 names each address."""
+    turns = (Turn(drop=True), replace(WHOLE, stop=100), Turn(status=403), Turn(status=416), WHOLE)
+    with caplog.at_level("DEBUG"):
+        stored(*turns)
+        fetch()
+    assert "/bucket/file" in caplog.text, "urllib3 says nothing any more"
+    assert "cut at 100 bytes" in caplog.text
+    assert "5ec7e7" not in caplog.text
+    assert KEY not in caplog.text
 
 
 def test_gone_from_the_storage(stored: MakeStorage, fetch: Fetch) -> None:
@@ -369,7 +511,7 @@ def test_a_range_that_does_not_exist_at_posthog(server: ScriptedServer, fetch: F
     assert sink.data == FILE
     assert [request.headers.get("range") for request in server.requests] == [
         None,
-        f"bytes={len(FILE) // CHUNK * CHUNK}-",
+        f"bytes={len(FILE)}-",
         None,
     ]
 

@@ -1,0 +1,18 @@
+"""The benchmark of downloads, on a small file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import download
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_all_of_the_file_comes_by_every_way(tmp_path: Path, tls: bool) -> None:
+    found = download.run_all(1, 1, tmp_path, tls=tls)
+    assert set(found) == set(download.WAYS)
+    assert [run["missing"] for runs in found.values() for run in runs] == [0] * len(download.WAYS)
+    assert len(download.rows_of(found, 1, tls=tls)) == len(download.WAYS)
+    assert download.ratio(found, "socket") == 1
