@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -65,6 +65,15 @@ def create_asset(
     except ValueError as error:
         raise PostHogSettingsError("uri", f"{host}{path} is none.", f"{error}."[0].upper() + f"{error}."[1:]) from None
     return Asset(uri=parts.geturl(), extra=extra)
+
+
+def openlineage_namespace(base_url: str) -> str:
+    """Return the namespace of a PostHog server's datasets in OpenLineage, the same as its assets have there.
+
+    :param base_url: its address, such as ``https://us.posthog.com``.
+    """
+    parts = sanitize_uri(SplitResult("posthog", urlsplit(base_url).netloc, "/1/events", "", ""))
+    return f"posthog://{parts.netloc}"
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Any:  # noqa: ANN401 - OpenLineage's Dataset

@@ -95,6 +95,7 @@ __all__ = [
     "get_connection_async",
     "is_of_earlier_try",
     "mask_secret",
+    "openlineage_listens",
     "state_store",
 ]
 
@@ -159,6 +160,15 @@ def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:
     """
     now = getattr(context.get("ti"), "try_number", None) or 0
     return 0 < told < now
+
+
+def openlineage_listens() -> bool:
+    """Return whether Airflow's OpenLineage provider is installed and sends events anywhere."""
+    try:
+        from airflow.providers.openlineage.conf import is_disabled  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return False
+    return not is_disabled()
 
 
 class StateStore(Protocol):

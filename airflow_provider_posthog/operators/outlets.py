@@ -1,4 +1,4 @@
-"""What the assets of a task are told when it has succeeded."""
+"""What the assets of a task, and OpenLineage, are told when it has succeeded."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 
 
 def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
-    """Put counts into the events of the task's assets, for the DAGs that they start.
+    """Put counts into the events of the task's assets, for the DAGs that they start, and keep them for OpenLineage.
 
     :param context: the task's context.
     :param outlets: the task's outlets.
     :param extra: JSON, small, without personal data.
     """
+    # OpenLineage asks the task of the task instance; in Airflow 3.0 the context has the one that was copied for it.
+    for task in (getattr(context.get("ti"), "task", None), context.get("task")):
+        note_lineage = getattr(task, "note_lineage", None)
+        if note_lineage is not None:
+            note_lineage(extra)
+            break
     events = context.get("outlet_events")
     if events is None:
         return
     for outlet in outlets:
-        if hasattr(outlet, "uri"):  # an asset (Airflow 2: a dataset); aliases and references have none
+        if hasattr(outlet, "uri"):  # an asset (Airflow 2: a dataset); aliases and references by name have none
             events[outlet].extra.update(extra)

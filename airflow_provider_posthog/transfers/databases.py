@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
+from contextlib import suppress
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import AirflowException, BaseHook
+from airflow_provider_posthog.connection_form import CONN_TYPE
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.transfers.lineage import Dataset
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.load.loader import Loader
@@ -26,6 +31,10 @@ _BY_FILES = {
     "redshift": "S3ToRedshiftOperator",
     "snowflake": "CopyFromExternalStageToSnowflakeOperator",
 }
+#: Their statements can not be undone: a load that is killed would leave half an interval.
+_NO_TRANSACTIONS = ("athena", "drill", "druid", "hive_cli", "hiveserver2", "impala", "pinot", "presto")
+#: How DuckDB says that another process has the file open.
+_IS_LOCKED = re.compile(r"(?i)\block\b|used by another process")
 #: How long, in seconds, a DuckDB file that another process has open is waited for.
 _LOCKED = 60.0
 
@@ -44,13 +53,31 @@ class SqlDatabase:
         if not conn_id or not conn_id.strip():
             raise PostHogSettingsError("sql_conn_id", "is empty.", "Write the id of the database's connection.")
         self._connection: Any = BaseHook.get_connection(conn_id)
-        self.kind = str(self._connection.conn_type or "").strip().lower()
-        if for_rows and self.kind in _BY_FILES:
+        kind = str(self._connection.conn_type or "").strip().lower()
+        self.kind = _POSTGRES if kind == "postgresql" else kind
+        if for_rows:
+            self._check(conn_id)
+
+    def _check(self, conn_id: str) -> None:
+        """Refuse what takes no rows, before anything is asked or waited for."""
+        if self.kind in _BY_FILES:
             raise PostHogSettingsError(
                 "sql_conn_id",
                 f"{conn_id!r} is a connection of type {self.kind}, which loads files, not rows.",
                 f"Write Parquet with PostHogQueryToObjectStorageOperator and load it with {_BY_FILES[self.kind]}.",
             )
+        if self.kind == CONN_TYPE:
+            raise PostHogSettingsError(
+                "sql_conn_id", f"{conn_id!r} is PostHog itself.", "Name the database that the rows go to."
+            )
+        if self.kind in _NO_TRANSACTIONS:
+            raise PostHogSettingsError(
+                "sql_conn_id",
+                f"{conn_id!r} is a connection of type {self.kind}, which has no transactions: half a load would stay.",
+                "Write Parquet with PostHogQueryToObjectStorageOperator and let the database read that.",
+            )
+        if self.kind not in (_POSTGRES, *_DUCKDB, "sqlite") and not hasattr(self._hook(), "insert_rows"):
+            raise self._unknown()
 
     @property
     def is_blocked_by_a_load(self) -> bool:
@@ -96,16 +123,61 @@ class SqlDatabase:
             "Name one of PostgreSQL, DuckDB or SQLite, or erase the rows by a task of your own.",
         )
 
+    def openlineage_name(self, table: str) -> Dataset:
+        """Return what OpenLineage calls a table: what Airflow's own SQL operators call it, where there is a rule.
+
+        DuckDB is named as OpenLineage's integration of dbt does, SQLite alike.
+
+        :param table: the table's name, as the loaders take it.
+        """
+        from airflow_provider_posthog.load.names import parse_table
+
+        parts = parse_table(table, parts=3, fold=str.lower if self.kind == _POSTGRES else str)
+        if self.kind in _DUCKDB or self.kind == "sqlite":
+            path, name = self._file()
+            return Dataset(f"{'sqlite' if self.kind == 'sqlite' else 'duckdb'}://{path}", _name((name, "main"), parts))
+        found, hook = self._connection, self._hook()
+        info = schema = None
+        with suppress(Exception):  # a hook may need what is not there, or not know lineage
+            info = hook.get_openlineage_database_info(found)
+        if len(parts) == 1 and hook is not None:
+            with suppress(Exception):  # it may ask the database
+                schema = hook.get_openlineage_default_schema()
+        if info is not None:
+            namespace = f"{info.scheme}://{info.authority}" if info.authority else str(info.scheme)
+            return Dataset(namespace, _name((info.database, schema or (not info.database and found.schema)), parts))
+        port = found.port or (5432 if self.kind == _POSTGRES else None)
+        namespace = f"{self.kind}://{found.host or ''}{f':{port}' if port else ''}"
+        return Dataset(namespace, _name((found.schema, "public" if self.kind == _POSTGRES else None), parts))
+
+    def _file(self) -> tuple[str, str | None]:
+        """Return the path of a DuckDB or SQLite, and what DuckDB calls the database in it."""
+        found, extra = self._connection, self._connection.extra_dejson
+        if self.kind == "sqlite":
+            return str(found.host or ""), None
+        if self.kind == "motherduck" or extra.get("motherduck_token") or found.password:
+            return f"md:{found.schema or ''}", found.schema
+        path = str(extra.get("database") or found.host or found.schema or "")
+        return path, PurePath(path).stem
+
     def _plain(self) -> tuple[Any, str]:
         hook = self._hook()
         if hook is None and self.kind == "sqlite":
-            return sqlite3.connect(self._connection.host or ""), "?"
+            return _kept(sqlite3.connect(self._connection.host or "")), "?"
         if hook is None or not hasattr(hook, "insert_rows"):
             raise self._unknown()
         connection = hook.get_conn()
         if getattr(hook, "supports_autocommit", False):
             hook.set_autocommit(connection, False)
-        return connection, getattr(hook, "placeholder", "%s")
+        level = getattr(getattr(connection, "isolation_level", None), "name", None)
+        if getattr(connection, "autocommit", None) is True or level == "AUTOCOMMIT":  # the latter is Trino's
+            connection.close()
+            raise PostHogSettingsError(
+                "sql_conn_id",
+                f"its connections ({self.kind}) commit each statement by itself: half a load would stay.",
+                "Give it transactions in the connection's extra, or name another connection.",
+            )
+        return _kept(connection) if self.kind == "sqlite" else connection, getattr(hook, "placeholder", "%s")
 
     def _unknown(self) -> PostHogSettingsError:
         return PostHogSettingsError(
@@ -147,7 +219,7 @@ class SqlDatabase:
                 break
             except Exception as error:  # DuckDB is only imported where it is used, and so are its errors
                 # A file of DuckDB is open in one process at a time.
-                if "lock" not in str(error).lower() or time.monotonic() > end:
+                if not _IS_LOCKED.search(str(error)) or time.monotonic() > end:
                     raise
                 log.info("Another process has the DuckDB file open; waiting for it")
                 time.sleep(2.0)
@@ -179,6 +251,21 @@ class SqlDatabase:
         flavour = FLAVOURS.get(self.kind, ANSI)
         connection, placeholder = self._plain()
         return _made(connection, GenericLoader, target, flavour, placeholder)
+
+
+def _name(around: tuple[Any, Any], parts: tuple[str, ...]) -> str:
+    """Return a table's whole name: its own parts, and the database and schema that they leave out."""
+    return ".".join(str(part) for part in (*around[: 3 - len(parts)], *parts) if part)
+
+
+def _kept(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Refuse an SQLite database in memory."""
+    if not any(file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"):
+        connection.close()
+        raise PostHogSettingsError(
+            "sql_conn_id", "is an SQLite in memory, gone when the task ends.", "Write a file's path as its host."
+        )
+    return connection
 
 
 def _made(connection: Any, kind: type[Loader], target: Target, *more: Any) -> Loader:  # noqa: ANN401

@@ -19,7 +19,9 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
+from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, dataset_of_path, of_export
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -34,7 +36,7 @@ _COMPRESSIONS = (None, "gzip")
 _NOT_A_FILE = frozenset({"text/html", "application/json"})
 
 
-class PostHogExportToObjectStorageOperator(PostHogOperator):
+class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     """Streams an export's file to object storage, and proves that it is whole.
 
     The file comes in small chunks, goes on where a connection was cut, and appears under its name only when all of
@@ -62,6 +64,7 @@ class PostHogExportToObjectStorageOperator(PostHogOperator):
 
     template_fields: Sequence[str] = (*PostHogOperator.template_fields, "export_id", "path", "object_storage_conn_id")
     operator_extra_links = (PostHogLink(),)
+    _seen: exports.Export | None = None
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class PostHogExportToObjectStorageOperator(PostHogOperator):
                 self.log.info("%s already holds these bytes", output.target)
         path = str(output.target)
         self.log.info("Wrote %s: %s bytes, %s rows", path, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
-        return {
+        found = {
             "path": path,
             "bytes": landing.size,
             "rows": rows,
@@ -119,6 +122,19 @@ class PostHogExportToObjectStorageOperator(PostHogOperator):
             "content_type": export.get("export_format") or received.content_type,
             "export_id": export_id,
         }
+        tell_outlets(context, self.outlets, found)
+        return found
+
+    def lineage(self, found: Mapping[str, Any]) -> Lineage | None:
+        """Return what was read and written, for OpenLineage.
+
+        :param found: what the task's assets are told; empty if the task has failed.
+        """
+        settings = self.hook.settings()
+        if self._seen is None:  # there is no such export
+            return None
+        written = dataset_of_path(found.get("path") or self.path, self.object_storage_conn_id)
+        return of_export(settings, self._seen, written, found)
 
     def _check_arguments(self) -> None:
         if self.on_truncation not in _ON_TRUNCATION:
@@ -135,7 +151,7 @@ class PostHogExportToObjectStorageOperator(PostHogOperator):
     def _export(self, export_id: int) -> exports.Export:
         """Retrieve the export, which must have its file."""
         try:
-            export = self.hook.client.send(exports.retrieve(export_id))
+            export = self._seen = self.hook.client.send(exports.retrieve(export_id))
         except PostHogNotFoundError as error:
             raise PostHogJobFailed(
                 f"PostHog knows no export {export_id}: it never was, has expired, or was made with another user's key.",

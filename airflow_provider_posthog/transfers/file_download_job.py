@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api import file_downloads, jobs, states
 from airflow_provider_posthog.compat import is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogNotFoundError,
-    PostHogRateLimitError,
     PostHogTransportError,
 )
 from airflow_provider_posthog.operators.identity import Identity, Job
@@ -77,15 +77,15 @@ class FileDownloadJobOperator(PostHogJobOperator):
         while True:
             try:
                 return self.hook.client.send(file_downloads.start(**request))
-            except PostHogNotFoundError as error:
-                raise PostHogJobFailed(
-                    "This PostHog has no file downloads (404): it is older than them. Use "
-                    "PostHogQueryToObjectStorageOperator, which reads the same rows by queries."
-                ) from error
-            except PostHogRateLimitError as error:
-                if error.code != _TOO_MANY:
+            except PostHogAPIError as error:
+                if error.status < 500:  # refused, so that nothing was started
+                    staging.record(asked=None)
+                # A project that does not exist, or is another's, is told of by the same status.
+                if error.status == 404 and "project" not in (error.detail or "").lower():
+                    raise _no_file_downloads() from error
+                if error.status != 429 or error.code != _TOO_MANY:
                     raise
-                staging.record(asked=None, waiting=staging.note.get("waiting") or time.time())
+                staging.record(waiting=staging.note.get("waiting") or time.time())
                 until = staging.note["waiting"] + self._timeout_seconds()
                 if time.time() + wait > until:
                     raise _no_place(str(error)) from error
@@ -149,6 +149,13 @@ class FileDownloadJobOperator(PostHogJobOperator):
     def default_timeout(self) -> float:
         """Return a day."""
         return 86_400.0
+
+
+def _no_file_downloads() -> PostHogJobFailed:
+    return PostHogJobFailed(
+        "This PostHog has no file downloads (404): it is older than them. Use "
+        "PostHogQueryToObjectStorageOperator, which reads the same rows by queries."
+    )
 
 
 def _no_place(reason: str) -> PostHogJobTimeout:

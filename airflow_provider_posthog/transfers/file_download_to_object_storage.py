@@ -11,6 +11,7 @@ from airflow_provider_posthog.api import file_downloads, jobs
 from airflow_provider_posthog.api.arguments import given
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import (
+    PostHogJobError,
     PostHogJobFailed,
     PostHogSettingsError,
     PostHogValidationError,
@@ -20,6 +21,7 @@ from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.transfers.file_download_job import FileDownloadJobOperator
 from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, Thing, dataset_of_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.staging import Staging
 
 _MODELS = ("events", "persons", "sessions")
+#: Seconds before a look whether PostHog has listed more files, where their rows are not all that it wrote.
+_LISTING = 5.0
 
 
-class PostHogFileDownloadOperator(FileDownloadJobOperator):
+class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     """Asks PostHog for files of an interval's events, persons or sessions, and brings them into object storage.
 
     PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry goes on with
@@ -112,7 +116,6 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self._staging: Staging | None = None
         self._whole: Interval | None = None
-        self._renewed = False
 
     # The weeks, one after another.
 
@@ -151,17 +154,19 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
         return self._publish(context)
 
     def _until_expired(self, context: Context, work: Callable[[], object]) -> None:
-        """Do a week's work; let the week begin anew, once, if PostHog has thrown its files away meanwhile."""
+        """Do a week's work; let the week begin anew, once in a try, if PostHog has thrown its files away meanwhile."""
         from airflow_provider_posthog.extract.fetch_files import BrokenFileError
 
         try:
             work()
         except (_ExpiredError, BrokenFileError) as error:
             self._forget(context)  # a retry has other files made
-            self.staging.record(job=None, asked=None)
-            if self._renewed or isinstance(error, BrokenFileError):
+            # Kept beside the files: a task that defers comes back as a new object, and would renew them for ever.
+            this_try = self._who.try_number if self._who else 1
+            again = isinstance(error, _ExpiredError) and self.staging.note.get("renewed") != this_try
+            self.staging.record(job=None, asked=None, renewed=this_try)
+            if not again:
                 raise
-            self._renewed = True
             self.log.warning("%s Asking for them again", error)
 
     def _open(self, context: Context) -> None:
@@ -240,12 +245,42 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Bring the week's files, and record that the week is done."""
-        from airflow_provider_posthog.extract.progress import Progress, ProgressLog
-
         staging, tag = self.staging, self._week_tag()
         self._job = None  # it has ended: a kill has nothing to cancel any more
+        seen: object = None
+        while True:
+            found = self._completed(job)
+            files = list(dict.fromkeys(found.get("files") or ()))
+            if files == seen:  # else it had not told of all of them
+                break
+            self._fetch(job, files, tag)
+            counted = self._counted(tag)
+            if counted is not None and counted == found.get("records_completed"):
+                break
+            seen = files
+            time.sleep(min(self.poll_interval, _LISTING))
+        rows = self._prove(found, tag)
+        known = staging.note.get("rows", 0)
+        total = "?" if rows is None or known == "?" else known + rows
+        staging.record(weeks=staging.note.get("weeks", 0) + 1, rows=total, job=None, asked=None, renewed=None)
+        self.log.info("%s: %d files, %s rows", tag, len(files), "?" if rows is None else f"{rows:,}")
+        return {}
+
+    def _completed(self, job: Job) -> file_downloads.FileDownload:
+        """Retrieve a file download, which has completed: anything else without files would pass for no data."""
         found = self.hook.client.send(file_downloads.retrieve(job.id))
-        files = list(found.get("files") or ())
+        verdict = jobs.FILE_DOWNLOAD.judge(found)
+        if verdict.state != "succeeded":
+            kind = PostHogJobFailed if verdict.state == "failed" else PostHogJobError
+            raise kind(f"File download {job.id} had completed, but now is {found.get('status')}.", job_id=job.id)
+        return found
+
+    def _fetch(self, job: Job, files: Sequence[str], tag: str) -> None:
+        """Bring files of a week, and drop those that are not among them."""
+        from airflow_provider_posthog.extract.download import StoredFileGoneError
+        from airflow_provider_posthog.extract.progress import Progress, ProgressLog
+
+        staging = self.staging
         staging.drop(lambda file: file["tag"].startswith(f"{tag}/") and file["tag"].split("/")[1] not in files)
         progress, fetched = ProgressLog(self.log.info, f"{self.model}, {tag}"), 0
 
@@ -256,16 +291,9 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
 
         try:
             self._fetcher().fetch(job.id, files, tag, done)
-        except PostHogValidationError as error:  # 400 for a download that was complete
+        # PostHog answers 400 for a download that was complete, or redirects to a file that its storage has removed.
+        except (PostHogValidationError, StoredFileGoneError) as error:
             raise _ExpiredError(f"The files of file download {job.id} have expired. {error}", job_id=job.id) from error
-        rows = self._prove(found, [file for file in staging.files if file["tag"].startswith(f"{tag}/")])
-        known = staging.note.get("rows", 0)
-        total = None if rows is None or known == "?" else known + rows
-        staging.record(
-            weeks=staging.note.get("weeks", 0) + 1, rows="?" if total is None else total, job=None, asked=None
-        )
-        self.log.info("%s: %d files, %s rows", tag, len(files), "?" if rows is None else f"{rows:,}")
-        return {}
 
     def _fetcher(self) -> Any:  # noqa: ANN401 - extract.fetch_files.Fetcher
         from airflow_provider_posthog.extract.fetch_files import Fetcher
@@ -279,13 +307,16 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
             at_once=self.at_once,
         )
 
-    def _prove(self, found: file_downloads.FileDownload, files: Sequence[Mapping[str, Any]]) -> int | None:
+    def _counted(self, tag: str) -> int | None:
+        """Return how many rows the week's files have; ``None`` if nobody counted them."""
+        counts = [file["rows"] for file in self.staging.files if file["tag"].startswith(f"{tag}/")]
+        return None if None in counts else sum(counts)
+
+    def _prove(self, found: file_downloads.FileDownload, tag: str) -> int | None:
         """Compare the rows of the files with what PostHog says it wrote."""
         from airflow_provider_posthog.extract.fetch_files import BrokenFileError
 
-        counts = [file["rows"] for file in files]
-        counted = None if None in counts else sum(counts)
-        told = found.get("records_completed")
+        counted, told = self._counted(tag), found.get("records_completed")
         if counted is not None and isinstance(told, int) and counted != told:
             start, end = self._weeks_left()[0]
             raise BrokenFileError(
@@ -299,6 +330,20 @@ class PostHogFileDownloadOperator(FileDownloadJobOperator):
         return f"{start:%Y-%m-%dT%H%M%S.%f} to {end:%Y-%m-%dT%H%M%S.%f}".replace(".000000", "")
 
     # The end.
+
+    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+        """Return what was read and written, for OpenLineage.
+
+        :param found: what the task's assets are told; empty if the task has failed.
+        """
+        return Lineage(
+            self.hook.settings(),
+            [Thing(self.model)],
+            dataset_of_path(self.path, self.object_storage_conn_id),
+            rows=found.get("rows"),
+            size=found.get("bytes"),
+            files=found.get("files"),
+        )
 
     def _publish(self, context: Context) -> dict[str, Any]:
         from airflow_provider_posthog.extract import manifest as manifests

@@ -10,6 +10,9 @@ from typing import Any
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
+#: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
+_CLOCKS_DIFFER = 60.0
+
 
 def interval_of(
     context: Mapping[str, Any], start: datetime | str | None, end: datetime | str | None
@@ -19,20 +22,24 @@ def interval_of(
     :param context: the task's context.
     :param start: the first moment, as a time with an offset or ISO text; ``None`` or empty for the run's.
     :param end: the first moment after it.
-    :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet.
+    :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet. (Where it is over within
+        a minute, that is waited for: a worker's clock may be behind the scheduler's.)
     """
     found = _moment(context, "start", start), _moment(context, "end", end)
     if found[0] >= found[1]:
         raise PostHogSettingsError(
             "end",
             f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
-            "Write start and end. (A cron schedule of Airflow 3 gives its runs an interval of no length, unless "
-            "[scheduler] create_cron_data_intervals is on or the DAG has a CronDataIntervalTimetable.)",
+            "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
+            "have those of a cron schedule, unless [scheduler] create_cron_data_intervals is on or the DAG has a "
+            "CronDataIntervalTimetable.)",
         )
-    if found[1].timestamp() > time.time() + 1:
+    left = found[1].timestamp() - time.time()
+    if left > _CLOCKS_DIFFER:
         raise PostHogSettingsError(
             "end", f"{found[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
         )
+    time.sleep(max(0.0, left))
     return found
 
 
@@ -59,8 +66,13 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
             raise PostHogSettingsError(
                 name, f"{value[:60]!r} is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
             ) from None
-    if not isinstance(value, datetime):
+    if value is None:
         raise PostHogSettingsError(name, "is not given, and the run has no data interval.", f"Write {name}=... .")
+    if not isinstance(value, datetime):
+        raise PostHogSettingsError(
+            name, f"is no time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
+        )
     if value.tzinfo is None:
         raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")
-    return value.astimezone(timezone.utc)
+    utc = value.astimezone(timezone.utc)
+    return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.transfers.interval import interval_of
-from airflow_provider_posthog.transfers.reading import need_arrow
+from airflow_provider_posthog.transfers.lineage import Lineage
+from airflow_provider_posthog.transfers.reading import IntervalOperator, need_arrow
 from airflow_provider_posthog.transfers.source import source_of
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }
 #: The time by which rows belong to an interval, where there is no choice.
 _TIMES = {"sessions": "$start_timestamp"}
+#: Seconds after which one that waits looks whether it was killed.
+_NAP = 0.25
 
 
-class PostHogToSqlOperator(PostHogOperator):
+class PostHogToSqlOperator(IntervalOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
     Rows come by HogQL queries, are counted by PostHog window by window, and go into the database as they come, without
@@ -51,26 +53,16 @@ class PostHogToSqlOperator(PostHogOperator):
     :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``cohort_members``, or a HogQL query (needs
         ``key``). A dictionary gives more arguments, such as ``{"table": "cohort_members", "cohort_id": 7}`` or
         ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
-    :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the source.
-    :param event: only events of this name, or these names.
-    :param where: a HogQL condition.
-    :param values: what the placeholders of ``where`` or the query stand for.
     :param write: ``replace_interval``: the rows of the interval are replaced. ``merge``: rows of the same key are
         replaced, new ones added. ``append``: only rows whose key is not there yet are added. Each can be repeated
         without harm.
     :param key: the column, or columns, that tell rows apart; default: ``uuid`` of events, ``id`` of persons,
         ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here have it.
-    :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so that no late event is missed, or ``timestamp``, when they happened. Of persons
-        ``created_at``; without it ``merge`` and ``append`` read all persons. Of a query, one of its columns; without it
-        all its rows are read.
-    :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
-    :param end: until when; what is not settled yet is waited for.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
-    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
-    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
-    :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
-    :param look_back: begin so much before ``start``, to load again what came late; for ``by="timestamp"``. A timedelta.
+    :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
+        ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
+        (without ``by``, a query is read as a whole, and so are persons by ``merge`` and ``append``); ``in_flight``,
+        ``page_rows`` and ``settle`` how.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
         ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
         ``seconds``.
@@ -80,7 +72,7 @@ class PostHogToSqlOperator(PostHogOperator):
     """
 
     template_fields: Sequence[str] = (
-        *PostHogOperator.template_fields,
+        *IntervalOperator.template_fields,
         "sql_conn_id",
         "table",
         "source",
@@ -98,6 +90,9 @@ class PostHogToSqlOperator(PostHogOperator):
     template_fields_renderers = {"columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
     _extraction: Extraction | None = None
+    _database: SqlDatabase | None = None
+    _columns: Sequence[tuple[str, str]] = ()
+    _killed = False
 
     def __init__(
         self,
@@ -105,39 +100,18 @@ class PostHogToSqlOperator(PostHogOperator):
         sql_conn_id: str,
         table: str,
         source: str | Mapping[str, Any] = "events",
-        columns: Sequence[str] | Mapping[str, str] | None = None,
-        event: str | Sequence[str] | None = None,
-        where: str | None = None,
-        values: Mapping[str, Any] | None = None,
         write: WriteMode = "replace_interval",
         key: str | Sequence[str] | None = None,
-        by: str | None = None,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
         column_types: Mapping[str, str] | None = None,
-        in_flight: int = 3,
-        page_rows: int = 10_000,
-        settle: timedelta = timedelta(minutes=5),
-        look_back: timedelta = timedelta(0),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table
         self.source = source
-        self.columns = columns
-        self.event = event
-        self.where = where
-        self.values = values
         self.write = write
         self.key = key
-        self.by = by
-        self.start, self.end = start, end
         self.column_types = column_types
-        self.in_flight = in_flight
-        self.page_rows = page_rows
-        self.settle = settle
-        self.look_back = look_back
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the interval's rows.
@@ -152,7 +126,7 @@ class PostHogToSqlOperator(PostHogOperator):
         with self._reading(context, source) as extraction:
             self._extraction = extraction
             target = self._target(source, extraction)
-            database = SqlDatabase(self.sql_conn_id)
+            database = self._database = SqlDatabase(self.sql_conn_id)
             settings = self.hook.settings()
             PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
             loaded, name = self._load(extraction, database, target)
@@ -175,23 +149,53 @@ class PostHogToSqlOperator(PostHogOperator):
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent, and the transaction is undone."""
+        self._killed = True
         if self._extraction is not None:
             self._extraction.close()
 
+    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+        """Return what was read and written, for OpenLineage.
+
+        :param found: what the task's assets are told; empty if the task has failed.
+        """
+        from airflow_provider_posthog.transfers.databases import SqlDatabase
+
+        database = self._database or SqlDatabase(self.sql_conn_id)
+        written = database.openlineage_name(self.table)
+        return Lineage.of_source(self.hook.settings(), self._source(), written, found, self._columns)
+
     def _load(self, extraction: Extraction, database: SqlDatabase, target: Target) -> tuple[Loaded, str]:
-        wait = (extraction.settled_at - datetime.now(timezone.utc)).total_seconds()
-        if wait > 0 and target.by and database.is_blocked_by_a_load:
-            self.log.info("Waiting %.0f s until rows of the interval have settled (settle)", wait)
-            time.sleep(wait)
+        if target.by and database.is_blocked_by_a_load:
+            self._wait_until_settled(extraction)
         loader: Loader
         with database.loader(target) as loader:
             loader.open(extraction.schema)
+            self._columns = [
+                (column.name, target.column_types.get(column.name) or loader.dialect.type_of(column))
+                for column in extraction.schema
+            ]
             for chunk in extraction:
                 loader.write(chunk.table)
                 del chunk  # the next one comes into its place
             return loader.commit(), loader.database
 
+    def _wait_until_settled(self, extraction: Extraction) -> None:
+        """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
+        from airflow_provider_posthog.extract.asking import Stopped
+
+        told = False
+        while (left := (extraction.settled_at - datetime.now(timezone.utc)).total_seconds()) > 0:
+            if not told:
+                self.log.info("Waiting %.0f s until rows of the interval have settled (settle)", left)
+                told = True
+            time.sleep(min(left, _NAP))
+            if self._killed:
+                raise Stopped
+
     def _source(self) -> Source:
+        self.check_reading()
+        if not isinstance(self.source, str | Mapping) or not self.source or not str(self.source).strip():
+            raise PostHogSettingsError("source", "is empty.", "Write 'events', another table, or a HogQL query.")
         more: dict[str, Any] = {"table": self.source} if isinstance(self.source, str) else dict(self.source)
         text = str(more.get("table") or "").strip()
         if any(sign.isspace() for sign in text):
@@ -199,11 +203,11 @@ class PostHogToSqlOperator(PostHogOperator):
         table, query, name = (more.pop(field, None) for field in ("table", "hogql", "name"))
         if query is not None:
             more.setdefault("key", self._key_of_query())
-            more.setdefault("time", self.by)
+            more.setdefault("time", self.by or None)
         elif table in _TIMES:
-            if self.by not in (None, _TIMES[table]):
+            if self.by not in (None, "", _TIMES[table]):
                 raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
-        elif self.by is not None:
+        elif self.by:
             more["by"] = self.by
         elif table == "persons" and self.write == "replace_interval":
             more.setdefault("by", "created_at")
@@ -223,7 +227,7 @@ class PostHogToSqlOperator(PostHogOperator):
         return f"concat({', '.join(texts)})"
 
     def _key(self, table: str) -> tuple[str, ...]:
-        if self.key is None:
+        if not self.key:
             return _KEYS.get(table, ())
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
@@ -231,9 +235,6 @@ class PostHogToSqlOperator(PostHogOperator):
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
         from airflow_provider_posthog.extract.reader import Extraction
 
-        for field in ("settle", "look_back"):
-            if not isinstance(getattr(self, field), timedelta):
-                raise PostHogSettingsError(field, "is no length of time.", "Write timedelta(minutes=5).")
         if source.time is None and self.look_back:
             raise PostHogSettingsError("look_back", f"{source.name} is read as a whole.", "Leave it out.")
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
@@ -253,13 +254,16 @@ class PostHogToSqlOperator(PostHogOperator):
     def _target(self, source: Source, extraction: Extraction) -> Target:
         from airflow_provider_posthog.load.target import Target
 
-        if self.write == "replace_interval" and source.time is None:
+        replaces = self.write == "replace_interval"
+        if replaces and source.time is None:
             raise PostHogSettingsError(
                 "write",
                 f"{source.name} has no time, so no interval of it can be replaced.",
                 "Write write='merge', or for a query by=..., its column of time.",
             )
-        return Target(
+        if self.column_types is not None and not isinstance(self.column_types, Mapping):
+            raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+        target = Target(
             self.table,
             self.write,
             key=self._key(source.table),
@@ -268,6 +272,14 @@ class PostHogToSqlOperator(PostHogOperator):
             end=extraction.window.end,
             column_types=dict(self.column_types or {}),
         )
+        needed = {"by": (source.time,)} if replaces else {"key": target.key}
+        for argument, names in needed.items():
+            for name in names:
+                if source.columns and name not in source.columns:
+                    raise PostHogSettingsError(
+                        argument, f"{name!r} is none of the columns: {', '.join(source.columns)}.", "Select it, too."
+                    )
+        return target
 
 
 def _iso(moment: datetime) -> str:

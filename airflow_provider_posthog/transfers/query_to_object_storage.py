@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.compat import ObjectStoragePath
@@ -13,6 +12,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.transfers.reading import ReadingOperator, need_arrow
 
 if TYPE_CHECKING:
@@ -33,20 +33,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     before has finished.
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
-    :param table: ``events``, ``persons``, ``sessions``, ``groups`` or ``cohort_members``.
-    :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
-    :param key: with ``hogql``: the column, or HogQL, that tells its rows apart.
-    :param time: with ``hogql``: the column of time by which rows belong to the interval; without it all rows are read.
-    :param cohort_id: with ``cohort_members``: the cohort's number.
-    :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
-    :param event: only events of this name, or these names.
-    :param where: a HogQL condition.
-    :param values: what the placeholders of ``where`` or ``hogql`` stand for.
-    :param by: of events, the time by which they belong to the interval: ``created_at``, when PostHog took them in, so
-        that no late event is missed, or ``timestamp``, when they happened. Of persons: ``created_at`` for those that
-        were created in the interval; by default all there are.
-    :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
-    :param end: until when; not in the future.
     :param format: ``parquet``, ``jsonl`` or ``csv``.
     :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
         (default), ``zstd``; ``none`` for none.
@@ -55,13 +41,13 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
     :param max_file_bytes: about how large a file may be.
     :param max_file_rows: about how many rows a file may have.
-    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
-    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
-    :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
-    :param look_back: also read again the intervals in the folder that end within this before ``start``, each into
-        its own files; for ``by="timestamp"``, whose late events arrive in intervals that were read. A timedelta.
     :param name: what the files' names begin with; default: the table. Tells two tables in one folder apart.
     :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
+        ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
+        :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
+        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
+        intervals in the folder again that end within it before ``start``, each into its own files.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``), ``again`` (how many earlier
         intervals were read again).
@@ -91,8 +77,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self,
         *,
         path: str | ObjectStoragePath,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
         format: Literal["parquet", "jsonl", "csv"] = "parquet",
         compression: str | None = None,
         partition_by: str | None = None,
@@ -100,15 +84,12 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         json_columns: Sequence[str] = ("properties",),
         max_file_bytes: int = 128 * 1024 * 1024,
         max_file_rows: int = 1_000_000,
-        look_back: timedelta = timedelta(0),
         name: str | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
-        self.start = start
-        self.end = end
         self.format = format
         self.compression = compression
         self.partition_by = partition_by
@@ -116,7 +97,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.json_columns = json_columns
         self.max_file_bytes = max_file_bytes
         self.max_file_rows = max_file_rows
-        self.look_back = look_back
         self.name = name
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
@@ -135,20 +115,40 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
         owner = self._owner(Identity.of(context), interval)
+        writer = self._writer(context, interval, owner)
         own = self._staging(interval, owner)
         again = [one for one in self._earlier(source, interval) if one.stem not in own.note.get("again", ())]
         for earlier in again:
             self.log.info("Reading %s again, for what came late (look_back)", earlier.stem)
-            self._bring(source, self._staging(earlier, owner))
+            self._bring(source, self._staging(earlier, owner), {})
             own.record(again=[*own.note.get("again", ()), earlier.stem])
-        return self._result(context, interval, len(own.note.get("again", ())), self._bring(source, own))
+        return self._result(context, interval, len(own.note.get("again", ())), self._bring(source, own, writer))
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
         if self._copy is not None:
             self._copy.stop()
 
-    def _bring(self, source: Source, staging: Staging) -> dict[str, Any]:
+    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+        """Return what was read and written, for OpenLineage.
+
+        :param found: what the task's assets are told; empty if the task has failed.
+        """
+        from airflow_provider_posthog.extract import manifest as manifests
+
+        source = self.source(self.name)
+        stem = str(found.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
+        interval = manifests.Interval.of_stem(stem)
+        manifest = manifests.read(self._target.fs, self._root, interval) if interval else None
+        return Lineage.of_source(
+            self.hook.settings(),
+            source,
+            dataset_of_path(self.path, self.object_storage_conn_id),
+            found,
+            (manifest or {}).get("schema"),
+        )
+
+    def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.extract.copying import Copy, Reading
 
         settings = self.hook.settings()
@@ -156,6 +156,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "source": {"kind": "query", "name": source.name, "table": source.table, "time": source.time},
             "project_id": settings.project_id,
             "host": settings.base_url,
+            "written_by": dict(writer),
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
         self._copy = Copy(reading, staging, self._layout(source), facts)
@@ -177,10 +178,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
-        if not isinstance(self.look_back, timedelta) or self.look_back < timedelta(0):
-            raise PostHogSettingsError(
-                "look_back", f"{self.look_back!r} is no length of time.", "Write timedelta(days=2)."
-            )
 
     def _layout(self, source: Source) -> Layout:
         from airflow_provider_posthog.extract.files import SUFFIXES, Layout
@@ -212,8 +209,39 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "compression", "partition_by", "partition_time", "json_columns",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
-        marker = who.marker({**request, **interval.as_json(), "at": self.hook.settings().project_path()})
+        settings = self.hook.settings()
+        marker = who.marker({**request, **interval.as_json(), "at": [settings.base_url, settings.project_path()]})
         return Owner(f"{who.owner}.{who.clearing}", marker.request, who.since)
+
+    def _writer(self, context: Context, interval: Interval, owner: Owner) -> dict[str, Any]:
+        """Return what the manifest says of who writes, unless the files there are not ours to replace.
+
+        :raises PostHogSettingsError: if they are of another project, or those of another task of the same run that has
+            asked for something else: two tasks with one ``name``, of which only the last one's rows would be left.
+        """
+        from airflow_provider_posthog.extract import manifest as manifests
+
+        before = manifests.read(self._target.fs, self._root, interval) or {}
+        project = self.hook.settings().project_id
+        if str(before.get("project_id", project)) != str(project):
+            raise PostHogSettingsError(
+                "path",
+                f"it holds {interval.stem} of project {before['project_id']}, not of {project}.",
+                "Write another folder, or a name that tells the projects apart.",
+            )
+        ti = context.get("ti")
+        run = {field: getattr(ti, field, None) for field in ("dag_id", "run_id")} if ti else {}
+        task = {field: getattr(ti, field, None) for field in ("task_id", "map_index")} if ti else {}
+        there = before.get("written_by") or {}
+        is_others = bool(run) and run.items() <= there.items() and not task.items() <= there.items()
+        if is_others and there.get("request") != owner.request:
+            raise PostHogSettingsError(
+                "name",
+                f"the task {there.get('task_id')!r} of this run has written {interval.stem} here, of other rows, which "
+                "would be replaced.",
+                "Give each task, and each map index, a name or a folder of its own.",
+            )
+        return {**run, **task, "request": owner.request} if ti else {}
 
     def _staging(self, interval: Interval, owner: Owner) -> Staging:
         from airflow_provider_posthog.extract.staging import Staging

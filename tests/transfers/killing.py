@@ -45,6 +45,17 @@ for line in orders:
     print(os.waitpid(child, 0)[1], file=answers, flush=True)
 """
 
+_WARM = (
+    "hooks.posthog",
+    "extract.copying",
+    "extract.fetch_files",
+    "extract.reader",
+    "transfers.databases",
+    "load.postgres",
+    "load.copy_binary",
+    "load.duckdb",
+)
+
 
 class Tries:
     """Runs an operator in processes; use it in a ``with``.
@@ -76,9 +87,7 @@ class Tries:
             text=True,
         )
         # What the operator imports in a task, so that the children need not.
-        warm = [
-            f"airflow_provider_posthog.{name}" for name in ("hooks.posthog", "extract.copying", "extract.fetch_files")
-        ]
+        warm = [f"airflow_provider_posthog.{name}" for name in _WARM]
         kind = {"module": self._operator.__module__, "name": self._operator.__name__, "warm": warm}
         self._send(kind)
         assert self._line() == "ready", self._said.read_text()
@@ -126,10 +135,10 @@ class Tries:
         :param kills: how many.
         :param check: is called after each try.
         """
-        chance, number = random.Random(7), 0
+        chance, number, most = random.Random(7), 0, 2 * kills + 30
         while kills:
             number += 1
-            assert number < 40, "tries are too fast to be killed"
+            assert number < most, "tries are too fast to be killed"
             began = time.monotonic()
             if self.run(options, kill_after=chance.uniform(0.05, 0.9) * took, try_number=number) is None:
                 kills -= 1

@@ -437,3 +437,29 @@ def test_s3_in_parts(s3: tuple[Any, Any]) -> None:
         landing.commit()
     assert [each["Key"] for each in client.list_objects_v2(Bucket="lake")["Contents"]] == ["big"]
     assert client.get_object(Bucket="lake", Key="big")["Body"].read() == block * 12
+
+
+@pytest.mark.parametrize("broken", ["upload_part", "complete_multipart_upload"])
+def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """An upload that is neither ended nor given up is kept, unseen, and S3 sends a bill for it."""
+    from airflow_provider_posthog.extract.landing import Landing
+
+    fs, client = s3
+    ask = fs.call_s3
+
+    def failing(method: str, *args: Any, **options: Any) -> Any:
+        if method == broken and options.get("PartNumber", 2) > 1:
+            raise OSError("the storage is away")
+        return ask(method, *args, **options)
+
+    def write() -> None:
+        with Landing(fs, "lake/big", token="t") as landing:
+            for _ in range(12):
+                landing.write(bytes(1024 * 1024))
+            landing.finish()
+
+    monkeypatch.setattr(fs, "call_s3", failing)
+    with pytest.raises(OSError, match="away"):
+        write()
+    assert "Contents" not in client.list_objects_v2(Bucket="lake")
+    assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")

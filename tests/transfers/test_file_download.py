@@ -6,8 +6,11 @@ import gzip
 import hashlib
 import json
 import signal
+import threading
 import time
+import traceback
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +20,15 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
+    PostHogError,
     PostHogIncompleteError,
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogNotFoundError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.extract.fetch_files import suffix_of
+from airflow_provider_posthog.extract.fetch_files import BrokenFileError, suffix_of
 from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from tests.operators.support import Store, context, run_trigger, task_deferred
 from tests.support.scripted import Reply, ScriptedServer, error, ok
@@ -95,11 +100,36 @@ def test_weeks_one_after_another(quick: EmulatorProcess, tmp_path: Path, deferra
     assert "pipeline" in ctx["ti"].pushed["_link_PostHogLink"]
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2025-10-20T00:00:00+02:00", "2025-11-10T00:00:00+01:00"),  # summer time ends
+        ("2025-03-25T00:00:00+01:00", "2025-04-08T00:00:00+02:00"),
+        ("2025-05-01T00:00:00Z", "2025-05-15T00:00:00.000001Z"),
+        ("2025-05-01T00:00:00Z", "2025-05-08T00:00:00Z"),
+    ],
+)
+def test_weeks_leave_out_nothing_and_bring_nothing_twice(
+    quick: EmulatorProcess, tmp_path: Path, start: str, end: str
+) -> None:
+    operator(tmp_path, start=start, end=end).execute(context())
+    bodies = [call["body"] for call in posts(quick)]
+    edges = [
+        tuple(datetime.fromisoformat(body[f"data_interval_{edge}"].replace("Z", "+00:00")) for edge in ("start", "end"))
+        for body in bodies
+    ]
+    wished = [datetime.fromisoformat(edge.replace("Z", "+00:00")) for edge in (start, end)]
+    assert [edges[0][0], edges[-1][1]] == wished
+    assert all(before[1] == after[0] for before, after in pairwise(edges))
+    assert all(timedelta(0) < last - first <= timedelta(days=7) for first, last in edges)
+
+
 def drive(task: Any, ctx: dict[str, Any], *, store: bool = True) -> Any:
     """Run a task that defers again and again, each time as a new object in a new process would."""
     method, kwargs = "execute", {}
     for _ in range(20):
-        fresh = operator(task.path, start=task.start, end=task.end, deferrable=True, model=task.model)
+        same = {"start": task.start, "end": task.end, "model": task.model, "file_format": task.file_format}
+        fresh = operator(task.path, deferrable=task.deferrable, **same)
         try:
             if method == "execute":
                 return fresh.execute(ctx)
@@ -286,6 +316,12 @@ def test_old_servers(quick: EmulatorProcess, tmp_path: Path) -> None:
         operator(tmp_path).execute(context())
 
 
+def test_a_project_that_is_not_there(quick: EmulatorProcess, tmp_path: Path) -> None:
+    """Its status is that of a server without file downloads, but no other operator would help."""
+    with pytest.raises(PostHogNotFoundError, match="Project not found"):
+        operator(tmp_path, project_id=98765).execute(context())
+
+
 def test_killed_while_posthog_works(quick: EmulatorProcess, tmp_path: Path) -> None:
     quick.settings(file_download_seconds=1000)
     task: Any = operator(tmp_path)
@@ -340,7 +376,7 @@ def done(files: list[str], rows: int | None) -> Reply:
 def test_what_is_not_whole_is_refused(
     scripted: ScriptedServer, tmp_path: Path, reply: Reply, rows: int, problem: str
 ) -> None:
-    scripted.script(ok({"id": JOB}, 202), done([FILE], rows), done([FILE], rows), reply)
+    scripted.script(ok({"id": JOB}, 202), done([FILE], rows), done([FILE], rows), reply, done([FILE], rows))
     with pytest.raises(Exception, match=problem):
         operator(tmp_path, file_format="JSONLines").execute(context())
     assert not (tmp_path / "_manifests").exists()
@@ -348,10 +384,134 @@ def test_what_is_not_whole_is_refused(
 
 def test_servers_that_do_not_count(scripted: ScriptedServer, tmp_path: Path) -> None:
     body = Reply(200, {"Content-Type": "application/octet-stream"}, b"not looked into")
-    scripted.script(ok({"id": JOB}, 202), done([FILE], None), done([FILE], None), body)
+    told = done([FILE], None)
+    scripted.script(ok({"id": JOB}, 202), told, told, body, told)
     found = operator(tmp_path, file_format="JSONLines", compression="brotli").execute(context())
     assert (found["rows"], found["files"][0]["rows"]) == (None, None)
     assert json.loads(Path(found["manifest"]).read_text())["rows"] is None
+
+
+OTHER = "01a20000-0000-4000-8000-0000000000ff"
+LINE = Reply(200, {"Content-Type": "application/x-ndjson"}, b'{"a":1}\n')
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [([FILE], [FILE, OTHER]), ([], [OTHER, FILE]), ([FILE], [OTHER])],
+)
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_list_of_files_is_not_final_at_once(
+    scripted: ScriptedServer, tmp_path: Path, first: list[str], then: list[str], counts: bool
+) -> None:
+    """What PostHog lists later is fetched too, and what it does not list any more is dropped."""
+    rows = len(then) if counts else None
+    more = [LINE for file in then if file not in first]
+    before = done(first, 99 if counts else None)
+    scripted.script(
+        ok({"id": JOB}, 202), before, before, *(LINE for _ in first), done(then, rows), *more, done(then, rows)
+    )
+    found = operator(tmp_path, file_format="JSONLines").execute(context())
+    assert len(found["files"]) == len(data_files(tmp_path, "*.jsonl")) == len(then)
+    assert found["rows"] == len(then)
+
+
+def test_the_list_of_files_that_nobody_counts(scripted: ScriptedServer, tmp_path: Path) -> None:
+    first, then = done([FILE], None), done([FILE, OTHER], None)
+    scripted.script(ok({"id": JOB}, 202), first, first, LINE, then, LINE, then)
+    found = operator(tmp_path, file_format="JSONLines", compression="brotli").execute(context())
+    assert (len(found["files"]), found["rows"]) == (2, None)
+
+
+@pytest.mark.parametrize(("status", "kind"), [("Cancelled", PostHogJobFailed), ("Running", PostHogJobError)])
+def test_completed_is_taken_back(scripted: ScriptedServer, tmp_path: Path, status: str, kind: Any) -> None:
+    """Without files it would pass for an interval without data."""
+    scripted.script(ok({"id": JOB}, 202), done([], 0), ok({"id": JOB, "status": status, "files": []}))
+    with pytest.raises(kind, match=status):
+        operator(tmp_path).execute(context())
+    assert not (tmp_path / "_manifests").exists()
+
+
+@pytest.mark.parametrize("gone", ["at PostHog", "at the storage"])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_files_that_are_gone_are_made_anew_once_in_a_try(
+    scripted: ScriptedServer, make_server: Any, tmp_path: Path, gone: str, deferrable: bool
+) -> None:
+    storage = make_server(error(404))
+    answer = error(400) if gone == "at PostHog" else Reply(302, {"Location": f"{storage.url}/x?sig=5ec7e7"})
+    started, told = ok({"id": JOB}, 202), done([FILE], 1)
+    scripted.script(*[started, told, told, answer] * 3, started, told, told, LINE)
+    for attempt in (1, 2):
+        task = operator(tmp_path, file_format="JSONLines", deferrable=deferrable)
+        ctx = context(try_number=attempt)
+        if attempt == 1:
+            with pytest.raises(PostHogJobFailed, match="expired") as refused:
+                drive(task, ctx)
+            assert "5ec7e7" not in "".join(traceback.format_exception(refused.value))
+        else:
+            assert drive(task, ctx)["rows"] == 1
+    assert [request.method for request in scripted.requests].count("POST") == 4
+
+
+def test_each_week_may_expire_once(scripted: ScriptedServer, tmp_path: Path) -> None:
+    started, told = ok({"id": JOB}, 202), done([FILE], 1)
+    scripted.script(*[started, told, told, error(400), started, told, told, LINE] * 2)
+    assert operator(tmp_path, start=day(12), file_format="JSONLines").execute(context())["rows"] == 2
+
+
+def test_a_kill_does_not_wait_for_a_silent_storage(scripted: ScriptedServer, make_server: Any, tmp_path: Path) -> None:
+    silent = make_server(Reply(200, {}, b"", delay=60))
+    scripted.script(ok({"id": JOB}, 202), done([FILE], 1), done([FILE], 1), Reply(302, {"Location": silent.url}))
+    began, task = time.monotonic(), operator(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        kill_while_waiting(task)
+    assert time.monotonic() - began < 10
+    task.on_kill()
+    assert not any("/cancel/" in request.path for request in scripted.requests), "it has completed: a retry fetches it"
+
+
+@pytest.mark.parametrize("body", [LINE.body, b""])
+def test_a_thread_of_a_killed_try_records_nothing(
+    scripted: ScriptedServer, make_server: Any, tmp_path: Path, body: bytes
+) -> None:
+    gate = threading.Event()
+    storage = make_server(Reply(200, {}, body, gate=gate))
+    scripted.script(ok({"id": JOB}, 202), done([FILE], 1), done([FILE], 1), Reply(302, {"Location": storage.url}))
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        kill_while_waiting(operator(tmp_path, file_format="JSONLines"))
+    (fetching,) = [each for each in set(threading.enumerate()) - before if each.name.startswith("posthog-file")]
+    gate.set()
+    fetching.join(10)
+    (progress,) = tmp_path.rglob("progress.json")
+    assert json.loads(progress.read_text())["files"] == []
+
+
+def test_a_thread_of_a_killed_try_asks_no_more(scripted: ScriptedServer, make_server: Any, tmp_path: Path) -> None:
+    storage = make_server(Reply(cut="after"))
+    scripted.script(ok({"id": JOB}, 202), done([FILE], 1), done([FILE], 1), Reply(302, {"Location": storage.url}))
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        kill_while_waiting(operator(tmp_path))
+    asked = storage.attempts
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("posthog-file"):
+            thread.join(1.5)
+            assert not thread.is_alive()
+    assert storage.attempts == asked < 5
+
+
+def test_a_file_that_is_listed_twice(scripted: ScriptedServer, tmp_path: Path) -> None:
+    scripted.script(ok({"id": JOB}, 202), done([FILE, FILE], 1), done([FILE, FILE], 1), LINE)
+    assert operator(tmp_path, file_format="JSONLines").execute(context())["rows"] == 1
+
+
+def test_a_parquet_file_with_a_broken_footer(scripted: ScriptedServer, tmp_path: Path) -> None:
+    """Arrow says OSError, as a storage that can not be read would; but fetching it again brings the same."""
+    for number, rest in enumerate((b"\xff" * 40 + b"\x28\0\0\0", b"\0\xff\0\0", b"")):
+        body = Reply(200, {"Content-Type": "application/octet-stream"}, b"PAR1" + rest + b"PAR1")
+        scripted.script(ok({"id": JOB}, 202), done([FILE], 5), done([FILE], 5), body)
+        with pytest.raises(BrokenFileError, match="Parquet"):
+            operator(tmp_path / str(number)).execute(context())
 
 
 def test_a_cut_parquet_file(scripted: ScriptedServer, tmp_path: Path) -> None:
@@ -382,14 +542,23 @@ def test_expired_addresses_are_asked_for_anew(scripted: ScriptedServer, make_ser
     assert [request.path for request in storage.requests] == ["/x?sig=1", "/x?sig=2"]
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
 def test_an_unanswered_start_of_an_earlier_try_is_told_of(
-    scripted: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
 ) -> None:
-    scripted.script(error(500))
-    with pytest.raises(Exception, match="500"):
+    """But not one that was refused: nothing was started then."""
+    scripted.script(error(status))
+    with pytest.raises(PostHogError, match=str(status)):
         operator(tmp_path).execute(context())
     scripted.script(ok({"id": JOB}, 202), done([], 0))
-    assert operator(tmp_path).execute(context(try_number=2))["files"] == []
+    with caplog.at_level("WARNING"):
+        assert operator(tmp_path).execute(context(try_number=2))["files"] == []
+    said = caplog.text + capsys.readouterr().out  # Airflow 3's own logging goes there
+    assert ("may have started a file download of this week" in said) == (status == 500)
 
 
 @pytest.mark.parametrize(

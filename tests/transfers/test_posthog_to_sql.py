@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from airflow_provider_posthog.extract.asking import Stopped
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
 from tests.operators.support import context, make_dag, when
-from tests.transfers.killing import Tries
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -283,30 +281,6 @@ def test_in_a_dag_with_templates(connection: EmulatorProcess, lake: DuckDB, run_
     run = run_dag(dag, **when(MIDNIGHT - timedelta(days=4)))
     assert run.state == "success"
     assert lake.count("events_events") == connection.count_events(day(4), day(3), "created_at")
-
-
-def test_killed_at_random_points_it_ends_with_every_row_once(
-    connection: EmulatorProcess, lake: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interval = {"table": "events", "start": day(5), "end": day(3)}
-    before = load()["rows"]
-    chance, killed = random.Random(7), 0
-    with postgres_database() as postgres:
-        monkeypatch.setenv("AIRFLOW_CONN_LAKE", lake.airflow_connection())
-        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres.airflow_connection())
-        load()
-        connection.add_events([event(day(4)) for _ in range(7)])
-        with Tries(PostHogToSqlOperator, connection.airflow_connection_json(read_timeout=10), tmp_path) as tries:
-            databases: list[tuple[str, Database]] = [("warehouse", postgres), ("lake", lake)]
-            for conn_id, database in databases:
-                options = {"sql_conn_id": conn_id, "page_rows": 300, **interval}
-                for _ in range(5):
-                    killed += tries.run(options, kill_after=chance.uniform(0.05, 0.7)) is None
-                    assert database.count() in (before, before + 7)
-                found = tries.run(options)
-                assert found is not None
-                assert found["rows"] == before + 7 == database.count() == len(set(database.uuids()))
-    assert killed >= 4
 
 
 @pytest.mark.parametrize("package", ["pyarrow", "orjson"])

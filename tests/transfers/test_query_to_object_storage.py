@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import threading
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +24,6 @@ from airflow_provider_posthog.extract.asking import Stopped
 from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.operators.support import context, make_dag, rows_of_database, task_states, when, xcoms
-from tests.transfers.killing import Tries
 
 try:
     from airflow.sdk.io import attach
@@ -233,33 +231,6 @@ def test_a_retry_goes_on_behind_the_finished_files(connection: EmulatorProcess, 
     assert len(everything(tmp_path)) == found["files"] + 1
     operator(tmp_path / "other", **options).execute(context())
     assert resumed < len(connection.calls("/query/", "POST")) - asked - resumed
-
-
-def test_killed_at_any_time(connection: EmulatorProcess, tmp_path: Path) -> None:
-    """Tries are killed and killed again: exact rows, and nothing left over."""
-    with Tries(PostHogQueryToObjectStorageOperator, connection.airflow_connection_json(), tmp_path) as tries:
-        for partition_by in (None, "day"):
-            kill_often(tries, tmp_path / f"lake-{partition_by}", partition_by)
-
-
-def kill_often(tries: Tries, lake: Path, partition_by: str | None) -> None:
-    options = {
-        "path": str(lake), "start": day(5), "end": day(2), "page_rows": 200, "max_file_rows": 400,
-        "partition_by": partition_by, "partition_time": "timestamp",
-    }  # fmt: skip
-    began = time.monotonic()
-    found = tries.run(options, run_id="before")
-    took = time.monotonic() - began
-    assert found is not None
-
-    def check() -> None:
-        table = table_of(lake)
-        assert table.num_rows == len(set(table["uuid"].to_pylist())) == found["rows"], "half of it is seen"
-
-    again = tries.kill_often(options, took, 5, check)
-    check()
-    assert again["rows"] == found["rows"]
-    assert len(everything(lake)) == again["files"] + 1
 
 
 def test_told_to_stop(connection: EmulatorProcess, tmp_path: Path) -> None:

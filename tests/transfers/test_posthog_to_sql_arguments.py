@@ -1,0 +1,246 @@
+"""What can be wrong before the first row is read: arguments, templates that come out empty, connections."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogRateLimitError, PostHogSettingsError
+from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.transfers.databases import SqlDatabase
+from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
+from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
+from tests.load.databases import DuckDB, SQLite, postgres_database
+from tests.operators.support import context
+
+MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def day(ago: float) -> str:
+    return (MIDNIGHT - timedelta(days=ago)).isoformat()
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
+    database = DuckDB(tmp_path / "lake.duckdb")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    return database
+
+
+def operator(**options: Any) -> PostHogToSqlOperator:
+    given = {"sql_conn_id": "warehouse", "table": "events", "start": day(4), "end": day(3), "settle": timedelta(0)}
+    return PostHogToSqlOperator(task_id="task", **{**given, **options})
+
+
+def load(**options: Any) -> dict[str, Any]:
+    return operator(**options).execute(context())
+
+
+@pytest.mark.parametrize("event", ["", " ", [], [""], ["$pageview", None], 7])
+def test_no_event_does_not_empty_the_interval(connection: EmulatorProcess, lake: DuckDB, event: Any) -> None:
+    """A template that renders to nothing would read no event, and replace the interval's rows by none."""
+    there = load()["rows"]
+    with pytest.raises(PostHogSettingsError) as refused:
+        load(event=event)
+    assert refused.value.field == "event"
+    assert lake.count() == there > 100
+
+
+def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
+    for options in ({"event": ""}, {"table": ""}, {"in_flight": 2.0}, {"values": "{}"}, {"settle": None}):
+        given: dict[str, Any] = {"path": str(tmp_path), "start": day(4), "end": day(3), **options}
+        with pytest.raises(PostHogSettingsError) as refused:
+            PostHogQueryToObjectStorageOperator(task_id="task", **given).execute(context())
+        assert refused.value.field in options
+    assert connection.calls("/query/") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"source": ""}, "source"),
+        ({"source": " \n"}, "source"),
+        ({"source": None}, "source"),
+        ({"source": {}}, "source"),
+        ({"source": ["events"]}, "source"),
+        ({"source": {"table": ""}}, "table"),
+        ({"source": {"table": "events", "rows": 5}}, "rows"),
+        ({"source": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
+        ({"source": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
+        ({"source": "SELECT 1 AS a", "key": "a", "by": ""}, "write"),
+        ({"columns": ["uuid", "event"]}, "by"),
+        ({"columns": ["event", "created_at"], "write": "merge"}, "key"),
+        ({"columns": {"id": "uuid", "created_at": "created_at"}, "write": "append"}, "key"),
+        ({"key": ["uuid", "day"], "write": "merge"}, "key"),
+        ({"columns": {}}, "columns"),
+        ({"columns": "uuid"}, "columns"),
+        ({"values": "{'a': 1}"}, "values"),
+        ({"column_types": "{}"}, "column_types"),
+        ({"settle": timedelta(minutes=-1)}, "settle"),
+        ({"look_back": timedelta(days=-1)}, "look_back"),
+        ({"look_back": 3600}, "look_back"),
+        ({"in_flight": "3"}, "in_flight"),
+        ({"page_rows": True}, "page_rows"),
+        ({"page_rows": 0}, "page_rows"),
+        ({"sql_conn_id": "presto"}, "sql_conn_id"),
+        ({"sql_conn_id": "untyped"}, "sql_conn_id"),
+        ({"sql_conn_id": "sqlite_in_memory"}, "sql_conn_id"),
+        ({"sql_conn_id": "posthog_default"}, "sql_conn_id"),
+        ({"sql_conn_id": None}, "sql_conn_id"),
+    ],
+)
+def test_refused_before_anything_is_sent(
+    connection: EmulatorProcess, lake: DuckDB, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], field: str
+) -> None:
+    for name, conn_type, host in (("PRESTO", "presto", "x"), ("UNTYPED", "", "x"), ("SQLITE_IN_MEMORY", "sqlite", "")):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": conn_type, "host": host}))
+    with pytest.raises(PostHogSettingsError) as refused:
+        load(**options)
+    assert refused.value.field == field
+    assert connection.calls("/query/") == []
+    assert not lake.path.exists()
+
+
+def test_a_connection_that_is_not_there(connection: EmulatorProcess, lake: DuckDB) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        load(sql_conn_id="nowhere")
+    assert connection.calls("/query/") == []
+
+
+def test_an_empty_by_is_the_default(connection: EmulatorProcess, lake: DuckDB) -> None:
+    assert load(by="", key="")["rows"] == connection.count_events(day(4), day(3), "created_at")
+
+
+def test_a_wrong_database_is_told_at_once(connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after the rows of the interval have settled."""
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sftp_of_nobody", "host": "x"}))
+    began = time.monotonic()
+    with pytest.raises(PostHogSettingsError, match="no installed provider"):
+        load(end=datetime.now(timezone.utc), settle=timedelta(seconds=20))
+    assert time.monotonic() - began < 5
+
+
+def test_a_task_that_is_killed_while_it_waits_ends_at_once(connection: EmulatorProcess, lake: DuckDB) -> None:
+    """Airflow 3 calls on_kill() from a handler of signals, and raises nothing itself."""
+    task = operator(end=datetime.now(timezone.utc), settle=timedelta(seconds=20))
+    killer = threading.Timer(0.4, task.on_kill)
+    killer.start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        task.execute(context())
+    killer.join()
+    assert 0.3 < time.monotonic() - began < 5
+    assert not lake.path.exists()
+
+
+@pytest.mark.parametrize("conn_type", ["postgresql", "PostgreSQL"])
+def test_a_connection_of_type_postgresql(
+    connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, conn_type: str
+) -> None:
+    with postgres_database() as database:
+        found = {**json.loads(database.airflow_connection()), "conn_type": conn_type}
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(found))
+        assert load()["database"] == "PostgreSQL"
+        connected, sign = SqlDatabase("warehouse", for_rows=False).connect()
+        assert (connected.autocommit, sign) == (False, "%s")
+        connected.close()
+
+
+def test_a_429_that_lasts_fails_the_task_and_its_retry_begins_anew(
+    connection: EmulatorProcess, lake: DuckDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = load()["rows"]
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", connection.airflow_connection_json(max_rate_limit_wait=0.5))
+    connection.faults(method="POST", path="*/query/", status=429, body={"detail": "slow"}, skip=3, count=-1)
+    with pytest.raises(PostHogRateLimitError):
+        load(start=day(5), page_rows=100)
+    assert lake.count() == there
+    connection.clear_faults()
+    assert load(start=day(5), page_rows=100)["rows"] == lake.count() > there
+
+
+# Databases behind a hook.
+
+
+class Hook:
+    """An Airflow hook of some database."""
+
+    supports_autocommit = True
+    placeholder = "?"
+
+    def __init__(self, path: Path, *, stubborn: bool = False) -> None:
+        self.path = path
+        self.stubborn = stubborn
+        self.made: Any = None
+
+    def get_conn(self) -> Any:
+        made = sqlite3.connect(self.path, check_same_thread=False)
+        self.made = SimpleNamespace(
+            **{name: getattr(made, name) for name in ("cursor", "commit", "rollback", "close", "execute")},
+            autocommit=True,
+        )
+        return self.made
+
+    def set_autocommit(self, connection: Any, autocommit: bool) -> None:
+        connection.autocommit = autocommit or self.stubborn
+
+    def insert_rows(self) -> None:
+        """What tells a hook of SQL from others."""
+
+
+class Behind(SqlDatabase):
+    """A database behind a hook of the test's."""
+
+    def __init__(self, hook: Any, kind: str = "some_sql") -> None:
+        self.hook, self.kind = hook, kind
+
+    def _hook(self) -> Any:
+        return self.hook
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_hook_in_autocommit(tmp_path: Path, stubborn: bool) -> None:
+    hook = Hook(tmp_path / "some.db", stubborn=stubborn)
+    target = Target("events", "merge", key=("uuid",))
+    if stubborn:
+        with pytest.raises(PostHogSettingsError, match="commit each statement by itself"):
+            Behind(hook).loader(target)
+        with pytest.raises(sqlite3.ProgrammingError):
+            hook.made.cursor()
+    else:
+        with Behind(hook).loader(target):
+            assert hook.made.autocommit is False
+
+
+def test_a_connection_like_trino_s() -> None:
+    closed: list[bool] = []
+    level = SimpleNamespace(name="AUTOCOMMIT")
+    made = SimpleNamespace(isolation_level=level, close=lambda: closed.append(True))
+    hook = SimpleNamespace(get_conn=lambda: made, insert_rows=None)
+    with pytest.raises(PostHogSettingsError, match="half a load would stay"):
+        Behind(hook, "trino").loader(Target("events", "merge", key=("uuid",)))
+    assert closed
+
+
+def test_only_a_lock_is_waited_for() -> None:
+    broken = SimpleNamespace(get_conn=lambda: (_ for _ in ()).throw(OSError("Corrupt block of the database's file")))
+    began = time.monotonic()
+    with pytest.raises(OSError, match="Corrupt block"):
+        Behind(broken, "duckdb").loader(Target("events", "merge", key=("uuid",)))
+    assert time.monotonic() - began < 1
+
+
+def test_sqlite_that_stays(connection: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = SQLite(tmp_path / "with space.sqlite")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    assert load(table="main.events")["rows"] == database.count()
