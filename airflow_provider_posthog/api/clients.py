@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests  # noqa: TID253 - this module is imported when a task runs
 import urllib3
 
+from airflow_provider_posthog.api import discretion  # noqa: F401 - what urllib3 logs is nobody's to read
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
 from airflow_provider_posthog.api.in_flight import in_flight_to

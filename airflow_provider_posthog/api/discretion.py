@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import re
 
-#: Signatures and credentials of presigned addresses, and parameters that hold personal data.
-_PRIVATE = re.compile(
-    r"(?i)([?&](?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|signature|sig|email|search|distinct_id)=)[^&\s]+"
-)
+#: A parameter of an address: a presigned one's signature, an e-mail address, a name. Only these say nothing of anybody.
+_PARAMETER = re.compile(r"(?i)([?&](?!(?:limit|offset|page|refresh|format|kind)=)[^=&\s]+=)[^&\s]+")
 
 
 class HidePrivateParameters(logging.Filter):
-    """Hides what is private in the addresses that urllib3 logs at DEBUG."""
+    """Hides what may be private in the addresses that urllib3 logs at DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record; let every record pass.
@@ -20,7 +18,7 @@ class HidePrivateParameters(logging.Filter):
         :param record: the record.
         """
         if isinstance(record.args, tuple):
-            record.args = tuple(_PRIVATE.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
+            record.args = tuple(_PARAMETER.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
         return True
 
 
@@ -42,7 +40,8 @@ class DropRequestsToPostHog(logging.Filter):
 
 _dropping = DropRequestsToPostHog()
 logging.getLogger("httpx").addFilter(_dropping)
-logging.getLogger("urllib3.connectionpool").addFilter(HidePrivateParameters())
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(HidePrivateParameters())
 
 
 def log_no_requests_to(host: str) -> None:

@@ -46,8 +46,6 @@ _PASSING = frozenset({409, 425})
 _NO_ENCODINGS = frozenset({"", "identity", "aws-chunked"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
-#: A query with the signature of S3, Google or Azure.
-_SIGNED = re.compile(r"(?i)\?\S*\b(?:signature|sig|credential|token)=\S*")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -200,17 +198,6 @@ def _blocks(response: requests.Response) -> Iterator[bytes]:
 
 def _no_answer(error: OSError) -> NoAnswer:
     return no_answer(cast("requests.RequestException", error))  # these are OSErrors, and nothing else arises here
-
-
-def _hide_signatures(record: logging.LogRecord) -> bool:
-    """Keep presigned addresses out of the log of urllib3, which names them at the level DEBUG."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(_SIGNED.sub("?***", arg) if isinstance(arg, str) else arg for arg in record.args)
-    return True
-
-
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_hide_signatures)
 
 
 def _open(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:
