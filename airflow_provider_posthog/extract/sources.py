@@ -185,8 +185,9 @@ def events(
 def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[str], dict[str, Any]]:
     if event is None:
         return [], {}
-    names = [event] if isinstance(event, str) else list(event)
-    if not names or any(not isinstance(name, str) or not name or _LIST.match(name) for name in names):
+    names = [event] if isinstance(event, str) else event
+    # No event has an empty name, so nothing would be read, and what is there be replaced by it.
+    if not names or not isinstance(names, Sequence) or not all(map(_is_name, names)):
         raise PostHogSettingsError(
             "event",
             f"{event!r:.80} names no events.",
@@ -195,7 +196,11 @@ def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[st
         )
     if isinstance(columns, Mapping):
         _check_own(columns, {"event"})
-    return ["event IN {posthog_event_names}"], {"posthog_event_names": names}
+    return ["event IN {posthog_event_names}"], {"posthog_event_names": list(names)}
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
 
 
 def _check_by(by: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -43,7 +43,6 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
             "table", f"{kind!r} is not known.", f"Write one of {tables}, or give a query as hogql, with its key."
         )
     given = {field: value for field, value in arguments.items() if value is not None}
-    _check_event(given.get("event"))
     for field in given:
         if field not in _TAKES[kind]:
             takes = ", ".join(sorted(_TAKES[kind]))
@@ -55,13 +54,3 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
         return sources.hogql(str(hogql), name=name or "query", **given)
     made: Source = getattr(sources, kind)(**given)
     return made
-
-
-def _check_event(event: object) -> None:
-    """Refuse names that are empty, as a template's may be: no event has such a name, so nothing would be read."""
-    if event is None:
-        return
-    names = [event] if isinstance(event, str) else event
-    fits = isinstance(names, Sequence) and all(isinstance(name, str) and name.strip() for name in names)
-    if not fits or not names:
-        raise PostHogSettingsError("event", "names no event.", "Write a name or several, or leave it out.")
