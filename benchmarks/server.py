@@ -4,6 +4,7 @@ It answers projects, ``GET events/``, HogQL (see :mod:`benchmarks.fake_events`) 
 as PostHog Cloud does since 2026: at most 1,000 events a page from ``events/``, newest first, with ``next``; at most
 50,000 rows of HogQL, and no OFFSET. Everything it sends lies ready in memory, so it is not what is measured: its own
 CPU seconds are told by ``GET /__stats``. ``GET /__reset?latency_ms=300&events_cap=10000`` changes it while it runs.
+``--mib-per-second 300`` sends no faster, as a network does.
 ``--tls FILE`` makes it speak TLS, with the key and the certificate in that file.
 Prints its address as a line of JSON when it is ready, and stops when its standard input is closed.
 """
@@ -117,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     posthog: FakePostHog
+    pace = 0.0  # seconds for each MiB at the least
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -140,9 +142,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/csv" if "/exports/" in self.path else "application/json")
         self.send_header("Content-Length", str(sum(map(len, pieces)) if size is None else size))
         self.end_headers()
+        began, sent = time.perf_counter(), 0
         try:
             for piece in pieces:
                 self.connection.sendall(piece)
+                sent += len(piece)
+                time.sleep(max(0.0, began + sent / MIB * self.pace - time.perf_counter()) if self.pace else 0.0)
         except ConnectionError:
             self.close_connection = True
 
@@ -161,9 +166,11 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls", metavar="FILE")
+    parser.add_argument("--mib-per-second", type=float, default=0)
     arguments = parser.parse_args()
     posthog = FakePostHog(Events(arguments.events))
-    server = _Server(("127.0.0.1", arguments.port), type("Handler", (_Handler,), {"posthog": posthog}))
+    given = {"posthog": posthog, "pace": 1 / arguments.mib_per_second if arguments.mib_per_second else 0.0}
+    server = _Server(("127.0.0.1", arguments.port), type("Handler", (_Handler,), given))
     if arguments.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(arguments.tls)
