@@ -61,7 +61,7 @@ def load(**options: Any) -> dict[str, Any]:
 
 
 def event(moment: str, **parts: Any) -> dict[str, Any]:
-    made = {"uuid": str(uuid4()), "event": "late", "distinct_id": "jane@example.com", "person_id": str(uuid4())}
+    made = {"uuid": str(uuid4()), "event": "into sql", "distinct_id": "jane@example.com", "person_id": str(uuid4())}
     return {**made, "timestamp": moment, "created_at": moment, "properties": {"n": 1}, **parts}
 
 
@@ -92,7 +92,7 @@ def test_late_events_come_with_a_look_back(connection: EmulatorProcess, lake: Du
     connection.add_events([event(day(3.5), created_at=day(1)), event(day(2.5))])
     found = load(by="timestamp", start=day(3), end=day(2), look_back=timedelta(days=2))
     assert found["start"] == day(5).replace("+00:00", "Z")
-    assert lake.count(where="event = 'late'") == 2
+    assert lake.count(where="event = 'into sql'") == 2
     assert lake.count() == connection.count_events(day(5), day(2)) == found["rows"]
 
 
