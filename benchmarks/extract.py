@@ -124,6 +124,12 @@ TIGHT = Client(
     lambda url, folder: [sys.executable, str(CLIENTS / "tight.py"), url, str(folder)],
     "limit",
 )
+#: The loop as one writes it; the limit knows what pyarrow does with pandas.
+PLAIN = Client(
+    "the same loop, as pandas is installed",
+    lambda url, folder: [sys.executable, str(CLIENTS / "tight.py"), url, str(folder), "plain"],
+    "limit",
+)
 OURS = (ours(3), ours(1))
 PEERS = (
     _script("pandas, HogQL", PANDAS, "naive.py", "hogql"),
@@ -263,7 +269,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.render:
         Report(*loaded()).write()
         return 0
-    clients, missing = [TIGHT, *OURS], []
+    clients, missing = [TIGHT, PLAIN, *OURS], []
     if arguments.peers:
         for peer in peers.PEERS:
             print(f"Looking for {peer.shown} ...", flush=True)

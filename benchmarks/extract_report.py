@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.chart import Bar, chart
-from benchmarks.extract import FULL, OURS, TIGHT, Run, Situation
+from benchmarks.extract import FULL, OURS, PLAIN, TIGHT, Run, Situation
 from benchmarks.measure import ROOM, ROOT, Cost
 
 CHART = ROOT / "docs" / "benchmarks.svg"
@@ -24,8 +24,9 @@ which alternate; the peers run once where there are more events or a latency. No
 ![CPU seconds and memory for {events} events](benchmarks.svg)
 
 *The limit* is a loop of thirty lines that reads pages of 10,000 rows with `http.client`, parses them with orjson and
-writes them with pyarrow: no count, no proof, no retry, one file. *This provider* is what
-`PostHogQueryToObjectStorageOperator` does: count, windows, proof, files with checksums, manifest.
+writes them with pyarrow: no count, no proof, no retry, one file. It keeps pyarrow from importing pandas, as this
+provider does; *the same loop* does not. *This provider* is what `PostHogQueryToObjectStorageOperator` does: count,
+windows, proof, files with checksums, manifest.
 
 {tables}
 
@@ -128,14 +129,15 @@ class Report:
         return found
 
     def _fast(self, situation: Situation) -> list[tuple[str, str, str, bool]]:
-        limit = self.cost(situation, TIGHT.name)
         found = []
-        for client in OURS:
-            cost = self.cost(situation, client.name)
-            if limit and cost:
-                times = cost.cpu / limit.cpu
-                what = f"CPU of the limit, {situation}, {client.name[15:]}"
-                found.append((what, "at most 1.3 x", f"{times:.2f} x", times <= 1.3))
+        for reference, called in ((TIGHT, "the limit"), (PLAIN, "the same loop with pandas")):
+            limit = self.cost(situation, reference.name)
+            for client in OURS:
+                cost = self.cost(situation, client.name)
+                if limit and cost:
+                    times = cost.cpu / limit.cpu
+                    what = f"CPU of {called}, {situation}, {client.name[15:]}"
+                    found.append((what, "at most 1.3 x", f"{times:.2f} x", times <= 1.3))
         return found
 
     def _slow(self, situation: Situation) -> list[tuple[str, str, str, bool]]:

@@ -1,6 +1,7 @@
 """The limit that is hard to go below: pages, one after the other, into Parquet, with nothing around it.
 
-No count, no proof, no retry, no resuming, no manifest, no check of anything. ``python tight.py URL FOLDER``
+No count, no proof, no retry, no resuming, no manifest, no check of anything. ``python tight.py URL FOLDER [plain]``.
+``plain`` leaves it at what such a loop costs where pandas is installed, as it is with Airflow.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-sys.meta_path.insert(0, _NoPandas)
+if "plain" not in sys.argv[3:]:
+    sys.meta_path.insert(0, _NoPandas)
 
 import orjson  # noqa: E402, TID253
 import pyarrow as pa  # noqa: E402, TID253
