@@ -15,7 +15,7 @@ from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted, within
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -87,7 +87,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self._facts = {}
         try:
             work = run_async(checks.start(self.check, self.arguments), client, policy=policy)
-            finding = await asyncio.wait_for(work, left + _LAST_LOOK.get(self.limit, 30.0))
+            finding = await within(work, left + _LAST_LOOK.get(self.limit, 30.0))
         except PostHogError as error:
             self.log.debug("Looking for %s: %s", self.check, error)
             return error

@@ -6,10 +6,10 @@ import asyncio
 import importlib
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 EVENT_VERSION = 1
+T = TypeVar("T")
 
 
 class _Always(TypedDict):
@@ -51,6 +52,30 @@ class Waiting(_Always, total=False):
     silent_fail: bool
     limit: str
     try_number: int
+
+
+async def within(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Wait for work to end, and cancel it if it does not.
+
+    ``asyncio.wait_for`` forgets its own cancellation before Python 3.12, if the work ends at that moment: a trigger
+    that Airflow has cancelled would go on.
+
+    :param work: the work.
+    :param seconds: how long it may take.
+    :raises asyncio.TimeoutError: if it took longer.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+        raise asyncio.TimeoutError
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody else may ask for it, and asyncio would complain
 
 
 class PostHogWatchingTrigger(BaseTrigger):

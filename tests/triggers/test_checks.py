@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_posthog.exceptions import PostHogJobError
 from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
+from airflow_provider_posthog.triggers.watching import within
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
@@ -233,3 +234,48 @@ def test_a_cancelled_trigger_asks_no_more(scripted_check: ScriptedServer) -> Non
 
     assert asyncio.run(start_and_cancel()) == []
     wait_for(lambda: scripted_check.open_connections == 0)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_cancellation_is_not_forgotten_when_the_work_ends_meanwhile(turns: int) -> None:
+    async def race() -> tuple[bool, bool]:
+        end = asyncio.get_running_loop().create_future()
+
+        async def work() -> object:
+            return await end
+
+        task = asyncio.create_task(within(work(), 10))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        end.set_result(1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        is_cancelled = task.cancel()
+        await asyncio.wait({task})
+        return is_cancelled, task.cancelled()
+
+    asked, done = asyncio.run(race())
+    assert asked == done
+
+
+def test_work_that_takes_too_long_is_ended() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(within(work(), 0.01))
+    assert ended == [True]
+
+
+def test_what_the_work_raises_comes_out() -> None:
+    async def work() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        asyncio.run(within(work(), 10))
