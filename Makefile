@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/bin/uv
+# Half of a test is waiting, so there are two processes more than cores.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
@@ -27,7 +29,7 @@ demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedde
 	@$(BIN)/python -m demo.run
 
 test: $(VENV)/.installed  ## run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[e2e]"
