@@ -126,7 +126,7 @@ TIGHT = Client(
 )
 #: The loop as one writes it; the limit knows what pyarrow does with pandas.
 PLAIN = Client(
-    "the same loop, as pandas is installed",
+    "the same loop, with pandas",
     lambda url, folder: [sys.executable, str(CLIENTS / "tight.py"), url, str(folder), "plain"],
     "limit",
 )
