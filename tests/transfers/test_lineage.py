@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -54,6 +55,8 @@ def lineage_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """Switch OpenLineage's provider on, with a file to send its events to."""
     from airflow.providers.openlineage import conf
 
+    # While it is off: else it would listen to the runs of all later tests of this process, and fork for each task.
+    importlib.import_module("airflow.providers.openlineage.plugins.openlineage")
     file = tmp_path / "lineage.jsonl"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
