@@ -18,6 +18,9 @@ Compression = Literal["gzip"]
 #: From so many bytes on a checksum is reckoned in a thread of its own: it costs more than to receive and write them.
 _BESIDE = 256 * 1024
 
+#: How often a folder is made that other tasks remove at the same time; each time it is lost by some microseconds.
+_TRIES = 20
+
 #: File systems without folders; asking them for one may even create a bucket.
 _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "oss", "memory"})
 
@@ -38,6 +41,9 @@ class FileSystem(Protocol):
 
     def isdir(self, path: str) -> bool:
         """Tell whether there is such a folder."""
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether there is such a file, and no folder."""
 
     def mv(self, path1: str, path2: str) -> None:
         """Move it."""
@@ -98,7 +104,7 @@ class Landing:
             if self._fs.isdir(self._path):  # moving a file there would put it in, under the part file's name
                 raise IsADirectoryError(f"{self._path} is a folder: end the path with / to put the file into it")
             if self._folder:
-                self._fs.makedirs(self._folder, exist_ok=True)
+                make_folder(self._fs, self._folder)
         try:
             self._open()
         except BaseException:  # gzip writes its header at once, which a full disk refuses
@@ -256,6 +262,24 @@ def is_flat(fs: FileSystem) -> bool:
     :param fs: the file system.
     """
     return bool(({fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)) & _FLAT)
+
+
+def make_folder(fs: FileSystem, path: str) -> None:
+    """Make a folder and those around it, while other tasks may remove them because they found them empty.
+
+    :param fs: the file system; one with folders.
+    :param path: the folder.
+    :raises OSError: if it can not be made, such as where a file has its name.
+    """
+    for _ in range(_TRIES):
+        try:
+            return fs.makedirs(path, exist_ok=True)
+        except FileNotFoundError:  # one around it was removed
+            pass
+        except FileExistsError:  # it was there, and was removed before Python had looked what it is; or it is a file
+            if fs.isfile(path):
+                raise
+    fs.makedirs(path, exist_ok=True)
 
 
 def move(fs: FileSystem, source: str, target: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.extract.landing import FileSystem, is_flat, move
+from airflow_provider_posthog.extract.landing import FileSystem, is_flat, make_folder, move
 
 #: Where manifests are; Spark, Trino, Hive and Arrow take no names that begin with _ for data.
 FOLDER = "_manifests"
@@ -174,7 +174,7 @@ def write(fs: FileSystem, root: str, interval: Interval, manifest: Mapping[str, 
     """
     path = path_of(root, interval)
     if not is_flat(fs):
-        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        make_folder(fs, path.rpartition("/")[0])
     with fs.open(part, "wb") as file:
         file.write(json.dumps(manifest, indent=1).encode() + b"\n")
     move(fs, part, path)

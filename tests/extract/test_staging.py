@@ -242,3 +242,42 @@ def test_tasks_of_other_intervals_at_the_same_time(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(many, range(3)))
+
+
+class Contested(LocalFileSystem):
+    """Another task removes a folder at the worst moments: after Python has found it, and after it was made."""
+
+    cachable = False
+
+    def __init__(self, folder: str, *errors: type[OSError] | None) -> None:
+        super().__init__()
+        self._contested = folder
+        self._errors = list(errors)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        if not path.endswith(self._contested) or not self._errors:
+            return super().makedirs(path, exist_ok=exist_ok)
+        error = self._errors.pop(0)
+        if error:  # as os.makedirs(exist_ok=True) does, if the folder goes between its two looks
+            raise error(17 if error is FileExistsError else 2, "gone", path)
+
+
+@pytest.mark.parametrize("times", [1, 10])
+@pytest.mark.parametrize("error", [FileExistsError, FileNotFoundError, None])
+def test_a_folder_that_others_remove_meanwhile(tmp_path: Path, error: Any, times: int) -> None:
+    fs = Contested("/date=2026-11-01", *[error] * times)
+    staging = open_(fs, str(tmp_path))
+    write(staging, b"a", partition={"date": "2026-11-01"})
+    staging.publish({})
+    assert seen(fs, str(tmp_path)) == [b"a"]
+    assert not fs._errors
+
+
+def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
+    fs = LocalFileSystem(skip_instance_cache=True)
+    staging = open_(fs, str(tmp_path))
+    write(staging, b"a", partition={"date": "2026-11-01"})
+    (tmp_path / "date=2026-11-01").write_text("not ours")
+    with pytest.raises(FileExistsError, match="date=2026-11-01"):
+        staging.publish({})
+    assert (tmp_path / "date=2026-11-01").read_text() == "not ours"
