@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -41,6 +42,30 @@ def event(at: datetime, *, created: datetime | None = None, name: str = "e", **p
         "created_at": (created or at).isoformat(),
         "properties": properties,
     }
+
+
+def refusing(limit: int, refusal: Told) -> Rule:
+    """Refuse windows with more rows than so many, as PostHog refuses what takes longer than ten seconds."""
+
+    def rule(sql: str, values: Mapping[str, Any], ask: Callable[[], Told]) -> Told:
+        asked = re.search(r"ORDER BY created_at.* LIMIT (\d+)$", sql)
+        return refusal if asked and int(asked[1]) > limit + 1 else ask()
+
+    return rule
+
+
+def envelope(code: str, detail: str) -> dict[str, Any]:
+    return {"type": "server_error", "code": code, "detail": detail, "attr": None}
+
+
+REFUSALS = [
+    (504, envelope("error", "Query has hit the max execution time before completing.")),
+    (512, envelope("error", "Estimated query execution time (15 seconds) is too long.")),
+    (513, envelope("error", "Query size exceeded.")),
+    (400, envelope("timeout_exceeded", "Timeout exceeded: elapsed 10.0 seconds")),
+    (400, envelope("memory_limit_exceeded", "Memory limit (for query) exceeded")),
+    (200, {"results": [], "error": "Estimated query execution time is too long. Try reducing its scope."}),
+]
 
 
 def uuids(events: Sequence[Mapping[str, Any]]) -> list[str]:

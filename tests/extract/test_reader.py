@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from tests.extract.reading import SECOND, UTC, column, event, read, settings_of,
 FIRST, DAYS, EVENTS = datetime(2026, 3, 1, tzinfo=UTC), 40, 3000
 LAST = FIRST + timedelta(days=DAYS)
 MICROSECOND = timedelta(microseconds=1)
-_days = count()
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +28,8 @@ def running() -> Iterator[EmulatorProcess]:
 
 
 @pytest.fixture
-def rows(running: EmulatorProcess) -> EmulatorProcess:
-    running.reset()
-    return running
-
-
-@pytest.fixture
 def settings(rows: EmulatorProcess) -> ClientSettings:
     return settings_of(rows.url, rows)
-
-
-@pytest.fixture
-def day() -> datetime:
-    """A day that is this test's own: what is added to the emulator stays in it."""
-    return datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=3 * next(_days))
 
 
 @pytest.mark.parametrize("generation", ["A", "C"])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
@@ -24,15 +23,16 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.reader import Extraction
 from tests.extract.reading import (
+    REFUSALS,
     SECOND,
-    UTC,
     Middleman,
     Rule,
     Told,
     column,
+    envelope,
     event,
-    middleman_to,
     read,
+    refusing,
     settings_of,
     uuids,
 )
@@ -40,44 +40,15 @@ from tests.extract.reading import (
 ROWS = 120
 DAY = timedelta(days=1)
 QUERY = "*/query/"
-_days = count()
 Answer = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess(events=0) as process:
-        yield process
-
-
 @pytest.fixture
-def rows(running: EmulatorProcess) -> EmulatorProcess:
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def day(rows: EmulatorProcess) -> datetime:
-    """A day of its own with 120 events, one each ten minutes."""
-    return datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=3 * next(_days))
-
-
-@pytest.fixture
-def made(rows: EmulatorProcess, day: datetime) -> list[dict[str, Any]]:
+def made(rows: EmulatorProcess, day: datetime) -> list[Answer]:
+    """Of the day, one each ten minutes."""
     events = [event(day + timedelta(minutes=10 * number)) for number in range(ROWS)]
     rows.add_events(events)
     return events
-
-
-@pytest.fixture
-def man(rows: EmulatorProcess) -> Iterator[Middleman]:
-    with middleman_to(rows.url) as man:
-        yield man
-
-
-@pytest.fixture
-def settings(man: Middleman, rows: EmulatorProcess) -> ClientSettings:
-    return settings_of(man.url, rows)
 
 
 def is_page(sql: str) -> bool:
@@ -189,30 +160,6 @@ def test_answers_that_prove_nothing(
     man.rule = on_pages(lambda number, answer: (200, change(answer)))
     with pytest.raises(kind, match=text):
         landed(settings, day)
-
-
-def refusing(limit: int, refusal: Told) -> Rule:
-    """Refuse windows with more rows than so many, as PostHog refuses what takes longer than ten seconds."""
-
-    def rule(sql: str, values: Mapping[str, Any], ask: Callable[[], Told]) -> Told:
-        asked = re.search(r"ORDER BY created_at.* LIMIT (\d+)$", sql)
-        return refusal if asked and int(asked[1]) > limit + 1 else ask()
-
-    return rule
-
-
-def envelope(code: str, detail: str) -> Answer:
-    return {"type": "server_error", "code": code, "detail": detail, "attr": None}
-
-
-REFUSALS = [
-    (504, envelope("error", "Query has hit the max execution time before completing.")),
-    (512, envelope("error", "Estimated query execution time (15 seconds) is too long.")),
-    (513, envelope("error", "Query size exceeded.")),
-    (400, envelope("timeout_exceeded", "Timeout exceeded: elapsed 10.0 seconds")),
-    (400, envelope("memory_limit_exceeded", "Memory limit (for query) exceeded")),
-    (200, {"results": [], "error": "Estimated query execution time is too long. Try reducing its scope."}),
-]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=[f"{status}-{number}" for number, (status, _) in enumerate(REFUSALS)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import count
 from types import CodeType, FrameType
@@ -20,55 +20,28 @@ from airflow_provider_posthog.extract import asking, reader, sources
 from airflow_provider_posthog.extract.asking import Stopped
 from airflow_provider_posthog.extract.reader import Extraction
 from tests.extract.reading import (
+    REFUSALS,
     SECOND,
-    UTC,
     Middleman,
     Rule,
     Told,
     column,
     event,
-    middleman_to,
     read,
-    settings_of,
+    refusing,
     uuids,
 )
-from tests.extract.test_reader_faults import REFUSALS, refusing
 
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 Answer = dict[str, Any]
-_days = count()
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[EmulatorProcess]:
-    with EmulatorProcess(events=0) as process:
-        yield process
 
 
 @pytest.fixture
-def day(running: EmulatorProcess) -> datetime:
-    """A day of the test's own."""
-    running.reset()
-    return datetime(2012, 1, 1, tzinfo=UTC) + timedelta(days=3 * next(_days))
-
-
-@pytest.fixture
-def made(running: EmulatorProcess, day: datetime) -> list[Answer]:
+def made(rows: EmulatorProcess, day: datetime) -> list[Answer]:
     events = [event(day + timedelta(minutes=10 * number)) for number in range(60)]
-    running.add_events(events)
+    rows.add_events(events)
     return events
-
-
-@pytest.fixture
-def man(running: EmulatorProcess) -> Iterator[Middleman]:
-    with middleman_to(running.url) as man:
-        yield man
-
-
-@pytest.fixture
-def settings(man: Middleman, running: EmulatorProcess) -> ClientSettings:
-    return settings_of(man.url, running)
 
 
 def changing(part: str, change: Callable[[Answer], Any], times: int = 10**6) -> Rule:
@@ -112,9 +85,9 @@ def test_a_row_that_comes_twice_in_place_of_another(
 
 
 def test_copies_cost_one_query_more(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, made: list[Answer], day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, made: list[Answer], day: datetime
 ) -> None:
-    running.add_events(made[:2])
+    rows.add_events(made[:2])
     assert landed(settings, day) == uuids(made)
     assert [sum(part in sql for sql in man.asked) for part in (PAGE, COUNT)] == [1, 1]
 
@@ -129,11 +102,11 @@ def test_servers_with_a_lower_limit_of_rows(
 
 
 def test_a_second_is_counted_to_its_end(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
 ) -> None:
     """PostHog answers a part of the microseconds at a time."""
     crowd = [event(day + number // 2 * MICROSECOND) for number in range(60)]
-    running.add_events(crowd)
+    rows.add_events(crowd)
     man.rule = changing(MOMENTS, lambda answer: {"results": answer["results"][:7]})
     assert landed(settings, day, page_rows=5) == uuids(crowd)
     assert sum(MOMENTS in sql for sql in man.asked) == 5, "30 microseconds, 7 at a time"
@@ -144,11 +117,11 @@ def test_a_second_is_counted_to_its_end(
 
 @pytest.mark.parametrize("part", [STEPS, PARTS])
 def test_counts_of_parts_that_forget_some(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, day: datetime, part: str
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime, part: str
 ) -> None:
     """The first count of a range is right, the finer ones are not."""
     at = [day + number * SECOND for number in range(60)] if part == STEPS else [day] * 60
-    running.add_events([event(moment) for moment in at])
+    rows.add_events([event(moment) for moment in at])
     firsts = count()
 
     def forget(answer: Answer) -> Answer:
@@ -169,7 +142,7 @@ def test_rows_that_were_seen_are_not_counted_away(
 
 
 def test_rows_that_go_meanwhile_are_no_loss(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, made: list[Answer], day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, made: list[Answer], day: datetime
 ) -> None:
     """Copies that the first look and the first count have seen, and that ClickHouse has merged since."""
     seen: set[str] = set()
@@ -206,33 +179,33 @@ WRONG: list[Callable[[list[Any]], Any]] = [
 def test_counts_that_are_none(
     settings: ClientSettings,
     man: Middleman,
-    running: EmulatorProcess,
+    rows: EmulatorProcess,
     day: datetime,
     part: str,
     wrong: Callable[[list[Any]], Any],
 ) -> None:
-    running.add_events([event(day) for _ in range(6)])
+    rows.add_events([event(day) for _ in range(6)])
     man.rule = changing(part, lambda answer: {"results": [wrong(row) for row in answer["results"]]})
     with pytest.raises(PostHogTransportError, match=r"how many rows \[.* can not be read"):
         landed(settings, day, page_rows=2)
 
 
-@pytest.mark.parametrize("rows", [[], [[]], [[1, 1], [1, 1]], [[60, 60, None, None, None, None, None]]])
+@pytest.mark.parametrize("results", [[], [[]], [[1, 1], [1, 1]], [[60, 60, None, None, None, None, None]]])
 def test_second_counts_that_are_none(
-    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, rows: list[Any]
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, results: list[Any]
 ) -> None:
     lost = changing(PAGE, lambda answer: {"results": answer["results"][1:]})
-    broken = changing(COUNT, lambda answer: {"results": rows})
+    broken = changing(COUNT, lambda answer: {"results": results})
     man.rule = lambda sql, values, ask: lost(sql, values, lambda: broken(sql, values, ask))
     with pytest.raises(PostHogTransportError, match=r"how many rows \[.* can not be read"):
         landed(settings, day)
 
 
 def test_rows_without_a_key_behind_the_first_page(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
 ) -> None:
     """A page that goes on behind a key leaves out rows of that time without one, and so does the count of keys."""
-    running.add_events([event(day, name="none" if number == 5 else "some") for number in range(10)])
+    rows.add_events([event(day, name="none" if number == 5 else "some") for number in range(10)])
     man.rule = changing("ORDER BY at", lambda answer: {"results": answer["results"][:7]})
     sql = "SELECT if(event = 'none', NULL, toString(uuid)) AS id, timestamp AS at FROM events"
     with pytest.raises(PostHogIncompleteError, match="no key"):
@@ -241,10 +214,10 @@ def test_rows_without_a_key_behind_the_first_page(
 
 
 def test_a_crowd_in_two_microseconds_is_halved_between_them(
-    settings: ClientSettings, man: Middleman, running: EmulatorProcess, day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
 ) -> None:
     crowd = [event(day + SECOND + number % 2 * MICROSECOND) for number in range(40)]
-    running.add_events(crowd)
+    rows.add_events(crowd)
     man.rule = refusing(25, REFUSALS[0])
     chunks = read(settings, sources.events(), day, day + DAY)
     assert sorted(column(chunks)) == uuids(crowd)
