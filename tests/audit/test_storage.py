@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.compat import ObjectStoragePath
 from tests.audit.support import PSEUDONYMS, fill, stored, trail_in
-from tests.transfers.s3 import running_s3
 
 
 def test_nothing_is_ever_changed_or_removed() -> None:
@@ -35,25 +33,24 @@ def test_nothing_is_ever_changed_or_removed() -> None:
     fs.store.clear()
 
 
-def test_s3() -> None:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with running_s3() as (fs, client):
-        import s3fs
+def test_s3(s3: tuple[Any, Any]) -> None:
+    import s3fs
 
-        other = s3fs.S3FileSystem(**{**fs.storage_options, "skip_instance_cache": True})
-        one, two = trail_in(fs, "lake/certificates"), trail_in(other, "lake/certificates")
-        one.append("note", notes=["first"])
-        assert len(list(two.records())) == 1, "this listing is in a cache now"
-        fill(one, close=False)
-        assert len(list(two.records())) == 5
-        two.append("note", notes=["by another task"])
-        one.close("VERIFIED", states={"VERIFIED": 2})
-        assert two.is_closed
-        keys = [found["Key"] for found in client.list_objects_v2(Bucket="lake")["Contents"]]
-        assert sorted(keys) == [f"certificates/DSR-42/{name}" for name in stored(fs, one)]
-        verdict = verify_folder("lake/certificates/DSR-42", other, pseudonyms=PSEUDONYMS)
-        assert verdict.proves_erasure
-        assert len(verdict.story.records) == 7
+    fs, client = s3
+    other = s3fs.S3FileSystem(**{**fs.storage_options, "skip_instance_cache": True})
+    one, two = trail_in(fs, "lake/certificates"), trail_in(other, "lake/certificates")
+    one.append("note", notes=["first"])
+    assert len(list(two.records())) == 1, "this listing is in a cache now"
+    fill(one, close=False)
+    assert len(list(two.records())) == 5
+    two.append("note", notes=["by another task"])
+    one.close("VERIFIED", states={"VERIFIED": 2})
+    assert two.is_closed
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket="lake")["Contents"]]
+    assert sorted(keys) == [f"certificates/DSR-42/{name}" for name in stored(fs, one)]
+    verdict = verify_folder("lake/certificates/DSR-42", other, pseudonyms=PSEUDONYMS)
+    assert verdict.proves_erasure
+    assert len(verdict.story.records) == 7
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

@@ -1,9 +1,10 @@
-"""Fixtures for tests against the scripted server."""
+"""Fixtures for tests against servers on this machine."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import logging
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.s3 import BUCKET, running_s3
 from tests.support.scripted import Reply, ScriptedServer
 
 
@@ -34,6 +36,26 @@ def make_server() -> Iterator[Callable[..., ScriptedServer]]:
 def server(make_server: Callable[..., ScriptedServer]) -> ScriptedServer:
     """A scripted server that listens; give it its answers with ``server.script(...)``."""
     return make_server()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[Any, Any]]:
+    """Run one S3 for all tests of the process."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with running_s3() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(s3_server: tuple[Any, Any]) -> tuple[Any, Any]:
+    """An empty bucket: an s3fs file system, and boto3's client."""
+    fs, client = s3_server
+    for found in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=found["Key"])
+    for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+    fs.invalidate_cache()
+    return fs, client
 
 
 @dataclass(frozen=True)

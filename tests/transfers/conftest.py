@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,23 +12,6 @@ from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.support.waiting import wait_for
-from tests.transfers.s3 import running_s3
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[tuple[Any, Any]]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with running_s3() as found:
-        yield found
-
-
-@pytest.fixture
-def s3(s3_server: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    fs, client = s3_server
-    yield fs, client
-    for found in client.list_objects_v2(Bucket="lake").get("Contents", []):
-        client.delete_object(Bucket="lake", Key=found["Key"])
-    fs.invalidate_cache()
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ BUCKET = "lake"
 
 @contextmanager
 def running_s3() -> Iterator[tuple[Any, Any]]:
-    """Run moto's server; yield an s3fs file system of it, and boto3's client."""
+    """Run moto's server; yield an s3fs file system of it, and boto3's client.
+
+    All of moto's servers of a process have the same buckets: tests share one by the fixture ``s3``.
+    """
     import boto3
     import s3fs
     from moto.server import ThreadedMotoServer
