@@ -100,17 +100,20 @@ class Copy:
         resume = self._taken_up()
         with self._open(resume) as extraction:
             self._extraction = extraction
-            files = TableFiles(self._staging, extraction.schema, self._layout)
-            kept_at = time.monotonic()
-            for chunk in extraction:
-                files.add(chunk.table)
-                self._count(chunk)
-                due = files.is_due or time.monotonic() - kept_at > self._checkpoint
-                if due and chunk.resume_after is not None:
-                    self._staging.record(files.finish(), resume_after=iso(chunk.resume_after), **self._counts)
-                    kept_at = time.monotonic()
-            schema = [[field.name, str(field.type)] for field in extraction.schema]
-            self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
+            with TableFiles(self._staging, extraction.schema, self._layout) as files:
+                self._write(extraction, files)
+
+    def _write(self, extraction: Extraction, files: TableFiles) -> None:
+        kept_at = time.monotonic()
+        for chunk in extraction:
+            files.add(chunk.table)
+            self._count(chunk)
+            due = files.is_due or time.monotonic() - kept_at > self._checkpoint
+            if due and chunk.resume_after is not None:
+                self._staging.record(files.finish(), resume_after=iso(chunk.resume_after), **self._counts)
+                kept_at = time.monotonic()
+        schema = [[field.name, str(field.type)] for field in extraction.schema]
+        self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
 
     def _taken_up(self) -> datetime | None:
         """Return where an earlier try has stopped, and count what it has brought."""

@@ -160,25 +160,29 @@ class Fetcher:
             raise Stopped("stopped")
         sink = _Sink(self._staging.new_file(), self._stop, self._counter())
         try:
-            with Client(self._settings) as client:
-                received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
-            if received.content_type in _NOT_A_FILE:
-                raise PostHogTransportError(
-                    f"a file of file download {job_id} came as {received.content_type}: something between here and "
-                    "PostHog answered in its place"
-                )
-            sink.file.finish()
-        finally:
-            sink.file.close()
-        if self._format == "Parquet":
-            rows = self._parquet_rows(sink.file.path)
-        else:
-            rows = sink.rows.total() if sink.rows is not None else None
+            rows = self._received(job_id, file_id, sink)
+            if self._stop.is_set():  # what was killed must record nothing: a retry may be at work
+                raise Stopped("stopped")
+        except BaseException:
+            sink.file.give_up()
+            raise
         found = self._staging.describe(sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag)
-        if self._stop.is_set():  # what was killed must record nothing: a retry may be at work
-            raise Stopped("stopped")
         self._staging.record([found])
         return found
+
+    def _received(self, job_id: str, file_id: str, sink: _Sink) -> int | None:
+        """Bring a file; return how many rows it has, if that can be told."""
+        with Client(self._settings) as client:
+            received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
+        if received.content_type in _NOT_A_FILE:
+            raise PostHogTransportError(
+                f"a file of file download {job_id} came as {received.content_type}: something between here and "
+                "PostHog answered in its place"
+            )
+        sink.file.finish()
+        if self._format == "Parquet":
+            return self._parquet_rows(sink.file.path)
+        return sink.rows.total() if sink.rows is not None else None
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):

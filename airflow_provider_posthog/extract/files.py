@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
@@ -177,9 +179,16 @@ class _OpenFile:
             self.file.close()
         self.file.finish()
 
+    def give_up(self) -> None:
+        with suppress(Exception):  # a writer of Parquet that is not closed complains when it is forgotten
+            self.part.close()
+        self.file.give_up()
+
 
 class TableFiles:
     """Writes tables to staged files, and says which are ready to be recorded.
+
+    In a ``with``, files that can not be recorded any more are removed when an error ends it.
 
     :param staging: where the files go.
     :param schema: of the tables.
@@ -193,9 +202,22 @@ class TableFiles:
         self._schema = layout.kept(schema)
         self._pending: list[pa.Table] = []
         self._open: dict[tuple[str | None, ...], _OpenFile] = {}
-        self._closed: list[dict[str, Any]] = []
+        self._closed: list[tuple[StagedFile, dict[str, Any]]] = []
         #: Whether a file is as large as it may be: a good time to :meth:`finish`.
         self.is_due = False
+
+    def __enter__(self) -> TableFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        for opened in self._open.values():
+            opened.give_up()
+        for file, _ in self._closed:
+            file.give_up()
 
     def add(self, table: pa.Table) -> None:
         """Take rows.
@@ -216,7 +238,8 @@ class TableFiles:
         self._flush()
         for key in list(self._open):
             self._close(key)
-        closed, self._closed, self.is_due = self._closed, [], False
+        closed = [found for _, found in self._closed]
+        self._closed, self.is_due = [], False
         return closed
 
     def _flush(self) -> None:
@@ -246,11 +269,12 @@ class TableFiles:
         return self._open[key]
 
     def _close(self, key: tuple[str | None, ...]) -> None:
-        opened = self._open.pop(key)
         self.is_due = True
+        opened = self._open[key]
         opened.close()
+        del self._open[key]
         found = self._staging.describe(opened.file, self._layout.suffix, rows=opened.rows, partition=opened.partition)
-        self._closed.append(found)
+        self._closed.append((opened.file, found))
 
     def _partitions(self, table: pa.Table) -> Iterator[tuple[Mapping[str, str | None], pa.Table]]:
         by = self._layout.partition_by

@@ -98,6 +98,13 @@ class StagedFile:
             self.closed = True
             self._digest.close()
 
+    def give_up(self) -> None:
+        """Close the file and remove it; what is in the way of that must not hide why."""
+        with suppress(Exception):
+            self.close()
+        with suppress(Exception):
+            self._fs.rm_file(self.path)
+
     def finish(self) -> None:
         """Close the file and check that all of it is there.
 

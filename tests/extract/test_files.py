@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,6 +176,61 @@ def test_a_full_disk_leaves_no_file_open() -> None:
     with pytest.raises(OSError, match="No space left"):
         files.add(table(0, 3))
     assert full.closed
+
+
+LAYOUTS = [
+    Layout("parquet"),
+    Layout("jsonl", "gzip", json_columns=()),
+    Layout("csv", None, partition_by="kind"),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.format)
+def test_an_error_leaves_only_what_was_recorded(tmp_path: Path, layout: Layout) -> None:
+    fs, root = Handles(LocalFileSystem()), str(tmp_path)
+    interval = Interval("x", START, START + timedelta(days=1))
+    staging = Staging.open(fs, root, interval, Owner("me", "r"), lambda: 0.0)
+
+    def write() -> None:
+        with TableFiles(staging, SCHEMA, layout) as files:
+            files.add(table(0, 50))
+            staging.record(files.finish())
+            files.add(table(50, 60_000))
+            assert any(path.endswith(".part") and not fs.isdir(path) for path in unrecorded())
+            raise ZeroDivisionError
+
+    def unrecorded() -> list[str]:
+        known = {file["staged"] for file in staging.files} | {"progress.json"}
+        return [path for path in fs.find(root) if path.rpartition("/")[2] not in known]
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert unrecorded() == []
+    assert sum(file["rows"] for file in staging.publish({})["files"]) == 50
+    assert all(file.closed for file in fs.files)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.format)
+def test_an_error_leaves_no_upload_begun(s3: tuple[Any, Any], layout: Layout) -> None:
+    """S3 keeps the parts of an upload that nobody ends, unseen, and sends a bill for them."""
+    fs, client = s3
+    interval = Interval("x", START, START + timedelta(days=1))
+    staging = Staging.open(fs, "lake/events", interval, Owner("me", "r"), lambda: 0.0)
+    chance = random.Random(7)
+    long = [chance.randbytes(500).hex() for _ in range(20_000)]
+
+    def write() -> None:
+        with TableFiles(staging, SCHEMA, layout) as files:
+            files.add(table(0, 20_000).set_column(3, "p", pa.array(long)))
+            uploads = client.list_multipart_uploads(Bucket="lake").get("Uploads")
+            assert uploads or layout.partition_by, "nothing was sent yet: the test is of no use"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket="lake")["Contents"]]
+    assert [key.rpartition("/")[2] for key in keys] == ["progress.json"]
 
 
 @pytest.mark.parametrize(

@@ -519,6 +519,7 @@ def test_a_cut_parquet_file(scripted: ScriptedServer, tmp_path: Path) -> None:
     scripted.script(ok({"id": JOB}, 202), done([FILE], 5), done([FILE], 5), body)
     with pytest.raises(PostHogIncompleteError, match="Parquet"):
         operator(tmp_path).execute(context())
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "progress.json"] == []
     # Fetching them again would bring the same: a retry has them made again.
     scripted.script(ok({"id": JOB}, 202), done([], 0))
     assert operator(tmp_path).execute(context(try_number=2))["files"] == []
