@@ -19,6 +19,8 @@ class PostHogErasureGateOperator(BaseOperator):
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param param: the run's parameter (``params``) that has to be true.
+    :returns: ``param``, and ``responded_by_user``: ``{"id": ...}`` of who started the run, or null where Airflow does
+        not tell (before 3.1, and for scheduled runs).
     :raises PostHogErasureError: if it is not, with the numbers of what would be deleted.
     """
 
@@ -30,14 +32,15 @@ class PostHogErasureGateOperator(BaseOperator):
         self.persons = persons
         self.param = param
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Look at the parameter.
 
         :param context: the task's context.
         """
         if (context.get("params") or {}).get(self.param) is True:
             self.log.info("Approved by the run's parameter %r", self.param)
-            return
+            user = getattr(context.get("dag_run"), "triggering_user_name", None)
+            return {"param": self.param, "responded_by_user": {"id": user} if user else None}
         told = self.persons if isinstance(self.persons, Mapping) else {}
         raise PostHogErasureError(
             f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "

@@ -48,6 +48,9 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
     :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
     :param verify_by: for UUIDs, as in ``PostHogResolvePersonsOperator``.
+    :param approval: what the task returned that approved it: Airflow's ``ApprovalOperator``, or
+        :class:`~airflow_provider_posthog.operators.erasure_end.PostHogErasureGateOperator`. The certificate then tells
+        who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``uuids`` (of up to
         1,000 persons, else empty); ``requested_at`` and ``accepted_at`` (the server's time); ``generation`` (A, B, C);
@@ -59,7 +62,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "rehearsal")
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "rehearsal", "approval")
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         max_persons: int = 1000,
         chunk_size: int = 1000,
         verify_by: VerifyBy = "distinct_id",
+        approval: Mapping[str, Any] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +87,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.max_persons = max_persons
         self.chunk_size = chunk_size
         self.verify_by = verify_by
+        self.approval = approval
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for the deletion.
@@ -109,6 +114,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         earlier = self._asked_before(work, progress, server)
         if certificate is not None:
             certificate.planned(totals, self._options(wish), rehearsal=rehearsal)
+            if isinstance(self.approval, Mapping):
+                certificate.noted("approved", _approved(self.approval))
         if rehearsal:
             return self._rehearse(work, totals, server, wish, earlier)
         outcome = self._certified(work, progress, wish, server, certificate, context)
@@ -304,6 +311,17 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 states={"PARTIAL": outcome.failed, "REQUESTED": outcome.persons - outcome.failed},
             )
         return outcome
+
+
+def _approved(told: Mapping[str, Any]) -> str:
+    """Tell who has approved, from what Airflow's ``ApprovalOperator`` or our gate returned."""
+    user = told.get("responded_by_user")
+    who = f"Airflow's user {user.get('id')}" if isinstance(user, Mapping) and user.get("id") else "nobody"
+    if param := told.get("param"):
+        return f"approved by the run's parameter {param!r}; the run was started by {who}"
+    if who == "nobody":
+        return "approved by no person: its time was over, and approval the answer for that case"
+    return f"approved by {who} at {told.get('responded_at')}"
 
 
 def _told(why: str) -> str:

@@ -108,7 +108,7 @@ class Erasure:
         with TaskGroup(group_id, **self.group_options) as group:
             resolve = self._resolve()
             approve = self._approve(resolve)
-            delete, verify = self._delete(resolve.output)
+            delete, verify = self._delete(resolve.output, approve.output)
             finish, discard = self._ends(resolve.output, delete.output, verify.output)
             resolve >> approve >> [delete, discard]
             verify >> finish
@@ -155,8 +155,8 @@ class Erasure:
         }
         return operator(**{**given, **self.approval_options})
 
-    def _delete(self, resolved: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401 - an XComArg, as below
-        options = {**self._common, "max_persons": self.max_persons, **self.delete_options}
+    def _delete(self, resolved: Any, approval: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401 - an XComArg, as below
+        options = {**self._common, "max_persons": self.max_persons, "approval": approval, **self.delete_options}
         delete = PostHogDeletePersonsOperator(task_id="delete", persons=resolved, **options)
         # The warehouse needs the work file, and belongs into the certificate.
         keep = {"keep_work_file": True, "close_certificate": False}

@@ -70,3 +70,5 @@ def test_a_person_decides(airflow: Deployment, posthog_alone: EmulatorProcess, t
         assert not [private for private in (request.person.email, *request.person.names) if private in said]
         (certificate,) = (request.folder / "certificates").iterdir()
         assert audit(["verify", str(certificate)]) == 0
+        told = "".join(record.read_text() for record in certificate.iterdir())
+        assert ("approved by Airflow's user " in told) is (request is approved)

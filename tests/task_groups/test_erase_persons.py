@@ -83,6 +83,12 @@ def certificate(lab: Lab) -> str:
     return str(lab.folder / "certificates" / lab.request["request_id"])
 
 
+def notes(lab: Lab) -> list[str]:
+    """Return what the certificate's notes tell."""
+    records = [json.loads(path.read_text()) for path in sorted(Path(certificate(lab)).iterdir())]
+    return [note for record in records for note in record["facts"].get("notes", ())]
+
+
 # What is in the group.
 
 
@@ -159,6 +165,7 @@ def test_a_dry_run_ends_green_and_tidies_up(lab: Lab, warehouse: DuckDB, run_dag
     assert not (lab.folder / "work.jsonl").exists()
     assert (lab.readable() != [], warehouse.count()) == (True, 1)
     assert audit(["verify", certificate(lab)]) == 0
+    assert any("approved by the run's parameter 'approved'; the run was started by" in note for note in notes(lab))
 
 
 # How it ends.
@@ -220,6 +227,34 @@ def test_without_an_erasure_there_is_nothing_to_end() -> None:
     nothing: Any = None
     with pytest.raises(AirflowSkipException):
         PostHogDiscardErasureOperator(task_id="discard", request=nothing).execute(context())
+
+
+@pytest.mark.parametrize(
+    ("approval", "told"),
+    [
+        (
+            {"responded_by_user": {"id": "7", "name": "Ann Approver"}, "responded_at": "2026-11-22T10:00:00+00:00"},
+            ["approved by Airflow's user 7 at 2026-11-22T10:00:00+00:00"],
+        ),
+        (
+            {"responded_by_user": None, "responded_at": "2026-11-22T10:00:00+00:00"},
+            ["approved by no person: its time was over, and approval the answer for that case"],
+        ),
+        (
+            {"param": "approved", "responded_by_user": {"id": "kim"}},
+            ["approved by the run's parameter 'approved'; the run was started by Airflow's user kim"],
+        ),
+        (
+            {"param": "approved", "responded_by_user": None},
+            ["approved by the run's parameter 'approved'; the run was started by nobody"],
+        ),
+        (None, []),
+    ],
+)
+def test_the_certificate_tells_who_approved(lab: Lab, approval: Any, told: list[str]) -> None:
+    lab.delete(audit_path=f"file://{lab.folder}/certificates", approval=approval)
+    assert [note for note in notes(lab) if "approved" in note] == told
+    assert "Ann Approver" not in "".join(path.read_text() for path in Path(certificate(lab)).iterdir())
 
 
 # The warehouse.
