@@ -353,6 +353,7 @@ def test_another_object_storage(connected: EmulatorProcess) -> None:
     except ImportError:
         from airflow.io.store import attach
     fs = MemoryFileSystem()
+    fs.store.clear()  # all of them share it
     attach("memory", conn_id="lake", fs=fs)
     try:
         options: dict[str, Any] = {"output_path": "memory://lake/insights.jsonl", "object_storage_conn_id": "lake"}

@@ -49,6 +49,10 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
     return database
 
 
+#: All events, also those that other tests have made.
+EVER = ("1970-01-01", "2106-01-01")
+
+
 def operator(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 500}
     return PostHogToSqlOperator(task_id="task", **{**given, "settle": timedelta(0), **options})
@@ -128,7 +132,9 @@ def test_a_query_with_a_key_of_two_columns(connection: EmulatorProcess, warehous
     for _ in range(2):
         found = load(source=sql, table="daily", write="merge", key=["event", "day"])
     assert found["rows"] == warehouse.count("daily") > 10
-    assert int(warehouse.rows("SELECT sum(events) FROM daily")[0][0]) == connection.count_events("1970-01-01", "2106-01-01")
+    assert int(warehouse.rows("SELECT sum(events) FROM daily")[0][0]) == connection.count_events(
+        "1970-01-01", "2106-01-01"
+    )
 
 
 def test_a_query_by_its_own_time(connection: EmulatorProcess, lake: DuckDB) -> None:
@@ -143,7 +149,7 @@ def test_a_source_in_full(connection: EmulatorProcess, lake: DuckDB) -> None:
     assert found["start"] is not None
     query = {"hogql": "SELECT toString(uuid) AS id, event FROM events", "key": "id"}
     load(source=query, table="ids", write="append", key="id")
-    assert lake.count("ids") == connection.count_events("1970-01-01", "2106-01-01")
+    assert lake.count("ids") == connection.count_events(*EVER)
     with pytest.raises(PostHogSettingsError, match="key"):
         load(source=query, table="ids", write="append")
 
