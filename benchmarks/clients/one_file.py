@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import socket
 import ssl
 import sys
@@ -75,6 +76,18 @@ def _connected() -> socket.socket:
     return ssl.create_default_context(cafile=CA_FILE).wrap_socket(connection, server_hostname=address.hostname)
 
 
+def stream() -> Callable[[], None]:
+    """Copy what requests brings, as it comes: the least that a client by requests can do."""
+    import requests
+
+    def work() -> None:
+        answer = requests.get(URL + TARGET, timeout=120, verify=CA_FILE, stream=True)
+        with answer, open(PATH, "wb") as file:
+            shutil.copyfileobj(answer.raw, file, CHUNK)
+
+    return work
+
+
 def content() -> Callable[[], None]:
     """Download as one does."""
     import requests
@@ -93,7 +106,13 @@ def _held(which: str) -> float:
 
 
 if __name__ == "__main__":
-    ways = {"ours": ours, "socket": raw_socket, "checked": lambda: raw_socket(checked=True), "content": content}
+    ways = {
+        "ours": ours,
+        "socket": raw_socket,
+        "checked": lambda: raw_socket(checked=True),
+        "stream": stream,
+        "content": content,
+    }
     download_it = ways[sys.argv[1]]()
     base = _held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the most that is held counts anew
