@@ -106,10 +106,6 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             self._renew(work, server, certificate)
         totals = work.totals()
         self._check_count(totals)
-        if totals.persons > self.max_persons:
-            raise PostHogErasureError(
-                f"There are {totals.persons:,} persons, and max_persons is {self.max_persons:,}. Nothing was deleted."
-            )
         wish.check(server, totals.recordings)
         earlier = self._asked_before(work, progress, server)
         if certificate is not None:
@@ -183,11 +179,15 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             certificate.noted("renewed", text)
 
     def _check_count(self, totals: Totals) -> None:
-        """Make sure that nobody has fallen out of the work file."""
+        """Make sure that nobody has fallen out of the work file, and that there are not too many."""
         told = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
         if isinstance(told, int) and told != totals.persons:
             raise PostHogSettingsError(
                 "persons", f"names {told} persons, and its work file {totals.persons}.", "Resolve again."
+            )
+        if totals.persons > self.max_persons:
+            raise PostHogErasureError(
+                f"There are {totals.persons:,} persons, and max_persons is {self.max_persons:,}. Nothing was deleted."
             )
 
     def _asked_before(self, work: WorkFile, progress: Progress, server: Server) -> list[str] | None:
