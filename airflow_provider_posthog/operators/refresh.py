@@ -53,12 +53,11 @@ class PostHogRefreshOperator(PostHogOperator):
         (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
         (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several insights it has
         ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
-    :param overwrite: replace files of those names. Without it, one that holds the same bytes is success, any other an
-        error.
+    :param overwrite: replace files of those names. Without it, one with the same bytes is success, another an error.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
         ``query:read``; without it the task waits in the worker, and says so. So it does for more than ``in_flight``
-        insights with overrides, which may hold personal data and so do not go to the triggerer.
+        insights with overrides, which may hold personal data and so do not go to the triggerer, and for hundreds.
     :param in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which is
         all that PostHog runs at once for a project).
     :param poll_interval: the longest wait between two polls of a calculation, in seconds; the first polls come sooner.
@@ -280,16 +279,18 @@ class PostHogRefreshOperator(PostHogOperator):
         return replace(outcome, insight=insight)
 
     def _may_defer(self, targets: Sequence[Target]) -> bool:
+        from airflow_provider_posthog.triggers.refresh import fit
+
+        why = ""
         if (self.filters_override or self.variables_override) and len(targets) > self._at_once():
-            self.log.info("Waiting in the worker: overrides are not given to the triggerer")
-            return False
-        if not run(refresh.may_watch(targets[0].query_id), self.hook.client):
-            self.log.warning(
-                "Waiting in the worker: the key lacks the scope query:read, without which nobody can tell "
-                "how a calculation ended that no request waits for"
-            )
-            return False
-        return True
+            why = "overrides are not given to the triggerer"
+        elif not fit(targets):
+            why = f"{len(targets)} insights are too many for one trigger"
+        elif not run(refresh.may_watch(targets[0].query_id), self.hook.client):
+            why = "without the scope query:read nobody can tell how a calculation ended that no request waits for"
+        if why:
+            self.log.warning("Waiting in the worker: %s", why)
+        return not why
 
     def _defer(self, targets: Sequence[Target], facts: Mapping[str, Any], began: float, identity: Identity) -> None:
         from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger, item_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 KIND = "refresh"
 _CANCELS_AT_ONCE = 10
+#: Characters of JSON that a trigger can hold: Airflow encrypts them, which makes them a third longer, and MySQL's
+#: column takes 65,535.
+MOST_CHARACTERS = 45_000
 _NAMES = ("insight_id", "query_id", "dashboard_id", "earlier")
 
 
@@ -113,6 +117,14 @@ def item_of(target: Target, *, may_start: bool) -> dict[str, Any]:
         "life_since": int(target.life_since),
     }
     return {name: value for name, value in item.items() if value} | ({} if may_start else {"may_start": False})
+
+
+def fit(targets: Sequence[Target]) -> bool:
+    """Tell whether a trigger can hold so many insights; one can of some 300.
+
+    :param targets: the insights.
+    """
+    return sum(len(json.dumps(item_of(target, may_start=False))) for target in targets) < MOST_CHARACTERS
 
 
 def target_of(item: Mapping[str, Any]) -> Target:

@@ -279,6 +279,37 @@ def test_a_key_that_may_not_watch_waits_in_the_worker(
     assert "force_blocking" in json.dumps(asked(connected))
 
 
+def test_more_than_a_trigger_can_hold_is_waited_for_in_the_worker(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL takes 65,535 characters of a trigger, and Airflow encrypts them first."""
+    from airflow_provider_posthog.triggers import refresh as trigger
+
+    first, second = saved(connected, name="A"), saved(connected, name="B")
+    monkeypatch.setattr(trigger, "MOST_CHARACTERS", 150)
+    done = refresh(insight=[first["id"], second["id"]], deferrable=True).execute(context())
+    assert [each["name"] for each in done] == ["A", "B"]
+    with pytest.raises(task_deferred()):
+        refresh(insight=first["id"], deferrable=True).execute(context())
+
+
+def test_a_trigger_is_not_larger_than_mysqls_column() -> None:
+    from cryptography.fernet import Fernet
+
+    from airflow_provider_posthog.api.freshness import Earlier, Target
+    from airflow_provider_posthog.triggers.refresh import fit, item_of
+
+    def target(number: int) -> Target:
+        names = [f"airflow-{digit * 32}" for digit in "ab"]
+        return Target(10**9 + number, names[0], 10**6, earlier=(Earlier(names[1], True),), life_since=1.7e9)
+
+    targets = [target(number) for number in range(1000)]
+    most = next(count for count in range(1000) if not fit(targets[: count + 1]))
+    assert most > 200
+    held = json.dumps([item_of(one, may_start=False) for one in targets[:most]])
+    assert len(Fernet(Fernet.generate_key()).encrypt(held.encode())) < 65_535 - 2_000
+
+
 @MODES
 def test_a_list_brings_a_list(connected: EmulatorProcess, deferrable: bool) -> None:
     first, second = saved(connected, name="A"), saved(connected, {"kind": "HogQLQuery", "query": "select 1"}, name="B")
