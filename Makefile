@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.13 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e lint types matrix benchmark clean
+.PHONY: help demo test again e2e lint types matrix benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3 python; do \
@@ -30,6 +30,9 @@ demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedde
 
 test: $(VENV)/.installed  ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+again: $(VENV)/.installed  ## repeat the tests that failed last, alone
+	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none -x
 
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[e2e]"
