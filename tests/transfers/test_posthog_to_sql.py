@@ -93,11 +93,11 @@ def test_the_interval_of_the_run_is_the_default(connection: EmulatorProcess, lak
 
 def test_late_events_come_with_a_look_back(connection: EmulatorProcess, lake: DuckDB) -> None:
     load(by="timestamp")
-    late = event(day(3.5), created_at=day(1), event="late"), event(day(2.5), event="late")
-    connection.add_events([*late])
+    name = f"late {uuid4()}"  # which no other test has made
+    connection.add_events([event(day(3.5), created_at=day(1), event=name), event(day(2.5), event=name)])
     found = load(by="timestamp", start=day(3), end=day(2), look_back=timedelta(days=2))
     assert found["start"] == day(5).replace("+00:00", "Z")
-    assert lake.count(where="event = 'late'") == 2
+    assert lake.count(where=f"event = '{name}'") == 2
     assert lake.count() == connection.count_events(day(5), day(2)) == found["rows"]
 
 
