@@ -265,7 +265,12 @@ class TableFiles:
             if len(self._open) >= MAX_OPEN:
                 self._close(next(iter(self._open)))
             file = self._staging.new_file()
-            self._open[key] = _OpenFile(file, _part(file, table, self._layout), partition)
+            try:
+                part = _part(file, table, self._layout)
+            except BaseException:  # gzip and Parquet begin with bytes of their own, which a full disk refuses
+                file.give_up()
+                raise
+            self._open[key] = _OpenFile(file, part, partition)
         return self._open[key]
 
     def _close(self, key: tuple[str | None, ...]) -> None:

@@ -19,7 +19,7 @@ Compression = Literal["gzip"]
 _BESIDE = 256 * 1024
 
 #: How often a folder is made that other tasks remove at the same time; each time it is lost by some microseconds.
-_TRIES = 20
+TRIES = 20
 
 #: File systems without folders; asking them for one may even create a bucket.
 _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb", "oss", "memory"})
@@ -271,7 +271,7 @@ def make_folder(fs: FileSystem, path: str) -> None:
     :param path: the folder.
     :raises OSError: if it can not be made, such as where a file has its name.
     """
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         try:
             return fs.makedirs(path, exist_ok=True)
         except FileNotFoundError:  # one around it was removed

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.landing import Digest, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.extract.landing import TRIES, Digest, FileSystem, Landing, is_flat, make_folder, move
 from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 FOLDER = ".posthog"
 _VERSION = 1
 _STATE = frozenset({"owner", "request", "began", "writer", "generation", "next", "files", "note"})
-#: How often a file is moved into a folder that other tasks remove at the same time.
-_TRIES = 20
 #: Seconds by which the storage's and Airflow's clocks may differ.
 _CLOCKS_DIFFER = 60.0
 
@@ -304,7 +302,7 @@ class Staging:
             )
 
     def _move(self, source: str, target: str) -> None:
-        for last in (*[False] * _TRIES, True):
+        for last in (*[False] * TRIES, True):
             if not is_flat(self._fs):
                 make_folder(self._fs, target.rpartition("/")[0])
             try:

@@ -178,6 +178,18 @@ def test_a_full_disk_leaves_no_file_open() -> None:
     assert full.closed
 
 
+def test_a_disk_that_refuses_the_first_bytes_keeps_no_file() -> None:
+    _, _, staging = staged()
+    full, removed = FullFile(), []
+    full.write = lambda chunk: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # type: ignore[method-assign]
+    files = TableFiles(staging, SCHEMA, Layout("jsonl", "gzip", max_rows=3))
+    staging._fs = SimpleNamespace(open=lambda *_: full, rm_file=removed.append)
+    with pytest.raises(OSError, match="No space left"), files:
+        files.add(table(0, 3))
+    assert full.closed
+    assert len(removed) == 1
+
+
 LAYOUTS = [
     Layout("parquet"),
     Layout("jsonl", "gzip", json_columns=()),
