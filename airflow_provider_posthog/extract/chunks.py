@@ -14,11 +14,12 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteE
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import batch_of
 from airflow_provider_posthog.extract.asking import Asker, is_too_heavy, parse
+from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
 from airflow_provider_posthog.extract.statements import MAX_ROWS
-from airflow_provider_posthog.extract.windows import EPOCH, PARTS, Piece, Window
+from airflow_provider_posthog.extract.windows import Piece, Position, Window
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Chunk:
     rows: int
     counted: int
     duplicates: int
-    resume_after: datetime | None
+    resume_after: Position | None
 
 
 class WindowReader:
@@ -122,8 +123,8 @@ class WindowReader:
 
     def _chunk(self, window: Window, kept: pa.Table, read: int) -> Chunk:
         table = kept.select(self.schema.names)
-        at_end = self._source.time is not None and window.last == PARTS
-        return Chunk(window, table, kept.num_rows, read, read - kept.num_rows, window.end if at_end else None)
+        after = window.after() if self._source.time is not None else None
+        return Chunk(window, table, kept.num_rows, read, read - kept.num_rows, after)
 
     def _table(self, piece: Piece) -> pa.Table:
         """Read the pages of a window."""

@@ -6,17 +6,17 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.extract.files import Layout, TableFiles
-from airflow_provider_posthog.extract.manifest import iso
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.staging import Staging
+from airflow_provider_posthog.extract.windows import Position
 
 log = logging.getLogger(__name__)
 
@@ -110,22 +110,25 @@ class Copy:
             self._count(chunk)
             due = files.is_due or time.monotonic() - kept_at > self._checkpoint
             if due and chunk.resume_after is not None:
-                self._staging.record(files.finish(), resume_after=iso(chunk.resume_after), **self._counts)
+                after = chunk.resume_after.as_json()
+                self._staging.record(files.finish(), resume_after=after, **self._counts)
                 kept_at = time.monotonic()
         schema = [[field.name, str(field.type)] for field in extraction.schema]
         self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
 
-    def _taken_up(self) -> datetime | None:
+    def _taken_up(self) -> Position | None:
         """Return where an earlier try has stopped, and count what it has brought."""
         note = self._staging.note
-        if "resume_after" not in note:
+        try:
+            after = Position.from_json(note.get("resume_after"))
+        except ValueError:
             self._staging.drop(lambda file: True)
             return None
         self._counts = {name: int(note.get(name, 0)) for name in self._counts}
-        log.info("Going on after %s: %s rows are written already", note["resume_after"], f"{self._counts['rows']:,}")
-        return datetime.fromisoformat(note["resume_after"].replace("Z", "+00:00"))
+        log.info("Going on where an earlier try stopped: %s rows are written already", f"{self._counts['rows']:,}")
+        return after
 
-    def _open(self, resume: datetime | None) -> Extraction:
+    def _open(self, resume: Position | None) -> Extraction:
         reading, interval = self._reading, self._staging.interval
         before = dict(self._counts)
         progress = ProgressLog(log.info, reading.source.name, start=Progress(before["counted"], before["windows"]))

@@ -14,11 +14,11 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteE
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import moment_of
 from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import (
-    EPOCH,
     MICROSECOND,
     Piece,
     Window,
@@ -58,6 +58,13 @@ class Planner:
         counted = self.by_hash(window) if self._source.time is None else self._steps(window)
         self.counted += sum(piece.rows for piece in counted)
         return counted
+
+    def likely(self, window: Window) -> Window:
+        """Return the part of a window where a look for some of its rows is cheap.
+
+        :param window: the window.
+        """
+        return window
 
     def pieces(self, window: Window, count: Callable[[], list[Piece]] | None = None) -> Iterator[Piece]:
         """Yield the pieces of a range, in order; they tile it. Those with more rows than a page are rare, not wrong.
@@ -132,7 +139,7 @@ class Planner:
 
     def _steps(self, window: Window) -> list[Piece]:
         step = step_of(window)
-        counted = self._counted(statements.groups_by_time(self._source, window, step), window, _number)
+        counted = self._counted(statements.groups_by_time(self._source, window, step), window, number_of)
         groups = [(EPOCH + timedelta(seconds=bucket * step), piece) for bucket, piece in counted]
         return time_pieces(window, groups, timedelta(seconds=step))
 
@@ -157,7 +164,7 @@ class Planner:
         :raises PostHogIncompleteError: if a row has no key.
         """
         statement = statements.groups_by_hash(self._source, window)
-        counted = self._counted(statement, window, lambda bucket: None if bucket is None else _number(bucket))
+        counted = self._counted(statement, window, lambda bucket: None if bucket is None else number_of(bucket))
         parts = [(part, piece) for part, piece in counted if part is not None]
         if len(parts) < len(counted):
             raise self._no_key(window)
@@ -173,7 +180,7 @@ class Planner:
 
         :param window: the window.
         """
-        ((_, piece),) = self._counted(statements.total(self._source, window), window, _number)
+        ((_, piece),) = self._counted(statements.total(self._source, window), window, number_of)
         return piece.rows
 
     def counted_again(self, window: Window) -> tuple[Piece, int]:
@@ -217,9 +224,9 @@ class Planner:
 
     def _count_row(self, window: Window) -> _Counts:
         result = self._asker.ask(statements.count(self._source, window))
-        with _readable(window):
-            (row,) = _rows(result)
-            keyed, keys = _number(row["keyed"]), _number(row["different"])
+        with readable(window):
+            (row,) = rows_of(result)
+            keyed, keys = number_of(row["keyed"]), number_of(row["different"])
             found = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
         if keyed < found.piece.rows:
             raise self._no_key(window)
@@ -230,9 +237,10 @@ class Planner:
     ) -> list[tuple[_Bucket, Piece]]:
         """Ask for counts; each comes with what its rows are grouped by, the first column."""
         result = self._asker.ask(statement)
-        with _readable(window):
+        with readable(window):
             return [
-                (bucket(values[0]), _piece(row, window)) for values, row in zip(result.rows, _rows(result), strict=True)
+                (bucket(values[0]), _piece(row, window))
+                for values, row in zip(result.rows, rows_of(result), strict=True)
             ]
 
 
@@ -245,19 +253,32 @@ class _Counts:
 
 
 @contextmanager
-def _readable(window: Window) -> Iterator[None]:
-    """Say what is wrong where an answer is not what counts are like."""
+def readable(window: Window) -> Iterator[None]:
+    """Say what is wrong where an answer is not what counts are like.
+
+    :param window: what was counted.
+    """
     try:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError):
         raise PostHogTransportError(f"PostHog's answer to how many rows {window} has can not be read") from None
 
 
-def _rows(result: Result) -> list[dict[str, Any]]:
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    """Return an answer's rows by the names of its columns.
+
+    :param result: the answer.
+    :raises ValueError: if a row has more or fewer values than there are columns.
+    """
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
 
-def _number(value: object) -> int:
+def number_of(value: object) -> int:
+    """Read a count.
+
+    :param value: what PostHog answered.
+    :raises ValueError: if it is none.
+    """
     number = int(str(value))  # a float, a truth value or nothing is no count
     if number < 0:
         raise ValueError
@@ -270,4 +291,4 @@ def _time(row: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _piece(row: Mapping[str, Any], window: Window) -> Piece:
-    return Piece(window, _number(row["counted"]), _time(row, "low"), _time(row, "high"))
+    return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"))

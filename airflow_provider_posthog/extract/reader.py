@@ -18,16 +18,20 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteE
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import schema_of
 from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.cell_planning import CellPlanner
+from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
 from airflow_provider_posthog.extract.statements import MAX_ROWS
-from airflow_provider_posthog.extract.windows import EPOCH, Piece, Window, checked
+from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window, checked
 
 __all__ = ["Chunk", "Extraction", "Progress"]
 
 log = logging.getLogger(__name__)
+
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Extraction:
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta = timedelta(0),
-        resume_after: datetime | None = None,
+        resume_after: Position | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         if not 1 <= page_rows < MAX_ROWS:
@@ -126,14 +130,15 @@ class Extraction:
         self._on_progress = on_progress or (lambda progress: None)
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
-        self._planner = Planner(self._asker, source, self._size)
+        self._resume = resume_after
+        self._planner = (CellPlanner if source.cells else Planner)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Future[list[Piece]] | None = None
         self._reader: WindowReader | None = None
         self._ranges: list[tuple[Window, datetime | None]] = []
         self._progress = Progress(0, 0, 0, 0, 0, 0.0)
 
-    def _begin(self, begin: datetime, look_back: timedelta, resume: datetime | None, source: Source) -> datetime:
+    def _begin(self, begin: datetime, look_back: timedelta, resume: Position | None, source: Source) -> datetime:
         if begin > self._end:
             raise PostHogSettingsError("start", "it is later than end.", "Write the earlier moment first.")
         begin = max(EPOCH, begin - look_back)
@@ -143,7 +148,7 @@ class Extraction:
             raise PostHogSettingsError(
                 "resume_after", f"{source.name} has no time to go on from.", "Read it from its beginning."
             )
-        return min(max(begin, checked("resume_after", resume)), self._end)
+        return min(max(begin, checked("resume_after", resume.time)), self._end)
 
     def __enter__(self) -> Extraction:
         return self
@@ -214,7 +219,7 @@ class Extraction:
     def _compare_with_sample(self) -> None:
         """Count once more, if the rows of the first look were more than those that were counted and read."""
         if self._progress.rows < self._sampled:
-            there = self._planner.rows_in(self.window)
+            there = sum(self._planner.rows_in(window) for window, _ in self._ranges)
             if self._progress.rows < there:
                 raise PostHogIncompleteError(
                     f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards"
@@ -269,13 +274,40 @@ class Extraction:
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:
         """Return the range, or its settled part and the rest, each with the time to wait for."""
-        window = self.window
         settled = datetime.now(timezone.utc) - self._settle
-        if self.source.time is None or settled >= window.end:
-            return [(window, None)]
-        if settled <= window.start:
-            return [(window, self.settled_at)]
-        return [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
+        ranges: list[tuple[Window, datetime | None]] = []
+        for window in self._left():
+            if self.source.time is None or settled >= window.end:
+                ranges.append((window, None))
+            elif settled <= window.start:
+                ranges.append((window, self.settled_at))
+            else:
+                ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
+        return ranges
+
+    def _left(self) -> list[Window]:
+        """Return the range, or what an earlier reading has left of it."""
+        window, resume = self.window, self._resume
+        if not self.source.cells:
+            return [window]
+        if resume is None or resume.until is None or not window.start < resume.until <= window.end:
+            return [self._celled(window)]
+        begun = self._celled(replace(window, end=resume.until))
+        try:
+            left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
+        except (LookupError, TypeError, ValueError):
+            raise PostHogSettingsError(
+                "resume_after", "is no place in the sort key.", "Read it from its beginning."
+            ) from None
+        rest = replace(window, start=resume.until)
+        return [*left, self._celled(rest)] if rest.start < rest.end or not left else left
+
+    def _celled(self, window: Window) -> Window:
+        """Return a window with the cell that holds all of it."""
+        if self.source.time != "timestamp" or window.start == window.end:
+            return replace(window, cell=Cell())
+        first, last = (edge - EPOCH for edge in (window.start, window.end - MICROSECOND))
+        return replace(window, cell=Cell(first // DAY, last // DAY + 1))
 
     def _described(self) -> tuple[Source, pa.Schema]:
         result = self._sample()
@@ -295,9 +327,10 @@ class Extraction:
         return source, schema
 
     def _sample(self) -> Result:
+        window = self._planner.likely(self._ranges[0][0])
         try:
-            return self._asker.ask(statements.sample(self.source, self.window))
+            return self._asker.ask(statements.sample(self.source, window))
         except PostHogError as error:
             if not is_too_heavy(error):
                 raise
-            return self._asker.ask(statements.sample(self.source, self.window, 0))
+            return self._asker.ask(statements.sample(self.source, window, 0))

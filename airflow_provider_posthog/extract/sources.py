@@ -58,6 +58,7 @@ class Source:
         time.
     :param where: a HogQL condition.
     :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
+    :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
     """
@@ -74,6 +75,7 @@ class Source:
     where: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     copies: bool = False
+    cells: bool = False
 
     def __post_init__(self) -> None:
         for name in self.values:
@@ -179,6 +181,7 @@ def events(
         where="\n) AND (".join(conditions) or None,
         values={**(values or {}), **given},
         copies=True,
+        cells=True,
     )
 
 
@@ -301,6 +304,7 @@ def hogql(
     :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
+    :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
     :raises PostHogSettingsError: if the query is empty or holds a semicolon at its end.
     """

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.windows import GROUPS, PARTS, Piece, Window, iso
 
@@ -80,6 +81,38 @@ def groups_by_hash(source: Source, window: Window) -> Statement:
     return _grouped(source, f"{part_of(source)} AS bucket", "bucket", PARTS + 2, where, values)
 
 
+def groups_by_event(source: Source, window: Window) -> Statement:
+    """Count rows by day and event: ``day`` (as 20261129), ``name``, ``counted``, ``low`` and ``high`` of timestamp.
+
+    And ``first_hash`` and ``last_hash``, the extent of the hashes of distinct_id. 50,000 groups at the most, in the
+    order of the sort key.
+
+    :param source: what is read.
+    :param window: where.
+    """
+    where, values = _where(source, window)
+    columns = (
+        f"{DAY} AS day, event AS name, count() AS counted, min(timestamp) AS low, max(timestamp) AS high,"
+        f" min({HASH}) AS first_hash, max({HASH}) AS last_hash"
+    )
+    tail = f"GROUP BY day, name ORDER BY day, name LIMIT {MAX_ROWS}"
+    return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} {tail}", values)  # noqa: S608
+
+
+def groups_of_event(source: Source, window: Window, step: int, *, by_key: bool) -> Statement:
+    """Count the rows of a cell by steps of hashes: ``bucket`` (the step) and ``counted``.
+
+    :param source: what is read.
+    :param window: where.
+    :param step: how many hashes a step has.
+    :param by_key: by the hashes of ``uuid``, rather than by those of ``distinct_id``.
+    """
+    where, values = _where(source, window)
+    columns = f"intDiv({KEY_HASH if by_key else HASH}, {step}) AS bucket, count() AS counted"
+    tail = f"GROUP BY bucket ORDER BY bucket LIMIT {MAX_ROWS}"
+    return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} {tail}", values)  # noqa: S608
+
+
 def total(source: Source, window: Window) -> Statement:
     """Count a window's rows, and nothing else: ``counted``.
 
@@ -115,7 +148,9 @@ def page(source: Source, piece: Piece, limit: int, after: tuple[datetime | None,
     :param after: time and key of the last row of the page before.
     """
     where, values = _where(source, piece.window)
-    if source.scan and piece.low is not None and piece.high is not None:
+    if piece.is_outlier:
+        where.append(among(piece.groups, values))
+    elif source.scan and piece.low is not None and piece.high is not None:
         where.append(f"{source.scan} >= toDateTime({{window_low}}) AND {source.scan} <= toDateTime({{window_high}})")
         values |= {"window_low": iso(piece.low), "window_high": iso(piece.high)}
     if after is not None:
@@ -162,6 +197,8 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
     if source.scan and source.scan_from is not None:
         where.append(f"{source.scan} >= toDateTime({{window_scan}})")
         values["window_scan"] = iso(source.scan_from)
+    if window.cell is not None:
+        where += within(window.cell, values)
     if not window.is_whole:
         where.append(f"{part_of(source)} >= {int(window.first)} AND {part_of(source)} < {int(window.last)}")
     if source.where:

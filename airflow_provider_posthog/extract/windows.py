@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
 
 MICROSECOND = timedelta(microseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 #: ClickHouse counts the seconds that rows are grouped by in 32 bits.
 LATEST = datetime(2106, 1, 1, tzinfo=timezone.utc)
 #: How many parts the hashes of the keys are put into: ``cityHash64(toString(key)) % PARTS``.
@@ -27,7 +28,7 @@ SPAN = 400
 DENSE_GROUPS = GROUPS // 8
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Window:
     """A half-open piece of a table.
 
@@ -35,12 +36,14 @@ class Window:
     :param end: the first moment after it.
     :param first: the first part of the keys' hashes that belongs to it.
     :param last: the first part after it.
+    :param cell: of events, the cell of their sort key that it is, rather than all of its time.
     """
 
     start: datetime
     end: datetime
     first: int = 0
     last: int = PARTS
+    cell: Cell | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -56,6 +59,12 @@ class Window:
             return self.end == other.start
         return (self.start, self.end, self.last) == (other.start, other.end, other.first)
 
+    def after(self) -> Position | None:
+        """Return where a reading goes on after it, or ``None`` in the middle of a microsecond's hashes."""
+        if self.cell is not None and (place := self.cell.end()):
+            return Position(self.start, self.end, tuple(place))
+        return Position(self.end) if self.last == PARTS else None
+
     def halves(self) -> tuple[Window, Window] | None:
         """Return its two halves, by time if that can be, else by hash; ``None`` if it can not be halved."""
         middle = self.start + (self.end - self.start) // 2
@@ -70,6 +79,8 @@ class Window:
 
     def __str__(self) -> str:
         text = f"[{iso(self.start)}, {iso(self.end)})"
+        if self.cell is not None:
+            return f"{text} {self.cell}"
         return text if self.is_whole else f"{text} parts {self.first} to {self.last - 1} of {PARTS}"
 
 
@@ -81,12 +92,16 @@ class Piece:
     :param rows: its rows, copies included.
     :param low: the lowest value of the column that narrows the scan, where there is one.
     :param high: the highest.
+    :param groups: of a cell, the days and events that were counted in it.
+    :param is_outlier: whether it holds rows that happened far from the range: they are read by their groups.
     """
 
     window: Window
     rows: int
     low: datetime | None = None
     high: datetime | None = None
+    groups: tuple[Group, ...] = ()
+    is_outlier: bool = False
 
     def joined(self, other: Piece) -> Piece:
         """Return one piece for this one and the one that follows it.
@@ -97,6 +112,43 @@ class Piece:
         highs = [high for high in (self.high, other.high) if high is not None]
         window = replace(self.window, end=other.window.end, last=other.window.last)
         return Piece(window, self.rows + other.rows, min(lows, default=None), max(highs, default=None))
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a reading is: where the next one goes on.
+
+    :param time: all rows before this moment are safe.
+    :param until: with a place, the end of the time that was read by cells.
+    :param place: in the sort key, what lies before it in ``[time, until)`` is safe, too, as :meth:`.Cell.end` says.
+    """
+
+    time: datetime
+    until: datetime | None = None
+    place: tuple[Any, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        if self.until is None:
+            return {"time": iso(self.time)}
+        return {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Position:  # noqa: ANN401 - JSON
+        """Read it from JSON.
+
+        :param value: what :meth:`as_json` returned.
+        :raises ValueError: if it is something else.
+        """
+        try:
+            until = _read(value["until"]) if "until" in value else None
+            return cls(_read(value["time"]), until, tuple(value.get("place", ())))
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError("no position") from None
+
+
+def _read(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def iso(moment: datetime) -> str:

@@ -1,0 +1,98 @@
+"""The HogQL of cells: conditions that ClickHouse can answer from the sort key of PostHog's events.
+
+``timestamp`` is compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a
+comparison so that partitions and days are left out of the scan; older ones wrap the column, and still leave out
+months, and events and hashes of each day.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.extract.cells import EPOCH, HASHES, LAST_DAY, Cell, Edge, Group
+from airflow_provider_posthog.extract.windows import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What the sort key is made of; the day is that of UTC, whatever the project's time zone.
+DAY = "toYYYYMMDD(toTimeZone(timestamp, 'UTC'))"
+HASH = "cityHash64(distinct_id)"
+KEY_HASH = "cityHash64(uuid)"
+
+
+def within(cell: Cell, values: dict[str, Any]) -> list[str]:
+    """Return the conditions of a cell, and add their values.
+
+    :param cell: the cell.
+    :param values: gets what the placeholders stand for.
+    """
+    where = _days(cell, values)
+    if cell.event is not None:
+        where.append("event = {window_event}")
+        values["window_event"] = cell.event
+    else:
+        where += _events(cell.low, cell.high, values)
+    for expression, name, (first, last) in (
+        (HASH, "window_hash", cell.hashes),
+        (KEY_HASH, "window_key_hash", cell.keys),
+    ):
+        if first:
+            where.append(f"{expression} >= {{{name}_low}}")
+            values[f"{name}_low"] = first
+        if last < HASHES:
+            where.append(f"{expression} < {{{name}_high}}")
+            values[f"{name}_high"] = last
+    return where
+
+
+def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
+    first, last = cell.first_day, cell.last_day
+    # ClickHouse's key holds the days of 16 bits: by an index, those beyond them would be looked for at a wrong place.
+    if last is not None and last <= 0:
+        return [f"{DAY} < 19700101"]
+    if first is not None and first >= LAST_DAY:
+        return [f"{DAY} >= {EPOCH + timedelta(days=LAST_DAY):%Y%m%d}"]
+    where = []
+    if first is not None:
+        where.append("timestamp >= toDateTime({window_first_day})")
+        values["window_first_day"] = _midnight(first)
+    if last is not None:
+        where.append("timestamp < toDateTime({window_last_day})")
+        values["window_last_day"] = _midnight(last)
+    return where
+
+
+def _midnight(day: int) -> str:
+    return iso(EPOCH + timedelta(days=day))
+
+
+def _events(low: Edge | None, high: Edge | None, values: dict[str, Any]) -> list[str]:
+    where = []
+    if low is not None:
+        where.append(f"event {'>' if low[1] else '>='} {{window_low_event}}")
+        values["window_low_event"] = low[0]
+    if high is not None:
+        where.append(f"event {'<=' if high[1] else '<'} {{window_high_event}}")
+        values["window_high_event"] = high[0]
+    return where
+
+
+def among(groups: Sequence[Group], values: dict[str, Any]) -> str:
+    """Return the condition that a row is one of those that were counted in some groups, and add its values.
+
+    :param groups: at least one.
+    :param values: gets what the placeholders stand for.
+    """
+    parts = []
+    for number, group in enumerate(groups):
+        name = f"window_group_{number}"
+        parts.append(
+            f"(timestamp >= toDateTime({{{name}_low}}) AND timestamp <= toDateTime({{{name}_high}})"
+            f" AND event = {{{name}_event}} AND {HASH} >= {{{name}_first}} AND {HASH} <= {{{name}_last}})"
+        )
+        values[f"{name}_low"], values[f"{name}_high"] = iso(group.low), iso(group.high)
+        values[f"{name}_event"] = group.name
+        values[f"{name}_first"], values[f"{name}_last"] = group.hashes
+    return f"({' OR '.join(parts)})"

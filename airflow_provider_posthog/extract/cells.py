@@ -1,0 +1,288 @@
+"""Cells: boxes of the sort key of PostHog's events. Pure: no clock, no sockets.
+
+ClickHouse keeps events in the order of the day of their ``timestamp``, then of their ``event``, then of the hash of
+their ``distinct_id``, then of the hash of their ``uuid``, and reads them in granules of some 8,000 rows. A page that
+takes a slice of time out of a day touches all granules of that day; one that takes a piece of this order reads what it
+delivers. A cell is such a piece: some days; or of one day some events; or of one event a range of hashes; or of one
+hash a range of hashes of ``uuid``. The cells of a reading tile the whole order, so that a row that nobody has counted
+lies in one of them, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+#: ClickHouse counts the days of its key in 16 bits from 1970 on: others are on no day of the key.
+LAST_DAY = 65_000
+#: How many hashes there are.
+HASHES = 1 << 64
+#: At the most so many groups of outliers are named in one statement.
+MOST_GROUPS = 100
+
+#: An event's name, and whether the edge is after it rather than before.
+Edge = tuple[str, bool]
+
+
+def _order(edge: Edge) -> tuple[bytes, bool]:
+    """ClickHouse compares bytes."""
+    return edge[0].encode("utf-8", "surrogatepass"), edge[1]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A box of the sort key, half-open in each direction.
+
+    :param first_day: the first day of ``timestamp``, in days since 1970, in UTC; ``None``: from the beginning.
+    :param last_day: the first day after it; ``None``: to the end.
+    :param low: where its events begin; ``None``: with the first. Only of a single day.
+    :param high: where they end.
+    :param hashes: the first hash of ``distinct_id``, and the first one after it. Only of a single event.
+    :param keys: the same of ``uuid``. Only of a single step of hashes.
+    """
+
+    first_day: int | None = None
+    last_day: int | None = None
+    low: Edge | None = None
+    high: Edge | None = None
+    hashes: tuple[int, int] = (0, HASHES)
+    keys: tuple[int, int] = (0, HASHES)
+
+    @property
+    def is_day(self) -> bool:
+        """Whether it lies within a single day."""
+        return self.first_day is not None and self.last_day is not None and self.last_day - self.first_day == 1
+
+    @property
+    def event(self) -> str | None:
+        """The only event that it holds, if there is one."""
+        if self.low is None or self.high is None or self.low[0] != self.high[0]:
+            return None
+        return self.low[0]
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether it holds only a part of an event's hashes."""
+        return self.hashes != (0, HASHES) or self.keys != (0, HASHES)
+
+    def end(self) -> list[Any]:
+        """Return where it ends in the sort key, as JSON: day, event, hash and hash of ``uuid``, as far as needed."""
+        place: list[Any] = []
+        if self.keys[1] < HASHES:
+            place = [self.hashes[0], self.hashes[1], self.keys[1]]
+        elif self.hashes[1] < HASHES:
+            place = [self.hashes[1]]
+        if place:
+            return [self.first_day, self.event, *place]
+        if self.high is not None:
+            return [self.first_day, list(self.high)]
+        return [] if self.last_day is None else [self.last_day]
+
+    def after(self, place: Sequence[Any]) -> list[Cell]:
+        """Return the cells that are left of this one behind a place of the sort key, in order.
+
+        :param place: what :meth:`end` of a cell within it said.
+        :raises ValueError: if it is no such place.
+        """
+        if not place:
+            return []
+        day, *rest = place
+        if not rest:
+            return [replace(self, first_day=_day(day))]
+        one = Cell(_day(day), _day(day) + 1)
+        is_last = self.last_day is not None and self.last_day <= _day(day) + 1
+        left = [] if is_last else [replace(self, first_day=one.last_day)]
+        if isinstance(rest[0], list):
+            return [replace(one, low=(str(rest[0][0]), bool(rest[0][1]))), *left]
+        name, *hashes = str(rest[0]), *map(int, rest[1:])
+        event = replace(one, low=(name, False), high=(name, True))
+        others = [replace(one, low=(name, True)), *left]
+        if len(hashes) == 1:
+            return [replace(event, hashes=(hashes[0], HASHES)), *others]
+        first, last, key = hashes
+        parts = [replace(event, hashes=(first, last), keys=(key, HASHES)), replace(event, hashes=(last, HASHES))]
+        return [*(part for part in parts if part.hashes[0] < part.hashes[1]), *others]
+
+    def __str__(self) -> str:
+        days = [_iso(day) if day is not None else "" for day in (self.first_day, self.last_day)]
+        text = f"days {days[0]}..{days[1]}"
+        if self.event is not None or self.low or self.high:
+            # An event's name can be anybody's text: it is not shown.
+            text += " of one event" if self.event is not None else " of some events"
+        if self.is_hashed:
+            text += f" (hashes {self.hashes[0]:x} to {self.hashes[1]:x}, {self.keys[0]:x} to {self.keys[1]:x})"
+        return text
+
+
+def _day(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("no day")
+    return value
+
+
+def _iso(day: int) -> str:
+    return f"{EPOCH + timedelta(days=day):%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one event on one day, as the server counted them.
+
+    :param day: days since 1970.
+    :param name: the event.
+    :param rows: how many.
+    :param low: the lowest ``timestamp``.
+    :param high: the highest.
+    :param hashes: the lowest and the highest hash of ``distinct_id``.
+    """
+
+    day: int
+    name: str
+    rows: int
+    low: datetime
+    high: datetime
+    hashes: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A cell, and what was counted in it."""
+
+    cell: Cell
+    groups: tuple[Group, ...] = ()
+    is_outlier: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return sum(group.rows for group in self.groups)
+
+
+def boxes(cell: Cell, groups: Iterable[Group], home: tuple[int, int], size: Callable[[], int]) -> Iterator[Box]:
+    """Yield cells that tile one, in order: each with no more rows than a page, but for events that have more on a day.
+
+    :param cell: what is tiled.
+    :param groups: all that was counted in it.
+    :param home: the first day on which most rows are expected, and the first day after; others hold outliers, which are
+        read by themselves.
+    :param size: the rows of a page, asked for anew each time.
+    """
+    days: dict[int, list[Group]] = {}
+    for group in groups:
+        days.setdefault(_clipped(group.day), []).append(group)
+    if cell.is_day:
+        yield from _events(cell, [group for each in days.values() for group in each], size)
+        return
+    at = cell.first_day
+    done = False
+    for run, dense in _runs(days, home, size):
+        first, last = min(run), max(run) + 1
+        if dense:
+            if at is None or at < first:
+                yield Box(replace(cell, first_day=at, last_day=first))
+            yield from _events(Cell(first, last), run[first], size)
+        else:
+            done = last > LAST_DAY
+            whole = tuple(group for day in sorted(run) for group in run[day])
+            tile = replace(cell, first_day=at, last_day=cell.last_day if done else last)
+            yield Box(tile, whole, not home[0] <= first < home[1])
+        at = last
+    if not done and (at is None or at != cell.last_day):
+        yield Box(replace(cell, first_day=at))
+
+
+def _clipped(day: int) -> int:
+    """Return a day of the key: those before 1970 and those after it are one day each."""
+    return min(max(day, -1), LAST_DAY)
+
+
+def _runs(
+    days: Mapping[int, list[Group]], home: tuple[int, int], size: Callable[[], int]
+) -> Iterator[tuple[dict[int, list[Group]], bool]]:
+    """Yield days that are read together, and whether it is a single one that is too much for a page."""
+    run: dict[int, list[Group]] = {}
+    rows, kind = 0, LAST_DAY
+    for day in sorted(days):
+        groups, most = days[day], size()
+        more = sum(group.rows for group in groups)
+        key = 0 <= day < LAST_DAY
+        outlier = not home[0] <= day < home[1]
+        # Those that are on no day of the key are read by themselves, as no index helps to find them.
+        mine = day if not key else LAST_DAY + 1 + outlier
+        named = sum(len(each) for each in run.values()) + len(groups)
+        is_full = rows + more > most or mine != kind or (outlier and named > MOST_GROUPS)
+        if run and is_full:
+            yield run, False
+            run, rows = {}, 0
+        if key and (more > most or (outlier and len(groups) > MOST_GROUPS)):
+            yield {day: groups}, True
+            continue
+        run[day], kind = groups, mine
+        rows += more
+    if run:
+        yield run, False
+
+
+def _events(cell: Cell, groups: Sequence[Group], size: Callable[[], int]) -> Iterator[Box]:
+    """Yield cells that tile one of a single day."""
+    if cell.event is not None:
+        yield Box(cell, tuple(groups))
+        return
+    at = cell.low
+    run: list[Group] = []
+    for group in sorted(groups, key=lambda each: _order((each.name, False))):
+        most = size()
+        dense = group.rows > most
+        if run and (dense or sum(each.rows for each in run) + group.rows > most):
+            until: Edge = (group.name, False) if dense else (run[-1].name, True)
+            yield Box(replace(cell, low=at, high=until), tuple(run))
+            at, run = until, []
+        if not dense:
+            run.append(group)
+            continue
+        before, until = (group.name, False), (group.name, True)
+        if at != before:
+            yield Box(replace(cell, low=at, high=before))
+        yield Box(replace(cell, low=before, high=until), (group,))
+        at = until
+    if run or at != cell.high or at is None:
+        yield Box(replace(cell, low=at), tuple(run))
+
+
+def hash_boxes(
+    cell: Cell, counts: Sequence[tuple[int, int]], step: int, size: Callable[[], int], *, by_key: bool
+) -> Iterator[tuple[Cell, int]]:
+    """Yield cells that tile one by hash, with their rows; a step that holds more than a page stays alone.
+
+    :param cell: what is tiled.
+    :param counts: for each step that has rows, in order: its number and its rows.
+    :param step: how many hashes a step has.
+    :param size: the rows of a page.
+    :param by_key: by the hashes of ``uuid``, rather than by those of ``distinct_id``.
+    """
+    first, last = cell.keys if by_key else cell.hashes
+
+    def box(low: int, high: int) -> Cell:
+        return replace(cell, keys=(low, high)) if by_key else replace(cell, hashes=(low, high))
+
+    at, rows, until = first, 0, first
+    for number, more in counts:
+        begin, end = max(number * step, first), min((number + 1) * step, last)
+        dense = more > size()
+        if rows and (dense or rows + more > size()):
+            cut = begin if dense else until
+            yield box(at, cut), rows
+            at, rows = cut, 0
+        if dense:
+            if at < begin:
+                yield box(at, begin), 0
+            yield box(begin, end), more
+            at, rows = end, 0
+        else:
+            rows += more
+        until = end
+    if rows or at < last:
+        yield box(at, last), rows
