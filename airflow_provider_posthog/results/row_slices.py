@@ -1,0 +1,135 @@
+"""The rows of a query's answer, slice by slice while it arrives, so that nobody holds the whole of its text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson  # noqa: TID253 - this module is imported when a task runs
+
+from airflow_provider_posthog.exceptions import PostHogTransportError
+
+#: Bytes of text that are parsed at once.
+SLICE = 4 * 1024 * 1024
+#: So many ends of rows are tried before more text is waited for.
+_TRIES = 4
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s"\[\]{}:,]+')
+_BETWEEN_ROWS = re.compile(rb"\](\s?),(\s?)\[")
+
+
+class RowSlices:
+    """Takes the text of an answer, and gives its rows.
+
+    Iterate over it; when it has ended, :attr:`answer` holds the rest of the answer.
+
+    :param text: the answer's bytes, as they come.
+    :param exact: whether integers are longer than 64 bits, which orjson makes floats of.
+    :param size: bytes that are parsed at once.
+    """
+
+    def __init__(self, text: Iterable[bytes], *, exact: bool = False, size: int = SLICE) -> None:
+        self._text = iter(text)
+        self._exact = exact
+        self._size = size
+        self._buffer = bytearray()
+        #: Bytes of the answer, as far as it has come.
+        self.bytes = 0
+        #: The answer without its rows; ``results`` is an empty list, or what stands there in place of a list.
+        self.answer: Any = None
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Yield rows, many at a time.
+
+        :raises PostHogTransportError: if the answer is not JSON.
+        """
+        head = self._head()
+        if head is None:
+            self.answer = self._parse(bytes(self._buffer))
+            results = self.answer.get("results") if isinstance(self.answer, dict) else None
+            if isinstance(results, list):
+                self.answer["results"] = []
+                if results:
+                    yield results
+            return
+        while self._more():
+            while len(self._buffer) >= self._size and (rows := self._cut()) is not None:
+                yield rows
+        rest = self._parse(b'{"results":[' + bytes(self._buffer))
+        self._buffer.clear()
+        rows = rest["results"]
+        self.answer = {**self._parse(head + b"]}"), **rest, "results": []}
+        if rows:
+            yield rows
+
+    def _more(self) -> bool:
+        chunk = next(self._text, None)
+        if chunk is None:
+            return False
+        self.bytes += len(chunk)
+        self._buffer += chunk
+        return True
+
+    def _head(self) -> bytes | None:
+        """Take the text up to the beginning of the rows, or return ``None`` if all of it has come and there is none."""
+        tried = 0
+        while self._more():
+            if len(self._buffer) >= 2 * tried and (at := _begin(self._buffer)):  # not at every chunk of a long head
+                head = bytes(self._buffer[:at])
+                del self._buffer[:at]
+                return head
+            tried = len(self._buffer)
+        at = _begin(self._buffer)
+        if not at:
+            return None
+        head = bytes(self._buffer[:at])
+        del self._buffer[:at]
+        return head
+
+    def _cut(self) -> list[Any] | None:
+        """Take as many rows as have come, if it can be told where one ends."""
+        text = bytes(self._buffer)
+        ends = [found.start() + 1 for found in _BETWEEN_ROWS.finditer(text, len(text) - len(text) // 4)]
+        for end in ends[: -_TRIES - 1 : -1]:
+            # Inside of a text or of a list this is no JSON, so that what can be parsed ends with a row.
+            try:
+                rows = self._loads(b"[" + text[:end] + b"]")
+            except ValueError:
+                continue
+            del self._buffer[: text.index(b",", end) + 1]
+            return list(rows)
+        return None
+
+    def _loads(self, text: bytes) -> Any:  # noqa: ANN401 - JSON
+        if self._exact:
+            return json.loads(text)
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            return json.loads(text)  # NaN and halves of surrogate pairs are nothing to orjson
+
+    def _parse(self, text: bytes) -> Any:  # noqa: ANN401 - JSON
+        try:
+            return self._loads(text)
+        except (ValueError, RecursionError):
+            raise PostHogTransportError(
+                f"POST query/: the answer ({self.bytes} bytes) is not JSON: check that the host is PostHog itself"
+            ) from None
+
+
+def _begin(text: bytearray) -> int:
+    """Return where the rows begin, just behind the bracket of ``results``; 0 if that is not to be seen."""
+    depth, before = 0, [b"", b""]
+    for found in _TOKEN.finditer(text):
+        token = found.group()
+        if token == b"[" and depth == 1 and before == [b'"results"', b":"]:
+            return found.end()
+        if token in (b"{", b"["):
+            depth += 1
+            if depth == 1 and token == b"[":
+                return 0
+        elif token in (b"}", b"]"):
+            depth -= 1
+        before = [before[1], token]
+    return 0
