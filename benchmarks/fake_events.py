@@ -37,7 +37,7 @@ _COUNTRIES = ["BR", "GB", "CH", "US", "IN", "JP", "DE"]
 _CONDITION = re.compile(r"(timestamp|created_at) (>=|>|<=|<) toDateTime\(\{(\w+)\}\)")
 _KEYSET = re.compile(r"\((timestamp|created_at), toString\(uuid\)\) > \(toDateTime\(\{(\w+)\}\), \{(\w+)\}\)")
 _QUERY = re.compile(
-    r"SELECT (?P<what>.+?) FROM events(?: WHERE (?P<where>.+?))?(?: GROUP BY (?P<group>\w+))?"
+    r"SELECT (?P<what>.+?) FROM events(?: WHERE (?P<where>.+?))?(?: GROUP BY (?P<group>\w+|day, name))?"
     r"(?: ORDER BY (?P<order>.+?))? LIMIT (?P<limit>\d+)"
 )
 _COUNTS = re.compile(
@@ -45,6 +45,13 @@ _COUNTS = re.compile(
     r"(?P<keys>, uniqExact\(toString\(uuid\)\) AS different)?"
     r"(?P<extent>, min\(timestamp\) AS low, max\(timestamp\) AS high)?"
 )
+
+#: How this provider counts: by the day and the event of the sort key.
+_GROUPS = (
+    "toYYYYMMDD(toTimeZone(timestamp, 'UTC')) AS day, event AS name, count() AS counted, min(timestamp) AS low, "
+    "max(timestamp) AS high, min(cityHash64(distinct_id)) AS first_hash, max(cityHash64(distinct_id)) AS last_hash"
+)
+_DAY = 86_400_000_000
 
 
 class Refused(Exception):
@@ -117,7 +124,10 @@ class Events:
             last = min(last, first + limit)
             head = _answer(COLUMNS, TYPES, [])[:-2]  # up to the opening bracket of the results
             return [head, self.rows.cut(first, last), b"]}"], last - first
-        columns, types, rows = self._counted(found["what"], found["group"], first, last)
+        if found["what"] == _GROUPS and found["group"] == found["order"] == "day, name":
+            columns, types, rows = self._grouped(first, last)
+        else:
+            columns, types, rows = self._counted(found["what"], found["group"], first, last)
         return [_answer(columns, types, rows[:limit])], min(len(rows), limit)
 
     def _span(self, where: str | None, values: dict[str, str]) -> tuple[int, int]:
@@ -139,6 +149,24 @@ class Events:
             else:
                 raise Refused(f"not understood: {condition}")
         return first, max(first, last)
+
+    def _grouped(self, first: int, last: int) -> tuple[list[str], list[Any], list[Any]]:
+        """Count by day and event; hashes are not known here, so that each group has all of them."""
+        rows: list[list[Any]] = []
+        while first < last:
+            day = self.times[first] // _DAY
+            end = min(last, bisect_left(self.times, (day + 1) * _DAY, first))
+            number = int((START + timedelta(days=day)).strftime("%Y%m%d"))
+            for name in sorted(_NAMES):
+                at = first + (_NAMES.index(name) - first) % len(_NAMES)
+                if at < end:
+                    count = len(range(at, end, len(_NAMES)))
+                    ends = iso(self.times[at]), iso(self.times[at + (count - 1) * len(_NAMES)])
+                    rows.append([number, name, count, *ends, 0, (1 << 64) - 1])
+            first = end
+        names = ["day", "name", "counted", "low", "high", "first_hash", "last_hash"]
+        types = ["UInt32", "String", "UInt64", _TIME, _TIME, "UInt64", "UInt64"]
+        return names, [[name, kind] for name, kind in zip(names, types, strict=True)], rows
 
     def _counted(self, what: str, group: str | None, first: int, last: int) -> tuple[list[str], list[Any], list[Any]]:
         found = _COUNTS.fullmatch(what)
