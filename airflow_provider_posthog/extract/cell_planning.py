@@ -73,21 +73,24 @@ class CellPlanner(Planner):
                 yield _piece(window, box)
 
     def _by_hash(self, piece: Piece, *, by_key: bool) -> Iterator[Piece]:
-        """Yield parts of an event's day: of the hashes of its distinct ids or, of one that has too many, of its uuids."""
+        """Yield parts of an event's day, by hashes of distinct ids, or of the uuids of one that has too many rows."""
+        for made in self._parts_of(piece, self._size, by_key=by_key):
+            if made.rows > self._size() and not by_key:
+                yield from self._by_hash(made, by_key=True)
+            else:
+                yield made
+
+    def _parts_of(self, piece: Piece, size: Callable[[], int], *, by_key: bool) -> Iterator[Piece]:
         cell = _cell(piece.window)
         first, last = cell.keys if by_key else cell.hashes
-        wanted = max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_OF_PAGE * piece.rows // self._size()))
+        wanted = max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_OF_PAGE * piece.rows // size()))
         step = 1 << max(0, (last - first - 1).bit_length() - (wanted - 1).bit_length())
         result = self._asker.ask(statements.groups_of_event(self._source, piece.window, step, by_key=by_key))
         with readable(piece.window):
             counts = [(number_of(row["bucket"]), number_of(row["counted"])) for row in rows_of(result)]
         self._agreed(piece.window, [Piece(piece.window, rows) for _, rows in counts], piece.rows)
-        for part, rows in hash_boxes(cell, counts, step, self._size, by_key=by_key):
-            made = replace(piece, window=replace(piece.window, cell=part), rows=rows)
-            if rows > self._size() and not by_key:
-                yield from self._by_hash(made, by_key=True)
-            else:
-                yield made
+        for part, rows in hash_boxes(cell, counts, step, size, by_key=by_key):
+            yield replace(piece, window=replace(piece.window, cell=part), rows=rows)
 
     def _groups(self, window: Window) -> list[Group]:
         """Count by day and event; 50,000 groups at a time."""
@@ -141,29 +144,20 @@ class CellPlanner(Planner):
         """
         if piece.rows <= 1:
             return []
-        cell = _cell(piece.window)
-        if cell.event is not None:
-            parts = _halved(cell)
-        else:
-            most = max(1, piece.rows // 2)
+        cell, most = _cell(piece.window), max(1, piece.rows // 2)
+        if cell.event is None:
             counted = boxes(cell, self._groups(piece.window), self._home(piece.window), lambda: most)
-            parts = [box.cell for box in counted]
-        if not parts or parts == [cell]:
-            return []
-        return [self.counted_again(replace(piece.window, cell=part))[0] for part in parts]
-
-
-def _halved(cell: Cell) -> list[Cell]:
-    """Halve a cell of one event by the hashes of its distinct ids, or, of a single hash, by those of its uuids."""
-    first, last = cell.hashes
-    if cell.keys == (0, HASHES) and last - first > 1 << 32:
-        middle = (first + last) // 2
-        return [replace(cell, hashes=(first, middle)), replace(cell, hashes=(middle, last))]
-    first, last = cell.keys
-    if last - first < 2:
-        return []
-    middle = (first + last) // 2
-    return [replace(cell, keys=(first, middle)), replace(cell, keys=(middle, last))]
+            parts = [_piece(piece.window, box) for box in counted]
+        else:
+            parts = list(self._parts_of(piece, lambda: most, by_key=cell.keys != (0, HASHES)))
+            if parts[0].window == piece.window and cell.keys == (0, HASHES):  # a step of hashes cannot be cut further
+                parts = list(self._parts_of(piece, lambda: most, by_key=True))
+        whole = next((part for part in parts if part.rows >= piece.rows), None)
+        if whole is None:
+            return parts
+        # All rows are of one event, or of one distinct id: what is finer tells them apart.
+        finer = self.halves(whole) if whole.window != piece.window else []
+        return [each for part in parts for each in (finer if part is whole else [part])] if finer else []
 
 
 def _cell(window: Window) -> Cell:

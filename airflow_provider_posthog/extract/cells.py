@@ -91,7 +91,8 @@ class Cell:
             return []
         day, *rest = place
         if not rest:
-            return [replace(self, first_day=_day(day))]
+            is_over = self.last_day is not None and self.last_day <= _day(day)
+            return [] if is_over else [replace(self, first_day=_day(day))]
         one = Cell(_day(day), _day(day) + 1)
         is_last = self.last_day is not None and self.last_day <= _day(day) + 1
         left = [] if is_last else [replace(self, first_day=one.last_day)]

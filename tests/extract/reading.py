@@ -11,14 +11,17 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
+from airflow_provider_posthog.extract.windows import Window
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
@@ -86,16 +89,34 @@ def read(settings: ClientSettings, source: Source, start: datetime, end: datetim
 
 def tiles(chunks: Sequence[Chunk], extraction: Extraction) -> bool:
     """Whether the windows cover the range without a gap or an overlap."""
-    ends = [(chunk.window.end, chunk.window.last) for chunk in chunks]
-    starts = [(chunk.window.start, chunk.window.first) for chunk in chunks]
-    follow = all(
-        (b.window.start == a.window.end)
-        if a.window.last == 4096
-        else (b.window.start == a.window.start and b.window.first == a.window.last)
-        for a, b in itertools.pairwise(chunks)
-    )
+    windows = [chunk.window for chunk in chunks]
     whole = extraction.window
-    return follow and starts[0] == (whole.start, 0) and ends[-1] == (whole.end, 4096)
+    begins = (
+        windows[0].start == whole.start and windows[0].first == 0 and _begin(windows[0]) == _begin_of(whole, extraction)
+    )
+    ends = windows[-1].end == whole.end and windows[-1].last == 4096
+    return begins and ends and all(_follows(one, two) for one, two in itertools.pairwise(windows))
+
+
+def _begin(window: Window) -> tuple[Any, ...]:
+    cell = window.cell or Cell()
+    return cell.first_day, cell.low, cell.hashes[0], cell.keys[0]
+
+
+def _begin_of(whole: Window, extraction: Extraction) -> tuple[Any, ...]:
+    if extraction.source.time != "timestamp" or whole.start == whole.end:
+        return _begin(whole)
+    return ((whole.start - EPOCH) // timedelta(days=1), None, 0, 0)
+
+
+def _follows(one: Window, two: Window) -> bool:
+    after = one.after()
+    if after is None:
+        return (two.start, two.end, two.first) == (one.start, one.end, one.last)
+    if after.until is None:
+        return two.start == one.end and two.first == 0
+    (next_cell, *_) = Cell().after(after.place)
+    return (two.start, two.end) == (one.start, one.end) and _begin(replace(two, cell=next_cell)) == _begin(two)
 
 
 def column(chunks: Sequence[Chunk], name: str = "uuid") -> list[Any]:
