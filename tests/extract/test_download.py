@@ -553,7 +553,7 @@ def test_not_ready_yet(stored: MakeStorage, server: ScriptedServer, fetch: Fetch
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, PostHogAuthenticationError), (404, PostHogNotFoundError), (504, PostHogServerError)]
+    ("status", "kind"), [(401, PostHogAuthenticationError), (404, PostHogNotFoundError), (501, PostHogServerError)]
 )
 def test_posthog_refuses(server: ScriptedServer, fetch: Fetch, status: int, kind: type[PostHogError]) -> None:
     server.script(error(status))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.exceptions import PostHogJobError
 from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
-from airflow_provider_posthog.triggers.watching import within
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
