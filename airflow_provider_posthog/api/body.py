@@ -79,6 +79,7 @@ class Body:
         self._kind = named[0] if named else ""
         self._unpacker: Any = None
         self._most = math.inf if most is None else most
+        self._over = False
         self._pieces: list[bytes] = []
         self.size = 0
 
@@ -93,10 +94,12 @@ class Body:
             self._take(data)
             yield
             return
-        while data:
+        while data and not self._over:
             if self._unpacker is None or self._unpacker.eof:
-                if self._unpacker is not None and not data.startswith(b"\x1f\x8b"):
-                    return  # what stands behind the last member of a gzip file is nobody's
+                # What stands behind the last member of a gzip file is nobody's.
+                self._over = self._unpacker is not None and not (self._kind != "deflate" and data[:1] == b"\x1f")
+                if self._over:
+                    return
                 self._unpacker = self._new_unpacker(data)
             try:
                 self._take(self._unpacker.decompress(data, _PIECE))

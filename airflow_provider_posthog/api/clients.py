@@ -205,19 +205,17 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings, session, left = self.settings, self.session, self._left()
-        if left <= 0:
-            raise NotAnsweredError(NoAnswer("no time is left to send it", sent=False, lasting=True))
+        settings, session = self.settings, self.session
+        timeout = self._timeout(read_timeout)
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
-        read = max(settings.read_timeout, read_timeout or 0.0)
         with going(self._end) as gone:
             try:
                 return session.request(
                     method,
                     url,
                     auth=BearerAuth(settings.api_key if authorized else ""),
-                    timeout=(min(settings.connect_timeout, left), min(read, left)),
+                    timeout=timeout,
                     verify=settings.verify,
                     proxies=proxies,
                     allow_redirects=False,
@@ -229,6 +227,14 @@ class Client:
             except (ValueError, urllib3.exceptions.HTTPError) as error:  # what requests lets through
                 outcome = no_answer(requests.RequestException(error), sent=gone.sent)
         raise NotAnsweredError(outcome)  # not from the error, which shows the address
+
+    def _timeout(self, read_timeout: float | None) -> tuple[float, float]:
+        """Return how long to wait for a connection, and for the next bytes of an answer."""
+        left = self._left()
+        if left <= 0:
+            raise NotAnsweredError(NoAnswer("no time is left to send it", sent=False, lasting=True))
+        read = max(self.settings.read_timeout, read_timeout or 0.0)
+        return min(self.settings.connect_timeout, left), min(read, left)
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
@@ -278,7 +284,10 @@ def _whole(response: requests.Response, most: int | None) -> bytes:
     :param response: the response.
     :param most: how many bytes it may have, unpacked.
     """
-    size = response.headers.get("Content-Length", "")
+    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
+    size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
+    if not (size or "0").isdecimal() or set(others) - {size}:
+        raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))
     piece = max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
     body = Body(response.headers.get("Content-Encoding", ""), most)
     with told_as_requests_does():

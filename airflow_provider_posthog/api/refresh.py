@@ -34,6 +34,8 @@ _NO_ROOM = "concurrency_limit_exceeded"
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 20.0
 #: Seconds between looks for a calculation whose start was not answered.
 _LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Bytes of a poll's answer at the most: when it has ended, the whole result is in it.
+_MAX_STATUS = 64 * 1024 * 1024
 _TOO_LATE = "its turn did not come in time"
 #: A passing fault must not leave a calculation behind, and a killed worker has but a few seconds.
 _BRIEFLY = RetryPolicy(max_attempts=3, base=0.3, cap=1.0, max_rate_limit_wait=2.0)
@@ -254,7 +256,7 @@ def _watch(query_id: str, watch: Watch) -> Steps[Outcome]:
     while True:
         seen: Verdict | PostHogError
         try:
-            status: queries.QueryStatus = yield Send(queries.status(query_id), ONCE)
+            status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), ONCE)
             seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise

@@ -15,7 +15,15 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended, JobKind, Watch
+from airflow_provider_posthog.api.jobs import (
+    CANCEL_SECONDS,
+    FAILURE_GRACE,
+    LAST_LOOK,
+    MAX_POLL_FAILURES,
+    Ended,
+    JobKind,
+    Watch,
+)
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import (
@@ -199,7 +207,7 @@ class PostHogJobOperator(PostHogOperator):
         shown, show_again = "", 30.0
         started = time.time()
         while True:
-            seen = self._look(job)
+            seen = self._look(job, deadline)
             step = watch.observe(seen, time.time())
             if isinstance(step, Ended):
                 return step
@@ -219,11 +227,14 @@ class PostHogJobOperator(PostHogOperator):
         """
         return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job_id)))
 
-    def _look(self, job: Job) -> Verdict | PostHogError:
+    def _look(self, job: Job, deadline: float) -> Verdict | PostHogError:
+        """Look once, and not beyond the deadline, though PostHog holds the request open."""
+        client = self.hook.client
         try:
-            return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job.id), policy=ONCE))
+            with client.until(max(deadline, time.time() + LAST_LOOK)):
+                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=ONCE))
         except PostHogError as error:
-            return error
+            return self.job_kind.of_error(error)
 
     def _check_waiting(self) -> None:
         seconds = self._timeout_seconds()
@@ -370,7 +381,8 @@ class PostHogJobOperator(PostHogOperator):
         if cancel is None or not self.cancel_on_kill:
             return False
         try:
-            self.hook.client.send(cancel(job.id))
+            with self.hook.client.until(time.time() + CANCEL_SECONDS):
+                self.hook.client.send(cancel(job.id))
         except PostHogError as error:
             self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
             return False

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks
-from airflow_provider_posthog.api.jobs import Ended
+from airflow_provider_posthog.api.jobs import LAST_CHECK, Ended
 from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.watching import LAST_LOOK, PostHogWatchingTrigger, read_event, untrusted
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -41,7 +41,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     """
 
     #: A check may take several calls, and queries among them.
-    last_look: ClassVar[Mapping[str, float]] = {**LAST_LOOK, "timeout": 30.0}
+    last_look: ClassVar[float] = LAST_CHECK
 
     def __init__(
         self, *, check: str, arguments: Mapping[str, Any], looked: bool = False, **waiting: Unpack[Waiting]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api.jobs import KINDS, Ended
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
 from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
@@ -57,10 +58,10 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         """
         kind = KINDS[self.kind]
         try:
-            return kind.judge(await client.send(kind.status(self.job_id), policy=ONCE))
+            return kind.judge(await client.send(kind.poll(self.job_id), policy=ONCE))
         except PostHogError as error:
             self.log.debug("Polling %s %s: %s", self.kind, self.job_id, error)
-            return error
+            return kind.of_error(error)
 
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
@@ -68,7 +69,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         if cancel is None or not self.cancel_on_kill:
             return
         async with await self.client() as client:
-            await client.send(cancel(self.job_id))
+            await within(client.send(cancel(self.job_id)), CANCEL_SECONDS)
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import STATES, Earlier, Outcome, Target
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_all_async
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
@@ -99,7 +101,9 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         async with await self.client() as client:
             # Side by side: Airflow gives half a minute for all of it.
             names = [name for item in self.items for name in target_of(item).names]
-            await run_all_async([refresh.cancel(name) for name in names], client, at_once=_CANCELS_AT_ONCE)
+            works = [refresh.cancel(name) for name in names]
+            end = time.time() + CANCEL_SECONDS
+            await run_all_async(works, client, at_once=_CANCELS_AT_ONCE, deadline=end, late=False)
         self.log.info("Cancelled the %s on PostHog", self.title())
 
 

@@ -17,6 +17,7 @@ from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     FIRST_WAIT,
     GROWTH,
+    LAST_LOOK,
     MAX_POLL_FAILURES,
     OUTCOMES,
     Again,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 EVENT_VERSION = 1
-#: Seconds that a look has at the least, be it begun at the deadline: Airflow's execution_timeout leaves less.
-LAST_LOOK = {"timeout": 5.0, "execution_timeout": 3.0}
+#: Seconds that a look has at the least, where Airflow itself ends the task soon after the deadline.
+_LAST_LOOK_BEFORE_AIRFLOW = 3.0
 
 
 class _Always(TypedDict):
@@ -74,8 +75,8 @@ class PostHogWatchingTrigger(BaseTrigger):
     :param try_number: the try that waits, from 1; 0 if that is not known; comes back in the event.
     """
 
-    #: How many seconds a look may go on behind the deadline, by the limit that the deadline follows.
-    last_look: ClassVar[Mapping[str, float]] = LAST_LOOK
+    #: How many seconds a look has at the least, be it begun at the deadline.
+    last_look: ClassVar[float] = LAST_LOOK
 
     def __init__(
         self,
@@ -189,9 +190,9 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     async def _look_in_time(self, client: AsyncClient) -> Verdict | PostHogError:
         """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
-        least = self.last_look.get(self.limit, self.last_look["timeout"])
+        least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
         try:
-            return await within(self.look(client), max(self.deadline - time.time(), 0.0) + least)
+            return await within(self.look(client), max(self.deadline - time.time(), least))
         except asyncio.TimeoutError:
             return Verdict("pending", "the last look did not end in time: PostHog held it open")
 

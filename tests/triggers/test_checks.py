@@ -151,7 +151,7 @@ def test_after_a_look_of_the_worker_it_waits_first(scripted_check: ScriptedServe
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("fault", [error(504), error(599)])
+@pytest.mark.parametrize("fault", [error(501), error(599)])
 def test_the_budget_of_failures_is_of_those_in_a_row(scripted_check: ScriptedServer, fault: Reply) -> None:
     scripted_check.script(fault, fault, says("pending", "p"), fault, fault, says("succeeded", n=1))
     assert run_trigger(_trigger(max_poll_failures=3))["outcome"] == "succeeded"
