@@ -81,15 +81,13 @@ class PostHogTransportError(PostHogError):
 
     :param message: what happened, to which call.
     :param sent: whether the server may have received the request, and so may have done the work.
+    :param too_large: whether there was an answer, larger than its call allows, that was not read to its end.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, too_large: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
-
-
-class PostHogTooLargeError(PostHogTransportError):
-    """An answer was larger than its call allows, and was not read to its end."""
+        self.too_large = too_large
 
 
 class PostHogAPIError(PostHogError):

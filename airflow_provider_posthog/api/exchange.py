@@ -19,7 +19,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogRateLimitError,
     PostHogSettingsError,
-    PostHogTooLargeError,
     PostHogTransportError,
     clean,
     error_for_status,
@@ -147,8 +146,8 @@ class Exchange(Generic[T]):
     def _error(self, outcome: Answer | NoAnswer) -> PostHogError:
         if isinstance(outcome, NoAnswer):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
-            kind = PostHogTooLargeError if outcome.too_large else PostHogTransportError
-            return kind(f"{self._shown}: {outcome.reason}{times}, at {self._host}", sent=outcome.sent)
+            text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
+            return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
         return error_of(outcome, self.call.method, self.path)
 
 

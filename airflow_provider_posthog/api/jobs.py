@@ -21,7 +21,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogRateLimitError,
     PostHogServerError,
-    PostHogTooLargeError,
     PostHogTransportError,
 )
 
@@ -73,7 +72,7 @@ class JobKind:
 
         :param error: the error.
         """
-        if self.brings_result and isinstance(error, PostHogTooLargeError):
+        if self.brings_result and isinstance(error, PostHogTransportError) and error.too_large:
             return Verdict("succeeded")
         return error
 

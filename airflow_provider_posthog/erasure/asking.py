@@ -128,6 +128,13 @@ def utc(at: datetime) -> str:
 
 
 _WORD = re.compile(r"[a-z_]{1,60}")
+#: What PostHog says of a key or of too many requests: whole sentences, with nothing in them that was sent.
+_OF_NOBODY = re.compile(
+    r"Authentication credentials were not provided\."
+    r"|Personal API key found in request [A-Za-z ]{1,40} is invalid\."
+    r"|(?:Request was throttled\.)?(?: ?Expected available in [0-9.]{1,12} seconds?\.)?"
+    r"|Quota exceeded\.?"
+)
 _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 
 
@@ -135,7 +142,7 @@ _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 def discreet() -> Iterator[None]:
     """Let errors pass without what PostHog wrote in them: it quotes what it was sent, and that names persons.
 
-    What the missing scope is, and how long to wait, stays.
+    What the missing scope is, and how long to wait, stays, as does what PostHog says to everybody in the same words.
     """
     try:
         yield
@@ -152,7 +159,7 @@ def _hide(error: PostHogAPIError) -> None:
     scope = error.scope if isinstance(error, PostHogPermissionError) else None
     if scope is not None:
         error.detail = f"API key missing required scope '{scope}'"
-    elif error.status not in (401, 402, 429) and error.detail:
+    elif error.detail and error.code != "own_budget" and not _OF_NOBODY.fullmatch(error.detail):
         error.detail = _HIDDEN
     for name in ("code", "attr"):
         if not _WORD.fullmatch(getattr(error, name) or ""):

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class _Hidden:
+    """A secret that is not shown with what holds it."""
+
+    value: str = field(default="", repr=False)
+
+
 class PostHogHook(BaseHook):
     """Talks to one PostHog project over its HTTP API. Making a hook reads no connection and sends nothing.
 
@@ -55,8 +63,12 @@ class PostHogHook(BaseHook):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self._settings: ClientSettings | None = None
-        self._audit_salt = ""
+        self._audit_salt = _Hidden()
         self._client: Client | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is written down of a hook: nothing of the connection, which is read again where it is used."""
+        return {**self.__dict__, "_settings": None, "_audit_salt": _Hidden(), "_client": None}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -82,9 +94,9 @@ class PostHogHook(BaseHook):
         if connection.password:
             mask_secret(connection.password)
             mask_secret(connection.password.strip())
-        self._audit_salt = connection_form.find_audit_salt(connection)
-        if self._audit_salt:  # Airflow masks extras by their names, and knows no salts
-            mask_secret(self._audit_salt)
+        self._audit_salt = _Hidden(connection_form.find_audit_salt(connection))
+        if self._audit_salt.value:  # Airflow masks extras by their names, and knows no salts
+            mask_secret(self._audit_salt.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
@@ -98,7 +110,7 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
         """
         key = self.settings().api_key  # reads the connection
-        return connection_form.read_audit_salt(self._audit_salt, key)
+        return connection_form.read_audit_salt(self._audit_salt.value, key)
 
     def get_conn(self) -> Client:
         """Return the blocking client."""
