@@ -35,6 +35,7 @@ from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 T = TypeVar("T")
 
@@ -167,7 +168,13 @@ class AsyncClient:
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
         shared = self._take()
-        client = await shared.http()
+        try:
+            client = await shared.http()
+        except PostHogSettingsError:
+            raise
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of a proxy that it can not use
+            why = f"the request can not be sent ({type(error).__name__}): see the connection's proxy"
+            return NoAnswer(why, sent=False, lasting=True)
         going = _Going()
         request = client.build_request(
             call.method,

@@ -35,7 +35,9 @@ _CANNOT_BE_SENT = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
+    requests.exceptions.URLRequired,
     requests.exceptions.UnrewindableBodyError,
+    requests.exceptions.InvalidHeader,
 )
 #: What happens before a connection is there.
 _NO_CONNECTION = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
@@ -250,20 +252,24 @@ def no_answer(error: requests.RequestException, *, sent: bool | None = None) -> 
     if sent is None or sent == found.sent:
         return found
     if sent:
-        lasting = found.lasting and isinstance(error, requests.exceptions.SSLError)
-        reason = found.reason if not isinstance(error, _CANNOT_BE_SENT) else "the answer can not be read"
-        return replace(found, reason=reason, sent=True, lasting=lasting)
-    return replace(found, sent=False, reason=_BEFORE.get(found.reason, found.reason))
+        reason = "the answer can not be read" if isinstance(error, _CANNOT_BE_SENT) else found.reason
+        return replace(found, reason=reason, sent=True, lasting=False)
+    return replace(found, sent=False, reason=_BEFORE.get(found.reason) or _unsendable(error))
+
+
+def _unsendable(error: Exception) -> str:
+    return f"the request can not be sent ({type(error).__name__}): see the connection's host and proxy"
 
 
 _SLOW = "no answer in time"
 _CUT = "the connection was cut before the whole answer arrived"
+_NO_HTTP = "what answered does not speak HTTP"
 #: What is said of the same errors if they come before the request could be sent.
 _BEFORE = {
     _SLOW: "no connection in time",
     _CUT: "the connection was closed before the request could be sent",
     "the TLS connection broke": "no TLS connection (the greeting was cut)",
-    "the answer can not be decoded": "the request can not be sent: see the connection's host",
+    _NO_HTTP: "the proxy does not speak HTTP: see the connection's proxy",
 }
 
 
@@ -295,9 +301,8 @@ def _of_answer(error: requests.RequestException, cause: object) -> NoAnswer:
         return NoAnswer("the answer can not be decoded", sent=True)
     if isinstance(error, requests.exceptions.InvalidHeader) and isinstance(cause, urllib3.exceptions.HTTPError):
         return NoAnswer("the answer's headers contradict each other", sent=True)  # two lengths
-    if isinstance(error, (*_CANNOT_BE_SENT, requests.exceptions.InvalidHeader)):
-        why = f"the request can not be sent ({type(error).__name__}): see the connection's host and proxy"
-        return NoAnswer(why, sent=False, lasting=True)
+    if isinstance(error, _CANNOT_BE_SENT):
+        return NoAnswer(_unsendable(error), sent=False, lasting=True)
     return NoAnswer(f"the answer can not be read ({type(error).__name__})", sent=True)
 
 
@@ -325,4 +330,4 @@ def _no_http(cause: object) -> str:
     """Tell whether something answered that speaks no HTTP."""
     broken = cause.args[1] if isinstance(cause, urllib3.exceptions.ProtocolError) and len(cause.args) > 1 else None
     odd = type(broken).__name__ in ("BadStatusLine", "UnknownProtocol", "LineTooLong", "HTTPException")
-    return "what answered does not speak HTTP" if odd else ""
+    return _NO_HTTP if odd else ""

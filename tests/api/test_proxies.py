@@ -116,3 +116,10 @@ def test_a_proxy_that_is_none_is_told_so(sender: Sender, make_server: MakeServer
     dead = make_server(listen=False)
     found = _fails(sender, dead, url.format(port=dead.port))
     assert not found.sent
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "socks5h://127.0.0.1:1", "nonsense://127.0.0.1:1"])
+def test_a_proxy_that_can_not_be_used_was_sent_nothing(sender: Sender, server: ScriptedServer, proxy: str) -> None:
+    """Whether what SOCKS needs is installed or not."""
+    assert not _fails(sender, server, proxy).sent
+    assert server.attempts == 0
