@@ -176,15 +176,15 @@ class AsyncClient:
             why = f"the request can not be sent ({type(error).__name__}): see the connection's proxy"
             return NoAnswer(why, sent=False, lasting=True)
         going = _Going()
-        request = client.build_request(
-            call.method,
-            exchange.url,
-            content=exchange.body,
-            headers=exchange.headers,
-            timeout=_timeout(self.settings, call.read_timeout),
-            extensions={"trace": going.trace},
-        )
         try:
+            request = client.build_request(
+                call.method,
+                exchange.url,
+                content=exchange.body,
+                headers=exchange.headers,
+                timeout=_timeout(self.settings, call.read_timeout),
+                extensions={"trace": going.trace},
+            )
             async with self._place(call), shared.gate:
                 return await self._answer(client, request, call)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError) as error:
@@ -193,6 +193,10 @@ class AsyncClient:
             return too_large(call)
         except UndecodableError:
             return UNDECODABLE
+        except Exception as error:
+            if not type(error).__module__.startswith(_BELOW_HTTPX):
+                raise
+            return no_answer_async(error, sent=going.sent)
 
     async def _answer(self, client: httpx.AsyncClient, request: httpx.Request, call: Call[Any]) -> Answer:
         """Send a request, and read its answer as long as it comes, and no more of it than the call allows."""
@@ -232,15 +236,15 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     return ca_context(named) if named else httpx.create_ssl_context()
 
 
+#: Whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.
+_BELOW_HTTPX = ("socksio", "httpcore", "h11", "anyio")
 _BROKEN = re.compile(r"(?i)disconnected|closed connection|connection closed|EOF")
 
 
-def no_answer_async(
-    error: httpx.HTTPError | httpx.InvalidURL | OSError | asyncio.TimeoutError, *, sent: bool | None = None
-) -> NoAnswer:
-    """Say of an error of httpx or TLS what happened, and whether the server may have received the request.
+def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
+    """Say what happened, and whether the server may have received the request.
 
-    :param error: the error.
+    :param error: of httpx, of what is below it, or of TLS.
     :param sent: whether the request went out, where that was seen; else the error's kind tells.
     """
     found = _of_kind(error)
