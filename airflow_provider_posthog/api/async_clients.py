@@ -45,10 +45,16 @@ _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientS
 #: Connections of all triggers on an event loop to one project together: at 200 ms a call ten times what PostHog lets
 #: through, and few enough for httpx, which looks at each of them for every call.
 _ASYNC_CONNECTIONS = 16
+#: Bytes of an answer at the most, whatever the call allows: they are in the memory of all triggers.
+_MOST_BYTES = 64 * 1024 * 1024
 
 
 def _timeout(settings: ClientSettings, read: float | None = None) -> httpx.Timeout:
     return httpx.Timeout(max(settings.read_timeout, read or 0.0), connect=settings.connect_timeout)
+
+
+def _most(call: Call[Any]) -> int:
+    return min(call.max_bytes or _MOST_BYTES, _MOST_BYTES)
 
 
 class _Shared:
@@ -190,7 +196,7 @@ class AsyncClient:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError) as error:
             return no_answer_async(error, sent=going.sent)  # TLS errors while reading come as they are
         except TooLargeError:
-            return too_large(call)
+            return too_large(_most(call))
         except UndecodableError:
             return UNDECODABLE
         except Exception as error:
@@ -204,7 +210,7 @@ class AsyncClient:
         # To the first byte, and as long again for all headers: httpx only limits each read of them.
         response = await within(client.send(request, stream=True), self.settings.connect_timeout + 2 * seconds)
         try:
-            body = Body(response.headers.get("content-encoding", ""), call.max_bytes)
+            body = Body(response.headers.get("content-encoding", ""), _most(call))
             pace, before = Pace(seconds), time.monotonic()
             async for raw in response.aiter_raw():
                 pace.came(len(raw), time.monotonic() - before)

@@ -251,7 +251,7 @@ class Client:
         except requests.RequestException as error:
             return no_answer(error)
         except TooLargeError:
-            return too_large(call)
+            return too_large(call.max_bytes)
         except UndecodableError:
             return UNDECODABLE
         except NoPlaceError:
@@ -267,13 +267,13 @@ class Client:
 UNDECODABLE = NoAnswer("the answer can not be decoded", sent=True)
 
 
-def too_large(call: Call[Any]) -> NoAnswer:
-    """Say that an answer was larger than a call allows.
+def too_large(most: int | None) -> NoAnswer:
+    """Say that an answer was larger than it may be.
 
-    :param call: the call.
+    :param most: how many bytes it may have.
     """
-    most = f"{(call.max_bytes or 0) / 1024**2:,.0f} MiB"
-    return NoAnswer(f"the answer is larger than {most}, and was not read", sent=True, lasting=True, too_large=True)
+    text = f"the answer is larger than {(most or 0) / 1024**2:,.0f} MiB, and was not read to its end"
+    return NoAnswer(text, sent=True, lasting=True, too_large=True)
 
 
 def _whole(response: requests.Response, most: int | None) -> bytes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.call import STATUS_BYTES
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
@@ -119,7 +121,8 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         return int(row[0] or 0), row[1]
 
     async def _first_row(self, client: AsyncClient, text: str, values: dict[str, Any]) -> list[Any]:
-        answer = await client.send(queries.start(queries.hogql(text, values)), policy=ONCE)
+        asked = replace(queries.start(queries.hogql(text, values)), max_bytes=STATUS_BYTES)
+        answer = await client.send(asked, policy=ONCE)
         rows = answer.get("results")
         if not isinstance(rows, list) or not rows or not isinstance(rows[0], list) or len(rows[0]) != 2:
             raise PostHogError("PostHog answered a query without the row that was asked for")

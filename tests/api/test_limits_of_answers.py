@@ -26,7 +26,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from tests.api.cases import CREATE, EXPORT, GET, settings_for
 from tests.support.scripted import Reply, ScriptedServer, ok
-from tests.support.senders import QUICK, Sender
+from tests.support.senders import QUICK, SENDERS, Sender
 
 SMALL = replace(GET, max_bytes=1000)
 ONE = RetryPolicy(max_attempts=1)
@@ -56,6 +56,15 @@ def test_what_is_too_large_is_not_read_and_not_asked_for_again(
     assert found.sent
     assert "larger than" in str(found)
     assert server.attempts == 1
+
+
+def test_in_the_triggerer_no_answer_is_larger_than_all_triggers_can_bear(server: ScriptedServer) -> None:
+    bomb = gzip.compress(b" " * (65 * 1024**2))
+    server.script(Reply(200, {"Content-Encoding": "gzip"}, bomb))
+    for call in (GET, replace(GET, max_bytes=None)):
+        found = fails(SENDERS["async"], server, call)
+        assert found.too_large
+        assert "64 MiB" in str(found)
 
 
 def test_a_body_without_end_is_left(sender: Sender, server: ScriptedServer) -> None:
