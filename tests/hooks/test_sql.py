@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog import connection_form
+from airflow_provider_posthog.api.hogql import statements
 from airflow_provider_posthog.compat import BaseHook
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
@@ -42,7 +43,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
     PostHogValidationError,
 )
-from airflow_provider_posthog.hooks.dbapi import statements
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.hooks.sql import PostHogSqlHook
 from tests.operators.support import connect, make_dag, task_states, when, xcoms

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.queries import hogql
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
@@ -31,8 +32,13 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "video_of_insight": ({"export_format": "video/mp4", "insight": 1}, "export_context"),
     "gif_of_nothing": ({"export_format": "image/gif", "export_context": {}}, "export_context"),
     "empty_query": ({"query": "  "}, "query"),
-    "semicolon": ({"query": "SELECT 1 LIMIT 1;\n"}, "query"),
-    "semicolon_in_node": ({"query": {"kind": "HogQLQuery", "query": "SELECT 1;"}}, "query"),
+    "two_statements": ({"query": "SELECT 1 LIMIT 1; SELECT 2"}, "query"),
+    "only_a_comment": ({"query": "-- SELECT 1;"}, "query"),
+    "except": ({"query": "SELECT 1 LIMIT 5 EXCEPT SELECT 2 LIMIT 5"}, "query"),
+    "union": ({"query": "SELECT 1 UNION SELECT 2 LIMIT 300000"}, "query"),
+    "limit_of_a_union": ({"query": "(SELECT 1) UNION ALL (SELECT 2) LIMIT 5"}, "query"),
+    "two_in_node": ({"query": {"kind": "HogQLQuery", "query": "SELECT 1; SELECT 2"}}, "query"),
+    "intersect_in_context": ({"export_context": {"source": hogql("SELECT 1 INTERSECT SELECT 2")}}, "query"),
     "empty_node": ({"query": {}}, "query"),
     "empty_wrapper": ({"query": {"kind": "DataTableNode", "source": {}}}, "query"),
     "list": ({"query": ["SELECT 1"]}, "query"),
