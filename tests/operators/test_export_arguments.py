@@ -180,3 +180,40 @@ def test_making_an_operator_reads_nothing(connected: EmulatorProcess, monkeypatc
     monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT")
     export_operator(deferrable=True)
     assert connected.calls() == []
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT 1 LIMIT 300000;; -- x;", {"kind": "HogQLQuery", "query": "SELECT 1 LIMIT 300000 ; // x"}]
+)
+def test_a_semicolon_at_the_end_is_dropped(connected: EmulatorProcess, query: Any) -> None:
+    operator = export_operator(query=query)
+    assert operator.prepare()["export_context"]["source"]["query"] == "SELECT 1 LIMIT 300000"
+
+
+def test_values_of_a_node_are_exported_with_it(connected: EmulatorProcess) -> None:
+    node = hogql("SELECT {a} LIMIT {n}", {"a": 1, "n": 2})
+    assert export_operator(query=node).prepare()["export_context"]["source"] == node
+
+
+@pytest.mark.parametrize(
+    ("query", "warned"),
+    [
+        ("SELECT 1", True),
+        ("SELECT 1 LIMIT 300000 UNION ALL SELECT 2", True),
+        ("(SELECT 1) UNION ALL (SELECT 2 LIMIT 5)", True),
+        ("SELECT 1 // LIMIT 5", True),
+        ("(SELECT 1 LIMIT 300000)", False),
+        ("SELECT x AS union FROM t LIMIT 1000*300", False),
+        ("SELECT 1 LIMIT 5 UNION ALL SELECT 2 LIMIT 5", False),
+        ("SELECT * FROM (SELECT 1 EXCEPT SELECT 2) LIMIT 300000", False),
+    ],
+)
+def test_a_select_without_limit_is_warned_of(
+    connected: EmulatorProcess,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    query: str,
+    warned: bool,
+) -> None:
+    export_operator(query=query).prepare()
+    assert ("has no LIMIT" in caplog.text + capsys.readouterr().out) is warned
