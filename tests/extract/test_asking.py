@@ -95,7 +95,8 @@ def test_long_integers_are_exact(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"results": {"a": 1}}, {"results": [1]}, {"results": [[1, 2]]}, {"columns": [1]}, {"types": "String"}]
+    "change",
+    [{"results": {"a": 1}}, {"results": [{"a": 1}]}, {"results": [[1], "b"]}, {"columns": [1]}, {"types": "String"}],
 )
 def test_answers_of_another_shape(change: dict[str, object]) -> None:
     with pytest.raises(PostHogTransportError):

@@ -125,7 +125,8 @@ class _Reader:
         if own is None:
             return Limits(tuple(found), frozenset(operators), tail), at
         if len(found) == 1:  # behind a SELECT in brackets its LIMIT stands in for the one within
-            return Limits((own if own.written else found[0],)), at
+            arm = Arm(written=True) if own.stretches else own  # PostHog forgets WITH TIES there
+            return Limits((arm if own.written else found[0],)), at
         return Limits(tuple(found), frozenset(operators), True), at
 
     def has_operator(self, at: int) -> bool:
