@@ -57,6 +57,19 @@ def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return node
 
 
+def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the placeholders of a query node stand for, by name; those of variables as ``variables.name``.
+
+    :param node: the query node, with ``values`` and ``variables``.
+    """
+    values, variables = node.get("values"), node.get("variables")
+    found: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
+    for variable in variables.values() if isinstance(variables, Mapping) else ():
+        if isinstance(variable, Mapping):
+            found[f"variables.{variable.get('code_name')}"] = variable.get("value")
+    return found
+
+
 @endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)
 def start(
     query: Mapping[str, Any],

@@ -13,16 +13,14 @@ from typing import Any, TypeVar
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.call import Call
-from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import Send, Step, Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
-    PostHogIncompleteError,
-    PostHogJobFailed,
     PostHogPermissionError,
-    PostHogTransportError,
 )
+from airflow_provider_posthog.results.answer import Question, read
+from airflow_provider_posthog.results.answer import ask as question_of
 
 T = TypeVar("T")
 
@@ -47,22 +45,26 @@ def ask(sql: str, values: Mapping[str, Any]) -> Steps[list[list[Any]]]:
 def rows_of(statement: str, values: Mapping[str, Any] | None = None) -> Steps[list[list[Any]]]:
     """Run a whole statement and return all of its rows, freshly calculated.
 
-    :param statement: the statement with its LIMIT.
+    :param statement: the statement with its LIMIT, which the rows must not reach: who is left out is not erased.
     :param values: the values.
-    :raises PostHogIncompleteError: if the rows were cut.
+    :raises PostHogSettingsError: if nobody could tell whether its rows are cut; nothing is sent.
+    :raises PostHogIncompleteError: if the rows were cut, or reach a LIMIT.
     :raises PostHogJobFailed: if it failed, or came from a cache.
     """
-    answer = yield queries.start(queries.hogql(statement, values), refresh="force_blocking")
-    if failure_in(answer) is not None:
-        raise PostHogJobFailed("A query was answered 200, but it failed; PostHog's reason could name a person.")
-    if answer.get("is_cached"):
-        raise PostHogJobFailed("PostHog answered from its cache, which proves nothing, though it was asked not to.")
-    rows = answer.get("results")
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise PostHogTransportError("PostHog answered a query without rows")
-    if answer.get("hasMore") or len(rows) >= LIMIT:
-        raise PostHogIncompleteError(f"PostHog cut an answer at {len(rows):,} rows: too much to be counted at once.")
+    question = ask_all(statement, values)
+    answer = yield queries.start(queries.hogql(question.sql, values), refresh="force_blocking")
+    rows: list[list[Any]] = read(answer, question, shows_reason=False).whole().rows
     return rows
+
+
+def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Question:
+    """Make sure that an answer to a statement can be proved to leave nobody out.
+
+    :param statement: the statement with its LIMIT.
+    :param values: the values.
+    :raises PostHogSettingsError: if it cannot.
+    """
+    return question_of(statement, values, every_limit=True)
 
 
 def tallied(steps: Steps[T], calls: Counter[str]) -> Steps[T]:

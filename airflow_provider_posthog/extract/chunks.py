@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 import pyarrow.compute as pc  # noqa: TID253
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import batch_of
@@ -17,7 +18,6 @@ from airflow_provider_posthog.extract.asking import Asker, is_too_heavy, parse
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
-from airflow_provider_posthog.extract.statements import MAX_ROWS
 from airflow_provider_posthog.extract.windows import EPOCH, PARTS, Piece, Window
 
 log = logging.getLogger(__name__)

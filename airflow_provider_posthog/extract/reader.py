@@ -13,6 +13,7 @@ from types import TracebackType
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract import statements
@@ -22,7 +23,6 @@ from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
-from airflow_provider_posthog.extract.statements import MAX_ROWS
 from airflow_provider_posthog.extract.windows import EPOCH, Piece, Window, checked
 
 __all__ = ["Chunk", "Extraction", "Progress"]

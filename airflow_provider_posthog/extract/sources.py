@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from airflow_provider_posthog.api.hogql import one_statement, significant
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
@@ -32,8 +33,6 @@ TIME_NAME = "posthog_time"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
-#: A column in an expression: neither a text, nor a function, nor a part of another column.
-_NAME = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()")
 #: What a template makes of a list.
 _LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
@@ -116,8 +115,19 @@ class Source:
 
 
 def _names_in(*expressions: str | None) -> set[str]:
-    found = (_NAME.findall(expression) for expression in expressions if expression)
-    return {quoted or plain for names in found for quoted, plain in names}
+    """Return the columns in expressions: neither texts, nor functions, nor parts of other columns."""
+    return {name for expression in expressions if expression for name in _columns_in(expression)}
+
+
+def _columns_in(expression: str) -> Iterator[str]:
+    before = ""
+    found = significant(expression)
+    for token, behind in zip(found, [*[each.text for each in found[1:]], ""], strict=True):
+        if token.kind == "name":
+            yield token.text[1:-1]
+        elif token.kind == "word" and before not in (".", "?.") and behind != "(":
+            yield token.text
+        before = token.text
 
 
 def _check_own(columns: Mapping[str, str], own: Set[str]) -> None:
@@ -295,18 +305,16 @@ def hogql(
 ) -> Source:
     """Return the rows of a HogQL query, such as ``SELECT * FROM my_warehouse_table``.
 
-    :param sql: the query, without a semicolon. It runs once for each window, so it has to answer the same rows each
+    :param sql: the query. It runs once for each window, so it has to answer the same rows each
         time.
     :param key: HogQL over its columns that tells its rows apart, such as ``id`` or ``concat(a, ':', b)``; never null.
     :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
     :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
-    :raises PostHogSettingsError: if the query is empty or holds a semicolon at its end.
+    :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
-    text = sql.strip()
-    if not text or text.endswith(";"):
-        raise PostHogSettingsError("sql", "PostHog takes one query without a semicolon.", "Write SELECT ... FROM ...")
+    text = one_statement(sql, "sql")
     if not key.strip():
         raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
     # The line break ends a comment at the end of the query.

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.windows import GROUPS, PARTS, Piece, Window, iso
 
 #: The rows that are looked at before the others, to learn their columns and how long they are.
 SAMPLE = 100
-#: PostHog answers no more rows than this, without a word.
-MAX_ROWS = 50_000
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,16 @@ from airflow_provider_posthog.api import exports, insight_lookup, insights, proj
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.exceptions import (
     PostHogError,
-    PostHogIncompleteError,
-    PostHogJobFailed,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
-    PostHogTransportError,
     PostHogValidationError,
 )
+from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,12 +161,15 @@ class PostHogHook(BaseHook):
     def get_records(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """Run HogQL and return all of its rows, freshly calculated.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
+        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen; nothing is sent.
         """
-        return self._whole(hogql, values)["results"]
+        rows: list[list[Any]] = self._asked(hogql, values).whole().rows
+        return rows
 
     def get_df(self, hogql: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
@@ -177,7 +177,8 @@ class PostHogHook(BaseHook):
         Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
         a float, times are UTC, and nulls are nulls (:func:`~airflow_provider_posthog.hooks.data_frames.data_frame`).
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if pandas is not installed.
@@ -190,59 +191,44 @@ class PostHogHook(BaseHook):
             ) from error
         from airflow_provider_posthog.hooks.data_frames import data_frame
 
-        answer = self._whole(hogql, values)
-        return data_frame(answer["results"], _names(answer), answer.get("types"))
+        answer = self._asked(hogql, values).whole()
+        return data_frame(answer.rows, answer.names(), answer.types)
 
     def run(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run HogQL and return all of its rows as dictionaries, freshly calculated; for the author of a ``@task``.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :returns: a dictionary for each row, by the names of its columns; JSON, with times as ISO text.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if two columns have one name.
         """
-        answer = self._whole(hogql, values)
-        columns = _names(answer)
+        answer = self._asked(hogql, values).whole()
+        columns = answer.names()
         twice = [name for name, count in Counter(columns).items() if count > 1]
         if twice:
             raise PostHogSettingsError(
                 "hogql", f"two columns are named {twice[0]!r}.", "Give each a name of its own, with AS."
             )
-        try:
-            return [dict(zip(columns, row, strict=True)) for row in answer["results"]]
-        except ValueError:
-            raise PostHogTransportError(
-                f"PostHog answered rows of other lengths than its {len(columns)} columns"
-            ) from None
+        return [dict(zip(columns, row, strict=True)) for row in answer.rows]
 
-    def _whole(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
-        """Run HogQL; return the answer, which has ``results``, ``columns`` and all of its rows."""
-        answer = self._calculated(hogql, values)
-        rows = answer.get("results")
-        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-            raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
-        if answer.get("hasMore") or len(rows) >= queries.MAX_ROWS:
-            raise PostHogIncompleteError(
-                f"PostHog cut the answer at {len(rows)} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow the "
-                "statement, or export it with PostHogCreateExportOperator."
-            )
-        return answer
+    def _asked(self, hogql: str, values: Mapping[str, Any] | None) -> Answer:
+        """Run HogQL; return the answer, which may be cut."""
+        question, values = self._question(hogql, values)
+        return read(self.send(queries.start(queries.hogql(question.sql, values))), question)
 
-    def _calculated(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
-        answer = self.send(queries.start(queries.hogql(hogql, values)))
-        failure = failure_in(answer)
-        if failure is not None:
-            raise PostHogJobFailed(f"The query was answered 200, but it failed: {failure}")
-        return answer
+    def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
+        """Check a statement, and return it with the values that it is sent with."""
+        return ask(hogql, values), values
 
     def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
-        """Run HogQL and return its first row, or ``None``.
+        """Run HogQL and return its first row, freshly calculated, or ``None``.
 
-        :param hogql: the statement.
+        :param hogql: the statement; several SELECTs (UNION and the like) as for :meth:`get_records`.
         :param values: the values.
         """
-        rows = self._calculated(hogql, values).get("results") or []
+        rows: list[list[Any]] = self._asked(hogql, values).rows
         return rows[0] if rows else None
 
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
@@ -288,13 +274,6 @@ class PostHogHook(BaseHook):
         if not missing:
             return True, f"{reached} The key has every scope that can be probed."
         return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
-
-
-def _names(answer: queries.QueryAnswer) -> list[str]:
-    columns = answer.get("columns")
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
-    return columns
 
 
 def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:

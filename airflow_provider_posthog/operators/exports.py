@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_posthog.api import exports, jobs, states
-from airflow_provider_posthog.api.hogql import limit_of
+from airflow_provider_posthog.api.hogql import limits_of, one_statement
 from airflow_provider_posthog.api.insights import runnable_query, unwrap
-from airflow_provider_posthog.api.queries import hogql
+from airflow_provider_posthog.api.queries import hogql, placeholders
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 from airflow_provider_posthog.operators.identity import Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
+from airflow_provider_posthog.results.answer import hides_cuts
 
 TABLES = (exports.CSV, exports.XLSX)
 VIDEOS = ("video/mp4", "video/webm", "image/gif")
@@ -99,6 +100,8 @@ class PostHogCreateExportOperator(PostHogJobOperator):
             body["dashboard"] = _number("dashboard", self.dashboard)
         if self.query is not None:
             context["source"] = self._source(self.query)
+        elif (unwrap(context.get("source")) or {}).get("kind") == "HogQLQuery":
+            context["source"] = self._source(context["source"])
         if self.insight is not None:
             self._add_insight(body, context)
         body["export_context"] = context
@@ -218,27 +221,23 @@ class PostHogCreateExportOperator(PostHogJobOperator):
 
     def _source(self, query: object) -> dict[str, Any]:
         if isinstance(query, str):
-            return self._hogql(query)
+            return self._hogql(hogql(query))
         if isinstance(query, Mapping) and query.get("kind"):
             node = unwrap(query)
             if node is not None:
-                if node.get("kind") == "HogQLQuery":
-                    self._hogql(str(node.get("query", "")), node.get("values"))
-                return node
+                return self._hogql(node) if node.get("kind") == "HogQLQuery" else node
         raise PostHogSettingsError(
             "query", "is neither HogQL text nor a query node.", "Write 'SELECT ...' or {'kind': 'EventsQuery', ...}."
         )
 
-    def _hogql(self, text: str, values: object = None) -> dict[str, Any]:
-        if not text.strip():
-            raise PostHogSettingsError(
-                "query", "is empty.", "Write HogQL, such as 'SELECT ... FROM events LIMIT 300000'."
-            )
-        if text.rstrip().endswith(";"):
-            raise PostHogSettingsError("query", "ends with a semicolon, which HogQL does not know.", "Leave it out.")
-        if limit_of(text, values) is None:
-            self.log.warning("The query has no LIMIT: PostHog cuts the file at 50,000 rows. Write LIMIT 300000")
-        return hogql(text)
+    def _hogql(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        text = one_statement(node.get("query"), "query")
+        limits = limits_of(text, placeholders(node))
+        hides_cuts(limits, "query")
+        if not all(arm.written for arm in limits.arms):
+            what = "One of the SELECTs that the query joins" if limits.is_set else "The query"
+            self.log.warning("%s has no LIMIT: PostHog cuts it at 50,000 rows. Write LIMIT 300000", what)
+        return {**node, "query": text}
 
     def _add_insight(self, body: dict[str, Any], context: dict[str, Any]) -> None:
         saved = self.hook.find_insight(self.insight if self.insight is not None else "")

@@ -33,7 +33,9 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :param uuids: person UUIDs.
     :param properties: PostHog's list of ``{"key", "value", "operator"}``; the operator is ``exact``, ``icontains`` or
         ``is_set``.
-    :param hogql: a statement whose first column is person UUIDs, with a LIMIT.
+    :param hogql: a statement whose first column is person UUIDs, with a LIMIT above their number: one that is reached
+        is an error, since who is left out is not erased. Several SELECTs (UNION and the like) go into brackets:
+        ``SELECT * FROM (...) LIMIT n``.
     :param identifiers_path: a file in object storage: CSV with a header, or JSON lines (``.jsonl``), with
         ``distinct_id``, ``email`` and ``uuid``.
     :param work_path: the work file that is written for the next tasks.
@@ -114,6 +116,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     def _given(self, context: Context) -> dict[str, Any]:
         """Return what was asked for, checked."""
         from airflow_provider_posthog.erasure import identifiers
+        from airflow_provider_posthog.erasure.asking import ask_all
 
         given = {
             "distinct_ids": self.hidden(self.distinct_ids, context),
@@ -131,6 +134,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             pass  # each is checked, before anything is sent
         if given["properties"]:
             identifiers.check_filter(given["properties"])
+        if given["hogql"]:
+            ask_all(given["hogql"])
         return given
 
     def _identifiers(self, given: Mapping[str, Any]) -> Iterator[Identifier]:

@@ -21,6 +21,7 @@ from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.results.answer import WRAPPED
 from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, dataset_of_path, of_export
 
 if TYPE_CHECKING:
@@ -214,13 +215,18 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
         limit, why = exports.row_limit(export, rows or 0)
-        if not rows or rows < limit or self.on_truncation == "ignore":
+        if rows is None or rows < limit or self.on_truncation == "ignore":
             return
         text = (
             f"The export has {rows:,} rows, as many as {why} lets through, so there may be more. "
             "Narrow the query (a shorter interval), raise its LIMIT (at most 300,000), or, if it is all you asked for, "
             "write on_truncation='ignore'."
         )
+        if limit == 0:
+            text = (
+                f"The export has {rows:,} rows, and nothing proves that they are all: {why}. Put the query into "
+                f"brackets: {WRAPPED}; PostHog cuts nothing in there. Or write on_truncation='ignore'."
+            )
         if self.on_truncation == "fail":
             raise PostHogIncompleteError(text)
         self.log.warning(text)

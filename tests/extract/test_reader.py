@@ -269,7 +269,7 @@ def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
         (lambda: sources.events([]), "columns"),
         (lambda: sources.events("uuid"), "columns"),
         (lambda: sources.events(values={"window_start": 1}), "values"),
-        (lambda: sources.hogql("SELECT 1;", key="a"), "sql"),
+        (lambda: sources.hogql("SELECT 1; SELECT 2", key="a"), "sql"),
         (lambda: sources.hogql("SELECT 1", key=" "), "key"),
     ],
 )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_posthog.emulator.warehouse import Warehouse
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources, statements
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
@@ -31,6 +32,37 @@ SOURCES = [
     sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("key", "refused"),
+    [
+        ("concat(id, 'x')", True),
+        ("`id`", True),
+        ('"id"', True),
+        ("f'{id}'", True),
+        ("a -- id", False),
+        ("a // 'id', id", False),
+        ("concat(a, 'it''s', 'id')", False),
+        ("id(a)", False),
+        ("a.id", False),
+        ("a /* id */", False),
+    ],
+)
+def test_the_columns_that_rows_are_found_by_keep_their_meaning(key: str, refused: bool) -> None:
+    def source() -> Source:
+        return Source(name="rows", table="t", columns={"id": "upper(id)"}, key=key)
+
+    if refused:
+        with pytest.raises(PostHogSettingsError, match="'id' is the name of a column"):
+            source()
+    else:
+        source()
+
+
+@pytest.mark.parametrize("sql", ["SELECT a;", "SELECT a ;; -- all;", "SELECT a; # x"])
+def test_a_querys_semicolon_is_left_out(sql: str) -> None:
+    assert sources.hogql(sql, key="a").table == "(SELECT a\n) AS source"
 
 
 @pytest.fixture(scope="module")

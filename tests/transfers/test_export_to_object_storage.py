@@ -189,6 +189,33 @@ def test_a_warning_names_the_limit(
     assert "own limit of 10" in caplog.text + capsys.readouterr().out  # Airflow 3 logs past Python's logging
 
 
+@pytest.mark.parametrize("rows", [4, 0])
+def test_what_hides_a_cut_is_refused_and_says_what_to_write(
+    connection: EmulatorProcess, make_export: MakeExport, tmp_path: Path, rows: int
+) -> None:
+    """Made by somebody else: this package's own operator refuses to make it."""
+    export_id = make_export(f"SELECT number FROM numbers({rows}) LIMIT 10")
+    node = {"kind": "HogQLQuery", "query": "SELECT 1 LIMIT 10 EXCEPT SELECT 2 LIMIT 10"}
+    body = {"id": export_id, "has_content": True, "export_format": exports.CSV, "export_context": {"source": node}}
+    connection.faults(method="GET", path=f"*/exports/{export_id}/", status=200, body=body, count=-1)
+    with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
+        fetch(export_id, f"{tmp_path}/a.csv")
+    assert fetch(export_id, f"{tmp_path}/a.csv", on_truncation="ignore")["rows"] == rows
+
+
+@pytest.mark.parametrize(("first", "whole"), [(11, True), (10, False)])
+def test_each_select_has_a_limit_that_the_rows_must_stay_below(
+    make_export: MakeExport, tmp_path: Path, first: int, whole: bool
+) -> None:
+    many = "SELECT number FROM numbers(5)"
+    export_id = make_export(f"{many} LIMIT {first} UNION ALL {many} LIMIT 2000")
+    if whole:
+        assert fetch(export_id, f"{tmp_path}/a.csv")["rows"] == 10
+    else:
+        with pytest.raises(PostHogIncompleteError, match="limit of one of the SELECTs that it joins of 10"):
+            fetch(export_id, f"{tmp_path}/a.csv")
+
+
 def test_one_row_below_the_limit(make_export: MakeExport, tmp_path: Path) -> None:
     assert fetch(make_export("SELECT number FROM numbers(9) LIMIT 10"), f"{tmp_path}/a.csv")["rows"] == 9
 

@@ -216,7 +216,7 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
         ({"source": "groups"}, "write"),
         ({"source": "cohort_members"}, "cohort_id"),
         ({"source": "SELECT 1"}, "key"),
-        ({"source": "SELECT 1;", "key": "a", "by": "b"}, "sql"),
+        ({"source": "SELECT 1; SELECT 2", "key": "a", "by": "b"}, "sql"),
         ({"source": "SELECT 1 AS a", "key": "a"}, "write"),
         ({"source": "sessions", "by": "timestamp"}, "by"),
         ({"source": "persons", "event": "x"}, "event"),

@@ -268,7 +268,7 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"table": "hogql"}, "table"),
         ({"table": "events", "hogql": "SELECT 1"}, "table"),
         ({"hogql": "SELECT 1"}, "key"),
-        ({"hogql": "SELECT 1;", "key": "a"}, "sql"),
+        ({"hogql": "SELECT 1; SELECT 2", "key": "a"}, "sql"),
         ({"table": "persons", "event": "x"}, "event"),
         ({"table": "sessions", "by": "timestamp"}, "by"),
         ({"by": "uuid"}, "by"),
