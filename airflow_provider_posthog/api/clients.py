@@ -205,13 +205,12 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings, session = self.settings, self.session
-        timeout = self._timeout(read_timeout)
+        settings, timeout = self.settings, self._timeout(read_timeout)
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
         with going(self._end) as gone:
             try:
-                return session.request(
+                return self.session.request(
                     method,
                     url,
                     auth=BearerAuth(settings.api_key if authorized else ""),
