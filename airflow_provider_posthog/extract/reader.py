@@ -15,14 +15,13 @@ import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.arrow_types import schema_of
-from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
+from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
-from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
+from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.windows import EPOCH, Piece, Window, checked
 
 __all__ = ["Chunk", "Extraction", "Progress"]
@@ -89,9 +88,9 @@ class Extraction:
     :raises PostHogSettingsError: if an argument can not be used.
     """
 
-    #: Whether somebody iterates over it, and how many rows the first look has seen.
+    #: Whether somebody iterates over it, and how many different keys the first look has seen.
     _busy = False
-    _sampled = 0
+    _keys_seen = 0
 
     def __init__(
         self,
@@ -212,13 +211,14 @@ class Extraction:
             self._shut()
 
     def _compare_with_sample(self) -> None:
-        """Count once more, if the rows of the first look were more than those that were counted and read."""
-        if self._progress.rows < self._sampled:
+        """Fail if the first look has seen more keys than were read: then the counts are wrong, however often asked."""
+        read = self._progress.rows - self._progress.duplicates
+        if read < self._keys_seen:
             there = self._planner.rows_in(self.window)
-            if self._progress.rows < there:
-                raise PostHogIncompleteError(
-                    f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards"
-                )
+            raise PostHogIncompleteError(
+                f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards, but its "
+                f"first answer showed {self._keys_seen:,} of them. Let the task retry."
+            )
 
     def _chunks(self, reader: WindowReader, pieces: Iterator[Piece]) -> Iterator[Chunk]:
         """Read windows side by side, and hand them out one after another."""
@@ -261,10 +261,14 @@ class Extraction:
             self._asker.check()
             self._ranges = self._settled()
             window, wait_until = self._ranges[0]
-            if wait_until is None:
+            # Where a query is counted by the hashes of its key, the key has to be known first.
+            if wait_until is None and (self.source.time or self.source.query is None):
                 self._ahead = self._workers().submit(self._planner.count, window)
-            source, schema = self._described()
-            self._reader = WindowReader(self._asker, self._planner, source, schema, self._size)
+            look = first_look(self._asker, self.source, self.window)
+            self._size.saw(look.rows, look.size)
+            self._keys_seen = look.keys
+            self._planner.source = look.source
+            self._reader = WindowReader(self._asker, self._planner, look.source, look.schema, self._size)
         return self._reader
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:
@@ -276,28 +280,3 @@ class Extraction:
         if settled <= window.start:
             return [(window, self.settled_at)]
         return [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
-
-    def _described(self) -> tuple[Source, pa.Schema]:
-        result = self._sample()
-        schema = schema_of(result.columns, result.types)
-        self._size.saw(len(result.rows), result.size)
-        self._sampled = len(result.rows)
-        source = self.source
-        if not source.columns:
-            names = [name for name in result.columns if name not in (KEY_NAME, TIME_NAME)]
-            source = statements.with_columns(source, names)
-        if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
-            raise PostHogSettingsError(
-                "time",
-                f"{source.time} is no time, but {schema.field(source.time_column).type}.",
-                "Write a DateTime column.",
-            )
-        return source, schema
-
-    def _sample(self) -> Result:
-        try:
-            return self._asker.ask(statements.sample(self.source, self.window))
-        except PostHogError as error:
-            if not is_too_heavy(error):
-                raise
-            return self._asker.ask(statements.sample(self.source, self.window, 0))

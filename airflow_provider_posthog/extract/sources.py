@@ -30,9 +30,13 @@ GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 #: What the reader adds where a page's edge can not be told from the columns; taken off again.
 KEY_NAME = "posthog_key"
 TIME_NAME = "posthog_time"
+#: The parts of a query's key, of which the first look learns the types.
+PART_NAME = "posthog_key_"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
+#: The names of a lambda's arguments.
+_ARGUMENTS = re.compile(r"(?:\(([\w\s,]+)\)|([A-Za-z_]\w*))\s*->")
 #: What a template makes of a list.
 _LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
@@ -46,7 +50,11 @@ class Source:
     :param name: what to call it in logs and file names, such as ``events``.
     :param table: what stands after FROM.
     :param columns: HogQL by column name, in order; empty for all columns of ``table``.
+    :param query: the query that ``table`` is made of, as it was written; ``None`` for one of PostHog's tables.
     :param key: HogQL that tells the rows apart.
+    :param keys: where several expressions tell them apart together: each of them; ``key`` then only names them.
+    :param zoned: those of them that are times: their text is that of UTC, as an hour that comes twice when clocks go
+        back would else be one key.
     :param time: HogQL of the time that the windows go by, never null; ``None`` reads all rows, by the hashes of their
         keys.
     :param scan: a column of time that the table is sorted by, where that is not ``time``. Each window's lowest and
@@ -73,20 +81,40 @@ class Source:
     where: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     copies: bool = False
+    query: str | None = None
+    keys: tuple[str, ...] = ()
+    zoned: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in self.values:
             if name.startswith(OWN):
                 raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
         for name in self.columns:
-            if not name or re.search(r"[`\\\x00-\x1f]", name) or name in (KEY_NAME, TIME_NAME):
+            if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
                 raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
         _check_own(self.columns, _names_in(self.time, self.scan, self.key, self.born))
+        _check_where(self.columns, self.where)
+
+    @property
+    def key_parts(self) -> tuple[str, ...]:
+        """The expressions that tell rows apart together."""
+        return self.keys or (self.key,)
 
     @property
     def key_text(self) -> str:
         """HogQL of the key as text: ClickHouse sorts UUIDs in an order of its own."""
-        return f"toString({self.key})"
+        in_utc = {key: f"toTimeZone({key}, 'UTC')" for key in self.zoned}
+        texts = [f"toString({in_utc.get(key, key)})" for key in self.key_parts]
+        if len(texts) == 1:
+            return texts[0]
+        # Lengths keep ("a:", "b") and ("a", ":b") apart.
+        return "concat(" + ", ".join(f"toString(length({text})), ':', {text}" for text in texts) + ")"
+
+    @property
+    def added_columns(self) -> list[str]:
+        """The names of the columns that the reader adds to those of the source."""
+        added = [KEY_NAME] if self.key_column == KEY_NAME else []
+        return [*added, TIME_NAME] if self.time and self.time_column == TIME_NAME else added
 
     @property
     def key_column(self) -> str:
@@ -99,7 +127,7 @@ class Source:
         return self._column_of(self.time, TIME_NAME) if self.time else None
 
     def _column_of(self, expression: str, otherwise: str) -> str:
-        if not _FIELD.fullmatch(self.table):
+        if self.query is not None or not _FIELD.fullmatch(self.table):
             return otherwise  # a query's columns may be of any type, and another text in JSON than in ClickHouse
         same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
         return same[0] if same else otherwise
@@ -107,11 +135,16 @@ class Source:
     def selected(self) -> str:
         """Return what stands after SELECT."""
         parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]
-        if self.key_column == KEY_NAME:
-            parts.append(f"{self.key_text} AS {KEY_NAME}")
-        if self.time and self.time_column == TIME_NAME:
-            parts.append(f"{self.time} AS {TIME_NAME}")
-        return ", ".join(parts)
+        added = {KEY_NAME: self.key_text, TIME_NAME: self.time}
+        return ", ".join([*parts, *(f"{added[name]} AS {name}" for name in self.added_columns)])
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a column's name is one that the reader gives to its own.
+
+    :param name: the name.
+    """
+    return name in (KEY_NAME, TIME_NAME) or (name.startswith(PART_NAME) and name[len(PART_NAME) :].isdigit())
 
 
 def _names_in(*expressions: str | None) -> set[str]:
@@ -128,6 +161,18 @@ def _columns_in(expression: str) -> Iterator[str]:
         elif token.kind == "word" and before not in (".", "?.") and behind != "(":
             yield token.text
         before = token.text
+
+
+def _check_where(columns: Mapping[str, str], where: str | None) -> None:
+    """Refuse a condition on a name that a column gives to something else: HogQL would take that for it."""
+    lambdas = {name for pair in _ARGUMENTS.findall(where or "") for part in pair for name in re.findall(r"\w+", part)}
+    for name in sorted(_names_in(where) - lambdas):
+        if columns.get(name, name) != name:
+            raise PostHogSettingsError(
+                "where",
+                f"uses {name!r}, which columns gives to another expression, and HogQL would take that one.",
+                "Choose another name in columns.",
+            )
 
 
 def _check_own(columns: Mapping[str, str], own: Set[str]) -> None:
@@ -297,7 +342,7 @@ def cohort_members(cohort_id: int) -> Source:
 def hogql(
     sql: str,
     *,
-    key: str,
+    key: str | Sequence[str],
     time: str | None = None,
     values: Mapping[str, Any] | None = None,
     name: str = "query",
@@ -305,9 +350,12 @@ def hogql(
 ) -> Source:
     """Return the rows of a HogQL query, such as ``SELECT * FROM my_warehouse_table``.
 
+    Each of its columns needs a name of its own (``AS``): one without, or two of one name, are an error when it is read.
+
     :param sql: the query. It runs once for each window, so it has to answer the same rows each
         time.
-    :param key: HogQL over its columns that tells its rows apart, such as ``id`` or ``concat(a, ':', b)``; never null.
+    :param key: HogQL over its columns that tells its rows apart, such as ``id``, never null; or a list of columns that
+        do so together. Leave times as they are: as text (``toString(hour)``) two hours are one when clocks go back.
     :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
@@ -315,13 +363,13 @@ def hogql(
     :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
     text = one_statement(sql, "sql")
-    if not key.strip():
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    if not keys or not all(isinstance(each, str) and each.strip() for each in keys):
         raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
-    # The line break ends a comment at the end of the query.
-    table = f"({text}\n) AS source"
-    return Source(
-        name=name, table=table, columns={}, key=key.strip(), time=time, values=dict(values or {}), copies=copies
-    )
+    keys = tuple(each.strip() for each in keys)
+    table = f"({text}\n) AS source"  # the line break ends a comment at the end of the query
+    given = dict(values or {})
+    return Source(name, table, {}, ", ".join(keys), keys=keys, time=time, values=given, copies=copies, query=text)
 
 
 def _columns(given: Columns, default: Sequence[str]) -> dict[str, str]:

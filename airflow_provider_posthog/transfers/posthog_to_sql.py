@@ -215,16 +215,11 @@ class PostHogToSqlOperator(IntervalOperator):
         given = {field: value for field, value in own.items() if value is not None}
         return source_of(table, query, name, **{**more, **given})
 
-    def _key_of_query(self) -> str | None:
-        """Return HogQL of a query's key, made of its key columns."""
+    def _key_of_query(self) -> list[str] | None:
+        """Return HogQL of a query's key columns."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        names = [quoted(name) for name in self._key("")]
-        if len(names) < 2:
-            return names[0] if names else None
-        # Lengths keep ("a:", "b") and ("a", ":b") apart.
-        texts = [f"toString(length(toString({name}))), ':', toString({name})" for name in names]
-        return f"concat({', '.join(texts)})"
+        return [quoted(name) for name in self._key("")] or None
 
     def _key(self, table: str) -> tuple[str, ...]:
         if not self.key:

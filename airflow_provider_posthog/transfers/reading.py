@@ -85,7 +85,7 @@ class ReadingOperator(IntervalOperator):
 
     :param table: ``events``, ``persons``, ``sessions``, ``groups`` or ``cohort_members``.
     :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
-    :param key: of the query: the column, or HogQL, that tells its rows apart.
+    :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
     :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.
     :param cohort_id: of ``cohort_members``: the cohort's number.
     :param kwargs: as :class:`IntervalOperator`.
@@ -98,7 +98,7 @@ class ReadingOperator(IntervalOperator):
         *,
         table: str | None = None,
         hogql: str | None = None,
-        key: str | None = None,
+        key: str | Sequence[str] | None = None,
         time: str | None = None,
         cohort_id: int | None = None,
         **kwargs: Any,  # noqa: ANN401

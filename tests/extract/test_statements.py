@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -31,6 +32,9 @@ SOURCES = [
     sources.cohort_members(7),
     sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
+    replace(
+        sources.hogql(QUERY, key=["at", "`event`"], time="at", values={"other": "$pageview"}), zoned=frozenset({"at"})
+    ),
 ]
 
 
@@ -86,6 +90,7 @@ def all_of(source: Source) -> Iterator[Statement]:
             yield statements.page(source, piece, 10, after)
         if source.time:
             yield statements.groups_by_time(source, window, 60)
+            yield statements.groups_of_query(source, window, 60)
             yield statements.groups_by_moment(source, window, None)
             yield statements.groups_by_moment(source, window, START)
 
@@ -100,12 +105,12 @@ def test_every_statement_is_taken(warehouse: Warehouse, source: Source) -> None:
 
 
 def test_columns_are_found_out(warehouse: Warehouse) -> None:
-    source = SOURCES[-1]
+    source = SOURCES[-2]
     found = warehouse.query(*_pair(statements.sample(source, WINDOW)))
-    assert found.columns == ["id", "at", "event", sources.KEY_NAME]
-    named = statements.with_columns(source, found.columns[:-1])
+    assert found.columns == ["id", "at", "event", sources.KEY_NAME, *statements.part_names(source)]
+    named = statements.with_columns(source, found.columns[:-2])
     page = warehouse.query(*_pair(statements.page(named, Piece(WINDOW, 1), 10, None)))
-    assert (page.columns, page.types) == (found.columns, found.types)
+    assert (page.columns, page.types) == (found.columns[:-1], found.types[:-1])
     keys = [str(row[-1]) for row in page.rows]
     assert keys == sorted(keys)
 
