@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import GROUPS, PARTS, Piece, Window, iso
+from airflow_provider_posthog.extract.windows import EPOCH, GROUPS, PARTS, Piece, Window, iso
 
 #: The rows that are looked at before the others, to learn their columns and how long they are.
 SAMPLE = 100
@@ -159,6 +159,9 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
     elif source.born:
         where.append(f"{source.born} < toDateTime({{window_end}})")
         values["window_end"] = iso(window.end)
+        if window.start > EPOCH:
+            where.append(f"{source.born} >= toDateTime({{window_start}})")
+            values["window_start"] = iso(window.start)
     if source.scan and source.scan_from is not None:
         where.append(f"{source.scan} >= toDateTime({{window_scan}})")
         values["window_scan"] = iso(source.scan_from)
