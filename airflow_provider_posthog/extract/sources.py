@@ -173,7 +173,6 @@ def events(
     _check_by(by)
     by_arrival = by == "created_at"
     named, given = _named(event, columns)
-    conditions = [where, *named] if where else named
     return Source(
         name="events",
         table="events",
@@ -182,7 +181,7 @@ def events(
         time=by,
         scan="timestamp" if by_arrival else None,
         scan_back=scan_back if by_arrival else None,
-        where="\n) AND (".join(conditions) or None,
+        where="\n) AND (".join([where, *named] if where else named) or None,
         only={"event": tuple(given["posthog_event_names"])} if named else {},
         filtered=bool(where),
         values={**(values or {}), **given},
