@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogL
 from airflow_provider_posthog.load.stock import Stock
 from airflow_provider_posthog.load.target import Target
 from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
-from tests.load.databases import DAY, END, SCHEMA, START, Database, DuckDB, SQLite, events, merging, replacing
+from tests.load.databases import DAY, END, SCHEMA, START, Database, DuckDB, Postgres, SQLite, events, merging, replacing
 
 NAMES = ["click", "Click", "click ", "it's", "back\\slash", "100%", "ключ", "💚", "$pageview", "a\nb"]
 ALLOWED = ShrinkGuard(allow_shrink=True)
@@ -206,6 +207,31 @@ def test_a_filter_by_a_column_that_is_not_loaded_is_refused(database: Database) 
     with pytest.raises(PostHogSettingsError) as refused:
         database.load(replacing(only={"name": ("click",)}), events(1))
     assert refused.value.field == "columns"
+
+
+def test_loads_of_several_filters_side_by_side_end_with_all_rows(postgres: Postgres) -> None:
+    """As mapped tasks do; the first of them makes the table."""
+    for _ in range(2):
+        with ExitStack() as stack:
+            targets = [replacing(only={"event": (name,)}) for name in ("a", "b", "c")]
+            loaders = [stack.enter_context(postgres.loader(target)) for target in targets]
+            for loader in loaders:
+                loader.open(SCHEMA)
+            for at, loader in enumerate(loaders):
+                loader.write(named(10 + at, "abc"[at], first=at * 100))
+            for loader in reversed(loaders):
+                loader.commit()
+        assert held(postgres) == {"a": 10, "b": 11, "c": 12}
+
+
+def test_replaces_of_a_whole_table_side_by_side_do_not_double_it(postgres: Postgres) -> None:
+    with postgres.loader(whole()) as first, postgres.loader(whole()) as second:
+        for loader, rows in ((first, events(5)), (second, events(4))):
+            loader.open(SCHEMA)
+            loader.write(rows)
+        second.commit()
+        first.commit()
+    assert postgres.uuids() == events(5).column("uuid").to_pylist()
 
 
 # Counting along.
