@@ -21,8 +21,8 @@ from airflow_provider_posthog.transfers.verifying import Earlier, windows_before
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.interval_counts import Recount
     from airflow_provider_posthog.extract.reader import Extraction
-    from airflow_provider_posthog.extract.recount import Recount
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader

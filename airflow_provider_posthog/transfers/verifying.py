@@ -10,7 +10,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.extract.recount import Recount
+    from airflow_provider_posthog.extract.interval_counts import Recount
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
@@ -79,7 +79,7 @@ class Earlier:
         """
         if not self.windows:
             return []
-        from airflow_provider_posthog.extract.recount import recount
+        from airflow_provider_posthog.extract.interval_counts import recount
 
         there = recount(settings, self._source, self.windows)
         return [one for one, kept in zip(there, self._kept, strict=True) if not one.agrees(*kept)][::-1]

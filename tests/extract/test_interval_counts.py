@@ -14,7 +14,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.emulator.warehouse import Warehouse
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogTransportError
 from airflow_provider_posthog.extract import sources
-from airflow_provider_posthog.extract.recount import MOST, Recount, recount, statement
+from airflow_provider_posthog.extract.interval_counts import MOST, Recount, recount, statement
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.windows import Window
 from tests.extract.reading import REFUSALS, SECOND, UTC, Middleman, event, read, settings_of
