@@ -23,7 +23,7 @@ class IntervalOperator(LineageMixin, PostHogOperator):
     :param where: a HogQL condition.
     :param values: what the placeholders of ``where`` or of a query stand for.
     :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so that no late event is missed, or ``timestamp``, when they happened. Of persons
+        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
         ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
         ``created_at`` is the time of its first event, so those that come late are in no interval that is read.)
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
