@@ -22,7 +22,7 @@ from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import EPOCH, Piece, Window, checked
+from airflow_provider_posthog.extract.windows import EPOCH, LATEST, Piece, Window, checked
 
 __all__ = ["Chunk", "Extraction", "Progress"]
 
@@ -115,7 +115,7 @@ class Extraction:
         if settle < timedelta(0) or look_back < timedelta(0):
             raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
         self._end = checked("end", end or datetime.now(timezone.utc))
-        begin = checked("start", start or EPOCH)
+        begin = checked("start", (start if source.time else None) or EPOCH)
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
         if source.scan_back is not None:
             source = replace(source, scan_from=max(EPOCH, begin - look_back - source.scan_back))
@@ -205,10 +205,19 @@ class Extraction:
                     yield chunk
                     del chunk  # the next one comes into its place
                     self._on_progress(self._progress)
+            for chunk in self._chunks(reader, self._ahead_of_time()):
+                self._count(chunk, time.monotonic() - began)
+                yield chunk
             self._compare_with_sample()
         finally:
             self._busy = False
             self._shut()
+
+    def _ahead_of_time(self) -> Iterator[Piece]:
+        """Yield what says that it is born later than now, as clocks that are ahead make it."""
+        if self.source.time is None and self.source.born:
+            later = Window(max(self._end, datetime.now(timezone.utc)), LATEST)
+            yield from (piece for piece in self._planner.pieces(later) if piece.rows)
 
     def _compare_with_sample(self) -> None:
         """Fail if the first look has seen more keys than were read: then the counts are wrong, however often asked."""

@@ -62,8 +62,11 @@ class Source:
     :param scan_back: leave out rows whose ``scan`` is more than this before the range's start.
     :param scan_from: the moment that comes of it.
     :param born: a column of time; without ``time``, rows that are born while others are read are left for the next
-        time.
+        time. Those that say that they are born later are read at the end.
+    :param changes_for: how long after its ``time`` a row can change: so far back rows are read again by default.
     :param where: a HogQL condition.
+    :param only: HogQL of columns, with the values that alone are read of them; ``where`` says the same.
+    :param filtered: whether ``where`` leaves out rows for other reasons, too.
     :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
@@ -78,7 +81,10 @@ class Source:
     scan_back: timedelta | None = None
     scan_from: datetime | None = None
     born: str | None = None
+    changes_for: timedelta = timedelta(0)
     where: str | None = None
+    only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
+    filtered: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     copies: bool = False
     query: str | None = None
@@ -222,7 +228,6 @@ def events(
     _check_by(by)
     by_arrival = by == "created_at"
     named, given = _named(event, columns)
-    conditions = [where, *named] if where else named
     return Source(
         name="events",
         table="events",
@@ -231,7 +236,9 @@ def events(
         time=by,
         scan="timestamp" if by_arrival else None,
         scan_back=scan_back if by_arrival else None,
-        where="\n) AND (".join(conditions) or None,
+        where="\n) AND (".join([where, *named] if where else named) or None,
+        only={"event": tuple(given["posthog_event_names"])} if named else {},
+        filtered=bool(where),
         values={**(values or {}), **given},
         copies=True,
     )
@@ -272,8 +279,12 @@ def persons(
 ) -> Source:
     """Return the persons: all there are when the reading starts, or those that were created in the range.
 
+    PostHog takes the time of a person's first event for ``created_at``. A phone that was offline, or an import, makes
+    persons of last month, whom no range that is read from now on holds; a clock that is ahead makes some of tomorrow.
+
     :param columns: HogQL by column name, or names; ``None`` for ``id, created_at, properties, is_identified``.
-    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again.
+    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again,
+        and one that comes late is never read.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
     """
@@ -285,12 +296,13 @@ def persons(
         time=by,
         born="created_at",
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
 
 def sessions(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
-    """Return the sessions that began in the range. A session that goes on after it was read changes.
+    """Return the sessions that began in the range. A session that goes on after it was read changes, for a day at most.
 
     :param columns: HogQL by column name, or names; ``None`` for those that servers of every age have.
     :param where: a HogQL condition.
@@ -302,7 +314,9 @@ def sessions(columns: Columns = None, *, where: str | None = None, values: Mappi
         columns=_columns(columns, SESSION_COLUMNS),
         key="session_id",
         time="$start_timestamp",
+        changes_for=timedelta(days=1),  # PostHog begins another one after 24 hours, whatever goes on
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
@@ -320,6 +334,7 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
         columns=_columns(columns, GROUP_COLUMNS),
         key="concat(toString(`index`), ':', key)",
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
@@ -335,6 +350,7 @@ def cohort_members(cohort_id: int) -> Source:
         columns={"person_id": "person_id", "cohort_id": "cohort_id"},
         key="person_id",
         where="cohort_id = {posthog_cohort_id}",
+        only={"cohort_id": (int(cohort_id),)},
         values={"posthog_cohort_id": int(cohort_id)},
     )
 

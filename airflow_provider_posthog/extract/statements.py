@@ -207,6 +207,9 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
     elif source.born:
         where.append(f"{source.born} < toDateTime({{window_end}})")
         values["window_end"] = iso(window.end)
+        if window.start > EPOCH:
+            where.append(f"{source.born} >= toDateTime({{window_start}})")
+            values["window_start"] = iso(window.start)
     if source.scan and source.scan_from is not None:
         where.append(f"{source.scan} >= toDateTime({{window_scan}})")
         values["window_scan"] = iso(source.scan_from)

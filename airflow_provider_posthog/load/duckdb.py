@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns
 from airflow_provider_posthog.load.loader import Loaded, Loader
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.target import Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,8 +56,8 @@ _UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
 class DuckDBLoader(Loader):
     """Loads into DuckDB, all in one transaction.
 
-    Rows of ``replace_interval`` go straight into the table. Those of ``merge`` and ``append`` first go into a table of
-    their own, of which only the transaction knows. (A temporary one would stay in memory.)
+    Rows of ``replace_interval`` and ``replace`` go straight into the table. Those of ``merge`` and ``append`` first go
+    into a table of their own, of which only the transaction knows. (A temporary one would stay in memory.)
 
     :param connection: a ``DuckDBPyConnection``.
     :param target: the table, with up to three parts: database, schema, table.
@@ -75,7 +76,7 @@ class DuckDBLoader(Loader):
 
     @property
     def _staged(self) -> bool:
-        return self.target.write != "replace_interval"
+        return not self.target.replaces
 
     def _open(self) -> None:
         self._connection.execute("SET python_enable_replacements = true")
@@ -95,7 +96,9 @@ class DuckDBLoader(Loader):
             parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
             self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(_ORDER)} BIGINT)")
         else:
-            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._interval()}")
+            self._take_stock()
+            where, values = self._replaced()
+            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _place(self) -> list[str | None]:
         """Return the table's database, schema and name; ``None`` where its name does not say it."""
@@ -137,8 +140,8 @@ class DuckDBLoader(Loader):
     def _finish(self) -> Loaded:
         self._take_all_memory()
         if not self._staged:
-            there = self._count(f"{self._name} WHERE {self._interval()}")
-            self._prove("rows of the interval", there, self._rows)
+            self._stock.check()
+            self._prove_replaced()
             return Loaded(self._rows, self._deleted, self._rows)
         keys, columns = self._list(self.target.key), self._list(self.schema.names)
         chosen = (
@@ -175,17 +178,27 @@ class DuckDBLoader(Loader):
         """Return the condition that two rows have one key."""
         return " AND ".join(f"{one}.{self._quote(name)} = {other}.{self._quote(name)}" for name in self.target.key)
 
-    def _interval(self) -> str:
-        start, end = (_moment(moment) for moment in self.target.interval)
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
+        start, end = map(_moment, span)
         by = self._quote(self.target.by or "")
-        return f"{by} >= {start} AND {by} < {end}"
+        return f"{by} >= {start} AND {by} < {end}", []
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        name, signs = self._quote(column), ["?"] * len(values)
+        if any(isinstance(value, str) for value in values):  # as bytes: a column's collation can ignore case
+            name, signs = f"encode(CAST({name} AS VARCHAR))", ["encode(?)"] * len(values)
+        return f"{name} IN ({', '.join(signs)})", list(values)
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        statement = f"SELECT {what} FROM {self._name} WHERE {where}"
+        return int(self._connection.execute(statement, list(values)).fetchone()[0])
 
     def _count(self, of: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
 
-    def _changed(self, statement: str) -> int:
+    def _changed(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""
-        return int(self._connection.execute(statement).fetchone()[0])
+        return int(self._connection.execute(statement, list(values)).fetchone()[0])
 
 
 def _moment(moment: datetime) -> str:

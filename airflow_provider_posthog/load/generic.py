@@ -15,7 +15,7 @@ from airflow_provider_posthog.load.columns import Existing, added_columns, famil
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
 from airflow_provider_posthog.load.loader import Loaded, Loader
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.target import Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class GenericLoader(Loader):
         self._value = placeholder
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
-        self._bounds: list[Any] = []
+        self._is_cleared = False
         self._as_numbers: set[str] = set()
         self._deleted = 0
         self._inserted = 0
@@ -81,16 +81,36 @@ class GenericLoader(Loader):
         self._connection.commit()
 
     def _delete(self) -> None:
-        """Delete the interval's rows, once; as late as can be, as it locks them."""
-        if self.target.write == "replace_interval" and not self._bounds:
-            self._bounds = self._edges()
-            self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {self._interval()}", self._bounds)
+        """Delete what is replaced, once; as late as can be, as it locks it."""
+        if self.target.replaces and not self._is_cleared:
+            self._is_cleared = True
+            self._take_stock()
+            self._check_names()
+            where, values = self._replaced()
+            self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
-    def _edges(self) -> list[Any]:
-        """Return the interval's start and end as the column of the time has them."""
+    def _check_names(self) -> None:
+        """Refuse to delete rows of other values that the database takes for those of this load."""
+        for column, names in self.target.only.items():
+            if any(isinstance(name, int) for name in names):
+                continue
+            where, values = self._replaced()
+            cursor = self._connection.cursor()
+            try:
+                statement = f"SELECT {self._quote(column)} FROM {self._name} WHERE {where}"
+                cursor.execute(statement, tuple(values))
+                while rows := cursor.fetchmany(_BATCH):
+                    found = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
+                    if not found <= set(names):
+                        raise self._takes_for_one(f"values of {column!r}")
+            finally:
+                cursor.close()
+
+    def _edges(self, span: Span) -> list[Any]:
+        """Return a start and an end as the column of the time has them."""
         import pyarrow as pa
 
-        start, end = self.target.interval
+        start, end = span
         column = self.schema.field(self.target.by)
         if pa.types.is_date(column.type):  # a day is its midnight: the first in the interval, and the first after it
             days = [(moment - timedelta(microseconds=1)).date() + timedelta(days=1) for moment in (start, end)]
@@ -124,13 +144,13 @@ class GenericLoader(Loader):
         return [Existing(name, "") for name in names]
 
     def _create(self) -> None:
-        indexed = self.target.key if self.target.write != "replace_interval" else (self.target.by,)
+        indexed = (*self.target.only, self.target.by) if self.target.replaces else self.target.key
         parts = []
         for column in self.schema:
             text = self._flavour.key_text if column.name in indexed and family_of(column) == "text" else None
             own = self.target.column_types.get(column.name) or text
             parts.append(f"{self._quote(column.name)} {own}" if own else self._definition(column))
-        if self.target.write != "replace_interval":
+        if not self.target.replaces:
             parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
         if self.target.write == "replace_interval" and self.target.by:
@@ -147,7 +167,7 @@ class GenericLoader(Loader):
             if batch.num_rows:
                 columns = zip(batch.schema, batch.columns, strict=True)
                 rows = list(zip(*(self._values(field, column) for field, column in columns), strict=True))
-                if self.target.write == "replace_interval":
+                if self.target.replaces:
                     self._insert(rows)
                 else:
                     self._put(rows)
@@ -184,11 +204,14 @@ class GenericLoader(Loader):
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE {condition}"
             found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
         if not set(found) <= set(map(self._comparable, keys)):
-            raise PostHogLoadError(
-                f"{self.target.table} takes keys for one that are different, as a collation does that ignores case, so "
-                "rows would be lost. Nothing was changed. Give the key's columns a binary collation."
-            )
+            raise self._takes_for_one("keys")
         return found
+
+    def _takes_for_one(self, what: str) -> PostHogLoadError:
+        return PostHogLoadError(
+            f"{self.target.table} takes {what} for one that are different, as a collation does that ignores case, so "
+            "rows would be lost. Nothing was changed. Give these columns a binary collation."
+        )
 
     def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
         """Return a key so that what goes to the database is equal to what comes back."""
@@ -207,15 +230,21 @@ class GenericLoader(Loader):
 
     def _finish(self) -> Loaded:
         self._delete()
-        if self.target.write != "replace_interval":
+        if not self.target.replaces:
             return Loaded(self._kept, self._deleted, self._inserted)
-        there = self._rows_of(f"SELECT COUNT(*) FROM {self._name} WHERE {self._interval()}", self._bounds)
-        self._prove("rows of the interval", int(there[0][0]), self._rows)
-        return Loaded(self._rows, self._deleted if self._deleted >= 0 else None, self._rows)
+        self._stock.check()
+        self._prove_replaced()
+        return Loaded(self._rows, self._stock.there, self._rows)
 
-    def _interval(self) -> str:
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
         by = self._quote(self.target.by or "")
-        return f"{by} >= {self._value} AND {by} < {self._value}"
+        return f"{by} >= {self._value} AND {by} < {self._value}", self._edges(span)
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        return f"{self._quote(column)} IN ({', '.join([self._value] * len(values))})", list(values)
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        return int(self._rows_of(f"SELECT {what} FROM {self._name} WHERE {where}", values)[0][0])
 
     def _values(self, field: pa.Field, column: pa.Array) -> list[Any]:
         """Return a column as the driver takes it."""
@@ -261,7 +290,7 @@ class GenericLoader(Loader):
     def _rows_of(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(statement, tuple(values))
+            cursor.execute(statement, tuple(values)) if values else cursor.execute(self._bare(statement))
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
         finally:
             cursor.close()

@@ -14,7 +14,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, sql_family
 from airflow_provider_posthog.load.loader import Loaded, Loader
 from airflow_provider_posthog.load.sending import send_aside
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.target import Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,7 +105,7 @@ class PostgresLoader(Loader):
 
     @property
     def _ordered(self) -> bool:
-        return self.target.write != "replace_interval"
+        return not self.target.replaces
 
     def _open(self) -> None:
         self._connection.rollback()
@@ -150,7 +150,7 @@ class PostgresLoader(Loader):
         if self._ordered:
             parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
-        if not self._ordered and self.target.by:
+        if self.target.write == "replace_interval" and self.target.by:
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
 
     def _check_unique(self, key: set[int | None]) -> None:
@@ -213,11 +213,12 @@ class PostgresLoader(Loader):
         return Loaded(kept, None, None)
 
     def _replace(self, columns: str, values: str) -> Loaded:
-        interval = self._interval()
-        deleted = self._execute(f"DELETE FROM {self._name} WHERE {interval}")
+        self._take_stock()
+        self._stock.check()
+        where, _ = self._replaced()
+        deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}")
         self._execute(f"INSERT INTO {self._name} ({columns}) SELECT {values} FROM {_STAGE}")
-        there = self._rows_of(f"SELECT count(*) FROM {self._name} WHERE {interval}")[0][0]
-        self._prove("rows of the interval", int(there), self._rows)
+        self._prove_replaced()
         return Loaded(self._rows, deleted, self._rows)
 
     def _prove_keys(self, keys: Sequence[str]) -> int:
@@ -240,10 +241,19 @@ class PostgresLoader(Loader):
             staged = f"CAST({staged} AS text)"  # straight, it would lose two of its 17 digits
         return f"CAST({staged} AS {there})" if there else staged
 
-    def _interval(self) -> str:
-        start, end = (_moment(moment) for moment in self.target.interval)
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
+        start, end = map(_moment, span)
         by = self._quote(self.target.by or "")
-        return f"{by} >= {start} AND {by} < {end}"
+        return f"{by} >= {start} AND {by} < {end}", []
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        name, listed = self._quote(column), ", ".join(map(_literal, values))
+        # "C": there are types and collations to which Acme and acme are one.
+        exact = f'CAST({name} AS text) COLLATE "C"' if any(isinstance(value, str) for value in values) else name
+        return f"{exact} IN ({listed})", []
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        return int(self._rows_of(f"SELECT {what} FROM {self._name} WHERE {where}", values)[0][0])
 
     def _cursor(self) -> Any:  # noqa: ANN401 - psycopg's 2 or 3
         return self._connection.cursor()
@@ -297,6 +307,14 @@ def _jsonb(text: str) -> str:
         made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
     found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
     return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
+
+
+def _literal(value: str | int) -> str:
+    """Write a text, or a number; without placeholders, no % of a column's name is taken for one."""
+    if not isinstance(value, str):
+        return str(int(value))
+    text = value.replace("\0", "\ufffd").replace("\\", "\\\\").replace("'", "''")
+    return f"E'{text}'"
 
 
 def _moment(moment: datetime) -> str:

@@ -79,11 +79,6 @@ class SqlDatabase:
         if self.kind not in (_POSTGRES, *_DUCKDB, "sqlite") and not hasattr(self._hook(), "insert_rows"):
             raise self._unknown()
 
-    @property
-    def is_blocked_by_a_load(self) -> bool:
-        """Whether others have to wait while rows come, so that nothing should be waited for meanwhile."""
-        return self.kind != _POSTGRES
-
     def loader(self, target: Target) -> Loader:
         """Connect, and return a loader. Close it, or use it in a ``with``.
 

@@ -31,8 +31,9 @@ def interval_of(
             "end",
             f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
             "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
-            "have those of a cron schedule, unless [scheduler] create_cron_data_intervals is on or the DAG has a "
-            "CronDataIntervalTimetable.)",
+            "have those of a cron schedule or a timedelta, unless the DAG has a CronDataIntervalTimetable or a "
+            "DeltaDataIntervalTimetable, or [scheduler] create_cron_data_intervals or create_delta_data_intervals is "
+            "on.)",
         )
     left = found[1].timestamp() - time.time()
     if left > _CLOCKS_DIFFER:

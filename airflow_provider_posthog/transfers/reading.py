@@ -23,14 +23,19 @@ class IntervalOperator(LineageMixin, PostHogOperator):
     :param where: a HogQL condition.
     :param values: what the placeholders of ``where`` or of a query stand for.
     :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so that no late event is missed, or ``timestamp``, when they happened. Of persons
-        ``created_at``, for those that were created in the interval; without it all there are.
+        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
+        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
+        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.)
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
     :param end: until when; not in the future.
     :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
-    :param look_back: read what came late before ``start`` again; for ``by="timestamp"``. A timedelta.
+    :param look_back: read again what is up to so long before ``start``, for what came late or has changed; default: a
+        day of sessions, which are open that long at the most, else nothing. A timedelta.
+    :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
+        again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
+        A timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.base.PostHogOperator`.
     """
 
@@ -47,7 +52,8 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         in_flight: int = 3,
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
-        look_back: timedelta = timedelta(0),
+        look_back: timedelta | None = None,
+        verify_back: timedelta = timedelta(0),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -62,14 +68,18 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         self.page_rows = page_rows
         self.settle = settle
         self.look_back = look_back
+        self.verify_back = verify_back
 
     def check_reading(self) -> None:
         """Check what can be wrong with the arguments whatever is read.
 
         :raises PostHogSettingsError: if one can not be used.
         """
-        for field, example in (("settle", "timedelta(minutes=5)"), ("look_back", "timedelta(days=2)")):
+        for field in ("settle", "look_back", "verify_back"):
             length = getattr(self, field)
+            if field == "look_back" and length is None:
+                continue
+            example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")
         for field in ("in_flight", "page_rows"):
@@ -78,6 +88,17 @@ class IntervalOperator(LineageMixin, PostHogOperator):
                 raise PostHogSettingsError(field, f"{number!r} is no whole number.", "Write one, or leave it out.")
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
+
+    def looks_back(self, source: Source) -> timedelta:
+        """Return how far before ``start`` rows are read again.
+
+        :param source: what is read.
+        :raises PostHogSettingsError: if it has no time.
+        """
+        for field in ("look_back", "verify_back"):
+            if source.time is None and getattr(self, field):
+                raise PostHogSettingsError(field, f"{source.name} is read as a whole.", "Leave it out.")
+        return source.changes_for if self.look_back is None else self.look_back
 
 
 class ReadingOperator(IntervalOperator):

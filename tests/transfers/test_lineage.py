@@ -121,6 +121,7 @@ def test_a_table_of_postgresql(
 ) -> None:
     options: dict[str, Any] = {"columns": ["uuid", "created_at", "properties"], "column_types": {"properties": "jsonb"}}
     where = {
+        "replaces": "all",
         "where": "properties.email != 'jane@example.com' AND event != {word} -- sesame",
         "values": {"word": "sesame"},
     }

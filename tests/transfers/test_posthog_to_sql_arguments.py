@@ -77,7 +77,7 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"source": {"table": "events", "rows": 5}}, "rows"),
         ({"source": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
         ({"source": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
-        ({"source": "SELECT 1 AS a", "key": "a", "by": ""}, "write"),
+        ({"source": "SELECT 1 AS a", "key": "a", "by": "", "write": "replace_interval"}, "write"),
         ({"columns": ["uuid", "event"]}, "by"),
         ({"columns": ["event", "created_at"], "write": "merge"}, "key"),
         ({"columns": {"id": "uuid", "created_at": "created_at"}, "write": "append"}, "key"),
