@@ -105,6 +105,16 @@ class Source:
         same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
         return same[0] if same else otherwise
 
+    @property
+    def is_query(self) -> bool:
+        """Whether it is a HogQL query, not one of PostHog's tables."""
+        return not _FIELD.fullmatch(self.table)
+
+    @property
+    def text(self) -> str:
+        """All HogQL of it, as one statement."""
+        return f"SELECT {self.selected()} FROM {self.table} WHERE {self.where or 1}"  # noqa: S608 - is not sent
+
     def selected(self) -> str:
         """Return what stands after SELECT."""
         parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]

@@ -19,6 +19,7 @@ from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.output import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TIMEOUT = 21 * 60.0
 
 
-class PostHogQueryOperator(PostHogJobOperator):
+class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     """Runs a query afresh, never from PostHog's cache, and hands on its rows.
 
     It runs asynchronously under a name that follows from the task and its try, so that a retry after a crash takes up
@@ -51,6 +52,8 @@ class PostHogQueryOperator(PostHogJobOperator):
         ``result_path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
+    :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
+        retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
@@ -71,6 +74,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         "values",
         "variables",
         "result_path",
+        "on_retention",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -93,6 +97,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
         name: str | None = None,
+        on_retention: OnRetention = "warn",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -105,6 +110,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         self.max_rows = max_rows
         self.object_storage_conn_id = object_storage_conn_id
         self.name = name
+        self.on_retention = on_retention
         self._marker = ""
 
     def prepare(self) -> dict[str, Any]:
@@ -120,7 +126,9 @@ class PostHogQueryOperator(PostHogJobOperator):
             output.refuse_if_there(self._identity)
         elif self.max_rows == 0:
             raise PostHogSettingsError("result_path", "is not given, and max_rows is 0.", "Write one of the two.")
-        return {"query": self._node()}
+        node = self._node()
+        self.retention_guard.check_node(node)
+        return {"query": node}
 
     def _node(self) -> dict[str, Any]:
         if (self.hogql is None) == (self.query is None):

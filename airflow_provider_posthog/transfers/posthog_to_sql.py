@@ -62,12 +62,13 @@ class PostHogToSqlOperator(IntervalOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
         (without ``by``, a query is read as a whole, and so are persons by ``merge`` and ``append``); ``in_flight``,
-        ``page_rows`` and ``settle`` how.
+        ``page_rows`` and ``settle`` how; ``on_retention``.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
         ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
         ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
-    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them.
+    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them; or if
+        PostHog hides some.
     :raises PostHogLoadError: if the database refuses something.
     """
 
@@ -84,6 +85,7 @@ class PostHogToSqlOperator(IntervalOperator):
         "by",
         "start",
         "end",
+        "on_retention",
         "column_types",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -125,6 +127,7 @@ class PostHogToSqlOperator(IntervalOperator):
         source = self._source()
         with self._reading(context, source) as extraction:
             self._extraction = extraction
+            self.check_retention(source, extraction.window.start if source.time else None, extraction.window.end)
             target = self._target(source, extraction)
             database = self._database = SqlDatabase(self.sql_conn_id)
             settings = self.hook.settings()
@@ -177,6 +180,7 @@ class PostHogToSqlOperator(IntervalOperator):
             for chunk in extraction:
                 loader.write(chunk.table)
                 del chunk  # the next one comes into its place
+            self.retention_guard.again()
             return loader.commit(), loader.database
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
