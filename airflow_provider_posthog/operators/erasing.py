@@ -10,6 +10,7 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+from airflow_provider_posthog.results.retention import look_if_possible
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
@@ -63,6 +64,7 @@ class PostHogErasureOperator(PostHogOperator):
         self.audit_path = audit_path
         self.ticket = ticket
         self.calls: Counter[str] = Counter()
+        self.retention: dict[str, Any] = {}
 
     def do(self, steps: Steps[T]) -> T:
         """Do steps with the hook's client.
@@ -154,6 +156,12 @@ class PostHogErasureOperator(PostHogOperator):
         self._refuse_to_replace(WorkFile(target.fs, target.path))
         header, limits = new_header(server, asked, verify_by), Limits(max_persons, MAX_NAMED, must_find_all)
         certificate = self.certificate(context, header.request_id)
+        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        self.retention = retention.as_json()
+        if certificate is not None:
+            certificate.saw(self.retention)
+        if retention.not_looked_at:
+            self.log.warning("%s", retention.not_looked_at)
         seen: list[Identifier] = []
         found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
         if certificate is not None:

@@ -22,6 +22,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAuthenticationError,
+    PostHogError,
     PostHogIncompleteError,
     PostHogNotFoundError,
     PostHogPermissionError,
@@ -116,6 +117,13 @@ class Retention:
             return (midnight - timedelta(days=number * _DAYS[unit])).astimezone(timezone.utc)
         return months_later(midnight, -number * _MONTHS[unit])
 
+    @property
+    def not_looked_at(self) -> str:
+        """What a count of events did not see, as a sentence; empty if it saw all that is told of."""
+        if not self.enforced or self.floor is None:
+            return ""
+        return f"Events up to {_text(self.floor)} UTC are hidden by PostHog and were not looked at."
+
     def as_json(self) -> dict[str, Any]:
         """Return what the project tells, and the floor as ISO text in UTC, for XComs and certificates."""
         return {
@@ -138,6 +146,17 @@ def look(project_id: int) -> Steps[Retention]:
     except (PostHogAuthenticationError, PostHogNotFoundError):  # a key of another kind, which may yet read
         return Retention(None, None, datetime.now(timezone.utc), unknown="PostHog does not show the key its project")
     return retention_of(found.value, found.at)
+
+
+def look_if_possible(project_id: int | None) -> Steps[Retention]:
+    """Ask as :func:`look`, for work that goes on whatever comes of it.
+
+    :param project_id: the project's number, if there is one.
+    """
+    try:
+        return (yield from look(project_id or 0))
+    except PostHogError:
+        return Retention(None, None, datetime.now(timezone.utc), unknown="the project cannot be read now")
 
 
 def retention_of(project: Mapping[str, Any], at: datetime | None = None) -> Retention:
