@@ -1,8 +1,8 @@
 """Months of events into object storage before PostHog hides them, those that expire first at first, each counted.
 
-PostHog shows events for some years, by the plan. Each run brings the whole months that are hidden next. The first one may
-be triggered with ``{"months": 84, "rest": true}``, to bring all there are, and what is left of the month that PostHog is
-hiding by now. A month's files are replaced as a whole, so any run can be retried and cleared.
+Each run brings the whole months that PostHog hides next. The first one may be triggered with ``{"months": 84, "rest":
+true}``, to bring all there are, and what is left of the month that is being hidden. A month's files are replaced as a
+whole, so any run can be retried and cleared.
 """
 
 from __future__ import annotations
