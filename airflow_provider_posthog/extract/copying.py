@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +50,7 @@ class Copy:
     :param layout: how rows become files.
     :param facts: what the manifest says of the source, as JSON.
     :param checkpoint: seconds after which files are closed and recorded even if they are small.
+    :param before_publishing: is called when all is read, and ends it by an error.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Copy:
         facts: Mapping[str, Any],
         *,
         checkpoint: float = CHECKPOINT,
+        before_publishing: Callable[[], None] = lambda: None,
     ) -> None:
         self._reading = reading
         self._staging = staging
         self._layout = layout
         self._facts = facts
         self._checkpoint = checkpoint
+        self._before_publishing = before_publishing
         self._extraction: Extraction | None = None
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
 
@@ -81,6 +84,7 @@ class Copy:
             if not staging.note.get("read"):
                 self._read()
             self._prove()
+            self._before_publishing()
         return staging.publish(
             {
                 **self._facts,

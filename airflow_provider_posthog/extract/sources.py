@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from airflow_provider_posthog.api.hogql import one_statement, significant
+from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.names import check_own, check_where, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
 PERSON_COLUMNS = ("id", "created_at", "properties", "is_identified")
@@ -35,8 +36,6 @@ PART_NAME = "posthog_key_"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
-#: The names of a lambda's arguments.
-_ARGUMENTS = re.compile(r"(?:\(([\w\s,]+)\)|([A-Za-z_]\w*))\s*->")
 #: What a template makes of a list.
 _LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
@@ -98,8 +97,8 @@ class Source:
         for name in self.columns:
             if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
                 raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
-        _check_own(self.columns, _names_in(self.time, self.scan, self.key, self.born))
-        _check_where(self.columns, self.where)
+        check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
+        check_where(self.columns, self.where)
 
     @property
     def key_parts(self) -> tuple[str, ...]:
@@ -138,6 +137,16 @@ class Source:
         same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
         return same[0] if same else otherwise
 
+    @property
+    def is_query(self) -> bool:
+        """Whether it is a HogQL query, not one of PostHog's tables."""
+        return not _FIELD.fullmatch(self.table)
+
+    @property
+    def text(self) -> str:
+        """All HogQL of it, as one statement."""
+        return f"SELECT {self.selected()} FROM {self.table} WHERE {self.where or 1}"  # noqa: S608 - is not sent
+
     def selected(self) -> str:
         """Return what stands after SELECT."""
         parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]
@@ -151,43 +160,6 @@ def is_own(name: str) -> bool:
     :param name: the name.
     """
     return name in (KEY_NAME, TIME_NAME) or (name.startswith(PART_NAME) and name[len(PART_NAME) :].isdigit())
-
-
-def _names_in(*expressions: str | None) -> set[str]:
-    """Return the columns in expressions: neither texts, nor functions, nor parts of other columns."""
-    return {name for expression in expressions if expression for name in _columns_in(expression)}
-
-
-def _columns_in(expression: str) -> Iterator[str]:
-    before = ""
-    found = significant(expression)
-    for token, behind in zip(found, [*[each.text for each in found[1:]], ""], strict=True):
-        if token.kind == "name":
-            yield token.text[1:-1]
-        elif token.kind == "word" and before not in (".", "?.") and behind != "(":
-            yield token.text
-        before = token.text
-
-
-def _check_where(columns: Mapping[str, str], where: str | None) -> None:
-    """Refuse a condition on a name that a column gives to something else: HogQL would take that for it."""
-    lambdas = {name for pair in _ARGUMENTS.findall(where or "") for part in pair for name in re.findall(r"\w+", part)}
-    for name in sorted(_names_in(where) - lambdas):
-        if columns.get(name, name) != name:
-            raise PostHogSettingsError(
-                "where",
-                f"uses {name!r}, which columns gives to another expression, and HogQL would take that one.",
-                "Choose another name in columns.",
-            )
-
-
-def _check_own(columns: Mapping[str, str], own: Set[str]) -> None:
-    """Refuse other columns under the names of those that rows are found by: HogQL would take the new ones for them."""
-    for name, expression in columns.items():
-        if name in own and expression != name:
-            raise PostHogSettingsError(
-                "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
-            )
 
 
 def _as(expression: str, name: str) -> str:
@@ -257,7 +229,7 @@ def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[st
             "render_template_as_native_obj=True).",
         )
     if isinstance(columns, Mapping):
-        _check_own(columns, {"event"})
+        check_own(columns, {"event"})
     return ["event IN {posthog_event_names}"], {"posthog_event_names": list(names)}
 
 

@@ -24,12 +24,14 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
     PostHogValidationError,
 )
+from airflow_provider_posthog.results import retention
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
+    from airflow_provider_posthog.results.retention import Retention
 
 T = TypeVar("T")
 
@@ -238,6 +240,16 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
         return run(insight_lookup.find(insight), self.client)
+
+    def events_retention(self) -> Retention:
+        """Ask how long PostHog shows the project's events; needs ``project:read``, else it is not known.
+
+        ``get_records``, ``get_df`` and ``run`` do not ask: where the retention is enforced, older events are not in
+        their answers.
+        """
+        settings = self.settings()
+        settings.project_path()  # says how to write the project's number
+        return run(retention.look(settings.project_id or 0), self.client)
 
     def test_connection(self) -> tuple[bool, str]:
         """Reach the project, and name the scopes that the key lacks. Never raises and never shows the key."""

@@ -10,6 +10,7 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+from airflow_provider_posthog.results.retention import look_if_possible
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
@@ -63,6 +64,7 @@ class PostHogErasureOperator(PostHogOperator):
         self.audit_path = audit_path
         self.ticket = ticket
         self.calls: Counter[str] = Counter()
+        self.retention: dict[str, Any] = {}
 
     def do(self, steps: Steps[T]) -> T:
         """Do steps with the hook's client.
@@ -154,12 +156,22 @@ class PostHogErasureOperator(PostHogOperator):
         self._refuse_to_replace(WorkFile(target.fs, target.path))
         header, limits = new_header(server, asked, verify_by), Limits(max_persons, MAX_NAMED, must_find_all)
         certificate = self.certificate(context, header.request_id)
+        self._look_at_retention(certificate)
         seen: list[Identifier] = []
         found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
         if certificate is not None:
             certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers)
         self._tell(found)
         return found
+
+    def _look_at_retention(self, certificate: Certificate | None) -> None:
+        """Note which events PostHog hides from the search."""
+        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        self.retention = retention.as_json()
+        if certificate is not None:
+            certificate.saw(self.retention)
+        if retention.not_looked_at:
+            self.log.warning("%s", retention.not_looked_at)
 
     def progress(self, work: WorkFile) -> Progress:
         """Return how far the deletion of a work file's persons is.

@@ -47,7 +47,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
         ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,
         ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
-        ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100).
+        ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
+        ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now.
     :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
     :raises PostHogSettingsError: if an argument is wrong.
     """
@@ -110,6 +111,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             **found.totals.as_json(),
             "uuids": found.uuids,
             "not_found": found.not_found.as_json(),
+            "retention": self.retention,
             **self.certified(),
         }
 

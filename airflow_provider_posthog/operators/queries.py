@@ -20,6 +20,7 @@ from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity, Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.output import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 TIMEOUT = 21 * 60.0
 
 
-class PostHogQueryOperator(PostHogJobOperator):
+class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     """Runs a query afresh, never from PostHog's cache, and hands on its rows.
 
     It runs asynchronously under a name that follows from the task and its try, so that a retry after a crash takes up
@@ -54,6 +55,8 @@ class PostHogQueryOperator(PostHogJobOperator):
         ``result_path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
+    :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
+        retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
@@ -74,6 +77,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         "values",
         "variables",
         "result_path",
+        "on_retention",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -96,6 +100,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
         name: str | None = None,
+        on_retention: OnRetention = "warn",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -108,6 +113,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         self.max_rows = max_rows
         self.object_storage_conn_id = object_storage_conn_id
         self.name = name
+        self.on_retention = on_retention
         self._marker = ""
 
     def prepare(self) -> dict[str, Any]:
@@ -125,6 +131,7 @@ class PostHogQueryOperator(PostHogJobOperator):
             raise PostHogSettingsError("result_path", "is not given, and max_rows is 0.", "Write one of the two.")
         node = self._node()
         self._question(node)  # what no answer could prove is refused
+        self.retention_guard.check_node(node)
         return {"query": node}
 
     def _node(self) -> dict[str, Any]:

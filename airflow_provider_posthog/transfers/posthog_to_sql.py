@@ -75,15 +75,15 @@ class PostHogToSqlOperator(IntervalOperator):
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
-        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows`` and ``settle`` how.
-        ``verify_back`` counts earlier intervals again, in PostHog and in the table.
+        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows`` and ``settle`` how;
+        ``on_retention``. ``verify_back`` counts earlier intervals again, in PostHog and in the table.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
         ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
         ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
         ``deleted`` of those that were read again), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
-    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them, or if
-        far fewer rows would take the place of those that are there.
+    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them; if
+        PostHog hides some; or if far fewer rows would take the place of those that are there.
     :raises PostHogLoadError: if the database refuses something.
     """
 
@@ -100,6 +100,7 @@ class PostHogToSqlOperator(IntervalOperator):
         "by",
         "start",
         "end",
+        "on_retention",
         "column_types",
         "max_shrink",
         "allow_shrink",
@@ -153,7 +154,7 @@ class PostHogToSqlOperator(IntervalOperator):
             self._extraction = extraction
             target = self._target(source, extraction.window, start)
             check_mapped(context, self.task_id, target.only, target.write)
-            earlier = Earlier(source, self._windows_before(target, start, end, back))
+            earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
             settings = self.hook.settings()
             PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
@@ -211,6 +212,7 @@ class PostHogToSqlOperator(IntervalOperator):
                 del chunk  # the next one comes into its place
             if earlier is not None:
                 earlier.count_kept(loader)
+            self.retention_guard.again()
             return loader.commit(), loader.database
 
     def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
@@ -304,6 +306,12 @@ class PostHogToSqlOperator(IntervalOperator):
             look_back=look_back,
             on_progress=lambda done: tell(Progress(done.rows, done.windows, done.rows_counted)),
         )
+
+    def _earlier(self, source: Source, window: Window, before: list[Window]) -> Earlier:
+        """Return the earlier intervals to count again, if PostHog hides nothing of all that is read."""
+        begins = [window.start, *(each.start for each in before)] if source.time else []
+        self.check_retention(source, min(begins, default=None), window.end)
+        return Earlier(source, before)
 
     def _windows_before(
         self, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta

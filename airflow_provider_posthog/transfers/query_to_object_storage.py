@@ -46,13 +46,14 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
         :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
-        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
-        intervals in the folder again that end within it before ``start``, each into its own files.
+        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``, ``on_retention``).
+        ``look_back`` reads the intervals in the folder again that end within it before ``start``, each into its own
+        files.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``), ``again`` (how many earlier
         intervals were read again).
     :raises PostHogSettingsError: if an argument is wrong.
-    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or PostHog hides some.
     """
 
     template_fields: Sequence[str] = (
@@ -66,6 +67,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         "values",
         "start",
         "end",
+        "on_retention",
         "name",
         "object_storage_conn_id",
     )
@@ -112,6 +114,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self._check()
         source = self.source(self.name)
         interval = Interval(self.name or source.name, *interval_of(context, self.start, self.end))
+        first = min([interval.start, *(one.start for one in self._earlier(source, interval))])
+        self.check_retention(source, first, interval.end)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
         owner = self._owner(Identity.of(context), interval)
@@ -159,7 +163,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "written_by": dict(writer),
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
-        self._copy = Copy(reading, staging, self._layout(source), facts)
+        still_shown = self.retention_guard.again
+        self._copy = Copy(reading, staging, self._layout(source), facts, before_publishing=still_shown)
         return self._copy.run()
 
     def _check(self) -> None:

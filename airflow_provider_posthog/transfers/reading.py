@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.results.event_reads import reads_events
+from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.transfers.lineage import LineageMixin
 from airflow_provider_posthog.transfers.source import source_of
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
 
 
-class IntervalOperator(LineageMixin, PostHogOperator):
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
     """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
 
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
@@ -36,6 +42,9 @@ class IntervalOperator(LineageMixin, PostHogOperator):
     :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
         again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
         A timedelta.
+    :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
+        project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
+        Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
     :param kwargs: as :class:`~airflow_provider_posthog.operators.base.PostHogOperator`.
     """
 
@@ -54,6 +63,7 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta | None = None,
         verify_back: timedelta = timedelta(0),
+        on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -69,12 +79,27 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         self.settle = settle
         self.look_back = look_back
         self.verify_back = verify_back
+        self.on_retention = on_retention
+
+    def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
+        """Make sure that PostHog does not hide a part of what is about to be read.
+
+        :param source: what is read.
+        :param start: the first moment; ``None`` for a source that is read as a whole.
+        :param end: the first moment after it.
+        :raises PostHogIncompleteError: if it does, and ``on_retention`` is ``fail``.
+        """
+        if source.table == "events" or (source.is_query and source.time and reads_events(source.table)):
+            self.retention_guard.check(start or EPOCH, end)
+        elif reads_events(source.text):
+            self.retention_guard.check_open()
 
     def check_reading(self) -> None:
         """Check what can be wrong with the arguments whatever is read.
 
         :raises PostHogSettingsError: if one can not be used.
         """
+        check_choice(self.on_retention)
         for field in ("settle", "look_back", "verify_back"):
             length = getattr(self, field)
             if field == "look_back" and length is None:

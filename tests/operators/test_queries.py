@@ -249,6 +249,11 @@ def test_the_trigger_holds_no_values(connected: EmulatorProcess) -> None:
     assert "ann@example.com" not in json.dumps(run_trigger(trigger))
 
 
+def plain_query(**options: Any) -> Any:
+    """A query that asks for nothing else, so that each answer of the script is for it."""
+    return query(on_retention="ignore", **options)
+
+
 @pytest.fixture
 def scripted(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:
     extra = {"project_id": 1, "rate_limit_share": 0}
@@ -267,7 +272,7 @@ ROWS = {"results": [[1]], "columns": ["n"], "types": [["n", "UInt8"]], "is_cache
 def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: ScriptedServer) -> None:
     done = {"complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
     scripted.script(Reply(cut="after"), status(), status(**done), status(**done))
-    assert query().execute(context())["rows"] == [[1]]
+    assert plain_query().execute(context())["rows"] == [[1]]
     assert [call.method for call in scripted.requests] == ["POST", "GET", "GET", "GET"]
 
 
@@ -285,18 +290,18 @@ def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: Scr
 def test_no_lie_of_a_finished_query_is_believed(scripted: ScriptedServer, answer: Any, reason: str) -> None:
     scripted.script(status(), status(**answer))
     with pytest.raises(PostHogError, match=reason):
-        query().execute(context())
+        plain_query().execute(context())
 
 
 def test_a_query_that_posthog_forgot_fails(scripted: ScriptedServer) -> None:
     scripted.script(status(), error(404, code="not_found"))
     with pytest.raises(PostHogJobFailed, match="gone"):
-        query().execute(context())
+        plain_query().execute(context())
 
 
 def test_an_answer_that_is_there_at_once_is_taken(scripted: ScriptedServer) -> None:
     scripted.script(ok({**ROWS, "query_status": None}))
-    assert query().execute(context())["rows"] == [[1]]
+    assert plain_query().execute(context())["rows"] == [[1]]
     assert len(scripted.requests) == 1
 
 
@@ -314,7 +319,7 @@ def test_rows_that_posthog_cut_are_an_error_unless_so_many_were_asked_for(
     scripted: ScriptedServer, node: Any, rows: int, more: bool | None, whole: bool
 ) -> None:
     scripted.script(ok({**ROWS, "results": [[1]] * rows, "hasMore": more}))
-    operator = query(query=node, max_rows=100_000)
+    operator = plain_query(query=node, max_rows=100_000)
     if whole:
         assert operator.execute(context())["row_count"] == rows
     else:
@@ -328,16 +333,16 @@ def test_a_success_that_was_none_is_not_taken_up(scripted: ScriptedServer) -> No
     store = Store()
     scripted.script(status(), failed)
     with pytest.raises(PostHogJobFailed, match="Memory limit"):
-        query().execute(context(store=store))
+        plain_query().execute(context(store=store))
     assert store.kept == {}
     scripted.script(failed, ok({**ROWS, "query_status": None}))
-    assert query().execute(context(try_number=2, store=store))["rows"] == [[1]]
+    assert plain_query().execute(context(try_number=2, store=store))["rows"] == [[1]]
     assert [call.method for call in scripted.requests] == ["GET", "POST"]
 
 
 def test_the_name_to_cancel_by_is_known_before_the_query_is_sent(scripted: ScriptedServer) -> None:
     scripted.script(error(400, "no"))
-    operator = query()
+    operator = plain_query()
     with pytest.raises(PostHogError):
         operator.execute(context())
     name = scripted.requests[0].json["client_query_id"]
