@@ -11,6 +11,9 @@ from typing import Literal, get_args
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 WriteMode = Literal["replace_interval", "merge", "append"]
+OtherColumns = Literal["fail", "null"]
+#: Types of values within values. What PostHog has of them comes as JSON.
+_NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
 #: Words, a size, and words again: ``numeric(10, 2)``, ``timestamp(6) with time zone``.
 _SQL_TYPE = re.compile(r"[A-Za-z_][\w ]{0,60}(?:\(\d{1,6}(?:, ?\d{1,6})?\))?[\w ]{0,40}")
 
@@ -34,6 +37,9 @@ class Target:
     :param start: the first moment, with an offset; for ``replace_interval``.
     :param end: the first moment after it, with an offset; for ``replace_interval``.
     :param column_types: SQL types for columns that are made, in place of those that follow from Arrow's.
+    :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
+        ``fail``, as their values would be lost with the rows, or leave them ``null`` in the new rows. ``merge`` and
+        ``append`` keep their values.
     :raises PostHogSettingsError: if they do not go together.
     """
 
@@ -44,6 +50,7 @@ class Target:
     start: datetime | None = None
     end: datetime | None = None
     column_types: Mapping[str, str] = field(default_factory=dict)
+    other_columns: OtherColumns = "fail"
 
     def __post_init__(self) -> None:
         modes = get_args(WriteMode)
@@ -55,7 +62,17 @@ class Target:
             raise PostHogSettingsError(
                 "key", f"is empty, but write={self.write!r} needs it.", "Name the column that tells rows apart."
             )
+        if self.other_columns not in get_args(OtherColumns):
+            raise PostHogSettingsError(
+                "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
+            )
         for column, sql_type in self.column_types.items():
+            if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
+                raise PostHogSettingsError(
+                    "column_types",
+                    f"the type of {column!r} is one of arrays or structures, which come as JSON text.",
+                    "Write 'jsonb' (PostgreSQL), 'JSON' (DuckDB) or 'text', and take them apart in the database.",
+                )
             if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
                 raise PostHogSettingsError(
                     "column_types", f"the type of {column!r} is no SQL type.", "Write one such as 'jsonb'."
