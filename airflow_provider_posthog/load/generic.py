@@ -81,6 +81,9 @@ class GenericLoader(Loader):
         added = self._compared(existing)
         if not existing:
             self._create()
+            self._connection.commit()
+        lacking = {column.name for column in added} if existing else set()
+        self._check_rights([name for name in self.schema.names if name not in lacking])
         for column in added if existing else ():
             self._execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
         if self._flavour is SQLITE:  # as a text, a number that is too long would be rounded
@@ -89,11 +92,10 @@ class GenericLoader(Loader):
                 name for name in self.schema.names if not keeps_texts(types.get(self.dialect.fold(name), ""))
             }
         self._connection.commit()
-        self._check_rights()
 
-    def _check_rights(self) -> None:
+    def _check_rights(self, names: Sequence[str]) -> None:
         """Do with no row what will be done with many, and undo it: what the user may not do is told before reading."""
-        columns, first = self._list(self.schema.names), self._quote(self.schema.names[0])
+        columns = self._list(names)
         if self._flavour is SQLITE:  # a file has no rights but to be written; one that is in use now need not stay so
             try:
                 self._execute(f"DELETE FROM {self._name} WHERE 1 = 0")
@@ -102,12 +104,15 @@ class GenericLoader(Loader):
                     raise
             self._connection.rollback()
             return
+        if not names:  # the table has none of them yet
+            return
         wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
         if self.target.write != "append":
             wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
         if self.target.write == "merge" and self._others:
+            same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
             del wanted["DELETE"]
-            wanted["UPDATE"] = f"UPDATE {self._name} SET {first} = {first} WHERE 1 = 0"
+            wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
         wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
         for right, statement in wanted.items():
             with told(self._connection, f"looking whether the user may {right} on {self.target.table}"):
@@ -221,8 +226,9 @@ class GenericLoader(Loader):
         self._deleted += len(before) if self.target.write == "merge" else 0
         try:
             self._insert([row for key, (_, row) in chosen.items() if key not in there])
-        except Exception:
-            pair = alike(chosen)
+        except Exception as error:
+            # PEP 249's name for it, whichever driver it is of.
+            pair = alike(chosen) if any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__) else None
             if pair is None:
                 raise
             raise self._taken_for_one(differing(self.target.key, pair)) from None

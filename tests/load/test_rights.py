@@ -258,3 +258,11 @@ def test_a_connection_that_can_not_undo_is_refused() -> None:
     for connection in (Hive(), object()):
         with pytest.raises(PostHogSettingsError, match="has no transactions"):
             leave_autocommit(connection)
+
+
+@pytest.mark.parametrize("limited", ["postgres", "standard"], indirect=True)
+def test_a_right_that_is_missing_is_told_before_a_column_is_added(limited: Any, postgres: Postgres) -> None:
+    postgres.load(replacing(), events(1).select(["uuid", "created_at"]))
+    with pytest.raises((PostHogSettingsError, PostHogLoadError), match="INSERT on events"):
+        limited(replacing(), "SELECT, DELETE ON events")
+    assert postgres.columns() == ["uuid", "created_at"]
