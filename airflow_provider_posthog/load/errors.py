@@ -15,9 +15,8 @@ _QUOTED = re.compile(r"([\"'`]).*\1", re.DOTALL)
 _OPEN = re.compile(r"(?<![A-Za-z.])([\"'`])(?!\.\.\.).*", re.DOTALL)
 #: "The duplicate key value is (...)", as SQL Server and Oracle write.
 _IN_PARENTHESES = re.compile(r"(?i)\bvalues?( is| are)? \(.*\)", re.DOTALL)
-#: PostgreSQL's classes of errors whose text holds values: data exceptions, violated constraints, and what a trigger
-#: of the user's own says.
-_WITH_VALUES = ("22", "23", "P0")
+#: PostgreSQL's classes of errors whose text holds values: data exceptions and violated constraints.
+_WITH_VALUES = ("22", "23")
 #: Where MySQL and DuckDB put the names of things. Each is at an end of the text, where no value can stand for it.
 _PLACES = (
     ("column", re.compile(r"\bcolumn (?:`[^`]+`\.)*[`']([^`']+)[`'] at row \d+$")),

@@ -55,8 +55,8 @@ _ORDER = "n"
 _LOCK = 0x5048_0000_0000_0000
 #: What ends a transaction that waits for PostHog, where a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
-#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long. Only
-#: texts have a ``collation``.
+#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long; they
+#: are told apart by their ``letters``.
 _COLUMNS = """
 SELECT a.attname AS name,
        pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
@@ -65,11 +65,7 @@ SELECT a.attname AS name,
             ELSE pg_catalog.format_type(a.atttypid, NULL) END AS "cast",
        a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled,
        NOT (a.attnotnull OR t.typnotnull) AS nullable,
-       CASE WHEN t.typcategory = 'S' THEN (
-           SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.collname)
-           FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace
-           WHERE o.oid = a.attcollation) END AS collation,
-       a.attnum AS number
+       t.typcategory = 'S' AS letters, a.attnum AS number
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
@@ -103,7 +99,7 @@ class PostgresLoader(Loader):
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._oid = 0
         self._casts: dict[str, tuple[str, str | None]] = {}
-        self._letters: dict[str, str] = {}
+        self._letters: set[str] = set()
 
     @property
     def _ordered(self) -> bool:
@@ -144,7 +140,7 @@ class PostgresLoader(Loader):
             self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
         columns = self._rows_of(_COLUMNS, [self._oid])
         self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
-        self._letters = {name: collation for name, *_, collation, _ in columns if collation}
+        self._letters = {name for name, *_, letters, _ in columns if letters}
         # With its schema: without, a temporary table of the same name would be found before it.
         self._name = fits.whole_name()
 
@@ -249,7 +245,7 @@ class PostgresLoader(Loader):
         kept = int(self._rows_of(f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(texts)} FROM {_STAGE}) AS t")[0][0])
         same = " AND ".join(self._same(at, name) for at, name in enumerate(self.target.key))
         there = int(self._rows_of(f"SELECT count(*) FROM {distinct} JOIN {self._name} AS target ON {same}")[0][0])
-        if there < kept and self._letters.keys() & self.target.key:
+        if there < kept and self._letters.intersection(self.target.key):
             raise PostHogIncompleteError(
                 f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
                 f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
@@ -263,9 +259,7 @@ class PostgresLoader(Loader):
         column = f"target.{self._quote(name)}"
         if name not in self._letters:
             return f"{column} = stage.k{at}"
-        # With the column's own collation its index can be used.
-        found = f"{column} = stage.k{at} COLLATE {self._letters[name]}"
-        return f'{found} AND CAST({column} AS text) COLLATE "C" = stage.t{at}'
+        return f'{column} = stage.k{at} AND CAST({column} AS text) COLLATE "C" = stage.t{at}'
 
     def _cast(self, at: int, column: pa.Field) -> str:
         """Return a stage's column as the target has it."""
