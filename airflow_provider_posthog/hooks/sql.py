@@ -242,7 +242,9 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         :raises PostHogSettingsError: always; Airflow's own way would write the key into its debug log first.
         """
         raise PostHogSettingsError(
-            "get_sqlalchemy_engine", "SQLAlchemy has no dialect for HogQL.", "Use get_records() or get_df()."
+            "get_sqlalchemy_engine",
+            "HogQL only reads, and SQLAlchemy has no dialect for it.",
+            f"To read, use get_records() or get_df(). {_ELSEWHERE}",
         )
 
 

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Existing, added_columns, family_of
+from airflow_provider_posthog.load.columns import Existing, family_of, is_null
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
+from airflow_provider_posthog.load.keys import alike, differing
 from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.mysql import TableOfMySQL
 from airflow_provider_posthog.load.target import Span, Target
+from airflow_provider_posthog.load.transactions import leave_autocommit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 #: Keys per question whether they are there; SQLite takes no condition deeper than 1,000.
 _KEYS = 200
+#: How databases that tell no SQLSTATE say that somebody may not.
+_DENIED = re.compile(r"(?i)\bdenied\b|\bprivileges?\b|\bpermissions?\b")
 _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 
 
@@ -52,6 +57,7 @@ class GenericLoader(Loader):
         self._value = placeholder
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
+        self._mysql = TableOfMySQL(self._rows_of, self._parts, target.table) if flavour is MYSQL else None
         self._is_cleared = False
         self._as_numbers: set[str] = set()
         self._deleted = 0
@@ -64,14 +70,21 @@ class GenericLoader(Loader):
         return quoted.replace("%", "%%") if "%" in self._value else quoted
 
     def _open(self) -> None:
-        _leave_autocommit(self._connection)
+        leave_autocommit(self._connection)
         for statement in self._flavour.session:
             self._execute(statement)
+        if self._mysql:
+            self._mysql.check_session()
         existing = self._existing()
-        added = added_columns(self.schema, existing, self.dialect) if existing else []
+        if existing and self._mysql:
+            self._mysql.check_engine()
+        added = self._compared(existing)
         if not existing:
             self._create()
-        for column in added:
+            self._connection.commit()
+        lacking = {column.name for column in added} if existing else set()
+        self._check_rights([name for name in self.schema.names if name not in lacking])
+        for column in added if existing else ():
             self._execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
         if self._flavour is SQLITE:  # as a text, a number that is too long would be rounded
             types = {self.dialect.fold(column.name): column.type for column in self._existing()}
@@ -79,6 +92,32 @@ class GenericLoader(Loader):
                 name for name in self.schema.names if not keeps_texts(types.get(self.dialect.fold(name), ""))
             }
         self._connection.commit()
+
+    def _check_rights(self, names: Sequence[str]) -> None:
+        """Do with no row what will be done with many, and undo it: what the user may not do is told before reading."""
+        columns = self._list(names)
+        if self._flavour is SQLITE:  # a file has no rights but to be written; one that is in use now need not stay so
+            try:
+                self._execute(f"DELETE FROM {self._name} WHERE 1 = 0")
+            except Exception as error:
+                if "readonly" in str(error).lower():
+                    raise
+            self._connection.rollback()
+            return
+        if not names:  # the table has none of them yet
+            return
+        wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
+        if self.target.write != "append":
+            wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
+        if self.target.write == "merge" and self._others:
+            same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
+            del wanted["DELETE"]
+            wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
+        wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
+        for right, statement in wanted.items():
+            with told(self._connection, f"looking whether the user may {right} on {self.target.table}"):
+                self._execute(statement)
+        self._connection.rollback()
 
     def _delete(self) -> None:
         """Delete what is replaced, once; as late as can be, as it locks it."""
@@ -102,7 +141,7 @@ class GenericLoader(Loader):
                 while rows := cursor.fetchmany(_BATCH):
                     found = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
                     if not found <= set(names):
-                        raise self._takes_for_one(f"values of {column!r}")
+                        raise self._takes_for_one("values", [column])
             finally:
                 cursor.close()
 
@@ -128,38 +167,52 @@ class GenericLoader(Loader):
         names = sorted(at, key=lambda name: self._flavour.columns.index("{" + name + "}"))  # type: ignore[union-attr]
         statement = self._flavour.columns.format(table=self._value, schema=self._value)
         rows = self._rows_of(statement, [at[name] for name in names])
-        return [Existing(name, kind, bool(filled)) for name, kind, filled in rows]
+        return [
+            Existing(name, kind, bool(filled) or not is_null(default), bool(nullable))
+            for name, kind, default, filled, nullable in rows
+        ]
 
     def _described(self) -> list[Existing]:
         """Look at an empty result; a table that can not be selected from is taken for one that is not there."""
         try:
-            with told(self._connection, "looking"):
+            with told(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
                 cursor = self._connection.cursor()
                 cursor.execute(self._bare(f"SELECT * FROM {self._name} WHERE 1 = 0"))
-                names = [column[0] for column in cursor.description]
+                # The last of a column's parts is whether it takes null, where the driver says so.
+                names = [(column[0], tuple(column[6:7]) not in ((False,), (0,))) for column in cursor.description]
                 cursor.close()
-        except Exception:  # each driver has its own for a table that is missing; making it will say what is wrong
+        except PostHogLoadError as error:  # making the table will say what is wrong, but not that it is there
+            if error.sqlstate == "42501" or _DENIED.search(str(error)):
+                raise
             self._connection.rollback()
             return []
-        return [Existing(name, "") for name in names]
+        return [Existing(name, "", nullable=nullable) for name, nullable in names]
 
     def _create(self) -> None:
         indexed = (*self.target.only, self.target.by) if self.target.replaces else self.target.key
+        text = self._mysql.key_type(self.schema, self.target.key) if self._mysql else None
         parts = []
         for column in self.schema:
-            text = self._flavour.key_text if column.name in indexed and family_of(column) == "text" else None
-            own = self.target.column_types.get(column.name) or text
+            is_text = column.name in indexed and family_of(column) == "text"
+            own = self.target.column_types.get(column.name) or (text if is_text else None)
             parts.append(f"{self._quote(column.name)} {own}" if own else self._definition(column))
         if not self.target.replaces:
             parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
+        if self._mysql:
+            try:
+                self._mysql.check_engine()
+            except PostHogSettingsError:  # the server's default engine; nothing is to be left
+                self._execute(f"DROP TABLE {self._name}")
+                raise
         if self.target.write == "replace_interval" and self.target.by:
-            digest = hashlib.sha256(self._name.encode()).hexdigest()[:12]
             # SQLite wants the schema at the index's name, MySQL at the table's.
             schema, table = ("", self._name)
             if self._flavour is SQLITE and len(self._parts) > 1:
                 schema, table = self._quote(self._parts[-2]) + ".", self._quote(self._parts[-1])
-            self._execute(f"CREATE INDEX {schema}posthog_by_{digest} ON {table} ({self._quote(self.target.by)})")
+            # A table that was renamed keeps its index, whatever it is called.
+            name = f"posthog_by_{uuid4().hex[:12]}"
+            self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
     def _write(self, table: pa.Table) -> None:
         self._delete()
@@ -183,16 +236,35 @@ class GenericLoader(Loader):
         chosen = {self._comparable(key): (key, row) for key, row in zip(keys, rows, strict=True)}
         keys = [key for key, _ in chosen.values()]
         before = self._there(keys)
-        if self.target.write == "merge":
+        there = set(before)
+        if self.target.write == "merge" and self._others:
+            self._update([row for key, (_, row) in chosen.items() if key in there], at)
+        elif self.target.write == "merge":
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
             self._execute_many(f"DELETE FROM {self._name} WHERE {same}", keys)
-            self._deleted += len(before)
-            self._insert([row for _, row in chosen.values()])
-        else:
-            self._insert([row for key, (_, row) in chosen.items() if key not in before])
+            there = set()
+        self._deleted += len(before) if self.target.write == "merge" else 0
+        try:
+            self._insert([row for key, (_, row) in chosen.items() if key not in there])
+        except Exception as error:
+            # PEP 249's name for it, whichever driver it is of.
+            pair = alike(chosen) if any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__) else None
+            if pair is None:
+                raise
+            raise self._takes_for_one("keys", differing(self.target.key, pair)) from None
         self._kept += len(chosen)
         self._inserted += len(chosen) - len(set(before))
         self._prove("of the keys", len(self._there(keys)), len(chosen))
+
+    def _update(self, rows: Sequence[Sequence[Any]], key: Sequence[int]) -> None:
+        """Replace what is loaded of rows that are there: they have more columns, whose values stay."""
+        others = [at for at in range(len(self.schema)) if at not in key]
+        if not others:
+            return
+        assigned = ", ".join(f"{self._quote(self.schema.names[at])} = {self._value}" for at in others)
+        same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
+        statement = f"UPDATE {self._name} SET {assigned} WHERE {same}"
+        self._execute_many(statement, [[row[at] for at in (*others, *key)] for row in rows])
 
     def _there(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the keys of the table's rows that have one of the keys."""
@@ -203,14 +275,17 @@ class GenericLoader(Loader):
             condition = " OR ".join([f"({same})"] * len(some))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE {condition}"
             found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
-        if not set(found) <= set(map(self._comparable, keys)):
-            raise self._takes_for_one("keys")
+        asked = set(map(self._comparable, keys))
+        if not set(found) <= asked:
+            pair = next(filter(None, (alike([*asked, key]) for key in set(found) - asked)), None)
+            raise self._takes_for_one("keys", differing(self.target.key, pair))
         return found
 
-    def _takes_for_one(self, what: str) -> PostHogLoadError:
+    def _takes_for_one(self, what: str, columns: Sequence[str]) -> PostHogLoadError:
         return PostHogLoadError(
-            f"{self.target.table} takes {what} for one that are different, as a collation does that ignores case, so "
-            "rows would be lost. Nothing was changed. Give these columns a binary collation."
+            f"{self.target.table} takes {what} for one that are different in {', '.join(columns)}, as a collation does "
+            "that ignores case, accents or blanks at the end, or a column that is too short, so rows would be lost. "
+            f"Nothing was changed. Give these columns a binary collation: {self._flavour.binary}."
         )
 
     def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
@@ -294,19 +369,6 @@ class GenericLoader(Loader):
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
         finally:
             cursor.close()
-
-
-def _leave_autocommit(connection: Any) -> None:  # noqa: ANN401 - a PEP 249 connection
-    """Take a connection out of autocommit, in which a load that fails would leave a half.
-
-    PEP 249 does not say how a connection shows it; many have the attribute ``autocommit``.
-    """
-    if getattr(connection, "in_transaction", None) is False and getattr(connection, "isolation_level", "") is None:
-        connection.isolation_level = "DEFERRED"  # SQLite
-    if getattr(connection, "autocommit", None) is True:
-        connection.autocommit = False
-        if connection.autocommit is True:
-            raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
 
 
 __all__ = ["ANSI", "FLAVOURS", "MYSQL", "SQLITE", "GenericLoader"]

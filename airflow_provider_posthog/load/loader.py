@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Dialect, family_of, fits
+from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, fits
 from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names, parse_table, quote
 from airflow_provider_posthog.load.stock import Stock
 from airflow_provider_posthog.load.target import Loaded, Span, Target
@@ -43,12 +44,16 @@ class Loader(ABC):
         self.target = target
         self._schema: pa.Schema | None = None
         self._stock = Stock(target)
+        self._opened: pa.Schema | None = None
+        #: The SQL type of each column that is loaded, and the table's columns that are not.
+        self._types: dict[str, str] = {}
+        self._others: list[str] = []
         self._rows = 0
         self._committed = False
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of all that is written."""
+        """The schema of all that is written, as the table keeps it."""
         if self._schema is None:
             raise PostHogSettingsError("open", "was not called.", "Open the loader before writing.")
         return self._schema
@@ -78,7 +83,7 @@ class Loader(ABC):
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
             raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
         self._check_own_types(schema)
-        self._schema = schema
+        self._schema = self._opened = schema
         with told(self._connection, f"looking at the table {self.target.table}"):
             self._open()
 
@@ -104,9 +109,11 @@ class Loader(ABC):
             return
         import pyarrow as pa
 
-        if table.schema.names != self.schema.names or table.schema.types != self.schema.types:
+        opened = self._opened or self.schema
+        if table.schema.names != opened.names or table.schema.types != opened.types:
             raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
         self._check_rows(table)
+        table = fitted(table, self._types, self.dialect)
         try:
             with told(self._connection, f"writing {table.num_rows:,} rows"):
                 self._write(table)
@@ -204,6 +211,23 @@ class Loader(ABC):
     def _rollback(self) -> None:
         self._connection.rollback()
 
+    def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
+        """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
+        # Where rows are not deleted, their other columns stay; where they are, null has to do.
+        stay = self.target.write in ("merge", "append") or self.target.other_columns == "null"
+        added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
+        fold = self.dialect.fold
+        there = {fold(one.name): one.type for one in existing}
+        for column in self.schema:
+            known = there.get(fold(column.name), self.dialect.type_of(column))
+            # Of a table that can not be asked, the user says what was made.
+            own = self.target.column_types.get(column.name)
+            self._types[column.name] = own or known if fold(column.name) not in there else known or own or ""
+        coming = {fold(column.name) for column in self.schema}
+        self._others = [one.name for one in existing if fold(one.name) not in coming]
+        self._schema = kept_as(self.schema, self._types)
+        return added
+
     def _parts_of_table(self, most: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
         parts = parse_table(self.target.table, parts=most, fold=fold)
         for part in parts:
@@ -262,11 +286,6 @@ class Loader(ABC):
         there = self._ask("count(*)", *self._replaced())
         what = "rows of the interval" if self.target.write == "replace_interval" else "rows"
         self._prove(what, there, self._rows)
-
-    def _no_such_index(self, statement: str) -> PostHogSettingsError:
-        return PostHogSettingsError(
-            "key", f"write={self.target.write!r} needs a unique index.", f"Run once: {statement}"
-        )
 
 
 __all__ = ["Loaded", "Loader", "PostHogLoadError"]

@@ -12,6 +12,9 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
 WriteMode = Literal["replace_interval", "replace", "merge", "append"]
+OtherColumns = Literal["fail", "null"]
+#: Types of values within values. What PostHog has of them comes as JSON.
+_NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
 #: A piece of time, half-open.
 Span = tuple[datetime, datetime]
 #: Words, a size, and words again: ``numeric(10, 2)``, ``timestamp(6) with time zone``.
@@ -42,6 +45,9 @@ class Target:
     :param only: values by column: rows that have another value there are not of this load, and are not deleted.
     :param guard: refuses to replace rows by far fewer.
     :param column_types: SQL types for columns that are made, in place of those that follow from Arrow's.
+    :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
+        ``fail``, as their values would be lost with the rows, or leave them ``null`` in the new rows. ``merge`` and
+        ``append`` keep their values.
     :raises PostHogSettingsError: if they do not go together.
     """
 
@@ -55,6 +61,7 @@ class Target:
     only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
     guard: ShrinkGuard = field(default_factory=ShrinkGuard)
     column_types: Mapping[str, str] = field(default_factory=dict)
+    other_columns: OtherColumns = "fail"
 
     def __post_init__(self) -> None:
         modes = get_args(WriteMode)
@@ -66,7 +73,17 @@ class Target:
             raise PostHogSettingsError(
                 "key", f"is empty, but write={self.write!r} needs it.", "Name the column that tells rows apart."
             )
+        if self.other_columns not in get_args(OtherColumns):
+            raise PostHogSettingsError(
+                "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
+            )
         for column, sql_type in self.column_types.items():
+            if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
+                raise PostHogSettingsError(
+                    "column_types",
+                    f"the type of {column!r} is one of arrays or structures, which come as JSON text.",
+                    "Write 'jsonb' (PostgreSQL), 'JSON' (DuckDB) or 'text', and take them apart in the database.",
+                )
             if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
                 raise PostHogSettingsError(
                     "column_types", f"the type of {column!r} is no SQL type.", "Write one such as 'jsonb'."

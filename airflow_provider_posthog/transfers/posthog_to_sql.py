@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Loaded, Target, WriteMode
+    from airflow_provider_posthog.load.target import Loaded, OtherColumns, Target, WriteMode
     from airflow_provider_posthog.transfers.databases import SqlDatabase
 
 #: The columns that tell the rows of each of PostHog's tables apart.
@@ -73,6 +73,8 @@ class PostHogToSqlOperator(IntervalOperator):
     :param key: the column, or columns, that tell rows apart; default: ``uuid`` of events, ``id`` of persons,
         ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here have it.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
+    :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
+        ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
         (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows`` and ``settle`` how;
@@ -125,6 +127,7 @@ class PostHogToSqlOperator(IntervalOperator):
         allow_shrink: bool | str = False,
         key: str | Sequence[str] | None = None,
         column_types: Mapping[str, str] | None = None,
+        other_columns: OtherColumns = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -137,6 +140,7 @@ class PostHogToSqlOperator(IntervalOperator):
         self.allow_shrink = allow_shrink
         self.key = key
         self.column_types = column_types
+        self.other_columns = other_columns
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the interval's rows.
@@ -343,6 +347,7 @@ class PostHogToSqlOperator(IntervalOperator):
             only=covered(source, write, self.replaces),
             guard=ShrinkGuard.of(self.max_shrink, self.allow_shrink),
             column_types=dict(self.column_types or {}),
+            other_columns=self.other_columns,
         )
         needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
         for argument, names in needed.items():

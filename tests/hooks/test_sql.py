@@ -427,6 +427,16 @@ def test_other_ways_to_write_are_refused(connected: EmulatorProcess, tmp_path: P
     assert connected.calls() == []
 
 
+@pytest.mark.parametrize("columns", [None, ["event"]])
+def test_inserting_rows_says_that_hogql_only_reads(connected: EmulatorProcess, columns: list[str] | None) -> None:
+    """Also where Airflow asks for the table's columns first, by SQLAlchemy."""
+    from airflow.providers.common.sql.operators.sql import SQLInsertRowsOperator
+
+    task = SQLInsertRowsOperator(task_id="t", conn_id=CONN, table_name="events", rows=[("a",)], columns=columns)
+    with pytest.raises(PostHogSettingsError, match=r"HogQL (only reads|has SELECT, and nothing that writes)"):
+        task.execute({})
+
+
 def test_names_that_look_like_writing_are_none(connected: EmulatorProcess) -> None:
     assert PostHogSqlHook().get_first("WITH 1 AS delete SELECT 'insert into' AS x, delete") == ("insert into", 1)
 
