@@ -107,7 +107,7 @@ class PostHogApiOperator(PostHogOperator):
         output = self._output()
         if output is not None:
             output.refuse_if_there(identity, repeatable=made.repeatable)
-        if identity.try_number > 1 and not made.repeatable:
+        if not identity.is_first and not made.repeatable:
             self.log.warning("%s is sent again: an earlier try may have done it already", made.name)
         try:
             return self._answer(made, shape) if output is None else self._write(made, shape, output, identity)

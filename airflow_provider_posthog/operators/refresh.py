@@ -225,7 +225,7 @@ class PostHogRefreshOperator(PostHogOperator):
         earlier = [Earlier(name, marker.clearing == identity.clearing) for name, marker in identity.earlier(request)]
         return replace(
             target,
-            query_id=identity.name_of(request, identity.try_number),
+            query_id=identity.own_name(request),
             earlier=tuple(earlier),
             life_since=max(0.0, identity.since - 60.0),
         )

@@ -162,7 +162,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         except (_ExpiredError, BrokenFileError) as error:
             self._forget(context)  # a retry has other files made
             # Kept beside the files: a task that defers comes back as a new object, and would renew them for ever.
-            this_try = self._who.try_number if self._who else 1
+            this_try = self._who.execution if self._who else "1"
             again = isinstance(error, _ExpiredError) and self.staging.note.get("renewed") != this_try
             self.staging.record(job=None, asked=None, renewed=this_try)
             if not again:
