@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,40 +77,27 @@ def test_what_was_only_slow_is_taken_without_a_second_export(
     assert created(connected) == 1
 
 
-SECONDS = pytest.mark.parametrize(
-    "second",
-    [
-        {"outcome": "silent_failure"},
-        {"outcome": "exception", "exception_text": "Unknown table 'x'", "export_seconds": 0.4},
-    ],
-    ids=["times_out", "fails"],
-)
-
-
-def second_try(posthog: EmulatorProcess, store: Store | None, deferrable: bool, second: dict[str, Any]) -> Any:
-    """Try 2 starts export 2, which does not end well; while it is waited for, the superseded export 1 gets its file."""
-    posthog.next_exports(**second)
-
-    def work(number: int) -> Any:
-        if number == 0:
-            return finish(export_operator(timeout=0.4, deferrable=deferrable), context(try_number=2, store=store))
-        wait_for(lambda: created(posthog) == 2)
-        return posthog.advance(1300)
-
-    return in_threads(work, 2)[0]
-
-
 @MODES
 @STORES
-@SECONDS
+@pytest.mark.parametrize("gone", [False, True], ids=["times_out", "fails"])
 def test_a_superseded_export_is_taken_after_all_when_the_new_one_does_not_end_well(
-    connected: EmulatorProcess, deferrable: bool, stored: bool, second: dict[str, Any]
+    connected: EmulatorProcess, deferrable: bool, stored: bool, gone: bool
 ) -> None:
     store = Store() if stored else None
     connected.next_exports("slow")
     with pytest.raises(PostHogJobTimeout):
-        finish(export_operator(timeout=0.4), context(store=store))
-    assert second_try(connected, store, deferrable, second)["id"] == 1
+        finish(export_operator(timeout=1.2), context(store=store))
+    connected.next_exports("silent_failure")
+
+    def work(number: int) -> Any:
+        if number == 0:
+            return finish(export_operator(timeout=1.2, deferrable=deferrable), context(try_number=2, store=store))
+        wait_for(lambda: created(connected) == 2)
+        connected.advance(1300)  # export 1 gets its file
+        wait_for(lambda: connected.stats()["exports"]["with_content"] == 1)
+        return connected.faults(method="GET", path="*/exports/2/", status=404, count=-1) if gone else None
+
+    assert in_threads(work, 2)[0]["id"] == 1
     assert created(connected) == 2
     assert store is None or store.kept == {}
 
@@ -189,6 +177,23 @@ def test_what_has_ended_meanwhile_is_not_waited_for_again(
     result = export_operator(deferrable=deferrable).execute(context(try_number=2, store=store))
     assert result["id"] == 1
     assert len(connected.calls()) == before + 1
+
+
+def test_a_calculation_that_used_up_its_timeout_is_cancelled_and_another_started(connected: EmulatorProcess) -> None:
+    from airflow_provider_posthog.api.freshness import Earlier, Target
+    from airflow_provider_posthog.api.refresh import start
+    from airflow_provider_posthog.api.steps import run
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+    from airflow_provider_posthog.triggers.refresh import item_of, target_of
+
+    connected.settings(async_seconds=1000.0)
+    client = PostHogHook().client
+    assert run(start(Target(1, "first")), client) == "first"
+    later = Target(1, "second", earlier=(Earlier("first", True),), superseded_before=time.time() - 60)
+    assert run(start(target_of(item_of(later, may_start=True))), client) == "first", "it has time left"
+    late = target_of(item_of(replace(later, superseded_before=time.time() + 60), may_start=True))
+    assert run(start(late), client) == "second"
+    assert [call["path"].rstrip("/").rpartition("/")[2] for call in connected.calls("", "DELETE")] == ["first"]
 
 
 def test_the_trigger_tells_of_superseded_jobs_and_of_nothing_else(connected: EmulatorProcess) -> None:
