@@ -186,8 +186,10 @@ class PostHogApiOperator(PostHogOperator):
         rows = None
         if shape == "file":
             from airflow_provider_posthog.extract.download import download
+            from airflow_provider_posthog.extract.export_file import download_export
 
-            kind = download(self.hook.client, call, landing).content_type
+            fetch = download_export if call.name == "exports.content" else download
+            kind = fetch(self.hook.client, call, landing).content_type
             if kind in _NOT_A_FILE[call.name]:
                 raise PostHogTransportError(
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
