@@ -66,6 +66,8 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         also_remove: Sequence[str | ObjectStoragePath] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
+        if kwargs.get("work_path") is not None:
+            raise PostHogSettingsError("work_path", "is named by the request.", "Leave it out.")
         super().__init__(**kwargs)
         self.request = request
         self.also_remove = also_remove
