@@ -112,6 +112,18 @@ def read_by(kind: type[Any]) -> set[str]:
     return read
 
 
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def assignments(function: FunctionType) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for node in ast.walk(tree_of(function)):
+        if isinstance(node, ast.Assign):
+            yield node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            yield node.target, node.value
+
+
 def arguments(kind: type[Any]) -> dict[str, set[str]]:
     """A task's own arguments, each with the attributes that it becomes."""
     found: dict[str, set[str]] = {}
@@ -121,20 +133,18 @@ def arguments(kind: type[Any]) -> dict[str, set[str]]:
         function = plain(vars(one).get("__init__"))
         if function is None:
             continue
-        names = [
-            name for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY
-        ]
-        for name in names:
-            if name not in airflows:
-                found.setdefault(name, set())
-        for node in ast.walk(tree_of(function)):
-            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                used = {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
-                for target in targets:
-                    if isinstance(target, ast.Attribute):
-                        for name in used & set(found):
-                            found[name].add(target.attr)
+        parameters = inspect.signature(function).parameters.items()
+        own = {name for name, each in parameters if each.kind is each.KEYWORD_ONLY and name not in airflows}
+        keywords = [node for node in ast.walk(tree_of(function)) if isinstance(node, ast.keyword)]
+        passed = {name for node in keywords if node.arg in airflows for name in names_in(node.value)}
+        for name in own:
+            found.setdefault(name, set())
+        for target, value in assignments(function):
+            for name in names_in(value) & own:
+                if isinstance(target, ast.Attribute):
+                    found[name].add(target.attr)
+                elif isinstance(target, ast.Name) and target.id in passed:  # super().__init__(poke_interval=interval)
+                    found[name].add("execute")
     return found
 
 
@@ -200,3 +210,13 @@ def test_a_file_download_is_not_left_alone() -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         PostHogFileDownloadOperator(task_id="task", path="memory://lake", wait_for_completion=False)
     assert refused.value.field == "wait_for_completion"
+
+
+def test_a_work_path_beside_the_one_that_was_handed_on_is_refused() -> None:
+    from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+
+    task = PostHogErasureOperator(task_id="task", work_path="memory://private/mine")
+    with pytest.raises(PostHogSettingsError) as refused:
+        task.take_work_path({"work_path": "memory://private/theirs"})
+    assert refused.value.field == "work_path"
+    task.take_work_path({"work_path": "memory://private/mine"})

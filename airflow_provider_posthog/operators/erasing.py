@@ -184,11 +184,24 @@ class PostHogErasureOperator(PeopleOperator):
         :raises PostHogSettingsError: if it names none, or one that is another request's by now.
         """
         work = work_of(persons, self.object_storage_conn_id)
-        self.work_path = str(persons["work_path"])
+        self.take_work_path(persons)
         self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
         self.audit_path = self.audit_path or persons.get("audit_path")
         self.ticket = self.ticket or persons.get("ticket")
         return work
+
+    def take_work_path(self, handed_on: Mapping[str, Any]) -> None:
+        """Use the work file that an earlier task has named.
+
+        :param handed_on: what that task returned.
+        :raises PostHogSettingsError: if this task was told another one.
+        """
+        path = handed_on.get("work_path")
+        if self.work_path is not None and str(self.work_path) != str(path):
+            raise PostHogSettingsError(
+                "work_path", "is not the work file of the task before.", "Leave it out: that task names it."
+            )
+        self.work_path = path
 
     def _refuse_to_replace(self, work: WorkFile) -> None:
         """Keep the file of an erasure that goes on: nobody could say any more which distinct ids to look for."""

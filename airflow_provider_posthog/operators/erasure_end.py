@@ -78,7 +78,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
-        self.work_path = self.request.get("work_path")
+        self.take_work_path(self.request)
         self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
         self.audit_path = self.audit_path or self.request.get("audit_path")
         self.ticket = self.ticket or self.request.get("ticket")
