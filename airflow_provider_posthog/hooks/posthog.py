@@ -157,7 +157,8 @@ class PostHogHook(BaseHook):
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         """
-        return self._whole(hogql, values)["results"]
+        rows: list[list[Any]] = self._whole(hogql, values)["results"]
+        return rows
 
     def get_df(self, hogql: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
