@@ -13,7 +13,6 @@ from airflow_provider_posthog.api.answers import needed, typed_rows
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.exceptions import PostHogTransportError
 
-
 UUID = "0190e6a8-0000-7000-8000-000000000001"
 
 
@@ -37,7 +36,7 @@ def read(call: Call[Any], body: object) -> Any:
         (persons.batch_by_uuids([UUID]), {"results": {"a@b.example": None}}, r"\.\*"),
         (dashboards.retrieve(1), {"tiles": [{"insight": ["x"]}]}, r"tiles\[\].insight"),
         (queries.start({"kind": "HogQLQuery"}), {"results": [], "types": [["a", 1]]}, "types"),
-        (batch_exports.runs(UUID), {"results": [{"status": 3}]}, "status"),
+        (batch_exports.runs(UUID, after="-30d"), {"results": [{"status": 3}]}, "status"),
     ],
 )
 def test_a_field_of_another_kind_is_an_error_that_names_it(call: Call[Any], body: Any, where: str) -> None:
