@@ -34,9 +34,9 @@ class QueryStatus(TypedDict, total=False):
 class QueryAnswer(TypedDict, total=False):
     """The answer to a query; while it runs asynchronously only ``query_status`` is there."""
 
-    results: list[list[Any]]
+    results: Any  # rows as lists; of other nodes than HogQL objects, or one object
     columns: list[str]
-    types: list[list[str]]
+    types: list[list[str] | str]  # of HogQL pairs of a column's name and type
     hasMore: bool | None
     limit: int | None
     is_cached: bool

@@ -5,6 +5,7 @@ The proof that the numbers are new is in :mod:`~airflow_provider_posthog.api.fre
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +28,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
+
+log = logging.getLogger(__name__)
 
 _FORGOTTEN = "PostHog has forgotten the calculation: it was cancelled, or took over 20 minutes"
 _NO_ROOM = "concurrency_limit_exceeded"
@@ -244,6 +247,10 @@ def _taken_up(target: Target) -> Steps[str | None]:
             continue
         verdict = jobs.QUERY.judge(status)
         mine = earlier.query_id == target.query_id
+        if verdict.state == "pending" and not mine and 0 < queries.started_at(status) <= target.superseded_before:
+            log.warning("Calculation %s of an earlier try has used up its timeout: superseded", earlier.query_id)
+            yield from cancel(earlier.query_id)
+            continue
         if verdict.state == "pending" or (mine and not target.may_start):
             return earlier.query_id
         if verdict.state == "succeeded" and earlier.same_life and queries.started_at(status) >= target.life_since:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from airflow_provider_posthog.api import queries
+from airflow_provider_posthog.api.answers import Kind, typed_rows
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.steps import Send, Step, Steps
 from airflow_provider_posthog.exceptions import (
@@ -31,15 +32,17 @@ _MAX_VALUES = 1000
 _MAX_TEXT = 100_000
 
 
-def ask(sql: str, values: Mapping[str, Any]) -> Steps[list[list[Any]]]:
+def ask(sql: str, values: Mapping[str, Any], *kinds: Kind) -> Steps[list[list[Any]]]:
     """Run HogQL and return all of its rows, freshly calculated.
 
     :param sql: the statement, without its LIMIT, and with a ``{name}`` for each value.
     :param values: the values; personal data goes nowhere else.
+    :param kinds: what each column holds.
     :raises PostHogIncompleteError: if the rows were cut.
     :raises PostHogJobFailed: if it failed, or came from a cache.
+    :raises PostHogTransportError: if the rows are of another shape.
     """
-    return (yield from rows_of(f"{sql} LIMIT {LIMIT}", values))
+    return typed_rows((yield from rows_of(f"{sql} LIMIT {LIMIT}", values)), kinds)
 
 
 def rows_of(statement: str, values: Mapping[str, Any] | None = None) -> Steps[list[list[Any]]]:

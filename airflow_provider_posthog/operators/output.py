@@ -63,11 +63,11 @@ class Output:
     def refuse_if_there(self, identity: Identity, *, repeatable: bool = True) -> None:
         """Fail before the work is done if its file could not be kept.
 
-        :param identity: the task's; a retry may find the file of the try before it.
+        :param identity: the task's; a retry, or a task that was rescheduled, may find the file of the run before it.
         :param repeatable: whether the work may be done again just to find out that its result has no place.
         :raises PostHogSettingsError: if a file is in the way.
         """
-        asks_first = not self.overwrite and (identity.try_number == 1 or not repeatable)
+        asks_first = not self.overwrite and (identity.is_first or not repeatable)
         if asks_first and self.target.fs.exists(self.target.path):
             raise self._in_the_way()
 

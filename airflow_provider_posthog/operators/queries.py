@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -114,7 +115,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.name = name
         self.on_retention = on_retention
-        self._marker = ""
+        self._marker = self._query_id = ""
 
     def prepare(self) -> dict[str, Any]:
         """Check the arguments and return the query node."""
@@ -163,7 +164,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Start the query under the name that this try has for it."""
         self._marker = marker
-        query_id = self._identity.name_of(request, self._identity.try_number)
+        query_id = self._query_id = self._free_name(request)
         # From now on a kill cancels it, also while the answer is under way.
         self._job = Job(query_id, marker, 0.0)
         name = self.name or (f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id)  # type: ignore[no-untyped-call]
@@ -185,11 +186,17 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
                 self.on_kill()  # it was not found, or could not even be looked for: it may run all the same
             raise
 
+    def _free_name(self, request: Mapping[str, Any]) -> str:
+        """Return this try's name for the query; the next one if a query of that name was found, and not taken up."""
+        who = self._identity
+        names = (who.name_of(request, who.try_number, number) for number in itertools.count(who.reschedules))
+        return next(name for name in names if name not in self._known)
+
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, states.Verdict]]:
         """Yield the queries of this try and of earlier ones that PostHog still knows."""
         names = [(name, str(marker)) for name, marker in self._identity.earlier(request)]
         if self._marker:
-            names.insert(0, (self._identity.name_of(request, self._identity.try_number), self._marker))
+            names.insert(0, (self._query_id, self._marker))
         for query_id, marker in names:
             try:
                 status = self.hook.client.send(queries.status(query_id))

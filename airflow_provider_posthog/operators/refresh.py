@@ -223,12 +223,12 @@ class PostHogRefreshOperator(PostHogOperator):
             "dashboard": target.dashboard_id,
             "overrides": [self.filters_override, self.variables_override],
         }
-        earlier = [Earlier(name, marker.clearing == identity.clearing) for name, marker in identity.earlier(request)]
         return replace(
             target,
-            query_id=identity.name_of(request, identity.try_number),
-            earlier=tuple(earlier),
+            query_id=identity.own_name(request),
+            earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
             life_since=max(0.0, identity.since - 60.0),
+            superseded_before=0.0 if identity.is_first else time.time() - self._seconds(),
         )
 
     def overridden(self, target: Target) -> Target:

@@ -58,7 +58,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     :returns: ``path`` (text), ``bytes`` (int, as stored), ``rows`` (int without the header; null for pictures),
         ``sha256`` (hex, of the stored file), ``content_type``, ``export_id`` (int). PostHog's substitute for an empty
         CSV result (header ``error``) becomes a file of 0 bytes with 0 rows.
-    :raises PostHogIncompleteError: if rows or bytes are missing, or may be.
+    :raises PostHogIncompleteError: if rows or bytes are missing, or may be. A file that comes with 0 bytes, which no
+        export has, is asked for once more first.
     :raises PostHogJobFailed: if the export failed or is gone.
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """
@@ -179,9 +180,9 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
     def _download(self, export_id: int, landing: Landing) -> Received:
-        from airflow_provider_posthog.extract.download import download
+        from airflow_provider_posthog.extract.export_file import download_export
 
-        received = download(self.hook.client, exports.content(export_id), landing)
+        received = download_export(self.hook.client, exports.content(export_id), landing)
         if received.content_type in _NOT_A_FILE:
             raise PostHogTransportError(
                 f"the content of export {export_id} came as {received.content_type}: something between here and "
@@ -197,6 +198,11 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                 rows = csv.rows
             except ValueError as error:
                 raise PostHogIncompleteError(f"The CSV is cut: {error}") from error
+            if not csv.header.strip(b"\xef\xbb\xbf\r\t ") and not rows:
+                raise PostHogIncompleteError(
+                    "The CSV has not even a header, which PostHog writes for an empty result too: the file was lost. "
+                    "Make the export again (clear the task that created it)."
+                )
             if csv.is_empty_marker:
                 landing.restart()
                 landing.finish()

@@ -114,6 +114,10 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         self.name = name
         self.at_once = at_once
         self.object_storage_conn_id = object_storage_conn_id
+        if not self.wait_for_completion:
+            raise PostHogSettingsError(
+                "wait_for_completion", "cannot be False: the files have to be fetched.", "Leave it out."
+            )
         self._staging: Staging | None = None
         self._whole: Interval | None = None
 
@@ -162,7 +166,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         except (_ExpiredError, BrokenFileError) as error:
             self._forget(context)  # a retry has other files made
             # Kept beside the files: a task that defers comes back as a new object, and would renew them for ever.
-            this_try = self._who.try_number if self._who else 1
+            this_try = self._who.execution if self._who else "1"
             again = isinstance(error, _ExpiredError) and self.staging.note.get("renewed") != this_try
             self.staging.record(job=None, asked=None, renewed=this_try)
             if not again:
@@ -187,10 +191,6 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def _check(self) -> None:
         if self.model not in _MODELS:
             raise PostHogSettingsError("model", f"{self.model!r} is not known.", f"Write one of {', '.join(_MODELS)}.")
-        if not self.wait_for_completion:
-            raise PostHogSettingsError(
-                "wait_for_completion", "can not be False: the files have to be fetched.", "Leave it out."
-            )
         if isinstance(self.at_once, bool) or not isinstance(self.at_once, int) or not 1 <= self.at_once <= 32:
             raise PostHogSettingsError("at_once", f"{self.at_once!r} is not from 1 to 32.", "Write 3.")
 

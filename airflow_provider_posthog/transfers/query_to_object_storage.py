@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.compat import ObjectStoragePath, iteration_of
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
@@ -237,6 +237,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ti = context.get("ti")
         run = {field: getattr(ti, field, None) for field in ("dag_id", "run_id")} if ti else {}
         task = {field: getattr(ti, field, None) for field in ("task_id", "map_index")} if ti else {}
+        if iteration := iteration_of(context):  # of a loop, in which task and map index are the same
+            task["iteration"] = " ".join(iteration)
         there = before.get("written_by") or {}
         is_others = bool(run) and run.items() <= there.items() and not task.items() <= there.items()
         if is_others and there.get("request") != owner.request:

@@ -119,6 +119,7 @@ def item_of(target: Target, *, may_start: bool) -> dict[str, Any]:
         "dashboard_id": target.dashboard_id,
         "earlier": [[earlier.query_id, earlier.same_life] for earlier in target.earlier],
         "life_since": int(target.life_since),
+        "superseded_before": int(target.superseded_before),
     }
     return {name: value for name, value in item.items() if value} | ({} if may_start else {"may_start": False})
 
@@ -142,6 +143,7 @@ def target_of(item: Mapping[str, Any]) -> Target:
         dashboard_id=None if item.get("dashboard_id") is None else int(item["dashboard_id"]),
         earlier=tuple(Earlier(str(name), bool(same_life)) for name, same_life in item.get("earlier", ())),
         life_since=float(item.get("life_since", 0.0)),
+        superseded_before=float(item.get("superseded_before", 0.0)),
         may_start=bool(item.get("may_start", True)),
     )
 
