@@ -10,6 +10,7 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
@@ -89,15 +90,15 @@ class PostHogErasureOperator(PostHogOperator):
         """Return what the next tasks need for the certificate."""
         return {"audit_path": str(self.audit_path) if self.audit_path else None, "ticket": self.ticket}
 
-    def storage(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
+    def storage(self, path: str | ObjectStoragePath, field: str = "work_path") -> ObjectStoragePath:
         """Return a path with the file system behind it.
 
         :param path: the path.
+        :param field: the argument that it came in, for errors.
+        :raises PostHogSettingsError: if it leads elsewhere.
         """
-        if isinstance(path, ObjectStoragePath):
-            return path
-        return ObjectStoragePath(
-            path, **({"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {})
+        return storage_path(
+            field, path, self.object_storage_conn_id, example="s3://private/erasures/{{ run_id }}.jsonl"
         )
 
     def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
@@ -116,7 +117,7 @@ class PostHogErasureOperator(PostHogOperator):
         :raises PostHogSettingsError: if none was given.
         """
         text = str(self.work_path or "").strip()
-        if not text or text.endswith("/"):
+        if not text or text.endswith("/") or is_bucket(text):
             raise PostHogSettingsError(
                 "work_path",
                 "names no file.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.storage_path import storage_path
 
 #: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
 _CLOCKS_DIFFER = 60.0
@@ -48,13 +49,9 @@ def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStora
 
     :param path: the folder, as text or as an ``ObjectStoragePath``.
     :param conn_id: Airflow's connection for the object storage, for a path that is text.
-    :raises PostHogSettingsError: if it is empty.
+    :raises PostHogSettingsError: if it is empty, or leads elsewhere (:func:`.storage_path.storage_path`).
     """
-    if not str(path).strip("/ "):
-        raise PostHogSettingsError("path", "is empty.", "Write a folder, such as 's3://lake/events/'.")
-    if isinstance(path, ObjectStoragePath):
-        return path
-    return ObjectStoragePath(path.rstrip("/"), **({"conn_id": conn_id} if conn_id else {}))
+    return storage_path("path", path, conn_id, example="s3://lake/events/", folder=True)
 
 
 def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None) -> datetime:
