@@ -48,6 +48,7 @@ class Layout:
         is in the path only), or ``None`` for one folder.
     :param partition_time: the column of time that days and hours are taken from.
     :param json_columns: columns of JSON text that JSON lines hold as JSON.
+    :param own_json: those of them that PostHog itself has written, so that they need not be checked.
     :param max_bytes: about how large a file may be.
     :param max_rows: about how many rows a file may have; up to half as many more rather than a small rest.
     """
@@ -57,6 +58,7 @@ class Layout:
     partition_by: str | None = None
     partition_time: str | None = None
     json_columns: Sequence[str] = ("properties",)
+    own_json: Sequence[str] = ()
     max_bytes: int = 128 * 1024 * 1024
     max_rows: int = 1_000_000
 
@@ -142,9 +144,10 @@ class _JsonPart(_TextPart):
     def __init__(self, file: StagedFile, layout: Layout) -> None:
         super().__init__(file, layout)
         self._nested = frozenset(layout.json_columns)
+        self._unchecked = frozenset(layout.own_json)
 
     def write(self, table: pa.Table) -> None:
-        self._file.write(lines_of(table, self._nested))
+        self._file.write(lines_of(table, self._nested, self._unchecked))
 
 
 class _CsvPart(_TextPart):

@@ -189,6 +189,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             partition_by=self.partition_by,
             partition_time=self.partition_time or source.time,
             json_columns=tuple(self.json_columns),
+            own_json=source.own_json,
             max_bytes=self.max_file_bytes,
             max_rows=self.max_file_rows,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -110,6 +111,24 @@ def test_every_row_is_in_one_file(sizes: list[int], most: int, by: str | None, s
             assert file["partition"] == expected[by]
         assert found["n"].to_pylist() == sorted(found["n"].to_pylist()), "rows stay in the order of time"
     assert sorted(seen) == list(range(first))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.none()
+        | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from('",\r\n;\t'))
+        | st.sampled_from(['a","b', "a\r\nb,c", '"', '""', ",", "\n", " a "]),
+        max_size=6,
+    )
+)
+def test_any_text_in_csv_is_read_back_and_forges_nothing(values: list[str | None]) -> None:
+    rows = table(0, len(values)).set_column(3, "p", pa.array(values, pa.string()))
+    for _, content in written(Layout("csv", None), rows):
+        found = list(csv.reader(io.StringIO(content.decode(), newline="")))
+        assert found[0] == SCHEMA.names
+        assert [row[3] for row in found[1:]] == [value or "" for value in values]
+        assert [row[0] for row in found[1:]] == [str(n) for n in range(len(values))]
 
 
 def test_it_is_due_when_a_file_is_full() -> None:
