@@ -36,7 +36,10 @@ def lines_of(table: pa.Table, nested: Collection[str], unchecked: Collection[str
         column = table.column(number).combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # of no rows at all
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
-        parts += [pa.scalar(lead, pa.large_string()), pc.fill_null(_json(column, field.name in nested, field.name in unchecked), null)]
+        parts += [
+            pa.scalar(lead, pa.large_string()),
+            pc.fill_null(_json(column, field.name in nested, field.name in unchecked), null),
+        ]
     if not parts or not table.num_rows:
         return pa.py_buffer(b"")
     lines = pc.binary_join_element_wise(*parts, pa.scalar("}\n", pa.large_string()), pa.scalar("", pa.large_string()))

@@ -6,6 +6,7 @@ new ones by writing one small object. Who reads by manifest never sees half an i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,16 @@ FOLDER = "_manifests"
 VERSION = 1
 #: What Hive calls a partition of nulls.
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_MAX_PARTITION = 200
+#: How many bytes of UTF-8 file systems take for the name of a folder or a file, and object stores for a whole key.
+MAX_NAME = 255
+MAX_KEY = 1024
+#: What is kept free of a key for the file's own name.
+_FILE_NAME = 200
+#: The fewest bytes that a folder's name gets, however long the path around it is.
+_LEAST_NAME = 64
+#: ASCII that file systems, shells' patterns and addresses leave alone. No ~: it marks a name that was shortened.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_. !$&()+,;@")
+_DIGEST = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _STEM = re.compile(r"(?P<name>.+)_(?P<start>\d{8}T\d{6}(?:\d{6})?)Z_(?P<end>\d{8}T\d{6}(?:\d{6})?)Z")
 
@@ -110,23 +120,52 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-def partition_path(partition: Mapping[str, str | None]) -> str:
+def partition_path(partition: Mapping[str, str | None], root: str = "") -> str:
     """Return the folders of a partition, as Hive writes them: ``date=2026-11-01/``; empty for none.
 
+    Letters and signs of any language stay as they are; what file systems, patterns or addresses take for something
+    else is written as ``%2F``. A value that is too long for the name of a folder is cut and gets ``~`` and a hash of
+    all of it, so that equal values stay together: its own text is in the manifest only.
+
     :param partition: the values by column.
-    :raises PostHogSettingsError: if a value is too long for a folder's name.
+    :param root: the folder that they are in, whose length counts in object stores.
     """
-    folders = []
-    for column, value in partition.items():
-        text = NULL_PARTITION if value is None or value == "" else quote(value, safe=" !$&()+,;@~")
-        if len(text) > _MAX_PARTITION:
-            raise PostHogSettingsError(
-                "partition_by",
-                f"{column!r} has values of over {_MAX_PARTITION} bytes.",
-                "Take a column of short words.",
-            )
-        folders.append(f"{quote(column, safe='$ ')}={text}/")
-    return "".join(folders)
+    room = MAX_KEY - _FILE_NAME - len(root.encode("utf-8", "replace")) - 1
+    most = max(_LEAST_NAME, min(MAX_NAME, room // max(1, len(partition)) - 1))
+    return "".join(f"{_folder_name(column, value, most)}/" for column, value in partition.items())
+
+
+def _folder_name(column: str, value: str | None, most: int) -> str:
+    head = f"{quote(column, safe='$ ')}="
+    if value is None or value == "":
+        return head + NULL_PARTITION
+    signs = [_sign(sign) for sign in value]
+    if value == NULL_PARTITION:  # somebody's text, and no null
+        signs[0] = _escaped(value[0])
+    if signs[-1] in (".", " "):  # which some file systems drop
+        signs[-1] = _escaped(signs[-1])
+    text = "".join(signs)
+    if len((head + text).encode()) <= most:
+        return head + text
+    digest = hashlib.sha256(value.encode()).hexdigest()[:_DIGEST]
+    left = most - len(head.encode()) - 1 - _DIGEST
+    kept = ""
+    for sign in signs:
+        left -= len(sign.encode())
+        if left < 0:
+            break
+        kept += sign
+    return f"{head}{kept}~{digest}"
+
+
+def _sign(sign: str) -> str:
+    if sign in _PLAIN or (not sign.isascii() and sign.isprintable()):
+        return sign
+    return _escaped(sign)
+
+
+def _escaped(sign: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in sign.encode())
 
 
 def path_of(root: str, interval: Interval) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.landing import TRIES, Digest, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.extract.landing import TRIES, FileSystem, Landing, is_flat, make_folder, move
 from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
+from airflow_provider_posthog.extract.staged_file import StagedFile
 
 log = logging.getLogger(__name__)
 
@@ -43,76 +44,6 @@ class Owner:
     task: str
     request: str
     since: float = 0.0
-
-
-class StagedFile:
-    """A file that is being written; a sink for downloads, and a file object for writers of Parquet.
-
-    :param fs: the file system.
-    :param path: where it is written.
-    """
-
-    def __init__(self, fs: FileSystem, path: str) -> None:
-        self._fs = fs
-        self.path = path
-        self._open()
-
-    def _open(self) -> None:
-        self._digest = Digest(self._fs.open(self.path, "wb"))
-        self.closed = False
-
-    @property
-    def size(self) -> int:
-        """How many bytes were written."""
-        return self._digest.size
-
-    @property
-    def sha256(self) -> str:
-        """The checksum of what was written, in hex."""
-        return self._digest.sha256
-
-    def write(self, chunk: bytes) -> int:
-        """Take the next bytes.
-
-        :param chunk: the bytes.
-        """
-        return self._digest.write(chunk)
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._digest.size
-
-    def flush(self) -> None:
-        """Leave flushing to the file system, which sends parts of a size it likes."""
-
-    def restart(self) -> None:
-        """Forget all bytes and start again."""
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        """Close the file, which ends an upload."""
-        if not self.closed:
-            self.closed = True
-            self._digest.close()
-
-    def give_up(self) -> None:
-        """Close the file and remove it; what is in the way of that must not hide why."""
-        with suppress(Exception):
-            self.close()
-        with suppress(Exception):
-            self._fs.rm_file(self.path)
-
-    def finish(self) -> None:
-        """Close the file and check that all of it is there.
-
-        :raises OSError: if the file system holds another number of bytes than were written.
-        """
-        self.close()
-        self._fs.invalidate_cache(self.path.rpartition("/")[0])
-        landed = self._fs.size(self.path)
-        if landed != self.size:
-            raise OSError(f"wrote {self.size:,} bytes to {self.path}, but the file system holds {landed}")
 
 
 class Staging:
@@ -214,7 +145,7 @@ class Staging:
         """
         number = file.path.rpartition("/")[2].partition(".")[0]
         name = f"{self.interval.stem}_{self._state['generation']}_{number}{suffix}"
-        path = partition_path(partition or {}) + name
+        path = partition_path(partition or {}, self._root) + name
         found = DataFile(path, file.size, file.sha256, rows, partition or {})
         return {**found.as_json(), "staged": file.path.rpartition("/")[2], "tag": tag}
 
@@ -226,10 +157,25 @@ class Staging:
         :raises PostHogError: if another run has taken over the interval.
         """
         with self._lock:
-            self._state["files"].extend(files)
-            kept = {**self._state["note"], **note}
-            self._state["note"] = {name: value for name, value in kept.items() if value is not None}
-            self._save()
+            before = self._state
+            kept = {**before["note"], **note}
+            known = {name: value for name, value in kept.items() if value is not None}
+            self._state = {**before, "files": [*before["files"], *files], "note": known}
+            try:
+                self._save()
+            except Exception:
+                self._state = before
+                self._give_up(files)
+                raise
+
+    def _give_up(self, files: Sequence[Mapping[str, Any]]) -> None:
+        """Remove files that could not be recorded: nobody would know of them. What hinders that must not hide why."""
+        with suppress(Exception):
+            there = _read(self._fs, f"{_folder(self._root, self.interval)}/progress.json")
+            recorded = {file["staged"] for file in there["files"]} if there else set()  # the storage may have lied
+            for file in files:
+                if file["staged"] not in recorded:
+                    self._fs.rm_file(self._staged(file))
 
     def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Forget recorded files that are not wanted any more.
