@@ -17,6 +17,7 @@ from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.staging import Staging
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Copy:
     :param layout: how rows become files.
     :param facts: what the manifest says of the source, as JSON.
     :param checkpoint: seconds after which files are closed and recorded even if they are small.
+    :param guard: refuses to replace the interval's rows by far fewer.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Copy:
         facts: Mapping[str, Any],
         *,
         checkpoint: float = CHECKPOINT,
+        guard: ShrinkGuard | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
         self._layout = layout
         self._facts = facts
         self._checkpoint = checkpoint
+        self._guard = guard
         self._extraction: Extraction | None = None
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
 
@@ -73,7 +77,8 @@ class Copy:
         """Read what is not read yet, and publish.
 
         :returns: the manifest.
-        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or the guard
+            refuses.
         :raises PostHogError: if PostHog can not be asked, or another run writes the same interval.
         """
         staging = self._staging
@@ -88,7 +93,8 @@ class Copy:
                 "compression": self._layout.compression,
                 "partition_by": self._layout.partition_by,
                 **{name: staging.note.get(name) for name in ("schema", *self._counts)},
-            }
+            },
+            self._guard,
         )
 
     def stop(self) -> None:

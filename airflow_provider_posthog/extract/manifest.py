@@ -72,6 +72,10 @@ class Interval:
         """What the names of the interval's files begin with."""
         return f"{self.name}_{_compact(self.start)}_{_compact(self.end)}"
 
+    def __str__(self) -> str:
+        """Say which it is, for logs and errors: ``events, 2026-11-01T00:00:00Z to 2026-11-02T00:00:00Z``."""
+        return f"{self.name}, {iso(self.start)} to {iso(self.end)}"
+
     def as_json(self) -> dict[str, str]:
         """Return start and end as ISO text, in UTC."""
         return {"start": iso(self.start), "end": iso(self.end)}

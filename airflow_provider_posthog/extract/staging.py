@@ -21,6 +21,7 @@ from airflow_provider_posthog.extract import manifest as manifests
 from airflow_provider_posthog.extract.landing import TRIES, FileSystem, Landing, is_flat, make_folder, move
 from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
 from airflow_provider_posthog.extract.staged_file import StagedFile
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
 log = logging.getLogger(__name__)
 
@@ -190,20 +191,25 @@ class Staging:
         for file in dropped:
             self._remove(self._staged(file))
 
-    def publish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def publish(self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
-        New files first, then the manifest, then the old files go.
+        New files first, then the manifest, then the old files go. Where the guard refuses, the old ones stay, and
+        everything that is unfinished goes: the next try is to read anew.
 
         :param facts: what else the manifest says, as JSON.
+        :param guard: compares the rows with those that the interval had, where both were counted.
         :returns: the manifest.
-        :raises PostHogIncompleteError: if a recorded file is gone.
+        :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
         """
         if not self.publishing:
             before = manifests.read(self._fs, self._root, self.interval) or {"files": []}
+            after = self._manifest(facts)
+            if guard is not None:
+                self._check(guard, before.get("rows"), after["rows"])
             self._state["old"] = [file["path"] for file in before["files"]]
-            self._state["manifest"] = self._manifest(facts)
+            self._state["manifest"] = after
             self._save()
         manifest: dict[str, Any] = self._state["manifest"]
         self._fs.invalidate_cache()  # what was listed before
@@ -222,6 +228,16 @@ class Staging:
             if file["path"] not in wanted:
                 self._remove(f"{self._root}/{file['path']}")
         self._clean_up()
+
+    def _check(self, guard: ShrinkGuard, before: object, after: object) -> None:
+        if not isinstance(before, int) or not isinstance(after, int):  # of files that nobody could count
+            return
+        try:
+            guard.check(f"{self._root}: {self.interval}", before, after)
+        except PostHogIncompleteError:
+            self._save()  # fails if another run has taken over: then all of this is no longer ours
+            self.discard()
+            raise
 
     def _manifest(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         files = [{name: value for name, value in file.items() if name not in ("staged", "tag")} for file in self.files]

@@ -11,6 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.transfers.interval import folder_of, interval_of
 from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.transfers.reading import ReadingOperator, need_arrow
@@ -42,6 +43,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param max_file_bytes: about how large a file may be.
     :param max_file_rows: about how many rows a file may have.
     :param name: what the files' names begin with; default: the table. Tells two tables in one folder apart.
+    :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
+        1; for 1,000 rows and more. Rows are never replaced by none.
+    :param allow_shrink: replace them whatever is there, for one run.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
@@ -52,7 +56,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``), ``again`` (how many earlier
         intervals were read again).
     :raises PostHogSettingsError: if an argument is wrong.
-    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
+        would be replaced by none or by far fewer. What is there stays.
     """
 
     template_fields: Sequence[str] = (
@@ -67,6 +72,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         "start",
         "end",
         "name",
+        "max_shrink",
+        "allow_shrink",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -85,10 +92,13 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         max_file_bytes: int = 128 * 1024 * 1024,
         max_file_rows: int = 1_000_000,
         name: str | None = None,
+        max_shrink: float | str = MAX_SHRINK,
+        allow_shrink: bool | str = False,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
+        check_partition_by(partition_by)
         self.path = path
         self.format = format
         self.compression = compression
@@ -98,6 +108,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.max_file_bytes = max_file_bytes
         self.max_file_rows = max_file_rows
         self.name = name
+        self.max_shrink = max_shrink
+        self.allow_shrink = allow_shrink
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
 
@@ -159,7 +171,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "written_by": dict(writer),
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
-        self._copy = Copy(reading, staging, self._layout(source), facts)
+        guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
+        self._copy = Copy(reading, staging, self._layout(source), facts, guard=guard)
         return self._copy.run()
 
     def _check(self) -> None:
@@ -178,6 +191,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
+        check_partition_by(self.partition_by)
+        if isinstance(self.json_columns, str):  # else it would be a list of letters
+            raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
+        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
 
     def _layout(self, source: Source) -> Layout:
         from airflow_provider_posthog.extract.files import SUFFIXES, Layout
@@ -276,3 +293,16 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         tell_outlets(context, self.outlets, found)
         self.log.info("Wrote %s rows in %d files to %s", f"{found['rows']:,}", found["files"], folder)
         return {"path": folder, **found}
+
+
+def check_partition_by(value: object) -> None:
+    """Refuse what names no column to partition by.
+
+    :param value: the argument.
+    :raises PostHogSettingsError: if it is no text; ``None`` is fine.
+    """
+    if value is None or (isinstance(value, str) and value.strip()):
+        return
+    raise PostHogSettingsError(
+        "partition_by", f"is no name, but {value!r:.60}.", "Write 'day', 'hour' or one column, or leave it out."
+    )
