@@ -36,20 +36,23 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _DIGEST = 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _STEM = re.compile(r"(?P<name>.+)_(?P<start>\d{8}T\d{6}(?:\d{6})?)Z_(?P<end>\d{8}T\d{6}(?:\d{6})?)Z")
+_SNAPSHOT = re.compile(r"(?P<name>.+)_at_(?P<at>\d{8}T\d{6}(?:\d{6})?)Z")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What is replaced as a whole: the rows of one name in one span of time.
+    """What is replaced as a whole: the rows of one name in one span of time, or all of them as of a moment.
 
     :param name: what the files' names begin with; tells several tables in one folder apart.
     :param start: the first moment, aware.
     :param end: the first moment after it, aware.
+    :param is_snapshot: whether it is all rows as of ``start``, which ``end`` is, too; see :meth:`snapshot`.
     """
 
     name: str
     start: datetime
     end: datetime
+    is_snapshot: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -60,20 +63,33 @@ class Interval:
             if moment.tzinfo is None:
                 raise PostHogSettingsError(field_name, "is a time without an offset.", "Write it with one, or with Z.")
             object.__setattr__(self, field_name, moment.astimezone(timezone.utc))
-        if self.start >= self.end:
+        if not self.is_snapshot and self.start >= self.end:
             raise PostHogSettingsError(
                 "end",
                 f"{self.end:%F %T} is not after the start, {self.start:%F %T} (UTC).",
                 "Write an end after the start.",
             )
 
+    @classmethod
+    def snapshot(cls, name: str, moment: datetime) -> Interval:
+        """Return what stands for all rows of a name, whenever they are from.
+
+        :param name: what the files' names begin with.
+        :param moment: tells one snapshot from another, aware.
+        """
+        return cls(name, moment, moment, is_snapshot=True)
+
     @property
     def stem(self) -> str:
         """What the names of the interval's files begin with."""
+        if self.is_snapshot:
+            return f"{self.name}_at_{_compact(self.start)}"
         return f"{self.name}_{_compact(self.start)}_{_compact(self.end)}"
 
     def __str__(self) -> str:
         """Say which it is, for logs and errors: ``events, 2026-11-01T00:00:00Z to 2026-11-02T00:00:00Z``."""
+        if self.is_snapshot:
+            return f"{self.name}, as of {iso(self.start)}"
         return f"{self.name}, {iso(self.start)} to {iso(self.end)}"
 
     def as_json(self) -> dict[str, str]:
@@ -86,11 +102,11 @@ class Interval:
 
         :param stem: the name.
         """
-        found = _STEM.fullmatch(stem)
-        if found is None:
-            return None
         with suppress(ValueError):  # also PostHogSettingsError
-            return cls(found["name"], _moment(found["start"]), _moment(found["end"]))
+            if found := _STEM.fullmatch(stem):
+                return cls(found["name"], _moment(found["start"]), _moment(found["end"]))
+            if found := _SNAPSHOT.fullmatch(stem):
+                return cls.snapshot(found["name"], _moment(found["at"]))
         return None
 
 

@@ -13,6 +13,7 @@ from airflow_provider_posthog.operators.storage_path import storage_path
 
 #: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
 _CLOCKS_DIFFER = 60.0
+_MOMENTS = ("logical_date", "run_after", "start_date")
 
 
 def interval_of(
@@ -42,6 +43,33 @@ def interval_of(
         )
     time.sleep(max(0.0, left))
     return found
+
+
+def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool:
+    """Tell whether a task has an interval: one that it was given, or its run's, if that has a length.
+
+    :param context: the task's context.
+    :param start: the argument.
+    :param end: the argument.
+    """
+    if start not in (None, "") or end not in (None, ""):
+        return True
+    first, last = (context.get(f"data_interval_{name}") for name in ("start", "end"))
+    return first is not None and last is not None and bool(first < last)
+
+
+def moment_of(context: Mapping[str, Any]) -> datetime:
+    """Return the moment that stands for a run, the same in all its tries, in UTC; now outside the task runner.
+
+    Runs that assets or a user have started may have no logical date in Airflow 3.
+
+    :param context: the task's context.
+    """
+    run = context.get("dag_run")
+    known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
+    found = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    utc = (found or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
 
 
 def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:

@@ -12,7 +12,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+from airflow_provider_posthog.transfers.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.transfers.reading import ReadingOperator, need_arrow
 
@@ -53,7 +53,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
         intervals in the folder again that end within it before ``start``, each into its own files.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
-        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``), ``again`` (how many earlier
+        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``, equal for a snapshot), ``again`` (how many earlier
         intervals were read again).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
@@ -118,12 +118,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        from airflow_provider_posthog.extract.manifest import Interval
-
         need_arrow(type(self).__name__)
         self._check()
         source = self.source(self.name)
-        interval = Interval(self.name or source.name, *interval_of(context, self.start, self.end))
+        interval = self._interval(context, source)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
         owner = self._owner(Identity.of(context), interval)
@@ -159,6 +157,15 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             found,
             (manifest or {}).get("schema"),
         )
+
+    def _interval(self, context: Context, source: Source) -> Interval:
+        """Return the interval; of what is read as a whole it may be a snapshot, named after the run."""
+        from airflow_provider_posthog.extract.manifest import Interval
+
+        name = self.name or source.name
+        if source.time is None and not has_interval(context, self.start, self.end):
+            return Interval.snapshot(name, moment_of(context))
+        return Interval(name, *interval_of(context, self.start, self.end))
 
     def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.extract.copying import Copy, Reading
@@ -277,7 +284,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
                 "look_back", f"{source.name} is read as a whole, whatever the interval.", "Leave it out."
             )
         written = manifests.written(self._target.fs, self._root, interval.name)
-        return [one for one in written if interval.start - self.look_back < one.end <= interval.start]
+        first = interval.start - self.look_back
+        return [one for one in written if not one.is_snapshot and first < one.end <= interval.start]
 
     def _result(self, context: Context, interval: Interval, again: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.extract import manifest as manifests

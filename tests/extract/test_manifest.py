@@ -35,6 +35,20 @@ def test_stems_are_read_back(name: str, start: datetime, length: timedelta) -> N
     assert Interval.of_stem(interval.stem) == interval
 
 
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", fullmatch=True), moments)
+def test_stems_of_snapshots_are_read_back(name: str, moment: datetime) -> None:
+    snapshot = Interval.snapshot(name, moment)
+    assert Interval.of_stem(snapshot.stem) == snapshot
+
+
+def test_no_snapshot_has_the_name_of_an_interval() -> None:
+    odd = "x_20261101T000000Z", "x_at", "x_at_20261101T000000Z", "x_at_20261101T000000Z_20261102T000000Z"
+    made = [Interval.snapshot(name, FIRST) for name in ("x", *odd)]
+    made += [Interval(name, FIRST, FIRST + timedelta(days=1)) for name in ("x", *odd)]
+    assert len({one.stem for one in made}) == len(made)
+    assert [Interval.of_stem(one.stem) for one in made] == made
+
+
 def test_stems() -> None:
     zone = timezone(timedelta(hours=-5))
     interval = Interval("events", datetime(2026, 10, 31, 19, tzinfo=zone), FIRST + timedelta(microseconds=7))

@@ -285,6 +285,12 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"page_rows": 0}, "page_rows"),
         ({"end": day(-1)}, "end"),
         ({"name": "a/b"}, "name"),
+        ({"partition_by": ["day", "event"]}, "partition_by"),
+        ({"partition_by": ("day",)}, "partition_by"),
+        ({"partition_by": {"day": 1}}, "partition_by"),
+        ({"partition_by": 5}, "partition_by"),
+        ({"partition_by": " "}, "partition_by"),
+        ({"json_columns": "properties"}, "json_columns"),
     ],
 )
 def test_what_is_refused(connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any], field: str) -> None:
@@ -293,6 +299,18 @@ def test_what_is_refused(connection: EmulatorProcess, tmp_path: Path, options: d
         operator(given.pop("path"), **given).execute(context())
     assert refused.value.field == field
     assert connection.calls("/query/", "POST") == []
+
+
+def test_several_columns_to_partition_by_are_refused_when_the_task_is_made_or_rendered(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
+        operator(tmp_path, partition_by=["day", "event"])
+    task = operator(tmp_path)
+    task.partition_by = ["day", "event"]
+    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
+        task.execute(context())
+    assert connection.calls() == []
 
 
 @pytest.mark.parametrize("options", [{"partition_by": "nope"}, {"partition_by": "day", "partition_time": "event"}])
