@@ -166,10 +166,10 @@ class Staging:
                 self._save()
             except Exception:
                 self._state = before
-                self._give_up(files)
+                self._remove_unrecorded(files)
                 raise
 
-    def _give_up(self, files: Sequence[Mapping[str, Any]]) -> None:
+    def _remove_unrecorded(self, files: Sequence[Mapping[str, Any]]) -> None:
         """Remove files that could not be recorded: nobody would know of them. What hinders that must not hide why."""
         with suppress(Exception):
             there = _read(self._fs, f"{_folder(self._root, self.interval)}/progress.json")
@@ -220,6 +220,14 @@ class Staging:
         self._clean_up()
         return manifest
 
+    def give_up(self) -> None:
+        """Remove everything that is unfinished, unless another run has taken over the interval.
+
+        :raises PostHogError: if one has: then nothing of it is ours any more.
+        """
+        self._save()
+        self.discard()
+
     def discard(self) -> None:
         """Remove everything that is unfinished, and what a killed :meth:`publish` has left."""
         current = manifests.read(self._fs, self._root, self.interval)
@@ -235,8 +243,7 @@ class Staging:
         try:
             guard.check(f"{self._root}: {self.interval}", before, after)
         except PostHogIncompleteError:
-            self._save()  # fails if another run has taken over: then all of this is no longer ours
-            self.discard()
+            self.give_up()
             raise
 
     def _manifest(self, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
     :param allow_shrink: replace them whatever is there, for one run.
+    :param schema_change: what to do if a column has another type than in the folder's other files of this name:
+        ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
@@ -53,8 +55,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
         intervals in the folder again that end within it before ``start``, each into its own files.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
-        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``, equal for a snapshot), ``again`` (how many earlier
-        intervals were read again).
+        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
+        (how many earlier intervals were read again).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays.
@@ -74,6 +76,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         "name",
         "max_shrink",
         "allow_shrink",
+        "schema_change",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -94,6 +97,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         name: str | None = None,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
+        schema_change: str = "fail",
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -110,6 +114,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.name = name
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
+        self.schema_change = schema_change
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
 
@@ -169,6 +174,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
     def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.extract.copying import Copy, Reading
+        from airflow_provider_posthog.extract.folder_types import FolderTypes
 
         settings = self.hook.settings()
         facts = {
@@ -179,11 +185,13 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
         guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
-        self._copy = Copy(reading, staging, self._layout(source), facts, guard=guard)
+        types = FolderTypes.of(self._target.fs, self._root, staging.interval, self.schema_change)
+        self._copy = Copy(reading, staging, self._layout(source), facts, guard=guard, types=types)
         return self._copy.run()
 
     def _check(self) -> None:
         from airflow_provider_posthog.extract.files import SUFFIXES
+        from airflow_provider_posthog.extract.folder_types import POLICIES
 
         if self.format not in SUFFIXES:
             raise PostHogSettingsError(
@@ -199,6 +207,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
         check_partition_by(self.partition_by)
+        if self.schema_change not in POLICIES:
+            raise PostHogSettingsError(
+                "schema_change", f"{self.schema_change!r:.60} is not known.", f"Write one of {', '.join(POLICIES)}."
+            )
         if isinstance(self.json_columns, str):  # else it would be a list of letters
             raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
         ShrinkGuard.of(self.max_shrink, self.allow_shrink)
