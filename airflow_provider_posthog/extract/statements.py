@@ -5,6 +5,7 @@ What is put into the text is code that the DAG's author wrote, and numbers; neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -104,6 +105,26 @@ def count(source: Source, window: Window) -> Statement:
     if source.time:
         columns += f", min({source.time}) AS earliest, max({source.time}) AS latest"
     return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} LIMIT 1", values)  # noqa: S608
+
+
+def count_each(source: Source, windows: Sequence[Window]) -> Statement:
+    """Count the rows and the different keys of several windows at once: two columns for each, in one row.
+
+    :param source: what is read; it has a time.
+    :param windows: the windows; they may lie apart, or over each other.
+    """
+    whole = Window(min(window.start for window in windows), max(window.end for window in windows))
+    where, values = _where(source, whole)
+    columns = []
+    for number, window in enumerate(windows):
+        first, last = f"window_start_{number}", f"window_end_{number}"
+        inside = f"{source.time} >= toDateTime({{{first}}}) AND {source.time} < toDateTime({{{last}}})"
+        columns += [
+            f"countIf({inside}) AS counted_{number}",
+            f"uniqExactIf({source.key_text}, {inside}) AS different_{number}",
+        ]
+        values |= {first: iso(window.start), last: iso(window.end)}
+    return Statement(f"SELECT {', '.join(columns)} FROM {source.table}{_text(where)} LIMIT 1", values)  # noqa: S608
 
 
 def page(source: Source, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> Statement:

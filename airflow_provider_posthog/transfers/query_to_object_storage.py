@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.copying import Copy
     from airflow_provider_posthog.extract.files import Layout
     from airflow_provider_posthog.extract.manifest import Interval
+    from airflow_provider_posthog.extract.recount import Recount
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.staging import Owner, Staging
 
@@ -53,10 +54,12 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
         :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
         ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
-        intervals in the folder again that end within it before ``start``, each into its own files.
+        intervals in the folder again that end within it before ``start``, each into its own files; ``verify_back``
+        counts them, and reads only those again whose files have other rows than PostHog.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
-        (how many earlier intervals were read again).
+        (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
+        of those were read again).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays.
@@ -117,6 +120,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.schema_change = schema_change
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
+        self._recount: Recount | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bring the interval's rows into files.
@@ -132,17 +136,20 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         owner = self._owner(Identity.of(context), interval)
         writer = self._writer(context, interval, owner)
         own = self._staging(interval, owner)
-        again = [one for one in self._earlier(source, interval) if one.stem not in own.note.get("again", ())]
-        for earlier in again:
-            self.log.info("Reading %s again, for what came late (look_back)", earlier.stem)
-            self._bring(source, self._staging(earlier, owner), {})
-            own.record(again=[*own.note.get("again", ()), earlier.stem])
-        return self._result(context, interval, len(own.note.get("again", ())), self._bring(source, own, writer))
+        self._look_back(source, owner, own)
+        self._verify_back(source, owner, own)
+        earlier = {
+            "again": len(own.note.get("again", ())),
+            "verified": own.note.get("verified", 0),
+            "reloaded": len(own.note.get("reloaded", ())),
+        }
+        return self._result(context, interval, earlier, self._bring(source, own, writer))
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
-        if self._copy is not None:
-            self._copy.stop()
+        for one in (self._copy, self._recount):
+            if one is not None:
+                one.stop()
 
     def lineage(self, found: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
@@ -172,7 +179,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             return Interval.snapshot(name, moment_of(context))
         return Interval(name, *interval_of(context, self.start, self.end))
 
-    def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any]) -> dict[str, Any]:
+    def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         from airflow_provider_posthog.extract.copying import Copy, Reading
         from airflow_provider_posthog.extract.folder_types import FolderTypes
 
@@ -182,6 +189,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "project_id": settings.project_id,
             "host": settings.base_url,
             "written_by": dict(writer),
+            **more,
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
         guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
@@ -256,16 +264,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         :raises PostHogSettingsError: if they are of another project, or those of another task of the same run that has
             asked for something else: two tasks with one ``name``, of which only the last one's rows would be left.
         """
-        from airflow_provider_posthog.extract import manifest as manifests
-
-        before = manifests.read(self._target.fs, self._root, interval) or {}
-        project = self.hook.settings().project_id
-        if str(before.get("project_id", project)) != str(project):
-            raise PostHogSettingsError(
-                "path",
-                f"it holds {interval.stem} of project {before['project_id']}, not of {project}.",
-                "Write another folder, or a name that tells the projects apart.",
-            )
+        before = self._manifest(interval)
         ti = context.get("ti")
         run = {field: getattr(ti, field, None) for field in ("dag_id", "run_id")} if ti else {}
         task = {field: getattr(ti, field, None) for field in ("task_id", "map_index")} if ti else {}
@@ -280,26 +279,79 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             )
         return {**run, **task, "request": owner.request} if ti else {}
 
+    def _manifest(self, interval: Interval) -> Mapping[str, Any]:
+        """Return what stands in the folder of an interval; empty for nothing.
+
+        :raises PostHogSettingsError: if it is of another project.
+        """
+        from airflow_provider_posthog.extract import manifest as manifests
+
+        there = manifests.read(self._target.fs, self._root, interval) or {}
+        project = self.hook.settings().project_id
+        if str(there.get("project_id", project)) != str(project):
+            raise PostHogSettingsError(
+                "path",
+                f"it holds {interval.stem} of project {there['project_id']}, not of {project}.",
+                "Write another folder, or a name that tells the projects apart.",
+            )
+        return there
+
     def _staging(self, interval: Interval, owner: Owner) -> Staging:
         from airflow_provider_posthog.extract.staging import Staging
 
         return Staging.open(self._target.fs, self._root, interval, owner, time.time)
 
-    def _earlier(self, source: Source, interval: Interval) -> list[Interval]:
-        """Return the intervals in the folder that are to be read again."""
-        from airflow_provider_posthog.extract import manifest as manifests
+    def _look_back(self, source: Source, owner: Owner, own: Staging) -> None:
+        """Read intervals in the folder again, for what came late."""
+        for one in self._earlier(source, own.interval, "look_back"):
+            if one.stem not in own.note.get("again", ()):
+                self.log.info("Reading %s again, for what came late (look_back)", one.stem)
+                self._manifest(one)  # refuses another project's
+                self._bring(source, self._staging(one, owner), {})
+                own.record(again=[*own.note.get("again", ()), one.stem])
 
-        if not self.look_back:
+    def _verify_back(self, source: Source, owner: Owner, own: Staging) -> None:
+        """Count intervals in the folder anew, and read those again that have other rows than they were written with."""
+        from airflow_provider_posthog.extract.recount import Recount
+
+        done = own.note.get("again", ())
+        earlier = [one for one in self._earlier(source, own.interval, "verify_back") if one.stem not in done]
+        with Recount(self.hook.settings(), source) as self._recount:
+            counts = self._recount.count(earlier)
+        differ = []
+        for one, count in zip(earlier, counts, strict=True):
+            before = self._manifest(one)
+            is_ours = (before.get("source") or {}).get("kind") in (None, "query")  # and no file of PostHog's own
+            if not is_ours or count.fits(before):
+                continue
+            told = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
+            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *told)
+            after = self._bring(source, self._staging(one, owner), {}, recounted=count.as_json())
+            own.record(reloaded=[*own.note.get("reloaded", ()), one.stem])
+            if not count.fits({"rows": after["rows"]}):
+                differ.append(f"{one.stem} ({count.keys:,} to {count.rows:,} counted, {after['rows']:,} read)")
+        if earlier:
+            own.record(verified=len(earlier))
+        if differ:
+            self.log.warning("Read again, and still not what PostHog counts: %s", ", ".join(differ))
+
+    def _earlier(self, source: Source, interval: Interval, field: str) -> list[Interval]:
+        """Return the intervals in the folder that end within a length of time before this one."""
+        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.extract.recount import within
+
+        length = getattr(self, field)
+        if not length:
             return []
         if source.time is None:
             raise PostHogSettingsError(
-                "look_back", f"{source.name} is read as a whole, whatever the interval.", "Leave it out."
+                field, f"{source.name} is read as a whole, whatever the interval.", "Leave it out."
             )
-        written = manifests.written(self._target.fs, self._root, interval.name)
-        first = interval.start - self.look_back
-        return [one for one in written if not one.is_snapshot and first < one.end <= interval.start]
+        return within(manifests.written(self._target.fs, self._root, interval.name), interval, length)
 
-    def _result(self, context: Context, interval: Interval, again: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def _result(
+        self, context: Context, interval: Interval, earlier: Mapping[str, int], manifest: Mapping[str, Any]
+    ) -> dict[str, Any]:
         from airflow_provider_posthog.extract import manifest as manifests
 
         folder = str(self._target)
@@ -308,7 +360,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "files": len(manifest["files"]),
             **{name: manifest[name] for name in ("rows", "bytes", "duplicates")},
             "interval": interval.as_json(),
-            "again": again,
+            **earlier,
         }
         tell_outlets(context, self.outlets, found)
         self.log.info("Wrote %s rows in %d files to %s", f"{found['rows']:,}", found["files"], folder)

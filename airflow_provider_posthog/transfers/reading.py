@@ -31,6 +31,8 @@ class IntervalOperator(LineageMixin, PostHogOperator):
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
     :param look_back: read what came late before ``start`` again; for ``by="timestamp"``. A timedelta.
+    :param verify_back: count the intervals before ``start`` again, as far back as this, and read again those that have
+        other rows in PostHog than they were written with. A timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.base.PostHogOperator`.
     """
 
@@ -48,6 +50,7 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta = timedelta(0),
+        verify_back: timedelta = timedelta(0),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -62,13 +65,17 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         self.page_rows = page_rows
         self.settle = settle
         self.look_back = look_back
+        self.verify_back = verify_back
 
     def check_reading(self) -> None:
         """Check what can be wrong with the arguments whatever is read.
 
         :raises PostHogSettingsError: if one can not be used.
         """
-        for field, example in (("settle", "timedelta(minutes=5)"), ("look_back", "timedelta(days=2)")):
+        examples = {
+            "settle": "timedelta(minutes=5)", "look_back": "timedelta(days=2)", "verify_back": "timedelta(days=2)"
+        }  # fmt: skip
+        for field, example in examples.items():
             length = getattr(self, field)
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")

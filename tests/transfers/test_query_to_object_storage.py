@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -182,6 +183,35 @@ def test_look_back(connection: EmulatorProcess, tmp_path: Path) -> None:
     uuids = table_of(tmp_path)["uuid"].to_pylist()
     assert [one["uuid"] in uuids for one in late] == [False, True, True]
     assert len(set(uuids)) == len(uuids) == connection.count_events(day(5), day(1)) - 1
+
+
+def test_look_back_completes_a_session_over_the_edge_of_its_interval(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    """A session that still went on when its interval was read is read again by the next run, as a whole."""
+    session, uuids = str(uuid4()), iter(range(100))
+
+    def page(ago: float) -> dict[str, object]:
+        made = event(f"01a20000-0000-7000-8000-0000000fb0{next(uuids):02}", day(ago), day(ago))
+        return {**made, "event": "$pageview", "properties": {"$session_id": session}}
+
+    def seen() -> list[tuple[Any, ...]]:
+        rows = table_of(tmp_path).to_pylist()
+        return [(row["$pageview_count"], row["$session_duration"]) for row in rows if row["session_id"] == session]
+
+    minute = 1 / 24 / 60
+    connection.add_events([page(3 + 10 * minute), page(3 + 2 * minute)])
+    options = {
+        "table": "sessions",
+        "columns": ["session_id", "$start_timestamp", "$pageview_count", "$session_duration"],
+    }
+    operator(tmp_path, start=day(4), end=day(3), **options).execute(context(run_id="first"))
+    assert seen() == [(2, 480)]
+    connection.add_events([page(3 - 30 * minute)])
+    span = {"start": day(3), "end": day(2), "look_back": timedelta(days=1)}
+    found = operator(tmp_path, **span, **options).execute(context(run_id="second"))
+    assert found["again"] == 1
+    assert seen() == [(3, 2400)], "once, with all of its pages"
 
 
 def test_nothing_there(connection: EmulatorProcess, tmp_path: Path) -> None:
