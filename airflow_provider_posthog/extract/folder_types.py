@@ -1,4 +1,4 @@
-"""The types of a folder's columns: files of one name that have other types can not be read together.
+"""The types of a folder's columns: files of one name that have other types cannot be read together.
 
 Readers that take a folder for one table (DuckDB, Arrow, Spark) go by the first file's types. What does not fit into
 them fails the whole reading, be it only a wider integer whose values are large one day; so a column keeps its type,

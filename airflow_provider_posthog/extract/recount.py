@@ -95,7 +95,7 @@ class Recount:
             numbers = [int(str(value)) for value in row]
             return [Count(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)][: len(windows)]
         except (TypeError, ValueError):
-            raise PostHogTransportError("PostHog's answer to how many rows intervals have can not be read") from None
+            raise PostHogTransportError("PostHog's answer to how many rows intervals have cannot be read") from None
 
 
 def within(intervals: Sequence[Interval], before: Interval, length: timedelta) -> list[Interval]:
