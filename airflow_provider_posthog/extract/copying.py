@@ -54,6 +54,7 @@ class Copy:
     :param checkpoint: seconds after which files are closed and recorded even if they are small.
     :param guard: refuses to replace the interval's rows by far fewer.
     :param types: those of the folder's other files.
+    :param rows_before: of the snapshot before this one, for the guard.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Copy:
         checkpoint: float = CHECKPOINT,
         guard: ShrinkGuard | None = None,
         types: FolderTypes | None = None,
+        rows_before: int | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
@@ -74,6 +76,7 @@ class Copy:
         self._checkpoint = checkpoint
         self._guard = guard
         self._types = types or FolderTypes()
+        self._rows_before = rows_before
         self._extraction: Extraction | None = None
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
 
@@ -101,6 +104,7 @@ class Copy:
                 "known_types": self._types.merged(staging.note.get("schema") or ()),
             },
             self._guard,
+            rows_before=self._rows_before,
         )
 
     def stop(self) -> None:

@@ -257,6 +257,19 @@ def written(fs: Any, root: str, name: str) -> Sequence[Interval]:  # noqa: ANN40
     return sorted((one for one in found if one is not None and one.name == name), key=lambda one: (one.start, one.end))
 
 
+def rows_before(fs: Any, root: str, interval: Interval) -> int | None:  # noqa: ANN401 - an AbstractFileSystem
+    """Return how many rows the last one of the same name before an interval has; ``None`` if that is not known.
+
+    :param fs: the file system.
+    :param root: the folder of the files.
+    :param interval: the interval, or a snapshot.
+    """
+    earlier = [one for one in written(fs, root, interval.name) if one.start < interval.start]
+    manifest = read(fs, root, earlier[-1]) if earlier else None
+    rows = (manifest or {}).get("rows")
+    return rows if isinstance(rows, int) else None
+
+
 def _compact(moment: datetime) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{f'{moment.microsecond:06}' if moment.microsecond else ''}Z"
 

@@ -191,7 +191,9 @@ class Staging:
         for file in dropped:
             self._remove(self._staged(file))
 
-    def publish(self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None) -> dict[str, Any]:
+    def publish(
+        self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None, *, rows_before: int | None = None
+    ) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
         New files first, then the manifest, then the old files go. Where the guard refuses, the old ones stay, and
@@ -199,12 +201,14 @@ class Staging:
 
         :param facts: what else the manifest says, as JSON.
         :param guard: compares the rows with those that the interval had, where both were counted.
+        :param rows_before: what to compare them with where the interval had no files yet: a snapshot's, with those of
+            the snapshot before it.
         :returns: the manifest.
         :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
         """
         if not self.publishing:
-            before = manifests.read(self._fs, self._root, self.interval) or {"files": []}
+            before = manifests.read(self._fs, self._root, self.interval) or {"files": [], "rows": rows_before}
             after = self._manifest(facts)
             if guard is not None:
                 self._check(guard, before.get("rows"), after["rows"])

@@ -36,16 +36,11 @@ def storage_path(
     """
     remedy = f"Write one such as {example!r}."
     if isinstance(path, ObjectStoragePath):
-        if not names_a_place(f"{path.protocol}://{path.path}" if path.protocol else path.path):
+        is_local = not path.protocol or path.protocol in _LOCAL
+        if not names_a_place(path.path if is_local else f"{path.protocol}://{path.path}"):
             raise PostHogSettingsError(field, f"{str(path)!r} names no place.", remedy)
         return path
-    if not isinstance(path, (str, os.PathLike)):
-        raise PostHogSettingsError(field, f"is no path, but a {type(path).__name__}.", remedy)
-    text = str(path).strip()
-    if not text:
-        raise PostHogSettingsError(field, "is empty.", remedy)
-    if not names_a_place(text):
-        raise PostHogSettingsError(field, f"{text[:80]!r} names no place.", remedy)
+    text = _text(field, path, remedy)
     try:
         made = ObjectStoragePath(text.rstrip("/") if folder else text, **({"conn_id": conn_id} if conn_id else {}))
         kept = made.path
@@ -55,6 +50,17 @@ def storage_path(
         if kept.count(sign) < text.count(sign):
             raise PostHogSettingsError(field, f"Airflow drops {sign!r} from {text[-80:]!r}.", "Write it without that.")
     return made
+
+
+def _text(field: str, path: object, remedy: str) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise PostHogSettingsError(field, f"is no path, but a {type(path).__name__}.", remedy)
+    text = str(path).strip()
+    if not text:
+        raise PostHogSettingsError(field, "is empty.", remedy)
+    if not names_a_place(text):
+        raise PostHogSettingsError(field, f"{text[:80]!r} names no place.", remedy)
+    return text
 
 
 def is_bucket(text: str) -> bool:

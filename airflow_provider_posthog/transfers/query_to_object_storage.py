@@ -180,6 +180,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         return Interval(name, *interval_of(context, self.start, self.end))
 
     def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        from airflow_provider_posthog.extract import manifest as manifests
         from airflow_provider_posthog.extract.copying import Copy, Reading
         from airflow_provider_posthog.extract.folder_types import FolderTypes
 
@@ -194,7 +195,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
         guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
         types = FolderTypes.of(self._target.fs, self._root, staging.interval, self.schema_change)
-        self._copy = Copy(reading, staging, self._layout(source), facts, guard=guard, types=types)
+        # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
+        rows = None if source.time else manifests.rows_before(self._target.fs, self._root, staging.interval)
+        self._copy = Copy(reading, staging, self._layout(source), facts, guard=guard, types=types, rows_before=rows)
         return self._copy.run()
 
     def _check(self) -> None:

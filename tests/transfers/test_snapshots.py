@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.operators.support import context, make_dag, task_states, when, xcoms
 from tests.transfers.test_query_to_object_storage import MIDNIGHT, day, everything, operator, table_of
@@ -72,6 +72,23 @@ def test_snapshots_stand_side_by_side(connection: EmulatorProcess, tmp_path: Pat
     for hour in (0, 1):
         operator(tmp_path, table="persons", **NO_INTERVAL).execute(run(logical_date=AT + timedelta(hours=hour)))
     assert len(everything(tmp_path)) == 4
+
+
+def test_a_snapshot_of_far_fewer_rows_does_not_take_the_place_of_the_one_before(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    """A key that sees less: who reads the newest snapshot would see next to nothing."""
+    options = {"table": "persons", **NO_INTERVAL}
+    operator(tmp_path, **options).execute(run(logical_date=AT))
+    before = everything(tmp_path)
+    with pytest.raises(PostHogIncompleteError, match="PostHog shows 0") as refused:
+        operator(tmp_path, where="1 = 2", **options).execute(run(logical_date=AT + timedelta(days=1)))
+    assert "persons, as of 2026-11-02T07:30:00Z" in str(refused.value)
+    assert everything(tmp_path) == before
+    task = operator(tmp_path, where="1 = 2", allow_shrink=True, **options)
+    assert task.execute(run(logical_date=AT + timedelta(days=1)))["rows"] == 0
+    # One from before it is a matter of its own.
+    operator(tmp_path, where="1 = 2", **options).execute(run(logical_date=AT - timedelta(days=1)))
 
 
 @pytest.mark.parametrize("given", [True, False])
