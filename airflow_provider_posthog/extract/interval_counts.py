@@ -43,6 +43,53 @@ class Recount:
         return self.keys <= rows <= self.rows if keys is None else keys == self.keys
 
 
+class Recounter:
+    """Counts intervals anew. Close it, or use it in a ``with``.
+
+    :param settings: where the project is, and with which key.
+    :param source: what is counted; it has a time.
+    """
+
+    def __init__(self, settings: ClientSettings, source: Source) -> None:
+        self._source = source
+        self._asker = Asker(settings, 1)
+
+    def __enter__(self) -> Recounter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asker.close()
+
+    def stop(self) -> None:
+        """Ask no more; may be called from another thread, or while a signal is handled."""
+        self._asker.stop()
+
+    def count(self, windows: Sequence[Window]) -> list[Recount]:
+        """Count windows anew, in as few queries as PostHog can answer.
+
+        :param windows: which windows, in any order.
+        :returns: one for each window, in the same order.
+        :raises PostHogError: if PostHog cannot be asked.
+        """
+        return [found for at in range(0, len(windows), MOST) for found in self._counted(windows[at : at + MOST])]
+
+    def _counted(self, windows: Sequence[Window]) -> list[Recount]:
+        try:
+            result = self._asker.ask(statement(self._source, windows))
+        except PostHogError as error:
+            if len(windows) < 2 or not is_too_heavy(error):
+                raise
+            half = len(windows) // 2
+            return self._counted(windows[:half]) + self._counted(windows[half:])
+        try:
+            (row,) = result.rows
+            numbers = [int(str(value)) for value in row]
+            pairs = zip(windows, numbers[::2], numbers[1::2], strict=True)
+            return [Recount(window, rows, keys) for window, rows, keys in pairs]
+        except (TypeError, ValueError):
+            raise PostHogTransportError("PostHog's answer to how many rows intervals have cannot be read") from None
+
+
 def recount(settings: ClientSettings, source: Source, windows: Sequence[Window]) -> list[Recount]:
     """Count windows anew.
 
@@ -50,34 +97,10 @@ def recount(settings: ClientSettings, source: Source, windows: Sequence[Window])
     :param source: what is counted; it has a time.
     :param windows: which windows, in any order.
     :returns: one for each window, in the same order.
-    :raises PostHogError: if PostHog can not be asked.
+    :raises PostHogError: if PostHog cannot be asked.
     """
-    asker = Asker(settings, 1)
-    try:
-        return [
-            found
-            for at in range(0, len(windows), MOST)
-            for found in _counted(asker, source, list(windows[at : at + MOST]))
-        ]
-    finally:
-        asker.close()
-
-
-def _counted(asker: Asker, source: Source, windows: list[Window]) -> list[Recount]:
-    try:
-        result = asker.ask(statement(source, windows))
-    except PostHogError as error:
-        if len(windows) < 2 or not is_too_heavy(error):
-            raise
-        half = len(windows) // 2
-        return _counted(asker, source, windows[:half]) + _counted(asker, source, windows[half:])
-    try:
-        (row,) = result.rows
-        numbers = [int(str(value)) for value in row]
-        pairs = zip(windows, numbers[::2], numbers[1::2], strict=True)
-        return [Recount(window, rows, keys) for window, rows, keys in pairs]
-    except ValueError:
-        raise PostHogTransportError("PostHog's answer to how many rows intervals have can not be read") from None
+    with Recounter(settings, source) as counter:
+        return counter.count(windows)
 
 
 def statement(source: Source, windows: Sequence[Window]) -> Statement:

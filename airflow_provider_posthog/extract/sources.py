@@ -131,6 +131,12 @@ class Source:
         """The name of the column that holds the time, if there is one."""
         return self._column_of(self.time, TIME_NAME) if self.time else None
 
+    @property
+    def own_json(self) -> tuple[str, ...]:
+        """The columns whose text PostHog itself has written as JSON: its own ``properties``, under their own name."""
+        has = self.table in ("events", "persons", "groups") and self.columns.get("properties") == "properties"
+        return ("properties",) if has else ()
+
     def _column_of(self, expression: str, otherwise: str) -> str:
         if self.query is not None or not _FIELD.fullmatch(self.table):
             return otherwise  # a query's columns may be of any type, and another text in JSON than in ClickHouse

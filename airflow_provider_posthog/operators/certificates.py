@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.operators.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.audit.chain import AuditTrail
@@ -202,9 +203,8 @@ def open_certificate(
     from airflow_provider_posthog.audit.chain import AuditTrail
     from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 
+    path = storage_path("audit_path", path, conn_id, example="s3://private/certificates/")
     pseudonyms = Pseudonyms(hook.audit_salt())
-    if not isinstance(path, ObjectStoragePath):
-        path = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}

@@ -50,19 +50,17 @@ def choose(
         if marker is None or marker.owner != mine.owner or job.id in earlier.ids:
             continue
         earlier.ids.add(job.id)
+        name = f"{kind} {job.id}"
         if marker.request != mine.request:  # the DAG was edited, or an argument changes from try to try
-            say("Not going on with %s %s: it was asked for something else", kind, job.id)
+            say("Not going on with %s: it was asked for something else", name)
         elif verdict.state == "pending" and 0 < job.submitted_at <= time.time() - timeout:
             earlier.superseded.append(job)
-        elif verdict.state == "pending":
-            say("Taking up %s %s, which an earlier try started", kind, job.id)
-            earlier.job = job
-            break
-        elif verdict.state == "succeeded" and identity.shares_life(job):
-            say("%s %s of an earlier try has succeeded meanwhile", kind, job.id)
+        elif verdict.state == "pending" or (verdict.state == "succeeded" and identity.shares_life(job)):
+            taken = "Taking up %s, which an earlier try started"
+            say(taken if verdict.state == "pending" else "%s of an earlier try has succeeded meanwhile", name)
             earlier.job = job
             break
         else:  # look further: a worker may have died after it started a later one, and before it was stored
             why = "was cleared since" if verdict.state == "succeeded" else verdict.reason
-            say("Not going on with %s %s, which %s: %s", kind, job.id, verdict.state, why)
+            say("Not going on with %s, which %s: %s", name, verdict.state, why)
     return earlier

@@ -10,6 +10,7 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
 
 if TYPE_CHECKING:
@@ -112,12 +113,16 @@ class PostHogErasureOperator(PeopleOperator):
         """Return what the next tasks need for the certificate."""
         return {"audit_path": str(self.audit_path) if self.audit_path else None, "ticket": self.ticket}
 
-    def storage(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
+    def storage(self, path: str | ObjectStoragePath, field: str = "work_path") -> ObjectStoragePath:
         """Return a path with the file system behind it.
 
         :param path: the path.
+        :param field: the argument that it came in, for errors.
+        :raises PostHogSettingsError: if it leads elsewhere.
         """
-        return storage_of(path, self.object_storage_conn_id)
+        return storage_path(
+            field, path, self.object_storage_conn_id, example="s3://private/erasures/{{ run_id }}.jsonl"
+        )
 
     def work_target(self) -> ObjectStoragePath:
         """Return the work file's path.
@@ -125,7 +130,7 @@ class PostHogErasureOperator(PeopleOperator):
         :raises PostHogSettingsError: if none was given.
         """
         text = str(self.work_path or "").strip()
-        if not text or text.endswith("/"):
+        if not text or text.endswith("/") or is_bucket(text):
             raise PostHogSettingsError(
                 "work_path",
                 "names no file.",
@@ -246,17 +251,6 @@ class PostHogErasureOperator(PeopleOperator):
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
 
 
-def storage_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
-    """Return a path with the file system behind it.
-
-    :param path: the path.
-    :param conn_id: Airflow's connection for the object storage.
-    """
-    if isinstance(path, ObjectStoragePath):
-        return path
-    return ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
-
-
 def work_of(persons: Mapping[str, Any], conn_id: str | None) -> WorkFile:
     """Return the work file that a task handed on.
 
@@ -271,7 +265,8 @@ def work_of(persons: Mapping[str, Any], conn_id: str | None) -> WorkFile:
         raise PostHogSettingsError(
             "persons", "has no work_path.", "Write what PostHogResolvePersonsOperator returned, or person UUIDs."
         )
-    target = storage_of(path, conn_id or persons.get("object_storage_conn_id"))
+    conn_id = conn_id or persons.get("object_storage_conn_id")
+    target = storage_path("persons", path, conn_id, example="s3://private/erasures/{{ run_id }}.jsonl")
     work = WorkFile(target.fs, target.path)
     if work.header().request_id != persons.get("request_id"):
         raise PostHogSettingsError(

@@ -99,7 +99,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
     def _remove(self, work: WorkFile) -> None:
         work.remove()
-        for path in map(self.storage, self.also_remove):
+        for path in [self.storage(each, "also_remove") for each in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))

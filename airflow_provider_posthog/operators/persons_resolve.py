@@ -145,7 +145,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
 
         yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
         if self.identifiers_path:
-            file = self.storage(self.identifiers_path)
+            file = self.storage(self.identifiers_path, "identifiers_path")
             yield from identifiers.from_file(file.fs, file.path)
         if given["properties"]:
             rows = self._listed(given["properties"])

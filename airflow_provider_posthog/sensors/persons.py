@@ -16,11 +16,11 @@ from airflow_provider_posthog.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    ObjectStoragePath,
     is_of_earlier_try,
 )
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.operators.certificates import open_certificate
+from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.sensors.base import PostHogSensor
 
@@ -246,7 +246,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.erasure.work_file import WorkFile
 
         conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        path = ObjectStoragePath(str(request["work_path"]), **({"conn_id": conn_id} if conn_id else {}))
+        example = "s3://private/erasures/{{ run_id }}.jsonl"
+        path = storage_path("work_path", str(request["work_path"]), conn_id, example=example)
         return WorkFile(path.fs, path.path)
 
     def _certificate(self, request: Mapping[str, Any], context: Context) -> Certificate | None:

@@ -21,6 +21,7 @@ from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.answer import WRAPPED
 from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, dataset_of_path, of_export
 
@@ -145,10 +146,11 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             )
         if self.compression not in _COMPRESSIONS:
             raise PostHogSettingsError("compression", f"{self.compression!r} is not known.", "Write 'gzip' or None.")
-        if not str(self.path).strip():
-            raise PostHogSettingsError(
-                "path", "is empty.", "Write where the file goes, such as 's3://bucket/{{ ds }}.csv'."
-            )
+        example = "s3://bucket/{{ ds }}.csv"
+        if str(self.path).strip().endswith("/"):  # a folder; a bucket as a whole is one, too
+            storage_path("path", self.path, self.object_storage_conn_id, example=example)
+        else:
+            Output("path", self.path, self.overwrite, self.object_storage_conn_id).check(example)
 
     def _export(self, export_id: int) -> exports.Export:
         """Retrieve the export, which must have its file."""
@@ -173,7 +175,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     def _output(self, export: exports.Export, export_id: int) -> Output:
         from airflow_provider_posthog.extract.landing import safe_name
 
-        path = self.path
+        path = self.path if isinstance(self.path, ObjectStoragePath) else str(self.path).strip()
         if str(path).endswith("/"):
             name = safe_name(export.get("filename"), f"export-{export_id}")
             path = f"{path}{name}{'.gz' if self.compression else ''}"

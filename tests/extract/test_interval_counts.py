@@ -93,7 +93,7 @@ def test_an_answer_of_another_shape_is_an_error(rows: EmulatorProcess, man: Midd
         return status, {**told, "results": answer}
 
     man.rule = rule
-    with pytest.raises(PostHogTransportError, match="can not be read"):
+    with pytest.raises(PostHogTransportError, match="cannot be read"):
         recount(settings_of(man.url, rows), sources.events(), [WINDOW])
 
 

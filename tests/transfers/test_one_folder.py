@@ -45,9 +45,9 @@ def test_two_iterations_of_a_loop_with_one_name(connection: EmulatorProcess, tmp
 @pytest.mark.parametrize(
     ("options", "ctx"),
     [
-        ({"event": "purchase"}, {}),  # the same task, changed and cleared
+        ({"event": "purchase", "allow_shrink": True}, {}),  # the same task, changed and cleared
         ({}, {"map_index": 1}),  # another one that asks for the same
-        ({"event": "purchase"}, {"map_index": 1, "run_id": "a later one"}),
+        ({"event": "purchase", "allow_shrink": True}, {"map_index": 1, "run_id": "a later one"}),
     ],
 )
 def test_who_may_replace(
