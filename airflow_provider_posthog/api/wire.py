@@ -189,13 +189,17 @@ def _noting(pool: type) -> type:
 
 
 class PlainSession(requests.Session):
-    """A session that leaves redirects alone: requests reads their bodies even where it does not follow them."""
+    """A session that leaves redirects alone in a client's calls.
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Say that an answer leads nowhere.
+    requests reads their bodies even where it does not follow them, however large.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Say where an answer leads to.
 
         :param resp: the answer.
         """
+        return None if getattr(_here, "going", None) else super().get_redirect_target(resp)
 
 
 @contextmanager

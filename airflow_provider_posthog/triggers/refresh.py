@@ -77,6 +77,7 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
             for item in self.items
         ]
         late = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
+        self._outcomes = [late] * len(works)
         self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
         return Verdict("succeeded")
 

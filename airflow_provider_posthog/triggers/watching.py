@@ -192,7 +192,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
         least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
         try:
-            return await within(self.look(client), max(self.deadline - time.time(), least))
+            return await within(self.look(client), max(self.deadline - time.time(), 0.0) + least)
         except asyncio.TimeoutError:
             return Verdict("pending", "the last look did not end in time: PostHog held it open")
 

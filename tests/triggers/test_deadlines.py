@@ -16,6 +16,7 @@ from airflow_provider_posthog.api.call import STATUS_BYTES
 from airflow_provider_posthog.api.jobs import LAST_CHECK, LAST_LOOK
 from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger
 from tests.operators.support import context, export_operator, run_trigger, task_deferred
 from tests.support.checks import scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, ok
@@ -121,6 +122,23 @@ def test_airflows_own_timeout_comes_behind_the_triggers_hard_end(
     hard_end = caught.value.trigger.deadline + max(LAST_LOOK, LAST_CHECK)  # type: ignore[attr-defined]
     backstop = time.time() + caught.value.timeout.total_seconds()  # type: ignore[attr-defined]
     assert backstop > hard_end + 10
+
+
+def test_a_refresh_that_is_cut_tells_of_each_insight(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, server, read_timeout=30)
+    server.script(Reply(delay=60))
+    monkeypatch.setattr(PostHogRefreshTrigger, "last_look", 0.0)
+    trigger = PostHogRefreshTrigger(
+        items=[{"insight_id": n, "query_id": f"q{n}"} for n in (1, 2)],
+        in_flight=1,
+        facts={},
+        posthog_conn_id="posthog_default",
+        deadline=time.time() + 0.3,
+        poll_interval=0.1,
+    )
+    event = run_trigger(trigger)
+    assert event["outcome"] == "timeout"
+    assert [item["state"] for item in event["items"]] == ["timeout", "timeout"]
 
 
 # What a poll may bring.
