@@ -34,8 +34,7 @@ def choose(
 ) -> Earlier:
     """Choose the job that a try goes on with: one that runs and has time left, or one that has ended well.
 
-    A job that has used up its time is not waited for a second time: PostHog has exports that hang for ever while a new
-    one works.
+    A job that has used up its time is not waited for again: PostHog has exports that hang for ever.
 
     :param found: the jobs, newest first; a job may come twice. Read only as far as need be.
     :param identity: the task's.
