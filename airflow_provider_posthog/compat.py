@@ -1,4 +1,4 @@
-"""Every branch on an Airflow version: 2.11 on one side, 3.0 to 3.3 on the other. No other module has one.
+"""Every branch on an Airflow version: 2.11 on one side, 3.0 to 3.4 on the other. No other module has one.
 
 Branches ask what Airflow offers, not for its number.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 from airflow.configuration import conf
 
@@ -94,8 +95,10 @@ __all__ = [
     "default_deferrable",
     "get_connection_async",
     "is_of_earlier_try",
+    "iteration_of",
     "mask_secret",
     "openlineage_listens",
+    "reschedules_of",
     "state_store",
 ]
 
@@ -160,6 +163,36 @@ def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:
     """
     now = getattr(context.get("ti"), "try_number", None) or 0
     return 0 < told < now
+
+
+def iteration_of(context: Mapping[str, Any]) -> list[str]:
+    """Return what tells a task instance from others with its dag, run, task and map index; empty before Airflow 3.4.
+
+    The iterations of a loop (3.4) share all four. Each is at a position of its own, and belongs to a region, which is
+    another one when a user clears the loop. ``ti.id`` would not do: it changes from try to try.
+
+    :param context: the task's context.
+    """
+    loop = context.get("loop")
+    index = loop.get("index") if isinstance(loop, Mapping) else getattr(loop, "index", None)
+    region = getattr(context.get("ti"), "region_id", None)
+    told = [f"loop {index}"] if isinstance(index, (int, str)) else []
+    # What belongs to no loop and is not mapped has a region, too: none, written as zeros.
+    if isinstance(region, (UUID, str, int)) and str(region) not in ("", "0", str(UUID(int=0))):
+        told.append(f"region {region}")
+    return told
+
+
+def reschedules_of(context: Mapping[str, Any]) -> int:
+    """Return how often the task was rescheduled: ``execute()`` runs again then, and the try number stays what it was.
+
+    On Airflow 3.4 a retry policy may reschedule any task; before, only sensors are, and tasks whose DAG was not there.
+
+    :param context: the task's context.
+    """
+    count = context.get("task_reschedule_count")
+    count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def openlineage_listens() -> bool:

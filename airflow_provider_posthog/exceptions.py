@@ -20,15 +20,23 @@ _SECRETS = re.compile(
     r"(?<![A-Za-z])ph[a-z]_[A-Za-z0-9_-]{6,}|ph[a-z]_[A-Za-z0-9]{20,}|(?i:(?<![A-Za-z])bearer(?:\s|%20)+\S+)"
 )
 _EMAILS = re.compile(r"[^\s@'\"<>(),;=/?&]{1,64}(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.[A-Za-z]{2,}")
+# What opens a presigned address, and what else may stand behind the question mark of any address.
+_QUERIES = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://[^\s?'\"<>]{1,2000})\?[^\s'\"<>]+")
+_CREDENTIALS = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^\s/?#'\"<>@]{1,500}@")
+_SIGNATURES = re.compile(
+    r"(?i)((?:X-(?:Amz|Goog|Oss|Ms)-[A-Za-z-]{1,40}|(?:AWS|OSS)AccessKeyId|GoogleAccessId|Key-Pair-Id|"
+    r"(?<![A-Za-z])(?:Signature|sig|Policy|hdnts|access_token|token))(?:=|%(?:25)?3D))[^&\s'\"<>,;]+"
+)
 
 
 def clean(text: object) -> str:
-    """Make text from a server fit for a log: no PostHog keys, no e-mail addresses, at most 500 characters.
+    """Make text from a server fit for a log: no keys, signatures and e-mail addresses, at most 500 characters.
 
     :param text: what PostHog or a library said.
     """
     whole = str(text).encode("utf-8", "replace").decode()  # a lone surrogate would break the log it is written to
-    shown = _EMAILS.sub("<e-mail>", _SECRETS.sub("<key>", whole[:_MAX_READ]))
+    shown = _QUERIES.sub(r"\1?<hidden>", _CREDENTIALS.sub(r"\1", whole[:_MAX_READ]))
+    shown = _EMAILS.sub("<e-mail>", _SIGNATURES.sub(r"\1<hidden>", _SECRETS.sub("<key>", shown)))
     if len(whole) > _MAX_READ:
         shown = shown[:-_MAX_SECRET]  # the end may be half an address
     if len(shown) <= _MAX_DETAIL and len(whole) <= _MAX_READ:
@@ -73,11 +81,13 @@ class PostHogTransportError(PostHogError):
 
     :param message: what happened, to which call.
     :param sent: whether the server may have received the request, and so may have done the work.
+    :param too_large: whether there was an answer, larger than its call allows, that was not read to its end.
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, too_large: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.too_large = too_large
 
 
 class PostHogAPIError(PostHogError):
@@ -172,6 +182,14 @@ class PostHogValidationError(PostHogAPIError):
 class PostHogRateLimitError(PostHogAPIError):
     """429: too many requests; ``retry_after`` says how many seconds PostHog asked to wait, where it said so."""
 
+    def hint(self) -> str:
+        """Say how long to wait, and who can."""
+        if self.code == "own_budget":
+            return ""  # its own sentence says so
+        if self.retry_after is None:
+            return "PostHog does not say for how long. A later retry of the task may pass."
+        return _asked_to_wait(self.retry_after)
+
 
 class PostHogQuotaError(PostHogAPIError):
     """402: the organization's quota is used up."""
@@ -182,7 +200,19 @@ class PostHogQuotaError(PostHogAPIError):
 
 
 class PostHogServerError(PostHogAPIError):
-    """5xx: PostHog failed."""
+    """5xx: PostHog failed; ``retry_after`` says how many seconds it asked to wait, where it said so."""
+
+    def hint(self) -> str:
+        """Say how long to wait, if PostHog did."""
+        return "" if self.retry_after is None else _asked_to_wait(self.retry_after)
+
+
+def _asked_to_wait(seconds: float) -> str:
+    return (
+        f"PostHog asked to wait {seconds:,.0f} s; a retry before that is likely to be refused again. Let Airflow retry "
+        "the task after that (retry_delay), or raise the connection's max_rate_limit_wait, for which a task itself "
+        "waits."
+    )
 
 
 class PostHogJobError(PostHogError):

@@ -83,7 +83,7 @@ def get_provider_info() -> dict[str, object]:
         "description": _DESCRIPTION,
         "integrations": _integrations(),
         "operators": _modules(*(f"operators.{name}" for name in operators)),
-        "sensors": _modules("sensors.exports", "sensors.insights", "sensors.persons"),
+        "sensors": _modules(*(f"sensors.{name}" for name in ("exports", "insights", "persons", "retention"))),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
         "triggers": _modules("triggers.checks", "triggers.jobs", "triggers.refresh"),
         "transfers": [

@@ -34,7 +34,7 @@ _PATHS = ["/", "/pricing", "/docs/api/events", "/blog/ab-testing", "/product/42?
 _CITIES = ["São Paulo", "London", "Zürich", "New York", "Bengaluru", "Tokyo", "München"]
 _COUNTRIES = ["BR", "GB", "CH", "US", "IN", "JP", "DE"]
 #: Text and ``None``: what HogQL calls a column, and what this module does.
-_CONDITION = re.compile(r"(timestamp|created_at) (>=|>|<=|<) toDateTime\(\{(\w+)\}\)")
+_CONDITION = re.compile(r"(?:events\.)?(timestamp|created_at) (>=|>|<=|<) toDateTime\(\{(\w+)\}\)")
 _KEYSET = re.compile(r"\((timestamp|created_at), toString\(uuid\)\) > \(toDateTime\(\{(\w+)\}\), \{(\w+)\}\)")
 _QUERY = re.compile(
     r"SELECT (?P<what>.+?) FROM events(?: WHERE (?P<where>.+?))?(?: GROUP BY (?P<group>\w+|day, name))?"
@@ -48,8 +48,9 @@ _COUNTS = re.compile(
 
 #: How this provider counts: by the day and the event of the sort key.
 _GROUPS = (
-    "toYYYYMMDD(toTimeZone(timestamp, 'UTC')) AS day, event AS name, count() AS counted, min(timestamp) AS low, "
-    "max(timestamp) AS high, min(cityHash64(distinct_id)) AS first_hash, max(cityHash64(distinct_id)) AS last_hash"
+    "toYYYYMMDD(toTimeZone(events.timestamp, 'UTC')) AS day, events.event AS name, count() AS counted, "
+    "min(events.timestamp) AS low, max(events.timestamp) AS high, min(cityHash64(events.distinct_id)) AS first_hash, "
+    "max(cityHash64(events.distinct_id)) AS last_hash"
 )
 _DAY = 86_400_000_000
 

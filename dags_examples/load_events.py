@@ -57,7 +57,8 @@ with DAG(
         by="created_at",
         write="replace_interval",
         # An event has its created_at some time before queries see it. What is younger than this when the task runs is
-        # waited for; everything else is read at once. Longer is safer, where PostHog is behind (its status page tells).
+        # waited for. Longer is safer, where PostHog is behind (its status page tells). `verify_back=timedelta(days=2)`
+        # would count the hours of two days again each time, and load those that got more rows after all.
         settle=timedelta(minutes=5),
         pool=POOL,
         priority_weight=10,  # before the weeks of a backfill

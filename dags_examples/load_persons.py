@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -23,16 +23,14 @@ except ImportError:  # Airflow 2
     from airflow.decorators import task
     from airflow.models.dag import DAG
 
-if TYPE_CHECKING:
-    from pendulum import DateTime
-
 HOST = os.environ.get("POSTHOG_EXAMPLE_HOST", "us.posthog.com")
 PROJECT = os.environ.get("POSTHOG_EXAMPLE_PROJECT", "12345")
 # An Airflow connection of type postgres, or duckdb with the file's path as host.
 WAREHOUSE = os.environ.get("POSTHOG_EXAMPLE_SQL_CONN", "warehouse")
 # `airflow pools set posthog 1 "PostHog's queries"`, as in load_events.
 POOL = "posthog"
-# If more of the persons than this are gone, somebody has to look: is it another project, or a key that sees less?
+# If a larger share of 1,000 persons or more is gone, or all are, somebody has to look: is it another project, or a key
+# that sees less?
 MOST_GONE = 0.2
 
 COLUMNS = ("id", "created_at", "properties")
@@ -43,22 +41,21 @@ TABLE = (
     "CREATE TABLE IF NOT EXISTS persons AS"
     f" SELECT {', '.join(COLUMNS)}, created_at AS deleted_at FROM persons_snapshot WHERE 1 = 0"
 )
-# created_at: a cleared run of an older night knows nothing of the persons that came after it.
-SEEN = "SELECT 1 FROM persons_snapshot AS seen WHERE seen.id = persons.id AND seen.created_at < {end}"
-GONE = f"deleted_at IS NULL AND created_at < {{end}} AND NOT EXISTS ({SEEN})"
+SEEN = "SELECT 1 FROM persons_snapshot AS seen WHERE seen.id = persons.id"
+GONE = f"deleted_at IS NULL AND NOT EXISTS ({SEEN})"
 MARK = f"UPDATE persons SET deleted_at = {{now}}, properties = NULL WHERE {GONE}"
 # Only rows that differ are written. A person that is there again loses its tombstone.
 CHANGE = (
     "UPDATE persons SET created_at = seen.created_at, properties = seen.properties, deleted_at = NULL"
-    " FROM persons_snapshot AS seen WHERE seen.id = persons.id AND seen.created_at < {end}"
+    " FROM persons_snapshot AS seen WHERE seen.id = persons.id"
     " AND (persons.deleted_at IS NOT NULL OR persons.created_at <> seen.created_at"
     " OR persons.properties IS DISTINCT FROM seen.properties)"
 )
 ADD = (
     f"INSERT INTO persons ({', '.join(COLUMNS)}) SELECT {', '.join(COLUMNS)} FROM persons_snapshot AS seen"
-    " WHERE seen.created_at < {end} AND NOT EXISTS (SELECT 1 FROM persons WHERE persons.id = seen.id)"
+    " WHERE NOT EXISTS (SELECT 1 FROM persons WHERE persons.id = seen.id)"
 )
-ALIVE = "deleted_at IS NULL AND created_at < {end}"
+ALIVE = "deleted_at IS NULL"
 
 with DAG(
     "load_persons",
@@ -70,46 +67,41 @@ with DAG(
     default_args={"retries": 3, "retry_delay": timedelta(minutes=1)},
     tags=["posthog", "example"],
 ) as dag:
-    # All persons there are, in one transaction: those created since the beginning are replaced.
+    # All persons there are now, whatever night the run is of: the table is replaced as a whole, in one transaction.
     snapshot = PostHogToSqlOperator(
         task_id="snapshot",
         sql_conn_id=WAREHOUSE,
         table="persons_snapshot",
         source="persons",
         columns=COLUMNS,
-        by="created_at",
-        start="1970-01-01T00:00:00Z",
-        write="replace_interval",
+        write="replace",
+        max_shrink=MOST_GONE,
         pool=POOL,
     )
 
     @task(outlets=[PERSONS], pool=POOL)
-    def merge(loaded: dict[str, Any], data_interval_end: DateTime | None = None) -> dict[str, int]:
+    def merge(loaded: dict[str, Any]) -> dict[str, int]:
         """Bring the snapshot into the table and set the tombstones, in one transaction.
 
         :param loaded: what ``snapshot`` returned.
-        :param data_interval_end: the interval's end, from Airflow.
         """
         from airflow_provider_posthog.exceptions import PostHogIncompleteError
+        from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
-        times = {
-            "end": f"TIMESTAMPTZ '{data_interval_end}'",
-            "now": f"TIMESTAMPTZ '{datetime.now(timezone.utc).isoformat()}'",
-        }
+        now = f"TIMESTAMPTZ '{datetime.now(timezone.utc).isoformat()}'"
         # What is not committed when the connection is closed was never there.
         with closing(connect()) as warehouse, closing(warehouse.cursor()) as cursor:
 
             def count(condition: str) -> int:
-                cursor.execute(f"SELECT count(*) FROM persons WHERE {condition}".format(**times))
+                cursor.execute(f"SELECT count(*) FROM persons WHERE {condition}")
                 return int(cursor.fetchone()[0])
 
             cursor.execute("BEGIN")
             cursor.execute(TABLE)
             before, gone = count(ALIVE), count(GONE)
-            if gone > MOST_GONE * before:
-                raise PostHogIncompleteError(f"{gone:,} of {before:,} persons are gone from PostHog, see MOST_GONE")
+            ShrinkGuard(MOST_GONE).check("persons", before, before - gone)
             for statement in (MARK, CHANGE, ADD):
-                cursor.execute(statement.format(**times))
+                cursor.execute(statement.format(now=now))
             alive = count(ALIVE)
             if alive != loaded["rows"]:
                 raise PostHogIncompleteError(f"PostHog has {loaded['rows']:,} persons, the table would have {alive:,}")

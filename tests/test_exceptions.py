@@ -223,3 +223,67 @@ def test_no_attribute_holds_a_secret(field: str) -> None:
     error = PostHogAPIError(**API_VALUES | {field: f"/a/{SECRET}/jane@example.com/"})
     assert SECRET not in repr(error.__dict__)
     assert "jane" not in repr(error.__dict__)
+
+
+# Presigned addresses.
+
+SIGNATURES = [
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "X-Goog-Signature",
+    "Signature",
+    "sig",
+    "AWSAccessKeyId",
+    "GoogleAccessId",
+]
+
+
+@given(
+    st.sampled_from(SIGNATURES),
+    st.text(KEY_LETTERS + "%/+-_", min_size=12, max_size=90),
+    st.sampled_from(["https://b.s3.amazonaws.com/x.csv?", "/media/x?a=b&", "(", "'", "\\u0026", "&amp;", "see "]),
+    st.sampled_from(["", " failed", "&b=c", "'", '"}', ">"]),
+    st.sampled_from(["=", "%3D", "%3d"]),
+)
+def test_no_signature_of_a_presigned_address_survives(
+    name: str, secret: str, before: str, after: str, equals: str
+) -> None:
+    for text in (f"{before}{name}{equals}{secret}{after}", f"{before}{name.lower()}{equals}{secret}{after}"):
+        assert secret not in clean(text)
+
+
+@given(st.from_regex(r"[A-Za-z0-9_.=&%+-]{1,60}", fullmatch=True))
+def test_no_query_string_of_an_address_survives(query: str) -> None:
+    for host in ("https://us.posthog.com/api/x/", "http://127.0.0.1:8000/", "s3://bucket/key"):
+        shown = clean(f"The request to {host}?{query} failed")
+        assert shown == f"The request to {host}?<hidden> failed"
+
+
+def test_no_password_of_an_address_survives() -> None:
+    assert clean("no way to http://joe:secret@proxy:3128/ there") == "no way to http://proxy:3128/ there"
+
+
+def test_plain_sentences_stay() -> None:
+    for text in (
+        "Is a=b? Or c=d?",
+        "the signature of sig(x) = y",
+        "policy: none; tokens=3",
+        "See https://posthog.com/docs.",
+    ):
+        assert clean(text) == text
+
+
+# How long PostHog asked to wait.
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, PostHogRateLimitError), (503, PostHogServerError)])
+def test_an_error_says_how_long_posthog_asked_to_wait_and_what_a_retry_does(
+    status: int, kind: type[PostHogAPIError]
+) -> None:
+    text = str(kind(status=status, method="GET", path="/x/", retry_after=1234.6))
+    assert "PostHog asked to wait 1,235 s" in text
+    assert "a retry before that is likely to be refused again" in text
+    assert "max_rate_limit_wait" in text
+    assert "asked to wait" not in str(kind(status=status, method="GET", path="/x/"))
+    assert "asked to wait" not in str(kind(status=status, method="GET", path="/x/", code="own_budget")) or status != 429

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from airflow_provider_posthog.api.call import Answer, json_object, json_page
 from airflow_provider_posthog.exceptions import PostHogTransportError
@@ -47,6 +48,39 @@ def page(answer: Answer) -> dict[str, Any]:
     if isinstance(answer.json_or_none(), list):
         return {"results": rows(answer), "next": None}
     return json_page(answer)
+
+
+Kind = type | tuple[type, ...]
+T = TypeVar("T")
+
+
+def needed(found: Mapping[str, Any], name: str, kind: type[T], what: str) -> T:
+    """Return a field without which an answer is worth nothing.
+
+    :param found: the answer, or a part of it.
+    :param name: the field.
+    :param kind: what it is: ``str``, ``int``, ``dict`` or ``list``.
+    :param what: names the answer, for the error.
+    :raises PostHogTransportError: if it is missing, or of another kind.
+    """
+    value = found.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise PostHogTransportError(f"{what} came without its {name!r}, or with one that is no {kind.__name__}")
+    return value
+
+
+def typed_rows(rows: Sequence[Sequence[Any]], kinds: Sequence[Kind]) -> list[list[Any]]:
+    """Return rows of a query whose columns are known, so that none is read as another.
+
+    :param rows: the rows.
+    :param kinds: what each column holds; with ``type(None)`` where it may be null.
+    :raises PostHogTransportError: if a row is of another shape; holds no value.
+    """
+    for row in rows:
+        fits = isinstance(row, list) and len(row) == len(kinds)
+        if not fits or not all(isinstance(one, kind) for one, kind in zip(row, kinds, strict=True)):
+            raise PostHogTransportError("PostHog answered a query with a row of another shape than it was asked for")
+    return [list(row) for row in rows]
 
 
 def _json(answer: Answer) -> Any:  # noqa: ANN401 - JSON

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
+import time
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
 
 import httpx  # noqa: TID253 - this module is imported in the triggerer
 
+from airflow_provider_posthog.api.body import Body, Pace, TooLargeError, TooSlowError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
-from airflow_provider_posthog.api.clients import NO_HANDSHAKE, announce, ca_context, headers_of, no_cookies, policy_of
+from airflow_provider_posthog.api.clients import (
+    UNDECODABLE,
+    announce,
+    ca_context,
+    headers_of,
+    no_cookies,
+    policy_of,
+    too_large,
+)
 from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import Done, Exchange
 from airflow_provider_posthog.api.in_flight import in_flight_to
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.steps import within
+from airflow_provider_posthog.api.wire import NO_HANDSHAKE
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 T = TypeVar("T")
 
@@ -30,10 +45,16 @@ _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientS
 #: Connections of all triggers on an event loop to one project together: at 200 ms a call ten times what PostHog lets
 #: through, and few enough for httpx, which looks at each of them for every call.
 _ASYNC_CONNECTIONS = 16
+#: Bytes of an answer at the most, whatever the call allows: they are in the memory of all triggers.
+_MOST_BYTES = 64 * 1024 * 1024
 
 
 def _timeout(settings: ClientSettings, read: float | None = None) -> httpx.Timeout:
     return httpx.Timeout(max(settings.read_timeout, read or 0.0), connect=settings.connect_timeout)
+
+
+def _most(call: Call[Any]) -> int:
+    return min(call.max_bytes or _MOST_BYTES, _MOST_BYTES)
 
 
 class _Shared:
@@ -74,6 +95,18 @@ class _Shared:
         """Close the connections."""
         if self._http is not None:
             await self._http.aclose()
+
+
+class _Going:
+    """What is known of one request while it goes."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Hear from httpcore what it does; the greeting of a proxy is a request too."""
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.sent = True
 
 
 class AsyncClient:
@@ -141,19 +174,52 @@ class AsyncClient:
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
         shared = self._take()
-        client = await shared.http()
         try:
+            client = await shared.http()
+        except PostHogSettingsError:
+            raise
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of a proxy that it can not use
+            why = f"the request can not be sent ({type(error).__name__}): see the connection's proxy"
+            return NoAnswer(why, sent=False, lasting=True)
+        going = _Going()
+        try:
+            request = client.build_request(
+                call.method,
+                exchange.url,
+                content=exchange.body,
+                headers=exchange.headers,
+                timeout=_timeout(self.settings, call.read_timeout),
+                extensions={"trace": going.trace},
+            )
             async with self._place(call), shared.gate:
-                response = await client.request(
-                    call.method,
-                    exchange.url,
-                    content=exchange.body,
-                    headers=exchange.headers,
-                    timeout=_timeout(self.settings, call.read_timeout),
-                )
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # TLS errors while reading come as they are
-            return no_answer_async(error)
-        return Answer(response.status_code, dict(response.headers), response.content)
+                return await self._answer(client, request, call)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError) as error:
+            return no_answer_async(error, sent=going.sent)  # TLS errors while reading come as they are
+        except TooLargeError:
+            return too_large(_most(call))
+        except UndecodableError:
+            return UNDECODABLE
+        except Exception as error:
+            if not type(error).__module__.startswith(_BELOW_HTTPX):
+                raise
+            return no_answer_async(error, sent=going.sent)
+
+    async def _answer(self, client: httpx.AsyncClient, request: httpx.Request, call: Call[Any]) -> Answer:
+        """Send a request, and read its answer as long as it comes, and no more of it than the call allows."""
+        seconds = max(self.settings.read_timeout, call.read_timeout or 0.0)
+        # To the first byte, and as long again for all headers: httpx only limits each read of them.
+        response = await within(client.send(request, stream=True), self.settings.connect_timeout + 2 * seconds)
+        try:
+            body = Body(response.headers.get("content-encoding", ""), _most(call))
+            pace, before = Pace(seconds), time.monotonic()
+            async for raw in response.aiter_raw():
+                pace.came(len(raw), time.monotonic() - before)
+                for _ in body.feed(raw):
+                    await asyncio.sleep(0)  # what unpacks to much must not hold up the other triggers
+                before = time.monotonic()
+            return Answer(response.status_code, dict(response.headers), body.value())
+        finally:
+            await response.aclose()
 
     def _place(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
         if call.lane != "query":
@@ -176,19 +242,53 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     return ca_context(named) if named else httpx.create_ssl_context()
 
 
-def no_answer_async(error: httpx.HTTPError | httpx.InvalidURL | OSError) -> NoAnswer:
-    """Say of an error of httpx or TLS whether the server may have received the request.
+#: Whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.
+_BELOW_HTTPX = ("socksio", "httpcore", "h11", "anyio")
+_BROKEN = re.compile(r"(?i)disconnected|closed connection|connection closed|EOF")
 
-    :param error: the error.
+
+def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
+    """Say what happened, and whether the server may have received the request.
+
+    :param error: of httpx, of what is below it, or of TLS.
+    :param sent: whether the request went out, where that was seen; else the error's kind tells.
     """
+    found = _of_kind(error)
+    if sent is None or sent == found.sent:
+        return found
+    if sent:
+        return replace(found, sent=True)
+    return replace(found, sent=False, reason=_BEFORE.get(found.reason, found.reason))
+
+
+_SLOW = "no answer in time"
+_CUT = "the connection was cut before the whole answer arrived"
+#: What is said of the same errors if they come before the request could be sent.
+_BEFORE = {_SLOW: "no connection in time", _CUT: "the connection was closed before the request could be sent"}
+
+
+def _of_kind(error: BaseException) -> NoAnswer:
+    text = str(error)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
-        if NO_HANDSHAKE.search(str(error)):
+        if NO_HANDSHAKE.search(text):
             return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
         return NoAnswer("no connection (refused, too slow, or no such host)", sent=False)
     if isinstance(error, httpx.ProxyError):
-        return NoAnswer("the proxy can not be used: see the connection's proxy", sent=False)
-    if isinstance(error, httpx.TimeoutException):
-        return NoAnswer("no answer in time", sent=True)
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        refused = re.match(r"\d{3}\b", text)
+        status = f" (status {refused[0]})" if refused else ""
+        lasting = bool(refused and refused[0] in ("401", "403", "407"))
+        return NoAnswer(
+            f"the proxy refuses to connect{status}: see the connection's proxy", sent=False, lasting=lasting
+        )
+    if isinstance(error, TooSlowError):
+        return NoAnswer(f"the answer comes too slowly: {error}", sent=True)
+    if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError, TimeoutError)):
+        return NoAnswer(_SLOW, sent=True)
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         return NoAnswer("the request can not be sent: see the connection's host", sent=False, lasting=True)
-    return NoAnswer("the connection was cut before the whole answer arrived", sent=True)
+    if isinstance(error, httpx.DecodingError):
+        return UNDECODABLE
+    if isinstance(error, httpx.RemoteProtocolError) and not _BROKEN.search(text):
+        what = "redirects to an address that can not be read" if "location" in text else "is no proper HTTP"
+        return NoAnswer(f"what came as an answer {what}", sent=True)
+    return NoAnswer(_CUT, sent=True)

@@ -18,6 +18,11 @@ QueryValue = str | int | float | bool | Sequence[str] | None
 Lane = Literal["crud", "analytics", "query", "deletion"]
 Paging = Literal["none", "offset", "cursor", "next"]
 
+#: Bytes of an answer, unpacked, at the most: several times the largest page of a query.
+MAX_BYTES = 256 * 1024 * 1024
+#: The same for what says only how far something is.
+STATUS_BYTES = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -68,6 +73,7 @@ class Call(Generic[T]):
         request open while it calculates.
     :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
         reports a failed asynchronous query with 400 or 500.
+    :param max_bytes: how large the answer may be, unpacked; what is larger is not read to its end. ``None``: no limit.
     :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
         shift while others are deleted), ``cursor`` (an opaque one) or ``next`` (only by the address in ``next``).
     """
@@ -84,6 +90,7 @@ class Call(Generic[T]):
     reads_error: Callable[[Answer], bool] | None = None
     paging: Paging = "none"
     read_timeout: float | None = None
+    max_bytes: int | None = MAX_BYTES
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""

@@ -35,6 +35,7 @@ Check = Callable[..., Steps[Finding]]
 
 #: Where each check is, as ``module:function``, imported when it is asked for. Names are stored, so never renamed.
 CHECKS: dict[str, str] = {
+    "events_expiring": "airflow_provider_posthog.results.retention:expiring",
     "insight_fresh": "airflow_provider_posthog.api.insight_checks:fresh",
     "insight_threshold": "airflow_provider_posthog.api.insight_checks:threshold",
     "persons_erased": "airflow_provider_posthog.erasure.waiting:due",

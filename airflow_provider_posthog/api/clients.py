@@ -1,18 +1,20 @@
 """The workers' client (requests). Its twin for the triggerer is in ``async_clients``, as httpx is slow to import.
 
-These two modules are the only socket code of the package. What to send, when to repeat it and what an answer means is
-in :mod:`~airflow_provider_posthog.api.exchange` and :mod:`~airflow_provider_posthog.api.retry`.
+These two modules and :mod:`~airflow_provider_posthog.api.wire` are the only socket code of the package. What to send,
+when to repeat it and what an answer means is in :mod:`~airflow_provider_posthog.api.exchange` and
+:mod:`~airflow_provider_posthog.api.retry`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
-import re
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,12 +22,21 @@ import requests  # noqa: TID253 - this module is imported when a task runs
 import urllib3
 
 from airflow_provider_posthog.api import discretion  # noqa: F401 - what urllib3 logs is nobody's to read
+from airflow_provider_posthog.api.body import ENCODINGS, Body, TooLargeError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
-from airflow_provider_posthog.api.in_flight import in_flight_to
+from airflow_provider_posthog.api.in_flight import NoPlaceError, in_flight_to
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.wire import (
+    NotAnsweredError,
+    PlainSession,
+    WireAdapter,
+    going,
+    no_answer,
+    told_as_requests_does,
+)
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 if TYPE_CHECKING:
@@ -38,8 +49,6 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a body that are read at once, if its size is not known; and the most, whatever its size.
 _PIECE, _MOST_AT_ONCE = 1024 * 1024, 64 * 1024 * 1024
-# TLS failures of the handshake; any other may come after the request was sent.
-NO_HANDSHAKE = re.compile(r"(?i)certificate|hostname|unsupported_protocol|protocol_version|handshake_fail")
 
 
 def policy_of(settings: ClientSettings) -> RetryPolicy:
@@ -55,7 +64,7 @@ def headers_of(settings: ClientSettings) -> dict[str, str]:
 
     :param settings: the connection.
     """
-    return {"User-Agent": USER_AGENT, "Accept": "application/json"}
+    return {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": ENCODINGS}
 
 
 def no_cookies() -> DefaultCookiePolicy:
@@ -98,6 +107,7 @@ class Client:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._session: requests.Session | None = None
+        self._end = math.inf
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +125,9 @@ class Client:
     def session(self) -> requests.Session:
         """The requests session, made on first use; it carries no credentials of its own."""
         if self._session is None:
-            session = requests.Session()
+            session = PlainSession()
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, WireAdapter())
             session.auth = BearerAuth("")
             session.headers.update(headers_of(self.settings))
             session.cookies.set_policy(no_cookies())
@@ -131,15 +143,38 @@ class Client:
         :param policy: how patient to be, in place of the connection's.
         :raises PostHogError: the error of the last attempt.
         """
-        exchange = Exchange(call, self.settings, policy or policy_of(self.settings))
+        policy = policy or policy_of(self.settings)
+        # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
+        policy = replace(policy, max_rate_limit_wait=min(policy.max_rate_limit_wait, max(0.0, self._left())))
+        exchange = Exchange(call, self.settings, policy)
         while True:
             while pause := exchange.pause():
                 time.sleep(pause)
             step = exchange.receive(self._attempt(exchange))
             if isinstance(step, Done):
                 return step.value
+            if step.seconds >= self._left():
+                raise exchange.error()
             announce(call, step)
             time.sleep(step.seconds)
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Let all calls of a block end at a time, also while PostHog holds one open or its answer drips in.
+
+        A call that does not end by then fails with ``PostHogTransportError``, and is not sent again.
+
+        :param deadline: when, in seconds since 1970.
+        """
+        before = self._end
+        self._end = min(before, time.monotonic() + deadline - time.time())
+        try:
+            yield
+        finally:
+            self._end = before
+
+    def _left(self) -> float:
+        return self._end - time.monotonic()
 
     def pages(self, call: Call[Any], *, max_items: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, page by page, each once.
@@ -170,26 +205,35 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings, session = self.settings, self.session
+        settings, timeout = self.settings, self._timeout(read_timeout)
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
-        try:
-            return session.request(
-                method,
-                url,
-                auth=BearerAuth(settings.api_key if authorized else ""),
-                timeout=(settings.connect_timeout, max(settings.read_timeout, read_timeout or 0.0)),
-                verify=settings.verify,
-                proxies=proxies,
-                allow_redirects=False,
-                stream=True,
-                **options,
-            )
-        except requests.RequestException:
-            raise
-        # requests reads a redirect's body and target even where it does not follow it, and lets other errors out there.
-        except (ValueError, urllib3.exceptions.HTTPError) as error:
-            raise requests.exceptions.ContentDecodingError(error) from error
+        with going(self._end) as gone:
+            try:
+                return self.session.request(
+                    method,
+                    url,
+                    auth=BearerAuth(settings.api_key if authorized else ""),
+                    timeout=timeout,
+                    verify=settings.verify,
+                    proxies=proxies,
+                    allow_redirects=False,
+                    stream=True,
+                    **options,
+                )
+            except requests.RequestException as error:
+                outcome = no_answer(error, sent=gone.sent)
+            except (ValueError, urllib3.exceptions.HTTPError) as error:  # what requests lets through
+                outcome = no_answer(requests.RequestException(error), sent=gone.sent)
+        raise NotAnsweredError(outcome)  # not from the error, which shows the address
+
+    def _timeout(self, read_timeout: float | None) -> tuple[float, float]:
+        """Return how long to wait for a connection, and for the next bytes of an answer."""
+        left = self._left()
+        if left <= 0:
+            raise NotAnsweredError(NoAnswer("no time is left to send it", sent=False, lasting=True))
+        read = max(self.settings.read_timeout, read_timeout or 0.0)
+        return min(self.settings.connect_timeout, left), min(read, left)
 
     def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
@@ -202,80 +246,54 @@ class Client:
                 ) as response,
             ):
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, b"".join(response.iter_content(_piece(headers))))
+                return Answer(response.status_code, headers, _whole(response, call.max_bytes))
         except requests.RequestException as error:
             return no_answer(error)
+        except TooLargeError:
+            return too_large(call.max_bytes)
+        except UndecodableError:
+            return UNDECODABLE
+        except NoPlaceError:
+            return NoAnswer("as many queries run as may at once, and none ended in time", sent=False, lasting=True)
 
     def _place(self, call: Call[Any]) -> AbstractContextManager[None]:
         """Keep within PostHog's limit of queries that run at once in a project."""
-        return in_flight_to(self.settings).place(self.settings.max_in_flight) if call.lane == "query" else nullcontext()
+        if call.lane != "query":
+            return nullcontext()
+        return in_flight_to(self.settings).place(self.settings.max_in_flight, self._left())
 
 
-def _piece(headers: Mapping[str, str]) -> int:
-    """Return how many bytes of a body to read at once: all, if that is known and not too many.
+UNDECODABLE = NoAnswer("the answer can not be decoded", sent=True)
 
-    To join pieces, in new memory each time, costs as much as to parse them; ``response.content`` joins such of 10 KiB.
+
+def too_large(most: int | None) -> NoAnswer:
+    """Say that an answer was larger than it may be.
+
+    :param most: how many bytes it may have.
     """
-    size = headers.get("content-length", "")
-    return max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
+    text = f"the answer is larger than {(most or 0) / 1024**2:,.0f} MiB, and was not read to its end"
+    return NoAnswer(text, sent=True, lasting=True, too_large=True)
 
 
-def read_some(response: requests.Response, most: int) -> bytes:
-    """Read what has come of a body, unpacked, and wait only where nothing has; empty at its end.
+def _whole(response: requests.Response, most: int | None) -> bytes:
+    """Read a whole body.
 
-    ``iter_content`` waits until its chunk is full, and forgets what came if the connection breaks meanwhile.
+    To join pieces, in new memory each time, costs as much as to parse them: where its size is known, it comes at once.
 
-    :param response: the response, whose body was not read otherwise.
-    :param most: how many bytes at the most.
-    :raises requests.RequestException: if the rest does not arrive.
+    :param response: the response.
+    :param most: how many bytes it may have, unpacked.
     """
-    try:
-        found: bytes = response.raw.read1(most, decode_content=True)
-    except urllib3.exceptions.ReadTimeoutError as error:
-        raise requests.exceptions.ReadTimeout(error) from error
-    except urllib3.exceptions.DecodeError as error:
-        raise requests.exceptions.ContentDecodingError(error) from error
-    except urllib3.exceptions.SSLError as error:
-        raise requests.exceptions.SSLError(error) from error
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.exceptions.ChunkedEncodingError(error) from error
-    return found
-
-
-def foreign_encodings(named: Iterable[str]) -> set[str]:
-    """Return those ``Content-Encoding`` s that can not be unpacked here: the bytes would come as they are.
-
-    :param named: in small letters.
-    """
-    return set(named).difference(urllib3.response.HTTPResponse.CONTENT_DECODERS)
-
-
-def no_answer(error: requests.RequestException) -> NoAnswer:
-    """Say of an error of requests whether the server may have received the request.
-
-    :param error: the error.
-    """
-    name = type(error).__name__
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    if isinstance(error, requests.exceptions.SSLError):
-        if not NO_HANDSHAKE.search(str(reason or error)):
-            return NoAnswer("the TLS connection broke", sent=True)
-        return NoAnswer(f"no trusted TLS connection ({name}): see the connection's verify", sent=False, lasting=True)
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return NoAnswer("no connection in time", sent=False)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return NoAnswer("the proxy can not be used: see the connection's proxy", sent=False)
-    if isinstance(error, requests.exceptions.ReadTimeout):
-        return NoAnswer("no answer in time", sent=True)
-    if isinstance(error, requests.exceptions.ConnectionError):
-        if isinstance(reason, urllib3.exceptions.NewConnectionError):
-            return NoAnswer("no connection (refused, or no such host)", sent=False)
-        return NoAnswer("the connection was cut before the whole answer arrived", sent=True)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return NoAnswer("the connection was cut in the middle of the answer", sent=True)
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return NoAnswer("the answer can not be decoded", sent=True)
-    return NoAnswer(f"the request can not be sent ({name}): see the connection's host", sent=False, lasting=True)
+    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
+    size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
+    if not (size or "0").isdecimal() or set(others) - {size}:
+        raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))
+    piece = max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
+    body = Body(response.headers.get("Content-Encoding", ""), most)
+    with told_as_requests_does():
+        for raw in response.raw.stream(piece, decode_content=False):
+            for _ in body.feed(raw):
+                pass
+    return body.value()
 
 
 def ca_context(path: str) -> ssl.SSLContext:

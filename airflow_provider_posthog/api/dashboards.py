@@ -19,11 +19,21 @@ from airflow_provider_posthog.api.arguments import (
 )
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
+from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.queries import Refresh
 from airflow_provider_posthog.api.shapes import Sharing
 
 _READ = ("dashboard:read",)
 _WRITE = ("dashboard:write",)
+
+
+class Tile(TypedDict, total=False):
+    """A tile; its ``insight`` is null for a text, and may lack its ``result``."""
+
+    id: int
+    order: int | None
+    insight: Insight | None
+    error: Any
 
 
 class Dashboard(TypedDict, total=False):
@@ -37,7 +47,7 @@ class Dashboard(TypedDict, total=False):
     created_at: str
     tags: Sequence[str]
     restriction_level: int
-    tiles: Sequence[Mapping[str, Any]]
+    tiles: Sequence[Tile]
     filters: Mapping[str, Any]
 
 

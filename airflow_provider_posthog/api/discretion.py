@@ -8,6 +8,12 @@ import re
 #: A parameter of an address: a presigned one's signature, an e-mail address, a name. Only these say nothing of anybody.
 _PARAMETER = re.compile(r"(?i)([?&](?!(?:limit|offset|page|refresh|format|kind)=)[^=&\s]+=)[^&\s]+")
 
+#: A header of an answer that sets a cookie or leads to a presigned address, as httpcore writes it.
+_HEADER = re.compile(
+    r"""(?i)(\(b(['"])(?:set-cookie|location|content-location|link|refresh|authorization|proxy-authenticate|"""
+    r"""www-authenticate)\2, )b(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+)
+
 
 class HidePrivateParameters(logging.Filter):
     """Hides what may be private in the addresses that urllib3 logs at DEBUG."""
@@ -19,6 +25,33 @@ class HidePrivateParameters(logging.Filter):
         """
         if isinstance(record.args, tuple):
             record.args = tuple(_PARAMETER.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
+        return True
+
+
+class HideUnreadHeaders(logging.Filter):
+    """Drops what urllib3 quotes at WARNING of headers that it can not read, with the whole address before it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let every record pass.
+
+        :param record: the record.
+        """
+        if record.levelno >= logging.WARNING and record.args:
+            record.msg, record.args = "An answer has headers that can not be read", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+class HideReceivedHeaders(logging.Filter):
+    """Hides the headers that may hold a secret in the answers that httpcore logs at DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let every record pass.
+
+        :param record: httpcore's record, whose message is whole.
+        """
+        if isinstance(record.msg, str):
+            record.msg = _HEADER.sub(r"\1b'***'", record.msg)
         return True
 
 
@@ -42,6 +75,9 @@ _dropping = DropRequestsToPostHog()
 logging.getLogger("httpx").addFilter(_dropping)
 for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(HidePrivateParameters())
+logging.getLogger("urllib3.connection").addFilter(HideUnreadHeaders())
+for _name in ("http11", "http2", "connection", "proxy", "socks"):
+    logging.getLogger(f"httpcore.{_name}").addFilter(HideReceivedHeaders())
 
 
 def log_no_requests_to(host: str) -> None:

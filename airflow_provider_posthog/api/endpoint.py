@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from airflow_provider_posthog.api.answer_types import Check, check_of
 from airflow_provider_posthog.api.arguments import fault_of
 from airflow_provider_posthog.api.call import Answer, Call, Lane, Paging, segment
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,6 +89,19 @@ class Endpoint(Generic[P, T]):
     def _hints(self) -> dict[str, Any]:
         return typing.get_type_hints(self.function, include_extras=True)
 
+    @functools.cached_property
+    def _check(self) -> Check | None:
+        (answer,) = typing.get_args(self._hints["return"])
+        return check_of(answer)
+
+    def _read(self, read: Callable[[Answer], Any], answer: Answer) -> Any:  # noqa: ANN401 - T
+        """Read an answer, and make sure that it is what the endpoint declares."""
+        value = read(answer)
+        fault = None if self._check is None else self._check(value, "")
+        if fault is not None:
+            raise PostHogTransportError(f"the answer to {self.name} (status {answer.status}) is malformed: {fault}")
+        return value
+
     def call(
         self,
         read: Callable[[Answer], Any],
@@ -114,7 +128,7 @@ class Endpoint(Generic[P, T]):
             self.name,
             self.method,
             re.sub(r"\{(\w+)\}", lambda name: segment(path[name[1]]), self.path),
-            read,
+            functools.partial(self._read, read),
             query=query or {},
             json=json,
             repeatable=self.repeatable if repeatable is None else repeatable,

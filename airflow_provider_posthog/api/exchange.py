@@ -56,6 +56,8 @@ class Exchange(Generic[T]):
         self.body = None if call.json is None else _json_bytes(call.json)
         self.headers = {} if self.body is None else {"Content-Type": "application/json"}
         self._shown = f"{call.method} {clean(self.path)}"
+        self._host = host_of(settings.base_url)
+        self._last: Answer | NoAnswer | None = None
         self._policy = policy
         self._turns = turns_of(settings, call.lane)
         self._attempt = 0
@@ -86,6 +88,9 @@ class Exchange(Generic[T]):
         :raises PostHogError: if it is final.
         """
         self._attempt += 1
+        if isinstance(outcome, Answer) and outcome.status < 200:
+            outcome = NoAnswer(f"status {outcome.status} announces an answer and is none", sent=True)
+        self._last = outcome
         if self._turns and isinstance(outcome, Answer) and outcome.status == 429:
             asked = retry_after(outcome, datetime.now(timezone.utc))
             if asked:  # else it is no rate limit: too many queries at once
@@ -102,11 +107,15 @@ class Exchange(Generic[T]):
             waited=self._waited,
         )
         if isinstance(step, Wait):
+            self._waited += step.counted
             if isinstance(outcome, Answer) and outcome.status == 429:
-                self._waited += step.seconds
                 self._attempt -= 1  # nothing was tried: the server did not look at the call
             return step
         raise self._error(outcome)
+
+    def error(self) -> PostHogError:
+        """Return the error of the last attempt, where there is no time for another one."""
+        return self._error(self._last or NoAnswer("it was not sent", sent=False))
 
     def _over_budget(self, waiting: Waiting) -> PostHogRateLimitError:
         return PostHogRateLimitError(
@@ -124,7 +133,7 @@ class Exchange(Generic[T]):
         )
 
     def _is_good(self, answer: Answer) -> bool:
-        if answer.status < 300:
+        if 200 <= answer.status < 300:
             return True
         return bool(answer.status >= 400 and self.call.reads_error and self.call.reads_error(answer))
 
@@ -132,13 +141,22 @@ class Exchange(Generic[T]):
         try:
             return self.call.read(answer)
         except PostHogTransportError as error:
-            raise PostHogTransportError(f"{self._shown}: {error}") from error
+            raise PostHogTransportError(f"{self._shown}: {error}, at {self._host}") from error
 
     def _error(self, outcome: Answer | NoAnswer) -> PostHogError:
         if isinstance(outcome, NoAnswer):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
-            return PostHogTransportError(f"{self._shown}: {outcome.reason}{times}", sent=outcome.sent)
+            text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
+            return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
         return error_of(outcome, self.call.method, self.path)
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address, with its port, and without anything that may be secret.
+
+    :param url: the address.
+    """
+    return clean(re.split(r"[/?#]", url.split("://", 1)[-1], maxsplit=1)[0].rsplit("@", 1)[-1])
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

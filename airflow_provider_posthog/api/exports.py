@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
-from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api import insights, queries
 from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
-from airflow_provider_posthog.api.hogql import limit_of
+from airflow_provider_posthog.api.hogql import Arm, limits_of
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -136,24 +136,42 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
 
 
 def row_limit(export: Export, rows: int = 0) -> tuple[int, str]:
-    """Return at how many rows PostHog cuts a table without saying so, and what does it.
+    """Return at how many rows PostHog may cut a table without saying so, and what does it.
 
     :param export: PostHog's description of the export, with its query in ``export_context.source``.
     :param rows: how many it has. Nodes other than HogQL may have more rows than their ``limit``, as PostHog fetches
         them page by page; then it is not the limit that cuts.
+    :returns: the least number of rows that any SELECT of its query is cut at; 0 if no number of rows shows a cut.
     """
     context = export.get("export_context")
     source = (insights.unwrap(context.get("source")) if isinstance(context, dict) else None) or {}
     if source.get("kind") == "HogQLQuery":
-        limit = limit_of(str(source.get("query", "")), source.get("values"))
-        if limit is None:
-            return DEFAULT_ROWS, "PostHog's own limit for a query without LIMIT"
-    else:
-        given = source.get("limit")
-        limit = given if isinstance(given, int) and not isinstance(given, bool) and rows <= given else MAX_ROWS
-    if limit < MAX_ROWS:
-        return limit, f"the query's own limit of {limit:,}"
-    return MAX_ROWS, "PostHog's limit for exports"
+        return _limit_of_hogql(source)
+    given = source.get("limit")
+    limit = given if isinstance(given, int) and not isinstance(given, bool) and rows <= given else MAX_ROWS
+    return _named(limit, "the query's own limit")
+
+
+def _limit_of_hogql(source: Mapping[str, Any]) -> tuple[int, str]:
+    limits = limits_of(str(source.get("query", "")), queries.placeholders(source))
+    if limits.hides_cuts:
+        return 0, f"PostHog cuts each of the {len(limits.arms)} SELECTs that it joins, and the rows do not show that"
+    own = "the query's own limit" if not limits.is_set else "the limit of one of the SELECTs that it joins"
+    return min(_limit_of_arm(arm, own) for arm in limits.arms)
+
+
+def _limit_of_arm(arm: Arm, own: str) -> tuple[int, str]:
+    if not arm.written:
+        return DEFAULT_ROWS, "PostHog's own limit for a query without LIMIT"
+    if arm.stretches:  # no number of rows, so no accident
+        return _named(MAX_ROWS, own)
+    if arm.limit is None:
+        return 0, f"{own} cannot be read"
+    return _named(max(arm.limit, 1), own)
+
+
+def _named(limit: int, own: str) -> tuple[int, str]:
+    return (limit, f"{own} of {limit:,}") if limit < MAX_ROWS else (MAX_ROWS, "PostHog's limit for exports")
 
 
 def created_at(export: Export) -> float:

@@ -51,6 +51,8 @@ class Target:
     :param variables_override: variables in place of its own.
     :param earlier: what earlier tries may have started, newest first.
     :param life_since: when the task's run began, in seconds since 1970; an older success does not count.
+    :param superseded_before: a calculation that still runs and was started before this (seconds since 1970) has used up
+        its time: it is cancelled, and another is started.
     :param may_start: start it; otherwise it has been started, and is only watched.
     """
 
@@ -64,6 +66,7 @@ class Target:
     variables_override: Mapping[str, Any] | None = field(default=None, repr=False)
     earlier: tuple[Earlier, ...] = ()
     life_since: float = 0.0
+    superseded_before: float = 0.0
     may_start: bool = True
 
     @property

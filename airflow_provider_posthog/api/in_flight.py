@@ -6,14 +6,20 @@ One count for all clients of the process, blocking and asynchronous, on whicheve
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import asynccontextmanager, contextmanager
 
 from airflow_provider_posthog.api.settings import ClientSettings
+
+
+class NoPlaceError(Exception):
+    """All places stayed taken for as long as the caller could wait."""
 
 
 class InFlight:
@@ -29,14 +35,19 @@ class InFlight:
         self._waiting: deque[tuple[int, Future[None]]] = deque()
 
     @contextmanager
-    def place(self, limit: int) -> Iterator[None]:
+    def place(self, limit: int, seconds: float = math.inf) -> Iterator[None]:
         """Hold a place; wait for it as long as it takes.
 
         :param limit: how many places there are for this caller, from 1.
+        :param seconds: how long to wait at the most.
+        :raises NoPlaceError: if none became free by then.
         """
         place = self._enter(limit)
         try:
-            place.result()
+            try:
+                place.result(None if seconds == math.inf else max(0.0, seconds))
+            except FutureTimeoutError:
+                raise NoPlaceError from None
             yield
         finally:
             self._leave(place)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from airflow_provider_posthog.api import exports, file_downloads, queries, states
-from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.exceptions import (
@@ -34,6 +34,11 @@ FAILURE_GRACE = 100.0
 #: Seconds of an operator's first wait, and by what factor its waits grow towards ``poll_interval``.
 FIRST_WAIT = 1.0
 GROWTH = 1.5
+#: Seconds that a look has at the least, be it begun at the deadline, and a check, which may take several calls.
+LAST_LOOK = 5.0
+LAST_CHECK = 30.0
+#: Seconds in which a job has to be cancelled, by a task that is itself out of time.
+CANCEL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,36 @@ class JobKind:
     :param status: makes the call that asks for the job with this id.
     :param judge: reads what that call brings.
     :param cancel: makes the call that ends the job, or ``None`` where PostHog offers none.
+    :param brings_result: whether the answer holds the whole result, once the job has ended.
     """
 
     name: str
     status: Callable[[str], Call[Any]]
     judge: Callable[[Mapping[str, Any]], Verdict]
     cancel: Callable[[str], Call[Any]] | None = None
+    brings_result: bool = False
+
+    def poll(self, job_id: str) -> Call[Any]:
+        """Make the call that asks how far the job is; what else it brings is not kept.
+
+        :param job_id: the job's id.
+        """
+        return replace(self.status(job_id), max_bytes=STATUS_BYTES)
+
+    def of_error(self, error: PostHogError) -> Verdict | PostHogError:
+        """Say what the error of a poll tells of the job: one that brings its result has ended if that is large.
+
+        The task reads it whole, and so proves it; a triggerer has no room for it.
+
+        :param error: the error.
+        """
+        if self.brings_result and isinstance(error, PostHogTransportError) and error.too_large:
+            return Verdict("succeeded")
+        return error
 
 
 EXPORT = JobKind("export", lambda job_id: exports.retrieve(int(job_id)), states.of_export)
-QUERY = JobKind("query", queries.status, states.of_query, queries.cancel)
+QUERY = JobKind("query", queries.status, states.of_query, queries.cancel, brings_result=True)
 FILE_DOWNLOAD = JobKind("file_download", file_downloads.retrieve, states.of_file_download, file_downloads.cancel)
 
 

@@ -16,7 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogSettingsError,
+    PostHogTransportError,
+    clean,
+)
 
 #: How many pages in a row may bring nothing new before a list is taken for one that goes round in circles.
 MAX_BARREN_PAGES = 20
@@ -119,14 +124,17 @@ class Pages:
 
         Behind a proxy it may carry another scheme or port; only its path and query are used.
         """
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            raise PostHogTransportError(f"{self._first.name}: the next page has no address that can be read") from None
         mine = urlsplit(self._settings.base_url).hostname
         if parts.hostname is not None and parts.hostname != mine:
             raise PostHogTransportError(
-                f"{self._first.name}: the next page is on another host ({parts.hostname}), which gets no key"
+                f"{self._first.name}: the next page is on another host ({clean(parts.hostname)}), which gets no key"
             )
         if not parts.path.rstrip("/").endswith(self._first.path.rstrip("/")):
-            raise PostHogTransportError(f"{self._first.name}: the next page is of another list ({parts.path})")
+            raise PostHogTransportError(f"{self._first.name}: the next page is of another list ({clean(parts.path)})")
         return parse_qs(parts.query, keep_blank_values=True)
 
 

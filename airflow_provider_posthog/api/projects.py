@@ -10,11 +10,17 @@ from airflow_provider_posthog.api.endpoint import endpoint
 
 
 class Project(TypedDict, total=False):
-    """A project; ``timezone`` is an IANA name."""
+    """A project; ``timezone`` is an IANA name.
+
+    Since June 2026 it tells its events' retention, which follows from the plan: queries show no events that are older
+    than ``event_retention_months`` calendar months where ``events_retention_enforced`` (:mod:`..results.retention`).
+    """
 
     id: int
     name: str
     timezone: str
+    event_retention_months: int | None
+    events_retention_enforced: bool | None
 
 
 @endpoint("GET", "/api/projects/{project_id}/", scopes=("project:read",))

@@ -34,9 +34,9 @@ class QueryStatus(TypedDict, total=False):
 class QueryAnswer(TypedDict, total=False):
     """The answer to a query; while it runs asynchronously only ``query_status`` is there."""
 
-    results: list[list[Any]]
+    results: Any  # rows as lists; of other nodes than HogQL objects, or one object
     columns: list[str]
-    types: list[list[str]]
+    types: list[list[str] | str]  # of HogQL pairs of a column's name and type
     hasMore: bool | None
     limit: int | None
     is_cached: bool
@@ -55,6 +55,19 @@ def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     if values:
         node["values"] = dict(values)
     return node
+
+
+def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the placeholders of a query node stand for, by name; those of variables as ``variables.name``.
+
+    :param node: the query node, with ``values`` and ``variables``.
+    """
+    values, variables = node.get("values"), node.get("variables")
+    found: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
+    for variable in variables.values() if isinstance(variables, Mapping) else ():
+        if isinstance(variable, Mapping):
+            found[f"variables.{variable.get('code_name')}"] = variable.get("value")
+    return found
 
 
 @endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)

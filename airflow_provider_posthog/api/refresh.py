@@ -5,6 +5,7 @@ The proof that the numbers are new is in :mod:`~airflow_provider_posthog.api.fre
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,12 +29,16 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
+log = logging.getLogger(__name__)
+
 _FORGOTTEN = "PostHog has forgotten the calculation: it was cancelled, or took over 20 minutes"
 _NO_ROOM = "concurrency_limit_exceeded"
 #: Seconds of the first and of the longest wait for room among the queries that run at once.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 20.0
 #: Seconds between looks for a calculation whose start was not answered.
 _LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Bytes of a poll's answer at the most: when it has ended, the whole result is in it.
+_MAX_STATUS = 64 * 1024 * 1024
 _TOO_LATE = "its turn did not come in time"
 #: A passing fault must not leave a calculation behind, and a killed worker has but a few seconds.
 _BRIEFLY = RetryPolicy(max_attempts=3, base=0.3, cap=1.0, max_rate_limit_wait=2.0)
@@ -242,6 +247,10 @@ def _taken_up(target: Target) -> Steps[str | None]:
             continue
         verdict = jobs.QUERY.judge(status)
         mine = earlier.query_id == target.query_id
+        if verdict.state == "pending" and not mine and 0 < queries.started_at(status) <= target.superseded_before:
+            log.warning("Calculation %s of an earlier try has used up its timeout: superseded", earlier.query_id)
+            yield from cancel(earlier.query_id)
+            continue
         if verdict.state == "pending" or (mine and not target.may_start):
             return earlier.query_id
         if verdict.state == "succeeded" and earlier.same_life and queries.started_at(status) >= target.life_since:
@@ -254,7 +263,7 @@ def _watch(query_id: str, watch: Watch) -> Steps[Outcome]:
     while True:
         seen: Verdict | PostHogError
         try:
-            status: queries.QueryStatus = yield Send(queries.status(query_id), ONCE)
+            status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), ONCE)
             seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise

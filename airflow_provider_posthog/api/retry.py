@@ -1,21 +1,24 @@
 """When to send a call again, and after how many seconds. Pure: no clock, no dice, no sockets.
 
-The rules follow what PostHog's statuses mean: 504, 512 and 513 are deterministic for the same query, 429 means that
-nothing was done, and a 500 or 503 of a call that creates something may have created it.
+The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 of a query; of anything
+else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done, and a 500 or 503 of a call
+that creates something may have created it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_posthog.api.call import Answer, Call
 
-RETRYABLE_STATUSES = frozenset({408, 500, 502, 503})
+RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+#: Of these, what says of a calculation that it takes too long: again it would take as long.
+_TOO_HEAVY = frozenset({504, 524})
 _EXPECTED = re.compile(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
 
 
@@ -26,11 +29,13 @@ class NoAnswer:
     :param reason: what happened, fit for a log.
     :param sent: whether the server may have received the request.
     :param lasting: whether sending again can not help (a certificate that is not trusted).
+    :param too_large: whether there was an answer, and it was larger than the call allows.
     """
 
     reason: str
     sent: bool
     lasting: bool = False
+    too_large: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,12 @@ class Wait:
 
     :param seconds: how long to wait.
     :param reason: why, fit for a log.
+    :param counted: how many of the seconds count against ``max_rate_limit_wait``: what the server asked for.
     """
 
     seconds: float
     reason: str
+    counted: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class RetryPolicy:
     :param max_attempts: how often a call is sent at the most, waits for 429 not counted.
     :param base: seconds of the first back-off.
     :param cap: seconds of the longest back-off.
-    :param max_rate_limit_wait: seconds spent on 429s of one call in all.
+    :param max_rate_limit_wait: seconds spent in all, for one call, on waits that the server asked for.
     """
 
     max_attempts: int = 5
@@ -88,7 +95,7 @@ def decide(
     :param policy: how patient to be.
     :param draw: a random number in [0, 1), for the jitter.
     :param now: the time, for a ``Retry-After`` that is a date.
-    :param waited: seconds that this call has spent on 429s.
+    :param waited: seconds that this call has spent on waits that the server asked for.
     """
     backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
     if isinstance(outcome, Answer) and outcome.status == 429:
@@ -98,14 +105,16 @@ def decide(
     if isinstance(outcome, NoAnswer):
         return Wait(backoff, outcome.reason)
     asked = retry_after(outcome, now)
-    if asked is not None and asked > policy.max_rate_limit_wait:
+    if asked is not None and waited + asked > policy.max_rate_limit_wait:
         return GiveUp()
-    return Wait(max(backoff, asked or 0.0), f"status {outcome.status}")
+    return Wait(max(backoff, asked or 0.0), f"status {outcome.status}", asked or 0.0)
 
 
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     if isinstance(outcome, NoAnswer):
         return not outcome.lasting and (call.repeatable or not outcome.sent)
+    if outcome.status in _TOO_HEAVY and (call.lane == "query" or call.read_timeout is not None):
+        return False  # PostHog calculates: a smaller question may help
     return call.repeatable and outcome.status in RETRYABLE_STATUSES
 
 
@@ -116,7 +125,7 @@ def _rate_limited(answer: Answer, policy: RetryPolicy, backoff: float, now: date
     seconds = max(1.0, asked + min(1.0, backoff) if asked is not None else backoff)
     if waited + seconds > policy.max_rate_limit_wait:
         return GiveUp()
-    return Wait(seconds, "status 429 (rate limit)")
+    return Wait(seconds, "status 429 (rate limit)", seconds)
 
 
 def retry_after(answer: Answer, now: datetime) -> float | None:

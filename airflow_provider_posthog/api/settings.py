@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
@@ -44,6 +45,20 @@ class ClientSettings:
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     rate_limit_share: float | None = None
+
+    def __copy__(self) -> ClientSettings:
+        return self  # it can not be changed
+
+    def __deepcopy__(self, memo: object) -> ClientSettings:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be written down, by pickle and its like, and so does what holds it: the key is in it."""
+        raise PostHogSettingsError(
+            "settings",
+            "hold the key, and are not written down.",
+            "Hand on the connection's id, and read the connection where it is used.",
+        )
 
     def project_path(self) -> str:
         """Return ``/api/projects/{project_id}/``, which relative calls start from.

@@ -131,6 +131,12 @@ def _count(field: str, value: Any) -> int:  # noqa: ANN401
     return value
 
 
+def _flag(field: str, value: Any) -> bool:  # noqa: ANN401
+    if not isinstance(value, bool):
+        raise _refusal(field, "is neither true nor false")
+    return value
+
+
 def _text(field: str, value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
         raise _refusal(field, "is no text")
@@ -212,6 +218,9 @@ _FACTS: dict[str, _Read] = {
     "before": _COUNTS,
     "after": _COUNTS,
     "server": _fields(host=_text, project_id=_maybe(_count), generation=_maybe(_matching(re.compile("[A-Z]")))),
+    "retention": _fields(
+        event_retention_months=_maybe(_count), events_retention_enforced=_maybe(_flag), floor=read_time
+    ),
     "options": _map_of(_plain_value),
     "calls": _map_of(_count),
     "states": _map_of(_count, _STATE),

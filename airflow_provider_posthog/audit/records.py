@@ -82,6 +82,17 @@ class Server(TypedDict, total=False):
     generation: str | None
 
 
+class Retention(TypedDict, total=False):
+    """How long PostHog showed events then: what is older than ``floor`` was not looked at where it is enforced.
+
+    Each is null where PostHog does not tell it, or the key may not read it. ``floor`` is ISO text in UTC.
+    """
+
+    event_retention_months: int | None
+    events_retention_enforced: bool | None
+    floor: str | None
+
+
 class CannotErase(TypedDict, total=False):
     """What a deletion in PostHog does not reach; ``audit.residue`` looks for it.
 
@@ -109,6 +120,7 @@ class CommonFacts(TypedDict, total=False):
     before: Counts
     after: Counts
     server: Server
+    retention: Retention
     options: Mapping[str, bool | int | str | None]
     calls: Mapping[str, int]
     cannot_erase: CannotErase

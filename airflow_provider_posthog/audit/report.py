@@ -91,7 +91,7 @@ def summary(verdict: Verdict) -> str:
     lines += [f"    - {doubt}" for doubt in verdict.doubts]
     if verdict.story.not_found:
         lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
-    lines += [f"  note: {note}" for note in verdict.notes]
+    lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
     return "\n".join(lines)
 
 
@@ -154,7 +154,20 @@ def _counts(verdict: Verdict) -> str:
     before, after = verdict.story.first("before") or {}, verdict.story.last("after") or {}
     names = [name for name in _COUNTS if name in before or name in after]
     rows = [(_COUNTS[name], _shown(before, name), _shown(after, name)) for name in names]
-    return _section("Counted before and after", _table(rows, "What", "Before", "After"))
+    hidden = _hidden(verdict)
+    note = f"<p>{text(hidden)}</p>" if hidden else ""
+    return _section("Counted before and after", _table(rows, "What", "Before", "After"), note)
+
+
+def _hidden(verdict: Verdict) -> str:
+    """Say which events nobody could count, if PostHog hid some."""
+    told = verdict.story.last("retention") or {}
+    if told.get("events_retention_enforced") is not True or not told.get("floor"):
+        return ""
+    return (
+        f"Events older than {told['floor']} are hidden by PostHog (retention of "
+        f"{told.get('event_retention_months')} months) and were not looked at."
+    )
 
 
 def _persons(verdict: Verdict) -> str:

@@ -278,7 +278,8 @@ class ExportService:
         source = export.context("source")
         if source:
             node = unwrap(source)
-            work = Work(self._state.warehouse, node, self._state.clock.now(), "export", personal=False)
+            hidden = self._state.settings.hidden_months()
+            work = Work(self._state.warehouse, node, self._state.clock.now(), "export", False, hidden)
             return to_table(await asyncio.to_thread(run, work), cap)
         path = export.context("path")
         if not path:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airflow_provider_posthog.emulator.hogql_ast import Call, Constant, Select, SelectSet
-from airflow_provider_posthog.emulator.hogql_clickhouse import ClickHousePrinter
+from airflow_provider_posthog.emulator.hogql_clickhouse import ClickHousePrinter, Floor
 from airflow_provider_posthog.emulator.hogql_echo import EchoPrinter
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_resolver import Resolver, constant_int, output_name
 from airflow_provider_posthog.emulator.hogql_select import parse
+
+__all__ = ["Compiled", "Floor", "Rules", "translate"]
 
 DEFAULT_ROWS = 100
 MAX_ROWS = 50_000
@@ -52,6 +54,7 @@ class Rules:
     :param newer: accept what servers of 2025 and later accept
     :param export: the limits of exports instead of those of ``/query/``
     :param personal_api_key: refuse OFFSET, as PostHog does since 2026
+    :param floor: what hides old events, if anything does
     """
 
     zone: str
@@ -59,6 +62,7 @@ class Rules:
     newer: bool = True
     export: bool = False
     personal_api_key: bool = True
+    floor: Floor | None = None
 
 
 def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
@@ -82,8 +86,8 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
     page = _limit(tree, export=rules.export)
     Resolver().query(tree)
     echo = EchoPrinter(newer=rules.newer)
-    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer)
-    shown = ClickHousePrinter("", rules.zone, newer=rules.newer)
+    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, floor=rules.floor)
+    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, floor=rules.floor)
     bare = ClickHousePrinter("", rules.zone, newer=rules.newer, qualified=False)
     first = _first(tree)
     return Compiled(

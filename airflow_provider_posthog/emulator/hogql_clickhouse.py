@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
 from airflow_provider_posthog.emulator.hogql_ast import (
     Alias,
     Call,
@@ -30,6 +33,39 @@ _TRUE_WITH_NULL = frozenset({"notEquals", "notLike", "notILike", "notMatch", "no
 _TRUE_WITH_NULLS = frozenset({"equals", "like", "ilike", "match", "imatch"})
 
 
+@dataclass(frozen=True)
+class Floor:
+    """Hides old events from every scan of them, as PostHog does since 2026 where a project's retention is enforced.
+
+    :param months: how many calendar months of events are seen
+    :param now: the server's time
+    """
+
+    months: int
+    now: datetime
+
+    def condition(self, column: str, zone: str, *, shown: bool) -> str:
+        """Write the condition on the time of events, in ClickHouse's own months.
+
+        :param column: the time, written
+        :param zone: the project's time zone, written
+        :param shown: write the server's clock as ``now``, as PostHog shows it
+        """
+        clock = f"now64(6, {zone})" if shown else f"fromUnixTimestamp64Micro({_micros(self.now)}, {zone})"
+        return f"greater({column}, minus({clock}, toIntervalMonth({self.months})))"
+
+
+def _micros(moment: datetime) -> str:
+    return f"toInt64({(moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)})"
+
+
+@dataclass
+class _Written(Node):
+    """A condition that is written already."""
+
+    text: str
+
+
 class ClickHousePrinter(Printer):
     """Writes ClickHouse SQL.
 
@@ -38,17 +74,21 @@ class ClickHousePrinter(Printer):
     :param zone: the project's time zone
     :param newer: whether the functions of newer servers are known
     :param qualified: False writes columns without their table, as ClickHouse names result columns
+    :param floor: what hides old events
     """
 
     clickhouse = True
 
-    def __init__(self, database: str, zone: str, *, newer: bool, qualified: bool = True) -> None:
+    def __init__(
+        self, database: str, zone: str, *, newer: bool, qualified: bool = True, floor: Floor | None = None
+    ) -> None:
         super().__init__(newer=newer)
         self.database = database
         self.zone = zone
         self.qualified = qualified
         self.shown = qualified and not database
         self.values = 0
+        self.floor = floor
         self.in_constraint = False
 
     def constant(self, value: object) -> str:
@@ -166,20 +206,39 @@ class ClickHousePrinter(Printer):
         return written
 
     def where(self, node: Select) -> Node | None:
-        """Give the condition with PostHog's guard: only rows of the project."""
+        """Give the condition with PostHog's guards: only rows of the project, and no events that are hidden."""
         first = node.source[0] if node.source else None
         if first is None or not isinstance(first.table, list) or first.args is not None:
             return node.where
         team = Field(["team_id"], Ref(first.alias or first.table[0], "team_id", Column("integer", nullable=False)))
-        guard = Compare("equals", team, Constant(1))
-        if node.where is None:
-            return guard
+        guards: list[Node] = [Compare("equals", team, Constant(1)), *self._hiding(first)]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
-        return Logic("and", [guard, *further])
+        parts = guards if node.where is None else [*guards, *further]
+        return parts[0] if len(parts) == 1 else Logic("and", parts)
+
+    def print(self, node: Node) -> str:
+        """Write any node."""
+        return node.text if isinstance(node, _Written) else super().print(node)
+
+    def _hiding(self, join: Join) -> list[Node]:
+        if self.floor is None or join.table != ["events"]:
+            return []
+        column = f"{self.name(join.alias or 'events')}.timestamp"
+        return [_Written(self.floor.condition(column, self.constant(self.zone), shown=self.shown))]
+
+    def _hidden_join(self, join: Join) -> str:
+        """Write events that are joined to something: the guard is part of them, so that an outer join stays one."""
+        condition = self._hiding(Join(["events"]))[0]
+        events = f"{self._named('events', 'events', None)}{self.sample(join)}"
+        name = self.name(join.alias or "events")
+        return f"(SELECT * FROM {events} WHERE {self.print(condition)}) AS {name}"  # noqa: S608 - of our own making
 
     def table(self, join: Join) -> str:
         """Write a table or sub-query, its alias, and the tables its fields bring in."""
-        if isinstance(join.table, list):
+        hidden = bool(join.kind) and bool(self._hiding(join))
+        if hidden:
+            text = self._hidden_join(join)
+        elif isinstance(join.table, list):
             text = self._named(join.table[0], join.alias or join.table[0], join.args)
         else:
             self.depth -= 1
@@ -187,7 +246,7 @@ class ClickHousePrinter(Printer):
             self.depth += 1
             text += f" AS {self.name(join.alias)}" if join.alias else ""
         self.in_constraint = True
-        text += self.sample(join) + self.constraint(join)
+        text += ("" if hidden else self.sample(join)) + self.constraint(join)
         self.in_constraint = False
         return text + "".join(self._lazy(alias, *vars(lazy).values()) for alias, lazy in join.lazy.items())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ class CaptureRefused(Exception):
 def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = False) -> list[str]:
     """Take in events, as PostHog's capture endpoint does.
 
-    A distinct id that nobody has makes a person, unless the event is personless. After a deletion, that person has its
-    old uuid again, which ClickHouse holds for deleted.
+    A distinct id that nobody has makes a person, unless the event is personless; it is as old as the event says that it
+    is, not as its arrival. After a deletion, that person has its old uuid again, which ClickHouse holds for deleted.
 
     :param state: the server's state.
     :param events: each with ``event`` and ``distinct_id``, and perhaps ``uuid``, ``timestamp``, ``created_at``,
@@ -36,7 +38,7 @@ def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = 
     rows, owners = [], []
     for event in events:
         properties = dict(event.get("properties") or {})
-        owner = _owner(state, str(event["distinct_id"]), properties)
+        owner = _owner(state, str(event["distinct_id"]), properties, _happened(event))
         if owner is not None:
             _change(state, owner, {**(properties.get("$set") or {}), **(event.get("$set") or {})}, event)
         uuid = owner.uuid if owner is not None else state.people.uuid_for(str(event["distinct_id"]))
@@ -48,12 +50,19 @@ def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = 
     return owners
 
 
-def _owner(state: State, distinct_id: str, properties: Mapping[str, Any]) -> Person | None:
+def _happened(event: Mapping[str, Any]) -> datetime | None:
+    with suppress(ValueError):
+        found = datetime.fromisoformat(str(event.get("timestamp")).replace("Z", "+00:00"))
+        return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return None
+
+
+def _owner(state: State, distinct_id: str, properties: Mapping[str, Any], happened: datetime | None) -> Person | None:
     person = state.people.by_distinct_id(distinct_id)
     if person is not None:
         person.last_seen_at = state.clock.now()
     elif properties.get("$process_person_profile") is not False:
-        person = state.people.create([distinct_id], {}, is_identified=False)
+        person = state.people.create([distinct_id], {}, created_at=happened, is_identified=False)
         state.people.publish([person], new=True)
     return person
 

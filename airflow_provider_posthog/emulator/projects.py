@@ -69,12 +69,14 @@ class Project:
         self.uuid = str(uuid.UUID(int=made.getrandbits(128), version=4))
         self.organization = str(uuid.UUID(int=made.getrandbits(128), version=4))
 
-    def as_json(self, timezone: str) -> Json:
+    def as_json(self, timezone: str, retention: Json | None = None) -> Json:
         """Return the object of ``GET projects/{id}/``.
 
         :param timezone: of the project.
+        :param retention: what it tells of its events' retention.
         """
         return {
+            **(retention or {}),
             **dict.fromkeys(_UNSET),
             "id": self.id,
             "uuid": self.uuid,

@@ -164,7 +164,8 @@ class QueryService:
             self.calculations.begin(calculation)
         try:
             await self._state.clock.sleep(self._state.settings.query_seconds)
-            work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal)
+            hidden = self._state.settings.hidden_months()
+            work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal, hidden)
             body = await asyncio.to_thread(run, work)
         finally:
             self.calculations.end(calculation)

@@ -13,7 +13,9 @@ async def retrieve(request: Request) -> Answer:
     """
     # PostHog can also change and delete it, the emulator can not
     allow = {"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"}
-    return json_answer(request.state.project.as_json(request.state.settings.timezone), headers=allow)
+    settings = request.state.settings
+    project = request.state.project.as_json(settings.timezone, settings.retention_json())
+    return json_answer(project, headers=allow)
 
 
 async def me(request: Request) -> Answer:

@@ -10,6 +10,7 @@ from airflow_provider_posthog.emulator.csv_writer import Row, Table
 from airflow_provider_posthog.emulator.envelopes import Json, invalid, parse_error
 from airflow_provider_posthog.emulator.events_query import run_events_query
 from airflow_provider_posthog.emulator.funnels import funnel_rows, run_funnels_query
+from airflow_provider_posthog.emulator.hogql import Floor
 from airflow_provider_posthog.emulator.hogql_node import run_hogql_query
 from airflow_provider_posthog.emulator.retention import retention_rows, run_retention_query
 from airflow_provider_posthog.emulator.trends import run_trends_query, trends_rows
@@ -69,6 +70,7 @@ class Work:
     :param now: the server's time; relative dates count from it.
     :param context: ``query`` or ``export`` (other limits of rows).
     :param personal: whether a personal API key asks directly, which forbids OFFSET.
+    :param hidden_months: after how many months events are hidden; ``None`` for never.
     """
 
     warehouse: Warehouse
@@ -76,6 +78,7 @@ class Work:
     now: datetime
     context: str = "query"
     personal: bool = True
+    hidden_months: int | None = None
 
     def hogql(self, text: str, values: Mapping[str, object] | None = None) -> QueryResult:
         """Run HogQL in this context.
@@ -84,7 +87,10 @@ class Work:
         :param values: for its placeholders.
         :raises HogQLError: when HogQL refuses it or ClickHouse fails.
         """
-        return self.warehouse.query(text, values, limit_context=self.context, personal_api_key=self.personal)
+        floor = None if self.hidden_months is None else Floor(self.hidden_months, self.now)
+        return self.warehouse.query(
+            text, values, limit_context=self.context, personal_api_key=self.personal, floor=floor
+        )
 
 
 def unwrap(query: object) -> Json:

@@ -26,6 +26,8 @@ GENERATIONS: dict[str, dict[str, object]] = {
     "B": {"generation": "B"},
     "C": {"generation": "C"},
 }
+# what PostHog takes where the project has no months
+DEFAULT_MONTHS = 84
 SWEEPS = ("delete", "verify_only", "skip")
 CAPTURES = ("stored", "lost", "refused")
 RUN_OUTCOMES = ("Completed", "Failed", "FailedRetryable", "FailedBilling", "Terminated", "TimedOut", "ContinuedAsNew")
@@ -153,6 +155,9 @@ class Settings:
     file_download_days: int = _count(7)
     max_file_downloads: int = _count(20)
     rows_per_file: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    # the project's retention of events (generation C only); null months are PostHog's own default of 84
+    event_retention_months: int | None = _optional(84, _is_count, "a whole number, 1 or more")
+    events_retention_enforced: bool = _flag(False)
     # the server as a whole
     generation: str = _choice("C", tuple(GENERATIONS))
     timezone: str = field(default="UTC", metadata={"check": _is_zone, "takes": "an IANA time zone"})
@@ -182,6 +187,17 @@ class Settings:
                 raise SettingError(f"Setting {name!r} takes {known[name].metadata['takes']}, not {value!r}.")
         for name, value in changes.items():
             setattr(self, name, value)
+
+    def hidden_months(self) -> int | None:
+        """Return after how many months queries no longer see events; ``None`` if they see all of them."""
+        if self.generation != "C" or not self.events_retention_enforced:
+            return None
+        return self.event_retention_months or DEFAULT_MONTHS
+
+    def retention_json(self) -> dict[str, object]:
+        """Return what the project tells of its events' retention: nothing before 2026."""
+        names = ("event_retention_months", "events_retention_enforced") if self.generation == "C" else ()
+        return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, object]:
         """Return all settings by name."""

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_posthog.emulator import data
-from airflow_provider_posthog.emulator.hogql import Compiled, Rules, translate
+from airflow_provider_posthog.emulator.hogql import Compiled, Floor, Rules, translate
 from airflow_provider_posthog.emulator.hogql_engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_results import read_rows
@@ -118,6 +118,7 @@ class Warehouse:
         *,
         limit_context: str = "query",
         personal_api_key: bool = True,
+        floor: Floor | None = None,
     ) -> QueryResult:
         """Answer a HogQL query. Safe to call from several threads.
 
@@ -125,11 +126,12 @@ class Warehouse:
         :param values: what its ``{placeholders}`` stand for
         :param limit_context: ``query`` (100 rows without LIMIT, 50,000 at most) or ``export`` (50,000 and 300,000)
         :param personal_api_key: refuse OFFSET, as PostHog does for such keys since 2026
+        :param floor: what hides old events
         :raises HogQLError: for what PostHog answers an error to
         """
         zone = self.timezone
         export = limit_context == "export"
-        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key)
+        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor)
         compiled = translate(hogql, values or {}, rules)
         types, rows = read_rows(self._execute(compiled), zone)
         more = compiled.page is not None and len(rows) > compiled.page

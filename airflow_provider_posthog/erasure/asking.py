@@ -12,17 +12,16 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from airflow_provider_posthog.api import queries
+from airflow_provider_posthog.api.answers import Kind, typed_rows
 from airflow_provider_posthog.api.call import Call
-from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import Send, Step, Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
-    PostHogIncompleteError,
-    PostHogJobFailed,
     PostHogPermissionError,
-    PostHogTransportError,
 )
+from airflow_provider_posthog.results.answer import Question, read
+from airflow_provider_posthog.results.answer import ask as question_of
 
 T = TypeVar("T")
 
@@ -33,36 +32,42 @@ _MAX_VALUES = 1000
 _MAX_TEXT = 100_000
 
 
-def ask(sql: str, values: Mapping[str, Any]) -> Steps[list[list[Any]]]:
+def ask(sql: str, values: Mapping[str, Any], *kinds: Kind) -> Steps[list[list[Any]]]:
     """Run HogQL and return all of its rows, freshly calculated.
 
     :param sql: the statement, without its LIMIT, and with a ``{name}`` for each value.
     :param values: the values; personal data goes nowhere else.
+    :param kinds: what each column holds.
     :raises PostHogIncompleteError: if the rows were cut.
     :raises PostHogJobFailed: if it failed, or came from a cache.
+    :raises PostHogTransportError: if the rows are of another shape.
     """
-    return (yield from rows_of(f"{sql} LIMIT {LIMIT}", values))
+    return typed_rows((yield from rows_of(f"{sql} LIMIT {LIMIT}", values)), kinds)
 
 
 def rows_of(statement: str, values: Mapping[str, Any] | None = None) -> Steps[list[list[Any]]]:
     """Run a whole statement and return all of its rows, freshly calculated.
 
-    :param statement: the statement with its LIMIT.
+    :param statement: the statement with its LIMIT, which the rows must not reach: who is left out is not erased.
     :param values: the values.
-    :raises PostHogIncompleteError: if the rows were cut.
+    :raises PostHogSettingsError: if nobody could tell whether its rows are cut; nothing is sent.
+    :raises PostHogIncompleteError: if the rows were cut, or reach a LIMIT.
     :raises PostHogJobFailed: if it failed, or came from a cache.
     """
-    answer = yield queries.start(queries.hogql(statement, values), refresh="force_blocking")
-    if failure_in(answer) is not None:
-        raise PostHogJobFailed("A query was answered 200, but it failed; PostHog's reason could name a person.")
-    if answer.get("is_cached"):
-        raise PostHogJobFailed("PostHog answered from its cache, which proves nothing, though it was asked not to.")
-    rows = answer.get("results")
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise PostHogTransportError("PostHog answered a query without rows")
-    if answer.get("hasMore") or len(rows) >= LIMIT:
-        raise PostHogIncompleteError(f"PostHog cut an answer at {len(rows):,} rows: too much to be counted at once.")
+    question = ask_all(statement, values)
+    answer = yield queries.start(queries.hogql(question.sql, values), refresh="force_blocking")
+    rows: list[list[Any]] = read(answer, question, shows_reason=False).whole().rows
     return rows
+
+
+def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Question:
+    """Make sure that an answer to a statement can be proved to leave nobody out.
+
+    :param statement: the statement with its LIMIT.
+    :param values: the values.
+    :raises PostHogSettingsError: if it cannot.
+    """
+    return question_of(statement, values, every_limit=True)
 
 
 def tallied(steps: Steps[T], calls: Counter[str]) -> Steps[T]:
@@ -128,6 +133,13 @@ def utc(at: datetime) -> str:
 
 
 _WORD = re.compile(r"[a-z_]{1,60}")
+#: What PostHog says of a key or of too many requests: whole sentences, with nothing in them that was sent.
+_OF_NOBODY = re.compile(
+    r"Authentication credentials were not provided\."
+    r"|Personal API key found in request [A-Za-z ]{1,40} is invalid\."
+    r"|(?:Request was throttled\.)?(?: ?Expected available in [0-9.]{1,12} seconds?\.)?"
+    r"|Quota exceeded\.?"
+)
 _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 
 
@@ -135,7 +147,7 @@ _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 def discreet() -> Iterator[None]:
     """Let errors pass without what PostHog wrote in them: it quotes what it was sent, and that names persons.
 
-    What the missing scope is, and how long to wait, stays.
+    What the missing scope is, and how long to wait, stays, as does what PostHog says to everybody in the same words.
     """
     try:
         yield
@@ -152,7 +164,7 @@ def _hide(error: PostHogAPIError) -> None:
     scope = error.scope if isinstance(error, PostHogPermissionError) else None
     if scope is not None:
         error.detail = f"API key missing required scope '{scope}'"
-    elif error.status not in (401, 402, 429) and error.detail:
+    elif error.detail and error.code != "own_budget" and not _OF_NOBODY.fullmatch(error.detail):
         error.detail = _HIDDEN
     for name in ("code", "attr"):
         if not _WORD.fullmatch(getattr(error, name) or ""):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure.asking import ask, packed, utc
@@ -20,6 +21,8 @@ _EVENTS = (
     " maxIf(timestamp, timestamp <= toDateTime({until})) AS newest_before"
     " FROM events WHERE {where} GROUP BY owner, distinct_id"
 )
+_TIME = (str, type(None))
+_EVENT_KINDS: tuple[Kind, ...] = (str, str, int, int, int, _TIME, _TIME, _TIME)
 _RECORDINGS = (
     "SELECT distinct_id, count() AS sessions FROM (SELECT distinct_id, session_id{gone} FROM raw_session_replay_events"
     " WHERE distinct_id IN {{ids}} GROUP BY distinct_id, session_id){kept} GROUP BY distinct_id"
@@ -80,7 +83,9 @@ def events(batch: Sequence[Person], until: datetime) -> Steps[dict[str, Events]]
     for column, values in (("toString(person_id)", [person.uuid for person in batch]), ("distinct_id", ids)):
         for pack in packed(values):
             rows = yield from ask(
-                _EVENTS.replace("{where}", f"{column} IN {{values}}"), {"values": pack, "until": utc(until)}
+                _EVENTS.replace("{where}", f"{column} IN {{values}}"),
+                {"values": pack, "until": utc(until)},
+                *_EVENT_KINDS,
             )
             for owner, name, found, before, future, newest, arrived, newest_before in rows:
                 # A group found both ways is counted once: it is the same events each time.
@@ -116,10 +121,10 @@ def recordings(batch: Sequence[Person]) -> Steps[dict[str, int]]:
     for pack in packed(sorted(owners)):
         try:
             rows = yield from ask(
-                _RECORDINGS.format(gone=", max(is_deleted) AS gone", kept=" WHERE gone = 0"), {"ids": pack}
+                _RECORDINGS.format(gone=", max(is_deleted) AS gone", kept=" WHERE gone = 0"), {"ids": pack}, str, int
             )
         except PostHogValidationError:  # servers that can not delete recordings do not know that column either
-            rows = yield from ask(_RECORDINGS.format(gone="", kept=""), {"ids": pack})
+            rows = yield from ask(_RECORDINGS.format(gone="", kept=""), {"ids": pack}, str, int)
         for name, sessions in rows:
             uuid = owners.get(name)
             if uuid is not None:
@@ -134,7 +139,7 @@ def listed(uuids: Iterable[str]) -> Steps[set[str]]:
     """
     found: set[str] = set()
     for pack in packed(uuids):
-        rows = yield from ask("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack})
+        rows = yield from ask("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
         found.update(str(row[0]) for row in rows)
     return found
 
@@ -148,7 +153,7 @@ def owners_of(distinct_ids: Iterable[str]) -> Steps[dict[str, str]]:
     found: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
     for pack in packed(distinct_ids):
-        rows = yield from ask(sql, {"ids": pack})
+        rows = yield from ask(sql, {"ids": pack}, str, str)
         found.update((str(name), str(uuid)) for name, uuid in rows)
     return found
 
@@ -161,7 +166,7 @@ def ids_of(uuids: Sequence[str]) -> Steps[dict[str, list[str]]]:
     found: dict[str, list[str]] = {}
     sql = "SELECT toString(person_id), distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}"
     for pack in packed(uuids):
-        rows = yield from ask(sql, {"uuids": pack})
+        rows = yield from ask(sql, {"uuids": pack}, str, str)
         for uuid, name in rows:
             found.setdefault(str(uuid), []).append(str(name))
     return found

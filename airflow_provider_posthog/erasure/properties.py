@@ -112,7 +112,7 @@ def clear_group(index: int, key: str, names: Sequence[str] | None, patience: flo
 def _listed(index: int, key: str) -> Steps[set[str]]:
     """Return the names of the properties that queries show of a group."""
     sql = "SELECT arrayJoin(JSONExtractKeys(properties)) FROM groups WHERE index = {index} AND key = {key}"
-    rows = yield from ask(sql, {"index": index, "key": key})
+    rows = yield from ask(sql, {"index": index, "key": key}, str)
     return {str(row[0]) for row in rows}
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.api import persons
+from airflow_provider_posthog.api.answers import needed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.asking import ask, batched, packed
@@ -98,7 +99,7 @@ def _by_distinct_id(batch: Sequence[Identifier], hits: _Hits, server: Server) ->
         owners = yield from counts.owners_of(values)
         if server.has_batches:
             answer = yield persons.batch_by_distinct_ids(values)
-            owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
+            owners.update(_uuids(answer))
         for one in some:
             if one.value in owners:
                 hits.add(owners[one.value], one)
@@ -118,7 +119,7 @@ def _by_email(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps
     where = " OR ".join(f"lowerUTF8({column}) IN {{emails}} OR {column} IN {{emails}}" for column in columns)
     sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
     for pack in packed(spelt):
-        rows = yield from ask(sql, {"emails": pack})
+        rows = yield from ask(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
         for uuid, *addresses in rows:
             for address in {folded(str(each)) for each in addresses if each}:
                 for one in wanted.get(address, ()):
@@ -132,14 +133,18 @@ def _by_address_as_id(
     found: dict[str, str] = {}  # the owner's UUID by distinct id
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE lowerUTF8(distinct_id) IN {emails}"
     for pack in packed(spelt):
-        rows = yield from ask(sql, {"emails": pack})
+        rows = yield from ask(sql, {"emails": pack}, str, str)
         found.update((str(name), str(uuid)) for name, uuid in rows)
     for some in batched(spelt if server.has_batches else (), persons.MAX_BATCH):
         answer = yield persons.batch_by_distinct_ids(some)
-        found.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
+        found.update(_uuids(answer))
     for name, uuid in found.items():
         for one in wanted.get(folded(name), ()):
             hits.add(uuid, one)
+
+
+def _uuids(answer: persons.Persons) -> dict[str, str]:
+    return {name: needed(person, "uuid", str, "a person") for name, person in (answer.get("results") or {}).items()}
 
 
 def folded(address: str) -> str:
@@ -246,7 +251,7 @@ def _by_events(
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
     for sql, values in ((_EVENTS_OF_IDS, names), (_EVENTS_OF_PERSONS, uuids)):
         for pack in packed(values):
-            for uuid, name in (yield from ask(sql, {"v": pack})):
+            for uuid, name in (yield from ask(sql, {"v": pack}, str, str)):
                 carried.setdefault(str(uuid), set()).add(str(name))
     hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
     held = yield from _distinct_ids(hidden, server)

@@ -1,13 +1,14 @@
 """PostHog's rows as Arrow: which column gets which type, and how its values get into it.
 
 Types come from the answer's ``types``, never from the values: an empty or a null column has the type of a full one, and
-no integer goes through a float.
+no integer goes through a float. A value comes back equal, or is an error: nothing is rounded, cut or guessed.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -41,10 +42,22 @@ _PLAIN: dict[str, pa.DataType] = {
     "Date": pa.date32(),
     "Date32": pa.date32(),
 }
+#: Numbers as ClickHouse writes them in text; Python's own readers take ``1_000`` and spaces, too.
+_INTEGER = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?(?:inf|nan)")
+#: A float keeps so many digits of any decimal number; of one with more, some may be gone before it came.
+_DIGITS_OF_FLOATS = 15
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: The first and the last day, and moment, that Python knows, counted from 1970.
+_DAYS = date.min.toordinal() - date(1970, 1, 1).toordinal(), date.max.toordinal() - date(1970, 1, 1).toordinal()
+_MOMENTS = _DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1
 #: The end of a text that tells its offset from UTC.
 _OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d(?::?\d\d)?)$")
 #: ClickHouse's times have any number of digits after the second; Python before 3.11 reads three or six.
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2}(?::\d{2})?)?")
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII
+)
 
 
 def schema_of(columns: Sequence[str], types: Sequence[Sequence[str]]) -> pa.Schema:
@@ -68,17 +81,28 @@ def schema_of(columns: Sequence[str], types: Sequence[Sequence[str]]) -> pa.Sche
     :param types: its ``types``, pairs of a name and a ClickHouse type.
     :raises PostHogTransportError: if there is not one type for each column, or two columns have one name.
     """
-    if len(types) != len(columns) or not all(len(pair) == 2 for pair in types):
+    if not _are_names(columns) or not isinstance(types, (list, tuple)) or not all(map(_is_pair, types)):
+        raise PostHogTransportError("PostHog's answer does not say what its columns are: its columns or types are none")
+    if len(types) != len(columns):
         raise PostHogTransportError(f"PostHog answered {len(columns)} columns and {len(types)} types")
     if len(set(columns)) != len(columns):
         raise PostHogTransportError("two columns of the answer have one name: give each a name of its own with AS")
     return pa.schema([pa.field(name, type_of(pair[1])) for name, pair in zip(columns, types, strict=True)])
 
 
+def _are_names(columns: object) -> bool:
+    return isinstance(columns, (list, tuple)) and all(isinstance(name, str) for name in columns)
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[1], str)
+
+
 def type_of(kind: str) -> pa.DataType:
     """Return the Arrow type for one of ClickHouse's.
 
     :param kind: as PostHog names it, such as ``Nullable(DateTime64(6, 'Europe/Berlin'))``.
+    :raises PostHogTransportError: if it is a decimal as there can be none.
     """
     kind = bare(kind)
     if kind in _PLAIN:
@@ -86,7 +110,9 @@ def type_of(kind: str) -> pa.DataType:
     if kind.startswith("DateTime"):
         return TIMESTAMP
     if found := _DECIMAL.fullmatch(kind):
-        digits, scale = int(found[1]), int(found[2])
+        digits, scale = int(found[1][:9]), int(found[2][:9])
+        if not 1 <= digits <= 76 or scale > digits:
+            raise PostHogTransportError(f"PostHog answered a type that there is not: {clean(kind)[:60]}")
         return pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale)
     return pa.string()
 
@@ -111,9 +137,9 @@ def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch
     """
     if not rows:
         return pa.RecordBatch.from_pylist([], schema=schema)
-    try:
-        columns = list(zip(*rows, strict=True))
-    except (TypeError, ValueError):
+    try:  # a text is no row, though it can be taken apart
+        columns = list(zip(*rows, strict=True)) if set(map(type, rows)) <= {list, tuple} else []
+    except ValueError:
         columns = []
     if len(columns) != len(schema):
         raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(schema)} columns")
@@ -137,16 +163,38 @@ def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
 
 
 def _fast(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_decimal(kind):
-        raise TypeError  # Arrow would take a text's digits beyond the scale for an error
-    if not (pa.types.is_string(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return pa.array(values, kind)
-    texts = _texts(values)
-    if pa.types.is_string(kind) or pa.types.is_date(kind):
+    """Convert a column whose values need no look.
+
+    :raises TypeError: or what Arrow raises, if one does.
+    """
+    if pa.types.is_string(kind):
+        return _texts(values)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _known(_times(_texts(values), values, kind), kind)
+    # Arrow would take a text's digits beyond the scale for an error, cut floats to integers, and make 1e300 infinite.
+    types = set(map(type, values)) - {type(None)}
+    whole = int if pa.types.is_integer(kind) else bool if pa.types.is_boolean(kind) else float
+    if types - {whole} or pa.types.is_decimal(kind) or kind == pa.float32():
+        raise TypeError
+    return pa.array(values, kind)
+
+
+def _times(texts: pa.Array, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_date(kind):
         return texts.cast(kind)
     first = next((value for value in values if value is not None), "Z")
     # A DateTime comes without an offset and is UTC; a DateTime64 carries the project's.
     return texts.cast(kind) if _OFFSET.search(first) else texts.cast(pa.timestamp("us")).cast(kind)
+
+
+def _known(times: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return times, unless one is of a year that Python does not know: Arrow has a year 0, and 10,000."""
+    edges = pc.min_max(times.cast(pa.int32() if pa.types.is_date(kind) else pa.int64()))
+    low, high = edges["min"].as_py(), edges["max"].as_py()
+    first, last = _DAYS if pa.types.is_date(kind) else _MOMENTS
+    if low is not None and (low < first or high > last):
+        raise ValueError
+    return times
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
@@ -178,7 +226,7 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any]:
     if pa.types.is_timestamp(kind):
-        return moment_of
+        return _exact_moment
     if pa.types.is_date(kind):
         return _day
     if pa.types.is_decimal(kind):
@@ -187,11 +235,13 @@ def _reader(kind: pa.DataType) -> Callable[[Any], Any]:
         return _truth
     if pa.types.is_integer(kind):
         return _integer
-    return float if pa.types.is_floating(kind) else _text
+    if pa.types.is_floating(kind):
+        return _short_float if kind == pa.float32() else _float
+    return _text
 
 
 def moment_of(value: str) -> datetime:
-    """Read a time of ClickHouse's, to the microsecond; one without an offset is UTC.
+    """Read a time of ClickHouse's, down to the microsecond that it is in; one without an offset is UTC.
 
     :param value: such as ``2026-11-21T08:09:33.339419-05:00``.
     :raises ValueError: if it is none.
@@ -205,12 +255,26 @@ def moment_of(value: str) -> datetime:
     return read.astimezone(timezone.utc)
 
 
+def _exact_moment(value: str) -> datetime:
+    parts = _TIME.fullmatch(value)
+    if parts is not None and (parts[3] or "")[6:].strip("0"):
+        raise ValueError  # nanoseconds, which would be cut
+    return moment_of(value)
+
+
 def _day(value: str) -> date:
-    return date.fromisoformat(value[:10])
+    if not _DAY.fullmatch(value):
+        raise ValueError  # a time of that day, perhaps
+    return date.fromisoformat(value)
 
 
 def _decimal(value: object) -> Decimal:
-    return Decimal(str(value))
+    if isinstance(value, float) and len(Decimal(repr(value)).as_tuple().digits) > _DIGITS_OF_FLOATS:
+        raise ValueError
+    text = str(value)
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text):
+        raise ValueError
+    return Decimal(text)
 
 
 def _truth(value: object) -> bool:
@@ -221,9 +285,24 @@ def _truth(value: object) -> bool:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, (int, str)):  # a float is no integer that came whole
+    if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
         return int(value)
-    raise TypeError
+    raise TypeError  # a float is no integer that came whole
+
+
+def _float(value: object) -> float:
+    if isinstance(value, str) and (_NUMBER.fullmatch(value) or _INFINITE.fullmatch(value)):
+        return float(value)
+    if not isinstance(value, (int, float)) or (isinstance(value, int) and int(float(value)) != value):
+        raise ValueError
+    return float(value)
+
+
+def _short_float(value: object) -> float:
+    """Read a Float32; PostHog writes the shortest number that is it."""
+    number = _float(value)
+    struct.pack("<f", number)  # OverflowError where it would become infinite
+    return number
 
 
 def _text(value: object) -> str:

@@ -16,9 +16,9 @@ from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogJobFailed, PostHogTransportError
 from airflow_provider_posthog.extract.statements import Statement
+from airflow_provider_posthog.results.answer import read
 
 #: What the queries are called in PostHog's query log.
 NAME = "airflow-provider-posthog: extract"
@@ -150,20 +150,16 @@ def parse(body: bytes) -> Result:
     :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
     """
     answer = _json(body)
-    if failure := failure_in(answer):
-        raise PostHogJobFailed(f"the query failed: {failure}")
-    if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
-        raise PostHogTransportError("POST query/: the answer has no 'results': check that the host is PostHog itself")
-    if answer.get("is_cached"):
-        raise PostHogTransportError(
-            "PostHog answered from its cache, though it was asked for fresh rows (refresh: force_blocking)"
-        )
-    columns, types = answer.get("columns"), answer.get("types")
-    if not isinstance(columns, list) or not isinstance(types, list):
+    found = read(answer, stale=PostHogTransportError)
+    # The reader compares rows with what it asked for, and knows more to say; those would pass there for other rows.
+    if not isinstance(found.rows, list) or not set(map(type, found.rows)).isdisjoint({dict, str}):
+        raise PostHogTransportError("POST query/: the answer has no 'results' that are a list of rows")
+    if found.columns is None or not isinstance(found.types, list):
         raise PostHogTransportError("POST query/: the answer does not say what its columns are")
+    types = found.types
     if _LONG.search(str(types)):
         answer = json.loads(body)
-    return Result(columns, types, answer["results"], len(body))
+    return Result(found.columns, types, answer["results"], len(body))
 
 
 def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON

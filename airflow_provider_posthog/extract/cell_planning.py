@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import moment_of
 from airflow_provider_posthog.extract.asking import Result, is_too_heavy
 from airflow_provider_posthog.extract.cells import EPOCH, HASHES, Box, Cell, Group, boxes, hash_boxes
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
-from airflow_provider_posthog.extract.statements import MAX_ROWS
 from airflow_provider_posthog.extract.windows import Piece, Window
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class CellPlanner(Planner):
         first, last = cell.keys if by_key else cell.hashes
         wanted = max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_OF_PAGE * piece.rows // size()))
         step = 1 << max(0, (last - first - 1).bit_length() - (wanted - 1).bit_length())
-        result = self._asker.ask(statements.groups_of_event(self._source, piece.window, step, by_key=by_key))
+        result = self._asker.ask(statements.groups_of_event(self.source, piece.window, step, by_key=by_key))
         with readable(piece.window):
             counts = [(number_of(row["bucket"]), number_of(row["counted"])) for row in rows_of(result)]
         self._agreed(piece.window, [Piece(piece.window, rows) for _, rows in counts], piece.rows)
@@ -98,7 +98,7 @@ class CellPlanner(Planner):
         cells = [_cell(window)]
         while cells:
             cell = cells.pop(0)
-            result = self._asker.ask(statements.groups_by_event(self._source, replace(window, cell=cell)))
+            result = self._asker.ask(statements.groups_by_event(self.source, replace(window, cell=cell)))
             with readable(window):
                 found = _groups(result)
             groups += found

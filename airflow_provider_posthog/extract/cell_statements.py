@@ -1,8 +1,8 @@
 """The HogQL of cells: conditions that ClickHouse can answer from the sort key of PostHog's events.
 
-``timestamp`` is compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a
-comparison so that partitions and days are left out of the scan; older ones wrap the column, and still leave out
-months, and events and hashes of each day.
+The table's columns are named with the table, as a column of the answer may have the same name. ``timestamp`` is
+compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a comparison so that partitions
+and days are left out of the scan; older ones wrap the column, and still leave out months, and events and hashes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: What the sort key is made of; the day is that of UTC, whatever the project's time zone.
-DAY = "toYYYYMMDD(toTimeZone(timestamp, 'UTC'))"
-HASH = "cityHash64(distinct_id)"
-KEY_HASH = "cityHash64(uuid)"
+DAY = "toYYYYMMDD(toTimeZone(events.timestamp, 'UTC'))"
+HASH = "cityHash64(events.distinct_id)"
+KEY_HASH = "cityHash64(events.uuid)"
 
 
 def within(cell: Cell, values: dict[str, Any]) -> list[str]:
@@ -30,7 +30,7 @@ def within(cell: Cell, values: dict[str, Any]) -> list[str]:
     """
     where = _days(cell, values)
     if cell.event is not None:
-        where.append("event = {window_event}")
+        where.append("events.event = {window_event}")
         values["window_event"] = cell.event
     else:
         where += _events(cell.low, cell.high, values)
@@ -56,10 +56,10 @@ def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
         return [f"{DAY} >= {EPOCH + timedelta(days=LAST_DAY):%Y%m%d}"]
     where = []
     if first is not None:
-        where.append("timestamp >= toDateTime({window_first_day})")
+        where.append("events.timestamp >= toDateTime({window_first_day})")
         values["window_first_day"] = _midnight(first)
     if last is not None:
-        where.append("timestamp < toDateTime({window_last_day})")
+        where.append("events.timestamp < toDateTime({window_last_day})")
         values["window_last_day"] = _midnight(last)
     return where
 
@@ -71,10 +71,10 @@ def _midnight(day: int) -> str:
 def _events(low: Edge | None, high: Edge | None, values: dict[str, Any]) -> list[str]:
     where = []
     if low is not None:
-        where.append(f"event {'>' if low[1] else '>='} {{window_low_event}}")
+        where.append(f"events.event {'>' if low[1] else '>='} {{window_low_event}}")
         values["window_low_event"] = low[0]
     if high is not None:
-        where.append(f"event {'<=' if high[1] else '<'} {{window_high_event}}")
+        where.append(f"events.event {'<=' if high[1] else '<'} {{window_high_event}}")
         values["window_high_event"] = high[0]
     return where
 
@@ -89,8 +89,8 @@ def among(groups: Sequence[Group], values: dict[str, Any]) -> str:
     for number, group in enumerate(groups):
         name = f"window_group_{number}"
         parts.append(
-            f"(timestamp >= toDateTime({{{name}_low}}) AND timestamp <= toDateTime({{{name}_high}})"
-            f" AND event = {{{name}_event}} AND {HASH} >= {{{name}_first}} AND {HASH} <= {{{name}_last}})"
+            f"(events.timestamp >= toDateTime({{{name}_low}}) AND events.timestamp <= toDateTime({{{name}_high}})"
+            f" AND events.event = {{{name}_event}} AND {HASH} >= {{{name}_first}} AND {HASH} <= {{{name}_last}})"
         )
         values[f"{name}_low"], values[f"{name}_high"] = iso(group.low), iso(group.high)
         values[f"{name}_event"] = group.name

@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 import pyarrow.compute as pc  # noqa: TID253
 
-from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
+from airflow_provider_posthog.api.queries import MAX_ROWS
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError, clean
 from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.arrow_types import batch_of
+from airflow_provider_posthog.extract.arrow_types import batch_of, schema_of
 from airflow_provider_posthog.extract.asking import Asker, is_too_heavy, parse
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
-from airflow_provider_posthog.extract.statements import MAX_ROWS
-from airflow_provider_posthog.extract.windows import Piece, Position, Window
+from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window
 
 log = logging.getLogger(__name__)
 
@@ -152,13 +152,33 @@ class WindowReader:
         del body
         batch = self._parser.submit(self._batch, held).result()
         self._size.saw(batch.num_rows, size, seconds)
+        self._check_times(batch, piece.window)
         return batch
+
+    def _check_times(self, batch: pa.RecordBatch, window: Window) -> None:
+        """Fail on rows that are not of the window: they would be counted for those that are."""
+        if not self._source.time_column or not batch.num_rows:
+            return
+        times = batch.column(self._source.time_column)
+        edges = pc.min_max(times)
+        first, last = (edges[name].value for name in ("min", "max"))  # their as_py() would import pandas
+        start, end = ((edge - EPOCH) // MICROSECOND for edge in (window.start, window.end))
+        if times.null_count or first < start or last >= end:
+            raise PostHogIncompleteError(
+                f"PostHog answered rows of {window} that have no time, or one outside of it ({self._source.time}). Let "
+                "the task retry."
+            )
 
     def _batch(self, held: list[bytes]) -> pa.RecordBatch:
         """Parse an answer, which is taken out of a list so that nobody else keeps it."""
         result = parse(held.pop())
         if result.columns != self._schema.names:
             raise PostHogTransportError("PostHog answered other columns than those that were asked for")
+        if (found := schema_of(result.columns, result.types)) != self._schema:
+            changed = next(field.name for field in found if field != self._schema.field(field.name))
+            raise PostHogTransportError(
+                f"the column {clean(changed)[:60]!r} has changed its type since the reading began. Let the task retry."
+            )
         return batch_of(result.rows, self._schema)
 
     def close(self) -> None:

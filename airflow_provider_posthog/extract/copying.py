@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogIncompleteError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract.files import Layout, TableFiles
+from airflow_provider_posthog.extract.folder_types import FolderTypes
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.staging import Staging
 from airflow_provider_posthog.extract.windows import Position
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,10 @@ class Copy:
     :param layout: how rows become files.
     :param facts: what the manifest says of the source, as JSON.
     :param checkpoint: seconds after which files are closed and recorded even if they are small.
+    :param before_publishing: is called when all is read, and ends it by an error.
+    :param guard: refuses to replace the interval's rows by far fewer.
+    :param types: those of the folder's other files.
+    :param rows_before: of the snapshot before this one, for the guard.
     """
 
     def __init__(
@@ -60,12 +66,20 @@ class Copy:
         facts: Mapping[str, Any],
         *,
         checkpoint: float = CHECKPOINT,
+        before_publishing: Callable[[], None] = lambda: None,
+        guard: ShrinkGuard | None = None,
+        types: FolderTypes | None = None,
+        rows_before: int | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
         self._layout = layout
         self._facts = facts
         self._checkpoint = checkpoint
+        self._before_publishing = before_publishing
+        self._guard = guard
+        self._types = types or FolderTypes()
+        self._rows_before = rows_before
         self._extraction: Extraction | None = None
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
 
@@ -73,7 +87,9 @@ class Copy:
         """Read what is not read yet, and publish.
 
         :returns: the manifest.
-        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or the guard
+            refuses.
+        :raises PostHogSettingsError: if a column has another type than in the folder's other files.
         :raises PostHogError: if PostHog can not be asked, or another run writes the same interval.
         """
         staging = self._staging
@@ -81,6 +97,7 @@ class Copy:
             if not staging.note.get("read"):
                 self._read()
             self._prove()
+            self._before_publishing()
         return staging.publish(
             {
                 **self._facts,
@@ -88,7 +105,10 @@ class Copy:
                 "compression": self._layout.compression,
                 "partition_by": self._layout.partition_by,
                 **{name: staging.note.get(name) for name in ("schema", *self._counts)},
-            }
+                "known_types": self._types.merged(staging.note.get("schema") or ()),
+            },
+            self._guard,
+            rows_before=self._rows_before,
         )
 
     def stop(self) -> None:
@@ -97,13 +117,32 @@ class Copy:
             self._extraction.close()
 
     def _read(self) -> None:
-        resume = self._taken_up()
+        if not self._read_on(self._taken_up()):
+            log.info("Columns are others than before: what an earlier try has written is read again")
+            self._staging.record(resume_after=None, schema=None)
+            self._counts = dict.fromkeys(self._counts, 0)
+            self._read_on(self._taken_up())
+
+    def _read_on(self, resume: Position | None) -> bool:
+        """Read from there on; ``False`` if the rows are not like those that an earlier try has written."""
         with self._open(resume) as extraction:
             self._extraction = extraction
+            schema = [[field.name, str(field.type)] for field in extraction.schema]
+            if resume is not None and self._staging.note.get("schema") != schema:
+                return False
+            self._check_types(schema)
             with TableFiles(self._staging, extraction.schema, self._layout) as files:
-                self._write(extraction, files)
+                self._write(extraction, files, schema)
+        return True
 
-    def _write(self, extraction: Extraction, files: TableFiles) -> None:
+    def _check_types(self, schema: list[list[str]]) -> None:
+        try:
+            self._types.check(schema)
+        except PostHogSettingsError:
+            self._staging.give_up()
+            raise
+
+    def _write(self, extraction: Extraction, files: TableFiles, schema: list[list[str]]) -> None:
         kept_at = time.monotonic()
         for chunk in extraction:
             files.add(chunk.table)
@@ -111,9 +150,8 @@ class Copy:
             due = files.is_due or time.monotonic() - kept_at > self._checkpoint
             if due and chunk.resume_after is not None:
                 after = chunk.resume_after.as_json()
-                self._staging.record(files.finish(), resume_after=after, **self._counts)
+                self._staging.record(files.finish(), resume_after=after, schema=schema, **self._counts)
                 kept_at = time.monotonic()
-        schema = [[field.name, str(field.type)] for field in extraction.schema]
         self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
 
     def _taken_up(self) -> Position | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 from airflow_provider_posthog.api.call import Answer, Call
-from airflow_provider_posthog.api.clients import Client, foreign_encodings, no_answer, read_some
-from airflow_provider_posthog.api.exchange import Exchange
+from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.exchange import Exchange, host_of
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
+from airflow_provider_posthog.api.wire import foreign_encodings, no_answer, read_some
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,
@@ -234,19 +235,13 @@ def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchang
     while True:
         while exchange is not None and (pause := exchange.pause()):
             time.sleep(pause)
-        outcome: Answer | NoAnswer
-        try:
-            response = client.open("GET", url, authorized=exchange is not None, headers=headers)
-        except OSError as error:
-            outcome = _no_answer(error)
-        else:
-            if response.status_code < 400:
-                return response
-            with response:
-                found = {name.lower(): value for name, value in response.headers.items()}
-                outcome = Answer(response.status_code, found, _beginning(response))
+        outcome = _asked(client, url, headers, authorized=exchange is not None)
+        if not isinstance(outcome, (Answer, NoAnswer)):
+            return outcome
         if exchange is None:
-            raise _storage_error(outcome)
+            raise _storage_error(outcome, host_of(url))
+        if isinstance(outcome, NoAnswer) and outcome.sent:  # begun anew by the download, which counts its attempts
+            raise PostHogTransportError(f"PostHog: {outcome.reason}, at {host_of(url)}")
         if isinstance(outcome, Answer) and outcome.status == 416:
             raise _NotResumedError("PostHog answered 416")
         if isinstance(outcome, Answer) and outcome.status in _PASSING:
@@ -257,6 +252,21 @@ def _ask(client: Client, url: str, headers: Mapping[str, str], exchange: Exchang
             time.sleep(step.seconds)
 
 
+def _asked(
+    client: Client, url: str, headers: Mapping[str, str], *, authorized: bool
+) -> requests.Response | Answer | NoAnswer:
+    """Send one request; return its response, whose body is unread, or what there is in its place."""
+    try:
+        response = client.open("GET", url, authorized=authorized, headers=headers)
+    except OSError as error:
+        return _no_answer(error)
+    if response.status_code < 400:
+        return response
+    with response:
+        found = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, found, _beginning(response))
+
+
 def _beginning(response: requests.Response) -> bytes:
     """Read what an error has to say; where it was cut, its status says enough."""
     try:
@@ -265,9 +275,9 @@ def _beginning(response: requests.Response) -> bytes:
         return b""
 
 
-def _storage_error(outcome: Answer | NoAnswer) -> PostHogError:
+def _storage_error(outcome: Answer | NoAnswer, host: str) -> PostHogError:
     if isinstance(outcome, NoAnswer):
-        return PostHogTransportError(f"the object storage: {outcome.reason}")
+        return PostHogTransportError(f"the object storage: {outcome.reason}, at {host}")
     if outcome.status == 404:
         return StoredFileGoneError()
     if outcome.status == 416:

@@ -15,7 +15,8 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import Stopped
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract.download import download
-from airflow_provider_posthog.extract.staging import StagedFile, Staging
+from airflow_provider_posthog.extract.staged_file import StagedFile
+from airflow_provider_posthog.extract.staging import Staging
 
 #: What a login page or an error of a proxy comes as; no file of rows ever does.
 _NOT_A_FILE = frozenset({"text/html", "application/json"})
@@ -163,10 +164,10 @@ class Fetcher:
             rows = self._received(job_id, file_id, sink)
             if self._stop.is_set():  # what was killed must record nothing: a retry may be at work
                 raise Stopped("stopped")
+            found = self._staging.describe(sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag)
         except BaseException:
             sink.file.give_up()
             raise
-        found = self._staging.describe(sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag)
         self._staging.record([found])
         return found
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 import pyarrow.compute as pc  # noqa: TID253
@@ -16,7 +17,8 @@ import pyarrow.parquet as pq  # noqa: TID253
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.json_lines import iso_times, lines_of
-from airflow_provider_posthog.extract.staging import StagedFile, Staging
+from airflow_provider_posthog.extract.staged_file import StagedFile
+from airflow_provider_posthog.extract.staging import Staging
 
 #: The compressions of each format, the default first, and what the files' names end in.
 SUFFIXES: Mapping[str, Mapping[str | None, str]] = {
@@ -29,8 +31,10 @@ GROUP_ROWS = 50_000
 GROUP_BYTES = 16 * 1024 * 1024
 #: How many files may be open at once; each has buffers.
 MAX_OPEN = 64
-#: How many partitions rows that are written at once may go to.
-MAX_PARTITIONS = 1000
+#: To how many values of a column rows that are written at once may go: more are no partitions, but files of a row.
+MAX_PARTITIONS = 10_000
+#: How many bytes the name of a column may take in the name of a folder.
+_MAX_COLUMN = 120
 #: A column of which fewer than this share of the values differ is written to Parquet with a dictionary.
 _REPEATS = 0.5
 #: How much larger than asked for a file may be.
@@ -48,6 +52,7 @@ class Layout:
         is in the path only), or ``None`` for one folder.
     :param partition_time: the column of time that days and hours are taken from.
     :param json_columns: columns of JSON text that JSON lines hold as JSON.
+    :param own_json: those of them that PostHog itself has written, so that they need not be checked.
     :param max_bytes: about how large a file may be.
     :param max_rows: about how many rows a file may have; up to half as many more rather than a small rest.
     """
@@ -57,6 +62,7 @@ class Layout:
     partition_by: str | None = None
     partition_time: str | None = None
     json_columns: Sequence[str] = ("properties",)
+    own_json: Sequence[str] = ()
     max_bytes: int = 128 * 1024 * 1024
     max_rows: int = 1_000_000
 
@@ -91,6 +97,10 @@ class Layout:
                 "partition_by",
                 f"there is no column {self.partition_by!r}.",
                 f"Write one of: {', '.join(schema.names)}.",
+            )
+        elif len(quote(self.partition_by)) > _MAX_COLUMN:
+            raise PostHogSettingsError(
+                "partition_by", "is too long for the name of a folder.", "Give the column a shorter name, with AS."
             )
 
     def kept(self, schema: pa.Schema) -> pa.Schema:
@@ -142,9 +152,10 @@ class _JsonPart(_TextPart):
     def __init__(self, file: StagedFile, layout: Layout) -> None:
         super().__init__(file, layout)
         self._nested = frozenset(layout.json_columns)
+        self._unchecked = frozenset(layout.own_json)
 
     def write(self, table: pa.Table) -> None:
-        self._file.write(lines_of(table, self._nested))
+        self._file.write(lines_of(table, self._nested, self._unchecked))
 
 
 class _CsvPart(_TextPart):
@@ -277,8 +288,8 @@ class TableFiles:
         self.is_due = True
         opened = self._open[key]
         opened.close()
-        del self._open[key]
         found = self._staging.describe(opened.file, self._layout.suffix, rows=opened.rows, partition=opened.partition)
+        del self._open[key]  # not before it is among the others: an error would leave it behind
         self._closed.append((opened.file, found))
 
     def _partitions(self, table: pa.Table) -> Iterator[tuple[Mapping[str, str | None], pa.Table]]:
@@ -289,7 +300,7 @@ class TableFiles:
         texts = _partition_texts(table, by, self._layout.partition_time or "").combine_chunks()
         codes = texts.dictionary_encode(null_encoding="encode")
         values = codes.dictionary.to_pylist()
-        if len(values) > MAX_PARTITIONS:
+        if by not in _TIMES and len(values) > MAX_PARTITIONS:
             raise PostHogSettingsError(
                 "partition_by",
                 f"{by!r} puts {table.num_rows:,} rows into {len(values):,} folders.",

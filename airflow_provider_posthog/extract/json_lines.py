@@ -11,14 +11,12 @@ import pyarrow.compute as pc  # noqa: TID253
 #: What JSON writes with a backslash; the backslash itself first. All other signs below a space follow.
 _ESCAPES = [("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")]
 _ESCAPES += [(chr(code), f"\\u{code:04x}") for code in range(32) if chr(code) not in "\n\r\t"]
-#: The column of PostHog's that holds nothing but JSON; texts of others may only look like it: "[sic]".
-_ALWAYS_JSON = "properties"
 _CONTROL = r"[\x00-\x1f]"
 #: Signs that JSON leaves alone, but that many readers take for the end of a line.
 _LINE_ENDS = ("\u0085", "\u2028", "\u2029")
 
 
-def lines_of(table: pa.Table, nested: Collection[str]) -> pa.Buffer:
+def lines_of(table: pa.Table, nested: Collection[str], unchecked: Collection[str] = ()) -> pa.Buffer:
     """Write a table as JSON lines, in UTF-8.
 
     Times are ISO text in UTC with six digits, dates ISO text, decimals numbers; NaN and infinity, which JSON has not,
@@ -27,6 +25,8 @@ def lines_of(table: pa.Table, nested: Collection[str]) -> pa.Buffer:
     :param table: the rows.
     :param nested: columns of JSON text that become JSON within the line; a text in them that is neither an object nor
         a list stays a text, and an empty one is null.
+    :param unchecked: those of them that PostHog itself has written as JSON. Texts of all others may only look like it
+        (``[sic]``), or be made to look like it by whoever sends events: ``{}, "distinct_id": "forged", "x": {}``.
     """
     # Made here: the first scalar of a process imports pandas, if it is there.
     null = pa.scalar("null", pa.large_string())
@@ -36,7 +36,10 @@ def lines_of(table: pa.Table, nested: Collection[str]) -> pa.Buffer:
         column = table.column(number).combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # of no rows at all
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], field.type)
-        parts += [pa.scalar(lead, pa.large_string()), pc.fill_null(_json(column, field.name, nested), null)]
+        parts += [
+            pa.scalar(lead, pa.large_string()),
+            pc.fill_null(_json(column, field.name in nested, field.name in unchecked), null),
+        ]
     if not parts or not table.num_rows:
         return pa.py_buffer(b"")
     lines = pc.binary_join_element_wise(*parts, pa.scalar("}\n", pa.large_string()), pa.scalar("", pa.large_string()))
@@ -59,7 +62,7 @@ def iso_times(column: pa.Array) -> pa.Array:
     )
 
 
-def _json(column: pa.Array, name: str, nested: Collection[str]) -> pa.Array:
+def _json(column: pa.Array, is_nested: bool, is_json: bool) -> pa.Array:
     kind = column.type
     if pa.types.is_timestamp(kind):
         return _wrapped(iso_times(column))
@@ -68,13 +71,13 @@ def _json(column: pa.Array, name: str, nested: Collection[str]) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
         return column.cast(pa.large_string())
     text = column.cast(pa.large_string())
-    if name not in nested:
+    if not is_nested:
         return _quoted(text)
     # A line break in valid JSON is only ever a space between its parts.
     flat = pc.replace_substring_regex(text, r"[\r\n]", " ") if _has(text, r"[\r\n]") else text
     fits = pc.match_substring_regex(flat, r"(?s)^\s*(\{.*\}|\[.*\])\s*$")
-    if name != _ALWAYS_JSON:
-        fits = pc.and_(fits, pa.array(map(_is_json, flat.to_pylist()), pa.bool_()))
+    if not is_json:  # as it came: what breaks a line within a text is no JSON, and must not become it
+        fits = pc.and_(fits, pa.array(map(_is_json, text.to_pylist()), pa.bool_()))
     if pc.all(fits, min_count=0).as_py() is True and not fits.null_count:
         return flat
     empty = pc.equal(pc.utf8_trim_whitespace(flat), pa.scalar("", pa.large_string()))

@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 TARGET_BYTES = 6 * 1024 * 1024
 #: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.
 TARGET_SECONDS = 6.0
+#: The most rows of a page before any row was seen.
+FIRST_ROWS = 1_000
 #: What slow answers alone never bring it under.
 FEWEST_ROWS = 100
 
@@ -24,7 +26,8 @@ class PageSize:
     def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
         self._most = most
-        self._rows = float(most)
+        # Until it is known how long rows are, no page may be more than memory can hold.
+        self._rows = float(min(most, FIRST_ROWS))
         self._bytes_per_row = 0.0
 
     def __call__(self) -> int:
@@ -45,6 +48,8 @@ class PageSize:
         now = self()
         with self._lock:
             each = size / rows
+            if not self._bytes_per_row:
+                self._rows = self._most
             # Longer rows count at once, shorter ones little by little.
             self._bytes_per_row = max(each, 0.7 * self._bytes_per_row + 0.3 * each)
             if seconds > TARGET_SECONDS and rows >= now // 2:

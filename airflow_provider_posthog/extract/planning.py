@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
@@ -32,6 +34,8 @@ from airflow_provider_posthog.extract.windows import (
 
 log = logging.getLogger(__name__)
 _Bucket = TypeVar("_Bucket")
+#: A number of rows, or of a group of them, as PostHog writes it.
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
 
 
 class Planner:
@@ -44,7 +48,8 @@ class Planner:
 
     def __init__(self, asker: Asker, source: Source, size: PageSize) -> None:
         self._asker = asker
-        self._source = source
+        #: What is read; its key is known better after the first look.
+        self.source = source
         self._size = size
         #: Rows that were counted so far in all ranges.
         self.counted = 0
@@ -53,9 +58,11 @@ class Planner:
         """Count the rows of a range, coarsely.
 
         :param window: the range.
+        :raises PostHogIncompleteError: if a query has rows that no window would hold, or that have no key.
         :raises PostHogError: if PostHog can not do it in one query.
         """
-        counted = self.by_hash(window) if self._source.time is None else self._steps(window)
+        is_query = self.source.query is not None  # the times and keys of PostHog's own tables are never null
+        counted = self.by_hash(window) if self.source.time is None else self._steps(window, is_query)
         self.counted += sum(piece.rows for piece in counted)
         return counted
 
@@ -79,7 +86,7 @@ class Planner:
             for half in self._halves(window, error):
                 yield from self.pieces(half)
             return
-        by_time = self._source.time is not None
+        by_time = self.source.time is not None
         yield from packed(self._refined(window, counted) if by_time else counted, self._size)
 
     def _finer(self, window: Window, expected: int) -> Iterator[Piece]:
@@ -130,18 +137,33 @@ class Planner:
     def _halves(self, window: Window, error: PostHogError) -> tuple[Window, Window]:
         if not is_too_heavy(error):
             raise error
-        by_time = self._source.time is not None and window.end - window.start > timedelta(seconds=1)
+        by_time = self.source.time is not None and window.end - window.start > timedelta(seconds=1)
         halves = window.halves() if by_time else None
         if halves is None:
             raise PostHogIncompleteError(f"PostHog can not even count the rows of {window}: {error}") from error
         log.info("PostHog: counting %s was too much for one query (%s); counting its halves", window, error)
         return halves
 
-    def _steps(self, window: Window) -> list[Piece]:
+    def _steps(self, window: Window, check: bool = False) -> list[Piece]:
+        """Count by steps of time; if asked to, also the rows that no window would hold."""
         step = step_of(window)
-        counted = self._counted(statements.groups_by_time(self._source, window, step), window, number_of)
-        groups = [(EPOCH + timedelta(seconds=bucket * step), piece) for bucket, piece in counted]
-        return time_pieces(window, groups, timedelta(seconds=step))
+        length = timedelta(seconds=step)
+        asked = statements.groups_of_query if check else statements.groups_by_time
+        result = self._asker.ask(asked(self.source, window, step))
+        with readable(window):
+            rows = [(number_of(row["bucket"], least=-1), row, _piece(row, window)) for row in rows_of(result)]
+            groups = [(EPOCH + bucket * length, piece) for bucket, _, piece in rows if bucket >= 0]
+            _check_order([begin for begin, _ in groups], window, length)
+            lost = sum(piece.rows for bucket, _, piece in rows if bucket < 0)
+            keyless = check and any(number_of(row["keyed"]) < piece.rows for _, row, piece in rows)
+        if lost:
+            raise PostHogIncompleteError(
+                f"{lost:,} rows of {self.source.name} have no time that an interval can hold: {self.source.time} is "
+                "null, before 1970 or after 2105. Leave them out in the query (WHERE), or give them a time."
+            )
+        if keyless:
+            raise self._no_key(window)
+        return time_pieces(window, groups, length)
 
     def _moments(self, whole: Piece) -> list[Piece]:
         """Count by microsecond."""
@@ -150,11 +172,13 @@ class Planner:
         after: datetime | None = None
         while sum(piece.rows for piece in found.values()) < whole.rows:
             before = after
-            counted = self._counted(statements.groups_by_moment(self._source, window, after), window, moment_of)
+            counted = self._counted(statements.groups_by_moment(self.source, window, after), window, moment_of)
             for after, piece in counted:
                 found[after] = found[after].joined(piece) if after in found else piece
             if after == before:
                 break
+        with readable(window):
+            _check_order(list(found), window, MICROSECOND)
         return time_pieces(window, found.items(), MICROSECOND)
 
     def by_hash(self, window: Window) -> list[Piece]:
@@ -163,24 +187,26 @@ class Planner:
         :param window: the window.
         :raises PostHogIncompleteError: if a row has no key.
         """
-        statement = statements.groups_by_hash(self._source, window)
+        statement = statements.groups_by_hash(self.source, window)
         counted = self._counted(statement, window, lambda bucket: None if bucket is None else number_of(bucket))
         parts = [(part, piece) for part, piece in counted if part is not None]
         if len(parts) < len(counted):
             raise self._no_key(window)
+        numbers = [part for part, _ in parts]
+        with readable(window):
+            if numbers != sorted(set(numbers)) or any(not window.first <= part < window.last for part in numbers):
+                raise ValueError
         return hash_pieces(window, parts)
 
     def _no_key(self, window: Window) -> PostHogIncompleteError:
-        return PostHogIncompleteError(
-            f"rows of {window} have no key ({self._source.key} is null): they can not be read"
-        )
+        return PostHogIncompleteError(f"rows of {window} have no key ({self.source.key} is null): they can not be read")
 
     def rows_in(self, window: Window) -> int:
         """Count a window's rows anew.
 
         :param window: the window.
         """
-        ((_, piece),) = self._counted(statements.total(self._source, window), window, number_of)
+        ((_, piece),) = self._counted(statements.total(self.source, window), window, number_of)
         return piece.rows
 
     def counted_again(self, window: Window) -> tuple[Piece, int]:
@@ -200,7 +226,7 @@ class Planner:
         if piece.rows <= 1:
             return []
         window = piece.window
-        if not window.is_whole or self._source.time is None:
+        if not window.is_whole or self.source.time is None:
             return [self.counted_again(half)[0] for half in window.hash_halves() or ()]
         row = self._count_row(window)
         earliest, latest = row.earliest, row.latest
@@ -223,7 +249,7 @@ class Planner:
         return pieces
 
     def _count_row(self, window: Window) -> _Counts:
-        result = self._asker.ask(statements.count(self._source, window))
+        result = self._asker.ask(statements.count(self.source, window))
         with readable(window):
             (row,) = rows_of(result)
             keyed, keys = number_of(row["keyed"]), number_of(row["different"])
@@ -273,16 +299,25 @@ def rows_of(result: Result) -> list[dict[str, Any]]:
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
 
-def number_of(value: object) -> int:
+def number_of(value: object, least: int = 0) -> int:
     """Read a count.
 
     :param value: what PostHog answered.
+    :param least: the least that it can be.
     :raises ValueError: if it is none.
     """
-    number = int(str(value))  # a float, a truth value or nothing is no count
-    if number < 0:
+    text = str(value)  # a float, a truth value or nothing is no count
+    number = int(text) if _WHOLE.fullmatch(text) else least - 1
+    if number < least:
         raise ValueError
     return number
+
+
+def _check_order(begins: Sequence[datetime], window: Window, length: timedelta) -> None:
+    """Check that groups follow one another inside a window: rows between them are taken for none, and not read."""
+    inside = all(begin < window.end and begin + length > window.start for begin in begins)
+    if not inside or any(later <= earlier for earlier, later in pairwise(begins)):
+        raise ValueError
 
 
 def _time(row: Mapping[str, Any], name: str) -> datetime | None:

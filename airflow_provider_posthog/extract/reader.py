@@ -13,19 +13,19 @@ from types import TracebackType
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.arrow_types import schema_of
-from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
-from airflow_provider_posthog.extract.cells import EPOCH, Cell
+from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
+from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
-from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
-from airflow_provider_posthog.extract.statements import MAX_ROWS
-from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window, checked
+from airflow_provider_posthog.extract.ranges import left_of
+from airflow_provider_posthog.extract.sources import Source
+from airflow_provider_posthog.extract.windows import LATEST, Piece, Position, Window, checked
 
 __all__ = ["Chunk", "Extraction", "Progress"]
 
@@ -93,9 +93,9 @@ class Extraction:
     :raises PostHogSettingsError: if an argument can not be used.
     """
 
-    #: Whether somebody iterates over it, and how many rows the first look has seen.
+    #: Whether somebody iterates over it, and how many different keys the first look has seen.
     _busy = False
-    _sampled = 0
+    _keys_seen = 0
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Extraction:
         if settle < timedelta(0) or look_back < timedelta(0):
             raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
         self._end = checked("end", end or datetime.now(timezone.utc))
-        begin = checked("start", start or EPOCH)
+        begin = checked("start", (start if source.time else None) or EPOCH)
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
         if source.scan_back is not None:
             source = replace(source, scan_from=max(EPOCH, begin - look_back - source.scan_back))
@@ -193,7 +193,7 @@ class Extraction:
         self._asker.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Yield all rows, window by window, in the order of time.
+        """Yield all rows, window by window: in the order of time, or events in the order of PostHog's sort key.
 
         :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
         :raises PostHogError: if PostHog can not be asked.
@@ -211,19 +211,29 @@ class Extraction:
                     yield chunk
                     del chunk  # the next one comes into its place
                     self._on_progress(self._progress)
+            for chunk in self._chunks(reader, self._ahead_of_time()):
+                self._count(chunk, time.monotonic() - began)
+                yield chunk
             self._compare_with_sample()
         finally:
             self._busy = False
             self._shut()
 
+    def _ahead_of_time(self) -> Iterator[Piece]:
+        """Yield what says that it is born later than now, as clocks that are ahead make it."""
+        if self.source.time is None and self.source.born:
+            later = Window(max(self._end, datetime.now(timezone.utc)), LATEST)
+            yield from (piece for piece in self._planner.pieces(later) if piece.rows)
+
     def _compare_with_sample(self) -> None:
-        """Count once more, if the rows of the first look were more than those that were counted and read."""
-        if self._progress.rows < self._sampled:
+        """Fail if the first look has seen more keys than were read: then the counts are wrong, however often asked."""
+        read = self._progress.rows - self._progress.duplicates
+        if read < self._keys_seen:
             there = sum(self._planner.rows_in(window) for window, _ in self._ranges)
-            if self._progress.rows < there:
-                raise PostHogIncompleteError(
-                    f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards"
-                )
+            raise PostHogIncompleteError(
+                f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards, but its "
+                f"first answer showed {self._keys_seen:,} of them. Let the task retry."
+            )
 
     def _chunks(self, reader: WindowReader, pieces: Iterator[Piece]) -> Iterator[Chunk]:
         """Read windows side by side, and hand them out one after another."""
@@ -266,17 +276,21 @@ class Extraction:
             self._asker.check()
             self._ranges = self._settled()
             window, wait_until = self._ranges[0]
-            if wait_until is None:
+            # Where a query is counted by the hashes of its key, the key has to be known first.
+            if wait_until is None and (self.source.time or self.source.query is None):
                 self._ahead = self._workers().submit(self._planner.count, window)
-            source, schema = self._described()
-            self._reader = WindowReader(self._asker, self._planner, source, schema, self._size)
+            look = first_look(self._asker, self.source, self._planner.likely(window))
+            self._size.saw(look.rows, look.size)
+            self._keys_seen = look.keys
+            self._planner.source = look.source
+            self._reader = WindowReader(self._asker, self._planner, look.source, look.schema, self._size)
         return self._reader
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:
         """Return the range, or its settled part and the rest, each with the time to wait for."""
         settled = datetime.now(timezone.utc) - self._settle
         ranges: list[tuple[Window, datetime | None]] = []
-        for window in self._left():
+        for window in left_of(self.window, self.source, self._resume):
             if self.source.time is None or settled >= window.end:
                 ranges.append((window, None))
             elif settled <= window.start:
@@ -284,53 +298,3 @@ class Extraction:
             else:
                 ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
         return ranges
-
-    def _left(self) -> list[Window]:
-        """Return the range, or what an earlier reading has left of it."""
-        window, resume = self.window, self._resume
-        if not self.source.cells:
-            return [window]
-        if resume is None or resume.until is None or not window.start < resume.until <= window.end:
-            return [self._celled(window)]
-        begun = self._celled(replace(window, end=resume.until))
-        try:
-            left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
-        except (LookupError, TypeError, ValueError):
-            raise PostHogSettingsError(
-                "resume_after", "is no place in the sort key.", "Read it from its beginning."
-            ) from None
-        rest = replace(window, start=resume.until)
-        return [*left, self._celled(rest)] if rest.start < rest.end or not left else left
-
-    def _celled(self, window: Window) -> Window:
-        """Return a window with the cell that holds all of it."""
-        if self.source.time != "timestamp" or window.start == window.end:
-            return replace(window, cell=Cell())
-        first, last = (edge - EPOCH for edge in (window.start, window.end - MICROSECOND))
-        return replace(window, cell=Cell(first // DAY, last // DAY + 1))
-
-    def _described(self) -> tuple[Source, pa.Schema]:
-        result = self._sample()
-        schema = schema_of(result.columns, result.types)
-        self._size.saw(len(result.rows), result.size)
-        self._sampled = len(result.rows)
-        source = self.source
-        if not source.columns:
-            names = [name for name in result.columns if name not in (KEY_NAME, TIME_NAME)]
-            source = statements.with_columns(source, names)
-        if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
-            raise PostHogSettingsError(
-                "time",
-                f"{source.time} is no time, but {schema.field(source.time_column).type}.",
-                "Write a DateTime column.",
-            )
-        return source, schema
-
-    def _sample(self) -> Result:
-        window = self._planner.likely(self._ranges[0][0])
-        try:
-            return self._asker.ask(statements.sample(self.source, window))
-        except PostHogError as error:
-            if not is_too_heavy(error):
-                raise
-            return self._asker.ask(statements.sample(self.source, window, 0))

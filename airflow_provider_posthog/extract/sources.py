@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.names import check_own, check_where, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
 PERSON_COLUMNS = ("id", "created_at", "properties", "is_identified")
@@ -29,11 +31,11 @@ GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 #: What the reader adds where a page's edge can not be told from the columns; taken off again.
 KEY_NAME = "posthog_key"
 TIME_NAME = "posthog_time"
+#: The parts of a query's key, of which the first look learns the types.
+PART_NAME = "posthog_key_"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
-#: A column in an expression: neither a text, nor a function, nor a part of another column.
-_NAME = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|(?<![\w$.])([A-Za-z_$][\w$]*)(?![\w$]|\s*\()")
 #: What a template makes of a list.
 _LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
@@ -47,7 +49,11 @@ class Source:
     :param name: what to call it in logs and file names, such as ``events``.
     :param table: what stands after FROM.
     :param columns: HogQL by column name, in order; empty for all columns of ``table``.
+    :param query: the query that ``table`` is made of, as it was written; ``None`` for one of PostHog's tables.
     :param key: HogQL that tells the rows apart.
+    :param keys: where several expressions tell them apart together: each of them; ``key`` then only names them.
+    :param zoned: those of them that are times: their text is that of UTC, as an hour that comes twice when clocks go
+        back would else be one key.
     :param time: HogQL of the time that the windows go by, never null; ``None`` reads all rows, by the hashes of their
         keys.
     :param scan: a column of time that the table is sorted by, where that is not ``time``. Each window's lowest and
@@ -55,8 +61,11 @@ class Source:
     :param scan_back: leave out rows whose ``scan`` is more than this before the range's start.
     :param scan_from: the moment that comes of it.
     :param born: a column of time; without ``time``, rows that are born while others are read are left for the next
-        time.
+        time. Those that say that they are born later are read at the end.
+    :param changes_for: how long after its ``time`` a row can change: so far back rows are read again by default.
     :param where: a HogQL condition.
+    :param only: HogQL of columns, with the values that alone are read of them; ``where`` says the same.
+    :param filtered: whether ``where`` leaves out rows for other reasons, too.
     :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
     :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
@@ -72,24 +81,47 @@ class Source:
     scan_back: timedelta | None = None
     scan_from: datetime | None = None
     born: str | None = None
+    changes_for: timedelta = timedelta(0)
     where: str | None = None
+    only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
+    filtered: bool = False
     values: Mapping[str, Any] = field(default_factory=dict)
     copies: bool = False
     cells: bool = False
+    query: str | None = None
+    keys: tuple[str, ...] = ()
+    zoned: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in self.values:
             if name.startswith(OWN):
                 raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
         for name in self.columns:
-            if not name or re.search(r"[`\\\x00-\x1f]", name) or name in (KEY_NAME, TIME_NAME):
+            if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
                 raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
-        _check_own(self.columns, _names_in(self.time, self.scan, self.key, self.born))
+        check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
+        check_where(self.columns, self.where)
+
+    @property
+    def key_parts(self) -> tuple[str, ...]:
+        """The expressions that tell rows apart together."""
+        return self.keys or (self.key,)
 
     @property
     def key_text(self) -> str:
         """HogQL of the key as text: ClickHouse sorts UUIDs in an order of its own."""
-        return f"toString({self.key})"
+        in_utc = {key: f"toTimeZone({key}, 'UTC')" for key in self.zoned}
+        texts = [f"toString({in_utc.get(key, key)})" for key in self.key_parts]
+        if len(texts) == 1:
+            return texts[0]
+        # Lengths keep ("a:", "b") and ("a", ":b") apart.
+        return "concat(" + ", ".join(f"toString(length({text})), ':', {text}" for text in texts) + ")"
+
+    @property
+    def added_columns(self) -> list[str]:
+        """The names of the columns that the reader adds to those of the source."""
+        added = [KEY_NAME] if self.key_column == KEY_NAME else []
+        return [*added, TIME_NAME] if self.time and self.time_column == TIME_NAME else added
 
     @property
     def key_column(self) -> str:
@@ -101,34 +133,41 @@ class Source:
         """The name of the column that holds the time, if there is one."""
         return self._column_of(self.time, TIME_NAME) if self.time else None
 
+    @property
+    def own_json(self) -> tuple[str, ...]:
+        """The columns whose text PostHog itself has written as JSON: its own ``properties``, under their own name."""
+        has = self.table in ("events", "persons", "groups") and self.columns.get("properties") == "properties"
+        return ("properties",) if has else ()
+
     def _column_of(self, expression: str, otherwise: str) -> str:
-        if not _FIELD.fullmatch(self.table):
+        if self.query is not None or not _FIELD.fullmatch(self.table):
             return otherwise  # a query's columns may be of any type, and another text in JSON than in ClickHouse
         same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
         return same[0] if same else otherwise
 
+    @property
+    def is_query(self) -> bool:
+        """Whether it is a HogQL query, not one of PostHog's tables."""
+        return not _FIELD.fullmatch(self.table)
+
+    @property
+    def text(self) -> str:
+        """All HogQL of it, as one statement."""
+        return f"SELECT {self.selected()} FROM {self.table} WHERE {self.where or 1}"  # noqa: S608 - is not sent
+
     def selected(self) -> str:
         """Return what stands after SELECT."""
         parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]
-        if self.key_column == KEY_NAME:
-            parts.append(f"{self.key_text} AS {KEY_NAME}")
-        if self.time and self.time_column == TIME_NAME:
-            parts.append(f"{self.time} AS {TIME_NAME}")
-        return ", ".join(parts)
+        added = {KEY_NAME: self.key_text, TIME_NAME: self.time}
+        return ", ".join([*parts, *(f"{added[name]} AS {name}" for name in self.added_columns)])
 
 
-def _names_in(*expressions: str | None) -> set[str]:
-    found = (_NAME.findall(expression) for expression in expressions if expression)
-    return {quoted or plain for names in found for quoted, plain in names}
+def is_own(name: str) -> bool:
+    """Tell whether a column's name is one that the reader gives to its own.
 
-
-def _check_own(columns: Mapping[str, str], own: Set[str]) -> None:
-    """Refuse other columns under the names of those that rows are found by: HogQL would take the new ones for them."""
-    for name, expression in columns.items():
-        if name in own and expression != name:
-            raise PostHogSettingsError(
-                "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
-            )
+    :param name: the name.
+    """
+    return name in (KEY_NAME, TIME_NAME) or (name.startswith(PART_NAME) and name[len(PART_NAME) :].isdigit())
 
 
 def _as(expression: str, name: str) -> str:
@@ -169,7 +208,6 @@ def events(
     _check_by(by)
     by_arrival = by == "created_at"
     named, given = _named(event, columns)
-    conditions = [where, *named] if where else named
     return Source(
         name="events",
         table="events",
@@ -178,7 +216,9 @@ def events(
         time=by,
         scan="timestamp" if by_arrival else None,
         scan_back=scan_back if by_arrival else None,
-        where="\n) AND (".join(conditions) or None,
+        where="\n) AND (".join([where, *named] if where else named) or None,
+        only={"event": tuple(given["posthog_event_names"])} if named else {},
+        filtered=bool(where),
         values={**(values or {}), **given},
         copies=True,
         cells=True,
@@ -198,7 +238,7 @@ def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[st
             "render_template_as_native_obj=True).",
         )
     if isinstance(columns, Mapping):
-        _check_own(columns, {"event"})
+        check_own(columns, {"event"})
     return ["event IN {posthog_event_names}"], {"posthog_event_names": list(names)}
 
 
@@ -220,8 +260,12 @@ def persons(
 ) -> Source:
     """Return the persons: all there are when the reading starts, or those that were created in the range.
 
+    PostHog takes the time of a person's first event for ``created_at``. A phone that was offline, or an import, makes
+    persons of last month, whom no range that is read from now on holds; a clock that is ahead makes some of tomorrow.
+
     :param columns: HogQL by column name, or names; ``None`` for ``id, created_at, properties, is_identified``.
-    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again.
+    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again,
+        and one that comes late is never read.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
     """
@@ -233,12 +277,13 @@ def persons(
         time=by,
         born="created_at",
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
 
 def sessions(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
-    """Return the sessions that began in the range. A session that goes on after it was read changes.
+    """Return the sessions that began in the range. A session that goes on after it was read changes, for a day at most.
 
     :param columns: HogQL by column name, or names; ``None`` for those that servers of every age have.
     :param where: a HogQL condition.
@@ -250,7 +295,9 @@ def sessions(columns: Columns = None, *, where: str | None = None, values: Mappi
         columns=_columns(columns, SESSION_COLUMNS),
         key="session_id",
         time="$start_timestamp",
+        changes_for=timedelta(days=1),  # PostHog begins another one after 24 hours, whatever goes on
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
@@ -268,6 +315,7 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
         columns=_columns(columns, GROUP_COLUMNS),
         key="concat(toString(`index`), ':', key)",
         where=where,
+        filtered=bool(where),
         values=dict(values or {}),
     )
 
@@ -283,6 +331,7 @@ def cohort_members(cohort_id: int) -> Source:
         columns={"person_id": "person_id", "cohort_id": "cohort_id"},
         key="person_id",
         where="cohort_id = {posthog_cohort_id}",
+        only={"cohort_id": (int(cohort_id),)},
         values={"posthog_cohort_id": int(cohort_id)},
     )
 
@@ -290,7 +339,7 @@ def cohort_members(cohort_id: int) -> Source:
 def hogql(
     sql: str,
     *,
-    key: str,
+    key: str | Sequence[str],
     time: str | None = None,
     values: Mapping[str, Any] | None = None,
     name: str = "query",
@@ -298,26 +347,27 @@ def hogql(
 ) -> Source:
     """Return the rows of a HogQL query, such as ``SELECT * FROM my_warehouse_table``.
 
-    :param sql: the query, without a semicolon. It runs once for each window, so it has to answer the same rows each
+    Each of its columns needs a name of its own (``AS``): one without, or two of one name, are an error when it is read.
+
+    :param sql: the query. It runs once for each window, so it has to answer the same rows each
         time.
-    :param key: HogQL over its columns that tells its rows apart, such as ``id`` or ``concat(a, ':', b)``; never null.
+    :param key: HogQL over its columns that tells its rows apart, such as ``id``, never null; or a list of columns that
+        do so together. Leave times as they are: as text (``toString(hour)``) two hours are one when clocks go back.
     :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
     :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
-    :raises PostHogSettingsError: if the query is empty or holds a semicolon at its end.
+    :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
-    text = sql.strip()
-    if not text or text.endswith(";"):
-        raise PostHogSettingsError("sql", "PostHog takes one query without a semicolon.", "Write SELECT ... FROM ...")
-    if not key.strip():
+    text = one_statement(sql, "sql")
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    if not keys or not all(isinstance(each, str) and each.strip() for each in keys):
         raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
-    # The line break ends a comment at the end of the query.
-    table = f"({text}\n) AS source"
-    return Source(
-        name=name, table=table, columns={}, key=key.strip(), time=time, values=dict(values or {}), copies=copies
-    )
+    keys = tuple(each.strip() for each in keys)
+    table = f"({text}\n) AS source"  # the line break ends a comment at the end of the query
+    given = dict(values or {})
+    return Source(name, table, {}, ", ".join(keys), keys=keys, time=time, values=given, copies=copies, query=text)
 
 
 def _columns(given: Columns, default: Sequence[str]) -> dict[str, str]:

@@ -18,8 +18,10 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.landing import TRIES, Digest, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.extract.landing import TRIES, FileSystem, Landing, is_flat, make_folder, move
 from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
+from airflow_provider_posthog.extract.staged_file import StagedFile
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
 log = logging.getLogger(__name__)
 
@@ -43,76 +45,6 @@ class Owner:
     task: str
     request: str
     since: float = 0.0
-
-
-class StagedFile:
-    """A file that is being written; a sink for downloads, and a file object for writers of Parquet.
-
-    :param fs: the file system.
-    :param path: where it is written.
-    """
-
-    def __init__(self, fs: FileSystem, path: str) -> None:
-        self._fs = fs
-        self.path = path
-        self._open()
-
-    def _open(self) -> None:
-        self._digest = Digest(self._fs.open(self.path, "wb"))
-        self.closed = False
-
-    @property
-    def size(self) -> int:
-        """How many bytes were written."""
-        return self._digest.size
-
-    @property
-    def sha256(self) -> str:
-        """The checksum of what was written, in hex."""
-        return self._digest.sha256
-
-    def write(self, chunk: bytes) -> int:
-        """Take the next bytes.
-
-        :param chunk: the bytes.
-        """
-        return self._digest.write(chunk)
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._digest.size
-
-    def flush(self) -> None:
-        """Leave flushing to the file system, which sends parts of a size it likes."""
-
-    def restart(self) -> None:
-        """Forget all bytes and start again."""
-        self.close()
-        self._open()
-
-    def close(self) -> None:
-        """Close the file, which ends an upload."""
-        if not self.closed:
-            self.closed = True
-            self._digest.close()
-
-    def give_up(self) -> None:
-        """Close the file and remove it; what is in the way of that must not hide why."""
-        with suppress(Exception):
-            self.close()
-        with suppress(Exception):
-            self._fs.rm_file(self.path)
-
-    def finish(self) -> None:
-        """Close the file and check that all of it is there.
-
-        :raises OSError: if the file system holds another number of bytes than were written.
-        """
-        self.close()
-        self._fs.invalidate_cache(self.path.rpartition("/")[0])
-        landed = self._fs.size(self.path)
-        if landed != self.size:
-            raise OSError(f"wrote {self.size:,} bytes to {self.path}, but the file system holds {landed}")
 
 
 class Staging:
@@ -214,7 +146,7 @@ class Staging:
         """
         number = file.path.rpartition("/")[2].partition(".")[0]
         name = f"{self.interval.stem}_{self._state['generation']}_{number}{suffix}"
-        path = partition_path(partition or {}) + name
+        path = partition_path(partition or {}, self._root) + name
         found = DataFile(path, file.size, file.sha256, rows, partition or {})
         return {**found.as_json(), "staged": file.path.rpartition("/")[2], "tag": tag}
 
@@ -226,10 +158,25 @@ class Staging:
         :raises PostHogError: if another run has taken over the interval.
         """
         with self._lock:
-            self._state["files"].extend(files)
-            kept = {**self._state["note"], **note}
-            self._state["note"] = {name: value for name, value in kept.items() if value is not None}
-            self._save()
+            before = self._state
+            kept = {**before["note"], **note}
+            known = {name: value for name, value in kept.items() if value is not None}
+            self._state = {**before, "files": [*before["files"], *files], "note": known}
+            try:
+                self._save()
+            except Exception:
+                self._state = before
+                self._remove_unrecorded(files)
+                raise
+
+    def _remove_unrecorded(self, files: Sequence[Mapping[str, Any]]) -> None:
+        """Remove files that could not be recorded: nobody would know of them. What hinders that must not hide why."""
+        with suppress(Exception):
+            there = _read(self._fs, f"{_folder(self._root, self.interval)}/progress.json")
+            recorded = {file["staged"] for file in there["files"]} if there else set()  # the storage may have lied
+            for file in files:
+                if file["staged"] not in recorded:
+                    self._fs.rm_file(self._staged(file))
 
     def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Forget recorded files that are not wanted any more.
@@ -244,20 +191,29 @@ class Staging:
         for file in dropped:
             self._remove(self._staged(file))
 
-    def publish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def publish(
+        self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None, *, rows_before: int | None = None
+    ) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
-        New files first, then the manifest, then the old files go.
+        New files first, then the manifest, then the old files go. Where the guard refuses, the old ones stay, and
+        everything that is unfinished goes: the next try is to read anew.
 
         :param facts: what else the manifest says, as JSON.
+        :param guard: compares the rows with those that the interval had, where both were counted.
+        :param rows_before: what to compare them with where the interval had no files yet: a snapshot's, with those of
+            the snapshot before it.
         :returns: the manifest.
-        :raises PostHogIncompleteError: if a recorded file is gone.
+        :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
         """
         if not self.publishing:
-            before = manifests.read(self._fs, self._root, self.interval) or {"files": []}
+            before = manifests.read(self._fs, self._root, self.interval) or {"files": [], "rows": rows_before}
+            after = self._manifest(facts)
+            if guard is not None:
+                self._check(guard, before.get("rows"), after["rows"])
             self._state["old"] = [file["path"] for file in before["files"]]
-            self._state["manifest"] = self._manifest(facts)
+            self._state["manifest"] = after
             self._save()
         manifest: dict[str, Any] = self._state["manifest"]
         self._fs.invalidate_cache()  # what was listed before
@@ -268,6 +224,14 @@ class Staging:
         self._clean_up()
         return manifest
 
+    def give_up(self) -> None:
+        """Remove everything that is unfinished, unless another run has taken over the interval.
+
+        :raises PostHogError: if one has: then nothing of it is ours any more.
+        """
+        self._save()
+        self.discard()
+
     def discard(self) -> None:
         """Remove everything that is unfinished, and what a killed :meth:`publish` has left."""
         current = manifests.read(self._fs, self._root, self.interval)
@@ -276,6 +240,15 @@ class Staging:
             if file["path"] not in wanted:
                 self._remove(f"{self._root}/{file['path']}")
         self._clean_up()
+
+    def _check(self, guard: ShrinkGuard, before: object, after: object) -> None:
+        if not isinstance(before, int) or not isinstance(after, int):  # of files that nobody could count
+            return
+        try:
+            guard.check(f"{self._root}: {self.interval}", before, after)
+        except PostHogIncompleteError:
+            self.give_up()
+            raise
 
     def _manifest(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         files = [{name: value for name, value in file.items() if name not in ("staged", "tag")} for file in self.files]

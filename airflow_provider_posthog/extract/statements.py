@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
+from airflow_provider_posthog.extract.bare_query import without_rows
 from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
-from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import GROUPS, PARTS, Piece, Window, iso
+from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
+from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
 
-#: The rows that are looked at before the others, to learn their columns and how long they are.
-SAMPLE = 100
-#: PostHog answers no more rows than this, without a word.
-MAX_ROWS = 50_000
+#: The rows that are looked at before the others, to learn their columns and their length: few, as each may be long.
+SAMPLE = 10
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Statement:
 
 
 def sample(source: Source, window: Window, rows: int = SAMPLE) -> Statement:
-    """Ask for some rows: what columns there are, of which types, and how long.
+    """Ask for some rows: what columns there are, of which types, and how long; of a query, the parts of its key, too.
 
     :param source: what is read.
     :param window: where to look.
@@ -41,7 +42,35 @@ def sample(source: Source, window: Window, rows: int = SAMPLE) -> Statement:
     where, values = _where(source, window)
     if not rows:
         where = [*where, "1 = 2"]
-    return Statement(f"SELECT {source.selected()} FROM {source.table}{_text(where)} LIMIT {max(rows, 1)}", values)  # noqa: S608
+    parts = "".join(f", {part} AS {name}" for name, part in zip(part_names(source), source.key_parts, strict=False))
+    selected = f"{source.selected()}{parts}"
+    return Statement(f"SELECT {selected} FROM {source.table}{_text(where)} LIMIT {max(rows, 1)}", values)  # noqa: S608
+
+
+def part_names(source: Source) -> list[str]:
+    """Return the names of the columns that the first look has more than the pages: a query's key, as it is.
+
+    :param source: what is read.
+    """
+    return [f"{PART_NAME}{number}" for number in range(len(source.key_parts))] if source.query is not None else []
+
+
+def star(source: Source) -> Statement:
+    """Ask a query for the columns that ``*`` over it brings, without rows; and for one more, as these may be none.
+
+    :param source: a query.
+    """
+    return Statement(f"SELECT *, 1 AS {KEY_NAME} FROM {source.table} WHERE 1 = 2 LIMIT 1", dict(source.values))  # noqa: S608
+
+
+def columns_of_query(source: Source) -> list[Statement]:
+    """Ask a query for its columns, by itself: in a form without rows, where there is one, and as it was written.
+
+    :param source: a query.
+    """
+    query = source.query or ""
+    forms = [form for form in (without_rows(query), query) if form is not None]
+    return [Statement(form, dict(source.values)) for form in forms]
 
 
 def groups_by_time(source: Source, window: Window, step: int) -> Statement:
@@ -52,9 +81,29 @@ def groups_by_time(source: Source, window: Window, step: int) -> Statement:
     :param step: seconds of a step.
     """
     where, values = _where(source, window)
+    return _grouped(source, f"{_step(source, step)} AS bucket", "bucket", GROUPS + 2, where, values)
+
+
+def groups_of_query(source: Source, window: Window, step: int) -> Statement:
+    """Count a query's rows as :func:`groups_by_time`, and those that have a key (``keyed``), and those of no time.
+
+    The rows whose time is null, or that no window can hold, are those of the bucket -1.
+
+    :param source: a query with a time.
+    :param window: where.
+    :param step: seconds of a step.
+    """
+    (inside, *where), values = _where(source, window)
+    values |= {"window_first": iso(EPOCH), "window_latest": iso(LATEST)}
+    outside = f"{source.time} < toDateTime({{window_first}}) OR {source.time} >= toDateTime({{window_latest}})"
+    where.insert(0, f"({inside} OR isNull({source.time}) OR {outside})")
+    columns = f"if({inside}, {_step(source, step)}, -1) AS bucket, count({source.key_text}) AS keyed"
+    return _grouped(source, columns, "bucket", GROUPS + 3, where, values)
+
+
+def _step(source: Source, step: int) -> str:
     # toStartOfInterval is newer than many servers, and goes by the project's time zone.
-    bucket = f"intDiv(toUnixTimestamp({source.time}), {step})"
-    return _grouped(source, f"{bucket} AS bucket", "bucket", GROUPS + 2, where, values)
+    return f"intDiv(toUnixTimestamp({source.time}), {step})"
 
 
 def groups_by_moment(source: Source, window: Window, after: datetime | None) -> Statement:
@@ -92,7 +141,8 @@ def groups_by_event(source: Source, window: Window) -> Statement:
     """
     where, values = _where(source, window)
     columns = (
-        f"{DAY} AS day, event AS name, count() AS counted, min(timestamp) AS low, max(timestamp) AS high,"
+        f"{DAY} AS day, events.event AS name, count() AS counted,"
+        f" min(events.timestamp) AS low, max(events.timestamp) AS high,"
         f" min({HASH}) AS first_hash, max({HASH}) AS last_hash"
     )
     tail = f"GROUP BY day, name ORDER BY day, name LIMIT {MAX_ROWS}"
@@ -194,6 +244,9 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
     elif source.born:
         where.append(f"{source.born} < toDateTime({{window_end}})")
         values["window_end"] = iso(window.end)
+        if window.start > EPOCH:
+            where.append(f"{source.born} >= toDateTime({{window_start}})")
+            values["window_start"] = iso(window.start)
     if source.scan and source.scan_from is not None:
         where.append(f"{source.scan} >= toDateTime({{window_scan}})")
         values["window_scan"] = iso(source.scan_from)

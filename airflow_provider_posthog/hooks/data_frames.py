@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
 _INTEGER = re.compile(r"U?Int(?:8|16|32|64|128|256)|Bool")
 _TEXT = re.compile(r"String|UUID|IPv[46]|(?:FixedString|Enum8|Enum16)\(.*\)", re.DOTALL)
+_DIGITS = re.compile(r"-?[0-9]+")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: ClickHouse's times have any number of digits after the second; Python before 3.11 reads three or six.
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2})?")
 
@@ -83,7 +85,7 @@ def _column(values: list[Any], kind: str) -> pd.Series:
     if kind.startswith("DateTime"):
         return _times(values)
     if kind in ("Date", "Date32"):
-        return _objects([None if value is None else date.fromisoformat(value[:10]) for value in values])
+        return _objects([None if value is None else _day(value) for value in values])
     if _TEXT.fullmatch(kind) and all(value is None or isinstance(value, str) for value in values):
         try:
             return _series(values, dtype="string")
@@ -108,9 +110,15 @@ def _integers(values: list[Any]) -> pd.Series:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, (int, str)):
-        return int(value)
+    if isinstance(value, int) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        return int(value)  # of texts, int() alone would take `1_000` and spaces
     raise TypeError
+
+
+def _day(value: str) -> date:
+    if not _DAY.fullmatch(value):
+        raise ValueError  # a time of that day, perhaps
+    return date.fromisoformat(value)
 
 
 def _times(values: list[Any]) -> pd.Series:
@@ -129,8 +137,8 @@ def _naive(values: list[Any]) -> Iterator[datetime | None]:
             yield None
             continue
         parts = _TIME.fullmatch(value)
-        if parts is None:
-            raise ValueError
+        if parts is None or (parts[3] or "")[6:].strip("0"):
+            raise ValueError  # nanoseconds would be cut
         day, time, fraction, offset = parts.groups()
         text = f"{day}T{time or '00:00:00'}.{(fraction or '').ljust(6, '0')[:6]}"
         read = datetime.fromisoformat(text + ("+00:00" if offset in (None, "Z") else offset))

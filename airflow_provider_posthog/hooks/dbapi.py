@@ -12,76 +12,37 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from airflow_provider_posthog.api.queries import MAX_ROWS, QueryAnswer
-from airflow_provider_posthog.exceptions import (
-    PostHogError,
-    PostHogIncompleteError,
-    PostHogSettingsError,
-    PostHogTransportError,
-)
+from airflow_provider_posthog.api.hogql import one_statement, statements, tokens
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.results.answer import Answer
 
 #: Runs one statement with its values, and raises if PostHog could not.
-Calculate = Callable[[str, Mapping[str, Any] | None], QueryAnswer]
+Calculate = Callable[[str, Mapping[str, Any] | None], Answer]
 #: A column's name and PostHog's type of it (``None`` if PostHog names none); PEP 249's other five are never known.
 Description = list[tuple[str, str | None, None, None, None, None, None]]
 
 READS_ONLY = "PostHog answers questions: HogQL has SELECT, and nothing that writes."
-_PARTS = re.compile(
-    r"""
-    (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-  | (?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`)
-  | (?P<end>;)
-  | (?P<space>\s+)
-  | (?P<word>\w+)
-  | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+_SAYING = ("word", "text", "name")
 _WRITES = re.compile(
     "ALTER|ATTACH|BEGIN|CALL|COMMIT|COPY|CREATE|DELETE|DETACH|DROP|EXCHANGE|GRANT|INSERT|KILL|MERGE|OPTIMIZE|RENAME"
     "|REPLACE|REVOKE|ROLLBACK|SET|START|SYSTEM|TRUNCATE|UNDROP|UPDATE|UPSERT|USE|VACUUM"
 )
 
 
-def statements(sql: str) -> list[str]:
-    """Split SQL at its semicolons; those in texts, names and comments do not count.
-
-    :param sql: any number of statements.
-    :returns: each without its semicolon; pieces of nothing but comments are left out.
-    """
-    found: list[str] = []
-    begin, said = 0, False
-    for part in _PARTS.finditer(sql):
-        if part.lastgroup == "end":
-            if said:
-                found.append(sql[begin : part.start()].strip())
-            begin, said = part.end(), False
-        elif part.lastgroup not in ("comment", "space"):
-            said = True
-    return [*found, sql[begin:].strip()] if said else found
-
-
-def one_statement(sql: str) -> str:
+def one_select(sql: str) -> str:
     """Return the only statement of SQL as PostHog takes it: without a semicolon at its end.
 
     :param sql: a statement.
     :raises PostHogSettingsError: if it is none, several, or one that would write.
     """
-    if not isinstance(sql, str):
-        raise PostHogSettingsError("sql", f"is no text, but of type {type(sql).__name__}.", "Write one SELECT.")
-    found = statements(sql)
-    if len(found) != 1:
+    if isinstance(sql, str) and len(found := statements(sql)) > 1:
         problem = f"holds {len(found)} statements, and PostHog takes one at a time."
         raise PostHogSettingsError("sql", problem, "Write one, or have several run in turn: split_statements=True.")
-    word = _first_word(found[0])
-    if _WRITES.fullmatch(word):
-        raise PostHogSettingsError("sql", f"begins with {word}. {READS_ONLY}", "Write a SELECT.")
-    return found[0]
-
-
-def _first_word(sql: str) -> str:
-    words = (part.group() for part in _PARTS.finditer(sql) if part.lastgroup in ("word", "text"))
-    return next(words, "").upper()
+    statement = one_statement(sql, "sql")
+    first = next((token.upper for token in tokens(statement) if token.kind in _SAYING), "")
+    if _WRITES.fullmatch(first):
+        raise PostHogSettingsError("sql", f"begins with {first}. {READS_ONLY}", "Write a SELECT.")
+    return statement
 
 
 def values_of(parameters: object) -> dict[str, Any] | None:
@@ -141,7 +102,7 @@ class PostHogCursor:
         self.rowcount = -1
         self._rows: list[tuple[Any, ...]] = []
         self._at = 0
-        self._cut = False
+        self._cut: str | None = None
 
     def bind(self, parameters: object) -> None:
         """Give parameters to the next ``execute``, so that whoever logs what that is given does not log them.
@@ -160,21 +121,14 @@ class PostHogCursor:
         """
         self._forget()
         given, self._bound = self._bound if parameters is None else parameters, None
-        answer = self._calculate(one_statement(operation), values_of(given))
-        rows, names = answer.get("results"), answer.get("columns")
-        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-            raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
-        if any(len(row) != len(names) for row in rows):
-            raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(names)} columns")
+        answer = self._calculate(one_select(operation), values_of(given))
         self.description = [
             (name, kind, None, None, None, None, None)
-            for name, kind in zip(names, _kinds(answer.get("types"), len(names)), strict=True)
+            for name, kind in zip(answer.names(), answer.kinds(), strict=True)
         ]
-        self._rows = [tuple(row) for row in rows]
-        self._cut = bool(answer.get("hasMore")) or len(rows) >= MAX_ROWS
-        self.rowcount = -1 if self._cut else len(rows)
+        self._rows = [tuple(row) for row in answer.rows]
+        self._cut = answer.cut
+        self.rowcount = -1 if self._cut else len(self._rows)
         return self
 
     def executemany(self, operation: str, seq_of_parameters: object) -> None:
@@ -221,11 +175,8 @@ class PostHogCursor:
         return found
 
     def _refuse_cut(self) -> None:
-        if self._cut:
-            raise PostHogIncompleteError(
-                f"PostHog cut the answer at {len(self._rows)} rows. Write a LIMIT (at most {MAX_ROWS:,}), narrow the "
-                "statement, or export it with PostHogCreateExportOperator."
-            )
+        if self._cut is not None:
+            raise PostHogIncompleteError(self._cut)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while (row := self.fetchone()) is not None:
@@ -270,11 +221,3 @@ class PostHogConnection:
 
     def close(self) -> None:
         """Do nothing: the HTTP connections are the hook's, which may use them again."""
-
-
-def _kinds(types: object, count: int) -> list[str | None]:
-    """Return PostHog's type of each column; all ``None`` if it did not name one for each."""
-    if not isinstance(types, list) or len(types) != count:
-        return [None] * count
-    named = [pair[1] if isinstance(pair, list) and len(pair) == 2 else pair for pair in types]
-    return [kind if isinstance(kind, str) else None for kind in named]

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -14,26 +15,32 @@ from airflow_provider_posthog.api import exports, insight_lookup, insights, proj
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.exceptions import (
     PostHogError,
-    PostHogIncompleteError,
-    PostHogJobFailed,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
-    PostHogTransportError,
     PostHogValidationError,
 )
+from airflow_provider_posthog.results import retention
+from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
+    from airflow_provider_posthog.results.retention import Retention
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """A secret that is not shown with what holds it."""
+
+    value: str = field(default="", repr=False)
 
 
 class PostHogHook(BaseHook):
@@ -55,8 +62,12 @@ class PostHogHook(BaseHook):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self._settings: ClientSettings | None = None
-        self._audit_salt = ""
+        self._audit_salt = _Hidden()
         self._client: Client | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is written down of a hook: nothing of the connection, which is read again where it is used."""
+        return {**self.__dict__, "_settings": None, "_audit_salt": _Hidden(), "_client": None}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -82,9 +93,9 @@ class PostHogHook(BaseHook):
         if connection.password:
             mask_secret(connection.password)
             mask_secret(connection.password.strip())
-        self._audit_salt = connection_form.find_audit_salt(connection)
-        if self._audit_salt:  # Airflow masks extras by their names, and knows no salts
-            mask_secret(self._audit_salt)
+        self._audit_salt = _Hidden(connection_form.find_audit_salt(connection))
+        if self._audit_salt.value:  # Airflow masks extras by their names, and knows no salts
+            mask_secret(self._audit_salt.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
@@ -98,7 +109,7 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
         """
         key = self.settings().api_key  # reads the connection
-        return connection_form.read_audit_salt(self._audit_salt, key)
+        return connection_form.read_audit_salt(self._audit_salt.value, key)
 
     def get_conn(self) -> Client:
         """Return the blocking client."""
@@ -152,12 +163,15 @@ class PostHogHook(BaseHook):
     def get_records(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """Run HogQL and return all of its rows, freshly calculated.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
+        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen; nothing is sent.
         """
-        return self._whole(hogql, values)["results"]
+        rows: list[list[Any]] = self._asked(hogql, values).whole().rows
+        return rows
 
     def get_df(self, hogql: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
@@ -165,7 +179,8 @@ class PostHogHook(BaseHook):
         Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
         a float, times are UTC, and nulls are nulls (:func:`~airflow_provider_posthog.hooks.data_frames.data_frame`).
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if pandas is not installed.
@@ -178,59 +193,44 @@ class PostHogHook(BaseHook):
             ) from error
         from airflow_provider_posthog.hooks.data_frames import data_frame
 
-        answer = self._whole(hogql, values)
-        return data_frame(answer["results"], _names(answer), answer.get("types"))
+        answer = self._asked(hogql, values).whole()
+        return data_frame(answer.rows, answer.names(), answer.types)
 
     def run(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run HogQL and return all of its rows as dictionaries, freshly calculated; for the author of a ``@task``.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows.
+        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
         :returns: a dictionary for each row, by the names of its columns; JSON, with times as ISO text.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if two columns have one name.
         """
-        answer = self._whole(hogql, values)
-        columns = _names(answer)
+        answer = self._asked(hogql, values).whole()
+        columns = answer.names()
         twice = [name for name, count in Counter(columns).items() if count > 1]
         if twice:
             raise PostHogSettingsError(
                 "hogql", f"two columns are named {twice[0]!r}.", "Give each a name of its own, with AS."
             )
-        try:
-            return [dict(zip(columns, row, strict=True)) for row in answer["results"]]
-        except ValueError:
-            raise PostHogTransportError(
-                f"PostHog answered rows of other lengths than its {len(columns)} columns"
-            ) from None
+        return [dict(zip(columns, row, strict=True)) for row in answer.rows]
 
-    def _whole(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
-        """Run HogQL; return the answer, which has ``results``, ``columns`` and all of its rows."""
-        answer = self._calculated(hogql, values)
-        rows = answer.get("results")
-        if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-            raise PostHogError("PostHog answered a query without 'results'; is it too old for HogQL?")
-        if answer.get("hasMore") or len(rows) >= queries.MAX_ROWS:
-            raise PostHogIncompleteError(
-                f"PostHog cut the answer at {len(rows)} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow the "
-                "statement, or export it with PostHogCreateExportOperator."
-            )
-        return answer
+    def _asked(self, hogql: str, values: Mapping[str, Any] | None) -> Answer:
+        """Run HogQL; return the answer, which may be cut."""
+        question, values = self._question(hogql, values)
+        return read(self.send(queries.start(queries.hogql(question.sql, values))), question)
 
-    def _calculated(self, hogql: str, values: Mapping[str, Any] | None) -> queries.QueryAnswer:
-        answer = self.send(queries.start(queries.hogql(hogql, values)))
-        failure = failure_in(answer)
-        if failure is not None:
-            raise PostHogJobFailed(f"The query was answered 200, but it failed: {failure}")
-        return answer
+    def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
+        """Check a statement, and return it with the values that it is sent with."""
+        return ask(hogql, values), values
 
     def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
-        """Run HogQL and return its first row, or ``None``.
+        """Run HogQL and return its first row, freshly calculated, or ``None``.
 
-        :param hogql: the statement.
+        :param hogql: the statement; several SELECTs (UNION and the like) as for :meth:`get_records`.
         :param values: the values.
         """
-        rows = self._calculated(hogql, values).get("results") or []
+        rows: list[list[Any]] = self._asked(hogql, values).rows
         return rows[0] if rows else None
 
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
@@ -240,6 +240,16 @@ class PostHogHook(BaseHook):
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
         return run(insight_lookup.find(insight), self.client)
+
+    def events_retention(self) -> Retention:
+        """Ask how long PostHog shows the project's events; needs ``project:read``, else it is not known.
+
+        ``get_records``, ``get_df`` and ``run`` do not ask: where the retention is enforced, older events are not in
+        their answers.
+        """
+        settings = self.settings()
+        settings.project_path()  # says how to write the project's number
+        return run(retention.look(settings.project_id or 0), self.client)
 
     def test_connection(self) -> tuple[bool, str]:
         """Reach the project, and name the scopes that the key lacks. Never raises and never shows the key."""
@@ -276,13 +286,6 @@ class PostHogHook(BaseHook):
         if not missing:
             return True, f"{reached} The key has every scope that can be probed."
         return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
-
-
-def _names(answer: queries.QueryAnswer) -> list[str]:
-    columns = answer.get("columns")
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
-    return columns
 
 
 def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:

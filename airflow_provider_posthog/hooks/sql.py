@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from airflow_provider_posthog.api.clients import Client
-from airflow_provider_posthog.api.queries import QueryAnswer
+from airflow_provider_posthog.api.hogql import statements
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.hooks.dbapi import READS_ONLY, PostHogConnection, one_statement, statements, values_of
+from airflow_provider_posthog.hooks.dbapi import READS_ONLY, PostHogConnection, one_select, values_of
 from airflow_provider_posthog.hooks.posthog import PostHogHook
+from airflow_provider_posthog.results.answer import Question, ask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,10 +89,11 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
 
     def get_conn(self) -> PostHogConnection:  # type: ignore[override]
         """Return a connection of PEP 249; calls of PostHog's API go through :attr:`client` and :meth:`send`."""
-        return PostHogConnection(self._calculated)
+        return PostHogConnection(self._asked)
 
-    def _calculated(self, hogql: str, values: Mapping[str, Any] | None) -> QueryAnswer:
-        return super()._calculated(one_statement(hogql), values_of(values))
+    def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
+        given = values_of(values)
+        return ask(one_select(hogql), given, field="sql"), given
 
     @staticmethod
     def split_sql_string(sql: str, strip_semicolon: bool = False) -> list[str]:
@@ -240,7 +242,9 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         :raises PostHogSettingsError: always; Airflow's own way would write the key into its debug log first.
         """
         raise PostHogSettingsError(
-            "get_sqlalchemy_engine", "SQLAlchemy has no dialect for HogQL.", "Use get_records() or get_df()."
+            "get_sqlalchemy_engine",
+            "HogQL only reads, and SQLAlchemy has no dialect for it.",
+            f"To read, use get_records() or get_df(). {_ELSEWHERE}",
         )
 
 

@@ -18,7 +18,7 @@ Family = Literal["text", "integer", "unsigned", "decimal", "float", "boolean", "
 _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern))
     for family, pattern in (
-        ("nested", r".*(\[\d*\]$|^(array|list|struct|map|union|row|tuple)\b).*"),
+        ("nested", r".*\[\d*\]|.* array|(array|list|struct|map|union|row|tuple)\b.*"),
         ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost without a word
         ("boolean", r"bool(ean)?|tinyint\(1\)|bit(\(1\))?|logical"),
         ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*"),
@@ -34,16 +34,19 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("bytes", r"blob|bytea|(var)?binary\b.*"),
     )
 )
+#: A default that is no value. (``nullif(...)`` is one.)
+_NULL = re.compile(r"[\s(]*(?:cast\s*\(\s*)?null\b", re.IGNORECASE)
 #: A decimal's digits, and those behind the point.
 _SIZE = re.compile(r"\(\d+(?:, ?(?P<scale>-?\d+))?\)")
 #: Digits behind the second: of a type that says them, and of Arrow's units.
 _TIME_SIZE = re.compile(r"\((?P<digits>\d)\)|(?P<unit>_s|_ms)$")
 _UNIT_DIGITS = {"_s": 0, "_ms": 3, "s": 0, "ms": 3, "us": 6, "ns": 6}
-#: Into which families of columns values of a family go.
+#: Into which families of columns values of a family go. (A number goes into a boolean if it is 0 or 1, as HogQL's
+#: conditions are: ``fitting.py`` looks at each.)
 _FITS: Mapping[str, frozenset[str]] = {
     "text": frozenset({"text"}),
-    "integer": frozenset({"integer", "decimal", "float"}),
-    "unsigned": frozenset({"integer", "decimal"}),
+    "integer": frozenset({"integer", "decimal", "float", "boolean"}),
+    "unsigned": frozenset({"integer", "decimal", "boolean"}),
     "decimal": frozenset({"decimal"}),
     "float": frozenset({"float", "decimal"}),
     "boolean": frozenset({"boolean"}),
@@ -61,11 +64,13 @@ class Existing:
     :param name: its name, as the database keeps it.
     :param type: its type, as the database calls it; empty if that is not known.
     :param fills_itself: whether the database has a value for rows that bring none (a default, a generated column).
+    :param nullable: whether it takes null.
     """
 
     name: str
     type: str
     fills_itself: bool = False
+    nullable: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Dialect:
     :param single: what it calls a float of 32 bits.
     :param time_digits: how many digits behind the second a time keeps whose type does not say it.
     :param changes: tells of an Arrow type and a column's SQL type whether values would be changed there.
+    :param widest: the type of a column that holds integers above 2^63.
     """
 
     types: Mapping[str, str]
@@ -88,6 +94,7 @@ class Dialect:
     single: frozenset[str] = frozenset()
     time_digits: int = 6
     changes: Callable[[pa.DataType, str], bool] | None = None
+    widest: str = "numeric(20,0)"
 
     def type_of(self, column: pa.Field) -> str:
         """Return the SQL type for a new column.
@@ -126,23 +133,30 @@ def family_of(column: pa.Field) -> Family:
     )
 
 
-def added_columns(schema: pa.Schema, existing: Sequence[Existing], dialect: Dialect) -> list[pa.Field]:
+def is_null(default: str | None) -> bool:
+    """Tell whether a column's default is no value: ``None``, ``NULL``, ``(NULL)``, ``CAST(NULL AS text)``.
+
+    :param default: as the database shows it.
+    """
+    return default is None or _NULL.match(default) is not None
+
+
+def added_columns(
+    schema: pa.Schema, existing: Sequence[Existing], dialect: Dialect, *, others_may_stay: bool = False
+) -> list[pa.Field]:
     """Compare a schema with a table; return the columns that the table lacks.
 
     :param schema: what is to be loaded.
     :param existing: what the table has.
     :param dialect: the database's.
+    :param others_may_stay: whether the table may have columns, null by default, that are not loaded.
     :raises PostHogSettingsError: if a column has another type, or one of the table's is not in the schema.
     """
     there = {dialect.fold(column.name): column for column in existing}
     coming = {dialect.fold(column.name) for column in schema}
     for name, column in there.items():
         if name not in coming and not column.fills_itself:
-            raise PostHogSettingsError(
-                "columns",
-                f"the table's column {column.name!r} is not among what is loaded, so its values would be lost.",
-                "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it.",
-            )
+            _check_other(column, others_may_stay)
     for column in schema:
         known = there.get(dialect.fold(column.name))
         if known is not None and not fits(column, known.type, dialect):
@@ -152,6 +166,24 @@ def added_columns(schema: pa.Schema, existing: Sequence[Existing], dialect: Dial
                 "Alter the table's column, drop it, or load it under another name.",
             )
     return [column for column in schema if dialect.fold(column.name) not in there]
+
+
+def _check_other(column: Existing, may_stay: bool) -> None:
+    """Refuse a column of the table that is not loaded and that nothing fills, if that loses values or can not be."""
+    if not column.nullable:
+        raise PostHogSettingsError(
+            "columns",
+            f"the table's column {column.name!r} is not among what is loaded, takes no null, and has no default.",
+            "Select it, drop it from the table, or give it a DEFAULT.",
+        )
+    if not may_stay:
+        raise PostHogSettingsError(
+            "columns",
+            f"the table's column {column.name!r} is not among what is loaded, so its values would be lost with the "
+            "rows that are replaced.",
+            "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it. write='merge' and "
+            "'append' keep its values; other_columns='null' lets it be null in the new rows.",
+        )
 
 
 def fits(column: pa.Field, sql_type: str, dialect: Dialect) -> bool:

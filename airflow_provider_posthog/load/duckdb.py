@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, is_null
 from airflow_provider_posthog.load.loader import Loaded, Loader
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.names import ascii_lower, spare_name
+from airflow_provider_posthog.load.target import Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,18 +31,23 @@ DIALECT = Dialect(
         "naive": "TIMESTAMP",
         "bytes": "BLOB",
     },
-    fold=str.casefold,
+    fold=ascii_lower,
     longest_name=1024,
     single=frozenset({"float", "float4", "real"}),
 )
-_ORDER = "posthog order"
+#: The variable whose rows DuckDB reads, unless a table has its name.
+_BATCH = "posthog_batch_of_this_load"
 _PLACE = """
 WHERE lower(database_name) = lower(coalesce(?, current_database()))
 AND lower(schema_name) = lower(coalesce(?, current_schema())) AND lower(table_name) = lower(?)
 """
 _COLUMNS = (
-    f"SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns() {_PLACE} ORDER BY column_index"
+    f"SELECT column_name, data_type, column_default, is_nullable FROM duckdb_columns() {_PLACE} ORDER BY column_index"
 )
+_IS_TAKEN = """
+SELECT EXISTS (FROM duckdb_tables() WHERE lower(table_name) = ?)
+OR EXISTS (FROM duckdb_views() WHERE lower(view_name) = ?)
+"""
 _INDEXES = f"SELECT coalesce(sum(index_count), 0) FROM duckdb_tables() {_PLACE}"
 #: The first of two parts of a name is a schema, or else a database.
 _IS_DATABASE = """
@@ -55,8 +64,8 @@ _UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
 class DuckDBLoader(Loader):
     """Loads into DuckDB, all in one transaction.
 
-    Rows of ``replace_interval`` go straight into the table. Those of ``merge`` and ``append`` first go into a table of
-    their own, of which only the transaction knows. (A temporary one would stay in memory.)
+    Rows of ``replace_interval`` and ``replace`` go straight into the table. Those of ``merge`` and ``append`` first go
+    into a table of their own, of which only the transaction knows. (A temporary one would stay in memory.)
 
     :param connection: a ``DuckDBPyConnection``.
     :param target: the table, with up to three parts: database, schema, table.
@@ -69,33 +78,45 @@ class DuckDBLoader(Loader):
         super().__init__(connection, target)
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
-        self._stage = ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog stage of {self._parts[-1]}"))
+        # Of this load alone: a table of the user's may have any name.
+        self._stage = ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog stage {uuid4().hex}"))
+        self._order = "posthog order"
+        # What rows of the stage are called in a statement that also names the table.
+        self._alias = self._quote(spare_name("stage", self._parts[-1:], self.dialect.fold))
         self._deleted = 0
         self._limit: str | None = None
 
     @property
     def _staged(self) -> bool:
-        return self.target.write != "replace_interval"
+        return not self.target.replaces
 
     def _open(self) -> None:
         self._connection.execute("SET python_enable_replacements = true")
         self._connection.execute("SET TimeZone = 'UTC'")  # in which times go into columns without a zone
+        self._connection.execute("SET default_collation = ''")  # another takes different keys for one
+        if self._connection.execute(_IS_TAKEN, [_BATCH, _BATCH]).fetchone()[0]:
+            raise PostHogSettingsError(
+                "sql_conn_id", f"its database has a table {_BATCH!r}, a name that loads need.", "Rename that table."
+            )
         place = self._place()
         self._take_less_memory(place)
         self._connection.execute("BEGIN TRANSACTION")
         columns = self._connection.execute(_COLUMNS, place).fetchall()
         if columns:
-            existing = [Existing(name, kind, filled) for name, kind, filled in columns]
-            for column in added_columns(self.schema, existing, self.dialect):
+            existing = [Existing(name, kind, not is_null(value), null) for name, kind, value, null in columns]
+            for column in self._compared(existing):
                 self._connection.execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
         else:
-            parts = ", ".join(self._definition(column) for column in self.schema)
+            parts = ", ".join(self._definition(column) for column in self._compared([]))
             self._connection.execute(f"CREATE TABLE {self._name} ({parts})")
         if self._staged:
             parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
-            self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(_ORDER)} BIGINT)")
+            self._order = spare_name(self._order, self.schema.names, self.dialect.fold)
+            self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(self._order)} BIGINT)")
         else:
-            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._interval()}")
+            self._take_stock()
+            where, values = self._replaced()
+            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _place(self) -> list[str | None]:
         """Return the table's database, schema and name; ``None`` where its name does not say it."""
@@ -127,9 +148,9 @@ class DuckDBLoader(Loader):
         columns = self._list(self.schema.names)
         into, values = self._name, columns
         if self._staged:
-            table = self._numbered(table, _ORDER)
-            into, values = self._stage, f"{columns}, {self._quote(_ORDER)}"
-            columns += f", {self._quote(_ORDER)}"
+            table = self._numbered(table, self._order)
+            into, values = self._stage, f"{columns}, {self._quote(self._order)}"
+            columns += f", {self._quote(self._order)}"
         # DuckDB finds the variable by its name. What is registered is only freed when the transaction ends.
         posthog_batch_of_this_load = table  # noqa: F841
         self._connection.execute(f"INSERT INTO {into} ({columns}) SELECT {values} FROM posthog_batch_of_this_load")
@@ -137,17 +158,17 @@ class DuckDBLoader(Loader):
     def _finish(self) -> Loaded:
         self._take_all_memory()
         if not self._staged:
-            there = self._count(f"{self._name} WHERE {self._interval()}")
-            self._prove("rows of the interval", there, self._rows)
+            self._stock.check()
+            self._prove_replaced()
             return Loaded(self._rows, self._deleted, self._rows)
         keys, columns = self._list(self.target.key), self._list(self.schema.names)
         chosen = (
             f"SELECT * FROM {self._stage} "
-            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {self._quote(_ORDER)} DESC) = 1"
+            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {self._quote(self._order)} DESC) = 1"
         )
         deleted = 0
         if self.target.write == "merge":
-            deleted = self._changed(f"DELETE FROM {self._name} WHERE {self._keys_are_in(self._stage)}")
+            deleted = self._clear(chosen)
         inserted = self._changed(
             f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM ({chosen}) AS chosen "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self._name} AS there WHERE {self._same('there', 'chosen')})"
@@ -159,7 +180,23 @@ class DuckDBLoader(Loader):
         )
         self._prove("of the keys", there, kept)
         self._connection.execute(f"DROP TABLE {self._stage}")
-        return Loaded(kept, deleted, inserted - deleted)
+        return Loaded(kept, deleted, inserted if self._others else inserted - deleted)
+
+    def _clear(self, chosen: str) -> int:
+        """Make room for rows of keys that are there, or, where rows have more columns, replace what is loaded of them.
+
+        :param chosen: the statement that selects the rows.
+        :returns: how many rows that are.
+        """
+        condition = self._same(self._name, self._alias)
+        if not self._others:
+            staged = f"SELECT 1 FROM {self._stage} AS {self._alias} WHERE {condition}"
+            return self._changed(f"DELETE FROM {self._name} WHERE EXISTS ({staged})")
+        names = [name for name in self.schema.names if name not in self.target.key]
+        if not names:  # what is there is as it is to be
+            return self._count(f"{self._name} JOIN ({chosen}) AS {self._alias} ON {condition}")
+        assigned = ", ".join(f"{self._quote(name)} = {self._alias}.{self._quote(name)}" for name in names)
+        return self._changed(f"UPDATE {self._name} SET {assigned} FROM ({chosen}) AS {self._alias} WHERE {condition}")
 
     def _commit(self) -> None:
         self._connection.execute("COMMIT")
@@ -168,24 +205,39 @@ class DuckDBLoader(Loader):
         self._connection.execute("ROLLBACK")
         self._take_all_memory()
 
-    def _keys_are_in(self, stage: str) -> str:
-        return f"EXISTS (SELECT 1 FROM {stage} AS stage WHERE {self._same(self._name, 'stage')})"
+    def _same(self, there: str, loaded: str) -> str:
+        """Return the condition that a row of the table and one that is loaded have one key, to the letter."""
+        return " AND ".join(
+            f"{there}.{self._quote(name)}{self._letters(name)} = {loaded}.{self._quote(name)}"
+            for name in self.target.key
+        )
 
-    def _same(self, one: str, other: str) -> str:
-        """Return the condition that two rows have one key."""
-        return " AND ".join(f"{one}.{self._quote(name)} = {other}.{self._quote(name)}" for name in self.target.key)
+    def _letters(self, name: str) -> str:
+        """Return what keeps a column's own collation from taking different keys for one."""
+        is_text = family_of(self.schema.field(name)) == "text" and self._types[name].upper() == "VARCHAR"
+        return ' COLLATE "C"' if is_text else ""
 
-    def _interval(self) -> str:
-        start, end = (_moment(moment) for moment in self.target.interval)
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
+        start, end = map(_moment, span)
         by = self._quote(self.target.by or "")
-        return f"{by} >= {start} AND {by} < {end}"
+        return f"{by} >= {start} AND {by} < {end}", []
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        name, signs = self._quote(column), ["?"] * len(values)
+        if any(isinstance(value, str) for value in values):  # as bytes: a column's collation can ignore case
+            name, signs = f"encode(CAST({name} AS VARCHAR))", ["encode(?)"] * len(values)
+        return f"{name} IN ({', '.join(signs)})", list(values)
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        statement = f"SELECT {what} FROM {self._name} WHERE {where}"
+        return int(self._connection.execute(statement, list(values)).fetchone()[0])
 
     def _count(self, of: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
 
-    def _changed(self, statement: str) -> int:
+    def _changed(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""
-        return int(self._connection.execute(statement).fetchone()[0])
+        return int(self._connection.execute(statement, list(values)).fetchone()[0])
 
 
 def _moment(moment: datetime) -> str:

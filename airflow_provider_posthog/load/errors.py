@@ -11,8 +11,20 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogLoadError, 
 
 #: From the first quote to the last of its kind: a database quotes the value that it does not like.
 _QUOTED = re.compile(r"([\"'`]).*\1", re.DOTALL)
+#: A quote that is not closed, as a text that was cut has one; an apostrophe is within a word.
+_OPEN = re.compile(r"(?<![A-Za-z.])([\"'`])(?!\.\.\.).*", re.DOTALL)
+#: "The duplicate key value is (...)", as SQL Server and Oracle write.
+_IN_PARENTHESES = re.compile(r"(?i)\bvalues?( is| are)? \(.*\)", re.DOTALL)
 #: PostgreSQL's classes of errors whose text holds values: data exceptions and violated constraints.
 _WITH_VALUES = ("22", "23")
+#: Where MySQL and DuckDB put the names of things. Each is at an end of the text, where no value can stand for it.
+_PLACES = (
+    ("column", re.compile(r"\bcolumn (?:`[^`]+`\.)*[`']([^`']+)[`'] at row \d+$")),
+    ("column", re.compile(r"^(?:Column|Field) '([^']+)' (?:cannot be null|doesn't have)")),
+    ("column", re.compile(r'^(?:[\w ]+: )?Duplicate key "([^":]+): ')),
+    ("key", re.compile(r"\bfor key [`']([^`']+)[`']$")),
+    ("table", re.compile(r"\bfor table [`']?([\w$.`]+?)[`']?$")),
+)
 
 
 @contextmanager
@@ -45,11 +57,27 @@ def told(connection: Any, doing: str, outcome: str = "Nothing was changed.") -> 
 
 def _sentence(error: Exception, state: str | None) -> str:
     diagnosis = getattr(error, "diag", None)
-    text = getattr(diagnosis, "message_primary", None) or str(error).strip().partition("\n")[0]
-    names = [
-        f"{what} {name}" for what in ("column", "constraint") if (name := getattr(diagnosis, f"{what}_name", None))
-    ]
+    text = _text_of(error, diagnosis)
+    names = {
+        what: name for what in ("table", "column", "constraint") if (name := getattr(diagnosis, f"{what}_name", None))
+    }
+    if diagnosis is None:
+        found = ((what, pattern.search(text)) for what, pattern in _PLACES)
+        names = {what: place[1].replace("`", "") for what, place in found if place}
     if state is None or state.startswith(_WITH_VALUES):
-        text = _QUOTED.sub(r"\1...\1", text)
-    shown = clean(text).rstrip(".") + (f" ({', '.join(names)})" if names else "")
+        text = _OPEN.sub(r"\1...\1", _QUOTED.sub(r"\1...\1", _IN_PARENTHESES.sub("value (...)", text)))
+    if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own
+        text = "a trigger or function raised an exception of its own"
+    told_names = ", ".join(f"{what} {name}" for what, name in names.items())
+    shown = clean(text.partition("\n")[0]).rstrip(".") + (f" ({clean(told_names)})" if names else "")
     return f"{shown}."
+
+
+def _text_of(error: Exception, diagnosis: Any) -> str:  # noqa: ANN401 - psycopg's
+    """Return the database's own text, whole: to find where a value ends, its end is wanted, too."""
+    primary = getattr(diagnosis, "message_primary", None)
+    if primary:
+        return str(primary)
+    if len(error.args) == 2 and isinstance(error.args[0], int):  # MySQL's drivers: a number and a text
+        return str(error.args[1]).strip()
+    return str(getattr(error, "msg", None) or error).strip()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.load.columns import Dialect
+from airflow_provider_posthog.load.names import ascii_lower
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,19 +20,20 @@ class Flavour:
 
     :param dialect: its types and names.
     :param mark: its quotation mark of names.
-    :param key_text: the type of a text that is part of a key or index, where it is another.
     :param times: how times go in: as ``text`` of one width, as ``naive`` datetimes in UTC, or ``aware`` ones.
-    :param columns: the statement that lists a table's columns (name, type, whether the database fills it) from its
-        schema (or null) and its name; ``None`` to look at an empty result instead.
+    :param columns: the statement that lists a table's columns (name, type, default, whether the database fills it by
+        something else than a default, whether it takes null) from its schema (or null) and its name; ``None`` to look
+        at an empty result instead.
     :param session: statements that make a connection refuse what it would otherwise change.
+    :param binary: a collation that tells all texts apart.
     """
 
     dialect: Dialect
     mark: str = '"'
-    key_text: str | None = None
     times: str = "aware"
     columns: str | None = None
     session: tuple[str, ...] = ()
+    binary: str = "one that tells all texts apart"
 
 
 #: Declared types whose columns SQLite makes into integers, and those that keep texts as texts
@@ -69,7 +71,7 @@ SQLITE = Flavour(
         types={
             "text": "TEXT",
             "integer": "INTEGER",
-            "unsigned": "TEXT",
+            "unsigned": "INTEGER",
             "decimal": "TEXT",
             "float": "REAL",
             "boolean": "BOOLEAN",
@@ -78,7 +80,7 @@ SQLITE = Flavour(
             "naive": "TIMESTAMP",
             "bytes": "BLOB",
         },
-        fold=str.casefold,
+        fold=ascii_lower,
         longest_name=1024,
         also_fits={
             "boolean": frozenset({"integer"}),
@@ -89,9 +91,15 @@ SQLITE = Flavour(
             "naive": frozenset({"text"}),
         },
         changes=_sqlite_changes,
+        widest="TEXT",
     ),
     times="text",
-    columns="SELECT name, type, dflt_value IS NOT NULL OR hidden > 0 FROM pragma_table_xinfo({table}, {schema})",
+    # An INTEGER PRIMARY KEY is the row's number, which SQLite gives it.
+    columns=(
+        "SELECT name, type, dflt_value, hidden > 0 OR (pk > 0 AND lower(type) = 'integer'), \"notnull\" = 0 "
+        "FROM pragma_table_xinfo({table}, {schema})"
+    ),
+    binary="COLLATE BINARY",
 )
 MYSQL = Flavour(
     Dialect(
@@ -113,21 +121,22 @@ MYSQL = Flavour(
         time_digits=0,
     ),
     mark="`",
-    # Its usual collations take "Acme" and "acme" for one key.
-    key_text="VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     times="naive",
     # MariaDB says NULL in letters where there is no default.
     columns=(
-        "SELECT column_name, column_type, coalesce(column_default, 'NULL') <> 'NULL' OR extra <> '' "
+        "SELECT column_name, column_type, column_default, "
+        "extra LIKE '%%auto_increment%%' OR extra LIKE '%%GENERATED%%', is_nullable = 'YES' "
         "FROM information_schema.columns "
         "WHERE table_name = {table} AND table_schema = coalesce({schema}, database())"
     ),
     session=(
+        "SET autocommit = 0",
         # Columns of type TIMESTAMP take what they get for the session's zone.
         "SET time_zone = '+00:00'",
         # Without it, long texts are cut and big numbers made smaller.
         "SET sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
     ),
+    binary="utf8mb4_nopad_bin (MariaDB) or utf8mb4_0900_bin (MySQL 8)",
 )
 ANSI = Flavour(
     Dialect(

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Existing, added_columns, family_of
+from airflow_provider_posthog.load.columns import Existing, family_of, is_null
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
+from airflow_provider_posthog.load.keys import alike, differing
 from airflow_provider_posthog.load.loader import Loaded, Loader
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.mysql import TableOfMySQL
+from airflow_provider_posthog.load.target import Span, Target
+from airflow_provider_posthog.load.transactions import leave_autocommit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 _BATCH = 1_000
 #: Keys per question whether they are there; SQLite takes no condition deeper than 1,000.
 _KEYS = 200
+#: How databases that tell no SQLSTATE say that somebody may not.
+_DENIED = re.compile(r"(?i)\bdenied\b|\bprivileges?\b|\bpermissions?\b")
 _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 
 
@@ -52,7 +57,8 @@ class GenericLoader(Loader):
         self._value = placeholder
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
-        self._bounds: list[Any] = []
+        self._mysql = TableOfMySQL(self._rows_of, self._parts, target.table) if flavour is MYSQL else None
+        self._is_cleared = False
         self._as_numbers: set[str] = set()
         self._deleted = 0
         self._inserted = 0
@@ -64,14 +70,21 @@ class GenericLoader(Loader):
         return quoted.replace("%", "%%") if "%" in self._value else quoted
 
     def _open(self) -> None:
-        _leave_autocommit(self._connection)
+        leave_autocommit(self._connection)
         for statement in self._flavour.session:
             self._execute(statement)
+        if self._mysql:
+            self._mysql.check_session()
         existing = self._existing()
-        added = added_columns(self.schema, existing, self.dialect) if existing else []
+        if existing and self._mysql:
+            self._mysql.check_engine()
+        added = self._compared(existing)
         if not existing:
             self._create()
-        for column in added:
+            self._connection.commit()
+        lacking = {column.name for column in added} if existing else set()
+        self._check_rights([name for name in self.schema.names if name not in lacking])
+        for column in added if existing else ():
             self._execute(f"ALTER TABLE {self._name} ADD COLUMN {self._definition(column)}")
         if self._flavour is SQLITE:  # as a text, a number that is too long would be rounded
             types = {self.dialect.fold(column.name): column.type for column in self._existing()}
@@ -80,17 +93,63 @@ class GenericLoader(Loader):
             }
         self._connection.commit()
 
-    def _delete(self) -> None:
-        """Delete the interval's rows, once; as late as can be, as it locks them."""
-        if self.target.write == "replace_interval" and not self._bounds:
-            self._bounds = self._edges()
-            self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {self._interval()}", self._bounds)
+    def _check_rights(self, names: Sequence[str]) -> None:
+        """Do with no row what will be done with many, and undo it: what the user may not do is told before reading."""
+        columns = self._list(names)
+        if self._flavour is SQLITE:  # a file has no rights but to be written; one that is in use now need not stay so
+            try:
+                self._execute(f"DELETE FROM {self._name} WHERE 1 = 0")
+            except Exception as error:
+                if "readonly" in str(error).lower():
+                    raise
+            self._connection.rollback()
+            return
+        if not names:  # the table has none of them yet
+            return
+        wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
+        if self.target.write != "append":
+            wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
+        if self.target.write == "merge" and self._others:
+            same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
+            del wanted["DELETE"]
+            wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
+        wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
+        for right, statement in wanted.items():
+            with told(self._connection, f"looking whether the user may {right} on {self.target.table}"):
+                self._execute(statement)
+        self._connection.rollback()
 
-    def _edges(self) -> list[Any]:
-        """Return the interval's start and end as the column of the time has them."""
+    def _delete(self) -> None:
+        """Delete what is replaced, once; as late as can be, as it locks it."""
+        if self.target.replaces and not self._is_cleared:
+            self._is_cleared = True
+            self._take_stock()
+            self._check_names()
+            where, values = self._replaced()
+            self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
+
+    def _check_names(self) -> None:
+        """Refuse to delete rows of other values that the database takes for those of this load."""
+        for column, names in self.target.only.items():
+            if any(isinstance(name, int) for name in names):
+                continue
+            where, values = self._replaced()
+            cursor = self._connection.cursor()
+            try:
+                statement = f"SELECT {self._quote(column)} FROM {self._name} WHERE {where}"
+                cursor.execute(statement, tuple(values))
+                while rows := cursor.fetchmany(_BATCH):
+                    found = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
+                    if not found <= set(names):
+                        raise self._takes_for_one("values", [column])
+            finally:
+                cursor.close()
+
+    def _edges(self, span: Span) -> list[Any]:
+        """Return a start and an end as the column of the time has them."""
         import pyarrow as pa
 
-        start, end = self.target.interval
+        start, end = span
         column = self.schema.field(self.target.by)
         if pa.types.is_date(column.type):  # a day is its midnight: the first in the interval, and the first after it
             days = [(moment - timedelta(microseconds=1)).date() + timedelta(days=1) for moment in (start, end)]
@@ -108,38 +167,52 @@ class GenericLoader(Loader):
         names = sorted(at, key=lambda name: self._flavour.columns.index("{" + name + "}"))  # type: ignore[union-attr]
         statement = self._flavour.columns.format(table=self._value, schema=self._value)
         rows = self._rows_of(statement, [at[name] for name in names])
-        return [Existing(name, kind, bool(filled)) for name, kind, filled in rows]
+        return [
+            Existing(name, kind, bool(filled) or not is_null(default), bool(nullable))
+            for name, kind, default, filled, nullable in rows
+        ]
 
     def _described(self) -> list[Existing]:
         """Look at an empty result; a table that can not be selected from is taken for one that is not there."""
         try:
-            with told(self._connection, "looking"):
+            with told(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
                 cursor = self._connection.cursor()
                 cursor.execute(self._bare(f"SELECT * FROM {self._name} WHERE 1 = 0"))
-                names = [column[0] for column in cursor.description]
+                # The last of a column's parts is whether it takes null, where the driver says so.
+                names = [(column[0], tuple(column[6:7]) not in ((False,), (0,))) for column in cursor.description]
                 cursor.close()
-        except Exception:  # each driver has its own for a table that is missing; making it will say what is wrong
+        except PostHogLoadError as error:  # making the table will say what is wrong, but not that it is there
+            if error.sqlstate == "42501" or _DENIED.search(str(error)):
+                raise
             self._connection.rollback()
             return []
-        return [Existing(name, "") for name in names]
+        return [Existing(name, "", nullable=nullable) for name, nullable in names]
 
     def _create(self) -> None:
-        indexed = self.target.key if self.target.write != "replace_interval" else (self.target.by,)
+        indexed = (*self.target.only, self.target.by) if self.target.replaces else self.target.key
+        text = self._mysql.key_type(self.schema, self.target.key) if self._mysql else None
         parts = []
         for column in self.schema:
-            text = self._flavour.key_text if column.name in indexed and family_of(column) == "text" else None
-            own = self.target.column_types.get(column.name) or text
+            is_text = column.name in indexed and family_of(column) == "text"
+            own = self.target.column_types.get(column.name) or (text if is_text else None)
             parts.append(f"{self._quote(column.name)} {own}" if own else self._definition(column))
-        if self.target.write != "replace_interval":
+        if not self.target.replaces:
             parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
+        if self._mysql:
+            try:
+                self._mysql.check_engine()
+            except PostHogSettingsError:  # the server's default engine; nothing is to be left
+                self._execute(f"DROP TABLE {self._name}")
+                raise
         if self.target.write == "replace_interval" and self.target.by:
-            digest = hashlib.sha256(self._name.encode()).hexdigest()[:12]
             # SQLite wants the schema at the index's name, MySQL at the table's.
             schema, table = ("", self._name)
             if self._flavour is SQLITE and len(self._parts) > 1:
                 schema, table = self._quote(self._parts[-2]) + ".", self._quote(self._parts[-1])
-            self._execute(f"CREATE INDEX {schema}posthog_by_{digest} ON {table} ({self._quote(self.target.by)})")
+            # A table that was renamed keeps its index, whatever it is called.
+            name = f"posthog_by_{uuid4().hex[:12]}"
+            self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
     def _write(self, table: pa.Table) -> None:
         self._delete()
@@ -147,7 +220,7 @@ class GenericLoader(Loader):
             if batch.num_rows:
                 columns = zip(batch.schema, batch.columns, strict=True)
                 rows = list(zip(*(self._values(field, column) for field, column in columns), strict=True))
-                if self.target.write == "replace_interval":
+                if self.target.replaces:
                     self._insert(rows)
                 else:
                     self._put(rows)
@@ -163,16 +236,35 @@ class GenericLoader(Loader):
         chosen = {self._comparable(key): (key, row) for key, row in zip(keys, rows, strict=True)}
         keys = [key for key, _ in chosen.values()]
         before = self._there(keys)
-        if self.target.write == "merge":
+        there = set(before)
+        if self.target.write == "merge" and self._others:
+            self._update([row for key, (_, row) in chosen.items() if key in there], at)
+        elif self.target.write == "merge":
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
             self._execute_many(f"DELETE FROM {self._name} WHERE {same}", keys)
-            self._deleted += len(before)
-            self._insert([row for _, row in chosen.values()])
-        else:
-            self._insert([row for key, (_, row) in chosen.items() if key not in before])
+            there = set()
+        self._deleted += len(before) if self.target.write == "merge" else 0
+        try:
+            self._insert([row for key, (_, row) in chosen.items() if key not in there])
+        except Exception as error:
+            # PEP 249's name for it, whichever driver it is of.
+            pair = alike(chosen) if any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__) else None
+            if pair is None:
+                raise
+            raise self._takes_for_one("keys", differing(self.target.key, pair)) from None
         self._kept += len(chosen)
         self._inserted += len(chosen) - len(set(before))
         self._prove("of the keys", len(self._there(keys)), len(chosen))
+
+    def _update(self, rows: Sequence[Sequence[Any]], key: Sequence[int]) -> None:
+        """Replace what is loaded of rows that are there: they have more columns, whose values stay."""
+        others = [at for at in range(len(self.schema)) if at not in key]
+        if not others:
+            return
+        assigned = ", ".join(f"{self._quote(self.schema.names[at])} = {self._value}" for at in others)
+        same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
+        statement = f"UPDATE {self._name} SET {assigned} WHERE {same}"
+        self._execute_many(statement, [[row[at] for at in (*others, *key)] for row in rows])
 
     def _there(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the keys of the table's rows that have one of the keys."""
@@ -183,12 +275,18 @@ class GenericLoader(Loader):
             condition = " OR ".join([f"({same})"] * len(some))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE {condition}"
             found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
-        if not set(found) <= set(map(self._comparable, keys)):
-            raise PostHogLoadError(
-                f"{self.target.table} takes keys for one that are different, as a collation does that ignores case, so "
-                "rows would be lost. Nothing was changed. Give the key's columns a binary collation."
-            )
+        asked = set(map(self._comparable, keys))
+        if not set(found) <= asked:
+            pair = next(filter(None, (alike([*asked, key]) for key in set(found) - asked)), None)
+            raise self._takes_for_one("keys", differing(self.target.key, pair))
         return found
+
+    def _takes_for_one(self, what: str, columns: Sequence[str]) -> PostHogLoadError:
+        return PostHogLoadError(
+            f"{self.target.table} takes {what} for one that are different in {', '.join(columns)}, as a collation does "
+            "that ignores case, accents or blanks at the end, or a column that is too short, so rows would be lost. "
+            f"Nothing was changed. Give these columns a binary collation: {self._flavour.binary}."
+        )
 
     def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
         """Return a key so that what goes to the database is equal to what comes back."""
@@ -207,15 +305,21 @@ class GenericLoader(Loader):
 
     def _finish(self) -> Loaded:
         self._delete()
-        if self.target.write != "replace_interval":
+        if not self.target.replaces:
             return Loaded(self._kept, self._deleted, self._inserted)
-        there = self._rows_of(f"SELECT COUNT(*) FROM {self._name} WHERE {self._interval()}", self._bounds)
-        self._prove("rows of the interval", int(there[0][0]), self._rows)
-        return Loaded(self._rows, self._deleted if self._deleted >= 0 else None, self._rows)
+        self._stock.check()
+        self._prove_replaced()
+        return Loaded(self._rows, self._stock.there, self._rows)
 
-    def _interval(self) -> str:
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
         by = self._quote(self.target.by or "")
-        return f"{by} >= {self._value} AND {by} < {self._value}"
+        return f"{by} >= {self._value} AND {by} < {self._value}", self._edges(span)
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        return f"{self._quote(column)} IN ({', '.join([self._value] * len(values))})", list(values)
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        return int(self._rows_of(f"SELECT {what} FROM {self._name} WHERE {where}", values)[0][0])
 
     def _values(self, field: pa.Field, column: pa.Array) -> list[Any]:
         """Return a column as the driver takes it."""
@@ -261,23 +365,10 @@ class GenericLoader(Loader):
     def _rows_of(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(statement, tuple(values))
+            cursor.execute(statement, tuple(values)) if values else cursor.execute(self._bare(statement))
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
         finally:
             cursor.close()
-
-
-def _leave_autocommit(connection: Any) -> None:  # noqa: ANN401 - a PEP 249 connection
-    """Take a connection out of autocommit, in which a load that fails would leave a half.
-
-    PEP 249 does not say how a connection shows it; many have the attribute ``autocommit``.
-    """
-    if getattr(connection, "in_transaction", None) is False and getattr(connection, "isolation_level", "") is None:
-        connection.isolation_level = "DEFERRED"  # SQLite
-    if getattr(connection, "autocommit", None) is True:
-        connection.autocommit = False
-        if connection.autocommit is True:
-            raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
 
 
 __all__ = ["ANSI", "FLAVOURS", "MYSQL", "SQLITE", "GenericLoader"]

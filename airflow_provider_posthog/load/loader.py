@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.columns import Dialect, family_of, fits
+from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, fits
 from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names, parse_table, quote
-from airflow_provider_posthog.load.target import Loaded, Target
+from airflow_provider_posthog.load.stock import Stock
+from airflow_provider_posthog.load.target import Loaded, Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOMENTS = ("time", "naive", "date")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Loader(ABC):
@@ -43,12 +43,17 @@ class Loader(ABC):
         self._connection = connection
         self.target = target
         self._schema: pa.Schema | None = None
+        self._stock = Stock(target)
+        self._opened: pa.Schema | None = None
+        #: The SQL type of each column that is loaded, and the table's columns that are not.
+        self._types: dict[str, str] = {}
+        self._others: list[str] = []
         self._rows = 0
         self._committed = False
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of all that is written."""
+        """The schema of all that is written, as the table keeps it."""
         if self._schema is None:
             raise PostHogSettingsError("open", "was not called.", "Open the loader before writing.")
         return self._schema
@@ -63,7 +68,13 @@ class Loader(ABC):
         names = [column.name for column in schema]
         check_names(names, fold=self.dialect.fold, longest=self.dialect.longest_name)
         by = (self.target.by,) if self.target.write == "replace_interval" and self.target.by else ()
-        for argument, columns in (("key", self.target.key), ("by", by), ("column_types", self.target.column_types)):
+        named = {
+            "key": () if self.target.replaces else self.target.key,
+            "by": by,
+            "columns": self.target.only,
+            "column_types": self.target.column_types,
+        }
+        for argument, columns in named.items():
             for name in columns:
                 if name not in names:
                     raise PostHogSettingsError(
@@ -72,9 +83,20 @@ class Loader(ABC):
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
             raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
         self._check_own_types(schema)
-        self._schema = schema
+        self._schema = self._opened = schema
         with told(self._connection, f"looking at the table {self.target.table}"):
             self._open()
+
+    def counts(self, spans: Sequence[Span], key: str | None = None) -> list[int]:
+        """Count rows of the table in pieces of time; before the commit.
+
+        :param spans: the pieces.
+        :param key: count different values of this column instead.
+        :raises PostHogLoadError: if the database refuses.
+        """
+        what = f"count(DISTINCT {self._quote(key)})" if key else "count(*)"
+        with told(self._connection, f"counting rows of {self.target.table}"):
+            return [self._ask(what, *self._where(span)) for span in spans]
 
     def write(self, table: pa.Table) -> None:
         """Write rows; nobody sees them yet.
@@ -87,9 +109,11 @@ class Loader(ABC):
             return
         import pyarrow as pa
 
-        if table.schema.names != self.schema.names or table.schema.types != self.schema.types:
+        opened = self._opened or self.schema
+        if table.schema.names != opened.names or table.schema.types != opened.types:
             raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
         self._check_rows(table)
+        table = fitted(table, self._types, self.dialect)
         try:
             with told(self._connection, f"writing {table.num_rows:,} rows"):
                 self._write(table)
@@ -145,11 +169,64 @@ class Loader(ABC):
     def _finish(self) -> Loaded:
         """Put the rows into the table and prove it."""
 
+    @abstractmethod
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        """Return a number that the table is asked for."""
+
+    @abstractmethod
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
+        """Return the condition that a row's time is in a piece of time, with its values."""
+
+    @abstractmethod
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        """Return the condition that a column has one of some values, to the letter, with its values."""
+
+    def _where(self, span: Span | None) -> tuple[str, list[Any]]:
+        """Return the condition of the rows that this load replaces, in a piece of time or at all times."""
+        parts = [self._in_span(span)] if span else []
+        parts += [self._one_of(column, values) for column, values in self.target.only.items()]
+        return " AND ".join(sql for sql, _ in parts) or "1 = 1", [value for _, values in parts for value in values]
+
+    def _replaced(self) -> tuple[str, list[Any]]:
+        """Return the condition of all rows that this load replaces."""
+        return self._where(self.target.interval if self.target.write == "replace_interval" else None)
+
+    def _take_stock(self) -> None:
+        """Count what is replaced, before it is deleted."""
+        self._stock.take(lambda span: self._ask("count(*)", *self._where(span)))
+        for column in self.target.only:
+            sql, values = self._in_span(self.target.interval) if self.target.write == "replace_interval" else ("", [])
+            where = f"{sql} AND " if sql else ""
+            unknown = self._ask("count(*)", f"{where}{self._quote(column)} IS NULL", values)
+            if unknown:
+                raise PostHogSettingsError(
+                    "table",
+                    f"{unknown:,} of its rows have no {column!r}, so that nobody knows whether they are replaced.",
+                    "Load them once more without a filter, or write replaces='all' if all rows are to go.",
+                )
+
     def _commit(self) -> None:
         self._connection.commit()
 
     def _rollback(self) -> None:
         self._connection.rollback()
+
+    def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
+        """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
+        # Where rows are not deleted, their other columns stay; where they are, null has to do.
+        stay = self.target.write in ("merge", "append") or self.target.other_columns == "null"
+        added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
+        fold = self.dialect.fold
+        there = {fold(one.name): one.type for one in existing}
+        for column in self.schema:
+            known = there.get(fold(column.name), self.dialect.type_of(column))
+            # Of a table that can not be asked, the user says what was made.
+            own = self.target.column_types.get(column.name)
+            self._types[column.name] = own or known if fold(column.name) not in there else known or own or ""
+        coming = {fold(column.name) for column in self.schema}
+        self._others = [one.name for one in existing if fold(one.name) not in coming]
+        self._schema = kept_as(self.schema, self._types)
+        return added
 
     def _parts_of_table(self, most: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
         parts = parse_table(self.target.table, parts=most, fold=fold)
@@ -191,21 +268,10 @@ class Loader(ABC):
                 )
 
     def _check_rows(self, table: pa.Table) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if self.target.write == "replace_interval":
-            # As integers: a time that becomes Python's imports pandas.
-            moments = table.column(self.target.by).cast(pa.timestamp("us")).cast(pa.int64())
-            seen = pc.min_max(moments).as_py()
-            start, end = self.target.interval
-            first, last = ((moment - _EPOCH) // timedelta(microseconds=1) for moment in (start, end))
-            if moments.null_count or seen["min"] < first or seen["max"] >= last:
-                raise PostHogIncompleteError(
-                    f"{self.target.by!r} of some rows is not in the interval from {start:%F %T} to {end:%F %T} (UTC): "
-                    "a second load would not replace them."
-                )
-        for name in self.target.key if self.target.write != "replace_interval" else ():
+        if self.target.replaces:
+            self._stock.see(table)
+            return
+        for name in self.target.key:
             if table.column(name).null_count:
                 raise PostHogIncompleteError(f"the key {name!r} of {table.column(name).null_count:,} rows is null")
 
@@ -216,10 +282,10 @@ class Loader(ABC):
                 "Does something else write to the table, or a trigger or rule of its own drop rows?"
             )
 
-    def _no_such_index(self, statement: str) -> PostHogSettingsError:
-        return PostHogSettingsError(
-            "key", f"write={self.target.write!r} needs a unique index.", f"Run once: {statement}"
-        )
+    def _prove_replaced(self) -> None:
+        there = self._ask("count(*)", *self._replaced())
+        what = "rows of the interval" if self.target.write == "replace_interval" else "rows"
+        self._prove(what, there, self._rows)
 
 
 __all__ = ["Loaded", "Loader", "PostHogLoadError"]

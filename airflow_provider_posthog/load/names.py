@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import count
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -71,3 +72,23 @@ def check_names(names: Iterable[str], *, fold: Callable[[str], str], longest: in
                 "columns", f"{name!r} and {seen[fold(name)]!r} are one name to the database.", "Rename one of them."
             )
         seen[fold(name)] = name
+
+
+def ascii_lower(name: str) -> str:
+    """Return a name as databases compare it that only know the capitals of ASCII: to them ``É`` is not ``é``.
+
+    :param name: the name.
+    """
+    return "".join(sign.lower() if sign.isascii() else sign for sign in name)
+
+
+def spare_name(wanted: str, names: Iterable[str], fold: Callable[[str], str]) -> str:
+    """Return a name for something of our own that is none of the names that are there.
+
+    :param wanted: what it is to be called; gets a number if it is taken.
+    :param names: the names that are there.
+    :param fold: what the database compares of a name.
+    """
+    taken = {fold(name) for name in names}
+    tries = (wanted if number == 0 else f"{wanted} {number}" for number in count())
+    return next(name for name in tries if fold(name) not in taken)

@@ -10,11 +10,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, sql_family
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
 from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.postgres_table import TableOfPostgres
 from airflow_provider_posthog.load.sending import send_aside
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.load.target import Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,7 @@ DIALECT = Dialect(
     types={
         "text": "text",
         "integer": "bigint",
-        "unsigned": "numeric(20, 0)",
+        "unsigned": "bigint",
         "decimal": "numeric",
         "float": "double precision",
         "boolean": "boolean",
@@ -54,23 +55,19 @@ _ORDER = "n"
 _LOCK = 0x5048_0000_0000_0000
 #: What ends a transaction that waits for PostHog, where a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
-#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long.
+#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long; they
+#: are told apart by their ``letters``.
 _COLUMNS = """
 SELECT a.attname AS name,
        pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
                               CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) AS type,
        CASE WHEN t.typcategory = 'S' AND t.typname <> 'citext' THEN ''
             ELSE pg_catalog.format_type(a.atttypid, NULL) END AS "cast",
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled, a.attnum AS number
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled,
+       NOT (a.attnotnull OR t.typnotnull) AS nullable,
+       t.typcategory = 'S' AS letters, a.attnum AS number
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""
-#: Unique indexes that ON CONFLICT can use: of whole columns, over all rows, checked at once. Behind the columns of the
-#: key an index can include others.
-_UNIQUE = """
-SELECT i.indkey::text, i.indnkeyatts FROM pg_catalog.pg_index i
-WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid
-AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 #: Escapes whose own backslash is not escaped, and that jsonb does not keep: character 0, and half of a surrogate pair,
 #: as is left where a script cut a text in the middle of an emoji.
@@ -102,10 +99,11 @@ class PostgresLoader(Loader):
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._oid = 0
         self._casts: dict[str, tuple[str, str | None]] = {}
+        self._letters: set[str] = set()
 
     @property
     def _ordered(self) -> bool:
-        return self.target.write != "replace_interval"
+        return not self.target.replaces
 
     def _open(self) -> None:
         self._connection.rollback()
@@ -132,14 +130,19 @@ class PostgresLoader(Loader):
             self._create()
             self._find()
         columns = self._rows_of(_COLUMNS, [self._oid])
-        existing = [Existing(name, kind, filled) for name, kind, _, filled, _ in columns]
-        added = added_columns(self.schema, existing, self.dialect)
-        numbers = {name: number for name, *_, number in columns}
+        existing = [Existing(name, kind, filled, nullable) for name, kind, _, filled, nullable, *_ in columns]
+        added = self._compared(existing)
+        fits = TableOfPostgres(self._rows_of, self._oid, self._name, self.target)
+        fits.check_rights({name for name, *_ in columns} & set(self.schema.names))
         if self._ordered:
-            self._check_unique({numbers.get(name) for name in self.target.key})
+            fits.check_unique({name: number for name, *_, number in columns})
         if added:
             self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
-        self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in self._rows_of(_COLUMNS, [self._oid])}
+        columns = self._rows_of(_COLUMNS, [self._oid])
+        self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
+        self._letters = {name for name, *_, letters, _ in columns if letters}
+        # With its schema: without, a temporary table of the same name would be found before it.
+        self._name = fits.whole_name()
 
     def _find(self) -> None:
         found = self._rows_of("SELECT pg_catalog.to_regclass(%s)::oid", [self._name])[0][0]
@@ -150,14 +153,8 @@ class PostgresLoader(Loader):
         if self._ordered:
             parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
-        if not self._ordered and self.target.by:
+        if self.target.write == "replace_interval" and self.target.by:
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
-
-    def _check_unique(self, key: set[int | None]) -> None:
-        found = self._rows_of(_UNIQUE, [self._oid])
-        indexes = [{int(number) for number in numbers.split()[:width]} for numbers, width in found]
-        if key not in indexes:
-            raise self._no_such_index(f"CREATE UNIQUE INDEX ON {self._name} ({self._list(self.target.key)})")
 
     def _begin(self) -> None:
         from airflow_provider_posthog.load.copy_binary import TRANSPORT
@@ -173,6 +170,20 @@ class PostgresLoader(Loader):
         if self._ordered:
             columns.append(f"{_ORDER} bigint")
         self._execute(f"CREATE TEMPORARY TABLE {_STAGE} ({', '.join(columns)}) ON COMMIT DROP")
+
+    def _check_rows(self, table: pa.Table) -> None:
+        super()._check_rows(table)
+        import pyarrow.compute as pc
+
+        for name in self.target.key if self._ordered else ():
+            if family_of(table.schema.field(name)) != "text":
+                continue
+            found = pc.sum(pc.match_substring(table.column(name).cast("string"), "\0")).as_py()
+            if found:
+                raise PostHogIncompleteError(
+                    f"the key {name!r} of {found:,} rows holds the character 0, which PostgreSQL does not keep: it "
+                    "would be taken for another key. Nothing was changed."
+                )
 
     def _write(self, table: pa.Table) -> None:
         from airflow_provider_posthog.load.copy_binary import encode
@@ -202,7 +213,7 @@ class PostgresLoader(Loader):
             assigned = ", ".join(f"{self._quote(name)} = EXCLUDED.{self._quote(name)}" for name in updates)
             conflict = f"DO UPDATE SET {assigned}"
         inserted = self._execute(
-            f"INSERT INTO {self._name} ({columns}) SELECT {values} FROM ({chosen}) AS chosen "
+            f"INSERT INTO {self._name} AS target ({columns}) SELECT {values} FROM ({chosen}) AS chosen "
             f"ON CONFLICT ({self._list(self.target.key)}) {conflict}"
         )
         kept = self._prove_keys(keys)
@@ -213,22 +224,43 @@ class PostgresLoader(Loader):
         return Loaded(kept, None, None)
 
     def _replace(self, columns: str, values: str) -> Loaded:
-        interval = self._interval()
-        deleted = self._execute(f"DELETE FROM {self._name} WHERE {interval}")
+        self._take_stock()
+        self._stock.check()
+        where, _ = self._replaced()
+        deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}")
         self._execute(f"INSERT INTO {self._name} ({columns}) SELECT {values} FROM {_STAGE}")
-        there = self._rows_of(f"SELECT count(*) FROM {self._name} WHERE {interval}")[0][0]
-        self._prove("rows of the interval", int(there), self._rows)
+        self._prove_replaced()
         return Loaded(self._rows, deleted, self._rows)
 
     def _prove_keys(self, keys: Sequence[str]) -> int:
-        """Count the stage's keys, and prove that the target has each of them once."""
-        named = ", ".join(f"{key} AS k{at}" for at, key in enumerate(keys))
+        """Count the stage's keys, and prove that the target has each of them once, to the letter."""
+        # A column may take different texts for one, as citext does: their count is that of the texts.
+        texts = [
+            f'c{self.schema.get_field_index(name)} COLLATE "C"' if name in self._letters else key
+            for name, key in zip(self.target.key, keys, strict=True)
+        ]
+        named = ", ".join(
+            f"{key} AS k{at}, {text} AS t{at}" for at, (key, text) in enumerate(zip(keys, texts, strict=True))
+        )
         distinct = f"(SELECT DISTINCT {named} FROM {_STAGE}) AS stage"
-        kept = int(self._rows_of(f"SELECT count(*) FROM {distinct}")[0][0])
-        same = " AND ".join(f"target.{self._quote(name)} = stage.k{at}" for at, name in enumerate(self.target.key))
-        there = self._rows_of(f"SELECT count(*) FROM {distinct} JOIN {self._name} AS target ON {same}")
-        self._prove("of the keys", int(there[0][0]), kept)
+        kept = int(self._rows_of(f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(texts)} FROM {_STAGE}) AS t")[0][0])
+        same = " AND ".join(self._same(at, name) for at, name in enumerate(self.target.key))
+        there = int(self._rows_of(f"SELECT count(*) FROM {distinct} JOIN {self._name} AS target ON {same}")[0][0])
+        if there < kept and self._letters.intersection(self.target.key):
+            raise PostHogIncompleteError(
+                f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
+                f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
+                "citext and char(n) do, or does a trigger or rule of the table drop rows?"
+            )
+        self._prove("of the keys", there, kept)
         return kept
+
+    def _same(self, at: int, name: str) -> str:
+        """Return the condition that a row of the target has a key of the stage."""
+        column = f"target.{self._quote(name)}"
+        if name not in self._letters:
+            return f"{column} = stage.k{at}"
+        return f'{column} = stage.k{at} AND CAST({column} AS text) COLLATE "C" = stage.t{at}'
 
     def _cast(self, at: int, column: pa.Field) -> str:
         """Return a stage's column as the target has it."""
@@ -240,10 +272,19 @@ class PostgresLoader(Loader):
             staged = f"CAST({staged} AS text)"  # straight, it would lose two of its 17 digits
         return f"CAST({staged} AS {there})" if there else staged
 
-    def _interval(self) -> str:
-        start, end = (_moment(moment) for moment in self.target.interval)
+    def _in_span(self, span: Span) -> tuple[str, list[Any]]:
+        start, end = map(_moment, span)
         by = self._quote(self.target.by or "")
-        return f"{by} >= {start} AND {by} < {end}"
+        return f"{by} >= {start} AND {by} < {end}", []
+
+    def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
+        name, listed = self._quote(column), ", ".join(map(_literal, values))
+        # "C": there are types and collations to which Acme and acme are one.
+        exact = f'CAST({name} AS text) COLLATE "C"' if any(isinstance(value, str) for value in values) else name
+        return f"{exact} IN ({listed})", []
+
+    def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
+        return int(self._rows_of(f"SELECT {what} FROM {self._name} WHERE {where}", values)[0][0])
 
     def _cursor(self) -> Any:  # noqa: ANN401 - psycopg's 2 or 3
         return self._connection.cursor()
@@ -297,6 +338,14 @@ def _jsonb(text: str) -> str:
         made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
     found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
     return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
+
+
+def _literal(value: str | int) -> str:
+    """Write a text, or a number; without placeholders, no % of a column's name is taken for one."""
+    if not isinstance(value, str):
+        return str(int(value))
+    text = value.replace("\0", "\ufffd").replace("\\", "\\\\").replace("'", "''")
+    return f"E'{text}'"
 
 
 def _moment(moment: datetime) -> str:

@@ -9,8 +9,14 @@ from datetime import datetime, timezone
 from typing import Literal, get_args
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
-WriteMode = Literal["replace_interval", "merge", "append"]
+WriteMode = Literal["replace_interval", "replace", "merge", "append"]
+OtherColumns = Literal["fail", "null"]
+#: Types of values within values. What PostHog has of them comes as JSON.
+_NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
+#: A piece of time, half-open.
+Span = tuple[datetime, datetime]
 #: Words, a size, and words again: ``numeric(10, 2)``, ``timestamp(6) with time zone``.
 _SQL_TYPE = re.compile(r"[A-Za-z_][\w ]{0,60}(?:\(\d{1,6}(?:, ?\d{1,6})?\))?[\w ]{0,40}")
 
@@ -21,6 +27,7 @@ class Target:
 
     ==================== ====================================================================================
     ``replace_interval`` rows whose time ``by`` is in [start, end) are deleted and the new ones put in
+    ``replace``          all rows of the table are deleted and the new ones put in
     ``merge``            rows of the same key are replaced, new ones added; of two loaded, the last one stays
     ``append``           only rows whose key is not there yet are added; nothing is changed or deleted
     ==================== ====================================================================================
@@ -33,7 +40,14 @@ class Target:
     :param by: the column of the time; for ``replace_interval``.
     :param start: the first moment, with an offset; for ``replace_interval``.
     :param end: the first moment after it, with an offset; for ``replace_interval``.
+    :param since: from when the rows of the interval are new; what is before is read again (``look_back``), and the
+        guard looks at it by itself, too, so that many new rows do not hide that old ones are missing.
+    :param only: values by column: rows that have another value there are not of this load, and are not deleted.
+    :param guard: refuses to replace rows by far fewer.
     :param column_types: SQL types for columns that are made, in place of those that follow from Arrow's.
+    :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
+        ``fail``, as their values would be lost with the rows, or leave them ``null`` in the new rows. ``merge`` and
+        ``append`` keep their values.
     :raises PostHogSettingsError: if they do not go together.
     """
 
@@ -43,7 +57,11 @@ class Target:
     by: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    since: datetime | None = None
+    only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
+    guard: ShrinkGuard = field(default_factory=ShrinkGuard)
     column_types: Mapping[str, str] = field(default_factory=dict)
+    other_columns: OtherColumns = "fail"
 
     def __post_init__(self) -> None:
         modes = get_args(WriteMode)
@@ -51,11 +69,21 @@ class Target:
             raise PostHogSettingsError("write", f"{self.write!r} is not known.", f"Write one of {', '.join(modes)}.")
         if self.write == "replace_interval":
             self._check_interval()
-        elif not self.key:
+        elif not self.replaces and not self.key:
             raise PostHogSettingsError(
                 "key", f"is empty, but write={self.write!r} needs it.", "Name the column that tells rows apart."
             )
+        if self.other_columns not in get_args(OtherColumns):
+            raise PostHogSettingsError(
+                "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
+            )
         for column, sql_type in self.column_types.items():
+            if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
+                raise PostHogSettingsError(
+                    "column_types",
+                    f"the type of {column!r} is one of arrays or structures, which come as JSON text.",
+                    "Write 'jsonb' (PostgreSQL), 'JSON' (DuckDB) or 'text', and take them apart in the database.",
+                )
             if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
                 raise PostHogSettingsError(
                     "column_types", f"the type of {column!r} is no SQL type.", "Write one such as 'jsonb'."
@@ -72,6 +100,21 @@ class Target:
             object.__setattr__(self, name, moment.astimezone(timezone.utc))
         if self.interval[0] >= self.interval[1]:
             raise PostHogSettingsError("end", "is not after the start.", "Write an end after the start.")
+
+    @property
+    def replaces(self) -> bool:
+        """Whether rows are deleted by what they are, rather than by their key."""
+        return self.write in ("replace_interval", "replace")
+
+    @property
+    def spans(self) -> tuple[Span | None, ...]:
+        """What is replaced, in the pieces of time that the guard looks at; ``(None,)`` for the whole table."""
+        if self.write == "replace":
+            return (None,)
+        start, end = self.interval
+        if self.since is None or not start < self.since < end:
+            return ((start, end),)
+        return ((start, self.since), (self.since, end))
 
     @property
     def interval(self) -> tuple[datetime, datetime]:

@@ -107,7 +107,7 @@ class PostHogApiOperator(PostHogOperator):
         output = self._output()
         if output is not None:
             output.refuse_if_there(identity, repeatable=made.repeatable)
-        if identity.try_number > 1 and not made.repeatable:
+        if not identity.is_first and not made.repeatable:
             self.log.warning("%s is sent again: an earlier try may have done it already", made.name)
         try:
             return self._answer(made, shape) if output is None else self._write(made, shape, output, identity)
@@ -186,8 +186,10 @@ class PostHogApiOperator(PostHogOperator):
         rows = None
         if shape == "file":
             from airflow_provider_posthog.extract.download import download
+            from airflow_provider_posthog.extract.export_file import download_export
 
-            kind = download(self.hook.client, call, landing).content_type
+            fetch = download_export if call.name == "exports.content" else download
+            kind = fetch(self.hook.client, call, landing).content_type
             if kind in _NOT_A_FILE[call.name]:
                 raise PostHogTransportError(
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"

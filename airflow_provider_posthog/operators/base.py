@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.api.jobs import LAST_LOOK
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogTransportError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.hooks.posthog import PostHogHook
@@ -40,3 +44,19 @@ class PostHogOperator(BaseOperator):
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
         return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    @contextmanager
+    def in_time(self, deadline: float) -> Iterator[None]:
+        """Let the calls of a block not outlast the task's time, though PostHog holds one open.
+
+        :param deadline: when that ends, in seconds since 1970; a few seconds are given in any case.
+        :raises PostHogJobTimeout: if it ends before PostHog has answered.
+        """
+        end = max(deadline, time.time() + LAST_LOOK)
+        try:
+            with self.hook.client.until(end):
+                yield
+        except PostHogTransportError as error:
+            if time.time() < end:
+                raise
+            raise PostHogJobTimeout(f"PostHog did not answer within the timeout: {error}") from error

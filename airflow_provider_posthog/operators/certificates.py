@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.operators.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.audit.chain import AuditTrail
@@ -32,6 +33,14 @@ class Certificate:
     def __init__(self, trail: AuditTrail, server: Mapping[str, Any]) -> None:
         self._trail = trail
         self._server: Any = dict(server)
+        self._retention: Any = {}
+
+    def saw(self, retention: Mapping[str, Any]) -> None:
+        """Tell with what is counted from now on how long PostHog shows events.
+
+        :param retention: see :class:`~airflow_provider_posthog.audit.records.Retention`.
+        """
+        self._retention = {"retention": dict(retention)}
 
     def requested(self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier]) -> None:
         """Tell who was found, with all identifiers and what there was of them.
@@ -49,6 +58,7 @@ class Certificate:
             not_found=_pairs(missing),
             server=self._server,
             before=_sums(totals),
+            **self._retention,
         )
 
     def planned(self, totals: Totals, options: Mapping[str, Any], *, rehearsal: bool) -> None:
@@ -140,7 +150,7 @@ class Certificate:
         persons: Iterator[PersonFacts] = (
             {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
         )
-        self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report))
+        self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report), **self._retention)
         if close:
             states = {str(state): n for state, n in report.states.items() if n}
             self._trail.close("VERIFIED", states=states, server_at=report.now)
@@ -193,9 +203,8 @@ def open_certificate(
     from airflow_provider_posthog.audit.chain import AuditTrail
     from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 
+    path = storage_path("audit_path", path, conn_id, example="s3://private/certificates/")
     pseudonyms = Pseudonyms(hook.audit_salt())
-    if not isinstance(path, ObjectStoragePath):
-        path = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import dashboards
+from airflow_provider_posthog.api.answers import needed
 from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps
@@ -84,8 +85,9 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
             elif "result" not in insight and not tile.get("error"):
                 hidden += 1
             else:
-                targets[int(insight["id"])] = Target(
-                    int(insight["id"]),
+                insight_id = needed(insight, "id", int, f"a tile of dashboard {number}")
+                targets[insight_id] = Target(
+                    insight_id,
                     "",
                     title=str(insight.get("name") or insight.get("derived_name") or ""),
                     dashboard_id=number,

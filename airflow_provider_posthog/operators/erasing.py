@@ -10,6 +10,8 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.certificates import MAX_IDENTIFIERS, open_certificate
+from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
+from airflow_provider_posthog.results.retention import look_if_possible
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
@@ -27,7 +29,40 @@ VerifyBy = Literal["distinct_id", "uuid"]
 MAX_NAMED = 1000
 
 
-class PostHogErasureOperator(PostHogOperator):
+class PeopleOperator(PostHogOperator):
+    """What tasks about persons and groups share: what they ask is shown nowhere, as arguments may be personal data.
+
+    :param posthog_conn_id: the connection to PostHog.
+    :param project_id: the project's number, in place of the connection's.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.calls: Counter[str] = Counter()
+
+    def do(self, steps: Steps[T]) -> T:
+        """Do steps with the hook's client.
+
+        :param steps: the steps.
+        """
+        from airflow_provider_posthog.api.steps import run
+        from airflow_provider_posthog.erasure.asking import discreet, tallied
+
+        with discreet():
+            return run(tallied(steps, self.calls), self.hook.client)
+
+    def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
+        """Render a template that Airflow must not: what it renders it stores and shows.
+
+        :param value: the argument.
+        :param context: the task's context.
+        """
+        if value is None or not context:
+            return value
+        return self.render_template(value, context, self.get_template_env())
+
+
+class PostHogErasureOperator(PeopleOperator):
     """What the tasks of an erasure share: the work file, and arguments that are personal data.
 
     :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
@@ -62,18 +97,7 @@ class PostHogErasureOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.audit_path = audit_path
         self.ticket = ticket
-        self.calls: Counter[str] = Counter()
-
-    def do(self, steps: Steps[T]) -> T:
-        """Do steps with the hook's client.
-
-        :param steps: the steps.
-        """
-        from airflow_provider_posthog.api.steps import run
-        from airflow_provider_posthog.erasure.asking import discreet, tallied
-
-        with discreet():
-            return run(tallied(steps, self.calls), self.hook.client)
+        self.retention: dict[str, Any] = {}
 
     def certificate(self, context: Context, request_id: str) -> Certificate | None:
         """Return the certificate of a request; ``None`` if none is wanted.
@@ -89,26 +113,16 @@ class PostHogErasureOperator(PostHogOperator):
         """Return what the next tasks need for the certificate."""
         return {"audit_path": str(self.audit_path) if self.audit_path else None, "ticket": self.ticket}
 
-    def storage(self, path: str | ObjectStoragePath) -> ObjectStoragePath:
+    def storage(self, path: str | ObjectStoragePath, field: str = "work_path") -> ObjectStoragePath:
         """Return a path with the file system behind it.
 
         :param path: the path.
+        :param field: the argument that it came in, for errors.
+        :raises PostHogSettingsError: if it leads elsewhere.
         """
-        if isinstance(path, ObjectStoragePath):
-            return path
-        return ObjectStoragePath(
-            path, **({"conn_id": self.object_storage_conn_id} if self.object_storage_conn_id else {})
+        return storage_path(
+            field, path, self.object_storage_conn_id, example="s3://private/erasures/{{ run_id }}.jsonl"
         )
-
-    def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
-        """Render a template that Airflow must not: what it renders it stores and shows.
-
-        :param value: the argument.
-        :param context: the task's context.
-        """
-        if value is None or not context:
-            return value
-        return self.render_template(value, context, self.get_template_env())
 
     def work_target(self) -> ObjectStoragePath:
         """Return the work file's path.
@@ -116,7 +130,7 @@ class PostHogErasureOperator(PostHogOperator):
         :raises PostHogSettingsError: if none was given.
         """
         text = str(self.work_path or "").strip()
-        if not text or text.endswith("/"):
+        if not text or text.endswith("/") or is_bucket(text):
             raise PostHogSettingsError(
                 "work_path",
                 "names no file.",
@@ -154,12 +168,22 @@ class PostHogErasureOperator(PostHogOperator):
         self._refuse_to_replace(WorkFile(target.fs, target.path))
         header, limits = new_header(server, asked, verify_by), Limits(max_persons, MAX_NAMED, must_find_all)
         certificate = self.certificate(context, header.request_id)
+        self._look_at_retention(certificate)
         seen: list[Identifier] = []
         found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
         if certificate is not None:
             certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers)
         self._tell(found)
         return found
+
+    def _look_at_retention(self, certificate: Certificate | None) -> None:
+        """Note which events PostHog hides from the search."""
+        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        self.retention = retention.as_json()
+        if certificate is not None:
+            certificate.saw(self.retention)
+        if retention.not_looked_at:
+            self.log.warning("%s", retention.not_looked_at)
 
     def progress(self, work: WorkFile) -> Progress:
         """Return how far the deletion of a work file's persons is.
@@ -176,24 +200,25 @@ class PostHogErasureOperator(PostHogOperator):
         :param persons: what the task returned.
         :raises PostHogSettingsError: if it names none, or one that is another request's by now.
         """
-        from airflow_provider_posthog.erasure.work_file import WorkFile
-
-        path = persons.get("work_path")
-        if not path:
-            raise PostHogSettingsError(
-                "persons", "has no work_path.", "Write what PostHogResolvePersonsOperator returned, or person UUIDs."
-            )
-        self.work_path = str(path)
+        work = work_of(persons, self.object_storage_conn_id)
+        self.take_work_path(persons)
         self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
         self.audit_path = self.audit_path or persons.get("audit_path")
         self.ticket = self.ticket or persons.get("ticket")
-        target = self.work_target()
-        work = WorkFile(target.fs, target.path)
-        if work.header().request_id != persons.get("request_id"):
-            raise PostHogSettingsError(
-                "persons", f"{path} was written anew for another request since.", "Write a path for each request."
-            )
         return work
+
+    def take_work_path(self, handed_on: Mapping[str, Any]) -> None:
+        """Use the work file that an earlier task has named.
+
+        :param handed_on: what that task returned.
+        :raises PostHogSettingsError: if this task was told another one.
+        """
+        path = handed_on.get("work_path")
+        if self.work_path is not None and str(self.work_path) != str(path):
+            raise PostHogSettingsError(
+                "work_path", "is not the work file of the task before.", "Leave it out: that task names it."
+            )
+        self.work_path = path
 
     def _refuse_to_replace(self, work: WorkFile) -> None:
         """Keep the file of an erasure that goes on: nobody could say any more which distinct ids to look for."""
@@ -224,6 +249,30 @@ class PostHogErasureOperator(PostHogOperator):
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)
         if totals.personless:
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
+
+
+def work_of(persons: Mapping[str, Any], conn_id: str | None) -> WorkFile:
+    """Return the work file that a task handed on.
+
+    :param persons: what the task returned.
+    :param conn_id: Airflow's connection for it; by default the one that the task names.
+    :raises PostHogSettingsError: if it names none, or one that is another request's by now.
+    """
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+
+    path = str(persons.get("work_path") or "")
+    if not path.strip() or path.endswith("/"):
+        raise PostHogSettingsError(
+            "persons", "has no work_path.", "Write what PostHogResolvePersonsOperator returned, or person UUIDs."
+        )
+    conn_id = conn_id or persons.get("object_storage_conn_id")
+    target = storage_path("persons", path, conn_id, example="s3://private/erasures/{{ run_id }}.jsonl")
+    work = WorkFile(target.fs, target.path)
+    if work.header().request_id != persons.get("request_id"):
+        raise PostHogSettingsError(
+            "persons", f"{path} was written anew for another request since.", "Write a path for each request."
+        )
+    return work
 
 
 def check_verify_by(verify_by: str) -> None:

@@ -66,6 +66,8 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         also_remove: Sequence[str | ObjectStoragePath] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
+        if kwargs.get("work_path") is not None:
+            raise PostHogSettingsError("work_path", "is named by the request.", "Leave it out.")
         super().__init__(**kwargs)
         self.request = request
         self.also_remove = also_remove
@@ -76,7 +78,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
-        self.work_path = self.request.get("work_path")
+        self.take_work_path(self.request)
         self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
         self.audit_path = self.audit_path or self.request.get("audit_path")
         self.ticket = self.ticket or self.request.get("ticket")
@@ -97,7 +99,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
     def _remove(self, work: WorkFile) -> None:
         work.remove()
-        for path in map(self.storage, self.also_remove):
+        for path in [self.storage(each, "also_remove") for each in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_posthog.api import exports, jobs, states
-from airflow_provider_posthog.api.hogql import limit_of
+from airflow_provider_posthog.api.hogql import limits_of, one_statement
 from airflow_provider_posthog.api.insights import runnable_query, unwrap
-from airflow_provider_posthog.api.queries import hogql
+from airflow_provider_posthog.api.queries import hogql, placeholders
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 from airflow_provider_posthog.operators.identity import Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.results.answer import hides_cuts
 
 TABLES = (exports.CSV, exports.XLSX)
 VIDEOS = ("video/mp4", "video/webm", "image/gif")
@@ -24,7 +26,7 @@ _HOPELESS = {
 _SEARCH_PAGES = 10
 
 
-class PostHogCreateExportOperator(PostHogJobOperator):
+class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     """Creates an export and waits until its file is there.
 
     The file is PostHog's: fetch it with ``PostHogExportToObjectStorageOperator`` before ``expires_after`` (six to seven
@@ -41,6 +43,9 @@ class PostHogCreateExportOperator(PostHogJobOperator):
     :param columns: the columns of a CSV or XLSX file, in order; without them they follow from the data.
     :param filename: the file's base name; PostHog makes a slug of it.
     :param export_context: more of PostHog's ``export_context``, such as ``session_recording_id``.
+    :param on_retention: what to do if a table is made of events, and PostHog hides some of them, as they are older than
+        the project's retention: ``fail``, ``warn`` or ``ignore``. An EventsQuery, and an insight with a date to begin
+        from, can fail; of HogQL nobody knows which interval it reads, so there it is only said.
     :param wait_for_completion: wait until the file is there; otherwise hand on the id at once.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
     :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
@@ -49,6 +54,7 @@ class PostHogCreateExportOperator(PostHogJobOperator):
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     :raises PostHogSettingsError: if the arguments can not make a file.
+    :raises PostHogIncompleteError: if PostHog hides events that are asked for.
     :raises PostHogJobFailed: if PostHog gave up on the export, with its reason where the server tells one.
     :raises PostHogJobTimeout: if it did not end in time; servers before 2025 never report a failure, so this is how
         it shows there.
@@ -64,6 +70,7 @@ class PostHogCreateExportOperator(PostHogJobOperator):
         "columns",
         "filename",
         "export_context",
+        "on_retention",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers = {"query": "sql", "export_context": "json"}  # noqa: RUF012 - Airflow's own form
@@ -78,6 +85,7 @@ class PostHogCreateExportOperator(PostHogJobOperator):
         columns: list[str] | None = None,
         filename: str | None = None,
         export_context: dict[str, Any] | None = None,
+        on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -88,6 +96,7 @@ class PostHogCreateExportOperator(PostHogJobOperator):
         self.columns = columns
         self.filename = filename
         self.export_context = export_context
+        self.on_retention = on_retention
         self._short_id: str | None = None
 
     def prepare(self) -> dict[str, Any]:
@@ -99,9 +108,15 @@ class PostHogCreateExportOperator(PostHogJobOperator):
             body["dashboard"] = _number("dashboard", self.dashboard)
         if self.query is not None:
             context["source"] = self._source(self.query)
+        elif (unwrap(context.get("source")) or {}).get("kind") == "HogQLQuery":
+            context["source"] = self._source(context["source"])
         if self.insight is not None:
             self._add_insight(body, context)
         body["export_context"] = context
+        source = context.get("source")
+        guard = self.retention_guard
+        if self.export_format in TABLES and isinstance(source, Mapping):
+            guard.check_node(unwrap(source) or source)
         return body
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
@@ -218,27 +233,23 @@ class PostHogCreateExportOperator(PostHogJobOperator):
 
     def _source(self, query: object) -> dict[str, Any]:
         if isinstance(query, str):
-            return self._hogql(query)
+            return self._hogql(hogql(query))
         if isinstance(query, Mapping) and query.get("kind"):
             node = unwrap(query)
             if node is not None:
-                if node.get("kind") == "HogQLQuery":
-                    self._hogql(str(node.get("query", "")), node.get("values"))
-                return node
+                return self._hogql(node) if node.get("kind") == "HogQLQuery" else node
         raise PostHogSettingsError(
             "query", "is neither HogQL text nor a query node.", "Write 'SELECT ...' or {'kind': 'EventsQuery', ...}."
         )
 
-    def _hogql(self, text: str, values: object = None) -> dict[str, Any]:
-        if not text.strip():
-            raise PostHogSettingsError(
-                "query", "is empty.", "Write HogQL, such as 'SELECT ... FROM events LIMIT 300000'."
-            )
-        if text.rstrip().endswith(";"):
-            raise PostHogSettingsError("query", "ends with a semicolon, which HogQL does not know.", "Leave it out.")
-        if limit_of(text, values) is None:
-            self.log.warning("The query has no LIMIT: PostHog cuts the file at 50,000 rows. Write LIMIT 300000")
-        return hogql(text)
+    def _hogql(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        text = one_statement(node.get("query"), "query")
+        limits = limits_of(text, placeholders(node))
+        hides_cuts(limits, "query")
+        if not all(arm.written for arm in limits.arms):
+            what = "One of the SELECTs that the query joins" if limits.is_set else "The query"
+            self.log.warning("%s has no LIMIT: PostHog cuts it at 50,000 rows. Write LIMIT 300000", what)
+        return {**node, "query": text}
 
     def _add_insight(self, body: dict[str, Any], context: dict[str, Any]) -> None:
         saved = self.hook.find_insight(self.insight if self.insight is not None else "")

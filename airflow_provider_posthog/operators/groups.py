@@ -11,13 +11,13 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+from airflow_provider_posthog.operators.erasing import PeopleOperator
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
 
 
-class PostHogClearGroupPropertiesOperator(PostHogErasureOperator):
+class PostHogClearGroupPropertiesOperator(PeopleOperator):
     """Removes the properties of groups, and reads back that neither the database nor queries show them.
 
     PostHog has no way to delete a group: its key stays, and so do the copies on events. Needs a server of December 2025
@@ -30,7 +30,7 @@ class PostHogClearGroupPropertiesOperator(PostHogErasureOperator):
     :param group_keys: the keys.
     :param properties: the names of the properties; by default all.
     :param patience: how many seconds PostHog may take until they are gone.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: the numbers ``groups``, ``not_found`` and ``properties`` (how many were removed).
     :raises PostHogJobFailed: if a property is still there, or none of the groups is.
     """

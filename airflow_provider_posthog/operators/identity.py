@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.compat import iteration_of, reschedules_of
+
 #: Seconds by which PostHog's clock may be behind ours.
 _CLOCKS_DIFFER = 60.0
-#: How many earlier tries are asked for; PostHog forgets a query 20 minutes after its last news anyway.
-_TRIES_LOOKED_AT = 3
 
 
 @dataclass(frozen=True)
 class Marker:
     """A job's marker: written into the job on PostHog, read back by later tries.
 
-    :param owner: stands for dag, run, task and map index.
+    :param owner: stands for dag, run, task and map index, and in a loop of Airflow 3.4 for the iteration.
     :param clearing: tells the tries before a user's "clear" from those after it.
     :param request: stands for what was asked for.
     :param submission: tells one submission from another of the same request, such as that of a try before.
@@ -50,16 +50,18 @@ class Marker:
 class Identity:
     """Which task instance this is, and which of its tries.
 
-    :param owner: stands for dag, run, task and map index; random outside the task runner.
+    :param owner: as a marker's; random outside the task runner.
     :param clearing: how many tries lay before the user's last "clear".
     :param try_number: the try, from 1.
     :param since: when the run began, in seconds since 1970; 0 if that is not known.
+    :param reschedules: how often the task was rescheduled, which leaves the try number as it is.
     """
 
     owner: str
     clearing: int
     try_number: int
     since: float = 0.0
+    reschedules: int = 0
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Identity:
@@ -70,13 +72,19 @@ class Identity:
         ti = context.get("ti")
         if ti is None:
             return cls(uuid.uuid4().hex[:20], 0, 1)
-        names = [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1)]
+        names = [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1), *iteration_of(context)]
         retries = getattr(getattr(ti, "task", None), "retries", None) or 0
         # Airflow sets max_tries to try_number + retries when a user clears a task, and leaves it alone on a retry.
         clearing = max(0, (getattr(ti, "max_tries", None) or 0) - retries)
         began = getattr(context.get("dag_run"), "start_date", None)
         since = began.timestamp() if isinstance(began, datetime) else 0.0
-        return cls(_digest(names, 20), clearing, getattr(ti, "try_number", None) or 1, since)
+        try_number = getattr(ti, "try_number", None) or 1
+        return cls(_digest(names, 20), clearing, try_number, since, reschedules_of(context))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of this task instance can have run before."""
+        return self.try_number == 1 and not self.reschedules
 
     def marker(self, request: Mapping[str, Any]) -> Marker:
         """Make the marker of a job that this try submits.
@@ -85,26 +93,44 @@ class Identity:
         """
         return Marker(self.owner, self.clearing, _digest(request, 12), uuid.uuid4().hex[:8])
 
-    def name_of(self, request: Mapping[str, Any], try_number: int) -> str:
+    @property
+    def execution(self) -> str:
+        """What tells one run of the task from another: the try, and how often it was rescheduled."""
+        return f"{self.try_number}.{self.reschedules}" if self.reschedules else str(self.try_number)
+
+    def name_of(self, request: Mapping[str, Any], try_number: int, reschedules: int = 0) -> str:
         """Return the name under which a try submits a request, for what takes names of ours.
 
         A later try can make it again, so that it finds what the earlier one started without having kept anything.
 
         :param request: what is asked for, as JSON.
         :param try_number: the try, from 1.
+        :param reschedules: how often it was rescheduled by then.
         """
-        return f"airflow-{_digest([self.owner, _digest(request, 12), try_number], 32)}"
+        run = [try_number, reschedules] if reschedules else [try_number]
+        return f"airflow-{_digest([self.owner, _digest(request, 12), *run], 32)}"
+
+    def own_name(self, request: Mapping[str, Any]) -> str:
+        """Return the name under which this try submits a request.
+
+        :param request: what is asked for, as JSON.
+        """
+        return self.name_of(request, self.try_number, self.reschedules)
 
     def earlier(self, request: Mapping[str, Any]) -> Iterator[tuple[str, Marker]]:
         """Yield the names that earlier tries submitted a request under, newest first, each with its marker.
 
+        All of them: a try that took up what one before it had started has given nothing its own name.
+
         :param request: what is asked for, as JSON.
         """
-        for number in range(self.try_number - 1, max(0, self.try_number - 1 - _TRIES_LOOKED_AT), -1):
+        for number in range(self.try_number, 0, -1):
             # A try before the user's last "clear" belongs to a life that is over.
             clearing = self.clearing if number > self.clearing else self.clearing - 1
-            name = self.name_of(request, number)
-            yield name, Marker(self.owner, clearing, _digest(request, 12), str(number))
+            # How often an earlier try was rescheduled nobody tells: perhaps as often as this one.
+            for reschedules in range(self.reschedules - (number == self.try_number), -1, -1):
+                name = self.name_of(request, number, reschedules)
+                yield name, Marker(self.owner, clearing, _digest(request, 12), f"{number}-{reschedules}")
 
     def shares_life(self, job: Job) -> bool:
         """Tell whether a job comes from a try of this run since the last "clear".

@@ -1,8 +1,8 @@
 """The life of a job on PostHog's side, the same for every operator that starts one.
 
 submit -> keep its id -> show its link -> wait (in the worker, or deferred, or not at all) -> prove the end -> result.
-A retry takes the running job up again instead of starting a second one. The names of the methods follow Airflow's
-own ``ResumableJobMixin``.
+A retry takes the running job up again instead of starting a second one, unless the job has used up its time: then it
+is superseded. The names of the methods follow Airflow's own ``ResumableJobMixin``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended, JobKind, Watch
+from airflow_provider_posthog.api.jobs import (
+    FAILURE_GRACE,
+    LAST_LOOK,
+    MAX_POLL_FAILURES,
+    Ended,
+    Watch,
+)
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import (
@@ -23,33 +28,23 @@ from airflow_provider_posthog.compat import (
     before_execution_timeout,
     default_deferrable,
     is_of_earlier_try,
-    state_store,
 )
 from airflow_provider_posthog.exceptions import (
-    PostHogAPIError,
     PostHogError,
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
-    PostHogNotFoundError,
-    PostHogServerError,
     PostHogSettingsError,
-    PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.identity import Identity, Job, Marker
+from airflow_provider_posthog.operators.identity import Identity, Job
+from airflow_provider_posthog.operators.job_start import JobStartOperator
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
 
-#: Where the job's id is kept between tries (Airflow 3.3); never renamed.
-STORE_KEY = "posthog_job"
-#: Seconds between looks for a job whose creation was not answered.
-_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
-
-class PostHogJobOperator(PostHogOperator):
+class PostHogJobOperator(JobStartOperator):
     """Starts a job on PostHog and sees it through. Subclasses say which.
 
     :param posthog_conn_id: the connection.
@@ -57,14 +52,14 @@ class PostHogJobOperator(PostHogOperator):
     :param wait_for_completion: wait until the job ended; otherwise hand on its id at once.
     :param deferrable: wait in the triggerer instead of in a worker.
     :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
-    :param timeout: seconds the job may take, from its submission; ``None`` for what PostHog itself allows.
+    :param timeout: seconds the job may take, from its submission; ``None`` for what PostHog itself allows. A retry
+        supersedes a job that still runs then: it cancels it where PostHog can, and starts another.
     :param durable: let a retry take up the job that an earlier try started.
     :param cancel_on_kill: cancel the job, where PostHog can, when the task is killed or runs out of time.
     :param max_poll_failures: how many polls may fail in a row.
     :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
     """
 
-    job_kind: ClassVar[JobKind]
     operator_extra_links = (PostHogLink(),)
 
     def __init__(
@@ -80,17 +75,12 @@ class PostHogJobOperator(PostHogOperator):
         failure_grace: float = FAILURE_GRACE,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(timeout=timeout, durable=durable, cancel_on_kill=cancel_on_kill, **kwargs)
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.durable = durable
-        self.cancel_on_kill = cancel_on_kill
         self.max_poll_failures = max_poll_failures
         self.failure_grace = failure_grace
-        self._job: Job | None = None
-        self._identity = Identity.of({})
 
     # What a subclass says of its job.
 
@@ -99,21 +89,6 @@ class PostHogJobOperator(PostHogOperator):
         """Check the arguments and return what will be asked for, as JSON; may read from PostHog, changes nothing.
 
         :raises PostHogSettingsError: if the job can not succeed as it is asked for.
-        """
-
-    @abstractmethod
-    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
-        """Start the job, with the marker in it, and return its id and what PostHog said.
-
-        :param request: what :meth:`prepare` returned.
-        :param marker: the marker.
-        """
-
-    @abstractmethod
-    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the key's own jobs of this kind that carry a marker, newest first.
-
-        :param request: what :meth:`prepare` returned.
         """
 
     @abstractmethod
@@ -129,10 +104,6 @@ class PostHogJobOperator(PostHogOperator):
 
         :param job: the job.
         """
-
-    @abstractmethod
-    def default_timeout(self) -> float:
-        """Return how many seconds PostHog itself may take, with a margin."""
 
     # The life cycle.
 
@@ -176,6 +147,7 @@ class PostHogJobOperator(PostHogOperator):
         if is_of_earlier_try(told.try_number, context):
             return self._see_through(context)
         self._identity = Identity.of(context)
+        self._superseded = list(told.superseded)
         self._job = job = Job(told.job_id, "", 0.0)
         return self._conclude(told.ended, job, told.limit, context)
 
@@ -199,7 +171,7 @@ class PostHogJobOperator(PostHogOperator):
         shown, show_again = "", 30.0
         started = time.time()
         while True:
-            seen = self._look(job)
+            seen = self._look(job, deadline)
             step = watch.observe(seen, time.time())
             if isinstance(step, Ended):
                 return step
@@ -219,11 +191,14 @@ class PostHogJobOperator(PostHogOperator):
         """
         return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job_id)))
 
-    def _look(self, job: Job) -> Verdict | PostHogError:
+    def _look(self, job: Job, deadline: float) -> Verdict | PostHogError:
+        """Look once, and not beyond the deadline, though PostHog holds the request open."""
+        client = self.hook.client
         try:
-            return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job.id), policy=ONCE))
+            with client.until(max(deadline, time.time() + LAST_LOOK)):
+                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=ONCE))
         except PostHogError as error:
-            return error
+            return self.job_kind.of_error(error)
 
     def _check_waiting(self) -> None:
         seconds = self._timeout_seconds()
@@ -231,87 +206,13 @@ class PostHogJobOperator(PostHogOperator):
             if not math.isfinite(value) or value <= 0:
                 raise PostHogSettingsError(name, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
 
-    def _timeout_seconds(self) -> float:
-        if self.timeout is None:
-            return self.default_timeout()
-        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
-
-    # Starting, and taking up again.
-
-    def _attach(self, context: Context, identity: Identity, request: Mapping[str, Any]) -> Job | None:
-        """Find the job of an earlier try that this one should go on with."""
-        if not self.durable or identity.try_number == 1:
-            return None
-        mine = identity.marker(request)
-        for job, verdict in self._earlier_jobs(context, request):
-            marker = Marker.parse(job.marker)
-            if marker is None or marker.owner != mine.owner:
-                continue
-            name = f"{self.job_kind.name} {job.id}"
-            if marker.request != mine.request:  # the DAG was edited, or an argument changes from try to try
-                self.log.info("Not going on with %s: it was asked for something else", name)
-            elif verdict.state == "pending":
-                self.log.info("Taking up %s, which an earlier try started", name)
-                return job
-            elif verdict.state == "succeeded" and identity.shares_life(job):
-                self.log.info("%s of an earlier try has succeeded meanwhile", name)
-                return job
-            else:  # look further: a worker may have died after it started a later one, and before it was stored
-                why = "was cleared since" if verdict.state == "succeeded" else verdict.reason
-                self.log.info("Not going on with %s, which %s: %s", name, verdict.state, why)
-        return None
-
-    def _earlier_jobs(self, context: Context, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        store = state_store(context)
-        stored = Job.from_json(store.get(STORE_KEY)) if store is not None else None
-        if stored is not None:
-            with suppress(PostHogNotFoundError):
-                yield stored, self.get_job_status(stored.id)
-        # Without a store (before 3.3), or when a worker died between the creation and the store: PostHog knows.
-        yield from self.find_jobs(request)
-
-    def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
-        marker = str(identity.marker(request))
-        for last in (False, True):
-            try:
-                job_id, facts = self.submit_job(request, marker)
-            except (PostHogTransportError, PostHogServerError) as error:
-                job = self._find_lost(request, marker, error)
-                if job is not None:
-                    return job
-                # It is proved that no job exists. A 500 is PostHog's own failure: again would fail again.
-                if last or (isinstance(error, PostHogAPIError) and error.status == 500):
-                    raise
-            else:
-                self.log.info("Started %s %s", self.job_kind.name, job_id)
-                return Job(job_id, marker, time.time(), facts)
-        raise AssertionError("unreachable")
-
-    def _find_lost(self, request: Mapping[str, Any], marker: str, error: PostHogError) -> Job | None:
-        """Look for a job that PostHog may have started without our hearing of it."""
-        if isinstance(error, PostHogTransportError) and not error.sent:
-            raise error
-        self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
-        for seconds in _LOST_WAITS:
-            time.sleep(seconds)
-            for job, _ in self.find_jobs(request):
-                if job.marker == marker:
-                    self.log.info("Found %s %s by its marker: it was started", self.job_kind.name, job.id)
-                    return job
-        return None
-
-    def _keep(self, context: Context, job: Job) -> None:
-        store = state_store(context) if self.durable else None
-        if store is not None:
-            store.set(STORE_KEY, job.to_json())
-
     # Waiting, and ending.
 
     def _deadline(self, job: Job, began: float) -> tuple[float, str]:
         now = time.time()
         timeout = self._timeout_seconds()
         deadline = job.submitted_at + timeout
-        if deadline <= now:  # an earlier try used it up: this one is there to have another go
+        if deadline <= now:  # nobody knows when it was submitted, or PostHog's clock is far behind ours
             deadline = now + timeout
         if self.deferrable and self.execution_timeout is not None:
             hard = began + before_execution_timeout(self.execution_timeout)
@@ -334,6 +235,7 @@ class PostHogJobOperator(PostHogOperator):
             cancel_on_kill=self.cancel_on_kill,
             limit=limit,
             try_number=try_number,
+            superseded=self._superseded,
         )
         # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
         # calling us, so it only stands behind it, for a triggerer that is gone.
@@ -342,6 +244,10 @@ class PostHogJobOperator(PostHogOperator):
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         name = f"{self.job_kind.name} {job.id}"
+        if ended.outcome in ("failed", "gone", "timeout") and (late := self._ended_after_all()) is not None:
+            if ended.outcome == "timeout":
+                self._cancel(job)
+            ended, job = Ended("succeeded"), late
         if ended.outcome == "succeeded":
             try:
                 result = self.get_job_result(job)
@@ -361,24 +267,10 @@ class PostHogJobOperator(PostHogOperator):
         cancelled = self._cancel(job)
         fate = "It was cancelled." if cancelled else "It was not cancelled."
         if self.job_kind.cancel is None:
-            fate = "It may still go on: PostHog can not cancel it, and a retry of this task takes it up again."
+            fate = "It may still go on, as PostHog cannot cancel it. A retry of this task " + (
+                "starts another one, and takes this one if it has ended well by then."
+                if limit == "timeout"
+                else "takes it up again."
+            )
         text = f"{self.job_kind.name} {job.id} did not end within its {limit}. {fate} {reason}".rstrip()
         return AirflowTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text, job_id=job.id)
-
-    def _cancel(self, job: Job) -> bool:
-        cancel = self.job_kind.cancel
-        if cancel is None or not self.cancel_on_kill:
-            return False
-        try:
-            self.hook.client.send(cancel(job.id))
-        except PostHogError as error:
-            self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
-            return False
-        self.log.info("Cancelled %s %s", self.job_kind.name, job.id)
-        return True
-
-    def _forget(self, context: Context) -> None:
-        """Drop the kept id, so that a user's clear of an ended task really runs it again."""
-        store = state_store(context)
-        if store is not None and store.get(STORE_KEY) is not None:
-            store.delete(STORE_KEY)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.landing import Compression, Landing
@@ -46,28 +47,26 @@ class Output:
         """Refuse a path that names no file.
 
         :param example: what to write instead.
-        :raises PostHogSettingsError: if it is empty or a folder.
+        :raises PostHogSettingsError: if it is empty, a folder, or leads elsewhere (:func:`.storage_path.storage_path`).
         """
         text = str(self.path)
-        if not text.strip() or text.endswith("/"):
+        if not text.strip() or text.strip().endswith("/") or is_bucket(text):
             raise PostHogSettingsError(self.field, "names no file.", f"Write one, such as '{example}'.")
+        storage_path(self.field, self.path, self.conn_id, example=example)
 
     @cached_property
     def target(self) -> ObjectStoragePath:
         """The file."""
-        if isinstance(self.path, ObjectStoragePath):
-            return self.path
-        options = {"conn_id": self.conn_id} if self.conn_id else {}
-        return ObjectStoragePath(self.path, **options)
+        return storage_path(self.field, self.path, self.conn_id, example="s3://bucket/{{ ds }}.jsonl")
 
     def refuse_if_there(self, identity: Identity, *, repeatable: bool = True) -> None:
         """Fail before the work is done if its file could not be kept.
 
-        :param identity: the task's; a retry may find the file of the try before it.
+        :param identity: the task's; a retry, or a task that was rescheduled, may find the file of the run before it.
         :param repeatable: whether the work may be done again just to find out that its result has no place.
         :raises PostHogSettingsError: if a file is in the way.
         """
-        asks_first = not self.overwrite and (identity.try_number == 1 or not repeatable)
+        asks_first = not self.overwrite and (identity.is_first or not repeatable)
         if asks_first and self.target.fs.exists(self.target.path):
             raise self._in_the_way()
 

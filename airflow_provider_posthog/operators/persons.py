@@ -266,8 +266,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         context: Context,
     ) -> Outcome:
         """Delete, and tell the certificate how it went."""
-        ti = context.get("ti")
-        name = f"{getattr(ti, 'task_id', 'delete')}-{getattr(ti, 'try_number', None) or 1}"
+        name = f"{getattr(context.get('ti'), 'task_id', 'delete')}-{Identity.of(context).execution}"
         try:
             outcome = self._delete(work, progress, wish, server, certificate)
         except Exception as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
-from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+from airflow_provider_posthog.operators.erasing import PeopleOperator, work_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
@@ -17,32 +17,37 @@ if TYPE_CHECKING:
 _BATCH = 100
 
 
-class _PersonsOperator(PostHogErasureOperator):
+class _PersonsOperator(PeopleOperator):
     """What the two operators share: whom they are about, and the reading back.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param patience: how many seconds PostHog may take until a change can be read back.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons")
+    template_fields: Sequence[str] = (*PeopleOperator.template_fields, "object_storage_conn_id", "persons")
 
     def __init__(
         self,
         *,
         persons: Mapping[str, Any] | Sequence[str],
         patience: float = 300.0,
+        object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
         self.patience = patience
+        self.object_storage_conn_id = object_storage_conn_id
 
     def _uuids(self) -> Iterator[str]:
         from airflow_provider_posthog.erasure.identifiers import from_arguments
 
         if isinstance(self.persons, Mapping):
-            yield from (person.uuid for person in self.handed_on(self.persons).persons() if person.profile)
+            yield from (
+                person.uuid for person in work_of(self.persons, self.object_storage_conn_id).persons() if person.profile
+            )
             return
         yield from (one.value for one in from_arguments(uuids=self.persons))
 
@@ -79,7 +84,8 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.
     :param patience: how many seconds PostHog may take until they are gone.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a property is still there; it names the persons.
     """
@@ -112,7 +118,8 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the values by name: JSON.
     :param patience: how many seconds PostHog may take until they can be read.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a value can not be read back, or a person is not there; it names the persons.
     """

@@ -33,7 +33,9 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :param uuids: person UUIDs.
     :param properties: PostHog's list of ``{"key", "value", "operator"}``; the operator is ``exact``, ``icontains`` or
         ``is_set``.
-    :param hogql: a statement whose first column is person UUIDs, with a LIMIT.
+    :param hogql: a statement whose first column is person UUIDs, with a LIMIT above their number: one that is reached
+        is an error, since who is left out is not erased. Several SELECTs (UNION and the like) go into brackets:
+        ``SELECT * FROM (...) LIMIT n``.
     :param identifiers_path: a file in object storage: CSV with a header, or JSON lines (``.jsonl``), with
         ``distinct_id``, ``email`` and ``uuid``.
     :param work_path: the work file that is written for the next tasks.
@@ -45,7 +47,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
         ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,
         ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
-        ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100).
+        ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
+        ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now.
     :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
     :raises PostHogSettingsError: if an argument is wrong.
     """
@@ -108,12 +111,14 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             **found.totals.as_json(),
             "uuids": found.uuids,
             "not_found": found.not_found.as_json(),
+            "retention": self.retention,
             **self.certified(),
         }
 
     def _given(self, context: Context) -> dict[str, Any]:
         """Return what was asked for, checked."""
         from airflow_provider_posthog.erasure import identifiers
+        from airflow_provider_posthog.erasure.asking import ask_all
 
         given = {
             "distinct_ids": self.hidden(self.distinct_ids, context),
@@ -131,6 +136,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             pass  # each is checked, before anything is sent
         if given["properties"]:
             identifiers.check_filter(given["properties"])
+        if given["hogql"]:
+            ask_all(given["hogql"])
         return given
 
     def _identifiers(self, given: Mapping[str, Any]) -> Iterator[Identifier]:
@@ -138,7 +145,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
 
         yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
         if self.identifiers_path:
-            file = self.storage(self.identifiers_path)
+            file = self.storage(self.identifiers_path, "identifiers_path")
             yield from identifiers.from_file(file.fs, file.path)
         if given["properties"]:
             rows = self._listed(given["properties"])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import jobs, queries, states
+from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.api.insights import unwrap
 from airflow_provider_posthog.exceptions import (
-    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogNotFoundError,
+    PostHogServerError,
     PostHogSettingsError,
     PostHogTransportError,
 )
 from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.identity import Job
+from airflow_provider_posthog.operators.identity import Identity, Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.output import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 TIMEOUT = 21 * 60.0
 
 
-class PostHogQueryOperator(PostHogJobOperator):
+class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     """Runs a query afresh, never from PostHog's cache, and hands on its rows.
 
     It runs asynchronously under a name that follows from the task and its try, so that a retry after a crash takes up
@@ -37,7 +41,8 @@ class PostHogQueryOperator(PostHogJobOperator):
     PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows take
     an export, or load the events.
 
-    :param hogql: the statement, with ``{name}`` for each value; no semicolon at its end. HogQL is not ClickHouse.
+    :param hogql: the statement, with ``{name}`` for each value. HogQL is not ClickHouse. Several SELECTs (UNION and the
+        like) go into brackets, ``SELECT * FROM (...) LIMIT n``: outside of them PostHog cuts each by itself.
     :param query: a query node in place of ``hogql``, such as ``{"kind": "TrendsQuery", ...}``.
     :param values: what the placeholders of ``hogql`` stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
     :param variables: what ``{variables.code_name}`` stands for, as PostHog's ``variables``: by the variable's id, each
@@ -51,6 +56,8 @@ class PostHogQueryOperator(PostHogJobOperator):
         ``result_path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
+    :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
+        retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
@@ -71,6 +78,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         "values",
         "variables",
         "result_path",
+        "on_retention",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -93,6 +101,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
         name: str | None = None,
+        on_retention: OnRetention = "warn",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -105,7 +114,8 @@ class PostHogQueryOperator(PostHogJobOperator):
         self.max_rows = max_rows
         self.object_storage_conn_id = object_storage_conn_id
         self.name = name
-        self._marker = ""
+        self.on_retention = on_retention
+        self._marker = self._query_id = ""
 
     def prepare(self) -> dict[str, Any]:
         """Check the arguments and return the query node."""
@@ -120,7 +130,10 @@ class PostHogQueryOperator(PostHogJobOperator):
             output.refuse_if_there(self._identity)
         elif self.max_rows == 0:
             raise PostHogSettingsError("result_path", "is not given, and max_rows is 0.", "Write one of the two.")
-        return {"query": self._node()}
+        node = self._node()
+        self._question(node)  # what no answer could prove is refused
+        self.retention_guard.check_node(node)
+        return {"query": node}
 
     def _node(self) -> dict[str, Any]:
         if (self.hogql is None) == (self.query is None):
@@ -133,20 +146,25 @@ class PostHogQueryOperator(PostHogJobOperator):
                 )
             if self.values or self.variables:
                 raise PostHogSettingsError("values", "and variables go with hogql.", "Put them into the query node.")
+            if node.get("kind") == "HogQLQuery":
+                node["query"] = one_statement(node.get("query"), "query")
             return node
-        text = self.hogql.strip()
-        if not text or text.endswith(";"):
-            problem = "ends with a semicolon, which HogQL does not know." if text else "is empty."
-            raise PostHogSettingsError("hogql", problem, "Write 'SELECT ...' without one.")
-        node = queries.hogql(text, self.values)
+        node = queries.hogql(one_statement(self.hogql), self.values)
         if self.variables:
             node["variables"] = _variables(self.variables)
         return node
 
+    def _question(self, node: Mapping[str, Any]) -> Question | None:
+        """Return what proves an answer whole; ``None`` for another query than HogQL, which has its own pages."""
+        if node.get("kind") != "HogQLQuery":
+            return None
+        field = "query" if self.hogql is None else "hogql"
+        return ask(node.get("query"), queries.placeholders(node), field=field)
+
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Start the query under the name that this try has for it."""
         self._marker = marker
-        query_id = self._identity.name_of(request, self._identity.try_number)
+        query_id = self._query_id = self._free_name(request)
         # From now on a kill cancels it, also while the answer is under way.
         self._job = Job(query_id, marker, 0.0)
         name = self.name or (f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id)  # type: ignore[no-untyped-call]
@@ -154,15 +172,31 @@ class PostHogQueryOperator(PostHogJobOperator):
         # Sent again after a lost answer, it would calculate the same beside the first.
         answer = self.hook.client.send(replace(start, repeatable=False))
         status = answer.get("query_status")
-        if status:
+        if isinstance(status, Mapping):
             return str(status.get("id") or query_id), status
+        if status is not None:
+            raise PostHogTransportError("PostHog's answer to the start of the query has no 'query_status' to be read")
         return query_id, {"complete": True, "results": answer}
+
+    def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
+        try:
+            return super()._submit(identity, request)
+        except (PostHogTransportError, PostHogServerError) as error:
+            if getattr(error, "sent", True):
+                self.on_kill()  # it was not found, or could not even be looked for: it may run all the same
+            raise
+
+    def _free_name(self, request: Mapping[str, Any]) -> str:
+        """Return this try's name for the query; the next one if a query of that name was found, and not taken up."""
+        who = self._identity
+        names = (who.name_of(request, who.try_number, number) for number in itertools.count(who.reschedules))
+        return next(name for name in names if name not in self._known)
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, states.Verdict]]:
         """Yield the queries of this try and of earlier ones that PostHog still knows."""
         names = [(name, str(marker)) for name, marker in self._identity.earlier(request)]
         if self._marker:
-            names.insert(0, (self._identity.name_of(request, self._identity.try_number), self._marker))
+            names.insert(0, (self._query_id, self._marker))
         for query_id, marker in names:
             try:
                 status = self.hook.client.send(queries.status(query_id))
@@ -174,12 +208,13 @@ class PostHogQueryOperator(PostHogJobOperator):
         """Return the rows, or write them."""
         if not self.wait_for_completion:
             return {"query_id": job.id}
-        answer = self._results(job)
-        rows, columns = answer.get("results"), _columns(answer)
-        self._check_whole(answer)
+        node = self._node()
+        raw, answer = self._results(job, node)
+        rows = answer.whole().rows
+        columns = zip(answer.names(), answer.kinds(), strict=True) if answer.columns else ()
         result: dict[str, Any] = {
             "query_id": job.id,
-            "columns": columns,
+            "columns": [{"name": name, "type": kind} for name, kind in columns],
             "row_count": len(rows) if isinstance(rows, list) else 0,
             "rows": rows,
             "path": None,
@@ -188,7 +223,7 @@ class PostHogQueryOperator(PostHogJobOperator):
         }
         output = self._output()
         if output is not None:
-            return {**result, "rows": None, **self._write(output, answer)}
+            return {**result, "rows": None, **self._write(output, raw, node)}
         problem = unfit_for_xcom(json_line(result, "the query"))
         if result["row_count"] > self.max_rows:
             problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
@@ -200,40 +235,28 @@ class PostHogQueryOperator(PostHogJobOperator):
             )
         return result
 
-    def _results(self, job: Job) -> queries.QueryAnswer:
+    def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer]:
+        """Return PostHog's answer, as it came and as it was read."""
         status = job.facts if job.facts.get("results") else self.hook.client.send(queries.status(job.id))
-        answer = status.get("results")
-        if not isinstance(answer, Mapping) or "results" not in answer:
-            raise PostHogTransportError("PostHog says that the query is complete, and gives no results")
-        failure = states.failure_in(answer)
-        if failure is not None:
-            raise PostHogJobFailed(f"The query was reported complete, but it failed: {failure}", job_id=job.id)
-        if answer.get("is_cached") is True:
-            raise PostHogJobFailed("PostHog answered from its cache, although it was told not to.", job_id=job.id)
-        return answer  # type: ignore[return-value]
-
-    def _check_whole(self, answer: queries.QueryAnswer) -> None:
-        rows = answer.get("results")
-        if not isinstance(rows, list):
-            return
-        asked = None if self.query is None else self._node().get("limit")
-        if (answer.get("hasMore") and len(rows) != asked) or len(rows) >= queries.MAX_ROWS:
-            raise PostHogIncompleteError(
-                f"PostHog cut the answer at {len(rows):,} rows. Write a LIMIT (at most {queries.MAX_ROWS:,}), narrow "
-                "the statement, or export it with PostHogCreateExportOperator."
-            )
+        raw: Any = status.get("results")
+        question = self._question(node)
+        try:
+            return raw, read(raw, question, asked=None if self.query is None else node.get("limit"))
+        except PostHogJobFailed as error:
+            error.job_id = job.id
+            raise
 
     def _output(self) -> Output | None:
         if self.result_path is None:
             return None
         return Output("result_path", self.result_path, self.overwrite, self.object_storage_conn_id)
 
-    def _write(self, output: Output, answer: queries.QueryAnswer) -> dict[str, Any]:
+    def _write(self, output: Output, answer: queries.QueryAnswer, node: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.extract.insight_tables import table_of
         from airflow_provider_posthog.extract.result_files import compression_of, format_of, write_result
 
         path = str(self.result_path)
-        asked = {**answer, "query": answer.get("query") or self._node()}
+        asked = {**answer, "query": answer.get("query") or node}
         with output.landing(self._identity, compression=compression_of(path)) as landing:
             write_result(landing, answer, lambda: table_of(asked), format_of(path))
             output.commit(landing)
@@ -254,11 +277,6 @@ def _verdict(status: queries.QueryStatus) -> states.Verdict:
     verdict = states.of_query(status)
     failure = states.failure_in(status.get("results")) if verdict.state == "succeeded" else None
     return verdict if failure is None else states.Verdict("failed", failure)
-
-
-def _columns(answer: queries.QueryAnswer) -> list[dict[str, str | None]]:
-    kinds = {str(kind[0]): str(kind[1]) for kind in answer.get("types") or [] if len(kind) > 1}
-    return [{"name": name, "type": kinds.get(name)} for name in answer.get("columns") or []]
 
 
 def _variables(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
-from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, MAX_POLL_FAILURES
 from airflow_provider_posthog.api.steps import Steps, run, run_all
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
@@ -179,12 +179,13 @@ class PostHogRefreshOperator(PostHogOperator):
         self.check()
         began = time.time()
         identity = Identity.of(context)
-        found, facts = run(self.find(), self.hook.client)
-        targets = [self._named(target, identity) for target in found]
-        PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
-        if targets and self.deferrable and self._may_defer(targets):
-            self._defer(targets, facts, began, identity)
         deadline = began + self._seconds()
+        with self.in_time(deadline):
+            found, facts = run(self.find(), self.hook.client)
+            targets = [self._named(target, identity) for target in found]
+            PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
+            if targets and self.deferrable and self._may_defer(targets):
+                self._defer(targets, facts, began, identity)
         outcomes = self._all([self._tracked(target, deadline) for target in targets], deadline)
         return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
 
@@ -222,12 +223,12 @@ class PostHogRefreshOperator(PostHogOperator):
             "dashboard": target.dashboard_id,
             "overrides": [self.filters_override, self.variables_override],
         }
-        earlier = [Earlier(name, marker.clearing == identity.clearing) for name, marker in identity.earlier(request)]
         return replace(
             target,
-            query_id=identity.name_of(request, identity.try_number),
-            earlier=tuple(earlier),
+            query_id=identity.own_name(request),
+            earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
             life_since=max(0.0, identity.since - 60.0),
+            superseded_before=0.0 if identity.is_first else time.time() - self._seconds(),
         )
 
     def overridden(self, target: Target) -> Target:
@@ -242,12 +243,10 @@ class PostHogRefreshOperator(PostHogOperator):
 
     def _all(self, works: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
         # Also a single one in a thread: PostHog may hold a request for minutes after the deadline.
-        self._stop = threading.Event()
+        stop = self._stop = threading.Event()
         late = Outcome("timeout", "PostHog did not answer in time")
         try:
-            return run_all(
-                works, self._new_client, at_once=self._at_once(), stop=self._stop, deadline=deadline, late=late
-            )
+            return run_all(works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late)
         except BaseException:  # Airflow's timeouts and kills are no Exceptions; nothing may go on behind any of them
             self._cancel()
             raise
@@ -384,8 +383,9 @@ class PostHogRefreshOperator(PostHogOperator):
 
     def _cancel(self) -> None:
         names, self._open = sorted(self._open), set()
+        end = time.time() + CANCEL_SECONDS
         for name in names if self.cancel_on_kill else ():
-            with self._new_client() as client:
+            with self._new_client() as client, client.until(end):
                 cancelled = run(refresh.cancel(name), client)
             self.log.info("Cancelled calculation %s" if cancelled else "Could not cancel calculation %s", name)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from airflow_provider_posthog.api import checks
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.jobs import FAILURE_GRACE, MAX_POLL_FAILURES, Ended
+from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, MAX_POLL_FAILURES, Ended
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import (
@@ -86,6 +86,8 @@ class PostHogWaitingSensor(BaseSensorOperator):
     ui_color = "#f9e8d2"
     #: What is said of the subject while it is not so yet, as in "Export 7 has no file".
     unmet: ClassVar[str] = "is not so yet"
+    #: How many seconds a look has at the least, be it begun at the deadline; it may take several calls.
+    last_look: ClassVar[float] = LAST_CHECK
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         self.failure_grace = failure_grace
         self.max_poll_failures = max_poll_failures
         self._bad_pokes = 0
+        self._ends = 0.0
 
     @cached_property
     def hook(self) -> PostHogHook:
@@ -181,6 +184,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         return self._wait(context)
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
+        self._ends = time.time() + self.timeout
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
@@ -198,8 +202,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         try:
             found = self._look_patiently(context)
         except PostHogAPIError as error:
-            passing = isinstance(error, (PostHogRateLimitError, PostHogServerError))
-            if passing or error.status in RETRYABLE_STATUSES:
+            if isinstance(error, (PostHogRateLimitError, PostHogServerError)) or error.status in RETRYABLE_STATUSES:
                 return self._bad_poke(context, error)
             raise
         except PostHogTransportError as error:
@@ -224,7 +227,9 @@ class PostHogWaitingSensor(BaseSensorOperator):
         return found
 
     def _look(self, context: Context) -> Finding:
-        found = self.look(context)
+        ends = (self._ends or time.time() + self.timeout) + 1.0  # Airflow is to see that it has passed
+        with self.hook.client.until(max(ends, time.time() + self.last_look)):
+            found = self.look(context)
         settings = self.hook.settings()
         address = self.link(settings, found.facts)
         if address != self.link(settings, {}):  # known by the look only, such as an insight's short id
@@ -233,7 +238,8 @@ class PostHogWaitingSensor(BaseSensorOperator):
 
     def _bad_poke(self, context: Context, error: PostHogError) -> PokeReturnValue:
         """Wait out a server in trouble, as deferrable mode does; being rate limited is no trouble."""
-        if not isinstance(error, PostHogRateLimitError):
+        # Behind the timeout it is Airflow that says so, with its own error.
+        if not 0.0 < self._ends < time.time() and not isinstance(error, PostHogRateLimitError):
             count = self._recall_bad_pokes(context) + 1
             self._count_bad_pokes(context, 0 if count >= self.max_poll_failures else count)
             if count >= self.max_poll_failures:

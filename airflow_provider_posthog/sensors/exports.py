@@ -36,6 +36,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id")
     unmet: ClassVar[str] = "has no file"
+    last_look: ClassVar[float] = jobs.LAST_LOOK
 
     def __init__(
         self,
@@ -111,9 +112,10 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     def _ask(self) -> exports.Export:
         try:
-            return self.hook.client.send(exports.retrieve(self._id()))
+            found: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
         except PostHogNotFoundError as error:
             raise PostHogJobFailed(
                 f"PostHog knows no {self.subject()}: it never was, has expired, or was made with another user's key.",
                 job_id=self.job_id,
             ) from error
+        return found

@@ -16,11 +16,12 @@ from airflow_provider_posthog.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    ObjectStoragePath,
     is_of_earlier_try,
 )
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.operators.certificates import open_certificate
+from airflow_provider_posthog.operators.storage_path import storage_path
+from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.sensors.base import PostHogSensor
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
     :returns: ``request_id``, ``state`` (``VERIFIED``), ``states`` (numbers by state), ``checked_at`` (the server's
         time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers ``events``, ``future_events``,
         ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no distinct ids to look
-        for them by.
+        for them by. ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): where it is
+        enforced, PostHog hides events up to ``floor``, and nobody could look at them.
     :raises PostHogErasureError: with the states, and some persons by UUID.
     """
 
@@ -150,6 +152,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.verify import verify
 
+        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
         if not isinstance(self.request, Mapping):
             request = self._unproven()
             return self._found(self._do(verify(self._plain(self.request), request)), "uuid")
@@ -167,6 +170,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
             certificate.looked(report)
         if found.verdict.state == "succeeded":
             if certificate is not None:
+                certificate.saw(self._retention.as_json())
                 cannot_erase = self._do(residue(self.hook.settings()))
                 certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             progress.verified = found.facts
@@ -191,8 +195,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
             )
 
     def _found(self, report: Report, verified_by: str) -> Finding:
-        self._text = report.text()
-        facts: dict[str, Any] = {**report.as_json(), "verified_by": verified_by}
+        self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
+        facts: dict[str, Any] = {**report.as_json(), "verified_by": verified_by, "retention": self._retention.as_json()}
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         self.log.info("%s: %s", self.subject(), self._text)
@@ -242,7 +246,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.erasure.work_file import WorkFile
 
         conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        path = ObjectStoragePath(str(request["work_path"]), **({"conn_id": conn_id} if conn_id else {}))
+        example = "s3://private/erasures/{{ run_id }}.jsonl"
+        path = storage_path("work_path", str(request["work_path"]), conn_id, example=example)
         return WorkFile(path.fs, path.path)
 
     def _certificate(self, request: Mapping[str, Any], context: Context) -> Certificate | None:

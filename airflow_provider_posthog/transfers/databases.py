@@ -32,7 +32,21 @@ _BY_FILES = {
     "snowflake": "CopyFromExternalStageToSnowflakeOperator",
 }
 #: Their statements can not be undone: a load that is killed would leave half an interval.
-_NO_TRANSACTIONS = ("athena", "drill", "druid", "hive_cli", "hiveserver2", "impala", "pinot", "presto")
+_NO_TRANSACTIONS = (
+    "athena",
+    "clickhouse",
+    "drill",
+    "druid",
+    "elasticsearch",
+    "hive_cli",
+    "hiveserver2",
+    "impala",
+    "kylin",
+    "pinot",
+    "presto",
+    "spark",
+    "spark_sql",
+)
 #: How DuckDB says that another process has the file open.
 _IS_LOCKED = re.compile(r"(?i)\block\b|used by another process")
 #: How long, in seconds, a DuckDB file that another process has open is waited for.
@@ -78,11 +92,6 @@ class SqlDatabase:
             )
         if self.kind not in (_POSTGRES, *_DUCKDB, "sqlite") and not hasattr(self._hook(), "insert_rows"):
             raise self._unknown()
-
-    @property
-    def is_blocked_by_a_load(self) -> bool:
-        """Whether others have to wait while rows come, so that nothing should be waited for meanwhile."""
-        return self.kind != _POSTGRES
 
     def loader(self, target: Target) -> Loader:
         """Connect, and return a loader. Close it, or use it in a ``with``.
@@ -161,6 +170,8 @@ class SqlDatabase:
         return path, PurePath(path).stem
 
     def _plain(self) -> tuple[Any, str]:
+        from airflow_provider_posthog.load.transactions import commits_by_itself
+
         hook = self._hook()
         if hook is None and self.kind == "sqlite":
             return _kept(sqlite3.connect(self._connection.host or "")), "?"
@@ -169,8 +180,7 @@ class SqlDatabase:
         connection = hook.get_conn()
         if getattr(hook, "supports_autocommit", False):
             hook.set_autocommit(connection, False)
-        level = getattr(getattr(connection, "isolation_level", None), "name", None)
-        if getattr(connection, "autocommit", None) is True or level == "AUTOCOMMIT":  # the latter is Trino's
+        if commits_by_itself(connection):
             connection.close()
             raise PostHogSettingsError(
                 "sql_conn_id",

@@ -21,6 +21,8 @@ from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.operators.storage_path import storage_path
+from airflow_provider_posthog.results.answer import WRAPPED
 from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, dataset_of_path, of_export
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     :returns: ``path`` (text), ``bytes`` (int, as stored), ``rows`` (int without the header; null for pictures),
         ``sha256`` (hex, of the stored file), ``content_type``, ``export_id`` (int). PostHog's substitute for an empty
         CSV result (header ``error``) becomes a file of 0 bytes with 0 rows.
-    :raises PostHogIncompleteError: if rows or bytes are missing, or may be.
+    :raises PostHogIncompleteError: if rows or bytes are missing, or may be. A file that comes with 0 bytes, which no
+        export has, is asked for once more first.
     :raises PostHogJobFailed: if the export failed or is gone.
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """
@@ -143,10 +146,11 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             )
         if self.compression not in _COMPRESSIONS:
             raise PostHogSettingsError("compression", f"{self.compression!r} is not known.", "Write 'gzip' or None.")
-        if not str(self.path).strip():
-            raise PostHogSettingsError(
-                "path", "is empty.", "Write where the file goes, such as 's3://bucket/{{ ds }}.csv'."
-            )
+        example = "s3://bucket/{{ ds }}.csv"
+        if str(self.path).strip().endswith("/"):  # a folder; a bucket as a whole is one, too
+            storage_path("path", self.path, self.object_storage_conn_id, example=example)
+        else:
+            Output("path", self.path, self.overwrite, self.object_storage_conn_id).check(example)
 
     def _export(self, export_id: int) -> exports.Export:
         """Retrieve the export, which must have its file."""
@@ -171,16 +175,16 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     def _output(self, export: exports.Export, export_id: int) -> Output:
         from airflow_provider_posthog.extract.landing import safe_name
 
-        path = self.path
+        path = self.path if isinstance(self.path, ObjectStoragePath) else str(self.path).strip()
         if str(path).endswith("/"):
             name = safe_name(export.get("filename"), f"export-{export_id}")
             path = f"{path}{name}{'.gz' if self.compression else ''}"
         return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
     def _download(self, export_id: int, landing: Landing) -> Received:
-        from airflow_provider_posthog.extract.download import download
+        from airflow_provider_posthog.extract.export_file import download_export
 
-        received = download(self.hook.client, exports.content(export_id), landing)
+        received = download_export(self.hook.client, exports.content(export_id), landing)
         if received.content_type in _NOT_A_FILE:
             raise PostHogTransportError(
                 f"the content of export {export_id} came as {received.content_type}: something between here and "
@@ -196,6 +200,11 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                 rows = csv.rows
             except ValueError as error:
                 raise PostHogIncompleteError(f"The CSV is cut: {error}") from error
+            if not csv.header.strip(b"\xef\xbb\xbf\r\t ") and not rows:
+                raise PostHogIncompleteError(
+                    "The CSV has not even a header, which PostHog writes for an empty result too: the file was lost. "
+                    "Make the export again (clear the task that created it)."
+                )
             if csv.is_empty_marker:
                 landing.restart()
                 landing.finish()
@@ -214,13 +223,18 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
         limit, why = exports.row_limit(export, rows or 0)
-        if not rows or rows < limit or self.on_truncation == "ignore":
+        if rows is None or rows < limit or self.on_truncation == "ignore":
             return
         text = (
             f"The export has {rows:,} rows, as many as {why} lets through, so there may be more. "
             "Narrow the query (a shorter interval), raise its LIMIT (at most 300,000), or, if it is all you asked for, "
             "write on_truncation='ignore'."
         )
+        if limit == 0:
+            text = (
+                f"The export has {rows:,} rows, and nothing proves that they are all: {why}. Put the query into "
+                f"brackets: {WRAPPED}; PostHog cuts nothing in there. Or write on_truncation='ignore'."
+            )
         if self.on_truncation == "fail":
             raise PostHogIncompleteError(text)
         self.log.warning(text)

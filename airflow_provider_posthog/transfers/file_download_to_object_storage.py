@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.operators.identity import Identity, Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.transfers.file_download_job import FileDownloadJobOperator
 from airflow_provider_posthog.transfers.interval import folder_of, interval_of
 from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, Thing, dataset_of_path
@@ -58,6 +59,9 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     :param max_size_mb: size of each file in megabytes; 0 for one file a week, ``None`` for PostHog's default.
     :param name: what the files' names begin with; default: the model. Tells two tables in one folder apart.
     :param at_once: how many files come side by side.
+    :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
+        1; for 1,000 rows and more. Rows are never replaced by none.
+    :param allow_shrink: replace them whatever is there, for one run.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param timeout: seconds that each week's file download may take on PostHog, the wait for a place included; default
         a day.
@@ -67,7 +71,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         No files and 0 rows if PostHog had no data.
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogJobFailed: if PostHog could not make the files, with its reason, or has no file downloads at all.
-    :raises PostHogIncompleteError: if the files have another number of rows than PostHog says.
+    :raises PostHogIncompleteError: if the files have another number of rows than PostHog says, or an interval's rows
+        would be replaced by none or by far fewer. What is there stays.
     """
 
     template_fields: Sequence[str] = (
@@ -81,8 +86,13 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         "file_format",
         "compression",
         "name",
+        "max_shrink",
+        "allow_shrink",
         "object_storage_conn_id",
     )
+
+    _staging: Staging | None = None
+    _whole: Interval | None = None
 
     def __init__(
         self,
@@ -98,6 +108,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         max_size_mb: int | None = None,
         name: str | None = None,
         at_once: int = 3,
+        max_shrink: float | str = MAX_SHRINK,
+        allow_shrink: bool | str = False,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -113,9 +125,13 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         self.max_size_mb = max_size_mb
         self.name = name
         self.at_once = at_once
+        self.max_shrink = max_shrink
+        self.allow_shrink = allow_shrink
         self.object_storage_conn_id = object_storage_conn_id
-        self._staging: Staging | None = None
-        self._whole: Interval | None = None
+        if not self.wait_for_completion:
+            raise PostHogSettingsError(
+                "wait_for_completion", "cannot be False: the files have to be fetched.", "Leave it out."
+            )
 
     # The weeks, one after another.
 
@@ -162,7 +178,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         except (_ExpiredError, BrokenFileError) as error:
             self._forget(context)  # a retry has other files made
             # Kept beside the files: a task that defers comes back as a new object, and would renew them for ever.
-            this_try = self._who.try_number if self._who else 1
+            this_try = self._who.execution if self._who else "1"
             again = isinstance(error, _ExpiredError) and self.staging.note.get("renewed") != this_try
             self.staging.record(job=None, asked=None, renewed=this_try)
             if not again:
@@ -187,12 +203,9 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def _check(self) -> None:
         if self.model not in _MODELS:
             raise PostHogSettingsError("model", f"{self.model!r} is not known.", f"Write one of {', '.join(_MODELS)}.")
-        if not self.wait_for_completion:
-            raise PostHogSettingsError(
-                "wait_for_completion", "can not be False: the files have to be fetched.", "Leave it out."
-            )
         if isinstance(self.at_once, bool) or not isinstance(self.at_once, int) or not 1 <= self.at_once <= 32:
             raise PostHogSettingsError("at_once", f"{self.at_once!r} is not from 1 to 32.", "Write 3.")
+        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
 
     @property
     def staging(self) -> Staging:
@@ -358,7 +371,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
             "format": self.file_format,
             "rows": rows,
         }
-        manifest = staging.publish(facts)
+        manifest = staging.publish(facts, ShrinkGuard.of(self.max_shrink, self.allow_shrink))
         folder = str(self._target)
         path = f"{folder}/{manifests.FOLDER}/{interval.stem}.json"
         files = [

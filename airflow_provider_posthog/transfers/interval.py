@@ -9,9 +9,11 @@ from typing import Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.storage_path import storage_path
 
 #: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
 _CLOCKS_DIFFER = 60.0
+_MOMENTS = ("logical_date", "run_after", "start_date")
 
 
 def interval_of(
@@ -31,8 +33,9 @@ def interval_of(
             "end",
             f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
             "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
-            "have those of a cron schedule, unless [scheduler] create_cron_data_intervals is on or the DAG has a "
-            "CronDataIntervalTimetable.)",
+            "have those of a cron schedule or a timedelta, unless the DAG has a CronDataIntervalTimetable or a "
+            "DeltaDataIntervalTimetable, or [scheduler] create_cron_data_intervals or create_delta_data_intervals is "
+            "on.)",
         )
     left = found[1].timestamp() - time.time()
     if left > _CLOCKS_DIFFER:
@@ -43,18 +46,41 @@ def interval_of(
     return found
 
 
+def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool:
+    """Tell whether a task has an interval: one that it was given, or its run's, if that has a length.
+
+    :param context: the task's context.
+    :param start: the argument.
+    :param end: the argument.
+    """
+    if start not in (None, "") or end not in (None, ""):
+        return True
+    first, last = (context.get(f"data_interval_{name}") for name in ("start", "end"))
+    return first is not None and last is not None and bool(first < last)
+
+
+def moment_of(context: Mapping[str, Any]) -> datetime:
+    """Return the moment that stands for a run, the same in all its tries, in UTC; now outside the task runner.
+
+    Runs that assets or a user have started may have no logical date in Airflow 3.
+
+    :param context: the task's context.
+    """
+    run = context.get("dag_run")
+    known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
+    found = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    utc = (found or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
+
+
 def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
     """Return the folder that a transfer fills.
 
     :param path: the folder, as text or as an ``ObjectStoragePath``.
     :param conn_id: Airflow's connection for the object storage, for a path that is text.
-    :raises PostHogSettingsError: if it is empty.
+    :raises PostHogSettingsError: if it is empty, or leads elsewhere (:func:`.storage_path.storage_path`).
     """
-    if not str(path).strip("/ "):
-        raise PostHogSettingsError("path", "is empty.", "Write a folder, such as 's3://lake/events/'.")
-    if isinstance(path, ObjectStoragePath):
-        return path
-    return ObjectStoragePath(path.rstrip("/"), **({"conn_id": conn_id} if conn_id else {}))
+    return storage_path("path", path, conn_id, example="s3://lake/events/", folder=True)
 
 
 def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None) -> datetime:

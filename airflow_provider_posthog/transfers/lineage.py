@@ -15,6 +15,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from airflow_provider_posthog.api.hogql import tokens
 from airflow_provider_posthog.assets import openlineage_namespace
 from airflow_provider_posthog.compat import openlineage_listens
 from airflow_provider_posthog.exceptions import PostHogError
@@ -24,16 +25,10 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.extract.sources import Source
 
-#: HogQL's comments and texts, which may be about somebody, and quoted names, which may hold the signs of both.
-_TOKENS = re.compile(
-    r"""
-    (?P<name>"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`)
-  | (?P<text>'(?:[^'\\]|\\.|'')*(?:'|\\?\Z))
-  | (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+#: What stands for comments, and for texts, which may be about somebody.
+_HIDDEN = {"comment": " ", "text": "'...'", "template": "f'...'", "tag": "<...>"}
+_CLOSED = re.compile(r"(['\"`]).*\1", re.DOTALL)
 _END_OF_QUERY = "\n) AS source"
 #: What the queries of insights and lists read, as far as it is one table.
 _TABLES = {
@@ -271,11 +266,13 @@ def without_values(hogql: str) -> str:
 
     :param hogql: a statement.
     """
-
-    def hidden(found: re.Match[str]) -> str:
-        return {"name": found.group(), "text": "'...'"}.get(str(found.lastgroup), " ")
-
-    return _TOKENS.sub(hidden, hogql).strip()
+    shown = []
+    for token in tokens(hogql):
+        if token.kind == "open" or (token.kind == "name" and not _CLOSED.fullmatch(token.text)):
+            break  # nobody can tell what the rest is
+        if not token.inside:
+            shown.append(_HIDDEN.get(token.kind, token.text))
+    return "".join(shown).strip()
 
 
 def dataset_of_path(path: str | ObjectStoragePath, conn_id: str | None = None) -> Dataset:

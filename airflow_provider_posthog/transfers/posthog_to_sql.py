@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.transfers.interval import interval_of
 from airflow_provider_posthog.transfers.lineage import Lineage
 from airflow_provider_posthog.transfers.reading import IntervalOperator, need_arrow
+from airflow_provider_posthog.transfers.replacing import Replaces, check_mapped, covered, mode_of
 from airflow_provider_posthog.transfers.source import source_of
+from airflow_provider_posthog.transfers.verifying import Earlier, windows_before
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.interval_counts import Recount
     from airflow_provider_posthog.extract.reader import Extraction
     from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Loaded, Target, WriteMode
+    from airflow_provider_posthog.load.target import Loaded, OtherColumns, Target, WriteMode
     from airflow_provider_posthog.transfers.databases import SqlDatabase
 
 #: The columns that tell the rows of each of PostHog's tables apart.
@@ -53,21 +59,33 @@ class PostHogToSqlOperator(IntervalOperator):
     :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``cohort_members``, or a HogQL query (needs
         ``key``). A dictionary gives more arguments, such as ``{"table": "cohort_members", "cohort_id": 7}`` or
         ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
-    :param write: ``replace_interval``: the rows of the interval are replaced. ``merge``: rows of the same key are
-        replaced, new ones added. ``append``: only rows whose key is not there yet are added. Each can be repeated
+    :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
+        ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
+        are replaced, new ones added. ``append``: only rows whose key is not there yet are added. Each can be repeated
         without harm.
+    :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``event``, the rows of
+        these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where``, nobody
+        knows which, and the task fails. ``all``: whatever the table has of the interval, or at all. That is for a
+        table that holds nothing but what this task reads.
+    :param max_shrink: the largest share of 1,000 rows or more that may be gone when they are replaced, from 0 to 1.
+        What is there is never replaced by nothing.
+    :param allow_shrink: replace what is there by far less, or by nothing, all the same.
     :param key: the column, or columns, that tell rows apart; default: ``uuid`` of events, ``id`` of persons,
         ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here have it.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
+    :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
+        ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
-        (without ``by``, a query is read as a whole, and so are persons by ``merge`` and ``append``); ``in_flight``,
-        ``page_rows`` and ``settle`` how.
+        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows`` and ``settle`` how;
+        ``on_retention``. ``verify_back`` counts earlier intervals again, in PostHog and in the table.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
         ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
-        ``seconds``.
+        ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
+        ``deleted`` of those that were read again), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
-    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them.
+    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them; if
+        PostHog hides some; or if far fewer rows would take the place of those that are there.
     :raises PostHogLoadError: if the database refuses something.
     """
 
@@ -84,7 +102,10 @@ class PostHogToSqlOperator(IntervalOperator):
         "by",
         "start",
         "end",
+        "on_retention",
         "column_types",
+        "max_shrink",
+        "allow_shrink",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers = {"columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
@@ -100,9 +121,13 @@ class PostHogToSqlOperator(IntervalOperator):
         sql_conn_id: str,
         table: str,
         source: str | Mapping[str, Any] = "events",
-        write: WriteMode = "replace_interval",
+        write: WriteMode | None = None,
+        replaces: Replaces = "own",
+        max_shrink: float | str = MAX_SHRINK,
+        allow_shrink: bool | str = False,
         key: str | Sequence[str] | None = None,
         column_types: Mapping[str, str] | None = None,
+        other_columns: OtherColumns = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -110,8 +135,12 @@ class PostHogToSqlOperator(IntervalOperator):
         self.table = table
         self.source = source
         self.write = write
+        self.replaces = replaces
+        self.max_shrink = max_shrink
+        self.allow_shrink = allow_shrink
         self.key = key
         self.column_types = column_types
+        self.other_columns = other_columns
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Load the interval's rows.
@@ -123,15 +152,18 @@ class PostHogToSqlOperator(IntervalOperator):
         began = time.monotonic()
         need_arrow(type(self).__name__)
         source = self._source()
-        with self._reading(context, source) as extraction:
+        back = self.looks_back(source)
+        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
+        with self._reading(source, start, end, back) as extraction:
             self._extraction = extraction
-            target = self._target(source, extraction)
+            target = self._target(source, extraction.window, start)
+            check_mapped(context, self.task_id, target.only, target.write)
+            earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
             settings = self.hook.settings()
             PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
-            loaded, name = self._load(extraction, database, target)
+            loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
-        times = [extraction.window.start, extraction.window.end] if source.time else [None, None]
         found = {
             "table": self.table,
             "database": name,
@@ -140,7 +172,10 @@ class PostHogToSqlOperator(IntervalOperator):
             "inserted": loaded.inserted,
             "windows": done.windows,
             "duplicates": done.duplicates,
-            **{edge: moment and _iso(moment) for edge, moment in zip(("start", "end"), times, strict=True)},
+            "start": _iso(extraction.window.start) if source.time else None,
+            "end": _iso(extraction.window.end) if source.time else None,
+            "verified": len(earlier.windows),
+            "reloaded": [self._reload(source, one, database, target) for one in earlier.differing(settings)],
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
@@ -164,8 +199,10 @@ class PostHogToSqlOperator(IntervalOperator):
         written = database.openlineage_name(self.table)
         return Lineage.of_source(self.hook.settings(), self._source(), written, found, self._columns)
 
-    def _load(self, extraction: Extraction, database: SqlDatabase, target: Target) -> tuple[Loaded, str]:
-        if target.by and database.is_blocked_by_a_load:
+    def _load(
+        self, extraction: Extraction, database: SqlDatabase, target: Target, earlier: Earlier | None = None
+    ) -> tuple[Loaded, str]:
+        if target.by:  # before the database is open: a transaction that waits holds up others, or VACUUM
             self._wait_until_settled(extraction)
         loader: Loader
         with database.loader(target) as loader:
@@ -177,7 +214,38 @@ class PostHogToSqlOperator(IntervalOperator):
             for chunk in extraction:
                 loader.write(chunk.table)
                 del chunk  # the next one comes into its place
+            if earlier is not None:
+                earlier.count_kept(loader)
+            self.retention_guard.again()
             return loader.commit(), loader.database
+
+    def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
+        """Load an earlier interval again, by itself."""
+        from airflow_provider_posthog.extract.asking import Stopped
+
+        window = there.window
+        self.log.warning(
+            "PostHog has another number of rows from %s to %s than %s (verify_back): loading them again",
+            _iso(window.start),
+            _iso(window.end),
+            self.table,
+        )
+        with self._reading(source, window.start, window.end, timedelta(0)) as extraction:
+            self._extraction = extraction
+            if self._killed:
+                raise Stopped
+            target = replace(target, start=window.start, end=window.end, since=None)
+            loaded, _ = self._load(extraction, database, target)
+        if not there.agrees(loaded.rows, None):
+            self.log.warning(
+                "PostHog counted %s rows from %s to %s, and %s were there when they were loaded again",
+                f"{there.rows:,}",
+                _iso(window.start),
+                _iso(window.end),
+                f"{loaded.rows:,}",
+            )
+        edges = {"start": _iso(window.start), "end": _iso(window.end)}
+        return {**edges, "rows": loaded.rows, "deleted": loaded.deleted}
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
         """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
@@ -209,36 +277,28 @@ class PostHogToSqlOperator(IntervalOperator):
                 raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
         elif self.by:
             more["by"] = self.by
-        elif table == "persons" and self.write == "replace_interval":
-            more.setdefault("by", "created_at")
         own = {"columns": self.columns, "event": self.event, "where": self.where, "values": self.values}
         given = {field: value for field, value in own.items() if value is not None}
         return source_of(table, query, name, **{**more, **given})
 
-    def _key_of_query(self) -> str | None:
-        """Return HogQL of a query's key, made of its key columns."""
+    def _key_of_query(self) -> list[str] | None:
+        """Return HogQL of a query's key columns."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        names = [quoted(name) for name in self._key("")]
-        if len(names) < 2:
-            return names[0] if names else None
-        # Lengths keep ("a:", "b") and ("a", ":b") apart.
-        texts = [f"toString(length(toString({name}))), ':', toString({name})" for name in names]
-        return f"concat({', '.join(texts)})"
+        return [quoted(name) for name in self._key("")] or None
 
     def _key(self, table: str) -> tuple[str, ...]:
         if not self.key:
             return _KEYS.get(table, ())
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
-    def _reading(self, context: Context, source: Source) -> Extraction:
+    def _reading(
+        self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta
+    ) -> Extraction:
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
         from airflow_provider_posthog.extract.reader import Extraction
 
-        if source.time is None and self.look_back:
-            raise PostHogSettingsError("look_back", f"{source.name} is read as a whole.", "Leave it out.")
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
-        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         return Extraction(
             self.hook.settings(),
             source,
@@ -247,32 +307,49 @@ class PostHogToSqlOperator(IntervalOperator):
             in_flight=self.in_flight,
             page_rows=self.page_rows,
             settle=self.settle,
-            look_back=self.look_back,
+            look_back=look_back,
             on_progress=lambda done: tell(Progress(done.rows, done.windows, done.rows_counted)),
         )
 
-    def _target(self, source: Source, extraction: Extraction) -> Target:
+    def _earlier(self, source: Source, window: Window, before: list[Window]) -> Earlier:
+        """Return the earlier intervals to count again, if PostHog hides nothing of all that is read."""
+        begins = [window.start, *(each.start for each in before)] if source.time else []
+        self.check_retention(source, min(begins, default=None), window.end)
+        return Earlier(source, before)
+
+    def _windows_before(
+        self, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta
+    ) -> list[Window]:
+        if not self.verify_back or start is None or end is None:
+            return []
+        if target.write != "replace_interval":
+            raise PostHogSettingsError(
+                "verify_back",
+                f"is not for write={target.write!r}.",
+                "Leave it out, or write look_back, which reads earlier intervals again.",
+            )
+        return windows_before(start, end, look_back, self.verify_back)
+
+    def _target(self, source: Source, window: Window, since: datetime | None) -> Target:
         from airflow_provider_posthog.load.target import Target
 
-        replaces = self.write == "replace_interval"
-        if replaces and source.time is None:
-            raise PostHogSettingsError(
-                "write",
-                f"{source.name} has no time, so no interval of it can be replaced.",
-                "Write write='merge', or for a query by=..., its column of time.",
-            )
+        write = mode_of(self.write, source)
         if self.column_types is not None and not isinstance(self.column_types, Mapping):
             raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
         target = Target(
             self.table,
-            self.write,
+            write,
             key=self._key(source.table),
             by=source.time,
-            start=extraction.window.start,
-            end=extraction.window.end,
+            start=window.start,
+            end=window.end,
+            since=since,
+            only=covered(source, write, self.replaces),
+            guard=ShrinkGuard.of(self.max_shrink, self.allow_shrink),
             column_types=dict(self.column_types or {}),
+            other_columns=self.other_columns,
         )
-        needed = {"by": (source.time,)} if replaces else {"key": target.key}
+        needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
         for argument, names in needed.items():
             for name in names:
                 if source.columns and name not in source.columns:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.compat import ObjectStoragePath, iteration_of
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.transfers.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
-from airflow_provider_posthog.transfers.reading import ReadingOperator, need_arrow
+from airflow_provider_posthog.transfers.reading import ReadingOperator, check_partition_by, need_arrow
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.extract.copying import Copy
     from airflow_provider_posthog.extract.files import Layout
+    from airflow_provider_posthog.extract.interval_counts import Recounter
     from airflow_provider_posthog.extract.manifest import Interval
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.staging import Owner, Staging
@@ -42,17 +45,26 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param max_file_bytes: about how large a file may be.
     :param max_file_rows: about how many rows a file may have.
     :param name: what the files' names begin with; default: the table. Tells two tables in one folder apart.
+    :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
+        1; for 1,000 rows and more. Rows are never replaced by none.
+    :param allow_shrink: replace them whatever is there, for one run.
+    :param schema_change: what to do if a column has another type than in the folder's other files of this name:
+        ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
         :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
-        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``). ``look_back`` reads the
-        intervals in the folder again that end within it before ``start``, each into its own files.
+        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``,
+        ``on_retention``). ``look_back`` reads the
+        intervals in the folder again that end within it before ``start``, each into its own files; ``verify_back``
+        counts them, and reads only those again whose files have other rows than PostHog.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
-        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``), ``again`` (how many earlier
-        intervals were read again).
+        ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
+        (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
+        of those were read again).
     :raises PostHogSettingsError: if an argument is wrong.
-    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
+    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
+        would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
     """
 
     template_fields: Sequence[str] = (
@@ -66,7 +78,11 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         "values",
         "start",
         "end",
+        "on_retention",
         "name",
+        "max_shrink",
+        "allow_shrink",
+        "schema_change",
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
@@ -85,10 +101,14 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         max_file_bytes: int = 128 * 1024 * 1024,
         max_file_rows: int = 1_000_000,
         name: str | None = None,
+        max_shrink: float | str = MAX_SHRINK,
+        allow_shrink: bool | str = False,
+        schema_change: str = "fail",
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
+        check_partition_by(partition_by)
         self.path = path
         self.format = format
         self.compression = compression
@@ -98,36 +118,43 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.max_file_bytes = max_file_bytes
         self.max_file_rows = max_file_rows
         self.name = name
+        self.max_shrink = max_shrink
+        self.allow_shrink = allow_shrink
+        self.schema_change = schema_change
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
+        self._recount: Recounter | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Bring the interval's rows into files.
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        from airflow_provider_posthog.extract.manifest import Interval
-
         need_arrow(type(self).__name__)
         self._check()
         source = self.source(self.name)
-        interval = Interval(self.name or source.name, *interval_of(context, self.start, self.end))
+        interval = self._interval(context, source)
+        back = self.looks_back(source)
+        self._check_retention_of(source, interval, max(back, self.verify_back))
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
         owner = self._owner(Identity.of(context), interval)
         writer = self._writer(context, interval, owner)
         own = self._staging(interval, owner)
-        again = [one for one in self._earlier(source, interval) if one.stem not in own.note.get("again", ())]
-        for earlier in again:
-            self.log.info("Reading %s again, for what came late (look_back)", earlier.stem)
-            self._bring(source, self._staging(earlier, owner), {})
-            own.record(again=[*own.note.get("again", ()), earlier.stem])
-        return self._result(context, interval, len(own.note.get("again", ())), self._bring(source, own, writer))
+        self._look_back(source, owner, own, back)
+        self._verify_back(source, owner, own)
+        earlier = {
+            "again": len(own.note.get("again", ())),
+            "verified": own.note.get("verified", 0),
+            "reloaded": len(own.note.get("reloaded", ())),
+        }
+        return self._result(context, interval, earlier, self._bring(source, own, writer))
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
-        if self._copy is not None:
-            self._copy.stop()
+        for one in (self._copy, self._recount):
+            if one is not None:
+                one.stop()
 
     def lineage(self, found: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
@@ -148,8 +175,19 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             (manifest or {}).get("schema"),
         )
 
-    def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any]) -> dict[str, Any]:
+    def _interval(self, context: Context, source: Source) -> Interval:
+        """Return the interval; of what is read as a whole it may be a snapshot, named after the run."""
+        from airflow_provider_posthog.extract.manifest import Interval
+
+        name = self.name or source.name
+        if source.time is None and not has_interval(context, self.start, self.end):
+            return Interval.snapshot(name, moment_of(context))
+        return Interval(name, *interval_of(context, self.start, self.end))
+
+    def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        from airflow_provider_posthog.extract import manifest as manifests
         from airflow_provider_posthog.extract.copying import Copy, Reading
+        from airflow_provider_posthog.extract.folder_types import FolderTypes
 
         settings = self.hook.settings()
         facts = {
@@ -157,13 +195,28 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "project_id": settings.project_id,
             "host": settings.base_url,
             "written_by": dict(writer),
+            **more,
         }
         reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
-        self._copy = Copy(reading, staging, self._layout(source), facts)
+        guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
+        types = FolderTypes.of(self._target.fs, self._root, staging.interval, self.schema_change)
+        # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
+        rows = None if source.time else manifests.rows_before(self._target.fs, self._root, staging.interval)
+        self._copy = Copy(
+            reading,
+            staging,
+            self._layout(source),
+            facts,
+            before_publishing=self.retention_guard.again,
+            guard=guard,
+            types=types,
+            rows_before=rows,
+        )
         return self._copy.run()
 
     def _check(self) -> None:
         from airflow_provider_posthog.extract.files import SUFFIXES
+        from airflow_provider_posthog.extract.folder_types import POLICIES
 
         if self.format not in SUFFIXES:
             raise PostHogSettingsError(
@@ -178,6 +231,14 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
+        check_partition_by(self.partition_by)
+        if self.schema_change not in POLICIES:
+            raise PostHogSettingsError(
+                "schema_change", f"{self.schema_change!r:.60} is not known.", f"Write one of {', '.join(POLICIES)}."
+            )
+        if isinstance(self.json_columns, str):  # else it would be a list of letters
+            raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
+        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
 
     def _layout(self, source: Source) -> Layout:
         from airflow_provider_posthog.extract.files import SUFFIXES, Layout
@@ -189,6 +250,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             partition_by=self.partition_by,
             partition_time=self.partition_time or source.time,
             json_columns=tuple(self.json_columns),
+            own_json=source.own_json,
             max_bytes=self.max_file_bytes,
             max_rows=self.max_file_rows,
         )
@@ -219,19 +281,12 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         :raises PostHogSettingsError: if they are of another project, or those of another task of the same run that has
             asked for something else: two tasks with one ``name``, of which only the last one's rows would be left.
         """
-        from airflow_provider_posthog.extract import manifest as manifests
-
-        before = manifests.read(self._target.fs, self._root, interval) or {}
-        project = self.hook.settings().project_id
-        if str(before.get("project_id", project)) != str(project):
-            raise PostHogSettingsError(
-                "path",
-                f"it holds {interval.stem} of project {before['project_id']}, not of {project}.",
-                "Write another folder, or a name that tells the projects apart.",
-            )
+        before = self._manifest(interval)
         ti = context.get("ti")
         run = {field: getattr(ti, field, None) for field in ("dag_id", "run_id")} if ti else {}
         task = {field: getattr(ti, field, None) for field in ("task_id", "map_index")} if ti else {}
+        if iteration := iteration_of(context):  # of a loop, in which task and map index are the same
+            task["iteration"] = " ".join(iteration)
         there = before.get("written_by") or {}
         is_others = bool(run) and run.items() <= there.items() and not task.items() <= there.items()
         if is_others and there.get("request") != owner.request:
@@ -243,25 +298,80 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             )
         return {**run, **task, "request": owner.request} if ti else {}
 
+    def _manifest(self, interval: Interval) -> Mapping[str, Any]:
+        """Return what stands in the folder of an interval; empty for nothing.
+
+        :raises PostHogSettingsError: if it is of another project.
+        """
+        from airflow_provider_posthog.extract import manifest as manifests
+
+        there = manifests.read(self._target.fs, self._root, interval) or {}
+        project = self.hook.settings().project_id
+        if str(there.get("project_id", project)) != str(project):
+            raise PostHogSettingsError(
+                "path",
+                f"it holds {interval.stem} of project {there['project_id']}, not of {project}.",
+                "Write another folder, or a name that tells the projects apart.",
+            )
+        return there
+
     def _staging(self, interval: Interval, owner: Owner) -> Staging:
         from airflow_provider_posthog.extract.staging import Staging
 
         return Staging.open(self._target.fs, self._root, interval, owner, time.time)
 
-    def _earlier(self, source: Source, interval: Interval) -> list[Interval]:
-        """Return the intervals in the folder that are to be read again."""
+    def _look_back(self, source: Source, owner: Owner, own: Staging, back: timedelta) -> None:
+        """Read intervals in the folder again, for what came late."""
+        for one in self._earlier(own.interval, back):
+            if one.stem not in own.note.get("again", ()):
+                self.log.info("Reading %s again, for what came late (look_back)", one.stem)
+                self._manifest(one)  # refuses another project's
+                self._bring(source, self._staging(one, owner), {})
+                own.record(again=[*own.note.get("again", ()), one.stem])
+
+    def _verify_back(self, source: Source, owner: Owner, own: Staging) -> None:
+        """Count intervals in the folder anew, and read those again that have other rows than they were written with."""
+        from airflow_provider_posthog.extract.interval_counts import Recounter
+        from airflow_provider_posthog.extract.windows import Window
+
+        done = own.note.get("again", ())
+        earlier = [one for one in self._earlier(own.interval, self.verify_back) if one.stem not in done]
+        with Recounter(self.hook.settings(), source) as self._recount:
+            counts = self._recount.count([Window(one.start, one.end) for one in earlier])
+        differ = []
+        for one, count in zip(earlier, counts, strict=True):
+            before = self._manifest(one)
+            is_ours = (before.get("source") or {}).get("kind") in (None, "query")  # and no file of PostHog's own
+            counted = [count.rows, count.keys]
+            # What was read again and still differed has all that can be had.
+            if not is_ours or before.get("recounted") == counted or count.agrees(int(before.get("rows") or 0), None):
+                continue
+            told = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
+            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *told)
+            after = self._bring(source, self._staging(one, owner), {}, recounted=counted)
+            own.record(reloaded=[*own.note.get("reloaded", ()), one.stem])
+            if not count.agrees(after["rows"], None):
+                differ.append(f"{one.stem} ({count.keys:,} to {count.rows:,} counted, {after['rows']:,} read)")
+        if earlier:
+            own.record(verified=len(earlier))
+        if differ:
+            self.log.warning("Read again, and still not what PostHog counts: %s", ", ".join(differ))
+
+    def _earlier(self, interval: Interval, length: timedelta) -> list[Interval]:
+        """Return the intervals in the folder that end within a length of time before this one."""
         from airflow_provider_posthog.extract import manifest as manifests
 
-        if not self.look_back:
+        if not length:
             return []
-        if source.time is None:
-            raise PostHogSettingsError(
-                "look_back", f"{source.name} is read as a whole, whatever the interval.", "Leave it out."
-            )
-        written = manifests.written(self._target.fs, self._root, interval.name)
-        return [one for one in written if interval.start - self.look_back < one.end <= interval.start]
+        return manifests.within(manifests.written(self._target.fs, self._root, interval.name), interval, length)
 
-    def _result(self, context: Context, interval: Interval, again: int, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def _check_retention_of(self, source: Source, interval: Interval, length: timedelta) -> None:
+        first = min([interval.start, *(one.start for one in self._earlier(interval, length))])
+        self.check_retention(source, first if source.time else None, interval.end)
+
+    def _result(
+        self, context: Context, interval: Interval, earlier: Mapping[str, int], manifest: Mapping[str, Any]
+    ) -> dict[str, Any]:
         from airflow_provider_posthog.extract import manifest as manifests
 
         folder = str(self._target)
@@ -270,7 +380,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "files": len(manifest["files"]),
             **{name: manifest[name] for name in ("rows", "bytes", "duplicates")},
             "interval": interval.as_json(),
-            "again": again,
+            **earlier,
         }
         tell_outlets(context, self.outlets, found)
         self.log.info("Wrote %s rows in %d files to %s", f"{found['rows']:,}", found["files"], folder)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
+from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.results.event_reads import reads_events
+from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.transfers.lineage import LineageMixin
 from airflow_provider_posthog.transfers.source import source_of
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
 
 
-class IntervalOperator(LineageMixin, PostHogOperator):
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
     """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
 
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
@@ -23,14 +29,22 @@ class IntervalOperator(LineageMixin, PostHogOperator):
     :param where: a HogQL condition.
     :param values: what the placeholders of ``where`` or of a query stand for.
     :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so that no late event is missed, or ``timestamp``, when they happened. Of persons
-        ``created_at``, for those that were created in the interval; without it all there are.
+        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
+        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
+        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.)
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
     :param end: until when; not in the future.
     :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
-    :param look_back: read what came late before ``start`` again; for ``by="timestamp"``. A timedelta.
+    :param look_back: read again what is up to so long before ``start``, for what came late or has changed; default: a
+        day of sessions, which are open that long at the most, else nothing. A timedelta.
+    :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
+        again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
+        A timedelta.
+    :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
+        project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
+        Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
     :param kwargs: as :class:`~airflow_provider_posthog.operators.base.PostHogOperator`.
     """
 
@@ -47,7 +61,9 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         in_flight: int = 3,
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
-        look_back: timedelta = timedelta(0),
+        look_back: timedelta | None = None,
+        verify_back: timedelta = timedelta(0),
+        on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -62,14 +78,33 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         self.page_rows = page_rows
         self.settle = settle
         self.look_back = look_back
+        self.verify_back = verify_back
+        self.on_retention = on_retention
+
+    def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
+        """Make sure that PostHog does not hide a part of what is about to be read.
+
+        :param source: what is read.
+        :param start: the first moment; ``None`` for a source that is read as a whole.
+        :param end: the first moment after it.
+        :raises PostHogIncompleteError: if it does, and ``on_retention`` is ``fail``.
+        """
+        if source.table == "events" or (source.is_query and source.time and reads_events(source.table)):
+            self.retention_guard.check(start or EPOCH, end)
+        elif reads_events(source.text):
+            self.retention_guard.check_open()
 
     def check_reading(self) -> None:
         """Check what can be wrong with the arguments whatever is read.
 
         :raises PostHogSettingsError: if one can not be used.
         """
-        for field, example in (("settle", "timedelta(minutes=5)"), ("look_back", "timedelta(days=2)")):
+        check_choice(self.on_retention)
+        for field in ("settle", "look_back", "verify_back"):
             length = getattr(self, field)
+            if field == "look_back" and length is None:
+                continue
+            example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")
         for field in ("in_flight", "page_rows"):
@@ -79,13 +114,24 @@ class IntervalOperator(LineageMixin, PostHogOperator):
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
 
+    def looks_back(self, source: Source) -> timedelta:
+        """Return how far before ``start`` rows are read again.
+
+        :param source: what is read.
+        :raises PostHogSettingsError: if it has no time.
+        """
+        for field in ("look_back", "verify_back"):
+            if source.time is None and getattr(self, field):
+                raise PostHogSettingsError(field, f"{source.name} is read as a whole.", "Leave it out.")
+        return source.changes_for if self.look_back is None else self.look_back
+
 
 class ReadingOperator(IntervalOperator):
     """Reads a table or a query in bulk. Subclasses say where the rows go.
 
     :param table: ``events``, ``persons``, ``sessions``, ``groups`` or ``cohort_members``.
     :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
-    :param key: of the query: the column, or HogQL, that tells its rows apart.
+    :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
     :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.
     :param cohort_id: of ``cohort_members``: the cohort's number.
     :param kwargs: as :class:`IntervalOperator`.
@@ -98,7 +144,7 @@ class ReadingOperator(IntervalOperator):
         *,
         table: str | None = None,
         hogql: str | None = None,
-        key: str | None = None,
+        key: str | Sequence[str] | None = None,
         time: str | None = None,
         cohort_id: int | None = None,
         **kwargs: Any,  # noqa: ANN401
@@ -134,3 +180,16 @@ def need_arrow(operator: str) -> None:
         raise PostHogSettingsError(
             operator, f"needs {error.name}.", "Install airflow-provider-posthog[warehouse]."
         ) from error
+
+
+def check_partition_by(value: object) -> None:
+    """Refuse what names no column to partition by.
+
+    :param value: the argument.
+    :raises PostHogSettingsError: if it is no text; ``None`` is fine.
+    """
+    if value is None or (isinstance(value, str) and value.strip()):
+        return
+    raise PostHogSettingsError(
+        "partition_by", f"is no name, but {value!r:.60}.", "Write 'day', 'hour' or one column, or leave it out."
+    )

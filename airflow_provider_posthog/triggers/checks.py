@@ -7,26 +7,23 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks
-from airflow_provider_posthog.api.jobs import Ended
+from airflow_provider_posthog.api.jobs import LAST_CHECK, Ended
 from airflow_provider_posthog.api.retry import RetryPolicy
-from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted, within
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
+    from airflow_provider_posthog.api.states import Verdict
     from airflow_provider_posthog.hooks.posthog import PostHogHook
     from airflow_provider_posthog.triggers.watching import Waiting
-
-#: Seconds that the last look may go on after the deadline: by timeout; Airflow's execution_timeout leaves less.
-_LAST_LOOK = {"timeout": 30.0, "execution_timeout": 3.0}
 
 
 class PostHogCheckTrigger(PostHogWatchingTrigger):
@@ -42,6 +39,9 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         ``posthog_conn_id``, ``project_id``, ``deadline``, ``poll_interval``, ``first_wait``, ``growth``,
         ``max_poll_failures``, ``failure_grace``, ``silent_fail``, ``limit``, ``try_number``.
     """
+
+    #: A check may take several calls, and queries among them.
+    last_look: ClassVar[float] = LAST_CHECK
 
     def __init__(
         self, *, check: str, arguments: Mapping[str, Any], looked: bool = False, **waiting: Unpack[Waiting]
@@ -86,13 +86,10 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         policy = RetryPolicy(max_rate_limit_wait=left)
         self._facts = {}
         try:
-            work = run_async(checks.start(self.check, self.arguments), client, policy=policy)
-            finding = await within(work, left + _LAST_LOOK.get(self.limit, 30.0))
+            finding = await run_async(checks.start(self.check, self.arguments), client, policy=policy)
         except PostHogError as error:
             self.log.debug("Looking for %s: %s", self.check, error)
             return error
-        except asyncio.TimeoutError:
-            return Verdict("pending", "the last look did not end in time")
         self._facts = dict(finding.facts)
         return finding.verdict
 

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.call import STATUS_BYTES
 from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
+from airflow_provider_posthog.results.retention import check, look
 
 EVENT_VERSION = 1
 WATERMARK = "posthog_newest_created_at"
 # created_at is the time of ingestion; timestamp is the client's and may be days old when the event arrives.
 _NEWEST = "SELECT count(), max(created_at) FROM events WHERE created_at > toDateTime({since})"
+#: PostHog shows events for at least a month, so that a younger watermark needs no look at the retention.
+_SHORTEST_RETENTION = timedelta(days=28)
 _START = "SELECT max(created_at), now() FROM events"
 
 
@@ -37,7 +45,8 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
     The newest ``created_at`` seen is kept in the asset's state store (Airflow 3.3), so that a restarted triggerer
     neither fires again nor misses what came meanwhile; before 3.3 it starts from the newest event there is. It tells
     that there is news, once per poll, not which events: a DAG loads them by its own window. Each poll is one query of
-    the project's 2,400 an hour. Errors are logged and the next poll tries again, as nobody restarts a watcher.
+    the project's 2,400 an hour. Errors are logged and the next poll tries again, as nobody restarts a watcher. If the
+    watermark is so old that PostHog hides events that came after it (docs: *retention.md*), that is logged, too.
 
     The event's payload: ``version`` (int), ``event`` (text or null), ``count`` (int), ``after`` and ``until`` (ISO
     text, the newest ``created_at`` before and now).
@@ -62,6 +71,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         self.project_id = project_id
         self.poll_interval = poll_interval
         self._stored_in_memory: str | None = None
+        self._retention_checked = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and its arguments."""
@@ -84,6 +94,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
                 wait = self.poll_interval
                 try:
                     since = await self._since(client)
+                    await self._look_at_retention(client, since)
                     count, newest = await self._ask(client, since)
                 except PostHogError as error:
                     self.log.warning("Looking for new events failed, trying again in %.0f s: %s", wait, error)
@@ -111,6 +122,21 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             await self._remember(known)
         return known
 
+    async def _look_at_retention(self, client: AsyncClient, since: str) -> None:
+        """Say once if the watermark is so old that PostHog hides events that came after it."""
+        newest = moment(since)
+        if self._retention_checked or newest is None or datetime.now(timezone.utc) - newest < _SHORTEST_RETENTION:
+            return
+        self._retention_checked = True
+        try:
+            found = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
+        except PostHogError as error:
+            self.log.info("Whether PostHog hides old events is not known: %s", error)
+            return
+        text = check(newest, None, found, "warn")
+        if text is not None:
+            self.log.warning("Events since the last time may be missed. %s", text)
+
     async def _ask(self, client: AsyncClient, since: str) -> tuple[int, str | None]:
         text, values = _NEWEST, {"since": since}
         if self.event is not None:
@@ -119,7 +145,8 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         return int(row[0] or 0), row[1]
 
     async def _first_row(self, client: AsyncClient, text: str, values: dict[str, Any]) -> list[Any]:
-        answer = await client.send(queries.start(queries.hogql(text, values)), policy=ONCE)
+        asked = replace(queries.start(queries.hogql(text, values)), max_bytes=STATUS_BYTES)
+        answer = await client.send(asked, policy=ONCE)
         rows = answer.get("results")
         if not isinstance(rows, list) or not rows or not isinstance(rows[0], list) or len(rows[0]) != 2:
             raise PostHogError("PostHog answered a query without the row that was asked for")

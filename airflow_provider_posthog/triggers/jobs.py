@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api.jobs import KINDS, Ended
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
 from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
@@ -27,28 +28,40 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     :param kind: the kind of job, a key of :data:`airflow_provider_posthog.api.jobs.KINDS`.
     :param job_id: the job's id on PostHog.
     :param cancel_on_kill: cancel the job, where PostHog can, when a user ends the deferred task (Airflow 3.3).
+    :param superseded: ids of earlier tries' jobs in whose place it was started; they come back in the event.
     :param waiting: how to wait, as :class:`~airflow_provider_posthog.triggers.watching.PostHogWatchingTrigger` says:
         ``posthog_conn_id``, ``project_id``, ``deadline``, ``poll_interval``, ``first_wait``, ``growth``,
         ``max_poll_failures``, ``failure_grace``, ``silent_fail``, ``limit``, ``try_number``.
     """
 
-    def __init__(self, *, kind: str, job_id: str, cancel_on_kill: bool = False, **waiting: Unpack[Waiting]) -> None:
+    def __init__(
+        self,
+        *,
+        kind: str,
+        job_id: str,
+        cancel_on_kill: bool = False,
+        superseded: Sequence[str] = (),
+        **waiting: Unpack[Waiting],
+    ) -> None:
         super().__init__(**waiting)
         self.kind = kind
         self.job_id = job_id
         self.cancel_on_kill = cancel_on_kill
+        self.superseded = list(superseded)
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
-        return {"kind": self.kind, "job_id": self.job_id, "cancel_on_kill": self.cancel_on_kill}
+        subject = {"kind": self.kind, "job_id": self.job_id, "cancel_on_kill": self.cancel_on_kill}
+        return {**subject, "superseded": self.superseded} if self.superseded else subject
 
     def title(self) -> str:
         """Name the job, for the log."""
         return f"{self.kind} {self.job_id}"
 
     def told(self) -> dict[str, Any]:
-        """Return the job's kind and id."""
-        return {"kind": self.kind, "job_id": self.job_id}
+        """Return the job's kind and id, and which jobs it superseded."""
+        told = {"kind": self.kind, "job_id": self.job_id}
+        return {**told, "superseded": self.superseded} if self.superseded else told
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Ask for the job once.
@@ -57,10 +70,10 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         """
         kind = KINDS[self.kind]
         try:
-            return kind.judge(await client.send(kind.status(self.job_id), policy=ONCE))
+            return kind.judge(await client.send(kind.poll(self.job_id), policy=ONCE))
         except PostHogError as error:
             self.log.debug("Polling %s %s: %s", self.kind, self.job_id, error)
-            return error
+            return kind.of_error(error)
 
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
@@ -68,7 +81,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         if cancel is None or not self.cancel_on_kill:
             return
         async with await self.client() as client:
-            await client.send(cancel(self.job_id))
+            await within(client.send(cancel(self.job_id)), CANCEL_SECONDS)
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
 
@@ -80,12 +93,14 @@ class JobEvent:
     :param ended: how the watch ended.
     :param limit: which of the task's limits the deadline followed.
     :param try_number: the try that waited, from 1; 0 if that is not known.
+    :param superseded: ids of earlier tries' jobs in whose place the job was started.
     """
 
     job_id: str
     ended: Ended
     limit: str
     try_number: int = 0
+    superseded: Sequence[str] = ()
 
     @classmethod
     def parse(cls, event: Mapping[str, Any] | None, kind: str, job_id: str | None = None) -> JobEvent:
@@ -100,4 +115,6 @@ class JobEvent:
         found = payload.get("job_id")
         if not isinstance(found, str) or not found or job_id not in (None, found):
             raise untrusted(payload, f"{kind} {job_id or found}", job_id)
-        return cls(found, told.ended, told.limit, told.try_number)
+        superseded = payload.get("superseded")
+        ids = [one for one in superseded if isinstance(one, str)] if isinstance(superseded, list) else ()
+        return cls(found, told.ended, told.limit, told.try_number, ids)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import STATES, Earlier, Outcome, Target
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_all_async
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
@@ -75,6 +77,7 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
             for item in self.items
         ]
         late = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
+        self._outcomes = [late] * len(works)
         self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
         return Verdict("succeeded")
 
@@ -99,7 +102,9 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         async with await self.client() as client:
             # Side by side: Airflow gives half a minute for all of it.
             names = [name for item in self.items for name in target_of(item).names]
-            await run_all_async([refresh.cancel(name) for name in names], client, at_once=_CANCELS_AT_ONCE)
+            works = [refresh.cancel(name) for name in names]
+            end = time.time() + CANCEL_SECONDS
+            await run_all_async(works, client, at_once=_CANCELS_AT_ONCE, deadline=end, late=False)
         self.log.info("Cancelled the %s on PostHog", self.title())
 
 
@@ -115,6 +120,7 @@ def item_of(target: Target, *, may_start: bool) -> dict[str, Any]:
         "dashboard_id": target.dashboard_id,
         "earlier": [[earlier.query_id, earlier.same_life] for earlier in target.earlier],
         "life_since": int(target.life_since),
+        "superseded_before": int(target.superseded_before),
     }
     return {name: value for name, value in item.items() if value} | ({} if may_start else {"may_start": False})
 
@@ -138,6 +144,7 @@ def target_of(item: Mapping[str, Any]) -> Target:
         dashboard_id=None if item.get("dashboard_id") is None else int(item["dashboard_id"]),
         earlier=tuple(Earlier(str(name), bool(same_life)) for name, same_life in item.get("earlier", ())),
         life_since=float(item.get("life_since", 0.0)),
+        superseded_before=float(item.get("superseded_before", 0.0)),
         may_start=bool(item.get("may_start", True)),
     )
 

@@ -6,10 +6,10 @@ import asyncio
 import importlib
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -17,6 +17,7 @@ from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     FIRST_WAIT,
     GROWTH,
+    LAST_LOOK,
     MAX_POLL_FAILURES,
     OUTCOMES,
     Again,
@@ -24,15 +25,17 @@ from airflow_provider_posthog.api.jobs import (
     Outcome,
     Watch,
 )
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.async_clients import AsyncClient
-    from airflow_provider_posthog.api.states import Verdict
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 EVENT_VERSION = 1
-T = TypeVar("T")
+#: Seconds that a look has at the least, where Airflow itself ends the task soon after the deadline.
+_LAST_LOOK_BEFORE_AIRFLOW = 3.0
 
 
 class _Always(TypedDict):
@@ -54,30 +57,6 @@ class Waiting(_Always, total=False):
     try_number: int
 
 
-async def within(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Wait for work to end, and cancel it if it does not.
-
-    ``asyncio.wait_for`` forgets its own cancellation before Python 3.12, if the work ends at that moment: a trigger
-    that Airflow has cancelled would go on.
-
-    :param work: the work.
-    :param seconds: how long it may take.
-    :raises asyncio.TimeoutError: if it took longer.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if task.done():
-            return task.result()
-        raise asyncio.TimeoutError
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # nobody else may ask for it, and asyncio would complain
-
-
 class PostHogWatchingTrigger(BaseTrigger):
     """Looks at something on PostHog until it ended or the deadline passed, then fires one event. Subclasses say what.
 
@@ -95,6 +74,9 @@ class PostHogWatchingTrigger(BaseTrigger):
     :param limit: the name of the task's limit that the deadline follows; comes back in the event.
     :param try_number: the try that waits, from 1; 0 if that is not known; comes back in the event.
     """
+
+    #: How many seconds a look has at the least, be it begun at the deadline.
+    last_look: ClassVar[float] = LAST_LOOK
 
     def __init__(
         self,
@@ -195,7 +177,7 @@ class PostHogWatchingTrigger(BaseTrigger):
     async def _watch(self, client: AsyncClient) -> Ended:
         watch = self._new_watch()
         while True:
-            step = watch.observe(await self.look(client), time.time())
+            step = watch.observe(await self._look_in_time(client), time.time())
             if isinstance(step, Ended):
                 if not self.silent_fail or step.outcome in ("succeeded", "timeout"):
                     return step
@@ -205,6 +187,14 @@ class PostHogWatchingTrigger(BaseTrigger):
                 watch = self._new_watch()
                 step = Again(max(0.0, min(self.poll_interval, self.deadline - time.time())))
             await asyncio.sleep(step.seconds)
+
+    async def _look_in_time(self, client: AsyncClient) -> Verdict | PostHogError:
+        """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
+        least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
+        try:
+            return await within(self.look(client), max(self.deadline - time.time(), 0.0) + least)
+        except asyncio.TimeoutError:
+            return Verdict("pending", "the last look did not end in time: PostHog held it open")
 
     def _new_watch(self) -> Watch:
         return Watch(

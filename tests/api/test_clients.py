@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import airflow_provider_posthog
-from airflow_provider_posthog.api import exports, projects, queries
+from airflow_provider_posthog.api import exports, insights, projects, queries
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.exceptions import (
@@ -57,9 +57,16 @@ ERRORS: list[tuple[int, type[PostHogAPIError]]] = [
 ]
 BAD_ONCE = {
     "408": error(408),
+    "425": error(425),
     "500": error(500),
     "502 of a proxy": html(502),
     "503 without a body": Reply(503),
+    "520 of Cloudflare": html(520),
+    "521 of Cloudflare": html(521),
+    "522 of Cloudflare": html(522),
+    "523 of Cloudflare": html(523),
+    "529": error(529),
+    "an announcement and no answer": Reply(101),
     "cut before the request was read": cut("before"),
     "cut after the request was read": cut("after"),
     "cut after the headers": cut("headers"),
@@ -175,7 +182,7 @@ class TestErrors:
         assert "limit=" not in str(found)
         assert "text%2Fcsv" not in str(found)
 
-    @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 409, 504, 512, 513, 520])
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 409, 501, 505, 512, 513])
     def test_final_statuses_are_sent_once(self, sender: Sender, server: ScriptedServer, status: int) -> None:
         server.script(error(status))
         fails(sender, server)
@@ -263,6 +270,17 @@ class TestRepeats:
         assert server.attempts == 1
         if isinstance(found, PostHogTransportError):
             assert found.sent
+
+    @pytest.mark.parametrize("status", [504, 524])
+    def test_what_takes_too_long_is_repeated_unless_posthog_calculates(
+        self, sender: Sender, server: ScriptedServer, status: int
+    ) -> None:
+        server.script(error(status), ok(EXPORT))
+        assert sender.send(settings_for(server), GET) == EXPORT
+        for call in (QUERY, CREATE, insights.retrieve(7, refresh="force_blocking")):
+            server.script(error(status), ok(EXPORT))
+            assert isinstance(fails(sender, server, call), PostHogServerError)
+            assert server.attempts == 1
 
     def test_creating_is_repeated_when_the_connection_was_refused(
         self, sender: Sender, make_server: MakeServer

@@ -215,3 +215,13 @@ def test_both_clients_read_all_pages(server: ScriptedServer) -> None:
     assert asked == ["limit=2", "limit=2&offset=1", "limit=2&offset=2"]
     script()
     assert asyncio.run(read_async()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1/x", "https://other.example/api/?search=jane@example.com", "//[", "\ud800"]
+)
+def test_a_next_page_that_can_not_be_asked_for_is_told_so(address: str) -> None:
+    pages = Pages(persons.list(limit=5), HOST)
+    with pytest.raises(PostHogTransportError, match="the next page") as caught:
+        pages.receive({"results": [{"id": 1}], "next": address})
+    assert "jane" not in str(caught.value)

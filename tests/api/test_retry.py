@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.api import insights
 from airflow_provider_posthog.api.call import Answer
+from airflow_provider_posthog.api.exchange import Exchange
 from airflow_provider_posthog.api.retry import (
     ONCE,
     RETRYABLE_STATUSES,
@@ -22,7 +24,9 @@ from airflow_provider_posthog.api.retry import (
     decide,
     retry_after,
 )
-from tests.api.cases import CREATE, GET, answer
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogServerError
+from tests.api.cases import CREATE, GET, QUERY, answer
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 CALLS = st.sampled_from([GET, CREATE])
@@ -165,3 +169,33 @@ def test_a_single_second() -> None:
 def test_retry_after_is_a_time_or_none(outcome: Answer) -> None:
     seconds = retry_after(outcome, NOW)
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
+
+
+@given(st.lists(st.sampled_from(["5", "20", "0", None]), min_size=1, max_size=40), st.floats(0, 60), DRAWS)
+def test_all_waits_that_the_server_asked_for_are_bounded_together(
+    hints: list[str | None], most: float, draw: float
+) -> None:
+    policy, waited = RetryPolicy(max_attempts=99, cap=1.0, max_rate_limit_wait=most), 0.0
+    for attempt, hint in enumerate(hints, 1):
+        found = answer(503, **({"retry_after": hint} if hint else {}))
+        step = decide(GET, attempt, found, policy=policy, draw=draw, now=NOW, waited=waited)
+        if isinstance(step, GiveUp):
+            assert waited + float(hint or 0) > most
+            return
+        assert step.counted == float(hint or 0)
+        waited += step.counted
+        assert waited <= most
+
+
+def test_the_waits_of_a_503_and_of_a_429_are_one_sum() -> None:
+    exchange = Exchange(GET, ClientSettings(project_id=7), RetryPolicy(max_rate_limit_wait=30))
+    for status in (503, 429):
+        assert isinstance(exchange.receive(answer(status, retry_after="12")), Wait)
+    with pytest.raises(PostHogServerError, match="asked to wait 12 s"):
+        exchange.receive(answer(503, retry_after="12"))
+
+
+@pytest.mark.parametrize("status", [504, 524])
+def test_what_is_too_heavy_is_not_repeated_where_posthog_calculates(status: int) -> None:
+    for call in (QUERY, insights.retrieve(7, refresh="force_blocking")):
+        assert decide(call, 1, answer(status), policy=RetryPolicy(), draw=0.5, now=NOW) == GiveUp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -157,6 +158,17 @@ def test_properties_are_merged_and_removed(api: Client, ada: str) -> None:
     assert {row[0] for row in api.query(text).json()["results"]} >= {"$set", "$delete_person_property"}
     log = results(api, f"persons/{ada}/activity/")
     assert [entry["activity"] for entry in log] == ["delete_property", "updated", "updated"]
+
+
+@pytest.mark.parametrize("days", [-40, 1])
+def test_a_person_is_as_old_as_its_first_event_says(api: Client, posthog: EmulatorProcess, days: int) -> None:
+    """Whenever it arrived: of a phone that was offline, of an import, or of a clock that is ahead."""
+    first = datetime.now(timezone.utc) + timedelta(days=days)
+    name = f"offline {days}"
+    events = [{"event": "e", "distinct_id": name, "timestamp": at.isoformat()} for at in (first, first - timedelta(1))]
+    (person,) = set(posthog.capture(events))
+    text = "select toUnixTimestamp(created_at) from persons where id = {p}"
+    assert api.query(text, p=person).json()["results"] == [[int(first.timestamp())]]
 
 
 @pytest.mark.parametrize(("capture", "status"), [("lost", 201), ("refused", 502)])

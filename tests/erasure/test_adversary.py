@@ -250,6 +250,33 @@ def test_a_statement_that_was_cut_or_cached_finds_nobody(lab: Lab, answer: Any, 
     assert "ann@" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "hogql",
+    [
+        "SELECT id FROM persons WHERE is_identified = 1 UNION ALL SELECT id FROM persons LIMIT 5000",
+        "(SELECT id FROM persons) UNION DISTINCT (SELECT id FROM persons)",
+        "SELECT id FROM persons LIMIT 5000 EXCEPT SELECT id FROM persons LIMIT 5000",
+        "SELECT id FROM persons LIMIT toInt(5000)",
+        "SELECT id FROM persons LIMIT 5; SELECT 1",
+    ],
+)
+def test_a_statement_that_could_leave_somebody_out_unseen_is_never_sent(lab: Lab, hogql: str) -> None:
+    with pytest.raises(PostHogSettingsError, match="hogql"):
+        lab.resolve(emails=[lab.email], hogql=hogql)
+    assert lab.posthog.calls() == []
+
+
+@pytest.mark.parametrize("limits", [(2,), (2, 50), (50, 2)])
+def test_a_limit_that_is_reached_may_leave_somebody_out(lab: Lab, limits: tuple[int, ...]) -> None:
+    for number in range(2):
+        lab.add(f"{lab.name}-{number}")
+    select = f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT "
+    with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
+        lab.resolve(hogql=" UNION ALL ".join(f"{select}{limit}" for limit in limits))
+    assert lab.resolve(hogql=f"{select} 50;")["persons"] == 3
+    assert lab.resolve(hogql=f"SELECT * FROM ({select} 2) LIMIT 50")["persons"] == 2, "so many are meant"
+
+
 def test_a_key_that_may_not_query_erases_and_proves_nothing(lab: Lab) -> None:
     detail = "API key missing required scope 'query:read'"
     refusal = {"type": "authentication_error", "code": "permission_denied", "detail": detail}

@@ -128,3 +128,30 @@ def test_errors_do_not_repeat_what_posthog_quotes(
     assert failed
     assert mark not in caplog.text
     assert {*found_in(lab.folder.parent, mark)} <= {"work.jsonl", "again/work.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "shown"),
+    [
+        (401, "Personal API key found in request Authorization header is invalid.", True),
+        (401, "Authentication credentials were not provided.", True),
+        (401, "Who is jane@example.com, called Jane Doe?", False),
+        (401, "Personal API key found in request of Jane Doe: it is invalid.", False),
+        (402, "Jane Doe has used up the quota.", False),
+        (429, "Request was throttled. Expected available in 37 seconds.", True),
+        (429, "Jane Doe was throttled. Expected available in 37 seconds.", False),
+        (400, "Illegal value 'Jane Doe'", False),
+        (503, "Jane Doe is not there", False),
+    ],
+)
+def test_of_every_error_only_what_posthog_says_to_everybody_is_shown(status: int, detail: str, shown: bool) -> None:
+    from airflow_provider_posthog.erasure.asking import discreet
+    from airflow_provider_posthog.exceptions import PostHogAPIError, error_for_status
+
+    with pytest.raises(PostHogAPIError) as caught, discreet():
+        raise error_for_status(status)(status=status, method="GET", path="/x/", detail=detail, retry_after=37.0)
+    assert (detail in str(caught.value)) is shown
+    assert "Doe" not in str(caught.value)
+    assert "Doe" not in repr(caught.value)
+    if status in (429, 503):
+        assert "asked to wait 37 s" in str(caught.value)

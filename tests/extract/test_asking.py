@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError
 from airflow_provider_posthog.extract.asking import Asker, Stopped, parse
 from airflow_provider_posthog.extract.statements import Statement
 from tests.support.scripted import Reply, ScriptedServer
@@ -92,3 +92,12 @@ def test_long_integers_are_exact(kind: str) -> None:
     """The fast parser would make floats of them."""
     body = json.dumps({"results": [[2**100 + 1]], "columns": ["a"], "types": [["a", kind]]}).encode()
     assert parse(body).rows == [[2**100 + 1]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"results": {"a": 1}}, {"results": [{"a": 1}]}, {"results": [[1], "b"]}, {"columns": [1]}, {"types": "String"}],
+)
+def test_answers_of_another_shape(change: dict[str, object]) -> None:
+    with pytest.raises(PostHogTransportError):
+        parse(json.dumps({"results": [[1]], "columns": ["a"], "types": [["a", "UInt8"]], **change}).encode())

@@ -553,7 +553,7 @@ def test_not_ready_yet(stored: MakeStorage, server: ScriptedServer, fetch: Fetch
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, PostHogAuthenticationError), (404, PostHogNotFoundError), (504, PostHogServerError)]
+    ("status", "kind"), [(401, PostHogAuthenticationError), (404, PostHogNotFoundError), (501, PostHogServerError)]
 )
 def test_posthog_refuses(server: ScriptedServer, fetch: Fetch, status: int, kind: type[PostHogError]) -> None:
     server.script(error(status))
@@ -567,3 +567,52 @@ def test_a_lost_connection_at_posthog_is_bounded(server: ScriptedServer, fetch: 
     with pytest.raises(PostHogIncompleteError):
         fetch()
     assert server.attempts == MAX_ATTEMPTS
+
+
+# Who holds a download open.
+
+
+@pytest.mark.parametrize("start", [0, 60], ids=["its headers", "its bytes"])
+def test_a_file_that_drips_in_is_given_up(server: ScriptedServer, make_server: Fetch, fetch: Fetch, start: int) -> None:
+    storage = make_server(Reply(200, {}, FILE, drip=0.02, drip_from=start))
+    server.script(redirect(f"{storage.url}/x?X-Amz-Signature=5ec7e7"))  # type: ignore[attr-defined]
+    began = time.monotonic()
+    with pytest.raises((PostHogIncompleteError, PostHogTransportError), match="no answer in time") as found:
+        fetch(read_timeout=0.3)
+    assert time.monotonic() - began < 20
+    assert no_secret(found)
+    assert storage.attempts == MAX_ATTEMPTS  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("where", ["PostHog", "the storage"])
+def test_who_never_answers_is_asked_as_often_as_one_who_cuts(
+    server: ScriptedServer, make_server: Fetch, fetch: Fetch, where: str
+) -> None:
+    silent = make_server(Reply(delay=60))
+    if where == "PostHog":
+        server.script(Reply(delay=60))
+    else:
+        server.script(redirect(f"{silent.url}/x"))  # type: ignore[attr-defined]
+    with pytest.raises(PostHogTransportError, match="no answer in time"):
+        fetch(read_timeout=0.2)
+    assert server.attempts == MAX_ATTEMPTS
+
+
+def test_a_slow_sink_is_no_slow_storage(stored: MakeStorage, fetch: Fetch, sink: Sink) -> None:
+    class Slow(Sink):
+        def write(self, chunk: bytes) -> None:
+            time.sleep(0.15)
+            super().write(chunk)
+
+    slow = Slow()
+    stored(Turn(FILE * 5))
+    fetch(sink=slow, read_timeout=0.1)
+    assert slow.data == FILE * 5
+
+
+def test_errors_of_the_storage_name_its_host(server: ScriptedServer, fetch: Fetch, make_server: Fetch) -> None:
+    dead = make_server(listen=False)
+    server.script(redirect(f"{dead.url}/x?X-Amz-Signature=5ec7e7"))  # type: ignore[attr-defined]
+    with pytest.raises(PostHogTransportError, match=f"at 127.0.0.1:{dead.port}") as found:  # type: ignore[attr-defined]
+        fetch()
+    assert no_secret(found)

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.extract import json_lines
 from airflow_provider_posthog.extract.json_lines import lines_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('\\"\n\r\t\x00\x1f\x7f\x85\u2028\u2029'))
@@ -83,6 +85,37 @@ def test_what_is_no_json_stays_text() -> None:
     table = pa.table({"p": pa.array(values, pa.string())})
     found = [row["p"] for row in lines(table, ["p"])]
     assert found == [None, None, None, "x", '"a"', "12", "{", '{"a": 1', {}, [1, 2], "[sic]", "{x}"]
+
+
+#: Texts that look like JSON, or go on as if they were the line that they are in.
+forged = st.sampled_from(
+    [
+        '{"a":1},"distinct_id":"FORGED","x":{"y":1}', "{bad}", '{"a":1} {"b":2}', '{"a":"\t"}', '{"a":"x\ny"}', "[1]]",
+        '{"a":1}}\n{"distinct_id":"FORGED"}', "{'a':1}", '{"a":NaN}', '{"a":1,}', "[1,2", '{"a":"\ud800"}'.encode(
+            "ascii", "backslashreplace").decode(),
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["properties", "other"])
+@settings(max_examples=150)
+@given(st.lists(texts | forged | st.builds("".join, st.lists(forged | texts | st.sampled_from("{}[]"), max_size=4))))
+def test_any_text_in_a_json_column_is_read_back_and_forges_nothing(name: str, values: list[str]) -> None:
+    """Also in a column that is called ``properties``, of which anybody may be the author."""
+    table = pa.table({name: pa.array(values, pa.string()), "distinct_id": ["true"] * len(values)})
+    for row, value in zip(lines(table, [name]), values, strict=True):
+        assert list(row) == [name, "distinct_id"]
+        assert row["distinct_id"] == "true"
+        if isinstance(row[name], (dict, list)):
+            assert row[name] == json.loads(value)
+        else:
+            assert row[name] == value or (row[name] is None and not value.strip())
+
+
+def test_what_posthog_has_written_itself_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines.orjson, "loads", None)  # it would fail
+    table = pa.table({"properties": ['{"a": 1}']})
+    assert bytes(lines_of(table, ["properties"], ["properties"])) == b'{"properties":{"a": 1}}\n'
 
 
 def test_slices_and_chunks() -> None:

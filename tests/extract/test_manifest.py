@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.manifest import DataFile, Interval, partition_path
+from airflow_provider_posthog.extract.manifest import (
+    MAX_KEY,
+    MAX_NAME,
+    NULL_PARTITION,
+    DataFile,
+    Interval,
+    partition_path,
+)
 from tests.extract.crashing import memory
 
 FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -26,6 +33,20 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.
 def test_stems_are_read_back(name: str, start: datetime, length: timedelta) -> None:
     interval = Interval(name, start, start + length)
     assert Interval.of_stem(interval.stem) == interval
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", fullmatch=True), moments)
+def test_stems_of_snapshots_are_read_back(name: str, moment: datetime) -> None:
+    snapshot = Interval.snapshot(name, moment)
+    assert Interval.of_stem(snapshot.stem) == snapshot
+
+
+def test_no_snapshot_has_the_name_of_an_interval() -> None:
+    odd = "x_20261101T000000Z", "x_at", "x_at_20261101T000000Z", "x_at_20261101T000000Z_20261102T000000Z"
+    made = [Interval.snapshot(name, FIRST) for name in ("x", *odd)]
+    made += [Interval(name, FIRST, FIRST + timedelta(days=1)) for name in ("x", *odd)]
+    assert len({one.stem for one in made}) == len(made)
+    assert [Interval.of_stem(one.stem) for one in made] == made
 
 
 def test_stems() -> None:
@@ -84,10 +105,41 @@ def test_partitions_are_one_folder_each(value: str) -> None:
     assert (unquote(column), unquote(rest)) == ("a b", value)
     assert path.count("/") == 1
     assert path.isprintable()
+    assert not set(rest) & set('\\:*?"<>|=#[]^~')
+    assert rest[-1] not in ". "
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("页П%/ .~"), min_size=1, max_size=400),
+    st.text("lake/é", max_size=900),
+)
+def test_a_folder_s_name_fits_into_every_file_system_whatever_the_value(value: str, root: str) -> None:
+    path = partition_path({"event": value}, root)
+    assert len(path.removesuffix("/").encode()) <= MAX_NAME
+    assert len(f"{root}/{path}".encode()) <= MAX_KEY - 200 or len(path.encode()) <= 66
+    assert path == partition_path({"event": value}, root), "equal values stay together"
+    text = unquote(path.removesuffix("/").partition("=")[2], errors="strict")
+    if "~" in path:
+        assert value.startswith(text.rpartition("~")[0])
+    else:
+        assert text == value
+
+
+def test_letters_of_any_language_stay_as_they_are() -> None:
+    for value in ("Пользователь нажал на кнопку оплаты заказа", "页" * 80, "Größe 🦔"):
+        assert partition_path({"event": value}) == f"event={value}/"
+
+
+def test_long_values_that_begin_alike_get_folders_of_their_own() -> None:
+    paths = [partition_path({"event": "页" * 200 + end}) for end in ("a", "b", "a")]
+    assert paths[0] == paths[2] != paths[1]
+    assert partition_path({"event": paths[0].removesuffix("/").removeprefix("event=")}) != paths[0], "forged"
+
+
+def test_the_word_for_null_is_a_text_like_any_other() -> None:
+    assert partition_path({"a": NULL_PARTITION}) != partition_path({"a": None})
 
 
 def test_odd_partitions() -> None:
     assert partition_path({}) == ""
     assert partition_path({"a": None, "b": ""}) == "a=__HIVE_DEFAULT_PARTITION__/b=__HIVE_DEFAULT_PARTITION__/"
-    with pytest.raises(PostHogSettingsError, match="200 bytes"):
-        partition_path({"a": "x" * 201})

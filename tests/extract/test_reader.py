@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -200,6 +201,17 @@ def test_other_tables(rows: EmulatorProcess, settings: ClientSettings) -> None:
     assert column(read(settings, sources.cohort_members(1), FIRST, LAST), "person_id") == []
 
 
+def test_persons_of_a_clock_that_is_ahead_are_read_too(posthog: EmulatorProcess) -> None:
+    now = datetime.now(UTC)
+    ahead = [timedelta(minutes=5), timedelta(hours=23), timedelta(days=40)]
+    times = [now - timedelta(days=400), *(now + each for each in ahead)]
+    made = posthog.add_persons([{"distinct_ids": [uuid4().hex], "created_at": each.isoformat()} for each in times])
+    with Extraction(settings_of(posthog.url, posthog), sources.persons(), page_rows=20) as extraction:
+        found = [value for chunk in extraction for value in chunk.table.column("id").to_pylist()]
+    assert set(made) <= set(found)
+    assert len(found) == len(set(found)) == extraction.progress.rows
+
+
 def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     sql = "SELECT uuid AS id, timestamp AS at, event FROM events WHERE event = {name} -- only these"
     source = sources.hogql(sql, key="id", time="at", values={"name": "purchase"}, name="purchases")
@@ -269,7 +281,7 @@ def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
         (lambda: sources.events([]), "columns"),
         (lambda: sources.events("uuid"), "columns"),
         (lambda: sources.events(values={"window_start": 1}), "values"),
-        (lambda: sources.hogql("SELECT 1;", key="a"), "sql"),
+        (lambda: sources.hogql("SELECT 1; SELECT 2", key="a"), "sql"),
         (lambda: sources.hogql("SELECT 1", key=" "), "key"),
     ],
 )

@@ -199,7 +199,7 @@ def test_counting_that_is_too_much_is_halved(
             datetime.fromisoformat(values[name].replace("Z", "+00:00")) for name in ("window_start", "window_end")
         )
         is_long = "intDiv" in sql and end - start > timedelta(hours=7)
-        return REFUSALS[0] if is_long or sql.endswith("LIMIT 100") else ask()
+        return REFUSALS[0] if is_long or sql.endswith("LIMIT 10") else ask()
 
     man.rule = rule
     assert landed(settings, day) == uuids(made)

@@ -6,22 +6,27 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import count
 from types import CodeType, FrameType
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract import asking, reader, sources
 from airflow_provider_posthog.extract.asking import Stopped
 from airflow_provider_posthog.extract.reader import Extraction
 from tests.extract.reading import (
     REFUSALS,
     SECOND,
+    UTC,
     Middleman,
     Rule,
     Told,
@@ -141,6 +146,138 @@ def test_rows_that_were_seen_are_not_counted_away(
         landed(settings, day)
 
 
+@pytest.mark.parametrize(
+    "source", [sources.events(), sources.hogql("SELECT number AS id FROM numbers(30)", key="id")], ids=["time", "hash"]
+)
+def test_rows_that_were_seen_but_are_counted_nowhere_are_an_error(
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, source: sources.Source
+) -> None:
+    """A replica that lags says 0 each time it counts."""
+    empty = changing("bucket", lambda answer: {"results": []})
+    total = changing("SELECT count() AS counted", lambda answer: {"results": [[0]]})
+    man.rule = lambda sql, values, ask: empty(sql, values, lambda: total(sql, values, ask))
+    with pytest.raises(PostHogIncompleteError, match=r"counted 0 rows in .* and 0 afterwards, but .* showed 10"):
+        read(settings, source, day, day + DAY)
+
+
+def test_fewer_rows_than_were_seen_are_an_error(
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
+) -> None:
+    rows.add_events([event(day + timedelta(hours=number)) for number in range(9)])
+    less = changing(STEPS, lambda answer: {"results": answer["results"][:1]})
+    total = changing("SELECT count() AS counted", lambda answer: {"results": [[1]]})
+    man.rule = lambda sql, values, ask: less(sql, values, lambda: total(sql, values, ask))
+    with pytest.raises(PostHogIncompleteError, match="showed 9"):
+        read(settings, sources.events(["uuid"]), day, day + DAY)
+
+
+@pytest.mark.parametrize(
+    "time", ["2020-01-01T00:00:00Z", "2099-01-01T00:00:00.000001+05:00", "1960-01-01T00:00:00", None]
+)
+@pytest.mark.parametrize("columns", [None, ["uuid"]], ids=["shown", "added"])
+def test_rows_outside_of_their_window_are_an_error(
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, time: str | None, columns: Any
+) -> None:
+    def moved(answer: Answer) -> Answer:
+        at = answer["columns"].index("created_at" if columns is None else "posthog_time")
+        *rows, last = answer["results"]
+        return {"results": [*rows, [*last[:at], time, *last[at + 1 :]]]}
+
+    man.rule = changing(PAGE, moved)
+    with pytest.raises(PostHogIncompleteError, match="no time, or one outside"):
+        read(settings, sources.events(columns), day, day + DAY)
+
+
+def test_the_first_moment_is_of_a_window_and_the_one_after_it_is_not(
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
+) -> None:
+    rows.add_events([event(day), event(day + DAY - MICROSECOND)])
+    assert len(column(read(settings, sources.events(), day, day + DAY))) == 2
+    end = (day + DAY).isoformat()
+    man.rule = changing(PAGE, lambda answer: {"results": [[*row[:5], end, *row[6:]] for row in answer["results"]]})
+    with pytest.raises(PostHogIncompleteError, match="outside"):
+        read(settings, sources.events(), day, day + DAY)
+
+
+@pytest.mark.parametrize("kind", ["Int64", "DateTime64(6)", "Float64", "Decimal(10, 2)"])
+def test_a_type_that_changes_between_windows_is_an_error(
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, kind: str
+) -> None:
+    """All values are null, so nothing else would tell."""
+
+    def change(answer: Answer) -> Answer:
+        types = [*answer["types"][:-1], ["nothing", f"Nullable({kind})"]]
+        return {"types": types, "results": [[*row[:-1], None] for row in answer["results"]]}
+
+    source = sources.events({"uuid": "uuid", "created_at": "created_at", "nothing": "nullIf(event, event)"})
+    assert len(column(read(settings, source, day, day + DAY, page_rows=20))) == 60
+    man.rule = changing(PAGE, change)
+    with pytest.raises(PostHogTransportError, match="'nothing' has changed its type"):
+        read(settings, source, day, day + DAY, page_rows=20)
+
+
+def test_nullable_and_not_is_no_change_of_type(
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime
+) -> None:
+    man.rule = changing(PAGE, lambda answer: {"types": [[name, f"Nullable({kind})"] for name, kind in answer["types"]]})
+    assert landed(settings, day) == uuids(made)
+
+
+DISORDER: dict[str, Callable[[list[Any]], list[Any]]] = {
+    "backwards": lambda rows: rows[::-1],
+    "twice": lambda rows: [*rows, rows[-1]],
+    "elsewhere": lambda rows: [[_far(rows[0][0]), *rows[0][1:]], *rows[1:]],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "disorder"),
+    # A microsecond may be there twice: PostHog's times may be finer.
+    [(part, each) for part in (STEPS, MOMENTS, PARTS) for each in DISORDER if (part, each) != (MOMENTS, "twice")],
+)
+def test_groups_that_do_not_follow_one_another_are_no_counts(
+    settings: ClientSettings,
+    man: Middleman,
+    rows: EmulatorProcess,
+    day: datetime,
+    part: str,
+    disorder: str,
+) -> None:
+    """What lies between two groups is taken for empty, and is not read."""
+    change = DISORDER[disorder]
+    moments = {STEPS: 10 * SECOND, MOMENTS: MICROSECOND, PARTS: 0 * SECOND}
+    rows.add_events([event(day + SECOND + number % 4 * moments[part]) for number in range(12)])
+    man.rule = changing(part, lambda answer: {"results": change(answer["results"])})
+    with pytest.raises((PostHogTransportError, PostHogIncompleteError), match=r"can not be read|but \d+ in its parts"):
+        read(settings, sources.events(["uuid"]), day, day + DAY, page_rows=2)
+
+
+def _far(bucket: Any) -> Any:
+    return 10**15 if isinstance(bucket, int) else "2031-01-01T00:00:00Z"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**25) | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@hypothesis.settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from(["columns", "types", "results"]), found=JSON | st.lists(st.lists(JSON)), part=st.data())
+def test_an_answer_of_any_shape_is_the_rows_or_an_error_of_ours(
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, field: str, found: Any, part: st.DataObject
+) -> None:
+    day = datetime(2011, 1, 1, tzinfo=UTC)
+    man.rule = lambda sql, values, ask: ask()
+    if not column(read(settings, sources.events(), day, day + DAY)):
+        rows.add_events([event(day + number * SECOND) for number in range(3)])
+    there = sorted(column(read(settings, sources.events(), day, day + DAY)))
+    man.rule = changing(part.draw(st.sampled_from([PAGE, STEPS, "LIMIT 10"])), lambda _: {field: found})
+    with suppress(PostHogError):
+        assert sorted(column(read(settings, sources.events(), day, day + DAY))) == there
+
+
 def test_rows_that_go_meanwhile_are_no_loss(
     settings: ClientSettings, man: Middleman, rows: EmulatorProcess, made: list[Answer], day: datetime
 ) -> None:
@@ -154,7 +291,7 @@ def test_rows_that_go_meanwhile_are_no_loss(
         ((first, *_), *rest) = [list(row) for row in answer["results"]]
         return {"results": [[first, answer["results"][0][1] + 5, *answer["results"][0][2:]], *rest]}
 
-    sampled = changing("LIMIT 100", lambda answer: {"results": answer["results"] * 2})
+    sampled = changing("LIMIT 10", lambda answer: {"results": answer["results"] * 2})
     counted = changing(STEPS, more)
     man.rule = lambda sql, values, ask: sampled(sql, values, lambda: counted(sql, values, ask))
     assert landed(settings, day, page_rows=20) == uuids(made)
@@ -206,7 +343,10 @@ def test_rows_without_a_key_behind_the_first_page(
 ) -> None:
     """A page that goes on behind a key leaves out rows of that time without one, and so does the count of keys."""
     rows.add_events([event(day, name="none" if number == 5 else "some") for number in range(10)])
-    man.rule = changing("ORDER BY at", lambda answer: {"results": answer["results"][:7]})
+    paged = changing("ORDER BY at", lambda answer: {"results": answer["results"][:7]})
+    # The first count, which would tell, is wrong.
+    counted = changing(STEPS, lambda answer: {"results": [[row[0], row[2], row[2]] for row in answer["results"]]})
+    man.rule = lambda sql, values, ask: paged(sql, values, lambda: counted(sql, values, ask))
     sql = "SELECT if(event = 'none', NULL, toString(uuid)) AS id, timestamp AS at FROM events"
     with pytest.raises(PostHogIncompleteError, match="no key"):
         read(settings, sources.hogql(sql, key="id", time="at"), day, day + DAY)

@@ -15,6 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteE
 from airflow_provider_posthog.extract import manifest as manifests
 from airflow_provider_posthog.extract.manifest import Interval
 from airflow_provider_posthog.extract.staging import Owner, Staging
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
 
 ONE = Interval("events", datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 2, tzinfo=timezone.utc))
@@ -109,6 +110,54 @@ def test_others_leftovers_go(owner: Owner, kind: Any) -> None:
         assert len(names(fs, root)) == 2
         if not crashed:
             return
+
+
+@pytest.mark.parametrize("kind", [CrashingFs, FlatFs])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_crash_at_any_point_where_too_few_rows_are_refused(kind: Any, half: bool) -> None:
+    """The old files and their manifest stay, and the try that is not killed leaves nothing over."""
+    for after in range(100):
+        fs, root = memory()
+        first = open_(fs, root)
+        write(first, b"old one", b"old two")
+        first.publish({})
+        before = names(fs, root)
+        try:
+            refused(kind(fs, after, half=half), root)
+            crashed = False
+        except Crash:
+            crashed = True
+        assert seen(fs, root) == [b"old one", b"old two"]
+        if crashed:
+            refused(kind(fs), root)
+        assert seen(fs, root) == [b"old one", b"old two"]
+        assert names(fs, root) == before
+        if not crashed:
+            assert after > 3
+            return
+    raise AssertionError("it never ended")
+
+
+def refused(fs: Any, root: str) -> None:
+    """What a task does that PostHog shows nothing."""
+    staging = open_(fs, root, Owner("other.0", "request"))
+    write(staging, *[b""][len(staging.files) :])
+    with pytest.raises(PostHogIncompleteError, match="14 rows are there, and PostHog shows 0"):
+        staging.publish({}, ShrinkGuard())
+
+
+def test_a_zombie_whose_rows_are_too_few_takes_nothing_from_its_heir() -> None:
+    fs, root = memory()
+    first = open_(fs, root)
+    write(first, b"old")
+    first.publish({})
+    zombie = open_(fs, root, Owner("other.0", "request"))
+    heir = open_(fs, root, Owner("other.0", "request"))
+    write(heir, b"new")
+    with pytest.raises(PostHogError, match="taken over"):
+        zombie.publish({}, ShrinkGuard())
+    heir.publish({}, ShrinkGuard())
+    assert seen(fs, root) == [b"new"]
 
 
 def test_what_is_recorded_is_taken_up() -> None:

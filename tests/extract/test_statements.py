@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from airflow_provider_posthog.emulator.warehouse import Warehouse
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources, statements
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
@@ -30,7 +32,41 @@ SOURCES = [
     sources.cohort_members(7),
     sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
+    replace(
+        sources.hogql(QUERY, key=["at", "`event`"], time="at", values={"other": "$pageview"}), zoned=frozenset({"at"})
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("key", "refused"),
+    [
+        ("concat(id, 'x')", True),
+        ("`id`", True),
+        ('"id"', True),
+        ("f'{id}'", True),
+        ("a -- id", False),
+        ("a // 'id', id", False),
+        ("concat(a, 'it''s', 'id')", False),
+        ("id(a)", False),
+        ("a.id", False),
+        ("a /* id */", False),
+    ],
+)
+def test_the_columns_that_rows_are_found_by_keep_their_meaning(key: str, refused: bool) -> None:
+    def source() -> Source:
+        return Source(name="rows", table="t", columns={"id": "upper(id)"}, key=key)
+
+    if refused:
+        with pytest.raises(PostHogSettingsError, match="'id' is the name of a column"):
+            source()
+    else:
+        source()
+
+
+@pytest.mark.parametrize("sql", ["SELECT a;", "SELECT a ;; -- all;", "SELECT a; # x"])
+def test_a_querys_semicolon_is_left_out(sql: str) -> None:
+    assert sources.hogql(sql, key="a").table == "(SELECT a\n) AS source"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +90,7 @@ def all_of(source: Source) -> Iterator[Statement]:
             yield statements.page(source, piece, 10, after)
         if source.time:
             yield statements.groups_by_time(source, window, 60)
+            yield statements.groups_of_query(source, window, 60)
             yield statements.groups_by_moment(source, window, None)
             yield statements.groups_by_moment(source, window, START)
 
@@ -68,12 +105,12 @@ def test_every_statement_is_taken(warehouse: Warehouse, source: Source) -> None:
 
 
 def test_columns_are_found_out(warehouse: Warehouse) -> None:
-    source = SOURCES[-1]
+    source = SOURCES[-2]
     found = warehouse.query(*_pair(statements.sample(source, WINDOW)))
-    assert found.columns == ["id", "at", "event", sources.KEY_NAME]
-    named = statements.with_columns(source, found.columns[:-1])
+    assert found.columns == ["id", "at", "event", sources.KEY_NAME, *statements.part_names(source)]
+    named = statements.with_columns(source, found.columns[:-2])
     page = warehouse.query(*_pair(statements.page(named, Piece(WINDOW, 1), 10, None)))
-    assert (page.columns, page.types) == (found.columns, found.types)
+    assert (page.columns, page.types) == (found.columns[:-1], found.types[:-1])
     keys = [str(row[-1]) for row in page.rows]
     assert keys == sorted(keys)
 

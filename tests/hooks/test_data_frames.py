@@ -221,6 +221,7 @@ def test_broken_answers_are_our_errors(scripted: Callable[..., None], method: st
     [
         ("Int64", "x"),
         ("Int64", 1.5),
+        ("Int64", " 1_000 "),
         ("UInt8", [1]),
         ("Float64", "x"),
         ("Float64", 10**400),
@@ -229,6 +230,8 @@ def test_broken_answers_are_our_errors(scripted: Callable[..., None], method: st
         ("DateTime", "0000-00-00 00:00:00"),
         ("Nullable(Date)", "x"),
         ("Date", 5),
+        ("Date", "2026-11-21T08:09:33"),
+        ("DateTime64(9)", "2026-11-21T13:09:33.339419123Z"),
     ],
 )
 def test_values_that_are_not_of_their_type(kind: str, value: Any) -> None:
@@ -243,7 +246,7 @@ def test_values_that_are_not_of_their_type(kind: str, value: Any) -> None:
         ("2026-11-21T08:09:33.339419-05:00", 339419),
         ("2026-11-21T13:09:33.339Z", 339000),
         ("2026-11-21T13:09:33.3Z", 300000),
-        ("2026-11-21 13:09:33.339419123", 339419),
+        ("2026-11-21 13:09:33.339419000", 339419),
         ("2026-11-21T13:09:33", 0),
         ("2026-11-21T18:39:33+05:30", 0),
     ],

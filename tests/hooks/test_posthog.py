@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ import pytest
 from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+    PostHogTransportError,
+    PostHogValidationError,
+)
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from tests.operators.support import connect
 
@@ -295,6 +302,65 @@ def test_rows_are_freshly_calculated(connected: EmulatorProcess) -> None:
 def test_rows_that_posthog_cut_are_refused(connected: EmulatorProcess, query: str) -> None:
     with pytest.raises(PostHogIncompleteError, match="cut the answer"):
         PostHogHook().get_records(query)
+
+
+def _reads(hook: PostHogHook) -> dict[str, Callable[[str], Any]]:
+    return {"run": hook.run, "records": hook.get_records, "df": hook.get_df, "first": hook.get_first}
+
+
+READS = pytest.mark.parametrize("read", ["run", "records", "df", "first"])
+N = "SELECT number FROM numbers(500)"
+
+
+@READS
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{N} UNION ALL {N} LIMIT 500",
+        f"({N}) UNION ALL ({N})",
+        f"{N} LIMIT 500 EXCEPT {N} LIMIT 500",
+        f"WITH a AS ({N}) SELECT number FROM a INTERSECT {N} // LIMIT 5",
+        "SELECT 1; SELECT 2",
+        "-- SELECT 1;",
+    ],
+)
+def test_what_no_answer_could_prove_is_never_sent(connected: EmulatorProcess, read: str, sql: str) -> None:
+    with pytest.raises(PostHogSettingsError, match="hogql"):
+        _reads(PostHogHook())[read](sql)
+    assert connected.calls("/query/", "POST") == []
+
+
+def test_in_brackets_no_select_is_cut(connected: EmulatorProcess) -> None:
+    rows = PostHogHook().get_records(f"SELECT * FROM ({N} UNION ALL {N}) LIMIT 5000;")
+    assert sorted(rows) == sorted([[number] for number in range(500)] * 2)
+
+
+def test_a_select_that_may_have_been_cut_at_its_own_limit_is_an_error(connected: EmulatorProcess) -> None:
+    hook = PostHogHook()
+    assert len(hook.get_records(f"{N} LIMIT 2000 UNION ALL {N} LIMIT 5000")) == 1000
+    with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
+        hook.get_records(f"{N} LIMIT 300 UNION ALL {N} LIMIT 5000")
+
+
+@READS
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"is_cached": True}, PostHogJobFailed),
+        ({"error": "Memory limit"}, PostHogJobFailed),
+        ({"results": {}}, PostHogTransportError),
+        ({"results": [1]}, PostHogTransportError),
+        ({"results": [[1, 2]]}, PostHogTransportError),
+        ({"columns": [5]}, PostHogTransportError),
+    ],
+)
+def test_answers_that_prove_nothing_are_errors(
+    connected: EmulatorProcess, read: str, change: dict[str, Any], kind: type[Exception]
+) -> None:
+    answer = {"results": [[1]], "columns": ["n"], "types": [["n", "UInt8"]], "is_cached": False, **change}
+    connected.faults(path="*/query/", status=200, body=answer, count=-1)
+    with pytest.raises(kind):
+        _reads(PostHogHook())[read]("SELECT 1 AS n")
 
 
 def test_a_limit_that_is_asked_for_is_no_cut(connected: EmulatorProcess) -> None:

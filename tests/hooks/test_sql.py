@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog import connection_form
+from airflow_provider_posthog.api.hogql import statements
 from airflow_provider_posthog.compat import BaseHook
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
@@ -42,7 +43,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
     PostHogValidationError,
 )
-from airflow_provider_posthog.hooks.dbapi import statements
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.hooks.sql import PostHogSqlHook
 from tests.operators.support import connect, make_dag, task_states, when, xcoms
@@ -427,6 +427,16 @@ def test_other_ways_to_write_are_refused(connected: EmulatorProcess, tmp_path: P
     assert connected.calls() == []
 
 
+@pytest.mark.parametrize("columns", [None, ["event"]])
+def test_inserting_rows_says_that_hogql_only_reads(connected: EmulatorProcess, columns: list[str] | None) -> None:
+    """Also where Airflow asks for the table's columns first, by SQLAlchemy."""
+    from airflow.providers.common.sql.operators.sql import SQLInsertRowsOperator
+
+    task = SQLInsertRowsOperator(task_id="t", conn_id=CONN, table_name="events", rows=[("a",)], columns=columns)
+    with pytest.raises(PostHogSettingsError, match=r"HogQL (only reads|has SELECT, and nothing that writes)"):
+        task.execute({})
+
+
 def test_names_that_look_like_writing_are_none(connected: EmulatorProcess) -> None:
     assert PostHogSqlHook().get_first("WITH 1 AS delete SELECT 'insert into' AS x, delete") == ("insert into", 1)
 
@@ -447,6 +457,44 @@ def test_rows_that_posthog_cut_can_not_be_taken_for_all(connected: EmulatorProce
     assert len(hook.get_records(f"{many} LIMIT 150")) == 150
     with pytest.raises(PostHogIncompleteError, match="cut the answer at 50000"):
         hook.get_records("SELECT number FROM numbers(60000) LIMIT 60000")
+
+
+@pytest.mark.parametrize("read", ["records", "first", "df", "run", "cursor"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 UNION ALL SELECT 2",
+        "(SELECT 1) UNION ALL (SELECT 2) LIMIT 5;",
+        "SELECT 1 LIMIT 9 EXCEPT SELECT 2 LIMIT 9",
+    ],
+)
+def test_selects_that_posthog_could_cut_unseen_are_never_sent(connected: EmulatorProcess, read: str, sql: str) -> None:
+    hook = PostHogSqlHook()
+    reads: dict[str, Callable[[str], Any]] = {
+        "records": hook.get_records,
+        "first": hook.get_first,
+        "df": hook.get_df,
+        "run": lambda sql: hook.run(sql, handler=fetch_all_handler),
+        "cursor": hook.get_conn().cursor().execute,
+    }
+    with pytest.raises(PostHogSettingsError, match="SELECT \\* FROM"):
+        reads[read](sql)
+    assert _statements(connected) == []
+
+
+def test_a_cursor_goes_not_past_what_may_be_cut(connected: EmulatorProcess) -> None:
+    cursor = PostHogSqlHook().get_conn().cursor()
+    cursor.execute("SELECT number FROM numbers(5) LIMIT 3 UNION ALL SELECT number FROM numbers(5) LIMIT 9")
+    assert cursor.rowcount == -1
+    assert cursor.fetchone() is not None
+    with pytest.raises(PostHogIncompleteError, match="brackets"):
+        cursor.fetchall()
+
+
+def test_a_cached_answer_is_none(connected: EmulatorProcess) -> None:
+    connected.faults(path="*/query/", status=200, body={"results": [[1]], "columns": ["n"], "is_cached": True})
+    with pytest.raises(PostHogJobFailed, match="cache"):
+        PostHogSqlHook().get_first("SELECT 1 AS n")
 
 
 def test_the_cursor_is_one_of_pep_249(connected: EmulatorProcess) -> None:

@@ -27,18 +27,30 @@ class _Cursor:
     def __init__(self, connection: _MySQL) -> None:
         self._connection = connection
         self._cursor = connection.lite.cursor()
+        self._told: list[Any] | None = None
 
     def execute(self, statement: str, values: Sequence[Any] | None = None) -> None:
         self._connection.said.append(statement)
+        self._told = None
         if statement.startswith("SET "):
             return
+        if statement == "SELECT @@autocommit":
+            self._told = [(self._connection.stays_in_autocommit,)]
+            return
+        if "information_schema.collations" in statement:
+            self._told = [("utf8mb4_bin",), (self._connection.collation,)]
+            return
         if "information_schema" in statement:
-            asked = re.search(r"table_name = (%s) AND table_schema = coalesce\((%s), database\(\)\)", statement)
+            asked = re.search(r"table_name = (%s) AND (t.)?table_schema = coalesce\((%s), database\(\)\)", statement)
             assert asked
-            kind = (
-                "SELECT name, type, coalesce(dflt_value, 'NULL') <> 'NULL' OR hidden > 0 FROM pragma_table_xinfo(?, ?)"
-            )
             assert values is not None
+            if "information_schema.engines" in statement:
+                self._told = [self._connection.engine]
+                return
+            kind = (
+                "SELECT name, type, coalesce(dflt_value, 'NULL'), hidden > 0, \"notnull\" = 0 "
+                "FROM pragma_table_xinfo(?, ?)"
+            )
             self._cursor.execute(kind, values)
             return
         self._cursor.execute(_translated(statement, values), [_bound(value) for value in values or ()])
@@ -48,7 +60,7 @@ class _Cursor:
         self._cursor.executemany(_translated(statement, rows), [[_bound(value) for value in row] for row in rows])
 
     def fetchall(self) -> list[Any]:
-        return self._cursor.fetchall()
+        return self._cursor.fetchall() if self._told is None else self._told
 
     @property
     def rowcount(self) -> int:
@@ -66,6 +78,9 @@ class _MySQL:
     def __init__(self, path: Any) -> None:
         self.lite = sqlite3.connect(path)
         self.said: list[str] = []
+        self.stays_in_autocommit = 0
+        self.collation = "utf8mb4_nopad_bin"
+        self.engine = ("BASE TABLE", "InnoDB", "YES")
 
     def autocommit(self, on: bool) -> None:
         raise AssertionError(on)
@@ -85,8 +100,9 @@ class _MySQL:
 
 def _translated(statement: str, values: Any) -> str:
     # Collations of MySQL's that are not told ignore case.
-    statement = statement.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "COLLATE BINARY")
-    statement = re.sub(r"VARCHAR\(255\)(?! COLLATE)", "VARCHAR(255) COLLATE NOCASE", statement)
+    statement = statement.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin", "COLLATE BINARY")
+    statement = statement.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "COLLATE RTRIM")
+    statement = re.sub(r"VARCHAR\((\d+)\)(?! COLLATE)", r"VARCHAR(\1) COLLATE NOCASE", statement)
     statement = statement.replace("LONGTEXT CHARACTER SET utf8mb4", "LONGTEXT COLLATE NOCASE")
     assert "utf8mb4" not in statement
     if not values:
@@ -103,8 +119,14 @@ def _bound(value: Any) -> Any:
 class MySQL(SQLite):
     """The stand-in."""
 
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self.like: dict[str, Any] = {}
+
     def loader(self, target: Any) -> GenericLoader:
         self.connection = _MySQL(self.path)
+        for name, value in self.like.items():
+            setattr(self.connection, name, value)
         return GenericLoader(self.connection, target, MYSQL, "%s")
 
 
@@ -154,13 +176,61 @@ def test_names_are_only_names(mysql: MySQL) -> None:
 
 
 def test_a_column_without_a_default_is_missed(mysql: MySQL) -> None:
-    mysql.load(merging(), events(1))
+    """MariaDB says NULL in letters where there is no default."""
+    mysql.load(replacing(), events(1))
     mysql.run("ALTER TABLE events ADD COLUMN more text DEFAULT NULL")
     with pytest.raises(PostHogSettingsError, match="'more' is not among"):
-        mysql.load(merging(), events(1))
+        mysql.load(replacing(), events(1))
     mysql.run("ALTER TABLE events DROP COLUMN more", "ALTER TABLE events ADD COLUMN more text DEFAULT 'x'")
-    mysql.load(merging(), events(2))
-    assert mysql.connection.said[2].startswith("SELECT column_name, column_type, coalesce(column_default, 'NULL')")
+    mysql.load(replacing(), events(2))
+
+
+@pytest.mark.parametrize("write", [replacing, merging, appending])
+@pytest.mark.parametrize("engine", [("BASE TABLE", "MyISAM", "NO"), ("BASE TABLE", "?", "NO"), ("VIEW", "", "NO")])
+def test_an_engine_that_can_not_undo_is_refused_before_anything_is_written(
+    mysql: MySQL, write: Any, engine: Any
+) -> None:
+    """Also that of a table which the server has just made by its default; it is not left."""
+    for made in (False, True):
+        mysql.like = {"engine": engine}
+        with pytest.raises(PostHogSettingsError, match="half a load") as refused:
+            mysql.load(write(), events(3))
+        assert refused.value.field == "table"
+        assert mysql.rows("SELECT count(*) FROM sqlite_master WHERE name = 'events'") == [(int(made),)]
+        mysql.like = {}
+        mysql.load(write(), events(2))
+    assert mysql.count() == 2
+
+
+def test_a_session_that_stays_in_autocommit_is_refused(mysql: MySQL) -> None:
+    mysql.like = {"stays_in_autocommit": 1}
+    with pytest.raises(PostHogSettingsError, match="stays in autocommit"):
+        mysql.load(merging(), events(1))
+    assert "SET autocommit = 0" in mysql.connection.said
+
+
+@pytest.mark.parametrize(("key", "length"), [(("uuid",), 768), (("uuid", "event"), 384), (("uuid", "n"), 760)])
+def test_a_text_of_a_key_is_as_long_as_its_index_can_be(mysql: MySQL, key: tuple[str, ...], length: int) -> None:
+    mysql.load(merging(key=key), events(1).append_column("n", pa.array([1])))
+    made = next(one for one in mysql.connection.said if one.startswith("CREATE TABLE"))
+    assert made.count(f"VARCHAR({length}) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin") == len(
+        {"uuid", "event"} & set(key)
+    )
+
+
+@pytest.mark.parametrize("keys", [["acme", "acme "], ["Acme", "acme"]])
+def test_keys_that_a_collation_takes_for_one_are_told_by_their_column(mysql: MySQL, keys: list[str]) -> None:
+    """A server that knows no collation without padding, and a table of the user's own."""
+    mysql.like = {"collation": "utf8mb4_bin"}
+    mysql.load(merging("t", ("key", "n")), pa.table({"key": ["x"], "n": [0]}))
+    if keys == ["Acme", "acme"]:
+        mysql.run("DROP TABLE t", "CREATE TABLE t (key text COLLATE NOCASE, n integer, PRIMARY KEY (key, n))")
+    both = pa.table({"key": keys, "n": [1, 1]})
+    for write in (merging, appending):
+        for tables in ([both], [both.slice(0, 1), both.slice(1)]):
+            with pytest.raises(PostHogLoadError, match=r"different in key, .*utf8mb4_nopad_bin") as refused:
+                mysql.load(write("t", ("key", "n")), *tables)
+            assert "acme" not in str(refused.value).lower()
 
 
 def test_floats_of_32_bits_are_refused(mysql: MySQL) -> None:

@@ -65,7 +65,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "word": st.sampled_from(["", "click", "$pageview\0"]),
     "small": st.integers(-(2**15), 2**15 - 1),
     "integer": st.integers(-(2**63), 2**63 - 1),
-    "unsigned": st.integers(0, 2**64 - 1),
+    "unsigned": st.integers(0, 2**63 - 1),
     "decimal": st.decimals(min_value=-(10**28), max_value=10**28, places=9, allow_nan=False, allow_infinity=False),
     "float": st.floats(),
     "boolean": st.booleans(),
@@ -119,7 +119,7 @@ def test_postgres_holds_every_value(postgres: Postgres, driver: str, rows: list[
     def as_there(name: str, value: Any) -> Any:
         if isinstance(value, str):
             return value.replace("\0", "\ufffd")
-        return Decimal(value) if name == "unsigned" and value is not None else value
+        return value
 
     expected = [{name: as_there(name, value) for name, value in row.items()} for row in rows]
     found = loaded(postgres.through(driver), rows)
@@ -145,7 +145,7 @@ def test_sqlite_holds_every_value(sqlite: SQLite, rows: list[dict[str, Any]]) ->
             return f"{value.replace(tzinfo=None).isoformat(' ', 'microseconds')}+00:00"
         if name == "decimal":
             return value
-        return {"date": str, "unsigned": str, "boolean": int}.get(name, lambda same: same)(value)
+        return {"date": str, "boolean": int}.get(name, lambda same: same)(value)
 
     expected = [{name: as_there(name, value) for name, value in row.items()} for row in rows]
     found = loaded(sqlite, rows)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.queries import hogql
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
@@ -31,8 +32,13 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "video_of_insight": ({"export_format": "video/mp4", "insight": 1}, "export_context"),
     "gif_of_nothing": ({"export_format": "image/gif", "export_context": {}}, "export_context"),
     "empty_query": ({"query": "  "}, "query"),
-    "semicolon": ({"query": "SELECT 1 LIMIT 1;\n"}, "query"),
-    "semicolon_in_node": ({"query": {"kind": "HogQLQuery", "query": "SELECT 1;"}}, "query"),
+    "two_statements": ({"query": "SELECT 1 LIMIT 1; SELECT 2"}, "query"),
+    "only_a_comment": ({"query": "-- SELECT 1;"}, "query"),
+    "except": ({"query": "SELECT 1 LIMIT 5 EXCEPT SELECT 2 LIMIT 5"}, "query"),
+    "union": ({"query": "SELECT 1 UNION SELECT 2 LIMIT 300000"}, "query"),
+    "limit_of_a_union": ({"query": "(SELECT 1) UNION ALL (SELECT 2) LIMIT 5"}, "query"),
+    "two_in_node": ({"query": {"kind": "HogQLQuery", "query": "SELECT 1; SELECT 2"}}, "query"),
+    "intersect_in_context": ({"export_context": {"source": hogql("SELECT 1 INTERSECT SELECT 2")}}, "query"),
     "empty_node": ({"query": {}}, "query"),
     "empty_wrapper": ({"query": {"kind": "DataTableNode", "source": {}}}, "query"),
     "list": ({"query": ["SELECT 1"]}, "query"),
@@ -174,3 +180,40 @@ def test_making_an_operator_reads_nothing(connected: EmulatorProcess, monkeypatc
     monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT")
     export_operator(deferrable=True)
     assert connected.calls() == []
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT 1 LIMIT 300000;; -- x;", {"kind": "HogQLQuery", "query": "SELECT 1 LIMIT 300000 ; // x"}]
+)
+def test_a_semicolon_at_the_end_is_dropped(connected: EmulatorProcess, query: Any) -> None:
+    operator = export_operator(query=query)
+    assert operator.prepare()["export_context"]["source"]["query"] == "SELECT 1 LIMIT 300000"
+
+
+def test_values_of_a_node_are_exported_with_it(connected: EmulatorProcess) -> None:
+    node = hogql("SELECT {a} LIMIT {n}", {"a": 1, "n": 2})
+    assert export_operator(query=node).prepare()["export_context"]["source"] == node
+
+
+@pytest.mark.parametrize(
+    ("query", "warned"),
+    [
+        ("SELECT 1", True),
+        ("SELECT 1 LIMIT 300000 UNION ALL SELECT 2", True),
+        ("(SELECT 1) UNION ALL (SELECT 2 LIMIT 5)", True),
+        ("SELECT 1 // LIMIT 5", True),
+        ("(SELECT 1 LIMIT 300000)", False),
+        ("SELECT x AS union FROM t LIMIT 1000*300", False),
+        ("SELECT 1 LIMIT 5 UNION ALL SELECT 2 LIMIT 5", False),
+        ("SELECT * FROM (SELECT 1 EXCEPT SELECT 2) LIMIT 300000", False),
+    ],
+)
+def test_a_select_without_limit_is_warned_of(
+    connected: EmulatorProcess,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    query: str,
+    warned: bool,
+) -> None:
+    export_operator(query=query).prepare()
+    assert ("has no LIMIT" in caplog.text + capsys.readouterr().out) is warned

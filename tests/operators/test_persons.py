@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from airflow_provider_posthog.audit.report import report, summary
 from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.erasure.identifiers import from_file
@@ -22,7 +23,7 @@ from airflow_provider_posthog.operators.persons import (
     PostHogResolvePersonsOperator,
     PostHogUpdatePersonPropertiesOperator,
 )
-from tests.erasure.support import DAY, Lab, new_lab
+from tests.erasure.support import DAY, Lab, ago, new_lab
 from tests.operators.support import connect, context
 
 GENERATIONS = pytest.mark.parametrize("generation", "ABC")
@@ -264,6 +265,48 @@ def test_the_certificate_of_an_erasure(lab: Lab, monkeypatch: pytest.MonkeyPatch
     assert kinds[-1] == "closed"
     assert {"accepted", "state_changed", "residue", "verified"} <= set(kinds)
     assert "DSR-42" in text
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+def test_the_certificate_tells_which_events_nobody_could_see(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, enforced: bool
+) -> None:
+    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    lab.posthog.settings(event_retention_months=2, events_retention_enforced=enforced)
+    folder = lab.folder / "certificates"
+    lab.event(timestamp=ago(days=100))
+    found = lab.resolve(**lab.asked, audit_path=f"file://{folder}")
+    assert found["events"] == (1 if enforced else 2), "PostHog shows one of two"
+    lab.request = PostHogDeletePersonsOperator(task_id="b", persons=found).execute({})
+    lab.posthog.advance(8 * DAY)
+    proof = lab.sensor().execute({})
+    (request,) = folder.iterdir()
+    verdict = verify_folder(str(request), fsspec.filesystem("file"))
+    told = [record.facts["retention"] for record in verdict.story.records if "retention" in record.facts]
+    assert [record.kind for record in verdict.story.records if "retention" in record.facts] == ["requested", "verified"]
+    for each in (*told, found["retention"], proof["retention"]):
+        assert (each["event_retention_months"], each["events_retention_enforced"]) == (2, enforced)
+    assert told[-1]["floor"][:16] == proof["retention"]["floor"][:16]
+    sentence = f"Events older than {told[-1]['floor']} are hidden by PostHog"
+    assert (sentence in report(verdict)) is (sentence in summary(verdict)) is enforced
+
+
+@pytest.mark.parametrize("fault", [{"status": 403}, {"status": 409}, {"status": 200, "body": {"id": 1}}])
+def test_an_erasure_goes_on_where_the_retention_is_not_known(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+) -> None:
+    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    lab.posthog.faults(method="GET", path="/api/projects/1/", count=-1, **fault)
+    folder = lab.folder / "certificates"
+    found = lab.resolve(**lab.asked, audit_path=f"file://{folder}")
+    lab.request = PostHogDeletePersonsOperator(task_id="b", persons=found).execute({})
+    lab.posthog.advance(8 * DAY)
+    unknown = {"event_retention_months": None, "events_retention_enforced": None, "floor": None}
+    assert found["retention"] == lab.sensor().execute({})["retention"] == unknown
+    (request,) = folder.iterdir()
+    verdict = verify_folder(str(request), fsspec.filesystem("file"))
+    assert (verdict.problems, verdict.story.last("retention")) == ([], unknown)
+    assert "hidden by PostHog" not in report(verdict)
 
 
 def test_the_certificate_names_a_survivor(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,11 +116,20 @@ def test_a_statement_without_a_limit_that_posthog_cuts_is_an_error(
         finish(query(hogql="select uuid from events", deferrable=deferrable))
 
 
+SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
         ({"hogql": ""}, "hogql"),
-        ({"hogql": "select 1;"}, "hogql"),
+        ({"hogql": "select 1; select 2"}, "hogql"),
+        ({"hogql": " -- select 1"}, "hogql"),
+        ({"hogql": "select 1 union all select 2"}, "hogql"),
+        ({"hogql": "select 1 limit 5 except select 2 limit 5"}, "hogql"),
+        ({"hogql": None, "query": SET}, "query"),
+        ({"hogql": None, "query": {"kind": "HogQLQuery", "query": "select 1; select 2"}}, "query"),
+        ({"hogql": None, "query": {"kind": "DataVisualizationNode", "source": SET}}, "query"),
         ({"hogql": "select 1", "query": {"kind": "TrendsQuery"}}, "hogql"),
         ({"hogql": None, "query": None}, "hogql"),
         ({"query": {"no": "kind"}}, "query"),
@@ -240,6 +249,11 @@ def test_the_trigger_holds_no_values(connected: EmulatorProcess) -> None:
     assert "ann@example.com" not in json.dumps(run_trigger(trigger))
 
 
+def plain_query(**options: Any) -> Any:
+    """A query that asks for nothing else, so that each answer of the script is for it."""
+    return query(on_retention="ignore", **options)
+
+
 @pytest.fixture
 def scripted(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:
     extra = {"project_id": 1, "rate_limit_share": 0}
@@ -258,7 +272,7 @@ ROWS = {"results": [[1]], "columns": ["n"], "types": [["n", "UInt8"]], "is_cache
 def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: ScriptedServer) -> None:
     done = {"complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
     scripted.script(Reply(cut="after"), status(), status(**done), status(**done))
-    assert query().execute(context())["rows"] == [[1]]
+    assert plain_query().execute(context())["rows"] == [[1]]
     assert [call.method for call in scripted.requests] == ["POST", "GET", "GET", "GET"]
 
 
@@ -276,18 +290,18 @@ def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: Scr
 def test_no_lie_of_a_finished_query_is_believed(scripted: ScriptedServer, answer: Any, reason: str) -> None:
     scripted.script(status(), status(**answer))
     with pytest.raises(PostHogError, match=reason):
-        query().execute(context())
+        plain_query().execute(context())
 
 
 def test_a_query_that_posthog_forgot_fails(scripted: ScriptedServer) -> None:
     scripted.script(status(), error(404, code="not_found"))
     with pytest.raises(PostHogJobFailed, match="gone"):
-        query().execute(context())
+        plain_query().execute(context())
 
 
 def test_an_answer_that_is_there_at_once_is_taken(scripted: ScriptedServer) -> None:
     scripted.script(ok({**ROWS, "query_status": None}))
-    assert query().execute(context())["rows"] == [[1]]
+    assert plain_query().execute(context())["rows"] == [[1]]
     assert len(scripted.requests) == 1
 
 
@@ -305,7 +319,7 @@ def test_rows_that_posthog_cut_are_an_error_unless_so_many_were_asked_for(
     scripted: ScriptedServer, node: Any, rows: int, more: bool | None, whole: bool
 ) -> None:
     scripted.script(ok({**ROWS, "results": [[1]] * rows, "hasMore": more}))
-    operator = query(query=node, max_rows=100_000)
+    operator = plain_query(query=node, max_rows=100_000)
     if whole:
         assert operator.execute(context())["row_count"] == rows
     else:
@@ -319,19 +333,84 @@ def test_a_success_that_was_none_is_not_taken_up(scripted: ScriptedServer) -> No
     store = Store()
     scripted.script(status(), failed)
     with pytest.raises(PostHogJobFailed, match="Memory limit"):
-        query().execute(context(store=store))
+        plain_query().execute(context(store=store))
     assert store.kept == {}
     scripted.script(failed, ok({**ROWS, "query_status": None}))
-    assert query().execute(context(try_number=2, store=store))["rows"] == [[1]]
+    assert plain_query().execute(context(try_number=2, store=store))["rows"] == [[1]]
     assert [call.method for call in scripted.requests] == ["GET", "POST"]
 
 
 def test_the_name_to_cancel_by_is_known_before_the_query_is_sent(scripted: ScriptedServer) -> None:
     scripted.script(error(400, "no"))
-    operator = query()
+    operator = plain_query()
     with pytest.raises(PostHogError):
         operator.execute(context())
     name = scripted.requests[0].json["client_query_id"]
     scripted.script(ok({}))
     operator.on_kill()
     assert [(call.method, name in call.path) for call in scripted.requests] == [("DELETE", True)]
+
+
+@pytest.mark.parametrize("text", ["select 1 as one;; -- all;", "select 1 as one; # x"])
+@pytest.mark.parametrize("node", [False, True])
+def test_a_semicolon_at_the_end_is_dropped(scripted: ScriptedServer, text: str, node: bool) -> None:
+    scripted.script(ok({**ROWS, "query_status": None}))
+    options: dict[str, Any] = {"hogql": None, "query": {**SET, "query": text}} if node else {"hogql": text}
+    assert query(**options).execute(context())["rows"] == [[1]]
+    assert scripted.requests[0].json["query"]["query"] == "select 1 as one"
+
+
+@pytest.mark.parametrize(("rows", "whole"), [(4, True), (5, False)])
+def test_a_select_that_may_be_cut_at_its_own_limit_is_an_error(
+    scripted: ScriptedServer, rows: int, whole: bool
+) -> None:
+    scripted.script(ok({**ROWS, "results": [[1]] * rows}))
+    variables = {"v1": {"code_name": "n", "value": 5}}
+    operator = query(hogql="select 1 limit {variables.n} union all select 2 limit 9", variables=variables)
+    if whole:
+        assert operator.execute(context())["row_count"] == rows
+    else:
+        with pytest.raises(PostHogIncompleteError, match="brackets"):
+            operator.execute(context())
+
+
+@pytest.mark.parametrize("types", [[1], 7, [[]], {"n": "UInt8"}, None])
+def test_types_that_can_not_be_read_are_null(scripted: ScriptedServer, types: Any) -> None:
+    scripted.script(ok({**ROWS, "types": types, "query_status": None}))
+    assert query().execute(context())["columns"] == [{"name": "n", "type": None}]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        {**ROWS, "columns": 5},
+        {**ROWS, "columns": [5]},
+        {**ROWS, "results": {"a": 1}},
+        {**ROWS, "results": [1]},
+        {**ROWS, "results": [[1, 2]]},
+        {**ROWS, "results": "rows"},
+        {"results": 0},
+        [1],
+        "rows",
+    ],
+)
+def test_results_of_another_shape_are_an_error_of_ours(scripted: ScriptedServer, results: Any) -> None:
+    scripted.script(status(), status(complete=True, results=results))
+    with pytest.raises(PostHogError):
+        query().execute(context())
+
+
+@pytest.mark.parametrize("wrong", [[1], "queued", 5, True])
+def test_a_start_that_was_answered_with_nonsense_is_looked_for(scripted: ScriptedServer, wrong: Any) -> None:
+    done = {"complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
+    scripted.script(ok({"query_status": wrong}), status(**done))
+    assert query().execute(context())["rows"] == [[1]]
+    assert [call.method for call in scripted.requests].count("POST") == 1
+
+
+def test_a_query_that_can_not_be_looked_for_is_cancelled(scripted: ScriptedServer) -> None:
+    scripted.script(ok({"query_status": [1]}))
+    with pytest.raises(PostHogError, match="query_status"):
+        query().execute(context())
+    assert [call.method for call in scripted.requests] == ["POST", "GET", "DELETE"]
+    assert scripted.requests[0].json["client_query_id"] in scripted.requests[-1].path

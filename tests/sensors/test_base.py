@@ -123,7 +123,7 @@ def test_the_reason_is_said(scripted_check: ScriptedServer, mode: str, first_pok
 def test_a_server_in_trouble_is_waited_out_for_a_while(
     scripted_check: ScriptedServer, mode: str, first_poke: SimpleNamespace
 ) -> None:
-    bad, ctx = error(504), context(store=Store())
+    bad, ctx = error(501), context(store=Store())
     scripted_check.script(bad, bad, says("pending", "p"), bad, bad, says("succeeded"))
     assert ended(_maker(max_poll_failures=3), mode, first_poke, ctx) == "succeeded"
     scripted_check.script(says("pending", "p"), bad)
@@ -133,7 +133,7 @@ def test_a_server_in_trouble_is_waited_out_for_a_while(
 
 def test_a_retry_counts_the_trouble_anew(scripted_check: ScriptedServer, first_poke: SimpleNamespace) -> None:
     store = Store()
-    scripted_check.script(error(504))
+    scripted_check.script(error(501))
     for try_number in (1, 2):
         ctx = context(store=store, try_number=try_number)
         assert ended(_maker(max_poll_failures=2), "reschedule", first_poke, ctx) == "failed"
@@ -144,7 +144,7 @@ def test_a_retry_counts_the_trouble_anew(scripted_check: ScriptedServer, first_p
 def test_without_a_store_a_rescheduled_sensor_ends_by_its_timeout(
     scripted_check: ScriptedServer, first_poke: SimpleNamespace
 ) -> None:
-    scripted_check.script(error(504))
+    scripted_check.script(error(501))
     assert ended(_maker(max_poll_failures=2, timeout=0.5), "reschedule", first_poke) == "timed out"
 
 
@@ -210,7 +210,7 @@ def test_deferring_hands_on_how_it_is_to_wait(scripted_check: ScriptedServer) ->
     assert _deferral(_maker(timeout=100)).timeout.total_seconds() > 100
 
 
-@pytest.mark.parametrize("reply", [error(403), error(504), says("failed", "no"), says("failed", "no", final=False)])
+@pytest.mark.parametrize("reply", [error(403), error(501), says("failed", "no"), says("failed", "no", final=False)])
 def test_a_failure_at_the_first_look_is_looked_at_again_at_once(scripted_check: ScriptedServer, reply: Reply) -> None:
     """The trigger says what it means, for all flags alike, and does not keep the task waiting for that."""
     scripted_check.script(reply)

@@ -233,10 +233,10 @@ def test_pokes_that_go_wrong_are_counted_only_in_a_row(
     made = _export(connected, export_seconds=3600)
     sensor = _sensor(export_id=made, max_poll_failures=2)
     for _ in range(3):
-        connected.faults(method="GET", path="/api/projects/1/exports/*", status=504, count=1)
+        connected.faults(method="GET", path="/api/projects/1/exports/*", status=501, count=1)
         assert not sensor.poke({})
         assert not sensor.poke({})
-    connected.faults(method="GET", path="/api/projects/1/exports/*", status=504, count=2)
+    connected.faults(method="GET", path="/api/projects/1/exports/*", status=501, count=2)
     assert not sensor.poke({})
     with pytest.raises(PostHogServerError):
         sensor.poke({})

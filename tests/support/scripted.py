@@ -44,6 +44,8 @@ class Reply:
     :param delay: seconds to wait before the answer (ends early when the server closes).
     :param gate: waits for it to be set before the answer.
     :param hang_up: close the connection after a whole answer, without having said so.
+    :param drip: seconds before each byte of the answer, from the byte ``drip_from`` of it on.
+    :param raw: what to answer in place of all this, to the letter; the connection ends then.
     """
 
     status: int = 200
@@ -53,6 +55,9 @@ class Reply:
     delay: float = 0.0
     gate: threading.Event | None = None
     hang_up: bool = False
+    drip: float = 0.0
+    drip_from: int = 0
+    raw: bytes | None = None
 
     def head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} Scripted"]
@@ -203,12 +208,21 @@ class ScriptedServer:
         if reply.cut == "garbage":
             os.write(connection.fileno(), b"neither TLS nor HTTP\r\n\r\n")  # past the TLS layer
             return False
+        if reply.raw is not None:
+            connection.sendall(reply.raw)
+            return False
         body = reply.body
         if reply.cut == "headers":
             body = b""
         elif reply.cut == "chunk":
             body = b"%x\r\n%s\r\n" % (len(body) + 1000, body)
-        connection.sendall(reply.head() + body)
+        whole = reply.head() + body
+        at_once = reply.drip_from if reply.drip else len(whole)
+        connection.sendall(whole[:at_once])
+        for byte in whole[at_once:]:
+            if self._closed.wait(reply.drip):
+                return False
+            connection.sendall(bytes([byte]))
         return not reply.cut and not reply.hang_up
 
 

@@ -27,6 +27,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.transfers.export_to_object_storage import PostHogExportToObjectStorageOperator
+from tests.support.scripted import Reply, ScriptedServer, ok
 
 try:
     from airflow.sdk.io import attach
@@ -112,6 +113,73 @@ def test_an_empty_result_with_columns(make_export: MakeExport, tmp_path: Path) -
     assert (tmp_path / "a.csv").read_bytes().startswith(b"event,uuid\r\n")
 
 
+READY = {"id": 1, "export_format": exports.CSV, "has_content": True, "export_context": {}}
+
+
+def file(data: bytes, kind: str = exports.CSV) -> Reply:
+    return Reply(200, {"Content-Type": kind}, data)
+
+
+@pytest.fixture
+def scripted(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:
+    connection = {"conn_type": "posthog", "host": server.url, "password": "phx_0123456789", "extra": {"project_id": 1}}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    return server
+
+
+@pytest.mark.parametrize("kind", [exports.CSV, exports.XLSX, exports.PNG, "video/mp4"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_file_of_0_bytes_is_asked_for_once_more_and_is_no_empty_result(
+    scripted: ScriptedServer, tmp_path: Path, kind: str, compression: Any
+) -> None:
+    (tmp_path / "a.csv").write_text("of yesterday")
+    scripted.script(ok({**READY, "export_format": kind}), file(b"", kind))
+    with pytest.raises(PostHogIncompleteError, match="0 bytes twice"):
+        fetch(1, f"{tmp_path}/a.csv", compression=compression, overwrite=True)
+    assert [call.path.partition("?")[0].rpartition("exports/")[2] for call in scripted.requests] == [
+        "1/",
+        "1/content/",
+        "1/content/",
+    ]
+    assert names(tmp_path) == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "of yesterday"
+
+
+def test_a_file_of_0_bytes_that_is_there_the_second_time_is_whole(scripted: ScriptedServer, tmp_path: Path) -> None:
+    scripted.script(ok(READY), file(b""), file(b"a,b\r\n1,2\r\n"))
+    assert fetch(1, f"{tmp_path}/a.csv")["rows"] == 1
+    assert (tmp_path / "a.csv").read_bytes() == b"a,b\r\n1,2\r\n"
+
+
+@pytest.mark.parametrize("data", [b"\r\n", b"\n", b"\xef\xbb\xbf", b" "])
+def test_a_csv_without_a_header_is_no_empty_result(scripted: ScriptedServer, tmp_path: Path, data: bytes) -> None:
+    scripted.script(ok(READY), file(data))
+    with pytest.raises(PostHogIncompleteError, match="header"):
+        fetch(1, f"{tmp_path}/a.csv")
+    assert names(tmp_path) == []
+
+
+def test_an_export_that_posthog_lost_fails_the_task(
+    make_export: MakeExport, connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    connection.next_exports("succeed", content="")
+    with pytest.raises(PostHogIncompleteError, match="0 bytes"):
+        fetch(make_export(TEN), f"{tmp_path}/a.csv")
+    assert names(tmp_path) == []
+
+
+def test_the_api_operator_takes_no_file_of_0_bytes_either(scripted: ScriptedServer, tmp_path: Path) -> None:
+    from airflow_provider_posthog.operators.api import PostHogApiOperator
+
+    scripted.script(file(b""))
+    operator = PostHogApiOperator(
+        task_id="task", call="exports.content", arguments={"export_id": 1}, output_path=f"file://{tmp_path}/a.csv"
+    )
+    with pytest.raises(PostHogIncompleteError, match="0 bytes"):
+        operator.execute({})
+    assert names(tmp_path) == []
+
+
 def test_gzip(make_export: MakeExport, tmp_path: Path) -> None:
     export_id = make_export(TEN)
     plain, packed = fetch(export_id, f"{tmp_path}/a.csv"), fetch(export_id, f"{tmp_path}/a.gz", compression="gzip")
@@ -187,6 +255,33 @@ def test_a_warning_names_the_limit(
 ) -> None:
     fetch(make_export("SELECT number FROM numbers(10) LIMIT 10"), f"{tmp_path}/a.csv", on_truncation="warn")
     assert "own limit of 10" in caplog.text + capsys.readouterr().out  # Airflow 3 logs past Python's logging
+
+
+@pytest.mark.parametrize("rows", [4, 0])
+def test_what_hides_a_cut_is_refused_and_says_what_to_write(
+    connection: EmulatorProcess, make_export: MakeExport, tmp_path: Path, rows: int
+) -> None:
+    """Made by somebody else: this package's own operator refuses to make it."""
+    export_id = make_export(f"SELECT number FROM numbers({rows}) LIMIT 10")
+    node = {"kind": "HogQLQuery", "query": "SELECT 1 LIMIT 10 EXCEPT SELECT 2 LIMIT 10"}
+    body = {"id": export_id, "has_content": True, "export_format": exports.CSV, "export_context": {"source": node}}
+    connection.faults(method="GET", path=f"*/exports/{export_id}/", status=200, body=body, count=-1)
+    with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
+        fetch(export_id, f"{tmp_path}/a.csv")
+    assert fetch(export_id, f"{tmp_path}/a.csv", on_truncation="ignore")["rows"] == rows
+
+
+@pytest.mark.parametrize(("first", "whole"), [(11, True), (10, False)])
+def test_each_select_has_a_limit_that_the_rows_must_stay_below(
+    make_export: MakeExport, tmp_path: Path, first: int, whole: bool
+) -> None:
+    many = "SELECT number FROM numbers(5)"
+    export_id = make_export(f"{many} LIMIT {first} UNION ALL {many} LIMIT 2000")
+    if whole:
+        assert fetch(export_id, f"{tmp_path}/a.csv")["rows"] == 10
+    else:
+        with pytest.raises(PostHogIncompleteError, match="limit of one of the SELECTs that it joins of 10"):
+            fetch(export_id, f"{tmp_path}/a.csv")
 
 
 def test_one_row_below_the_limit(make_export: MakeExport, tmp_path: Path) -> None:

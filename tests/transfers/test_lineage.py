@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.assets import convert_asset_to_openlineage, create_asset
@@ -119,6 +121,7 @@ def test_a_table_of_postgresql(
 ) -> None:
     options: dict[str, Any] = {"columns": ["uuid", "created_at", "properties"], "column_types": {"properties": "jsonb"}}
     where = {
+        "replaces": "all",
         "where": "properties.email != 'jane@example.com' AND event != {word} -- sesame",
         "values": {"word": "sesame"},
     }
@@ -393,10 +396,50 @@ def test_a_container_of_azure_is_named_with_its_account() -> None:
         ("SELECT {name}, 'it''s jane@example.com", "SELECT {name}, '...'"),
         ("SELECT 'jane\\", "SELECT '...'"),
         ("SELECT '', '''', x /* jane", "SELECT '...', '...', x"),
+        ("SELECT 1 // jane@example.com asked for it\nFROM events", "SELECT 1  \nFROM events"),
+        ("SELECT a, -- it's Jane\r'b' // don't show 'jane@example.com'\n, c", "SELECT a,  \r'...'  \n, c"),
+        ("SELECT a # Jane's\nFROM t", "SELECT a  \nFROM t"),
+        ("SELECT <a href='jane'>Jane Doe, {upper('Jane')} <b>it's</b></a>, x", "SELECT <...>, x"),
+        ("SELECT <a to='jane' />, x < y, 'z'", "SELECT <...>, x < y, '...'"),
+        ("SELECT f'Jane {concat('Doe', f'{x} Jane')} Doe', y", "SELECT f'...', y"),
+        ("SELECT f'''{x}''', {who}", "SELECT f'...', {who}"),
+        ("SELECT F'Jane {x}", "SELECT '...'"),
+        ('SELECT "a""b", `c``d`, "Jane', 'SELECT "a""b", `c``d`,'),
     ],
 )
 def test_texts_and_comments_are_left_out(hogql: str, shown: str) -> None:
     assert without_values(hogql) == shown
+
+
+SIGNS = [
+    "'",
+    '"',
+    "`",
+    "--",
+    "//",
+    "#",
+    "/*",
+    "*/",
+    "\n",
+    "\r",
+    "{",
+    "}",
+    "f'",
+    "F'",
+    "\\",
+    " x ",
+    "<b>",
+    "</b>",
+    "<",
+    ",",
+]
+
+
+@given(st.lists(st.sampled_from(SIGNS), max_size=12).map("".join))
+def test_texts_and_comments_are_hidden_wherever_they_stand(before: str) -> None:
+    """Whatever came before them, if it has an end."""
+    shown = without_values(f"SELECT {before}\n seen, 'jane' // jane\n # jane's\r 'jane'")
+    assert "seen" not in shown or "jane" not in shown.partition("seen")[2]
 
 
 def test_the_statement_of_a_source() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,12 +29,25 @@ def test_two_tasks_of_a_run_with_one_name(connection: EmulatorProcess, tmp_path:
     assert (written["dag_id"], written["task_id"], written["map_index"]) == ("dag", "task", 1)
 
 
+def test_two_iterations_of_a_loop_with_one_name(connection: EmulatorProcess, tmp_path: Path) -> None:
+    """On Airflow 3.4: they have one task and one map index."""
+
+    def iteration(index: int, try_number: int = 1) -> dict[str, Any]:
+        return {**context(try_number=try_number), "loop": SimpleNamespace(index=index)}
+
+    operator(tmp_path, event="$pageview").execute(iteration(0))
+    with pytest.raises(PostHogSettingsError, match="of this run has written events_"):
+        operator(tmp_path, event="purchase").execute(iteration(1))
+    operator(tmp_path, event="$pageview").execute(iteration(0, 2))
+    assert set(table_of(tmp_path)["event"].to_pylist()) == {"$pageview"}
+
+
 @pytest.mark.parametrize(
     ("options", "ctx"),
     [
-        ({"event": "purchase"}, {}),  # the same task, changed and cleared
+        ({"event": "purchase", "allow_shrink": True}, {}),  # the same task, changed and cleared
         ({}, {"map_index": 1}),  # another one that asks for the same
-        ({"event": "purchase"}, {"map_index": 1, "run_id": "a later one"}),
+        ({"event": "purchase", "allow_shrink": True}, {"map_index": 1, "run_id": "a later one"}),
     ],
 )
 def test_who_may_replace(

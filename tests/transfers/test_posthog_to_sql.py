@@ -115,7 +115,7 @@ def test_new_persons_of_an_interval(connection: EmulatorProcess, lake: DuckDB) -
         [{"distinct_ids": ["in"], "created_at": day(4)}, {"distinct_ids": ["out"], "created_at": day(3)}]
     )
     for _ in range(2):
-        load(source="persons", table="persons")
+        load(source="persons", table="persons", by="created_at")
     assert lake.count("persons", f"created_at = '{day(4)}'") == 1
     assert lake.count("persons", f"created_at >= '{day(3)}'") == 0
 
@@ -156,7 +156,8 @@ def test_a_source_in_full(connection: EmulatorProcess, lake: DuckDB) -> None:
 
 def test_columns_and_conditions(connection: EmulatorProcess, lake: DuckDB) -> None:
     columns = {"uuid": "uuid", "created_at": "created_at", "browser": "properties.$browser"}
-    load(columns=columns, event="$pageview", where="properties.$browser = {browser}", values={"browser": "Chrome"})
+    chosen = {"event": "$pageview", "where": "properties.$browser = {browser}", "values": {"browser": "Chrome"}}
+    load(columns=columns, replaces="all", **chosen)
     assert lake.columns() == list(columns)
     assert lake.rows("SELECT DISTINCT browser FROM events") == [("Chrome",)]
 
@@ -213,11 +214,29 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
         ({"table": "a b"}, "table"),
         ({"table": ""}, "table"),
         ({"source": "nothing"}, "table"),
-        ({"source": "groups"}, "write"),
+        ({"source": "groups", "write": "replace_interval"}, "write"),
+        ({"source": "persons", "write": "replace_interval"}, "write"),
+        ({"source": "sessions", "write": "replace"}, "write"),
+        ({"source": "persons", "by": "created_at", "write": "replace"}, "write"),
+        ({"write": "replace"}, "write"),
+        ({"write": ""}, "write"),
+        ({"replaces": "everything"}, "replaces"),
+        ({"replaces": "all", "write": "merge"}, "replaces"),
+        ({"max_shrink": 50}, "max_shrink"),
+        ({"max_shrink": "half"}, "max_shrink"),
+        ({"allow_shrink": "perhaps"}, "allow_shrink"),
+        ({"verify_back": 5}, "verify_back"),
+        ({"verify_back": timedelta(days=-1)}, "verify_back"),
+        ({"verify_back": timedelta(days=1), "write": "merge"}, "verify_back"),
+        ({"source": "groups", "verify_back": timedelta(days=1)}, "verify_back"),
+        (
+            {"verify_back": timedelta(days=10), "start": "2026-11-01T00:00:00Z", "end": "2026-11-01T00:01Z"},
+            "verify_back",
+        ),
         ({"source": "cohort_members"}, "cohort_id"),
         ({"source": "SELECT 1"}, "key"),
-        ({"source": "SELECT 1;", "key": "a", "by": "b"}, "sql"),
-        ({"source": "SELECT 1 AS a", "key": "a"}, "write"),
+        ({"source": "SELECT 1; SELECT 2", "key": "a", "by": "b"}, "sql"),
+        ({"source": "SELECT 1 AS a", "key": "a", "write": "replace_interval"}, "write"),
         ({"source": "sessions", "by": "timestamp"}, "by"),
         ({"source": "persons", "event": "x"}, "event"),
         ({"by": "moment"}, "by"),

@@ -77,7 +77,7 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"source": {"table": "events", "rows": 5}}, "rows"),
         ({"source": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
         ({"source": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
-        ({"source": "SELECT 1 AS a", "key": "a", "by": ""}, "write"),
+        ({"source": "SELECT 1 AS a", "key": "a", "by": "", "write": "replace_interval"}, "write"),
         ({"columns": ["uuid", "event"]}, "by"),
         ({"columns": ["event", "created_at"], "write": "merge"}, "key"),
         ({"columns": {"id": "uuid", "created_at": "created_at"}, "write": "append"}, "key"),
@@ -244,3 +244,31 @@ def test_sqlite_that_stays(connection: EmulatorProcess, tmp_path: Path, monkeypa
     database = SQLite(tmp_path / "with space.sqlite")
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     assert load(table="main.events")["rows"] == database.count()
+
+
+@pytest.mark.parametrize("kind", ["hiveserver2", "clickhouse", "elasticsearch", "presto"])
+def test_a_database_without_transactions_is_refused_before_it_is_reached(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": kind, "host": "127.0.0.1"}))
+    with pytest.raises(PostHogSettingsError, match="no transactions: half a load would stay"):
+        SqlDatabase("warehouse")
+
+
+def test_values_that_a_user_added_are_not_lost_unasked(connection: EmulatorProcess, lake: DuckDB) -> None:
+    there = load()["rows"]
+    lake.run("ALTER TABLE events ADD COLUMN mine integer", "UPDATE events SET mine = 7")
+    with pytest.raises(PostHogSettingsError, match=r"'mine' is not among .*other_columns='null'"):
+        load()
+    assert load(write="merge")["rows"] == lake.count(where="mine = 7") == there
+    assert load(other_columns="null")["rows"] == lake.count(where="mine IS NULL") == there
+    with pytest.raises(PostHogSettingsError, match="other_columns"):
+        load(other_columns="keep")
+
+
+def test_counts_and_conditions_of_a_query_are_numbers_and_booleans(connection: EmulatorProcess, lake: DuckDB) -> None:
+    query = "SELECT event AS event, count() AS n, event = '$pageview' AS is_view FROM events GROUP BY event"
+    for _ in range(2):
+        load(source=query, table="totals", write="merge", key="event", column_types={"is_view": "boolean"})
+    assert lake.rows("SELECT event FROM totals WHERE is_view") == [("$pageview",)]
+    assert lake.rows("SELECT sum(n) = max(n) FROM totals") == [(False,)]

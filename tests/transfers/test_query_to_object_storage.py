@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -184,6 +185,35 @@ def test_look_back(connection: EmulatorProcess, tmp_path: Path) -> None:
     assert len(set(uuids)) == len(uuids) == connection.count_events(day(5), day(1)) - 1
 
 
+def test_look_back_completes_a_session_over_the_edge_of_its_interval(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    """A session that still went on when its interval was read is read again by the next run, as a whole."""
+    session, uuids = str(uuid4()), iter(range(100))
+
+    def page(ago: float) -> dict[str, object]:
+        made = event(f"01a20000-0000-7000-8000-0000000fb0{next(uuids):02}", day(ago), day(ago))
+        return {**made, "event": "$pageview", "properties": {"$session_id": session}}
+
+    def seen() -> list[tuple[Any, ...]]:
+        rows = table_of(tmp_path).to_pylist()
+        return [(row["$pageview_count"], row["$session_duration"]) for row in rows if row["session_id"] == session]
+
+    minute = 1 / 24 / 60
+    connection.add_events([page(3 + 10 * minute), page(3 + 2 * minute)])
+    options = {
+        "table": "sessions",
+        "columns": ["session_id", "$start_timestamp", "$pageview_count", "$session_duration"],
+    }
+    operator(tmp_path, start=day(4), end=day(3), **options).execute(context(run_id="first"))
+    assert seen() == [(2, 480)]
+    connection.add_events([page(3 - 30 * minute)])
+    span = {"start": day(3), "end": day(2), "look_back": timedelta(days=1)}
+    found = operator(tmp_path, **span, **options).execute(context(run_id="second"))
+    assert found["again"] == 1
+    assert seen() == [(3, 2400)], "once, with all of its pages"
+
+
 def test_nothing_there(connection: EmulatorProcess, tmp_path: Path) -> None:
     found = operator(tmp_path, start="2001-01-01T00:00:00Z", end="2001-01-02T00:00:00Z").execute(context())
     assert (found["rows"], found["files"], found["bytes"]) == (0, 0, 0)
@@ -268,7 +298,7 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"table": "hogql"}, "table"),
         ({"table": "events", "hogql": "SELECT 1"}, "table"),
         ({"hogql": "SELECT 1"}, "key"),
-        ({"hogql": "SELECT 1;", "key": "a"}, "sql"),
+        ({"hogql": "SELECT 1; SELECT 2", "key": "a"}, "sql"),
         ({"table": "persons", "event": "x"}, "event"),
         ({"table": "sessions", "by": "timestamp"}, "by"),
         ({"by": "uuid"}, "by"),
@@ -285,6 +315,12 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"page_rows": 0}, "page_rows"),
         ({"end": day(-1)}, "end"),
         ({"name": "a/b"}, "name"),
+        ({"partition_by": ["day", "event"]}, "partition_by"),
+        ({"partition_by": ("day",)}, "partition_by"),
+        ({"partition_by": {"day": 1}}, "partition_by"),
+        ({"partition_by": 5}, "partition_by"),
+        ({"partition_by": " "}, "partition_by"),
+        ({"json_columns": "properties"}, "json_columns"),
     ],
 )
 def test_what_is_refused(connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any], field: str) -> None:
@@ -293,6 +329,18 @@ def test_what_is_refused(connection: EmulatorProcess, tmp_path: Path, options: d
         operator(given.pop("path"), **given).execute(context())
     assert refused.value.field == field
     assert connection.calls("/query/", "POST") == []
+
+
+def test_several_columns_to_partition_by_are_refused_when_the_task_is_made_or_rendered(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
+        operator(tmp_path, partition_by=["day", "event"])
+    task = operator(tmp_path)
+    task.partition_by = ["day", "event"]
+    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
+        task.execute(context())
+    assert connection.calls() == []
 
 
 @pytest.mark.parametrize("options", [{"partition_by": "nope"}, {"partition_by": "day", "partition_time": "event"}])

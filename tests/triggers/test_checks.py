@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.exceptions import PostHogJobError
 from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
-from airflow_provider_posthog.triggers.watching import within
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
@@ -151,7 +151,7 @@ def test_after_a_look_of_the_worker_it_waits_first(scripted_check: ScriptedServe
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("fault", [error(504), error(599)])
+@pytest.mark.parametrize("fault", [error(501), error(599)])
 def test_the_budget_of_failures_is_of_those_in_a_row(scripted_check: ScriptedServer, fault: Reply) -> None:
     scripted_check.script(fault, fault, says("pending", "p"), fault, fault, says("succeeded", n=1))
     assert run_trigger(_trigger(max_poll_failures=3))["outcome"] == "succeeded"

@@ -7,14 +7,14 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.triggers.events import PostHogNewEventsTrigger
+from airflow_provider_posthog.triggers.events import WATERMARK, PostHogNewEventsTrigger
 from tests.support.waiting import wait_for
 
 FAULTS = [{"status": 503, "count": 12}, {"status": 403, "count": 2}, {"cut": "after", "count": 12}]
@@ -183,3 +183,62 @@ def test_it_survives_being_written_down() -> None:
     assert path == "airflow_provider_posthog.triggers.events.PostHogNewEventsTrigger"
     assert json.loads(json.dumps(kwargs)) == kwargs
     assert PostHogNewEventsTrigger(**kwargs).serialize() == (path, kwargs)
+
+
+OLD = datetime.now(timezone.utc) - timedelta(days=200)
+
+
+class Log:
+    """What a trigger says."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warning(self, text: str, *parts: object) -> None:
+        self.texts.append(text % parts)
+
+    info = warning
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault", "said"),
+    [
+        (
+            {"event_retention_months": 3, "events_retention_enforced": True},
+            None,
+            "Events since the last time may be missed",
+        ),
+        ({"event_retention_months": 3}, None, "not enforced yet"),
+        ({"event_retention_months": 12, "events_retention_enforced": True}, None, ""),
+        ({"events_retention_enforced": True}, 403, ""),
+        ({"events_retention_enforced": True}, 500, "is not known"),
+    ],
+)
+def test_an_old_watermark_is_said_once_and_the_watch_goes_on(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], fault: int | None, said: str
+) -> None:
+    log = Log()
+    monkeypatch.setattr(PostHogNewEventsTrigger, "log", log, raising=False)
+    connected.settings(**settings)
+    if fault is not None:
+        connected.faults(method="GET", path="/api/projects/1/", status=fault, count=-1)
+    store = Store()
+    asyncio.run(store.aset(WATERMARK, OLD.isoformat()))
+
+    async def scenario() -> int:
+        async with fired(store) as payloads:
+            await until("the events since", lambda: payloads)
+            await until("two more polls", lambda: polls(connected) >= 3)
+            return int(payloads[0]["count"])
+
+    assert asyncio.run(scenario()) > 0
+    assert [said in text for text in log.texts] == [True] * bool(said)
+
+
+def test_a_recent_watermark_costs_no_look(connected: EmulatorProcess, moment: datetime) -> None:
+    async def scenario() -> None:
+        async with fired(Store()):
+            await until("a few polls", lambda: polls(connected) >= 3)
+
+    asyncio.run(scenario())
+    assert [call for call in connected.calls("/api/projects/1/", "GET") if call["path"] == "/api/projects/1/"] == []

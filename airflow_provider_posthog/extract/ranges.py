@@ -1,0 +1,44 @@
+"""What a reading has to read: its range, or what an earlier reading has left of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.cells import EPOCH, Cell
+from airflow_provider_posthog.extract.sources import Source
+from airflow_provider_posthog.extract.windows import MICROSECOND, Position, Window
+
+_DAY = timedelta(days=1)
+
+
+def left_of(window: Window, source: Source, resume: Position | None) -> list[Window]:
+    """Return the windows that are left of a range, in order.
+
+    :param window: the range, from where all before is safe.
+    :param source: what is read.
+    :param resume: where an earlier reading has stopped.
+    :raises PostHogSettingsError: if that is no place within the range.
+    """
+    if not source.cells:
+        return [window]
+    if resume is None or resume.until is None or not window.start < resume.until <= window.end:
+        return [_celled(window, source)]
+    begun = _celled(replace(window, end=resume.until), source)
+    try:
+        left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
+    except (LookupError, TypeError, ValueError):
+        raise PostHogSettingsError(
+            "resume_after", "is no place in the sort key.", "Read it from its beginning."
+        ) from None
+    rest = replace(window, start=resume.until)
+    return [*left, _celled(rest, source)] if rest.start < rest.end or not left else left
+
+
+def _celled(window: Window, source: Source) -> Window:
+    """Return a window with the cell that holds all of it."""
+    if source.time != "timestamp" or window.start == window.end:
+        return replace(window, cell=Cell())
+    first, last = (edge - EPOCH for edge in (window.start, window.end - MICROSECOND))
+    return replace(window, cell=Cell(first // _DAY, last // _DAY + 1))

@@ -1,0 +1,84 @@
+"""What MySQL and MariaDB have to be asked before rows are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.load.columns import family_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ENGINE = """
+SELECT t.table_type, coalesce(t.engine, ''), coalesce(e.transactions, 'NO') FROM information_schema.tables t
+LEFT JOIN information_schema.engines e ON e.engine = t.engine
+WHERE t.table_name = %s AND t.table_schema = coalesce(%s, database())
+"""
+#: Those that tell each text from each other, the best first: the last one takes "a" and "a " for one.
+_COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
+_COLLATION = f"SELECT collation_name FROM information_schema.collations WHERE collation_name IN {_COLLATIONS}"  # noqa: S608
+#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is no text, at the most.
+_INDEX, _CHARACTER, _OTHER = 3072, 4, 32
+
+
+class TableOfMySQL:
+    """What MySQL knows of a table.
+
+    :param rows_of: asks the database.
+    :param parts: the parts of the table's name.
+    """
+
+    def __init__(
+        self, rows_of: Callable[[str, Sequence[Any]], list[tuple[Any, ...]]], parts: Sequence[str], name: str
+    ) -> None:
+        self._rows_of = rows_of
+        self._at = [parts[-1], parts[-2] if len(parts) > 1 else None]
+        self._name = name
+
+    def check_session(self) -> None:
+        """Check that the session is no longer in autocommit: a proxy between may keep it there.
+
+        :raises PostHogSettingsError: if it is.
+        """
+        if int(self._rows_of("SELECT @@autocommit", [])[0][0]):
+            raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
+
+    def check_engine(self) -> None:
+        """Check that what is written to the table can be undone.
+
+        :raises PostHogSettingsError: if its engine has no transactions, or it is a view, of which nobody knows.
+        """
+        found = self._rows_of(_ENGINE, self._at)
+        if not found:
+            return
+        kind, engine, transactions = (_text(value) for value in found[0])
+        if "VIEW" in kind.upper():
+            raise PostHogSettingsError(
+                "table", f"{self._name} is a view, and half a load might stay in its table.", "Name the table itself."
+            )
+        if transactions.upper() != "YES":
+            raise PostHogSettingsError(
+                "table",
+                f"{self._name} is of the engine {engine or 'that is not known'}, which has no transactions: half a "
+                "load would stay.",
+                "Run once: ALTER TABLE ... ENGINE = InnoDB, or, for a new table, make it with ENGINE = InnoDB.",
+            )
+
+    def key_type(self, schema: pa.Schema, key: Sequence[str]) -> str:
+        """Return the type of a text of a key, as long as its index can be, by a collation that tells all texts apart.
+
+        :param schema: what is loaded.
+        :param key: the key's columns.
+        """
+        texts = sum(family_of(schema.field(name)) == "text" for name in key)
+        size = (_INDEX - _OTHER * (len(key) - texts)) // _CHARACTER // max(texts, 1)
+        known = {_text(name) for (name,) in self._rows_of(_COLLATION, [])}
+        collation = next((name for name in _COLLATIONS if name in known), _COLLATIONS[-1])
+        return f"VARCHAR({size}) CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+def _text(value: object) -> str:
+    """Return a value of the catalogue, which some drivers bring as bytes."""
+    return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)

@@ -1,0 +1,117 @@
+"""Which rows of a table a load replaces: those that it reads again, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.load.target import WriteMode
+
+Replaces = Literal["own", "all"]
+_MODES = ("replace_interval", "replace")
+_OTHERWISE = "Write write='merge', or replaces='all' if the table holds nothing but what this task reads."
+#: Arguments that make mapped tasks read other rows, and those that make them write to another place.
+_READ = frozenset({"source", "event", "where", "values", "posthog_conn_id", "project_id"})
+_APART = ("table", "sql_conn_id", "start", "end")
+
+
+def mode_of(write: str | None, source: Source) -> WriteMode:
+    """Return how rows get into the table.
+
+    :param write: what the task says; ``None`` for the source's default.
+    :param source: what is read.
+    :raises PostHogSettingsError: if it would delete rows that are not read, or has no interval to replace.
+    """
+    if write is None:
+        return "replace_interval" if source.time else "replace"
+    if write == "replace_interval" and source.time is None:
+        raise PostHogSettingsError(
+            "write",
+            f"{source.name} has no time, so no interval of it can be replaced.",
+            "Write by=..., its column of time, or leave write out: then the whole table is replaced.",
+        )
+    if write == "replace" and source.time is not None:
+        raise PostHogSettingsError(
+            "write",
+            f"would replace the whole table by the {source.name} of one interval.",
+            "Write 'replace_interval', or leave by out, if everything can be read.",
+        )
+    return write  # type: ignore[return-value] # the target knows the others
+
+
+def covered(source: Source, write: str, replaces: str) -> Mapping[str, tuple[str, ...] | tuple[int, ...]]:
+    """Return the values by column that tell the rows which this load may delete; empty for all rows.
+
+    :param source: what is read.
+    :param write: how rows get into the table.
+    :param replaces: ``own`` for the rows that the filter covers, ``all`` for those of others, too.
+    :raises PostHogSettingsError: if the table's columns do not tell which rows the filter covers.
+    """
+    if replaces not in ("own", "all"):
+        raise PostHogSettingsError("replaces", f"{replaces!r:.40} is not known.", "Write 'own' or 'all'.")
+    if write not in _MODES:
+        if replaces == "all":
+            raise PostHogSettingsError("replaces", f"is not for write={write!r}.", "Leave it out.")
+        return {}
+    if replaces == "all":
+        return {}
+    if source.filtered:
+        raise PostHogSettingsError(
+            "where", f"does not tell which rows of the table write={write!r} may delete.", _OTHERWISE
+        )
+    found: dict[str, Any] = {}
+    for expression, values in source.only.items():
+        names = [name for name, each in source.columns.items() if each == expression]
+        if not names:
+            raise PostHogSettingsError(
+                "columns",
+                f"has no {expression!r}, so that the rows of other values would be replaced, too.",
+                f"Select {expression!r}. {_OTHERWISE}",
+            )
+        found[names[0]] = values
+    return found
+
+
+def check_mapped(context: Mapping[str, Any], task_id: str, only: Mapping[str, Any], write: str) -> None:
+    """Refuse mapped tasks that would replace one another's rows.
+
+    :param context: the task's context.
+    :param task_id: the task.
+    :param only: what tells this task's rows from others'.
+    :param write: how rows get into the table.
+    :raises PostHogSettingsError: if they read different rows, and delete the same.
+    """
+    if write not in _MODES or getattr(context.get("ti"), "map_index", -1) in (None, -1):
+        return
+    tasks = getattr(context.get("dag"), "task_dict", None) or {}
+    mapped = getattr(getattr(tasks.get(task_id), "expand_input", None), "value", None)
+    told = {"event"} if "event" in only else {"source"} if only else set()
+    if reads := _different(mapped, _READ - told):
+        raise PostHogSettingsError(
+            "write",
+            f"{write!r} of tasks that are mapped over {', '.join(sorted(reads))} replaces the rows of one another.",
+            "Write write='merge', or give each a table of its own by expand_kwargs. (Tasks that are mapped over event "
+            "alone replace each its own events.)",
+        )
+
+
+def _different(mapped: object, names: Set[str]) -> set[str]:
+    """Return which arguments differ between tasks that delete the same rows, as far as the DAG tells.
+
+    :param mapped: what the task is mapped over: lists by argument, of which all combinations run, or a list of
+        arguments.
+    :param names: the arguments that are looked at.
+    """
+    if isinstance(mapped, Mapping):
+        return {name for name in mapped if name in names}
+    found: set[str] = set()
+    seen: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for each in mapped if isinstance(mapped, list | tuple) else ():
+        if isinstance(each, Mapping):
+            first = seen.setdefault(tuple(repr(each.get(name)) for name in _APART), each)
+            found |= {name for name in names if each.get(name) != first.get(name)}
+    return found

@@ -1,0 +1,1 @@
+"""Good answers of PostHog, bent out of shape."""

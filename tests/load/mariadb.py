@@ -1,0 +1,79 @@
+"""A real MariaDB, where its server is installed: it comes with no wheel (``apt-get install mariadb-server``)."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import getpass
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from airflow_provider_posthog.load.generic import MYSQL, GenericLoader
+from airflow_provider_posthog.load.target import Target
+from tests.load.databases import Database
+from tests.support.waiting import wait_for
+
+
+@functools.cache
+def _socket() -> Path:
+    """Start the server, once for all tests; return its socket."""
+    server, installer = shutil.which("mariadbd"), shutil.which("mariadb-install-db")
+    if server is None or installer is None:
+        pytest.skip("MariaDB's server is not installed; tests/load/test_mysql.py has a stand-in for it")
+    folder = Path(tempfile.mkdtemp(prefix="posthog_maria_"))
+    common = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"]
+    made = [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
+    subprocess.run(made, check=True, capture_output=True, timeout=120)
+    running = subprocess.Popen(
+        [server, *common, f"--socket={folder / 's'}", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def stop() -> None:
+        running.terminate()
+        running.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    wait_for((folder / "s").exists, seconds=60, what="MariaDB's socket")
+    return folder / "s"
+
+
+class MariaDB(Database):
+    """MariaDB.
+
+    :param user: the user; ``root`` may do all.
+    """
+
+    def __init__(self, user: str = "root", **options: Any) -> None:
+        self.user = user
+        self.options = options
+
+    def connect(self) -> Any:
+        return pymysql.connect(
+            unix_socket=str(_socket()), user=self.user, database="warehouse", charset="utf8mb4", **self.options
+        )
+
+    def loader(self, target: Target) -> GenericLoader:
+        return GenericLoader(self.connect(), target, MYSQL, "%s")
+
+
+@contextmanager
+def mariadb_database() -> Iterator[MariaDB]:
+    """Give a test an empty database, and remove all that the test made."""
+    with closing(pymysql.connect(unix_socket=str(_socket()), user="root", autocommit=True)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("CREATE DATABASE warehouse CHARACTER SET utf8mb4")
+        yield MariaDB()
+        cursor.execute("DROP DATABASE warehouse")
+        cursor.execute("DROP USER IF EXISTS reader")
+        cursor.execute("SET GLOBAL default_storage_engine = InnoDB")
