@@ -190,7 +190,7 @@ class GenericLoader(Loader):
 
     def _create(self) -> None:
         indexed = (*self.target.only, self.target.by) if self.target.replaces else self.target.key
-        text = self._mysql.key_type(self.schema, self.target.key) if self._mysql else None
+        text = self._mysql.key_type(self.schema, list(self.target.only) or self.target.key) if self._mysql else None
         parts = []
         for column in self.schema:
             is_text = column.name in indexed and family_of(column) == "text"

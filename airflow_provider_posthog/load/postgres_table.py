@@ -82,7 +82,8 @@ class TableOfPostgres:
 
     def _touched(self, right: str, columns: set[str]) -> set[str]:
         """Return the columns of which a right is needed."""
-        key = set(self._target.key) if self._target.write in ("merge", "append") else {self._target.by or ""}
+        found_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
+        key = {name for name in found_by if name}
         if right == "SELECT":
             return columns & key
         return columns - key if right == "UPDATE" else columns
