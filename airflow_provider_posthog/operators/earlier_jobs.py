@@ -1,10 +1,14 @@
-"""Which of the jobs that earlier tries of a task have started it goes on with."""
+"""Which of the jobs that earlier tries of a task have started it goes on with.
+
+A job that has used up its time is not waited for a second time: PostHog has exports that hang for ever while a new one
+works.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.operators.identity import Identity, Job, Marker
@@ -34,9 +38,6 @@ def choose(
 ) -> Earlier:
     """Choose the job that a try goes on with: one that runs and has time left, or one that has ended well.
 
-    A job that has used up its time is not waited for a second time: PostHog has exports that hang for ever while a new
-    one works.
-
     :param found: the jobs, newest first; a job may come twice. Read only as far as need be.
     :param identity: the task's.
     :param mine: a marker that this try would write.
@@ -50,19 +51,18 @@ def choose(
         if marker is None or marker.owner != mine.owner or job.id in earlier.ids:
             continue
         earlier.ids.add(job.id)
+        name = f"{kind} {job.id}"
         if marker.request != mine.request:  # the DAG was edited, or an argument changes from try to try
-            say("Not going on with %s %s: it was asked for something else", kind, job.id)
+            say("Not going on with %s: it was asked for something else", name)
         elif verdict.state == "pending" and 0 < job.submitted_at <= time.time() - timeout:
             earlier.superseded.append(job)
         elif verdict.state == "pending":
-            say("Taking up %s %s, which an earlier try started", kind, job.id)
-            earlier.job = job
-            break
+            say("Taking up %s, which an earlier try started", name)
+            return replace(earlier, job=job)
         elif verdict.state == "succeeded" and identity.shares_life(job):
-            say("%s %s of an earlier try has succeeded meanwhile", kind, job.id)
-            earlier.job = job
-            break
+            say("%s of an earlier try has succeeded meanwhile", name)
+            return replace(earlier, job=job)
         else:  # look further: a worker may have died after it started a later one, and before it was stored
             why = "was cleared since" if verdict.state == "succeeded" else verdict.reason
-            say("Not going on with %s %s, which %s: %s", kind, job.id, verdict.state, why)
+            say("Not going on with %s, which %s: %s", name, verdict.state, why)
     return earlier

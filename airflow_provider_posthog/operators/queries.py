@@ -264,7 +264,9 @@ def _verdict(status: queries.QueryStatus) -> states.Verdict:
 
 
 def _columns(answer: queries.QueryAnswer) -> list[dict[str, str | None]]:
-    kinds = {str(kind[0]): str(kind[1]) for kind in answer.get("types") or [] if len(kind) > 1}
+    types = answer.get("types")
+    pairs = types if isinstance(types, list) else []
+    kinds = {str(pair[0]): str(pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) > 1}
     return [{"name": name, "type": kinds.get(name)} for name in answer.get("columns") or []]
 
 

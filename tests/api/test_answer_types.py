@@ -35,7 +35,7 @@ def read(call: Call[Any], body: object) -> Any:
         (file_downloads.retrieve(UUID), {"status": "Completed", "records_completed": "7"}, "records_completed"),
         (persons.batch_by_uuids([UUID]), {"results": {"a@b.example": None}}, r"\.\*"),
         (dashboards.retrieve(1), {"tiles": [{"insight": ["x"]}]}, r"tiles\[\].insight"),
-        (queries.start({"kind": "HogQLQuery"}), {"results": [], "types": [["a", 1]]}, "types"),
+        (queries.start({"kind": "HogQLQuery"}), {"results": [], "columns": [["a", 1]]}, "columns"),
         (batch_exports.runs(UUID, after="-30d"), {"results": [{"status": 3}]}, "status"),
     ],
 )

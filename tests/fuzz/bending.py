@@ -112,7 +112,8 @@ class Bender:
     def choose(self, some: random.Random) -> tuple[str, Path, Any]:
         """Choose what to bend, among what was seen."""
         route = some.choice(sorted(self.seen))
-        path = some.choice(list(positions(self.seen[route])))
+        # How the types of a query's columns are read has tests of its own.
+        path = some.choice([one for one in positions(self.seen[route]) if "types" not in one])
         self.target = (route, path, some.choice(BENT))
         return self.target
 
