@@ -59,6 +59,14 @@ def test_what_is_missing_null_or_new_passes(call: Call[Any], body: Any) -> None:
     assert read(call, body) == body
 
 
+def test_what_was_made_is_not_refused_for_one_of_its_fields() -> None:
+    """A retry of the task would make it again."""
+    made = {"id": 1, "export_context": ["odd"]}
+    assert read(exports.create(export_format="text/csv"), made) == made
+    with pytest.raises(PostHogTransportError, match="not an object"):
+        read(exports.create(export_format="text/csv"), [made])
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 2**64, -(2**70)])
 def test_numbers_that_nothing_can_compute_with_are_refused(value: float) -> None:
     check = check_of(float)
