@@ -36,7 +36,7 @@ class QueryAnswer(TypedDict, total=False):
 
     results: Any  # rows as lists; of other nodes than HogQL objects, or one object
     columns: list[str]
-    types: list[list[str] | str]  # of HogQL pairs of a column's name and type
+    types: Any  # of HogQL pairs of a column's name and type; who reads them does without what he does not understand
     hasMore: bool | None
     limit: int | None
     is_cached: bool
