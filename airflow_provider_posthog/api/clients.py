@@ -208,9 +208,10 @@ class Client:
         settings, timeout = self.settings, self._timeout(read_timeout)
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+        session = self.session  # refuses a CA file that cannot be read, which is no error of the way
         with going(self._end) as gone:
             try:
-                return self.session.request(
+                return session.request(
                     method,
                     url,
                     auth=BearerAuth(settings.api_key if authorized else ""),

@@ -112,7 +112,7 @@ class Bender:
     def choose(self, some: random.Random) -> tuple[str, Path, Any]:
         """Choose what to bend, among what was seen."""
         route = some.choice(sorted(self.seen))
-        path = some.choice(positions(self.seen[route]))
+        path = some.choice(list(positions(self.seen[route])))
         self.target = (route, path, some.choice(BENT))
         return self.target
 
