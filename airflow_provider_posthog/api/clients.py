@@ -205,10 +205,9 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings, timeout = self.settings, self._timeout(read_timeout)
+        settings, timeout, session = self.settings, self._timeout(read_timeout), self.session
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
-        session = self.session  # refuses a CA file that cannot be read, which is no error of the way
         with going(self._end) as gone:
             try:
                 return session.request(
