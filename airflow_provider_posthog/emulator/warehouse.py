@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -28,6 +29,8 @@ _SETTINGS = (
     "output_format_json_escape_forward_slashes=0, "
     "max_execution_time=60, max_memory_usage=4000000000"
 )
+# what a query reads must not depend on those before it; versions before 2025 have no such cache
+_NO_MEMORY = "SET use_query_condition_cache=0"
 # one ClickHouse lives in a process: all warehouses share it, each in a database of its own, the last one closes it
 _engine_lock = threading.RLock()
 _engine: Any = None
@@ -66,6 +69,8 @@ def _measured(sql: str, output: str) -> tuple[bytes, int]:
             open_session: Any = session.Session
             _engine = open_session()
             _engine.query(_SETTINGS)
+            with suppress(RuntimeError):
+                _engine.query(_NO_MEMORY)
         answer = _engine.query(sql, output)
         return bytes(answer.bytes()), int(answer.storage_bytes_read())
 
