@@ -161,6 +161,15 @@ class ByteBudget:
         with self._lock:
             return self._wait(now, max(self._in_flight + 1, AT_ONCE) * self._recent)
 
+    def until(self, now: float, size: float) -> float:
+        """Return in how many seconds so many bytes are there again, as far as that is known; an hour at the most.
+
+        :param now: the time.
+        :param size: bytes, more than there are.
+        """
+        with self._lock:
+            return self._wait(now, size) or MINUTE
+
     def begin(self, now: float, *, force: bool = False) -> float:
         """Let a query go, and return 0; or return how many seconds to wait before it is asked again.
 
@@ -305,11 +314,11 @@ _budgets: dict[tuple[str, int | None], ByteBudget] = {}
 _lock = threading.Lock()
 
 
-def _forget() -> None:
-    """Start anew in a forked process: another thread's lock may be held for ever."""
+def forget() -> None:
+    """Forget what all projects' answers have told; for tests, and for forked processes, where a lock may be held."""
     global _lock
     _lock = threading.Lock()
     _budgets.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=forget)
