@@ -77,6 +77,8 @@ class RetryPolicy:
 
 #: For calls that are part of a loop with a budget of its own: they are polls, and come again.
 ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, reserve=False)
+#: For the last call of such a loop, after which nobody asks again.
+LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
 
 
 def decide(

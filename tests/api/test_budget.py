@@ -34,7 +34,7 @@ from airflow_provider_posthog.api.budget import (
 from airflow_provider_posthog.api.call import Call, Lane
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.jobs import Again, Watch
-from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.retry import LAST, ONCE
 from airflow_provider_posthog.api.settings import ClientSettings, Shares
 from airflow_provider_posthog.exceptions import PostHogRateLimitError
 from tests.api.cases import GET, settings_for
@@ -469,6 +469,18 @@ def test_a_poll_over_the_budget_is_waited_out_like_a_429(sender: Sender, server:
         step = watch.observe(caught.value, now)
         assert isinstance(step, Again)
         assert 35 < step.seconds <= 40
+
+
+def test_the_last_look_is_made_though_polls_have_used_up_theirs(sender: Sender, server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = fresh(server, rate_limit_share=20.01 / 480)
+    sender.send(settings, *[GET] * 18, policy=ONCE)
+    with pytest.raises(PostHogRateLimitError, match="polls leave 10% of it to other calls"):
+        sender.send(settings, GET, policy=ONCE)
+    assert sender.send(settings, GET, GET, policy=LAST) == {}
+    with pytest.raises(PostHogRateLimitError):
+        sender.send(settings, GET, policy=LAST)
+    assert len(server.requests) == 20
 
 
 def test_waits_for_the_budget_and_for_429s_add_up(sender: Sender, server: ScriptedServer) -> None:
