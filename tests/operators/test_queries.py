@@ -15,6 +15,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogRateLimitError,
     PostHogSettingsError,
 )
 from tests.operators.support import Store, context, finish, in_threads, run_trigger, task_deferred
@@ -142,6 +143,8 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
         ({"result_path": "memory://x/rows.doc"}, "result_path"),
         ({"result_path": "memory://x/"}, "result_path"),
         ({"timeout": 0}, "timeout"),
+        ({"max_bytes_read": 0}, "max_bytes_read"),
+        ({"max_bytes_read": "20 GB"}, "max_bytes_read"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_sent(
@@ -408,3 +411,50 @@ def test_a_query_that_can_not_be_looked_for_is_cancelled(scripted: ScriptedServe
         query().execute(context())
     assert [call.method for call in scripted.requests] == ["POST", "GET", "DELETE"]
     assert scripted.requests[0].json["client_query_id"] in scripted.requests[-1].path
+
+
+# The bytes that PostHog meters.
+
+SCAN = "select count() as n from events where properties like '%no such text%' limit 5"
+
+
+@MODES
+def test_bytes_read_are_handed_on_and_logged_once(
+    connected: EmulatorProcess, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    done = finish(query(hogql=SCAN, deferrable=deferrable))
+    assert done["bytes_read"] > 1_000_000
+    assert caplog.text.count("for the query; ") == 1
+    connected.settings(query_budget_headers=False)
+    assert finish(query(hogql=SCAN, deferrable=deferrable), context(try_number=5))["bytes_read"] is None
+
+
+@MODES
+def test_a_query_that_read_more_than_it_may_fails_and_leaves_no_file(
+    connected: EmulatorProcess, tmp_path: Path, deferrable: bool
+) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
+        finish(query(hogql=SCAN, max_bytes_read=1_000_000, result_path=f"file://{path}", deferrable=deferrable))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retry_after_too_many_bytes_reads_them_not_again(connected: EmulatorProcess) -> None:
+    for number in (1, 2):
+        with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
+            finish(query(hogql=SCAN, max_bytes_read=1_000_000), context(try_number=number))
+    assert [call["body"]["query"]["query"] for call in started(connected)].count(SCAN) == 1
+
+
+def test_no_query_begins_that_the_rest_of_the_budget_does_not_cover(connected: EmulatorProcess) -> None:
+    connected.query_budget(1_000_000)
+    with pytest.raises(PostHogRateLimitError, match=r"max_bytes_read=20\.00 MB"):
+        finish(query(hogql=SCAN, max_bytes_read=20_000_000))
+    assert SCAN not in [call["body"]["query"]["query"] for call in started(connected)]
+    connected.query_budget(10**9)
+
+
+@MODES
+def test_a_guard_that_is_kept_changes_nothing(connected: EmulatorProcess, deferrable: bool) -> None:
+    assert finish(query(hogql=SCAN, max_bytes_read=10**9, deferrable=deferrable))["rows"] == [[0]]
