@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_provider_posthog.api.settings import (
@@ -12,6 +13,7 @@ from airflow_provider_posthog.api.settings import (
     DEFAULT_RATE_LIMIT_WAIT,
     DEFAULT_READ_TIMEOUT,
     PATH_PREFIXES,
+    Shares,
     parse_project_id,
 )
 from airflow_provider_posthog.audit.pseudonyms import read_salt
@@ -105,12 +107,33 @@ def _read_count(field: str, value: object) -> int:
     return int(number)
 
 
-def _read_share(field: str, value: object) -> float:
+def _read_share(field: str, value: object) -> float | Shares:
+    parts = _read_object(value)
+    if parts is None:
+        return _read_part(field, value, show(value))
+    if set(parts) != set(Shares._fields):
+        raise PostHogSettingsError(
+            field, "names other processes than worker and triggerer.", 'Write {"worker": 0.1, "triggerer": 0.5}.'
+        )
+    return Shares(**{name: _read_part(field, part, f"what it has for the {name}") for name, part in parts.items()})
+
+
+def _read_part(field: str, value: object, shown: str) -> float:
     share = _parse_number(value)
     if share is None or share > 1:
-        problem = f"{show(value)} is not a share of PostHog's rate limits."
+        problem = f"{shown} is not a share of PostHog's rate limits."
         raise PostHogSettingsError(field, problem, "Write a number above 0 and up to 1, such as 0.5; or 0: no budget.")
     return share
+
+
+def _read_object(value: object) -> Mapping[str, object] | None:
+    """Return a mapping that was given as one, or as its JSON; ``None`` for anything else."""
+    if isinstance(value, str) and value.strip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, Mapping) else None
 
 
 def _read_verify(field: str, value: object) -> bool | str:
@@ -209,9 +232,10 @@ FIELDS: tuple[FormField, ...] = (
     FormField(
         "rate_limit_share",
         "Share of PostHog's rate limits",
-        "Which part of them each process may use up, such as 0.5; 0: no budget. Empty: 1, but 0 for this machine.",
+        "Which part of them each process may use up, such as 0.5; 0: no budget. Empty: workers and triggerer share "
+        "them, and a server on this machine has none. Or one part for each: see the documentation.",
         _read_share,
-        placeholder="1",
+        placeholder='{"worker": 0.1, "triggerer": 0.5}',
     ),
     FormField(
         "audit_salt",

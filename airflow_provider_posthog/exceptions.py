@@ -186,6 +186,8 @@ class PostHogRateLimitError(PostHogAPIError):
         """Say how long to wait, and who can."""
         if self.code == "own_budget":
             return ""  # its own sentence says so
+        if self.code == "api_queries_budget_exceeded":
+            return _out_of_bytes(self.retry_after)
         if self.retry_after is None:
             return "PostHog does not say for how long. A later retry of the task may pass."
         return _asked_to_wait(self.retry_after)
@@ -205,6 +207,16 @@ class PostHogServerError(PostHogAPIError):
     def hint(self) -> str:
         """Say how long to wait, if PostHog did."""
         return "" if self.retry_after is None else _asked_to_wait(self.retry_after)
+
+
+def _out_of_bytes(seconds: float | None) -> str:
+    wait = "" if seconds is None else f" in {seconds:,.0f} s"
+    return (
+        "This is PostHog's budget of bytes that ClickHouse reads for queries; all personal API keys of the project "
+        f"draw on it, and it refills all the time. Let Airflow retry the task{wait} (retry_delay), or raise the "
+        "connection's max_rate_limit_wait, for which a task itself waits. Let queries read less: bounds on timestamp, "
+        "fewer columns; or take exports of files, which do not draw on it. See docs/limits.md."
+    )
 
 
 def _asked_to_wait(seconds: float) -> str:

@@ -41,6 +41,14 @@ settings.load_profile("same")
 pytest_plugins = ["tests.support.fixtures", "airflow_provider_posthog.emulator.pytest_plugin"]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_bytes() -> None:
+    """The emulator is one project for all tests, and each finds its budget of bytes as after a reset."""
+    from airflow_provider_posthog.api import byte_budget
+
+    byte_budget.forget()
+
+
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     """Airflow's metadata database: SQLite in AIRFLOW_HOME, made once per session."""

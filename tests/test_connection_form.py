@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog import connection_form as form
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.settings import ClientSettings, Shares
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 KEY = "phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1"
@@ -239,6 +239,8 @@ READ = [
     ("rate_limit_share", " 0.5 ", 0.5),
     ("rate_limit_share", 1, 1.0),
     ("rate_limit_share", "0", 0.0),
+    ("rate_limit_share", {"worker": 0.1, "triggerer": 1}, Shares(0.1, 1.0)),
+    ("rate_limit_share", ' {"triggerer": "0.5", "worker": 0}', Shares(0.0, 0.5)),
 ]
 
 
@@ -312,7 +314,14 @@ def test_unset_extras_mean_the_default(name: str, unset: str | None) -> None:
             ("rate_limit_share", value, "up to 1")
             for value in (1.01, "2", -0.5, "50%", "half", True, float("nan"), float("inf"), [0.5])
         ),
+        *(("rate_limit_share", value, "worker and triggerer") for value in ({}, {"worker": 1}, {"scheduler": 1}, "{}")),
+        *(
+            ("rate_limit_share", {"worker": 0.5, "triggerer": value}, "the triggerer is not")
+            for value in (2, None, "x")
+        ),
+        ("rate_limit_share", "{worker: 1}", "up to 1"),
         ("rate_limit_share", KEY, "password, nowhere else"),
+        ("rate_limit_share", {"worker": KEY, "triggerer": 1}, "password, nowhere else"),
     ],
 )
 def test_refused_extras(name: str, value: object, says: str) -> None:

@@ -9,7 +9,7 @@ import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from dataclasses import replace
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
@@ -149,15 +149,16 @@ class AsyncClient:
         :param policy: how patient to be, in place of the connection's.
         :raises PostHogError: the error of the last attempt.
         """
-        exchange = Exchange(call, self.settings, policy or policy_of(self.settings))
-        while True:
-            while pause := exchange.pause():  # noqa: ASYNC110 - the turn's time, not a poll
-                await asyncio.sleep(pause)
-            step = exchange.receive(await self._attempt(exchange))
-            if isinstance(step, Done):
-                return step.value
-            announce(call, step)
-            await asyncio.sleep(step.seconds)
+        policy = policy or policy_of(self.settings)
+        with closing(Exchange(call, self.settings, policy, role="triggerer")) as exchange:
+            while True:
+                while pause := exchange.pause():  # noqa: ASYNC110 - the turn's time, not a poll
+                    await asyncio.sleep(pause)
+                step = exchange.receive(await self._attempt(exchange))
+                if isinstance(step, Done):
+                    return step.value
+                announce(call, step)
+                await asyncio.sleep(step.seconds)
 
     async def pages(self, call: Call[Any], *, max_items: int | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of a list, page by page, each once.

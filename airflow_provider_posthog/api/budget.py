@@ -15,56 +15,49 @@ import math
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_posthog.api.call import Lane
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.rate_windows import (
+    CLASSES,
+    HOUR,
+    LIMITS,
+    LONGEST,
+    LONGEST_CLOSURE,
+    MINUTE,
+    RESERVE,
+    Counter,
+    limit_of,
+)
+from airflow_provider_posthog.api.settings import ClientSettings, Role, Shares
+
+__all__ = ["HOUR", "LIMITS", "MINUTE", "RESERVE", "Budget", "Promise", "Turns", "Waiting", "limit_of"]
 
 log = logging.getLogger(__name__)
 
-MINUTE = 60.0
-HOUR = 3600.0
-#: Seconds that every window is longer than PostHog's. A call is counted here when it leaves and there when it arrives;
-#: the first one of a burst also makes the connection, and so arrives late.
-MARGIN = 0.5
 #: Timers of event loops may wake a sleeper a little too early.
 _EARLY = 0.02
-_MINUTE = MINUTE + MARGIN
-_HOUR = HOUR + MARGIN
-_CRUD = ((480, _MINUTE), (4800, _HOUR))
-#: For each lane: the class that counts, for deletions are throttled by the very classes of CRUD, and by their counters.
-_CLASSES: Mapping[Lane, str] = {"crud": "crud", "deletion": "crud", "analytics": "analytics", "query": "query"}
-#: For each lane: how many calls PostHog lets through in any window of how many seconds.
-LIMITS: Mapping[Lane, tuple[tuple[int, float], ...]] = {
-    "crud": _CRUD,
-    "deletion": _CRUD,
-    "analytics": ((240, _MINUTE), (1200, _HOUR)),
-    "query": ((240, _MINUTE), (2400, _HOUR)),
+#: For each lane: which part of PostHog's limits a worker and the triggerer use up if the connection does not say.
+#: Together they are PostHog's: most polls are the triggerer's, and nearly all queries the workers'.
+SHARES: Mapping[Lane, Shares] = {
+    "crud": Shares(0.5, 0.5),
+    "deletion": Shares(0.5, 0.5),
+    "analytics": Shares(0.5, 0.5),
+    "query": Shares(0.9, 0.1),
 }
-#: The longest time, in seconds, for which a 429 closes a lane: PostHog's longest window. A proxy may ask for years.
-LONGEST_CLOSURE = HOUR
 
 
-def limit_of(limit: int, share: float) -> int:
-    """Return how many calls a share of a limit is: at least one.
+class Promise(NamedTuple):
+    """A turn.
 
-    :param limit: PostHog's limit.
-    :param share: the part of it, in (0, 1].
+    :param seconds: how far away it is.
+    :param at: its time; ``None`` if it was not taken, as it is too far away.
     """
-    return max(1, math.floor(limit * share + 1e-9))  # 0.29 * 100 is 28.999...
 
-
-class _Counter:
-    """The calls of one class of endpoints."""
-
-    def __init__(self, most: int) -> None:
-        #: When calls went and, for those that wait, will go; ascending. What no window can reach falls out.
-        self.turns: deque[float] = deque(maxlen=most)
-        self.closed_until = -math.inf
-        self.slow_until = -math.inf
+    seconds: float
+    at: float | None
 
 
 class Budget:
@@ -76,35 +69,58 @@ class Budget:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._latest = -math.inf
-        most: dict[str, int] = {}
-        for lane, windows in LIMITS.items():
-            most[_CLASSES[lane]] = max(limit for limit, _ in windows)
-        self._counters = {name: _Counter(limit) for name, limit in most.items()}
+        self._counters = {name: Counter() for name in sorted(set(CLASSES.values()))}
 
-    def take(self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf) -> float:
-        """Take the next turn of a lane, if it comes soon enough, and return how many seconds away it is.
-
-        Turns come in the order in which they were taken, and those of all shares count together. A turn that is
-        farther away than ``patience`` is not taken.
+    def take(
+        self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
+    ) -> float:
+        """Take a turn as :meth:`promise` does, and return how many seconds away it is.
 
         :param lane: the lane.
         :param now: the time.
-        :param share: the part of PostHog's limits that this call may use up, in (0, 1].
+        :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
         :param patience: the longest wait, in seconds.
+        :param reserve: whether the call may use up what is kept back from polls.
+        """
+        return self.promise(lane, now, share=share, patience=patience, reserve=reserve).seconds
+
+    def promise(
+        self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
+    ) -> Promise:
+        """Take the first turn of a lane that is free, if it comes soon enough.
+
+        A turn is free if the windows of its own share let it, and PostHog's those of all shares together: who waits
+        because of a small share holds up nobody with a larger one. A turn that is farther away than ``patience`` is not
+        taken. Who does not use one has to :meth:`give_back`.
+
+        :param lane: the lane.
+        :param now: the time.
+        :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
+        :param patience: the longest wait, in seconds.
+        :param reserve: whether the call may use up all of that: not so polls, which leave a tenth of each window to
+            what starts jobs, takes their results and looks for the last time.
         """
         counter = self._counter(lane)
         with self._lock:
             # A thread that has read the clock first may come second: that alone must not look like a wait.
             now = self._latest = max(now, self._latest)
-            turns = counter.turns
-            turn = max(now, counter.closed_until, turns[-1] if turns else now)
-            for limit, seconds in LIMITS[lane]:
-                calls = limit_of(limit, share)
-                if len(turns) >= calls:
-                    turn = max(turn, turns[-calls] + seconds)
-            if turn - now <= patience:
-                turns.append(turn)
-            return turn - now
+            counter.forget(now - LONGEST)
+            turn = counter.first_gap(max(now, counter.closed_until), LIMITS[lane], share, reserve=reserve)
+            taken = turn - now <= patience
+            if taken:
+                counter.add(turn, share)
+            return Promise(turn - now, turn if taken else None)
+
+    def give_back(self, lane: Lane, turn: float, *, share: float = 1.0) -> None:
+        """Take back a turn that nobody has used.
+
+        :param lane: the lane.
+        :param turn: the time of the turn.
+        :param share: the share that it was taken for.
+        """
+        counter = self._counter(lane)
+        with self._lock:
+            counter.remove(turn, share)
 
     def close(self, lane: Lane, now: float, seconds: float) -> None:
         """Let no call of a lane go for a while, not even those whose turn was to come: PostHog has answered 429.
@@ -118,9 +134,7 @@ class Budget:
         with self._lock:
             counter.closed_until = max(counter.closed_until, until)
             # Nobody goes at these turns any more: who holds one takes another, see is_void().
-            kept = [turn for turn in counter.turns if not now < turn < counter.closed_until]
-            counter.turns.clear()
-            counter.turns.extend(kept)
+            counter.void(now, counter.closed_until)
 
     def is_void(self, lane: Lane, turn: float) -> bool:
         """Whether the lane was closed after a turn was taken, so that another one has to be taken.
@@ -160,12 +174,12 @@ class Budget:
         """
         with self._lock:
             return all(
-                counter.closed_until <= now and not (counter.turns and counter.turns[-1] + _HOUR > now)
+                counter.closed_until <= now and not (counter.turns and counter.turns[-1] + LONGEST > now)
                 for counter in self._counters.values()
             )
 
-    def _counter(self, lane: Lane) -> _Counter:
-        return self._counters[_CLASSES[lane]]
+    def _counter(self, lane: Lane) -> Counter:
+        return self._counters[CLASSES[lane]]
 
 
 class Waiting(NamedTuple):
@@ -173,24 +187,28 @@ class Waiting(NamedTuple):
 
     :param seconds: the wait; 0 if it may go.
     :param reason: a sentence, without its full stop.
+    :param of_bytes: whether it is the budget of bytes that it waits for.
     """
 
     seconds: float
     reason: str = ""
+    of_bytes: bool = False
 
 
 class Turns:
-    """The turns that one call takes, one for each attempt.
+    """The turns that one call takes, one for each attempt. To be given back when the call has ended.
 
     :param budget: the budget of its project.
     :param lane: its lane.
     :param share: the part of PostHog's limits that it may use up, in (0, 1].
+    :param reserve: whether it may use up all of that part, as polls may not.
     """
 
-    def __init__(self, budget: Budget, lane: Lane, share: float) -> None:
+    def __init__(self, budget: Budget, lane: Lane, share: float, *, reserve: bool = True) -> None:
         self._budget = budget
         self._lane = lane
         self._share = share
+        self._reserve = reserve
         self._turn: float | None = None
 
     def wait(self, patience: float) -> Waiting:
@@ -202,13 +220,14 @@ class Turns:
         :param patience: the longest wait, in seconds.
         """
         now = time.monotonic()
-        turn, self._turn = self._turn, None
-        if turn is not None and now + _EARLY >= turn and not self._budget.is_void(self._lane, turn):
+        if self._turn is not None and now + _EARLY >= self._turn and not self._budget.is_void(self._lane, self._turn):
+            self._turn = None  # it is used
             return Waiting(0.0)
-        wait = self._budget.take(self._lane, now, share=self._share, patience=patience)
+        self.give_back()
+        wait, at = self._budget.promise(self._lane, now, share=self._share, patience=patience, reserve=self._reserve)
         if wait == 0:
             return Waiting(0.0)
-        self._turn = now + wait if wait <= patience else None
+        self._turn = at
         reason = self._reason(now)
         if self._budget.begins_slowdown(self._lane, now, wait):
             log.info(
@@ -218,6 +237,12 @@ class Turns:
                 reason,
             )
         return Waiting(wait, reason)
+
+    def give_back(self) -> None:
+        """Give back the turn that was promised and is not used: the call was cancelled, or takes another one."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._budget.give_back(self._lane, turn, share=self._share)
 
     def close(self, seconds: float) -> None:
         """Hold back all calls of the lane: PostHog has answered 429.
@@ -229,9 +254,10 @@ class Turns:
     def _reason(self, now: float) -> str:
         if self._budget.is_closed(self._lane, now):
             return "PostHog answered 429 to one of them and asked to wait"
-        minute, hour = (limit_of(limit, self._share) for limit, _ in LIMITS[self._lane])
+        minute, hour = (limit_of(limit, self._share, reserve=self._reserve) for limit, _ in LIMITS[self._lane])
         share = "" if self._share == 1 else f", a share of {self._share:g} of PostHog's limits"
-        return f"This process may send {minute} a minute and {hour} an hour{share}"
+        kept = "" if self._reserve else f"; polls leave {RESERVE:.0%} of it to other calls"
+        return f"This process may send {minute} a minute and {hour} an hour{share}{kept}"
 
 
 _budgets: dict[tuple[str, int | None], Budget] = {}
@@ -254,27 +280,34 @@ def budget_of(settings: ClientSettings) -> Budget:
         return budget
 
 
-def turns_of(settings: ClientSettings, lane: Lane) -> Turns | None:
+def turns_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker", reserve: bool = True) -> Turns | None:
     """Return the turns for a call, or ``None`` where it needs none.
 
     :param settings: where the project is, and which share of its limits may be used.
     :param lane: the call's lane.
+    :param role: who sends it.
+    :param reserve: whether it may use up what is kept back from polls.
     """
-    share = share_of(settings)
-    return Turns(budget_of(settings), lane, share) if share else None
+    share = share_of(settings, lane, role=role)
+    return Turns(budget_of(settings), lane, share, reserve=reserve) if share else None
 
 
-def share_of(settings: ClientSettings) -> float:
+def share_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker") -> float:
     """Return the part of PostHog's limits that a client may use up, in (0, 1]; 0 if it keeps no budget.
 
     Unless the connection says something, a server on this machine has no budget: it is nobody's Cloud, PostHog limits
     no calls unless it is told to (``RATE_LIMIT_ENABLED``), and tests call the embedded one thousands of times.
 
     :param settings: where the project is.
+    :param lane: the lane of a call.
+    :param role: who sends it.
     """
-    if settings.rate_limit_share is not None:
-        return settings.rate_limit_share
-    return 0.0 if _is_loopback(settings.base_url) else 1.0
+    shares = settings.rate_limit_share
+    if shares is None:
+        if _is_loopback(settings.base_url):
+            return 0.0
+        shares = SHARES[lane]
+    return shares if isinstance(shares, (int, float)) else float(getattr(shares, role))
 
 
 def _is_loopback(base_url: str) -> bool:

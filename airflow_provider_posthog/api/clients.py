@@ -13,7 +13,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -146,17 +146,17 @@ class Client:
         policy = policy or policy_of(self.settings)
         # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
         policy = replace(policy, max_rate_limit_wait=min(policy.max_rate_limit_wait, max(0.0, self._left())))
-        exchange = Exchange(call, self.settings, policy)
-        while True:
-            while pause := exchange.pause():
-                time.sleep(pause)
-            step = exchange.receive(self._attempt(exchange))
-            if isinstance(step, Done):
-                return step.value
-            if step.seconds >= self._left():
-                raise exchange.error()
-            announce(call, step)
-            time.sleep(step.seconds)
+        with closing(Exchange(call, self.settings, policy)) as exchange:
+            while True:
+                while pause := exchange.pause():
+                    time.sleep(pause)
+                step = exchange.receive(self._attempt(exchange))
+                if isinstance(step, Done):
+                    return step.value
+                if step.seconds >= self._left():
+                    raise exchange.error()
+                announce(call, step)
+                time.sleep(step.seconds)
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:
@@ -205,12 +205,12 @@ class Client:
         :param options: of :meth:`requests.Session.request`.
         :raises requests.RequestException: if no answer arrives.
         """
-        settings, timeout = self.settings, self._timeout(read_timeout)
+        settings, timeout, session = self.settings, self._timeout(read_timeout), self.session
         # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
         with going(self._end) as gone:
             try:
-                return self.session.request(
+                return session.request(
                     method,
                     url,
                     auth=BearerAuth(settings.api_key if authorized else ""),

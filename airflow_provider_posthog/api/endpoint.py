@@ -124,14 +124,17 @@ class Endpoint(Generic[P, T]):
         :param path: what the names in the path stand for.
         :raises PostHogSettingsError: if an id would make another path.
         """
+        repeatable = self.repeatable if repeatable is None else repeatable
+        # What was made must not be made again by a task's retry, for the sake of a field that perhaps nobody reads.
+        reader = functools.partial(self._read, read) if repeatable else read
         return Call(
             self.name,
             self.method,
             re.sub(r"\{(\w+)\}", lambda name: segment(path[name[1]]), self.path),
-            functools.partial(self._read, read),
+            reader,
             query=query or {},
             json=json,
-            repeatable=self.repeatable if repeatable is None else repeatable,
+            repeatable=repeatable,
             scopes=self.scopes + scopes,
             lane=self.lane,
             reads_error=reads_error,

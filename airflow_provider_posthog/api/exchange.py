@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 import airflow_provider_posthog
-from airflow_provider_posthog.api.budget import Waiting, turns_of
+from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
+from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.settings import ClientSettings, Role
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogRateLimitError,
@@ -25,6 +29,7 @@ from airflow_provider_posthog.exceptions import (
 )
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 USER_AGENT = f"airflow-provider-posthog/{airflow_provider_posthog.__version__}"
 
@@ -45,10 +50,11 @@ class Exchange(Generic[T]):
     :param call: the call.
     :param settings: where to, and with which key.
     :param policy: how patient to be.
+    :param role: who sends it; the triggerer waits for no turn that is more than a minute away, and asks again.
     :raises PostHogSettingsError: if the call's body can not be written as JSON.
     """
 
-    def __init__(self, call: Call[T], settings: ClientSettings, policy: RetryPolicy) -> None:
+    def __init__(self, call: Call[T], settings: ClientSettings, policy: RetryPolicy, *, role: Role = "worker") -> None:
         self.call = call
         self.path = call.path if call.path.startswith("/") else settings.project_path() + call.path
         query = call.query_string()
@@ -59,27 +65,83 @@ class Exchange(Generic[T]):
         self._host = host_of(settings.base_url)
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
-        self._turns = turns_of(settings, call.lane)
+        self._turns = turns_of(settings, call.lane, role=role, reserve=policy.reserve)
+        self._longest = MINUTE if role == "triggerer" else math.inf
+        self._bytes = ByteBudget.of(settings)
+        self._heeds_bytes = settings.rate_limit_share != 0
+        self._began: float | None = None
         self._attempt = 0
         self._waited = 0.0
 
     def pause(self) -> float:
-        """Return how many seconds to wait before the next attempt, for the sake of the project's rate budget.
+        """Return how many seconds to wait before the next attempt, for the sake of the project's budgets.
 
         To be asked before each attempt, and again after waiting, until it is 0. The waits count against
-        ``max_rate_limit_wait``, as those after a 429 do.
+        ``max_rate_limit_wait``, as those after a 429 do. Who asked has to :meth:`close`.
 
         :raises PostHogRateLimitError: if the wait would be longer than that, at once, so that Airflow can wait in the
             worker's place.
         """
-        if self._turns is None:
+        patience = min(max(0.0, self._policy.max_rate_limit_wait - self._waited), self._longest)
+        waiting = self._bytes_left()
+        if waiting.seconds == 0 and self._turns is not None:
+            waiting = self._turns.wait(patience)
+        if waiting.seconds == 0:
             return 0.0
-        patience = max(0.0, self._policy.max_rate_limit_wait - self._waited)
-        waiting = self._turns.wait(patience)
+        self._end()
         if waiting.seconds > patience:
             raise self._over_budget(waiting)
         self._waited += waiting.seconds
         return waiting.seconds
+
+    def close(self) -> None:
+        """Give back what the call holds of the budgets and does not use: it has ended, or was cancelled."""
+        self._end()
+        if self._turns is not None:
+            self._turns.give_back()
+
+    def _bytes_left(self) -> Waiting:
+        """Say how long to wait for PostHog to have bytes left for a query; if not at all, it is on its way."""
+        if self.call.lane != "query":
+            return Waiting(0.0)
+        now = time.monotonic()
+        wait = self._bytes.begin(now, force=not self._heeds_bytes)
+        if wait == 0:
+            self._began = now
+            return Waiting(0.0)
+        why = "PostHog answered 429, for they are used up" if self._bytes.is_closed(now) else "PostHog would refuse it"
+        told = self._bytes.told(now)
+        reason = f"The project's budget of bytes is short: {why}{f' ({told})' if told else ''}"
+        if self._bytes.begins_slowdown(now, wait):
+            log.info("PostHog: a query waits for %.1f s. %s (logged once per slowdown)", wait, reason)
+        return Waiting(wait, reason, of_bytes=True)
+
+    def _end(self) -> float | None:
+        """Note that the query is not on its way any more; return when it was sent."""
+        began, self._began = self._began, None
+        if began is not None:
+            self._bytes.end()
+        return began
+
+    def _learn(self, outcome: Answer | NoAnswer) -> None:
+        """Take what an answer says of the budgets."""
+        began = self._end()
+        if not isinstance(outcome, Answer):
+            return
+        asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
+        now, told = time.monotonic(), Told.by(outcome)
+        if self._is_out_of_bytes(outcome):
+            self._bytes.refuse(now, asked, told)
+        elif self._turns and asked:  # else it is no rate limit: too many queries at once
+            self._turns.close(asked)
+        sent = began is not None
+        if outcome.status != 429 and (sent or told.remaining is not None):
+            self._bytes.saw(now, told, began=now if began is None else began, size=len(outcome.body), spent=sent)
+
+    @staticmethod
+    def _is_out_of_bytes(answer: Answer) -> bool:
+        body = answer.json_or_none() if answer.status == 429 else None
+        return isinstance(body, dict) and body.get("code") == EXCEEDED
 
     def receive(self, outcome: Answer | NoAnswer) -> Done[T] | Wait:
         """Take what an attempt brought: the value, or how long to wait before the next one.
@@ -91,10 +153,7 @@ class Exchange(Generic[T]):
         if isinstance(outcome, Answer) and outcome.status < 200:
             outcome = NoAnswer(f"status {outcome.status} announces an answer and is none", sent=True)
         self._last = outcome
-        if self._turns and isinstance(outcome, Answer) and outcome.status == 429:
-            asked = retry_after(outcome, datetime.now(timezone.utc))
-            if asked:  # else it is no rate limit: too many queries at once
-                self._turns.close(asked)
+        self._learn(outcome)
         if isinstance(outcome, Answer) and self._is_good(outcome):
             return Done(self._read(outcome))
         step = decide(
@@ -118,16 +177,21 @@ class Exchange(Generic[T]):
         return self._error(self._last or NoAnswer("it was not sent", sent=False))
 
     def _over_budget(self, waiting: Waiting) -> PostHogRateLimitError:
+        ours, more = (
+            "not PostHog but the connection's own rate budget says so",
+            " rate_limit_share how much it may send",
+        )
+        if waiting.of_bytes:
+            ours, more = "nothing is asked that PostHog would refuse", " rate_limit_share=0 asks all the same"
         return PostHogRateLimitError(
             status=429,
             method=self.call.method,
             path=self.path,
             code="own_budget",
             detail=(
-                "not PostHog but the connection's own rate budget says so, and nothing was sent. "
-                f"{waiting.reason}; the next {self.call.lane} call may go in {waiting.seconds:.1f} s. Let Airflow "
-                "retry the task after that, or change the connection: max_rate_limit_wait is how long a task waits, "
-                "rate_limit_share how much it may send (0: no budget)."
+                f"{ours}, and nothing was sent. {waiting.reason}; the next {self.call.lane} call may go in "
+                f"{waiting.seconds:.1f} s. Let Airflow retry the task after that, or change the connection: "
+                f"max_rate_limit_wait is how long a task waits,{more}. See docs/limits.md."
             ),
             retry_after=waiting.seconds,
         )
@@ -148,7 +212,8 @@ class Exchange(Generic[T]):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
-        return error_of(outcome, self.call.method, self.path)
+        told = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
+        return error_of(outcome, self.call.method, self.path, told=told)
 
 
 def host_of(url: str) -> str:
@@ -171,7 +236,7 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def error_of(answer: Answer, method: str, path: str) -> PostHogError:
+def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostHogError:
     """Make the error for an answer of status 300 or more.
 
     PostHog's envelope is ``{type, code, detail, attr}``; some answers have ``error`` instead, 405 has no body, and a
@@ -180,6 +245,7 @@ def error_of(answer: Answer, method: str, path: str) -> PostHogError:
     :param answer: the answer.
     :param method: the HTTP method.
     :param path: the path, without its query string.
+    :param told: what more is known of it, as a part of a sentence.
     """
     if answer.status < 400:
         target = re.split("[?#]", answer.headers.get("location", "nowhere"))[0]
@@ -191,12 +257,15 @@ def error_of(answer: Answer, method: str, path: str) -> PostHogError:
         )
     body = answer.json_or_none()
     envelope: dict[str, Any] = body if isinstance(body, dict) else {}
+    detail = _text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error"))
+    if told:
+        detail = f"{detail or 'No bytes are left.'} ({told})"
     return error_for_status(answer.status)(
         status=answer.status,
         method=method,
         path=path,
         code=_text_or_none(envelope.get("code")),
-        detail=_text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error")),
+        detail=detail,
         attr=_text_or_none(envelope.get("attr")),
         request_id=answer.headers.get("x-request-id") or answer.headers.get("cf-ray"),
         retry_after=retry_after(answer, datetime.now(timezone.utc)),

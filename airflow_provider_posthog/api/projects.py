@@ -19,8 +19,8 @@ class Project(TypedDict, total=False):
     id: int
     name: str
     timezone: str
-    event_retention_months: int | None
-    events_retention_enforced: bool | None
+    event_retention_months: Any  # a number or null; what is neither is for whoever reads it
+    events_retention_enforced: Any  # true or false, the same
 
 
 @endpoint("GET", "/api/projects/{project_id}/", scopes=("project:read",))

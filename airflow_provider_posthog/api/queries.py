@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 
+from airflow_provider_posthog.api.byte_budget import Told
 from airflow_provider_posthog.api.call import Answer, Call, json_object
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.server_time import moment
@@ -14,13 +16,18 @@ Refresh = Literal[
     "blocking", "async", "force_blocking", "force_async", "force_cache", "lazy_async", "async_except_on_cache_miss"
 ]
 
+T = TypeVar("T")
+
 #: What PostHog answers with when a SELECT has no LIMIT, and the most it answers with at all (silently).
 DEFAULT_ROWS = 100
 MAX_ROWS = 50_000
 
 
 class QueryStatus(TypedDict, total=False):
-    """The state of an asynchronous query; ``results`` is the whole :class:`QueryAnswer`."""
+    """The state of an asynchronous query; ``results`` is the whole :class:`QueryAnswer`.
+
+    ``bytes_read`` is what the headers of its last answer say that ClickHouse has read for it, where they do.
+    """
 
     id: str
     complete: bool
@@ -29,6 +36,33 @@ class QueryStatus(TypedDict, total=False):
     results: dict[str, Any] | None
     start_time: str | None
     expiration_time: str | None
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Metered(Generic[T]):
+    """A value, and what the headers of its answer say of the project's budget of bytes.
+
+    :param value: the value.
+    :param bytes_read: bytes that ClickHouse has read for the query; ``None`` if the server does not say.
+    :param remaining: bytes that are left, below zero after a query that took more; ``None`` if it does not say.
+    """
+
+    value: T
+    bytes_read: int | None
+    remaining: int | None
+
+
+def metered(call: Call[T]) -> Call[Metered[T]]:
+    """Make a call bring what its answer says of the project's budget of bytes, too.
+
+    :param call: a call of ``query/``.
+    """
+
+    def read(answer: Answer) -> Metered[T]:
+        return Metered(call.read(answer), *Told.by(answer))
+
+    return cast("Call[Metered[T]]", replace(call, read=read))  # type: ignore[arg-type]
 
 
 class QueryAnswer(TypedDict, total=False):
@@ -36,7 +70,7 @@ class QueryAnswer(TypedDict, total=False):
 
     results: Any  # rows as lists; of other nodes than HogQL objects, or one object
     columns: list[str]
-    types: list[list[str] | str]  # of HogQL pairs of a column's name and type
+    types: Any  # of HogQL pairs of a column's name and type; who reads them does without what he does not understand
     hasMore: bool | None
     limit: int | None
     is_cached: bool
@@ -104,6 +138,9 @@ def _status(answer: Answer) -> QueryStatus:
     status = json_object(answer).get("query_status")
     if not isinstance(status, dict):
         raise PostHogTransportError(f"the answer (status {answer.status}) has no 'query_status'")
+    read = Told.by(answer).read
+    if read is not None and status.get("complete"):
+        status["bytes_read"] = read
     return status  # type: ignore[return-value]
 
 

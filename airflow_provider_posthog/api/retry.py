@@ -65,16 +65,20 @@ class RetryPolicy:
     :param base: seconds of the first back-off.
     :param cap: seconds of the longest back-off.
     :param max_rate_limit_wait: seconds spent in all, for one call, on waits that the server asked for.
+    :param reserve: whether the call may use up what of the rate budget is kept back from polls.
     """
 
     max_attempts: int = 5
     base: float = 0.5
     cap: float = 30.0
     max_rate_limit_wait: float = 60.0
+    reserve: bool = True
 
 
-#: For calls that are part of a loop with a budget of its own.
-ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
+#: For calls that are part of a loop with a budget of its own: they are polls, and come again.
+ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, reserve=False)
+#: For the last call of such a loop, after which nobody asks again.
+LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
 
 
 def decide(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
@@ -14,6 +14,20 @@ DEFAULT_READ_TIMEOUT = 120.0
 DEFAULT_RATE_LIMIT_WAIT = 60.0
 DEFAULT_MAX_IN_FLIGHT = 3
 PATH_PREFIXES = ("projects", "environments")
+
+#: Who sends a call: a task's process, or the triggerer, whose clients are the asynchronous ones.
+Role = Literal["worker", "triggerer"]
+
+
+class Shares(NamedTuple):
+    """Which part of PostHog's rate limits each process may use up, by what it is; each in [0, 1].
+
+    :param worker: each worker's task.
+    :param triggerer: each triggerer.
+    """
+
+    worker: float
+    triggerer: float
 
 
 @dataclass(frozen=True)
@@ -30,8 +44,9 @@ class ClientSettings:
     :param verify: check the server's certificate: ``True``, ``False``, or the path of a CA file.
     :param proxy: the URL of a proxy, or ``None`` for the environment's.
     :param max_in_flight: how many calls to ``query/`` run at once per project (PostHog allows 3).
-    :param rate_limit_share: the part of PostHog's rate limits that may be used up, in (0, 1]; 0 for no budget at all;
-        ``None``: all of them, but no budget for a server on this machine.
+    :param rate_limit_share: the part of PostHog's rate limits that a process may use up, in (0, 1], or one part for a
+        worker and another for the triggerer; 0 for no budget at all; ``None``: parts that are PostHog's limits
+        together (:data:`~airflow_provider_posthog.api.budget.SHARES`), but no budget for a server on this machine.
     """
 
     base_url: str = DEFAULT_HOST
@@ -44,7 +59,7 @@ class ClientSettings:
     verify: bool | str = True
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
-    rate_limit_share: float | None = None
+    rate_limit_share: float | Shares | None = None
 
     def __copy__(self) -> ClientSettings:
         return self  # it can not be changed

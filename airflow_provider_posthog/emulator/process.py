@@ -217,6 +217,15 @@ class EmulatorProcess:
         """
         self.control("POST", "clock", {"advance": seconds})
 
+    def query_budget(self, remaining: int | None = None) -> int:
+        """Return how many bytes the project's queries may still read; below zero if one took more than there was.
+
+        :param remaining: set it to that first; ``settings(query_bytes_per_hour=...)`` refuses queries at zero.
+        """
+        if remaining is None:
+            return int(self.control("GET", "query_budget")["remaining"])
+        return int(self.control("POST", "query_budget", {"remaining": remaining})["remaining"])
+
     def add_events(self, events: Sequence[Mapping[str, object]]) -> None:
         """Add events.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from airflow_provider_posthog.emulator.clock import iso, iso_or_none
 from airflow_provider_posthog.emulator.envelopes import ApiError, Json, envelope, not_found, throttled
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.runner import Work, run, unwrap
+from airflow_provider_posthog.emulator.throttle import ByteBucket
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.state import State
@@ -37,12 +39,14 @@ class Cached:
     :param at: when it was computed.
     :param fresh_until: when it becomes stale.
     :param next_refresh: when PostHog advises to ask again.
+    :param bytes_read: what ClickHouse read for it.
     """
 
     body: Json
     at: datetime
     fresh_until: datetime
     next_refresh: datetime
+    bytes_read: int = 0
 
     def fields(self, *, is_cached: bool) -> Json:
         """Return the fields that tell of the cache.
@@ -75,6 +79,7 @@ class Status:
     cancelled: bool = False
     pickup_time: datetime | None = None
     end_time: datetime | None = None
+    bytes_read: int = 0
 
     def as_json(self, project_id: int) -> Json:
         """Return the object of the API.
@@ -113,6 +118,7 @@ class QueryService:
         self._statuses: dict[str, Status] = {}
         self._running = 0
         self.calculations = Calculations(state.spawn)
+        self.bucket = ByteBucket(state.clock)
         self._freed = asyncio.Condition()
 
     def key(self, query: Json, extra: str = "") -> str:
@@ -171,13 +177,37 @@ class QueryService:
             self.calculations.end(calculation)
             if limited:
                 await self._leave()
+        if personal:  # queries of the app draw on nothing
+            self.bucket.debit(work.meter.bytes_read)
         now = self._state.clock.now()
         fresh, wait = FRESH[str(node["kind"])]
         if self._state.settings.cache_seconds is not None:
             fresh = self._state.settings.cache_seconds
-        made = Cached(body, now, now + timedelta(seconds=fresh), now + timedelta(seconds=wait))
+        until = now + timedelta(seconds=fresh)
+        made = Cached(body, now, until, now + timedelta(seconds=wait), work.meter.bytes_read)
         self._cache[key] = made
         return made
+
+    def check_budget(self) -> None:
+        """Refuse a query of an API key if the project's bytes are used up, and that is asked for.
+
+        :raises ApiError: 429.
+        """
+        if self._metered() and self._state.settings.query_bytes_per_hour is not None:
+            self.bucket.check()
+
+    def budget_headers(self, bytes_read: int = 0) -> dict[str, str]:
+        """Return what an answer of ``/query/`` says of the project's bytes: nothing before September 2026.
+
+        :param bytes_read: what ClickHouse read for it.
+        """
+        if not self._metered():
+            return {}
+        left = max(0, math.floor(self.bucket.level()))
+        return {"X-PostHog-Query-Bytes-Read": str(bytes_read), "X-PostHog-Query-Budget-Remaining-Bytes": str(left)}
+
+    def _metered(self) -> bool:
+        return self._state.settings.generation == "C" and self._state.settings.query_budget_headers
 
     async def _enter(self) -> None:
         settings = self._state.settings
@@ -256,6 +286,7 @@ class QueryService:
         status.pickup_time = clock.now()
         try:
             made = await self.compute(query, status.key, personal=personal, limited=True, client_id=status.id)
+            status.bytes_read = made.bytes_read
             status.results = self.body(made, status.key, is_cached=False)
         except (HogQLError, ApiError) as error:
             status.error = True

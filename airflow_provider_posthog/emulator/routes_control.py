@@ -170,6 +170,20 @@ async def clock(request: Request) -> Answer:
     return json_answer({"now": iso(request.state.clock.now())})
 
 
+async def query_budget(request: Request) -> Answer:
+    """Show how many bytes the project's queries may still read, or set it.
+
+    :param request: ``remaining`` in its body; below zero for what a query took too much.
+    """
+    body = _only(request.json(), "remaining")
+    takes: Callable[[object], bool] = lambda value: isinstance(value, int) and not isinstance(value, bool)  # noqa: E731
+    remaining = _typed(body, "remaining", None, takes, "a whole number of bytes")
+    bucket = request.state.queries.bucket
+    if isinstance(remaining, int):
+        bucket.fill(remaining)
+    return json_answer({"remaining": int(bucket.level())})
+
+
 async def events(request: Request) -> Answer:
     """Add events, with nothing derived from them: what is sent is what HogQL finds.
 
@@ -238,6 +252,8 @@ ROUTES = (
     _route("GET", "/stats", stats),
     _route("GET", "/clock", clock),
     _route("POST", "/clock", clock),
+    _route("GET", "/query_budget", query_budget),
+    _route("POST", "/query_budget", query_budget),
     _route("POST", "/events", events),
     _route("GET", "/events/count", count),
     _route("POST", "/reset", reset),

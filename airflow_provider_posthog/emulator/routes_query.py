@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from airflow_provider_posthog.emulator.clock import iso
-from airflow_provider_posthog.emulator.envelopes import Json, parse_error
+from airflow_provider_posthog.emulator.envelopes import ApiError, Json, parse_error
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
 from airflow_provider_posthog.emulator.queries import Status, as_api_error
-from airflow_provider_posthog.emulator.routes import Route
+from airflow_provider_posthog.emulator.routes import Handler, Route
 
 READ = ("query:read",)
 MODES = (
@@ -23,8 +25,25 @@ MODES = (
 )
 
 
-async def create(request: Request) -> Answer:
-    """Run a query (``POST query/``).
+Made = tuple[Answer, int]
+
+
+def _metered(answer: Callable[[Request], Awaitable[Made]]) -> Handler:
+    """Make a handler whose answers, refusals too, tell what is left of the project's bytes."""
+
+    async def handle(request: Request) -> Answer:
+        queries = request.state.queries
+        try:
+            made, bytes_read = await answer(request)
+        except ApiError as error:
+            raise ApiError(error.status, error.body, {**queries.budget_headers(), **error.headers}) from None
+        return replace(made, headers={**queries.budget_headers(bytes_read), **made.headers})
+
+    return handle
+
+
+async def create(request: Request) -> Made:
+    """Run a query (``POST query/``), and tell what ClickHouse read for it.
 
     :param request: ``query``, ``refresh`` and ``client_query_id`` in its body.
     """
@@ -38,9 +57,10 @@ async def create(request: Request) -> Answer:
     key = queries.key(query)
     known = None if mode.startswith("force_") else queries.fresh(key)
     if known is not None:
-        return json_answer(queries.body(known, key, is_cached=True))
+        return json_answer(queries.body(known, key, is_cached=True)), 0
+    queries.check_budget()  # the cache answers all the same
     if "async" in mode and not (mode == "async_except_on_cache_miss" and queries.cached(key) is None):
-        return _enqueue(request, query, key, mode, body.get("client_query_id"))
+        return _enqueue(request, query, key, mode, body.get("client_query_id")), 0
     try:
         client_id = body.get("client_query_id")
         made = await queries.compute(
@@ -48,7 +68,7 @@ async def create(request: Request) -> Answer:
         )
     except HogQLError as error:
         raise as_api_error(error) from None
-    return json_answer(queries.body(made, key, is_cached=False))
+    return json_answer(queries.body(made, key, is_cached=False)), made.bytes_read
 
 
 def _mode(body: Json) -> str:
@@ -77,8 +97,8 @@ def _status_answer(request: Request, status: Status, code: int) -> Answer:
     return json_answer({"query_status": status.as_json(request.state.project.id)}, code)
 
 
-async def retrieve(request: Request) -> Answer:
-    """Tell how far a query is (``GET query/{id}/``): 202, 200, 400, 500 or 404.
+async def retrieve(request: Request) -> Made:
+    """Tell how far a query is (``GET query/{id}/``): 202, 200, 400, 500 or 404; and what ClickHouse read for it.
 
     :param request: ``id`` in its path, ``show_progress`` in its query.
     """
@@ -98,7 +118,7 @@ async def retrieve(request: Request) -> Answer:
         elapsed = (request.state.clock.now() - status.start_time).total_seconds()
         counters = dict.fromkeys(("bytes_read", "rows_read", "estimated_rows_total", "active_cpu_time"), 0)
         written["query_progress"] = {**counters, "time_elapsed": elapsed}
-    return json_answer({"query_status": written}, code)
+    return json_answer({"query_status": written}, code), status.bytes_read
 
 
 async def destroy(request: Request) -> Answer:
@@ -121,8 +141,8 @@ async def check_auth(request: Request) -> Answer:
 
 ROUTES = (
     Route("POST", "/query/check_auth_for_async/", check_auth, READ, "query"),
-    Route("POST", "/query/", create, READ, "query"),
-    Route("GET", "/query/{id}/", retrieve, READ, "query"),
+    Route("POST", "/query/", _metered(create), READ, "query"),
+    Route("GET", "/query/{id}/", _metered(retrieve), READ, "query"),
     Route("DELETE", "/query/{id}/", destroy, READ, "query"),
-    Route("POST", "/query/{kind}/", create, READ, "query"),
+    Route("POST", "/query/{kind}/", _metered(create), READ, "query"),
 )

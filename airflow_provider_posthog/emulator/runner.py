@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from airflow_provider_posthog.emulator.csv_writer import Row, Table
@@ -61,6 +61,16 @@ MODIFIERS: Json = {
 }
 
 
+@dataclass
+class Meter:
+    """What ClickHouse has read for a query node.
+
+    :param bytes_read: uncompressed bytes of its tables.
+    """
+
+    bytes_read: int = 0
+
+
 @dataclass(frozen=True)
 class Work:
     """A query node and what it runs with.
@@ -71,6 +81,7 @@ class Work:
     :param context: ``query`` or ``export`` (other limits of rows).
     :param personal: whether a personal API key asks directly, which forbids OFFSET.
     :param hidden_months: after how many months events are hidden; ``None`` for never.
+    :param meter: notes what ClickHouse reads for it.
     """
 
     warehouse: Warehouse
@@ -79,6 +90,7 @@ class Work:
     context: str = "query"
     personal: bool = True
     hidden_months: int | None = None
+    meter: Meter = field(default_factory=Meter)
 
     def hogql(self, text: str, values: Mapping[str, object] | None = None) -> QueryResult:
         """Run HogQL in this context.
@@ -88,9 +100,11 @@ class Work:
         :raises HogQLError: when HogQL refuses it or ClickHouse fails.
         """
         floor = None if self.hidden_months is None else Floor(self.hidden_months, self.now)
-        return self.warehouse.query(
+        result = self.warehouse.query(
             text, values, limit_context=self.context, personal_api_key=self.personal, floor=floor
         )
+        self.meter.bytes_read += result.bytes_read
+        return result
 
 
 def unwrap(query: object) -> Json:

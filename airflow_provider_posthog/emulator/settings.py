@@ -65,6 +65,11 @@ def _seconds(default: float) -> Any:  # noqa: ANN401 - dataclasses.field is type
     return field(default=default, metadata={"check": _is_number, "takes": "a number of seconds, 0 or more"})
 
 
+def _positive(default: float) -> Any:  # noqa: ANN401
+    check: Check = lambda value: _is_number(value) and value != 0  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "a number above 0"})
+
+
 def _flag(default: bool) -> Any:  # noqa: ANN401
     check: Check = lambda value: isinstance(value, bool)  # noqa: E731
     return field(default=default, metadata={"check": check, "takes": "true or false"})
@@ -124,6 +129,9 @@ class Settings:
     concurrency: int = _count(3)
     concurrency_wait_seconds: float = _seconds(30.0)
     hide_query_errors: bool = _flag(False)
+    query_budget_headers: bool = _flag(True)
+    query_bytes_per_hour: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    query_budget_hours: float = _positive(24.0)
     insight_errors: str = _choice("status", ("status", "raise"))
     insight_outcome: str = _choice("compute", ("compute", "concurrency"))
     insight_concurrency: int | None = _optional(None, _is_count, "a whole number, 1 or more")

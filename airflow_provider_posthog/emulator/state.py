@@ -105,6 +105,7 @@ class State:
         self.settings.merge(changes)
         self.warehouse.timezone = self.settings.timezone
         self.storage.link_seconds = self.settings.link_seconds
+        self.queries.bucket.size(self.settings.query_bytes_per_hour, self.settings.query_budget_hours)
 
     def reset(self) -> None:
         """Go back to how the server was when it started; only the events stay."""

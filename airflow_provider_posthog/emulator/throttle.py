@@ -1,4 +1,4 @@
-"""Rate limits per key: a sliding minute, as in Django REST framework."""
+"""What limits calls: a sliding minute per key, as in Django REST framework, and the project's bucket of bytes read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 from collections import deque
 
 from airflow_provider_posthog.emulator.clock import Clock
-from airflow_provider_posthog.emulator.envelopes import throttled
+from airflow_provider_posthog.emulator.envelopes import ApiError, envelope, throttled
 
 WINDOW = 60.0
+HOUR = 3600.0
+# what a paid plan's bucket gets in an hour
+PAID = 200_000_000_000
 
 
 class Throttle:
@@ -39,3 +42,65 @@ class Throttle:
             unit = "second" if wait == 1 else "seconds"
             raise throttled(f"Request was throttled. Expected available in {wait} {unit}.", wait if header else None)
         calls.append(now)
+
+
+class ByteBucket:
+    """The bytes that ClickHouse may still read for the project's queries: a bucket that refills all the time.
+
+    A query that begins above zero runs to its end, whatever it reads; the next one is refused until the bucket is above
+    zero again. It never owes more than an hour's refill.
+
+    :param clock: the emulator's clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._per_hour, self._hours = float(PAID), 24.0
+        self._level = self._most = self._per_hour * self._hours
+        self._at = clock.timestamp()
+
+    def size(self, per_hour: float | None, hours: float) -> None:
+        """Set what flows in, and how much it holds; a bucket that becomes smaller is full.
+
+        :param per_hour: bytes an hour; None for those of a paid plan.
+        :param hours: how many hours of that it holds.
+        """
+        self.level()
+        self._per_hour, self._hours = per_hour or PAID, hours
+        self._most = self._per_hour * hours
+        self._level = min(self._level, self._most)
+
+    def level(self) -> float:
+        """Return how many bytes there are; below zero after a query that took more."""
+        now = self._clock.timestamp()
+        refill = max(0.0, now - self._at) * self._per_hour / HOUR
+        self._level, self._at = min(self._most, self._level + refill), now
+        return self._level
+
+    def fill(self, level: float) -> None:
+        """Set how many bytes there are.
+
+        :param level: bytes; no more than it holds, and no less than an hour's refill below zero.
+        """
+        self.level()
+        self._level = max(-self._per_hour, min(level, self._most))
+
+    def debit(self, size: int) -> None:
+        """Take what a query has read.
+
+        :param size: bytes.
+        """
+        self.fill(self.level() - size)
+
+    def check(self) -> None:
+        """Refuse a query if nothing is left.
+
+        :raises ApiError: 429 with the wait in ``Retry-After``.
+        """
+        level = self.level()
+        if level > 0:
+            return
+        wait = min(int(HOUR), max(1, math.ceil((1 - level) * HOUR / self._per_hour)))
+        detail = "This project has used up its hourly budget for API queries. Wait for it to refill, or read less data."
+        body = envelope("throttled_error", "api_queries_budget_exceeded", detail)
+        raise ApiError(429, body, {"Retry-After": str(wait)})

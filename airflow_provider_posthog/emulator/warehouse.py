@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -28,6 +29,8 @@ _SETTINGS = (
     "output_format_json_escape_forward_slashes=0, "
     "max_execution_time=60, max_memory_usage=4000000000"
 )
+# what a query reads must not depend on those before it; versions before 2025 have no such cache
+_NO_MEMORY = "SET use_query_condition_cache=0"
 # one ClickHouse lives in a process: all warehouses share it, each in a database of its own, the last one closes it
 _engine_lock = threading.RLock()
 _engine: Any = None
@@ -48,10 +51,16 @@ class QueryResult:
     hogql: str
     clickhouse: str
     timezone: str
+    bytes_read: int = 0
 
 
 def _run(sql: str, output: str = "TabSeparated") -> bytes:
     """Run ClickHouse SQL of our own making; one statement at a time in the whole process."""
+    return _measured(sql, output)[0]
+
+
+def _measured(sql: str, output: str) -> tuple[bytes, int]:
+    """Run ClickHouse SQL as :func:`_run` does; tell, too, how many uncompressed bytes it read from its tables."""
     global _engine
     from chdb import session
 
@@ -60,7 +69,10 @@ def _run(sql: str, output: str = "TabSeparated") -> bytes:
             open_session: Any = session.Session
             _engine = open_session()
             _engine.query(_SETTINGS)
-        return bytes(_engine.query(sql, output).bytes())
+            with suppress(RuntimeError):
+                _engine.query(_NO_MEMORY)
+        answer = _engine.query(sql, output)
+        return bytes(answer.bytes()), int(answer.storage_bytes_read())
 
 
 class Warehouse:
@@ -133,7 +145,8 @@ class Warehouse:
         export = limit_context == "export"
         rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor)
         compiled = translate(hogql, values or {}, rules)
-        types, rows = read_rows(self._execute(compiled), zone)
+        answer, bytes_read = self._execute(compiled)
+        types, rows = read_rows(answer, zone)
         more = compiled.page is not None and len(rows) > compiled.page
         return QueryResult(
             columns=compiled.columns,
@@ -145,6 +158,7 @@ class Warehouse:
             hogql=compiled.hogql,
             clickhouse=compiled.clickhouse,
             timezone=zone,
+            bytes_read=bytes_read,
         )
 
     def insert_events(self, events: Iterable[Mapping[str, object]]) -> None:
@@ -199,9 +213,9 @@ class Warehouse:
                 _engine.close()
                 _engine = None
 
-    def _execute(self, compiled: Compiled) -> bytes:
+    def _execute(self, compiled: Compiled) -> tuple[bytes, int]:
         try:
-            return _run(compiled.sql, _FORMAT)
+            return _measured(compiled.sql, _FORMAT)
         except RuntimeError as error:
             raise from_clickhouse(str(error), self._database) from error
 

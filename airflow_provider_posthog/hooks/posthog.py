@@ -26,6 +26,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.results import retention
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
+from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,12 @@ class PostHogHook(BaseHook):
 
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
+    :param max_bytes_read: how many bytes ClickHouse may read for a query of ``get_records``, ``get_first``, ``get_df``
+        and ``run``: what has read more is an error, and none begins when less is left of the project's budget.
     """
+
+    #: Bytes that ClickHouse read for the last query of this hook; ``None`` if the server did not say.
+    bytes_read: int | None = None
 
     conn_name_attr = "posthog_conn_id"
     default_conn_name = connection_form.DEFAULT_CONN_ID
@@ -56,9 +62,15 @@ class PostHogHook(BaseHook):
     hook_name = connection_form.HOOK_NAME
 
     def __init__(
-        self, posthog_conn_id: str = default_conn_name, project_id: int | str | None = None, **kwargs: object
+        self,
+        posthog_conn_id: str = default_conn_name,
+        project_id: int | str | None = None,
+        *,
+        max_bytes_read: int | None = None,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.max_bytes_read = max_bytes_read
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self._settings: ClientSettings | None = None
@@ -160,20 +172,27 @@ class PostHogHook(BaseHook):
         """
         return self.client.pages(call, max_items=max_items)
 
-    def get_records(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
+    def get_records(
+        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+    ) -> list[list[Any]]:
         """Run HogQL and return all of its rows, freshly calculated.
 
         :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
             several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen; nothing is sent.
+        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen (nothing is sent);
+            or if the query read more than it may.
+        :raises PostHogRateLimitError: if less is left of the budget than it may read; nothing is sent.
         """
-        rows: list[list[Any]] = self._asked(hogql, values).whole().rows
+        rows: list[list[Any]] = self._asked(hogql, values, max_bytes_read).whole().rows
         return rows
 
-    def get_df(self, hogql: str, values: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    def get_df(
+        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+    ) -> pd.DataFrame:
         """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
 
         Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
@@ -182,8 +201,9 @@ class PostHogHook(BaseHook):
         :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
             several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if pandas is not installed.
+        :raises PostHogSettingsError: if pandas is not installed, or the query read more than it may.
         """
         try:
             import pandas  # noqa: F401
@@ -193,20 +213,23 @@ class PostHogHook(BaseHook):
             ) from error
         from airflow_provider_posthog.hooks.data_frames import data_frame
 
-        answer = self._asked(hogql, values).whole()
+        answer = self._asked(hogql, values, max_bytes_read).whole()
         return data_frame(answer.rows, answer.names(), answer.types)
 
-    def run(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def run(
+        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+    ) -> list[dict[str, Any]]:
         """Run HogQL and return all of its rows as dictionaries, freshly calculated; for the author of a ``@task``.
 
         :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
             several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: a dictionary for each row, by the names of its columns; JSON, with times as ISO text.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if two columns have one name.
+        :raises PostHogSettingsError: if two columns have one name, or the query read more than it may.
         """
-        answer = self._asked(hogql, values).whole()
+        answer = self._asked(hogql, values, max_bytes_read).whole()
         columns = answer.names()
         twice = [name for name, count in Counter(columns).items() if count > 1]
         if twice:
@@ -215,22 +238,32 @@ class PostHogHook(BaseHook):
             )
         return [dict(zip(columns, row, strict=True)) for row in answer.rows]
 
-    def _asked(self, hogql: str, values: Mapping[str, Any] | None) -> Answer:
+    def _asked(self, hogql: str, values: Mapping[str, Any] | None, max_bytes_read: int | None = None) -> Answer:
         """Run HogQL; return the answer, which may be cut."""
         question, values = self._question(hogql, values)
-        return read(self.send(queries.start(queries.hogql(question.sql, values))), question)
+        guard = ByteGuard.of(self.max_bytes_read if max_bytes_read is None else max_bytes_read)
+        guard.before(self.client)
+        found = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
+        self.bytes_read = found.bytes_read
+        tell(self.client, found.bytes_read)
+        answer = read(found.value, question)
+        guard.after(found.bytes_read)
+        return answer
 
     def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
         """Check a statement, and return it with the values that it is sent with."""
         return ask(hogql, values), values
 
-    def get_first(self, hogql: str, values: Mapping[str, Any] | None = None) -> list[Any] | None:
+    def get_first(
+        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+    ) -> list[Any] | None:
         """Run HogQL and return its first row, freshly calculated, or ``None``.
 
         :param hogql: the statement; several SELECTs (UNION and the like) as for :meth:`get_records`.
         :param values: the values.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         """
-        rows: list[list[Any]] = self._asked(hogql, values).rows
+        rows: list[list[Any]] = self._asked(hogql, values, max_bytes_read).rows
         return rows[0] if rows else None
 
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:

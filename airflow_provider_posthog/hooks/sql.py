@@ -37,6 +37,8 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
     :param log_sql: log each statement that ``run`` runs. Its values are never logged.
+    :param max_bytes_read: as :class:`~airflow_provider_posthog.hooks.posthog.PostHogHook`; Airflow's operators take it
+        as ``hook_params={"max_bytes_read": ...}``.
     :param extras: fields of the connection's extra, in place of the connection's own, such as ``read_timeout=600``;
         Airflow's operators pass on the connection's extra and their ``hook_params``.
     """
@@ -49,11 +51,12 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         project_id: int | str | None = None,
         *,
         log_sql: bool = True,
+        max_bytes_read: int | None = None,
         **extras: object,
     ) -> None:
         # An extra may be unset in more ways than an argument.
         unset = isinstance(project_id, str) and project_id.strip() in ("", "null")
-        super().__init__(posthog_conn_id, None if unset else project_id)
+        super().__init__(posthog_conn_id, None if unset else project_id, max_bytes_read=max_bytes_read)
         self.log_sql = log_sql
         self._extras = extras
 

@@ -1,10 +1,14 @@
-"""Which of the jobs that earlier tries of a task have started it goes on with."""
+"""Which of the jobs that earlier tries of a task have started it goes on with.
+
+A job that has used up its time is not waited for a second time: PostHog has exports that hang for ever while a new one
+works.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.operators.identity import Identity, Job, Marker
@@ -34,8 +38,6 @@ def choose(
 ) -> Earlier:
     """Choose the job that a try goes on with: one that runs and has time left, or one that has ended well.
 
-    A job that has used up its time is not waited for again: PostHog has exports that hang for ever.
-
     :param found: the jobs, newest first; a job may come twice. Read only as far as need be.
     :param identity: the task's.
     :param mine: a marker that this try would write.
@@ -54,11 +56,12 @@ def choose(
             say("Not going on with %s: it was asked for something else", name)
         elif verdict.state == "pending" and 0 < job.submitted_at <= time.time() - timeout:
             earlier.superseded.append(job)
-        elif verdict.state == "pending" or (verdict.state == "succeeded" and identity.shares_life(job)):
-            taken = "Taking up %s, which an earlier try started"
-            say(taken if verdict.state == "pending" else "%s of an earlier try has succeeded meanwhile", name)
-            earlier.job = job
-            break
+        elif verdict.state == "pending":
+            say("Taking up %s, which an earlier try started", name)
+            return replace(earlier, job=job)
+        elif verdict.state == "succeeded" and identity.shares_life(job):
+            say("%s of an earlier try has succeeded meanwhile", name)
+            return replace(earlier, job=job)
         else:  # look further: a worker may have died after it started a later one, and before it was stored
             why = "was cleared since" if verdict.state == "succeeded" else verdict.reason
             say("Not going on with %s, which %s: %s", name, verdict.state, why)

@@ -21,7 +21,7 @@ from airflow_provider_posthog.api.jobs import (
     Ended,
     Watch,
 )
-from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.retry import LAST, ONCE
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
@@ -193,10 +193,11 @@ class PostHogJobOperator(JobStartOperator):
 
     def _look(self, job: Job, deadline: float) -> Verdict | PostHogError:
         """Look once, and not beyond the deadline, though PostHog holds the request open."""
-        client = self.hook.client
+        client, now = self.hook.client, time.time()
         try:
-            with client.until(max(deadline, time.time() + LAST_LOOK)):
-                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=ONCE))
+            with client.until(max(deadline, now + LAST_LOOK)):
+                policy = ONCE if now < deadline else LAST
+                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=policy))
         except PostHogError as error:
             return self.job_kind.of_error(error)
 

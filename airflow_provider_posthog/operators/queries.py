@@ -23,6 +23,7 @@ from airflow_provider_posthog.operators.job import PostHogJobOperator
 from airflow_provider_posthog.operators.output import Output, json_line, unfit_for_xcom
 from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
+from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -58,13 +59,18 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
     :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
         retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
+    :param max_bytes_read: how many bytes ClickHouse may read for the query, for PostHog meters them (docs/limits.md).
+        One that has read more fails, so that a schedule does not burn the project's budget unseen; and none begins when
+        less is left of the budget. Servers that do not tell are not guarded.
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
         (int); ``rows`` (list of lists, times as ISO text, or of another kind of query its ``results``; null with a
-        ``result_path``); ``path``, ``bytes`` and ``sha256`` of the file, else null. With
-        ``wait_for_completion=False`` only ``query_id``.
-    :raises PostHogSettingsError: if an argument is wrong, or there are too many rows for an XCom.
+        ``result_path``); ``path``, ``bytes`` and ``sha256`` of the file, else null; ``bytes_read``
+        (int, null where the server does not say) by ClickHouse. With ``wait_for_completion=False`` only ``query_id``.
+    :raises PostHogSettingsError: if an argument is wrong, there are too many rows for an XCom, or the query read more
+        bytes than it may.
+    :raises PostHogRateLimitError: if fewer bytes are left than the query may read; nothing is sent.
     :raises PostHogIncompleteError: if PostHog cut the rows.
     :raises PostHogJobFailed: if the query failed, with PostHog's reason.
     :raises PostHogJobTimeout: if it did not end in time; it is cancelled then.
@@ -80,6 +86,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         "result_path",
         "on_retention",
         "object_storage_conn_id",
+        "max_bytes_read",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -102,6 +109,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         object_storage_conn_id: str | None = None,
         name: str | None = None,
         on_retention: OnRetention = "warn",
+        max_bytes_read: int | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -115,12 +123,14 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.name = name
         self.on_retention = on_retention
+        self.max_bytes_read = max_bytes_read
         self._marker = self._query_id = ""
 
     def prepare(self) -> dict[str, Any]:
         """Check the arguments and return the query node."""
         if isinstance(self.max_rows, bool) or not isinstance(self.max_rows, int) or self.max_rows < 0:
             raise PostHogSettingsError("max_rows", "is not a number of rows.", "Write 0 or more.")
+        ByteGuard.of(self.max_bytes_read)
         output = self._output()
         if output is not None:
             from airflow_provider_posthog.extract.result_files import format_of, require_format
@@ -163,6 +173,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Start the query under the name that this try has for it."""
+        ByteGuard.of(self.max_bytes_read).before(self.hook.client)
         self._marker = marker
         query_id = self._query_id = self._free_name(request)
         # From now on a kill cancels it, also while the answer is under way.
@@ -170,13 +181,14 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         name = self.name or (f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id)  # type: ignore[no-untyped-call]
         start = queries.start(request["query"], refresh="force_async", client_query_id=query_id, name=name)
         # Sent again after a lost answer, it would calculate the same beside the first.
-        answer = self.hook.client.send(replace(start, repeatable=False))
+        found = self.hook.client.send(queries.metered(replace(start, repeatable=False)))
+        answer = found.value
         status = answer.get("query_status")
         if isinstance(status, Mapping):
             return str(status.get("id") or query_id), status
         if status is not None:
             raise PostHogTransportError("PostHog's answer to the start of the query has no 'query_status' to be read")
-        return query_id, {"complete": True, "results": answer}
+        return query_id, {"complete": True, "results": answer, "bytes_read": found.bytes_read}
 
     def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
         try:
@@ -209,7 +221,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         if not self.wait_for_completion:
             return {"query_id": job.id}
         node = self._node()
-        raw, answer = self._results(job, node)
+        raw, answer, bytes_read = self._results(job, node)
         rows = answer.whole().rows
         columns = zip(answer.names(), answer.kinds(), strict=True) if answer.columns else ()
         result: dict[str, Any] = {
@@ -220,6 +232,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             "path": None,
             "bytes": None,
             "sha256": None,
+            "bytes_read": bytes_read,
         }
         output = self._output()
         if output is not None:
@@ -235,16 +248,19 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             )
         return result
 
-    def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer]:
-        """Return PostHog's answer, as it came and as it was read."""
+    def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer, int | None]:
+        """Return PostHog's answer, as it came and as it was read, and what ClickHouse read for it."""
         status = job.facts if job.facts.get("results") else self.hook.client.send(queries.status(job.id))
         raw: Any = status.get("results")
-        question = self._question(node)
+        bytes_read: int | None = status.get("bytes_read")
+        tell(self.hook.client, bytes_read)
         try:
-            return raw, read(raw, question, asked=None if self.query is None else node.get("limit"))
+            answer = read(raw, self._question(node), asked=None if self.query is None else node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
+        ByteGuard.of(self.max_bytes_read).after(bytes_read)
+        return raw, answer, bytes_read
 
     def _output(self) -> Output | None:
         if self.result_path is None:

@@ -33,7 +33,7 @@ class Question:
 
     :param sql: the statement, without a semicolon.
     :param limits: what limits its rows.
-    :param every_limit: whether a LIMIT of a lone SELECT is one more cut, and not what was asked for.
+    :param every_limit: whether a LIMIT is one more cut, and not what was asked for.
     """
 
     sql: str
@@ -43,7 +43,7 @@ class Question:
     @property
     def most(self) -> int:
         """As many rows as one SELECT may give before it is cut: an answer of fewer is whole."""
-        counted = self.limits.arms if self.limits.is_set or self.every_limit else ()
+        counted = self.limits.arms if self.every_limit else ()
         return min([MAX_ROWS, *(arm.limit for arm in counted if arm.limit is not None)])
 
 
@@ -95,21 +95,24 @@ def ask(sql: object, values: object = None, *, field: str = "hogql", every_limit
     :param sql: one statement; semicolons at its end are dropped.
     :param values: what its placeholders stand for, by name.
     :param field: the argument that it was given in.
-    :param every_limit: take a LIMIT that is reached for a cut, also of a lone SELECT.
+    :param every_limit: take a LIMIT that is reached for a cut, of whichever SELECT.
     :raises PostHogSettingsError: if it is none, several, or if PostHog could cut it in a way that nobody can see.
     """
     statement = one_statement(sql, field)
     limits = limits_of(statement, values)
     if limits.is_set:
-        _check_set(limits, field)
+        _check_set(limits, field, every_limit)
     elif every_limit and limits.arms[0].written and limits.arms[0].limit is None:
         problem = "has a LIMIT that cannot be read, so nobody can tell whether it left rows out."
         raise PostHogSettingsError(field, problem, f"Write a number, such as LIMIT {MAX_ROWS}.")
     return Question(statement, limits, every_limit)
 
 
-def _check_set(limits: Limits, field: str) -> None:
-    """Refuse what brings SELECTs together in a way that hides whether one of them was cut."""
+def _check_set(limits: Limits, field: str, every_limit: bool) -> None:
+    """Refuse what brings SELECTs together in a way that hides whether PostHog has cut one of them.
+
+    A LIMIT that somebody wrote is what was asked for, unless it is more than PostHog gives.
+    """
     names = " and ".join(sorted(limits.operators))
     for number, arm in enumerate(limits.arms, 1):
         place = f"joins {len(limits.arms)} SELECTs by {names}, and number {number} has"
@@ -119,7 +122,8 @@ def _check_set(limits: Limits, field: str) -> None:
         if arm.limit is None:
             problem = f"{place} a LIMIT that cannot be read, so nobody can tell whether it left rows out."
             raise PostHogSettingsError(field, problem, f"Write a number. Or: {_IN_ONE}")
-    hides_cuts(limits, field)
+    if every_limit or any((arm.limit or 0) > MAX_ROWS for arm in limits.arms):
+        hides_cuts(limits, field)
 
 
 def hides_cuts(limits: Limits, field: str) -> None:

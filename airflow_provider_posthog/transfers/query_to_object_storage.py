@@ -133,7 +133,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         need_arrow(type(self).__name__)
         self._check()
         source = self.source(self.name)
-        interval = self._interval(context, source)
+        interval, _ = self._interval(context, source), self._target  # a path that leads elsewhere is refused
         back = self.looks_back(source)
         self._check_retention_of(source, interval, max(back, self.verify_back))
         settings = self.hook.settings()

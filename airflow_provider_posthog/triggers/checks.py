@@ -83,7 +83,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param client: the client.
         """
         left = max(0.0, self.deadline - time.time())
-        policy = RetryPolicy(max_rate_limit_wait=left)
+        policy = RetryPolicy(max_rate_limit_wait=left, reserve=left == 0)  # the last look is always made
         self._facts = {}
         try:
             finding = await run_async(checks.start(self.check, self.arguments), client, policy=policy)

@@ -35,7 +35,7 @@ def read(call: Call[Any], body: object) -> Any:
         (file_downloads.retrieve(UUID), {"status": "Completed", "records_completed": "7"}, "records_completed"),
         (persons.batch_by_uuids([UUID]), {"results": {"a@b.example": None}}, r"\.\*"),
         (dashboards.retrieve(1), {"tiles": [{"insight": ["x"]}]}, r"tiles\[\].insight"),
-        (queries.start({"kind": "HogQLQuery"}), {"results": [], "types": [["a", 1]]}, "types"),
+        (queries.start({"kind": "HogQLQuery"}), {"results": [], "columns": [["a", 1]]}, "columns"),
         (batch_exports.runs(UUID, after="-30d"), {"results": [{"status": 3}]}, "status"),
     ],
 )
@@ -57,6 +57,14 @@ def test_a_field_of_another_kind_is_an_error_that_names_it(call: Call[Any], body
 )
 def test_what_is_missing_null_or_new_passes(call: Call[Any], body: Any) -> None:
     assert read(call, body) == body
+
+
+def test_what_was_made_is_not_refused_for_one_of_its_fields() -> None:
+    """A retry of the task would make it again."""
+    made = {"id": 1, "export_context": ["odd"]}
+    assert read(exports.create(export_format="text/csv"), made) == made
+    with pytest.raises(PostHogTransportError, match="not an object"):
+        read(exports.create(export_format="text/csv"), [made])
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 2**64, -(2**70)])

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 import subprocess
 import sys
 import time
@@ -19,16 +20,26 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.api import insights, persons
 from airflow_provider_posthog.api.async_clients import AsyncClient
-from airflow_provider_posthog.api.budget import HOUR, LIMITS, Budget, budget_of, limit_of, share_of, turns_of
+from airflow_provider_posthog.api.budget import (
+    HOUR,
+    LIMITS,
+    MINUTE,
+    RESERVE,
+    Budget,
+    budget_of,
+    limit_of,
+    share_of,
+    turns_of,
+)
 from airflow_provider_posthog.api.call import Call, Lane
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.jobs import Again, Watch
-from airflow_provider_posthog.api.retry import ONCE
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.retry import LAST, ONCE
+from airflow_provider_posthog.api.settings import ClientSettings, Shares
 from airflow_provider_posthog.exceptions import PostHogRateLimitError
 from tests.api.cases import GET, settings_for
 from tests.support.scripted import ScriptedServer, error, ok
-from tests.support.senders import Sender
+from tests.support.senders import SENDERS, Sender
 
 LANES = sorted(LIMITS)
 ANALYTICS = insights.retrieve(7)
@@ -47,7 +58,7 @@ def fresh(server: ScriptedServer, **changes: Any) -> ClientSettings:
 def used_up(server: ScriptedServer, *, free_in: float, lane: Lane = "crud", **changes: Any) -> ClientSettings:
     """Settings for a project whose lane lets ten calls a minute go, which are spent; all come back in some seconds."""
     settings = fresh(server, rate_limit_share=10.01 / LIMITS[lane][0][0], **changes)
-    assert settings.rate_limit_share
+    assert isinstance(settings.rate_limit_share, float)
     then = time.monotonic() - LIMITS[lane][0][1] + free_in
     for _ in range(10):
         assert budget_of(settings).take(lane, then, share=settings.rate_limit_share) == 0
@@ -61,17 +72,29 @@ def assert_within_limits(turns: list[float], lane: Lane, share: float) -> None:
             assert beyond - first >= seconds
 
 
-def earliest(taken: list[float], now: float, lane: Lane, share: float) -> float:
-    """Find the first time at which Django REST framework's throttles would let a call through, by trying."""
+Taken = list[tuple[float, float]]
 
-    def passes(at: float) -> bool:
+
+def earliest(taken: Taken, now: float, lane: Lane, share: float, *, kept: float = 0.0) -> float:
+    """Find the first time at which one more call breaks no window, by trying all that can be it.
+
+    :param taken: times and shares of the others, of those that are promised too.
+    :param kept: the part of each window that the call leaves alone.
+    """
+
+    def passes(at: float, turns: list[float], part: float) -> bool:
+        # A window that is broken ends with one of the calls that are in it.
+        ends = [at, *(turn for turn in turns if turn >= at)]
         return all(
-            sum(at - seconds < turn <= at for turn in taken) < limit_of(limit, share) for limit, seconds in LIMITS[lane]
+            sum(end - seconds < turn <= end for turn in (at, *turns)) <= limit_of(limit, part * (1 - kept))
+            for limit, seconds in LIMITS[lane]
+            for end in ends
+            if end - seconds < at
         )
 
-    start = max([now, *taken])
-    ends = (turn + seconds for turn in taken for _, seconds in LIMITS[lane])
-    return min(at for at in (start, *ends) if at >= start and passes(at))
+    every, own = [turn for turn, _ in taken], [turn for turn, part in taken if part == share]
+    tried = (now, *(turn + seconds for turn in every for _, seconds in LIMITS[lane]))
+    return min(at for at in tried if at >= now and passes(at, every, 1.0) and passes(at, own, share))
 
 
 def test_the_limits_are_posthogs() -> None:
@@ -100,23 +123,102 @@ def test_exactly_the_limit_goes_at_once(lane: Lane, share: float) -> None:
 
 @given(lane=st.sampled_from(LANES), share=SHARES, steps=st.lists(STEPS, max_size=60))
 def test_every_turn_is_the_earliest_that_posthog_allows(lane: Lane, share: float, steps: list[float]) -> None:
-    budget, now, taken = Budget(), 0.0, list[float]()
+    budget, now, taken = Budget(), 0.0, Taken()
     for step in steps:
         now += step
         expected = earliest(taken, now, lane, share)
         assert now + budget.take(lane, now, share=share) == expected
-        taken.append(expected)
-    assert_within_limits(taken, lane, share)
+        taken.append((expected, share))
+    assert_within_limits([turn for turn, _ in taken], lane, share)
 
 
-@given(lane=st.sampled_from(LANES), calls=st.lists(st.tuples(STEPS, SHARES), max_size=60))
-def test_each_share_holds_though_others_use_more(lane: Lane, calls: list[tuple[float, float]]) -> None:
-    budget, now, taken = Budget(), 0.0, list[float]()
-    for step, share in calls:
+@given(
+    lane=st.sampled_from(LANES),
+    calls=st.lists(st.tuples(STEPS, SHARES, st.booleans(), st.sampled_from(["stays", "stays", "leaves"])), max_size=40),
+)
+def test_every_turn_is_the_first_gap_whoever_waits_and_whoever_leaves(
+    lane: Lane, calls: list[tuple[float, float, bool, str]]
+) -> None:
+    """Shares do not hold each other up, polls leave a tenth, and turns that were given back are free again."""
+    budget, now, taken = Budget(), 0.0, Taken()
+    for step, share, reserve, then in calls:
         now += step
-        expected = earliest(taken, now, lane, share)
-        assert now + budget.take(lane, now, share=share) == expected
-        taken.append(expected)
+        expected = earliest(taken, now, lane, share, kept=0.0 if reserve else RESERVE)
+        seconds, at = budget.promise(lane, now, share=share, reserve=reserve)
+        assert (at, now + seconds) == (expected, expected)
+        if then == "leaves" and seconds > 0:
+            budget.give_back(lane, expected, share=share)
+        else:
+            taken.append((expected, share))
+    assert_within_limits(sorted(turn for turn, _ in taken), lane, 1.0)
+    for part in {share for _, share in taken}:
+        assert_within_limits(sorted(turn for turn, share in taken if share == part), lane, part)
+
+
+def test_one_connection_that_waits_holds_up_no_other() -> None:
+    """Thirty sensors with a fiftieth of the limits wait for an hour; who may send all goes at once, and so may they."""
+    budget = Budget()
+    waits = [budget.take("analytics", 0.0, share=0.02, reserve=False) for _ in range(30)]
+    assert waits[:4] == [0.0] * 4
+    assert waits[-1] >= HOUR
+    assert [budget.take("analytics", 1.0) for _ in range(200)] == [0.0] * 200
+    assert budget.take("analytics", 1.0, share=0.1) == 0
+
+
+def test_one_connection_that_is_busy_does_not_starve_one_with_a_small_share() -> None:
+    budget = Budget()
+    for minute in range(5):
+        assert [budget.take("crud", minute * 61.0) for _ in range(400)] == [0.0] * 400
+    assert budget.take("crud", 250.0, share=0.01) == 0
+
+
+def test_a_turn_that_is_given_back_goes_to_the_next() -> None:
+    budget, three_a_minute = Budget(), 3 / 480
+    turns = [budget.promise("crud", 0.0, share=three_a_minute).at for _ in range(30)]
+    for turn in turns[3:]:
+        assert turn is not None
+        budget.give_back("crud", turn, share=three_a_minute)
+    assert [budget.take("crud", 1.0, share=three_a_minute) for _ in range(3)] == [59.5] * 3
+    budget.give_back("crud", 60.5, share=three_a_minute)
+    budget.give_back("crud", 1234.5, share=three_a_minute)
+    assert [budget.take("crud", 1.0, share=three_a_minute) for _ in range(2)] == [59.5, 120.0]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_polls_leave_a_tenth_of_each_window_to_what_cannot_wait(lane: Lane) -> None:
+    (a_minute, _), (an_hour, _hour) = LIMITS[lane]
+    budget = Budget()
+    polls = [budget.take(lane, 0.0, reserve=False, patience=0.0) for _ in range(a_minute)]
+    assert polls.count(0.0) == a_minute * 9 // 10
+    others = [budget.take(lane, 0.0, patience=0.0) for _ in range(a_minute)]
+    assert others.count(0.0) == a_minute // 10
+    for at in range(61, 3540, 61):
+        for _ in range(a_minute):
+            budget.take(lane, float(at), reserve=False, patience=0.0)
+    left = [budget.take(lane, 3599.0, patience=0.0) for _ in range(a_minute)].count(0.0)
+    assert left >= min(a_minute // 10, an_hour // 10 - a_minute // 10)
+
+
+@given(
+    steps=st.lists(st.tuples(STEPS, st.sampled_from(["poll", "poll", "start", "quit"])), max_size=80),
+    share=st.sampled_from([10 / 480, 30 / 480]),
+)
+def test_polls_that_ask_again_and_again_never_starve_what_starts_jobs(
+    steps: list[tuple[float, str]], share: float
+) -> None:
+    """Polls take whatever they get; a start in a minute in which the reserve is unused goes at once."""
+    budget, now, started = Budget(), 0.0, list[float]()
+    minute, hour = (math.ceil(limit_of(limit, share) * RESERVE) for limit, _ in LIMITS["crud"])
+    for step, what in steps:
+        now += step
+        if what == "start":
+            free = sum(now - 60.5 < at for at in started) < minute and sum(now - 3600.5 < at for at in started) < hour
+            wait = budget.take("crud", now, share=share, patience=0.0)
+            assert wait == 0 or not free
+            if wait == 0:
+                started.append(now)
+        for _ in range(40 if what == "poll" else 0):
+            budget.take("crud", now, share=share, patience=0.0, reserve=False)
 
 
 @given(
@@ -196,9 +298,9 @@ def test_memory_does_not_grow_with_the_calls() -> None:
     sizes = []
     tracemalloc.start()
     try:
-        for start in (0, 15_000):
-            for number in range(15_000):
-                budget.take("crud", (start + number) / 100)
+        for start in (0, 6_000):
+            for number in range(6_000):
+                assert budget.take("crud", (start + number) * 1.0, share=0.9) == 0
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
@@ -221,9 +323,9 @@ def test_projects_that_are_not_called_any_more_are_forgotten(server: ScriptedSer
 @pytest.mark.parametrize(
     ("base_url", "own", "given_share", "share"),
     [
-        ("https://us.posthog.com", "a cloud", None, 1.0),
-        ("https://posthog.internal:8000", "a server of one's own", None, 1.0),
-        ("http://10.0.0.7", "a private address", None, 1.0),
+        ("https://us.posthog.com", "a cloud", None, 0.5),
+        ("https://posthog.internal:8000", "a server of one's own", None, 0.5),
+        ("http://10.0.0.7", "a private address", None, 0.5),
         ("https://us.posthog.com", "a share", 0.5, 0.5),
         ("https://us.posthog.com", "none", 0.0, 0.0),
         ("http://127.0.0.1:8010", "this machine", None, 0.0),
@@ -231,15 +333,64 @@ def test_projects_that_are_not_called_any_more_are_forgotten(server: ScriptedSer
         ("http://[::1]:8010", "this machine", None, 0.0),
         ("http://localhost:8010", "this machine", None, 0.0),
         ("http://posthog.localhost", "this machine", None, 0.0),
-        ("http://localhost.example", "a server of one's own", None, 1.0),
+        ("http://localhost.example", "a server of one's own", None, 0.5),
         ("http://127.0.0.1:8010", "this machine, by wish", 1.0, 1.0),
-        ("http://[::1", "no address", None, 1.0),
+        ("http://[::1", "no address", None, 0.5),
     ],
 )
 def test_who_has_a_budget(base_url: str, own: str, given_share: float | None, share: float) -> None:
     settings = ClientSettings(base_url=base_url, rate_limit_share=given_share)
-    assert share_of(settings) == share, own
+    assert share_of(settings, "crud") == share, own
     assert (turns_of(settings, "crud") is None) == (share == 0), own
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_worker_and_the_triggerer_use_up_posthogs_limits_together(lane: Lane) -> None:
+    settings = ClientSettings()
+    worker, triggerer = (share_of(settings, lane, role=role) for role in ("worker", "triggerer"))
+    assert worker + triggerer <= 1
+    assert min(worker, triggerer) >= 0.1
+    given_shares = ClientSettings(rate_limit_share=Shares(0.125, 0.5))
+    assert [share_of(given_shares, lane, role=role) for role in ("worker", "triggerer")] == [0.125, 0.5]
+
+
+def test_the_triggerers_client_keeps_the_triggerers_share(server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = fresh(server, rate_limit_share=Shares(1.0, 1 / 480), max_rate_limit_wait=0.0)
+    SENDERS["blocking"].send(settings, GET, GET, GET, policy=None)
+    SENDERS["async"].send(settings, GET, policy=None)
+    with pytest.raises(PostHogRateLimitError, match="1 a minute"):
+        SENDERS["async"].send(settings, GET, policy=None)
+
+
+def test_the_triggerer_stands_in_no_line_for_longer_than_a_minute(server: ScriptedServer) -> None:
+    """What it looks for goes on without it; it asks again."""
+    server.script(ok({}))
+    settings = fresh(server, rate_limit_share=1 / 4800, max_rate_limit_wait=7 * 86_400.0)
+    SENDERS["async"].send(settings, GET, policy=None)
+    with pytest.raises(PostHogRateLimitError) as caught:
+        SENDERS["async"].send(settings, GET, policy=None)
+    assert (caught.value.retry_after or 0) > MINUTE
+
+
+def test_a_call_that_is_cancelled_gives_its_turn_back(server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = used_up(server, free_in=30.0, max_rate_limit_wait=50.0)
+
+    async def cancelled() -> None:
+        async with AsyncClient(settings) as client:
+            waiting = [asyncio.ensure_future(client.send(GET)) for _ in range(10)]
+            await asyncio.sleep(0.05)
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    for _ in range(3):
+        asyncio.run(cancelled())
+    share = settings.rate_limit_share
+    assert isinstance(share, float)
+    budget, now = budget_of(settings), time.monotonic()
+    assert [budget.take("crud", now, share=share, patience=50.0) < 50 for _ in range(10)] == [True] * 10
 
 
 def test_a_server_on_this_machine_is_not_counted(sender: Sender, server: ScriptedServer) -> None:
@@ -318,6 +469,18 @@ def test_a_poll_over_the_budget_is_waited_out_like_a_429(sender: Sender, server:
         step = watch.observe(caught.value, now)
         assert isinstance(step, Again)
         assert 35 < step.seconds <= 40
+
+
+def test_the_last_look_is_made_though_polls_have_used_up_theirs(sender: Sender, server: ScriptedServer) -> None:
+    server.script(ok({}))
+    settings = fresh(server, rate_limit_share=20.01 / 480)
+    sender.send(settings, *[GET] * 18, policy=ONCE)
+    with pytest.raises(PostHogRateLimitError, match="polls leave 10% of it to other calls"):
+        sender.send(settings, GET, policy=ONCE)
+    assert sender.send(settings, GET, GET, policy=LAST) == {}
+    with pytest.raises(PostHogRateLimitError):
+        sender.send(settings, GET, policy=LAST)
+    assert len(server.requests) == 20
 
 
 def test_waits_for_the_budget_and_for_429s_add_up(sender: Sender, server: ScriptedServer) -> None:
@@ -406,7 +569,7 @@ def test_a_forked_process_starts_anew() -> None:
     """Airflow forks a process for each task; another thread's lock would be held there for ever."""
     code = (
         "import os, signal, airflow_provider_posthog.api.budget as b\n"
-        "from airflow_provider_posthog.api.settings import ClientSettings\n"
+        "from airflow_provider_posthog.api.settings import ClientSettings, Shares\n"
         "s = ClientSettings(project_id=1)\n"
         "b.budget_of(s).close('crud', 0.0, 1e9)\n"
         "assert b.budget_of(s).take('crud', 0.0) > 0\n"

@@ -164,6 +164,22 @@ def hook(folder: Path) -> Any:
         return made.query(HOGQL) if hasattr(made, "query") else None
 
 
+def sql(folder: Path) -> Any:
+    from airflow_provider_posthog.hooks.sql import PostHogSqlHook
+
+    made = PostHogSqlHook("posthog_default")
+    return made.get_records(HOGQL), made.get_first(HOGQL)
+
+
+def load(folder: Path) -> Any:
+    from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
+
+    operator = PostHogToSqlOperator(
+        task_id="task", sql_conn_id="fuzzed_lake", table="events", start=day(3), end=day(2), settle=timedelta(0)
+    )
+    return operator.execute(context())
+
+
 TASKS: dict[str, Task] = {
     "export": export,
     "export, deferred": lambda folder: export(folder, deferrable=True),
@@ -187,11 +203,13 @@ TASKS: dict[str, Task] = {
     "group": group,
     "sensors of insights": insight_sensors,
     "hook": hook,
+    "hook for SQL": sql,
+    "load": load,
 }
 
 
 @pytest.fixture
-def bender(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bender]:
+def bender(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bender]:
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", posthog.airflow_connection_json())
     made = Bender(posthog.url)
     connection = json.loads(posthog.airflow_connection_json())
@@ -205,6 +223,8 @@ def bender(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Iterato
         wait_for(lambda: direct.client.send(exports.retrieve(made_export["id"])).get("has_content") is True)
     posthog.add_persons([{"distinct_ids": ["fuzzed"], "properties": {"email": "fuzzed@example.com"}}])
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    lake = {"conn_type": "sqlite", "host": f"{tmp_path}/lake.db"}
+    monkeypatch.setenv("AIRFLOW_CONN_FUZZED_LAKE", json.dumps(lake))
     yield made
     made.close()
 

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSetting
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.generic import SQLITE, GenericLoader
 from airflow_provider_posthog.load.transactions import leave_autocommit
+from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 from tests.load.databases import DAY, END, SCHEMA, Postgres, SQLite, Standard, appending, events, merging, replacing
 
 
@@ -136,7 +137,12 @@ def test_names_of_tables_and_constraints_are_told(postgres: Postgres, driver: st
     }
     for names, table in cases.items():
         with pytest.raises(PostHogLoadError) as refused:
-            server.load(replacing() if table.num_rows == 0 else replacing(start=END, end=END + DAY), table)
+            server.load(
+                replacing(guard=ShrinkGuard(allow_shrink=True))
+                if table.num_rows == 0
+                else replacing(start=END, end=END + DAY),
+                table,
+            )
         assert f"({names})" in str(refused.value)
         assert "jane" not in str(refused.value)
     assert server.count() == 1

@@ -134,6 +134,7 @@ def export_operator(**options: Any) -> Any:
     from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
 
     given = {"task_id": "task", "poll_interval": 0.1, "timeout": 20, "failure_grace": 0.3, "deferrable": False}
+    given["on_retention"] = "ignore"  # which is asked for by a call of its own
     if not {"query", "insight", "dashboard", "export_context"} & set(options):
         given["query"] = ALL_EVENTS
     return PostHogCreateExportOperator(**{**given, **options})

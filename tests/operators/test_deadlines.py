@@ -34,7 +34,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last look is as short as a test can wait for."""
     for where in ("api.jobs", "operators.job", "operators.base", "sensors.exports.jobs"):
         monkeypatch.setattr(f"airflow_provider_posthog.{where}.LAST_LOOK", 0.5)
-    monkeypatch.setattr("airflow_provider_posthog.operators.job.CANCEL_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_provider_posthog.operators.job_start.CANCEL_SECONDS", 0.5)
     monkeypatch.setattr(PostHogExportSensor, "last_look", 0.5)
 
 

@@ -15,6 +15,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogRateLimitError,
     PostHogSettingsError,
 )
 from tests.operators.support import Store, context, finish, in_threads, run_trigger, task_deferred
@@ -28,6 +29,7 @@ def query(**options: Any) -> Any:
     from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 
     given: dict[str, Any] = {"task_id": "task", "poll_interval": 0.05, "timeout": 20, "deferrable": False}
+    given["on_retention"] = "ignore"  # which is asked for by a call of its own
     if "hogql" not in options and "query" not in options:
         given["hogql"] = BY_EVENT
     return PostHogQueryOperator(**{**given, **options})
@@ -126,7 +128,7 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
         ({"hogql": "select 1; select 2"}, "hogql"),
         ({"hogql": " -- select 1"}, "hogql"),
         ({"hogql": "select 1 union all select 2"}, "hogql"),
-        ({"hogql": "select 1 limit 5 except select 2 limit 5"}, "hogql"),
+        ({"hogql": "select 1 limit 5 except select 2"}, "hogql"),
         ({"hogql": None, "query": SET}, "query"),
         ({"hogql": None, "query": {"kind": "HogQLQuery", "query": "select 1; select 2"}}, "query"),
         ({"hogql": None, "query": {"kind": "DataVisualizationNode", "source": SET}}, "query"),
@@ -141,6 +143,8 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
         ({"result_path": "memory://x/rows.doc"}, "result_path"),
         ({"result_path": "memory://x/"}, "result_path"),
         ({"timeout": 0}, "timeout"),
+        ({"max_bytes_read": 0}, "max_bytes_read"),
+        ({"max_bytes_read": "20 GB"}, "max_bytes_read"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_sent(
@@ -360,18 +364,11 @@ def test_a_semicolon_at_the_end_is_dropped(scripted: ScriptedServer, text: str, 
     assert scripted.requests[0].json["query"]["query"] == "select 1 as one"
 
 
-@pytest.mark.parametrize(("rows", "whole"), [(4, True), (5, False)])
-def test_a_select_that_may_be_cut_at_its_own_limit_is_an_error(
-    scripted: ScriptedServer, rows: int, whole: bool
-) -> None:
-    scripted.script(ok({**ROWS, "results": [[1]] * rows}))
+def test_a_limit_of_each_select_is_what_was_asked_for(scripted: ScriptedServer) -> None:
+    scripted.script(ok({**ROWS, "results": [[1]] * 7}))
     variables = {"v1": {"code_name": "n", "value": 5}}
     operator = query(hogql="select 1 limit {variables.n} union all select 2 limit 9", variables=variables)
-    if whole:
-        assert operator.execute(context())["row_count"] == rows
-    else:
-        with pytest.raises(PostHogIncompleteError, match="brackets"):
-            operator.execute(context())
+    assert operator.execute(context())["row_count"] == 7
 
 
 @pytest.mark.parametrize("types", [[1], 7, [[]], {"n": "UInt8"}, None])
@@ -414,3 +411,50 @@ def test_a_query_that_can_not_be_looked_for_is_cancelled(scripted: ScriptedServe
         query().execute(context())
     assert [call.method for call in scripted.requests] == ["POST", "GET", "DELETE"]
     assert scripted.requests[0].json["client_query_id"] in scripted.requests[-1].path
+
+
+# The bytes that PostHog meters.
+
+SCAN = "select count() as n from events where properties like '%no such text%' limit 5"
+
+
+@MODES
+def test_bytes_read_are_handed_on_and_logged_once(
+    connected: EmulatorProcess, deferrable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    done = finish(query(hogql=SCAN, deferrable=deferrable))
+    assert done["bytes_read"] > 1_000_000
+    assert caplog.text.count("for the query; ") == 1
+    connected.settings(query_budget_headers=False)
+    assert finish(query(hogql=SCAN, deferrable=deferrable), context(try_number=5))["bytes_read"] is None
+
+
+@MODES
+def test_a_query_that_read_more_than_it_may_fails_and_leaves_no_file(
+    connected: EmulatorProcess, tmp_path: Path, deferrable: bool
+) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
+        finish(query(hogql=SCAN, max_bytes_read=1_000_000, result_path=f"file://{path}", deferrable=deferrable))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retry_after_too_many_bytes_reads_them_not_again(connected: EmulatorProcess) -> None:
+    for number in (1, 2):
+        with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
+            finish(query(hogql=SCAN, max_bytes_read=1_000_000), context(try_number=number))
+    assert [call["body"]["query"]["query"] for call in started(connected)].count(SCAN) == 1
+
+
+def test_no_query_begins_that_the_rest_of_the_budget_does_not_cover(connected: EmulatorProcess) -> None:
+    connected.query_budget(1_000_000)
+    with pytest.raises(PostHogRateLimitError, match=r"max_bytes_read=20\.00 MB"):
+        finish(query(hogql=SCAN, max_bytes_read=20_000_000))
+    assert SCAN not in [call["body"]["query"]["query"] for call in started(connected)]
+    connected.query_budget(10**9)
+
+
+@MODES
+def test_a_guard_that_is_kept_changes_nothing(connected: EmulatorProcess, deferrable: bool) -> None:
+    assert finish(query(hogql=SCAN, max_bytes_read=10**9, deferrable=deferrable))["rows"] == [[0]]

@@ -32,15 +32,21 @@ UNPROVABLE = [
     f"WITH a AS ({N}) SELECT number FROM a UNION ALL {N} LIMIT 500",
     f"({N}) UNION ALL ({N}) LIMIT 500",
     f"({N} UNION ALL {N}) LIMIT 500",
-    f"({N} LIMIT 600) UNION ALL ({N} LIMIT 600) LIMIT 500",
-    f"({N} LIMIT 600) UNION ALL ({N} LIMIT 600) OFFSET 550",
     f"{N} LIMIT 600 UNION ALL {N} LIMIT toInt(600)",
     f"{N} LIMIT 600 UNION ALL {N} LIMIT 10%",
     f"{N} LIMIT 600 UNION ALL {N} LIMIT 1 BY number",
     f"{N} LIMIT 600 -- UNION\r union /* x */ all // y\n {N}",
     f"{N} UNION {N} LIMIT 500",
-    f"{N} LIMIT 500 UNION DISTINCT {N} LIMIT 500",
     f"{N} EXCEPT {N}",
+    f"{N} LIMIT 60000 EXCEPT {N} LIMIT 500",
+    f"{N} LIMIT 500 UNION DISTINCT {N} LIMIT 50001",
+    f"({N} LIMIT 60000) UNION ALL ({N} LIMIT 600) LIMIT 500",
+]
+#: Whoever writes a LIMIT for each SELECT asks for no more.
+ASKED_FOR = [
+    f"({N} LIMIT 600) UNION ALL ({N} LIMIT 600) LIMIT 500",
+    f"({N} LIMIT 600) UNION ALL ({N} LIMIT 600) OFFSET 550",
+    f"{N} LIMIT 500 UNION DISTINCT {N} LIMIT 500",
     f"{N} LIMIT 500 EXCEPT {N} LIMIT 500",
     f"{N} LIMIT 500 INTERSECT {N} LIMIT 500",
     f"{N} LIMIT 500 UNION ALL ({N} LIMIT 500 INTERSECT {N} LIMIT 500)",
@@ -55,7 +61,18 @@ def test_what_posthog_could_cut_unseen_is_refused_with_the_form_to_write(sql: st
     assert "SELECT * FROM (...) LIMIT n" in caught.value.remedy
 
 
-@pytest.mark.parametrize("sql", UNPROVABLE)
+@pytest.mark.parametrize("sql", ASKED_FOR)
+def test_a_limit_of_each_select_is_what_was_asked_for(sql: str) -> None:
+    assert read({**WHOLE, "results": [[1]] * 1000}, ask(sql)).cut is None
+
+
+@pytest.mark.parametrize("sql", ASKED_FOR)
+def test_and_is_refused_where_nobody_may_be_left_out(sql: str) -> None:
+    with pytest.raises(PostHogSettingsError, match="hides that"):
+        ask(sql, every_limit=True)
+
+
+@pytest.mark.parametrize("sql", UNPROVABLE + ASKED_FOR)
 @pytest.mark.parametrize("every_limit", [False, True])
 def test_in_brackets_everything_may_be_asked(sql: str, every_limit: bool) -> None:
     wrapped = f"SELECT * FROM ({sql}\n) LIMIT 5000"
@@ -63,8 +80,8 @@ def test_in_brackets_everything_may_be_asked(sql: str, every_limit: bool) -> Non
 
 
 @pytest.mark.parametrize(("rows", "whole"), [(0, True), (299, True), (300, False), (301, False), (800, False)])
-def test_as_many_rows_as_the_smallest_limit_of_several_selects_may_hide_a_cut(rows: int, whole: bool) -> None:
-    question = ask(f"{N} LIMIT 500 UNION ALL {N} LIMIT {{n}} * 3", {"n": 100})
+def test_as_many_rows_as_the_smallest_limit_may_leave_somebody_out(rows: int, whole: bool) -> None:
+    question = ask(f"{N} LIMIT 500 UNION ALL {N} LIMIT {{n}} * 3", {"n": 100}, every_limit=True)
     answer = read({**WHOLE, "results": [[1]] * rows}, question)
     if whole:
         assert answer.whole() is answer

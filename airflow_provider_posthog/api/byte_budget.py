@@ -1,0 +1,324 @@
+"""The byte budget: how much ClickHouse may still read for a project's queries, as far as PostHog has told.
+
+Since September 2026 PostHog meters every query of a personal API key by the uncompressed bytes that ClickHouse read for
+it: a bucket per project that refills all the time and holds a day of refill. A query that begins while something is
+left runs to its end, also below zero; the next one is refused (429, ``api_queries_budget_exceeded``) until the bucket
+is above zero again, an hour later at the latest. Each answer of ``query/`` says what the query has read and what is
+left, and so tells of what all other processes have used, too. Servers that say nothing have no such budget.
+
+:class:`ByteBudget` is the arithmetic, without sleeping; :class:`~airflow_provider_posthog.api.exchange.Exchange` uses
+it for each query.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from airflow_provider_posthog.api.call import Answer
+from airflow_provider_posthog.api.settings import ClientSettings
+
+#: PostHog's code of a 429 that means this budget.
+EXCEEDED = "api_queries_budget_exceeded"
+READ_HEADER = "x-posthog-query-bytes-read"
+REMAINING_HEADER = "x-posthog-query-budget-remaining-bytes"
+MINUTE = 60.0
+#: The longest time, in seconds, until a bucket that is empty has something in it again.
+HOUR = 3600.0
+#: Bytes a second that the smallest bucket of PostHog's plans gets; for guesses while the real figure is not known.
+SMALLEST_REFILL = 20e9 / HOUR
+#: How many queries PostHog runs at once for a project: so many may draw on what is left, of whichever process.
+AT_ONCE = 3
+#: Seconds after which a query that waits for the answers of others looks again.
+_NEWS = 1.0
+#: Seconds by which what an answer says may be older than the answer.
+_SKEW = 1.0
+#: Seconds for which refill is measured from the same answer on.
+_SPAN = 600.0
+_NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]*)?\s*")
+
+
+class Told(NamedTuple):
+    """What an answer says of the budget.
+
+    :param read: bytes that ClickHouse read for the query; ``None`` if it does not say.
+    :param remaining: bytes that are left, below zero after a query that took more; ``None`` if it does not say.
+    """
+
+    read: int | None = None
+    remaining: int | None = None
+
+    @classmethod
+    def by(cls, answer: Answer) -> Told:
+        """Read an answer's headers; what is no number is not there.
+
+        :param answer: the answer.
+        """
+        read, remaining = (_number(answer.headers.get(name, "")) for name in (READ_HEADER, REMAINING_HEADER))
+        return cls(None if read is None else max(0, read), remaining)
+
+
+def _number(text: str) -> int | None:
+    found = _NUMBER.fullmatch(text)
+    return int(found[1]) if found else None
+
+
+def shown(size: float) -> str:
+    """Write a number of bytes for people: ``1.25 GB``.
+
+    :param size: bytes.
+    """
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(size) >= factor:
+            return f"{size / factor:,.2f} {unit}"
+    return f"{size:,.0f} bytes"
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """An answer from which on refill is measured."""
+
+    at: float
+    remaining: float
+    read: float
+    in_flight: int
+
+
+class ByteBudget:
+    """What a project's queries may still read. Safe to use from threads and event loops alike; never blocks for long.
+
+    Times are seconds of any one clock that does not go back. Nothing is assumed that PostHog has not told: what is left
+    is what the last answer said, and it grows only as far as two answers have proved that it does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._remaining: float | None = None
+        self._told_at = -math.inf
+        self._closed_until = -math.inf
+        self._slow_until = -math.inf
+        self._seen_at = -math.inf
+        self._read = self._recent = self._largest = 0.0
+        self._answered = 0
+        self._rate = 0.0
+        self._rate_at = -math.inf
+        self._mark: _Mark | None = None
+
+    @classmethod
+    def of(cls, settings: ClientSettings) -> ByteBudget:
+        """Return the budget that all clients of this process share for a project.
+
+        :param settings: where the project is.
+        """
+        key = (settings.base_url, settings.project_id)
+        with _lock:
+            return _budgets.setdefault(key, cls())
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that ClickHouse has read for this process's queries, as far as the answers have told."""
+        return int(self._read)
+
+    @property
+    def answered(self) -> int:
+        """Bytes of the answers to this process's queries: all that is known where PostHog tells nothing."""
+        return self._answered
+
+    @property
+    def recent(self) -> float:
+        """Bytes that a query of this process reads of late; a larger one counts at once, smaller ones little by little.
+
+        0 while nothing is known.
+        """
+        return self._recent
+
+    @property
+    def refill(self) -> float:
+        """Bytes a second that come back at the least, as far as two answers have proved it; 0 if nothing is known."""
+        return self._rate
+
+    def remaining(self, now: float) -> float | None:
+        """Return how many bytes are left, at the least; ``None`` if PostHog has not told, or not for an hour.
+
+        :param now: the time.
+        """
+        with self._lock:
+            return self._left(now)
+
+    def pause(self, now: float) -> float:
+        """Return how many seconds to wait before the next query of many; 0 for not at all.
+
+        More careful than :meth:`begin`: what is left has to cover as many queries as PostHog runs at once, or as are on
+        their way, so that a load ends above zero, and the project's other tasks go on beside it.
+
+        :param now: the time.
+        """
+        with self._lock:
+            return self._wait(now, max(self._in_flight + 1, AT_ONCE) * self._recent)
+
+    def until(self, now: float, size: float) -> float:
+        """Return in how many seconds so many bytes are there again, as far as that is known; an hour at the most.
+
+        :param now: the time.
+        :param size: bytes, more than there are.
+        """
+        with self._lock:
+            return self._wait(now, size) or MINUTE
+
+    def begin(self, now: float, *, force: bool = False) -> float:
+        """Let a query go, and return 0; or return how many seconds to wait before it is asked again.
+
+        A query may go if something is left when those that are on their way have had theirs: PostHog would refuse it
+        else. Each that went has to :meth:`end`.
+
+        :param now: the time.
+        :param force: let it go in any case.
+        """
+        with self._lock:
+            wait = 0.0 if force else self._wait(now, self._in_flight * max(self._recent, 1.0))
+            if wait == 0:
+                self._in_flight += 1
+            return wait
+
+    def end(self) -> None:
+        """Note that a query that was let go is on its way no more, whatever came of it."""
+        with self._lock:
+            self._in_flight = max(0, self._in_flight - 1)
+
+    def saw(self, now: float, told: Told, *, began: float, size: int = 0, spent: bool = True) -> None:
+        """Learn from an answer; to be told after :meth:`end`.
+
+        :param now: the time.
+        :param told: what it says.
+        :param began: when its query was sent.
+        :param size: bytes of the answer.
+        :param spent: whether it is the answer that the reading happened for, and not one more look at it.
+        """
+        with self._lock:
+            self._seen_at = max(self._seen_at, now)
+            if spent:
+                self._answered += size
+                self._read += told.read or 0
+            if told.read:
+                self._recent = max(told.read, 0.7 * self._recent + 0.3 * told.read)
+                self._largest = max(self._largest, told.read)
+            if told.remaining is None or now < self._closed_until:
+                return
+            left = self._left(now)
+            remaining = float(told.remaining)
+            if left is not None and began <= self._told_at:
+                remaining = min(remaining, left)  # answers overtake each other: this one may be the older
+            self._learn(now, remaining)
+            self._remaining, self._told_at = remaining, now
+
+    def refuse(self, now: float, seconds: float | None, told: Told) -> None:
+        """Learn that PostHog has refused a query, because nothing is left.
+
+        :param now: the time.
+        :param seconds: how long PostHog asked to wait; more than an hour counts as an hour.
+        :param told: what the answer says.
+        """
+        wait = min(MINUTE if seconds is None else seconds, HOUR)
+        with self._lock:
+            if seconds and told.remaining is not None and told.remaining < 0:
+                self._prove(now, -told.remaining / max(seconds, 1.0))
+            if now + wait <= self._closed_until:
+                return
+            self._seen_at = self._closed_until = now + wait
+            # By then there is something again, and nobody knows how much.
+            self._remaining, self._told_at, self._mark = 1.0, self._closed_until, None
+
+    def is_closed(self, now: float) -> bool:
+        """Whether queries wait because PostHog has answered 429, rather than to prevent that.
+
+        :param now: the time.
+        """
+        return now < self._closed_until
+
+    def begins_slowdown(self, now: float, wait: float) -> bool:
+        """Note that a query is held back; say whether it is the first one after a minute in which none was.
+
+        :param now: the time.
+        :param wait: for how many seconds it is held back.
+        """
+        with self._lock:
+            begins = now - self._slow_until > MINUTE
+            self._slow_until = max(self._slow_until, now + wait)
+            return begins
+
+    def told(self, now: float) -> str:
+        """Say what is known, for people; empty if PostHog has told nothing.
+
+        :param now: the time.
+        """
+        left = self.remaining(now)
+        if left is None and not self._recent:
+            return ""
+        known = "" if left is None or self.is_closed(now) else f"{shown(left)} are left"
+        refill = f", at least {shown(self._rate * HOUR)} an hour come back" if self._rate else ""
+        each = f"a query of this process reads {shown(self._recent)} of late" if self._recent else ""
+        return "; ".join(filter(None, (known + refill if known else "", each)))
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing is left to remember: no query is on its way, and no answer came in the last hour.
+
+        :param now: the time.
+        """
+        with self._lock:
+            return not self._in_flight and self._seen_at + HOUR <= now
+
+    def _left(self, now: float) -> float | None:
+        if self._remaining is None or now - self._told_at >= HOUR:
+            return None  # after an hour no bucket is empty any more
+        return self._remaining + self._rate * max(0.0, now - self._told_at)
+
+    def _wait(self, now: float, need: float) -> float:
+        if now < self._closed_until:
+            return self._closed_until - now
+        left = self._left(now)
+        if left is None or left > need:
+            return 0.0
+        missing = need - left + 1
+        if self._rate:
+            wait = min(missing / self._rate, HOUR)
+            return min(wait, _NEWS) if self._in_flight else wait  # the answers to the others will tell more
+        if self._in_flight:
+            return _NEWS
+        return max(0.0, self._told_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR))
+
+    def _learn(self, now: float, remaining: float) -> None:
+        """Measure how much has come back since an earlier answer, at the least.
+
+        What was on its way at either end may have been taken off before the first answer, or not yet at the second.
+        """
+        mark = self._mark
+        if mark is not None:
+            unsure = (mark.in_flight + self._in_flight) * self._largest
+            back = remaining - mark.remaining + self._read - mark.read - unsure
+            self._prove(now, back / (now - mark.at + _SKEW))
+        if mark is None or now - mark.at > _SPAN:
+            self._mark = _Mark(now, remaining, self._read, self._in_flight)
+            self._largest = self._recent
+
+    def _prove(self, now: float, rate: float) -> None:
+        if rate > self._rate or (rate > 0 and now - self._rate_at > HOUR):
+            self._rate, self._rate_at = rate, now
+
+
+_budgets: dict[tuple[str, int | None], ByteBudget] = {}
+_lock = threading.Lock()
+
+
+def forget() -> None:
+    """Forget what all projects' answers have told; for tests, and for forked processes, where a lock may be held."""
+    global _lock
+    _lock = threading.Lock()
+    _budgets.clear()
+
+
+os.register_at_fork(after_in_child=forget)

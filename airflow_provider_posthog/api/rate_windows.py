@@ -1,0 +1,125 @@
+"""PostHog's sliding windows: how many calls go, and the first gap for one more."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
+
+from airflow_provider_posthog.api.call import Lane
+
+MINUTE = 60.0
+HOUR = 3600.0
+#: Seconds that every window is longer than PostHog's. A call is counted here when it leaves and there when it arrives;
+#: the first one of a burst also makes the connection, and so arrives late.
+MARGIN = 0.5
+_MINUTE = MINUTE + MARGIN
+#: As many seconds as any window reaches back.
+LONGEST = HOUR + MARGIN
+_CRUD = ((480, _MINUTE), (4800, LONGEST))
+#: For each lane: the class that counts, for deletions are throttled by the very classes of CRUD, and by their counters.
+CLASSES: Mapping[Lane, str] = {"crud": "crud", "deletion": "crud", "analytics": "analytics", "query": "query"}
+#: For each lane: how many calls PostHog lets through in any window of how many seconds.
+LIMITS: Mapping[Lane, tuple[tuple[int, float], ...]] = {
+    "crud": _CRUD,
+    "deletion": _CRUD,
+    "analytics": ((240, _MINUTE), (1200, LONGEST)),
+    "query": ((240, _MINUTE), (2400, LONGEST)),
+}
+#: The part of each window that polls leave to what starts jobs, takes their results and looks for the last time.
+RESERVE = 0.1
+#: The longest time, in seconds, for which a 429 closes a lane: PostHog's longest window. A proxy may ask for years.
+LONGEST_CLOSURE = HOUR
+
+
+def limit_of(limit: int, share: float, *, reserve: bool = True) -> int:
+    """Return how many calls a share of a limit is: at least one.
+
+    :param limit: PostHog's limit.
+    :param share: the part of it, in (0, 1].
+    :param reserve: whether the part that is kept back from polls is in it.
+    """
+    return max(1, math.floor(limit * share * (1 if reserve else 1 - RESERVE) + 1e-9))  # 0.29 * 100 is 28.999...
+
+
+class Counter:
+    """The calls of one class of endpoints."""
+
+    def __init__(self) -> None:
+        #: When calls went and, for those that wait, will go; ascending. What no window can reach falls out.
+        self.turns: list[float] = []
+        #: The same, of each share by itself.
+        self.by_share: dict[float, list[float]] = {}
+        self.closed_until = -math.inf
+        self.slow_until = -math.inf
+
+    def add(self, turn: float, share: float) -> None:
+        """Count a call.
+
+        :param turn: when it goes.
+        :param share: the share of whoever sends it.
+        """
+        insort(self.turns, turn)
+        insort(self.by_share.setdefault(share, []), turn)
+
+    def remove(self, turn: float, share: float) -> None:
+        """Count a call no more.
+
+        :param turn: when it was to go.
+        :param share: the share of whoever was to send it.
+        """
+        for turns in (self.turns, self.by_share.get(share, [])):
+            at = bisect_left(turns, turn)
+            if at < len(turns) and turns[at] == turn:
+                del turns[at]
+
+    def forget(self, until: float) -> None:
+        """Drop the calls that no window reaches any more.
+
+        :param until: the time of the last one.
+        """
+        for turns in (self.turns, *self.by_share.values()):
+            del turns[: bisect_right(turns, until)]
+        self.by_share = {share: turns for share, turns in self.by_share.items() if turns}
+
+    def void(self, after: float, until: float) -> None:
+        """Drop the calls that were to go between two times.
+
+        :param after: the first time, which stays.
+        :param until: the last one, which stays.
+        """
+        for turns in (self.turns, *self.by_share.values()):
+            del turns[bisect_right(turns, after) : bisect_left(turns, until)]
+
+    def first_gap(self, start: float, windows: Sequence[tuple[int, float]], share: float, *, reserve: bool) -> float:
+        """Return the first time at which one more call fits into all windows: its own share's, and PostHog's.
+
+        :param start: the earliest.
+        :param windows: how many calls PostHog lets through in any window of how many seconds.
+        :param share: the caller's share.
+        :param reserve: whether it may use up what is kept back from polls.
+        """
+        own = self.by_share.get(share, [])
+        counted = [(self.turns, limit_of(limit, 1.0, reserve=reserve), seconds) for limit, seconds in windows]
+        counted += [(own, limit_of(limit, share, reserve=reserve), seconds) for limit, seconds in windows]
+        turn, before = start, -math.inf
+        while turn != before:
+            before = turn
+            for turns, calls, seconds in counted:
+                turn = _fit(turns, turn, calls, seconds)
+        return turn
+
+
+def _fit(turns: Sequence[float], turn: float, calls: int, seconds: float) -> float:
+    """Return the first time, from a turn on, at which one more call leaves at most so many in any window."""
+    while True:
+        at, later = bisect_right(turns, turn), turn
+        # Of each row of calls in which the new one would be one too many: it cannot come before the row's first one has
+        # left the window. Mostly nobody is to come after it, and there is one row to look at.
+        for number in range(max(0, at - calls), min(at, len(turns) - calls) + 1):
+            first, last = turns[number], turns[number + calls - 1]
+            if min(first, turn) + seconds > max(last, turn):
+                later = max(later, first + seconds)
+        if later == turn:
+            return turn
+        turn = later
