@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.extract.cells import EPOCH, HASHES, LAST_DAY, Cell, Edge, Group, is_exact
-from airflow_provider_posthog.extract.windows import iso
+from airflow_provider_posthog.extract.windows import MICROSECOND, iso
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,15 +55,12 @@ def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
     where = []
     if first is not None:
         where.append("events.timestamp >= toDateTime({window_first_day})")
-        values["window_first_day"] = _midnight(first)
+        values["window_first_day"] = iso(EPOCH + timedelta(days=first))
     if last is not None:
-        where.append("events.timestamp < toDateTime({window_last_day})")
-        values["window_last_day"] = _midnight(last)
+        # Not "before midnight": by the index, which knows days only, the day that begins then would be read, too.
+        where.append("events.timestamp <= toDateTime({window_last_moment})")
+        values["window_last_moment"] = iso(EPOCH + timedelta(days=last) - MICROSECOND)
     return where
-
-
-def _midnight(day: int) -> str:
-    return iso(EPOCH + timedelta(days=day))
 
 
 def _events(low: Edge | None, high: Edge | None, values: dict[str, Any]) -> list[str]:
