@@ -92,7 +92,7 @@ class Cell:
         return self.hashes != (0, HASHES) or self.keys != (0, HASHES)
 
     def end(self) -> list[Any]:
-        """Return where it ends in the sort key, as JSON: day, event, hash and hash of ``uuid``, as far as needed."""
+        """Return where it ends in the sort key, for JSON: day, event, hash and hash of ``uuid``, as far as needed."""
         place: list[Any] = []
         if self.keys[1] < HASHES:
             place = [self.hashes[0], self.hashes[1], self.keys[1]]
@@ -102,7 +102,7 @@ class Cell:
         if place:
             return [day, self.event, *place]
         if self.high is not None:
-            return [day, list(self.high)]
+            return [day, self.high]
         return [] if self.last_day is None else [self.last_day]
 
     def after(self, place: Sequence[Any]) -> list[Cell]:
@@ -117,7 +117,7 @@ class Cell:
         if not rest:
             return self._from(day)
         one, left = day_of(day), self._from(day + 1) if day < LAST_DAY else []
-        if isinstance(rest[0], list):
+        if isinstance(rest[0], (list, tuple)):
             return [replace(one, low=_edge(rest[0])), *left]
         name, *hashes = _name(rest[0]), *map(_hash, rest[1:])
         event = replace(one, low=(name, False), high=(name, True))
@@ -182,7 +182,7 @@ def _name(value: object) -> str:
     return value
 
 
-def _edge(value: list[Any]) -> Edge:
+def _edge(value: Sequence[Any]) -> Edge:
     name, is_after = value
     if not isinstance(is_after, bool):
         raise ValueError("no place")

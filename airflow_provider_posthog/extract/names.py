@@ -21,9 +21,12 @@ def names_in(*expressions: str | None) -> set[str]:
 
 
 def _columns_in(expression: str) -> Iterator[str]:
-    before = ""
+    before, braces = "", 0
     found = significant(expression)
     for token, behind in zip(found, [*[each.text for each in found[1:]], ""], strict=True):
+        braces += (token.text == "{") - (token.text == "}")
+        if braces:  # a placeholder's name is none of a column
+            continue
         if token.kind == "name":
             yield token.text[1:-1]
         elif token.kind == "word" and before not in (".", "?.") and behind != "(":

@@ -144,7 +144,9 @@ class Position:
             until = _read(value["until"]) if "until" in value else None
             place = value.get("place", [])
             Cell().after(place)
-            return cls(_read(value["time"]), until, tuple(place))
+            return cls(
+                _read(value["time"]), until, tuple(tuple(each) if isinstance(each, list) else each for each in place)
+            )
         except (AttributeError, LookupError, TypeError):
             raise ValueError("no position") from None
 

@@ -234,7 +234,7 @@ def test_what_is_no_place_of_the_key_is_refused(place: list[object]) -> None:
 hashes = st.integers(0, HASHES)
 places = st.one_of(
     st.tuples(st.integers(0, LAST_DAY)),
-    st.tuples(st.integers(-1, LAST_DAY), st.tuples(names, st.booleans()).map(list)),
+    st.tuples(st.integers(-1, LAST_DAY), st.tuples(names, st.booleans())),
     st.tuples(st.integers(-1, LAST_DAY), names, hashes),
     st.tuples(st.integers(-1, LAST_DAY), names, hashes, hashes, hashes),
 )
