@@ -6,13 +6,25 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import moment_of
 from airflow_provider_posthog.extract.asking import Result, is_too_heavy
-from airflow_provider_posthog.extract.cells import EPOCH, HASHES, Box, Cell, Group, boxes, hash_boxes
+from airflow_provider_posthog.extract.cells import (
+    EPOCH,
+    HASHES,
+    LAST_DAY,
+    Box,
+    Cell,
+    Group,
+    boxes,
+    hash_boxes,
+    is_exact,
+    order_of,
+)
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
 from airflow_provider_posthog.extract.windows import Piece, Window
 
@@ -21,6 +33,8 @@ log = logging.getLogger(__name__)
 #: How many steps a page of a dense event is counted by.
 _STEPS_OF_PAGE = 8
 _FEWEST_STEPS, _MOST_STEPS = 16, 4096
+#: How often a range of hashes is halved whose count is too much for a query.
+_MOST_HALVINGS = 6
 #: Days around the range on which nearly all of its rows have happened: clocks are wrong, and phones are offline.
 _AROUND = 2
 #: Nothing that PostHog has is older, but for what wrong clocks have sent.
@@ -85,57 +99,70 @@ class CellPlanner(Planner):
         first, last = cell.keys if by_key else cell.hashes
         wanted = max(_FEWEST_STEPS, min(_MOST_STEPS, _STEPS_OF_PAGE * piece.rows // size()))
         step = 1 << max(0, (last - first - 1).bit_length() - (wanted - 1).bit_length())
-        result = self._asker.ask(statements.groups_of_event(self.source, piece.window, step, by_key=by_key))
-        with readable(piece.window):
-            counts = [(number_of(row["bucket"]), number_of(row["counted"])) for row in rows_of(result)]
-        self._agreed(piece.window, [Piece(piece.window, rows) for _, rows in counts], piece.rows)
-        for part, rows in hash_boxes(cell, counts, step, size, by_key=by_key):
+        counts = self._steps_of(piece.window, step, by_key=by_key)
+        self._agreed(piece.window, [Piece(piece.window, rows) for rows in counts.values()], piece.rows)
+        for part, rows in hash_boxes(cell, sorted(counts.items()), step, size, by_key=by_key):
             yield replace(piece, window=replace(piece.window, cell=part), rows=rows)
+
+    def _steps_of(self, window: Window, step: int, *, by_key: bool, halvings: int = 0) -> dict[int, int]:
+        """Count an event's rows by steps of hashes; by halves where that is too much for a query."""
+        cell = _cell(window)
+        first, last = cell.keys if by_key else cell.hashes
+        try:
+            result = self._asker.ask(statements.groups_of_event(self.source, window, step, by_key=by_key))
+        except PostHogError as error:
+            if not is_too_heavy(error):
+                raise
+            if halvings == _MOST_HALVINGS or last - first <= step:
+                raise _uncounted(window, error) from error
+            middle = first // step * step + -(-(last - first) // (2 * step)) * step
+            found: dict[int, int] = {}
+            for half in ((first, middle), (middle, last)):
+                part = replace(cell, keys=half) if by_key else replace(cell, hashes=half)
+                found |= self._steps_of(replace(window, cell=part), step, by_key=by_key, halvings=halvings + 1)
+            return found
+        with readable(window):
+            counts = [(number_of(row["bucket"]), number_of(row["counted"], least=1)) for row in rows_of(result)]
+            numbers = [number for number, _ in counts]
+            inside = all(first // step <= number <= (last - 1) // step for number in numbers)
+            if not inside or any(later <= earlier for earlier, later in pairwise(numbers)):
+                raise ValueError
+        return dict(counts)
 
     def _groups(self, window: Window) -> list[Group]:
         """Count by day and event; 50,000 groups at a time."""
         groups: list[Group] = []
-        cells = [_cell(window)]
-        while cells:
-            cell = cells.pop(0)
-            result = self._asker.ask(statements.groups_by_event(self.source, replace(window, cell=cell)))
-            with readable(window):
+        left: list[tuple[Cell, Group | None]] = [(_cell(window), None)]
+        while left:
+            cell, after = left.pop(0)
+            inside = replace(window, cell=cell)
+            behind = (_yyyymmdd(after.day), after.name) if after is not None else None
+            result = self._asker.ask(statements.groups_by_event(self.source, inside, behind))
+            with readable(inside):
                 found = _groups(result)
+                _check_order(found, cell, after)
+                if self.source.time == "timestamp":
+                    _check_times(found, window)
+                if len(found) >= MAX_ROWS:
+                    found, more = _counted_on(found, cell)
+                    left[:0] = more
             groups += found
-            if len(found) >= MAX_ROWS:
-                last = found[-1]
-                cells[:0] = cell.after([last.day, [last.name, True]])
         return groups
 
     def _parts(self, window: Window, error: PostHogError) -> list[Window]:
-        """Return the parts of a range whose count was too much for a query."""
+        """Return the parts of a range whose count was too much for a query, in order."""
         if not is_too_heavy(error):
             raise error
         cell = _cell(window)
-        cut = self._cut(cell, self._home(window)[0])
-        if cut is None:
-            raise PostHogIncompleteError(f"PostHog cannot even count the rows of {window}: {error}") from error
+        cuts = _cuts(cell, self._home(window))
+        if not cuts:
+            raise _uncounted(window, error) from error
         log.info("PostHog: counting %s was too much for one query (%s); counting its parts", window, error)
-        return [
-            replace(window, cell=replace(cell, last_day=cut)),
-            replace(window, cell=replace(cell, first_day=cut)),
-        ]
-
-    @staticmethod
-    def _cut(cell: Cell, home: int) -> int | None:
-        """Return a day to cut a cell at: first what is recent from the history, then that by halves."""
-        first, last = cell.first_day, cell.last_day
-        if first is None and (last is None or last > home):
-            return home
-        if first is None:
-            return _OLDEST if last is None or last > _OLDEST else None
-        if last is None:
-            return max(first + 1, home + 2 * _AROUND)
-        return (first + last) // 2 if last - first > 1 else None
+        edges = [cell.first_day, *cuts, cell.last_day]
+        return [replace(window, cell=replace(cell, first_day=one, last_day=two)) for one, two in pairwise(edges)]
 
     def _home(self, window: Window) -> tuple[int, int]:
-        days = [(edge - EPOCH) // timedelta(days=1) for edge in (window.start, window.end)]
-        return days[0] - _AROUND, days[1] + _AROUND
+        return _day_of(window.start) - _AROUND, _day_of(window.end) + _AROUND
 
     def halves(self, piece: Piece) -> list[Piece]:
         """Return pieces of one that is too much for a query, none of which holds all of its rows; empty if none can be.
@@ -144,20 +171,53 @@ class CellPlanner(Planner):
         """
         if piece.rows <= 1:
             return []
+        return self._divided(piece, by_key=_cell(piece.window).keys != (0, HASHES))
+
+    def _divided(self, piece: Piece, *, by_key: bool) -> list[Piece]:
         cell, most = _cell(piece.window), max(1, piece.rows // 2)
         if cell.event is None:
             counted = boxes(cell, self._groups(piece.window), self._home(piece.window), lambda: most)
-            parts = [_piece(piece.window, box) for box in counted]
+            parts = self._agreed(piece.window, [_piece(piece.window, box) for box in counted], piece.rows)
         else:
-            parts = list(self._parts_of(piece, lambda: most, by_key=cell.keys != (0, HASHES)))
-            if parts[0].window == piece.window and cell.keys == (0, HASHES):  # a step of hashes cannot be cut further
-                parts = list(self._parts_of(piece, lambda: most, by_key=True))
+            parts = list(self._parts_of(piece, lambda: most, by_key=by_key))
         whole = next((part for part in parts if part.rows >= piece.rows), None)
         if whole is None:
             return parts
-        # All rows are of one event, or of one distinct id: what is finer tells them apart.
-        finer = self.halves(whole) if whole.window != piece.window else []
+        # All rows are of one event, or of one step of hashes: what is finer tells them apart, unless they are copies.
+        is_finer = by_key or cell.event is None
+        if is_finer and (whole.window == piece.window or (by_key and self.counted_again(whole.window)[1] <= 1)):
+            return []
+        finer = self._divided(whole, by_key=cell.event is not None)
         return [each for part in parts for each in (finer if part is whole else [part])] if finer else []
+
+
+def _uncounted(window: Window, error: PostHogError) -> PostHogIncompleteError:
+    return PostHogIncompleteError(f"PostHog cannot even count the rows of {window}: {error}")
+
+
+def _cuts(cell: Cell, home: tuple[int, int]) -> list[int]:
+    """Return days to cut a cell at: first what is recent from the history and what no index finds, then by halves."""
+    if cell.is_day:
+        return []
+    first = -1 if cell.first_day is None else cell.first_day
+    last = LAST_DAY + 1 if cell.last_day is None else cell.last_day
+    if cell.first_day is None or cell.last_day is None:
+        cuts = {0, home[0], LAST_DAY}
+    else:
+        cuts = {next((day for day in (home[1], _OLDEST) if first < day < last), (first + last) // 2)}
+    return sorted(day for day in cuts if first < day < last)
+
+
+def _counted_on(found: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
+    """Return those of as many groups as an answer can hold behind which the others can be asked for, and where."""
+    while not is_exact(found[-1].name):
+        found = found[:-1]  # the name of which bytes were lost is no place to go on from
+    last = found[-1]
+    if cell.is_day or not 0 <= last.day < LAST_DAY:
+        return found, [(cell, last)]
+    if cell.last_day is not None:
+        return found, [(replace(cell, first_day=last.day), last)]
+    return found, [(replace(cell, first_day=last.day, last_day=LAST_DAY), last), (Cell(LAST_DAY), None)]
 
 
 def _cell(window: Window) -> Cell:
@@ -181,7 +241,7 @@ def _groups(result: Result) -> list[Group]:
         Group(
             day=_day(number_of(row["day"])),
             name=_text(row["name"]),
-            rows=number_of(row["counted"]),
+            rows=number_of(row["counted"], least=1),
             low=moment_of(row["low"]),
             high=moment_of(row["high"]),
             hashes=(number_of(row["first_hash"]), number_of(row["last_hash"])),
@@ -190,8 +250,37 @@ def _groups(result: Result) -> list[Group]:
     ]
 
 
+def _check_order(groups: list[Group], cell: Cell, after: Group | None) -> None:
+    """Check that groups follow one another inside a cell: rows between them are taken for none, and not read."""
+    last = (after.day, order_of((after.name, False))) if after is not None else None
+    day = after.day if after is not None else groups[0].day if groups else 0
+    for group in groups:
+        days = {_day_of(group.low), _day_of(group.high), group.day}
+        if not cell.holds(group) or group.low > group.high or len(days) > 1 or group.day < day:
+            raise ValueError
+        day = group.day
+        if is_exact(group.name):  # the server has put others where their own bytes belong
+            place = (group.day, order_of((group.name, False)))
+            if last is not None and place <= last:
+                raise ValueError
+            last = place
+
+
+def _check_times(groups: list[Group], window: Window) -> None:
+    if any(group.low < window.start or group.high >= window.end for group in groups):
+        raise ValueError
+
+
+def _day_of(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(days=1)
+
+
 def _day(yyyymmdd: int) -> int:
     return (datetime(yyyymmdd // 10_000, yyyymmdd // 100 % 100, yyyymmdd % 100) - datetime(1970, 1, 1)).days
+
+
+def _yyyymmdd(day: int) -> int:
+    return int(f"{EPOCH + timedelta(days=day):%Y%m%d}")
 
 
 def _text(value: object) -> str:

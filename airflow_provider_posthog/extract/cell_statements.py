@@ -1,8 +1,8 @@
 """The HogQL of cells: conditions that ClickHouse can answer from the sort key of PostHog's events.
 
 The table's columns are named with the table, as a column of the answer may have the same name. ``timestamp`` is
-compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a comparison so that partitions
-and days are left out of the scan; older ones wrap the column, and still leave out months, and events and hashes.
+compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a comparison so that
+partitions and days are left out of the scan; older ones wrap the column, and still leave out months, events and hashes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.extract.cells import EPOCH, HASHES, LAST_DAY, Cell, Edge, Group
-from airflow_provider_posthog.extract.windows import iso
+from airflow_provider_posthog.extract.cells import EPOCH, HASHES, LAST_DAY, Cell, Edge, Group, is_exact
+from airflow_provider_posthog.extract.windows import MICROSECOND, iso
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,22 +50,17 @@ def within(cell: Cell, values: dict[str, Any]) -> list[str]:
 def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
     first, last = cell.first_day, cell.last_day
     # ClickHouse's key holds the days of 16 bits: by an index, those beyond them would be looked for at a wrong place.
-    if last is not None and last <= 0:
-        return [f"{DAY} < 19700101"]
-    if first is not None and first >= LAST_DAY:
-        return [f"{DAY} >= {EPOCH + timedelta(days=LAST_DAY):%Y%m%d}"]
+    if cell.is_beyond:
+        return [f"{DAY} < 19700101" if first is None else f"{DAY} >= {EPOCH + timedelta(days=LAST_DAY):%Y%m%d}"]
     where = []
     if first is not None:
         where.append("events.timestamp >= toDateTime({window_first_day})")
-        values["window_first_day"] = _midnight(first)
+        values["window_first_day"] = iso(EPOCH + timedelta(days=first))
     if last is not None:
-        where.append("events.timestamp < toDateTime({window_last_day})")
-        values["window_last_day"] = _midnight(last)
+        # Not "before midnight": by the index, which knows days only, the day that begins then would be read, too.
+        where.append("events.timestamp <= toDateTime({window_last_moment})")
+        values["window_last_moment"] = iso(EPOCH + timedelta(days=last) - MICROSECOND)
     return where
-
-
-def _midnight(day: int) -> str:
-    return iso(EPOCH + timedelta(days=day))
 
 
 def _events(low: Edge | None, high: Edge | None, values: dict[str, Any]) -> list[str]:
@@ -88,11 +83,13 @@ def among(groups: Sequence[Group], values: dict[str, Any]) -> str:
     parts = []
     for number, group in enumerate(groups):
         name = f"window_group_{number}"
+        named = ""
+        if is_exact(group.name):
+            named, values[f"{name}_event"] = f" AND events.event = {{{name}_event}}", group.name
         parts.append(
             f"(events.timestamp >= toDateTime({{{name}_low}}) AND events.timestamp <= toDateTime({{{name}_high}})"
-            f" AND events.event = {{{name}_event}} AND {HASH} >= {{{name}_first}} AND {HASH} <= {{{name}_last}})"
+            f"{named} AND {HASH} >= {{{name}_first}} AND {HASH} <= {{{name}_last}})"
         )
         values[f"{name}_low"], values[f"{name}_high"] = iso(group.low), iso(group.high)
-        values[f"{name}_event"] = group.name
         values[f"{name}_first"], values[f"{name}_last"] = group.hashes
     return f"({' OR '.join(parts)})"

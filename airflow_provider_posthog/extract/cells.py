@@ -10,13 +10,15 @@ lies in one of them, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-#: ClickHouse counts the days of its key in 16 bits from 1970 on: others are on no day of the key.
+#: ClickHouse counts the days of its key in 16 bits from 1970 on: others lie in it on a wrong day. All before 1970 are
+#: one day here (-1), and so are all from this one on.
 LAST_DAY = 65_000
 #: How many hashes there are.
 HASHES = 1 << 64
@@ -25,11 +27,24 @@ MOST_GROUPS = 100
 
 #: An event's name, and whether the edge is after it rather than before.
 Edge = tuple[str, bool]
+#: What stands in an answer for bytes that are no UTF-8.
+_LOST_BYTES = re.compile("[\ufffd\ud800-\udfff]")
 
 
-def _order(edge: Edge) -> tuple[bytes, bool]:
-    """ClickHouse compares bytes."""
+def order_of(edge: Edge) -> tuple[bytes, bool]:
+    """Return what ClickHouse compares: bytes.
+
+    :param edge: an event's name, and whether it is the edge after it.
+    """
     return edge[0].encode("utf-8", "surrogatepass"), edge[1]
+
+
+def is_exact(name: str) -> bool:
+    """Tell whether a name in an answer is the event's: no condition finds one of which bytes were lost.
+
+    :param name: as it was answered.
+    """
+    return not _LOST_BYTES.search(name)
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,15 @@ class Cell:
     @property
     def is_day(self) -> bool:
         """Whether it lies within a single day."""
+        if self.is_beyond:
+            return True
         return self.first_day is not None and self.last_day is not None and self.last_day - self.first_day == 1
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether its days are none of the key: by an index of ``timestamp`` its rows are not found."""
+        before = self.last_day is not None and self.last_day <= 0
+        return before or (self.first_day is not None and self.first_day >= LAST_DAY)
 
     @property
     def event(self) -> str | None:
@@ -69,16 +92,17 @@ class Cell:
         return self.hashes != (0, HASHES) or self.keys != (0, HASHES)
 
     def end(self) -> list[Any]:
-        """Return where it ends in the sort key, as JSON: day, event, hash and hash of ``uuid``, as far as needed."""
+        """Return where it ends in the sort key, for JSON: day, event, hash and hash of ``uuid``, as far as needed."""
         place: list[Any] = []
         if self.keys[1] < HASHES:
             place = [self.hashes[0], self.hashes[1], self.keys[1]]
         elif self.hashes[1] < HASHES:
             place = [self.hashes[1]]
+        day = -1 if self.first_day is None else self.first_day
         if place:
-            return [self.first_day, self.event, *place]
+            return [day, self.event, *place]
         if self.high is not None:
-            return [self.first_day, list(self.high)]
+            return [day, self.high]
         return [] if self.last_day is None else [self.last_day]
 
     def after(self, place: Sequence[Any]) -> list[Cell]:
@@ -89,16 +113,13 @@ class Cell:
         """
         if not place:
             return []
-        day, *rest = place
+        day, *rest = _whole(place[0], -1 if len(place) > 1 else 0, LAST_DAY), *place[1:]
         if not rest:
-            is_over = self.last_day is not None and self.last_day <= _day(day)
-            return [] if is_over else [replace(self, first_day=_day(day))]
-        one = Cell(_day(day), _day(day) + 1)
-        is_last = self.last_day is not None and self.last_day <= _day(day) + 1
-        left = [] if is_last else [replace(self, first_day=one.last_day)]
-        if isinstance(rest[0], list):
-            return [replace(one, low=(str(rest[0][0]), bool(rest[0][1]))), *left]
-        name, *hashes = str(rest[0]), *map(int, rest[1:])
+            return self._from(day)
+        one, left = day_of(day), self._from(day + 1) if day < LAST_DAY else []
+        if isinstance(rest[0], (list, tuple)):
+            return [replace(one, low=_edge(rest[0])), *left]
+        name, *hashes = _name(rest[0]), *map(_hash, rest[1:])
         event = replace(one, low=(name, False), high=(name, True))
         others = [replace(one, low=(name, True)), *left]
         if len(hashes) == 1:
@@ -106,6 +127,25 @@ class Cell:
         first, last, key = hashes
         parts = [replace(event, hashes=(first, last), keys=(key, HASHES)), replace(event, hashes=(last, HASHES))]
         return [*(part for part in parts if part.hashes[0] < part.hashes[1]), *others]
+
+    def _from(self, day: int) -> list[Cell]:
+        """Return the cells from a day on: those that are days of the key, and by themselves those after them."""
+        if self.last_day is not None:
+            return [replace(self, first_day=day)] if day < self.last_day else []
+        late = Cell(LAST_DAY)
+        return [replace(self, first_day=day, last_day=LAST_DAY), late] if day < LAST_DAY else [late]
+
+    def holds(self, group: Group) -> bool:
+        """Tell whether the rows of a group can lie in it.
+
+        :param group: as it was counted.
+        """
+        day, edge = _clipped(group.day), order_of((group.name, False))
+        inside = (self.first_day is None or self.first_day <= day) and (self.last_day is None or day < self.last_day)
+        hashed = self.hashes[0] <= group.hashes[0] <= group.hashes[1] < self.hashes[1]
+        if not inside or not hashed or not is_exact(group.name):
+            return inside and hashed
+        return (self.low is None or order_of(self.low) <= edge) and (self.high is None or edge < order_of(self.high))
 
     def __str__(self) -> str:
         days = [_iso(day) if day is not None else "" for day in (self.first_day, self.last_day)]
@@ -118,10 +158,35 @@ class Cell:
         return text
 
 
-def _day(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("no day")
+def day_of(day: int) -> Cell:
+    """Return the cell of a day; the days that are none of the key are one before it, and one after it.
+
+    :param day: days since 1970.
+    """
+    return Cell(None if day < 0 else min(day, LAST_DAY), None if day >= LAST_DAY else max(day, -1) + 1)
+
+
+def _whole(value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError("no place")
     return value
+
+
+def _hash(value: object) -> int:
+    return _whole(value, 0, HASHES)
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no place")
+    return value
+
+
+def _edge(value: Sequence[Any]) -> Edge:
+    name, is_after = value
+    if not isinstance(is_after, bool):
+        raise ValueError("no place")
+    return _name(name), is_after
 
 
 def _iso(day: int) -> str:
@@ -177,20 +242,18 @@ def boxes(cell: Cell, groups: Iterable[Group], home: tuple[int, int], size: Call
     if cell.is_day:
         yield from _events(cell, [group for each in days.values() for group in each], size)
         return
-    at = cell.first_day
-    done = False
+    at, done = cell.first_day, False
     for run, dense in _runs(days, home, size):
         first, last = min(run), max(run) + 1
-        if dense:
-            if at is None or at < first:
-                yield Box(replace(cell, first_day=at, last_day=first))
-            yield from _events(Cell(first, last), run[first], size)
+        day = day_of(first)
+        if dense or day.is_beyond:
+            if day.first_day is not None and (at is None or at < day.first_day):
+                yield Box(replace(cell, first_day=at, last_day=day.first_day))
+            yield from _events(day, run[first], size)
         else:
-            done = last > LAST_DAY
             whole = tuple(group for day in sorted(run) for group in run[day])
-            tile = replace(cell, first_day=at, last_day=cell.last_day if done else last)
-            yield Box(tile, whole, not home[0] <= first < home[1])
-        at = last
+            yield Box(replace(cell, first_day=at, last_day=last), whole, not home[0] <= first < home[1])
+        at, done = last, last > LAST_DAY
     if not done and (at is None or at != cell.last_day):
         yield Box(replace(cell, first_day=at))
 
@@ -209,16 +272,16 @@ def _runs(
     for day in sorted(days):
         groups, most = days[day], size()
         more = sum(group.rows for group in groups)
-        key = 0 <= day < LAST_DAY
-        outlier = not home[0] <= day < home[1]
+        is_key = 0 <= day < LAST_DAY
+        outlier = is_key and not home[0] <= day < home[1]
         # Those that are on no day of the key are read by themselves, as no index helps to find them.
-        mine = day if not key else LAST_DAY + 1 + outlier
+        mine = LAST_DAY + 1 + outlier if is_key else day
         named = sum(len(each) for each in run.values()) + len(groups)
         is_full = rows + more > most or mine != kind or (outlier and named > MOST_GROUPS)
         if run and is_full:
             yield run, False
             run, rows = {}, 0
-        if key and (more > most or (outlier and len(groups) > MOST_GROUPS)):
+        if more > most or (outlier and len(groups) > MOST_GROUPS):
             yield {day: groups}, True
             continue
         run[day], kind = groups, mine
@@ -229,28 +292,50 @@ def _runs(
 
 def _events(cell: Cell, groups: Sequence[Group], size: Callable[[], int]) -> Iterator[Box]:
     """Yield cells that tile one of a single day."""
-    if cell.event is not None:
+    units = _units(groups)
+    if cell.event is not None or units is None:
         yield Box(cell, tuple(groups))
         return
     at = cell.low
     run: list[Group] = []
-    for group in sorted(groups, key=lambda each: _order((each.name, False))):
-        most = size()
-        dense = group.rows > most
-        if run and (dense or sum(each.rows for each in run) + group.rows > most):
-            until: Edge = (group.name, False) if dense else (run[-1].name, True)
-            yield Box(replace(cell, low=at, high=until), tuple(run))
-            at, run = until, []
+    for unit in units:
+        most, rows, name = size(), sum(group.rows for group in unit), unit[0].name
+        dense = rows > most and is_exact(name)
+        if run and (dense or sum(group.rows for group in run) + rows > most):
+            until = _between(run[-1].name, name, at_next=dense)
+            if until is not None:
+                yield Box(replace(cell, low=at, high=until), tuple(run))
+                at, run = until, []
         if not dense:
-            run.append(group)
+            run += unit
             continue
-        before, until = (group.name, False), (group.name, True)
+        before, until = (name, False), (name, True)
         if at != before:
             yield Box(replace(cell, low=at, high=before))
-        yield Box(replace(cell, low=before, high=until), (group,))
+        yield Box(replace(cell, low=before, high=until), tuple(unit))
         at = until
     if run or at != cell.high or at is None:
         yield Box(replace(cell, low=at), tuple(run))
+
+
+def _units(groups: Sequence[Group]) -> list[list[Group]] | None:
+    """Return the groups of each event, in order; ``None`` if nobody knows their order.
+
+    Names of which bytes were lost are where the server has put them, each for itself.
+    """
+    if all(is_exact(group.name) for group in groups):
+        names: dict[str, list[Group]] = {}
+        for group in groups:
+            names.setdefault(group.name, []).append(group)
+        return [names[name] for name in sorted(names, key=lambda name: order_of((name, False)))]
+    return [[group] for group in groups] if len({group.day for group in groups}) == 1 else None
+
+
+def _between(one: str, two: str, *, at_next: bool) -> Edge | None:
+    """Return an edge between two events that follow one another; ``None`` if no condition can say it."""
+    if at_next or not is_exact(one):
+        return (two, False) if is_exact(two) else None
+    return one, True
 
 
 def hash_boxes(

@@ -23,16 +23,17 @@ def left_of(window: Window, source: Source, resume: Position | None) -> list[Win
     """
     if not source.cells:
         return [window]
-    if resume is None or resume.until is None or not window.start < resume.until <= window.end:
+    if resume is None or resume.until is None or not window.start < resume.until:
         return [_celled(window, source)]
-    begun = _celled(replace(window, end=resume.until), source)
+    until = min(resume.until, window.end)
+    begun = _celled(replace(window, end=until), source)
     try:
         left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
     except (LookupError, TypeError, ValueError):
         raise PostHogSettingsError(
             "resume_after", "is no place in the sort key.", "Read it from its beginning."
         ) from None
-    rest = replace(window, start=resume.until)
+    rest = replace(window, start=until)
     return [*left, _celled(rest, source)] if rest.start < rest.end or not left else left
 
 

@@ -290,10 +290,12 @@ class Extraction:
         """Return the range, or its settled part and the rest, each with the time to wait for."""
         settled = datetime.now(timezone.utc) - self._settle
         ranges: list[tuple[Window, datetime | None]] = []
+        # What was begun to be read by cells is one time for all of them: its places say nothing about a part of it.
+        begun = self._resume.until if self._resume is not None else None
         for window in left_of(self.window, self.source, self._resume):
             if self.source.time is None or settled >= window.end:
                 ranges.append((window, None))
-            elif settled <= window.start:
+            elif settled <= window.start or (begun is not None and window.end <= begun):
                 ranges.append((window, self.settled_at))
             else:
                 ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]

@@ -130,7 +130,7 @@ def groups_by_hash(source: Source, window: Window) -> Statement:
     return _grouped(source, f"{part_of(source)} AS bucket", "bucket", PARTS + 2, where, values)
 
 
-def groups_by_event(source: Source, window: Window) -> Statement:
+def groups_by_event(source: Source, window: Window, after: tuple[int, str] | None = None) -> Statement:
     """Count rows by day and event: ``day`` (as 20261129), ``name``, ``counted``, ``low`` and ``high`` of timestamp.
 
     And ``first_hash`` and ``last_hash``, the extent of the hashes of distinct_id. 50,000 groups at the most, in the
@@ -138,8 +138,12 @@ def groups_by_event(source: Source, window: Window) -> Statement:
 
     :param source: what is read.
     :param window: where.
+    :param after: day (as 20261129) and name of the last group that was counted before.
     """
     where, values = _where(source, window)
+    if after is not None:
+        where.append(f"({DAY}, events.event) > ({after[0]:d}, {{window_after_event}})")
+        values["window_after_event"] = after[1]
     columns = (
         f"{DAY} AS day, events.event AS name, count() AS counted,"
         f" min(events.timestamp) AS low, max(events.timestamp) AS high,"
@@ -200,7 +204,7 @@ def page(source: Source, piece: Piece, limit: int, after: tuple[datetime | None,
     where, values = _where(source, piece.window)
     if piece.is_outlier:
         where.append(among(piece.groups, values))
-    elif source.scan and piece.low is not None and piece.high is not None:
+    elif source.scan and piece.low is not None and piece.high is not None and not _is_beyond(piece.window):
         where.append(f"{source.scan} >= toDateTime({{window_low}}) AND {source.scan} <= toDateTime({{window_high}})")
         values |= {"window_low": iso(piece.low), "window_high": iso(piece.high)}
     if after is not None:
@@ -214,6 +218,10 @@ def page(source: Source, piece: Piece, limit: int, after: tuple[datetime | None,
     order = f"{source.time}, {source.key_text}" if source.time else source.key_text
     sql = f"SELECT {source.selected()} FROM {source.table}{_text(where)} ORDER BY {order} LIMIT {limit}"  # noqa: S608
     return Statement(sql, values)
+
+
+def _is_beyond(window: Window) -> bool:
+    return window.cell is not None and window.cell.is_beyond
 
 
 def part_of(source: Source) -> str:

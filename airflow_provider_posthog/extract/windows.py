@@ -142,13 +142,20 @@ class Position:
         """
         try:
             until = _read(value["until"]) if "until" in value else None
-            return cls(_read(value["time"]), until, tuple(value.get("place", ())))
-        except (AttributeError, KeyError, TypeError):
+            place = value.get("place", [])
+            Cell().after(place)
+            return cls(
+                _read(value["time"]), until, tuple(tuple(each) if isinstance(each, list) else each for each in place)
+            )
+        except (AttributeError, LookupError, TypeError):
             raise ValueError("no position") from None
 
 
 def _read(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError("no moment")
+    return moment
 
 
 def iso(moment: datetime) -> str:

@@ -11,7 +11,6 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,8 +19,8 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
-from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import Window
+from airflow_provider_posthog.extract.sources import Source, events, hogql
+from airflow_provider_posthog.extract.windows import Position, Window
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
@@ -45,6 +44,16 @@ def event(at: datetime, *, created: datetime | None = None, name: str = "e", **p
         "created_at": (created or at).isoformat(),
         "properties": properties,
     }
+
+
+def sliced(time: str = "created_at", **options: Any) -> Source:
+    """The events as a query: these are read by slices of time, and not by cells."""
+    columns = "uuid, event, distinct_id, person_id, timestamp, created_at, properties"
+    return hogql(f"SELECT {columns} FROM events", key="uuid", time=time, **{"name": "events", **options})
+
+
+#: How events can be read, by ``created_at``.
+WAYS: dict[str, Callable[[], Source]] = {"cells": events, "slices": sliced}
 
 
 def refusing(limit: int, refusal: Told) -> Rule:
@@ -78,7 +87,7 @@ def uuids(events: Sequence[Mapping[str, Any]]) -> list[str]:
 def read(settings: ClientSettings, source: Source, start: datetime, end: datetime, **options: Any) -> list[Chunk]:
     with Extraction(settings, source, start, end, **options) as extraction:
         chunks = list(extraction)
-    assert tiles(chunks, extraction)
+    assert tiles(chunks, extraction, options.get("resume_after"))
     for chunk in chunks:
         assert chunk.rows == chunk.table.num_rows == chunk.counted - chunk.duplicates
         assert chunk.table.schema == extraction.schema
@@ -87,36 +96,65 @@ def read(settings: ClientSettings, source: Source, start: datetime, end: datetim
     return chunks
 
 
-def tiles(chunks: Sequence[Chunk], extraction: Extraction) -> bool:
-    """Whether the windows cover the range without a gap or an overlap."""
+def tiles(chunks: Sequence[Chunk], extraction: Extraction, resume: Position | None = None) -> bool:
+    """Whether the windows cover the range, or what an earlier reading has left of it, without a gap or an overlap."""
     windows = [chunk.window for chunk in chunks]
-    whole = extraction.window
-    begins = (
-        windows[0].start == whole.start and windows[0].first == 0 and _begin(windows[0]) == _begin_of(whole, extraction)
-    )
-    ends = windows[-1].end == whole.end and windows[-1].last == 4096
-    return begins and ends and all(_follows(one, two) for one, two in itertools.pairwise(windows))
+    whole, root = extraction.window, _root(extraction)
+    begun = resume is not None and resume.until is not None
+    left = root.after(resume.place) if resume is not None and begun else []
+    if begun and not left:
+        return all(not chunk.rows for chunk in chunks)
+    begins = windows[0].start == whole.start and windows[0].first == 0
+    begins = begins and _begin(windows[0].cell) == _begin(left[0] if left else root)
+    ends = windows[-1].end == whole.end and windows[-1].last == 4096 and windows[-1].after() is not None
+    return begins and ends and all(_follows(one, two, root) for one, two in itertools.pairwise(windows))
 
 
-def _begin(window: Window) -> tuple[Any, ...]:
-    cell = window.cell or Cell()
+def _root(extraction: Extraction) -> Cell:
+    """The cell that holds all of a range."""
+    whole, source = extraction.window, extraction.source
+    if not source.cells or source.time != "timestamp" or whole.start == whole.end:
+        return Cell()
+    first, last = ((edge - EPOCH) // timedelta(days=1) for edge in (whole.start, whole.end - timedelta(microseconds=1)))
+    return Cell(first, last + 1)
+
+
+def _begin(cell: Cell | None) -> tuple[Any, ...]:
+    cell = cell or Cell()
     return cell.first_day, cell.low, cell.hashes[0], cell.keys[0]
 
 
-def _begin_of(whole: Window, extraction: Extraction) -> tuple[Any, ...]:
-    if extraction.source.time != "timestamp" or whole.start == whole.end:
-        return _begin(whole)
-    return ((whole.start - EPOCH) // timedelta(days=1), None, 0, 0)
-
-
-def _follows(one: Window, two: Window) -> bool:
+def _follows(one: Window, two: Window, root: Cell) -> bool:
     after = one.after()
     if after is None:
         return (two.start, two.end, two.first) == (one.start, one.end, one.last)
-    if after.until is None:
-        return two.start == one.end and two.first == 0
-    (next_cell, *_) = Cell().after(after.place)
-    return (two.start, two.end) == (one.start, one.end) and _begin(replace(two, cell=next_cell)) == _begin(two)
+    left = root.after(after.place)
+    if left:
+        return (two.start, two.end) == (one.start, one.end) and _begin(left[0]) == _begin(two.cell)
+    return two.start == one.end and two.first == 0 and _begin(two.cell)[1:] == (None, 0, 0)
+
+
+def full(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Those that have rows: cells tile the whole order, where nothing was counted, too."""
+    return [chunk for chunk in chunks if chunk.rows]
+
+
+def lie_in_their_cells(chunks: Sequence[Chunk]) -> bool:
+    """Whether each event is of the days and the events of its chunk's cell."""
+    return all(
+        _lies_in(chunk.window.cell or Cell(), (at - EPOCH).days, name.encode())
+        for chunk in chunks
+        for at, name in zip(
+            chunk.table.column("timestamp").to_pylist(), chunk.table.column("event").to_pylist(), strict=True
+        )
+    )
+
+
+def _lies_in(cell: Cell, day: int, name: bytes) -> bool:
+    after = cell.low is None or (cell.low[0].encode(), cell.low[1]) <= (name, False)
+    before = cell.high is None or (name, False) < (cell.high[0].encode(), cell.high[1])
+    days = (cell.first_day is None or cell.first_day <= day) and (cell.last_day is None or day < cell.last_day)
+    return days and after and before
 
 
 def column(chunks: Sequence[Chunk], name: str = "uuid") -> list[Any]:

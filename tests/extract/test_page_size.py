@@ -3,11 +3,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.extract.page_size import FEWEST_ROWS, TARGET_BYTES, TARGET_SECONDS, PageSize
+from airflow_provider_posthog.extract.page_size import FEWEST_ROWS, FIRST_ROWS, TARGET_BYTES, TARGET_SECONDS, PageSize
+
+
+def test_few_rows_are_asked_for_until_it_is_known_how_long_they_are() -> None:
+    """Of rows of a megabyte, as many as short ones would be too many to hold."""
+    size = PageSize(10_000)
+    assert size() == FIRST_ROWS
+    size.saw(0, 0)
+    assert size() == FIRST_ROWS
+    size.saw(10, 2_000)
+    assert size() == 10_000
+    assert PageSize(7)() == 7
 
 
 def test_long_rows_make_small_pages_at_once_and_short_ones_larger_ones_again() -> None:
     size = PageSize(10_000)
+    size.saw(10, 2_000)
     assert size() == 10_000
     size.saw(100, 100 * 100_000)
     assert size() == TARGET_BYTES // 100_000
@@ -29,6 +41,7 @@ def test_slow_pages_make_small_ones() -> None:
 
 def test_what_was_refused_is_not_asked_for_again() -> None:
     size = PageSize(10_000)
+    size.saw(10, 2_000)
     size.refused(9_000)
     assert size() == 4_500
     size.refused(9_500)

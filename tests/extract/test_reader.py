@@ -14,7 +14,20 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.reader import Extraction, Progress
-from tests.extract.reading import SECOND, UTC, column, event, read, settings_of, uuids
+from airflow_provider_posthog.extract.windows import Position
+from tests.extract.reading import (
+    SECOND,
+    UTC,
+    WAYS,
+    column,
+    event,
+    full,
+    lie_in_their_cells,
+    read,
+    settings_of,
+    sliced,
+    uuids,
+)
 
 #: The emulator's own events.
 FIRST, DAYS, EVENTS = datetime(2026, 3, 1, tzinfo=UTC), 40, 3000
@@ -35,28 +48,49 @@ def settings(rows: EmulatorProcess) -> ClientSettings:
 
 @pytest.mark.parametrize("generation", ["A", "C"])
 @pytest.mark.parametrize(("by", "zone"), [("created_at", "America/New_York"), ("timestamp", "Asia/Kathmandu")])
-def test_every_event_lands_once_and_in_order(
+def test_every_event_lands_once_and_in_its_cell(
     rows: EmulatorProcess, settings: ClientSettings, by: Any, zone: str, generation: str
 ) -> None:
     rows.settings(timezone=zone, generation=generation)
     chunks = read(settings, sources.events(by=by), FIRST, LAST, page_rows=200)
     found = column(chunks)
     assert len(found) == len(set(found)) == EVENTS == rows.count_events("2026-03-01", "2026-05-01", by)
-    order = list(zip(column(chunks, by), found, strict=True))
-    assert order == sorted(order)
-    assert 15 <= len(chunks) <= 20
+    assert lie_in_their_cells(chunks)
+    assert 15 <= len(full(chunks)) <= 25
     assert chunks[0].table.schema.names == list(sources.EVENT_COLUMNS)
     for chunk in chunks:
         times = chunk.table.column(by).to_pylist()
         assert all(chunk.window.start <= each < chunk.window.end for each in times)
-        assert chunk.resume_after == chunk.window.end
+        order = list(zip(times, column([chunk]), strict=True))
+        assert order == sorted(order)
+        assert chunk.resume_after == chunk.window.after()
+    assert None not in [chunk.resume_after for chunk in chunks]
+
+
+@pytest.mark.parametrize("generation", ["A", "C"])
+@pytest.mark.parametrize(("by", "zone"), [("created_at", "America/New_York"), ("timestamp", "Asia/Kathmandu")])
+def test_every_row_of_a_query_lands_once_and_in_order(
+    rows: EmulatorProcess, settings: ClientSettings, by: Any, zone: str, generation: str
+) -> None:
+    """A query knows no key of PostHog's: it is read by slices of time."""
+    rows.settings(timezone=zone, generation=generation)
+    chunks = read(settings, sliced(by), FIRST, LAST, page_rows=200)
+    found = column(chunks)
+    assert len(found) == len(set(found)) == EVENTS
+    order = list(zip(column(chunks, by), found, strict=True))
+    assert order == sorted(order)
+    assert 15 <= len(chunks) <= 20
+    for chunk in chunks:
+        times = chunk.table.column(by).to_pylist()
+        assert all(chunk.window.start <= each < chunk.window.end for each in times)
+        assert chunk.resume_after == Position(chunk.window.end)
 
 
 def test_what_is_read_is_what_is_there(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
     made = event(day + MICROSECOND, created=day + SECOND, name="Größe", text="💥 \\ \" '", deep={"a": [1, None]})
     rows.add_events([made])
     rows.settings(timezone="America/New_York")
-    (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
+    (chunk,) = full(read(settings, sources.events(), day, day + timedelta(days=1)))
     (row,) = chunk.table.to_pylist()
     assert row["uuid"] == made["uuid"]
     assert row["event"] == "Größe"
@@ -74,38 +108,66 @@ def test_windows_are_half_open(rows: EmulatorProcess, settings: ClientSettings, 
 
 
 @pytest.mark.parametrize("page_rows", [1, 7, 40, 100])
-def test_ties_at_every_edge(rows: EmulatorProcess, settings: ClientSettings, day: datetime, page_rows: int) -> None:
-    """Microseconds with many rows, close together and far apart."""
-    at = [day, day + MICROSECOND, day + 5 * MICROSECOND, day + SECOND, day + timedelta(hours=5)]
-    made = [event(moment) for moment, many in zip(at, [9, 1, 41, 30, 2], strict=True) for _ in range(many)]
+@pytest.mark.parametrize("way", WAYS)
+def test_ties_at_every_edge(
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime, way: str, page_rows: int
+) -> None:
+    """Microseconds with many rows, close together and far apart; and days, events and distinct ids with many."""
+    at = [
+        day,
+        day + MICROSECOND,
+        day + 5 * MICROSECOND,
+        day + SECOND,
+        day + timedelta(hours=5),
+        day + timedelta(days=1),
+    ]
+    made = [
+        {**event(moment, name=f"e{number % 3}"), "distinct_id": f"d{number % 5 // 3}"}
+        for moment, many in zip(at, [9, 1, 41, 30, 2, 9], strict=True)
+        for number in range(many)
+    ]
     rows.add_events(made)
-    chunks = read(settings, sources.events(by="timestamp"), day, day + timedelta(days=1), page_rows=page_rows)
+    source = sources.events(by="timestamp") if way == "cells" else sliced("timestamp")
+    chunks = read(settings, source, day, day + timedelta(days=2), page_rows=page_rows)
     assert sorted(column(chunks)) == uuids(made)
     assert len(column(chunks)) == len(made)
     safe = [chunk.resume_after for chunk in chunks if chunk.resume_after]
-    assert safe[-1] == day + timedelta(days=1)
+    assert safe[-1].as_json()["until" if way == "cells" else "time"] == f"{day + timedelta(days=2):%FT%T.%fZ}"
     assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != 4096)
+    for done in range(0, len(chunks), 9 if page_rows == 1 else 3):
+        resume = chunks[done].resume_after
+        if resume is None:
+            continue
+        again = column(read(settings, source, day, day + timedelta(days=2), page_rows=13, resume_after=resume))
+        assert sorted([*column(chunks[: done + 1]), *again]) == uuids(made)
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_more_rows_in_a_microsecond_than_posthog_answers(
-    rows: EmulatorProcess, settings: ClientSettings, day: datetime
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime, way: str
 ) -> None:
     """As events have whose times are only days. They come in parts of their hashes, each counted by the server."""
     made = [event(day) for _ in range(50_500)]
     for first in range(0, len(made), 10_000):
         rows.add_events(made[first : first + 10_000])
-    chunks = read(settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1))
+    if way == "cells":  # of one event and one distinct id as well
+        chunks = read(settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1))
+        assert None not in [chunk.resume_after for chunk in chunks]
+    else:
+        source = sources.hogql("SELECT uuid, timestamp FROM events", key="uuid", time="timestamp")
+        chunks = read(settings, source, day, day + timedelta(days=1))
+        *parts, last, rest = [chunk.resume_after for chunk in chunks]
+        edges = Position(day + MICROSECOND), Position(day + timedelta(days=1))
+        assert (set(parts), last, rest) == ({None}, *edges)
     assert sorted(column(chunks)) == uuids(made)
     assert max(chunk.rows for chunk in chunks) <= 10_000
-    *parts, last, rest = [chunk.resume_after for chunk in chunks]
-    assert (set(parts), last, rest) == ({None}, day + MICROSECOND, day + timedelta(days=1))
 
 
 def test_copies_are_counted_and_dropped(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
     made = [event(day + number * SECOND) for number in range(20)]
     again = [{**each, "created_at": (day + timedelta(minutes=1)).isoformat(), "event": "again"} for each in made[:5]]
     rows.add_events([*made, made[7], made[7], *again])
-    (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
+    (chunk,) = full(read(settings, sources.events(), day, day + timedelta(days=1)))
     assert (chunk.rows, chunk.counted, chunk.duplicates) == (20, 27, 7)
     assert sorted(column([chunk])) == uuids(made)
     # The one that came last is kept, as PostHog keeps it.
@@ -113,11 +175,23 @@ def test_copies_are_counted_and_dropped(rows: EmulatorProcess, settings: ClientS
     assert column([chunk], "created_at") == sorted(column([chunk], "created_at"))
 
 
+def test_copies_in_different_cells_are_rows_of_their_own(
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime
+) -> None:
+    """As they are to PostHog: ClickHouse merges only what has the same day, event and distinct id."""
+    made = [event(day + number * SECOND) for number in range(20)]
+    earlier = (day - timedelta(days=9)).isoformat()
+    rows.add_events([*made, {**made[0], "event": "x"}, {**made[1], "timestamp": earlier}, {**made[2], "event": "e"}])
+    chunks = read(settings, sources.events(), day, day + timedelta(days=1), page_rows=20)
+    assert sorted(column(chunks)) == sorted([*(each["uuid"] for each in made), made[0]["uuid"], made[1]["uuid"]])
+    assert sum(chunk.duplicates for chunk in chunks) == 1
+
+
 def test_a_range_without_rows(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
     before = len(rows.calls("query/"))
     (chunk,) = read(settings, sources.events(), day, day + timedelta(days=1))
     assert chunk.rows == 0
-    assert chunk.resume_after == day + timedelta(days=1)
+    assert chunk.resume_after == Position(day + timedelta(days=1))
     assert chunk.table.schema.names == list(sources.EVENT_COLUMNS)
     assert len(rows.calls("query/")) - before == 2
 
@@ -131,19 +205,89 @@ def test_late_events_are_found_however_late(rows: EmulatorProcess, settings: Cli
     assert sorted(column(read(settings, bounded, day, until, page_rows=2))) == uuids(late[:3])
 
 
-def test_a_reading_is_taken_up_again(rows: EmulatorProcess, settings: ClientSettings) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reading_is_taken_up_again(rows: EmulatorProcess, settings: ClientSettings, way: str) -> None:
     first: list[Any] = []
     safe = None
-    with Extraction(settings, sources.events(), FIRST, LAST, page_rows=200) as extraction:
+    with Extraction(settings, WAYS[way](), FIRST, LAST, page_rows=200) as extraction:
         for chunk in extraction:
             first += column([chunk])
             safe = chunk.resume_after
             if len(first) > 1000:
                 break
-    chunks = read(settings, sources.events(), FIRST, LAST, page_rows=300, resume_after=safe)
-    assert chunks[0].window.start == safe
+    assert safe is not None
+    assert Position.from_json(safe.as_json()) == safe
+    chunks = read(settings, WAYS[way](), FIRST, LAST, page_rows=300, resume_after=safe)
+    assert chunks[0].window.start == safe.time
     assert len(first) + len(column(chunks)) == EVENTS
     assert len({*first, *column(chunks)}) == EVENTS
+
+
+@pytest.mark.parametrize("by", ["created_at", "timestamp"])
+def test_a_reading_is_taken_up_again_after_any_chunk(
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime, by: Any
+) -> None:
+    """With pages of another size, which make other cells."""
+    names = ["$pageview", "$pageview", "$pageview", "a", "$autocapture", "ä", "b"]
+    clocks = [0, 0, 0, -1, -400, 0, 1, 0]
+    made = [
+        {
+            **event(day + number * SECOND, name=names[number % 7]),
+            "timestamp": (
+                day + timedelta(days=clocks[number % 8] if by == "created_at" else 0, seconds=number)
+            ).isoformat(),
+            "distinct_id": f"d{max(0, number % 9 - 4)}",
+        }
+        for number in range(150)
+    ]
+    rows.add_events(made)
+    source, until = sources.events(["uuid"], by=by), day + timedelta(days=1)
+    chunks = read(settings, source, day, until, page_rows=6)
+    assert sorted(column(chunks)) == uuids(made)
+    for done in range(0, len(chunks), 3):
+        again = read(settings, source, day, until, page_rows=17, resume_after=chunks[done].resume_after)
+        assert sorted([*column(chunks[: done + 1]), *column(again)]) == uuids(made)
+
+
+def test_a_reading_that_was_begun_is_taken_up_again_for_a_range_that_ends_earlier(
+    rows: EmulatorProcess, settings: ClientSettings, day: datetime
+) -> None:
+    made = [event(day + number * SECOND, name=f"e{number % 7}") for number in range(30)]
+    rows.add_events(made)
+    chunks = read(settings, sources.events(), day, day + timedelta(days=1), page_rows=5)
+    until = day + 15 * SECOND
+    again = read(settings, sources.events(), day, until, page_rows=4, resume_after=full(chunks)[1].resume_after)
+    seen = {each for chunk in full(chunks)[:2] for each in column([chunk])}
+    assert sorted(column(again)) == [each for each in uuids(made[:15]) if each not in seen]
+
+
+@pytest.mark.parametrize("place", [(5, "a", 7, 3), (5, ("a", 1)), ("x",)])
+def test_what_is_no_place_to_go_on_from_is_refused(settings: ClientSettings, day: datetime, place: Any) -> None:
+    with (
+        pytest.raises(PostHogSettingsError, match="resume_after: is no place"),
+        Extraction(settings, sources.events(), day, LAST, resume_after=Position(day, LAST, place)) as extraction,
+    ):
+        next(iter(extraction))
+
+
+def test_what_was_begun_is_one_time_for_all_of_its_cells(rows: EmulatorProcess, settings: ClientSettings) -> None:
+    """Its places say nothing about a part of it, as a reading that settles more slowly would make."""
+    end = datetime.now(UTC)
+    made = [event(end - timedelta(minutes=number), name=f"e{number}") for number in range(1, 9)]
+    rows.add_events(made)
+    start, source = (
+        end - timedelta(hours=1),
+        sources.events(where="event IN ('e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8')"),
+    )
+    options: dict[str, Any] = {"page_rows": 1}
+    chunks = full(read(settings, source, start, end, settle=timedelta(0), **options))
+    resume = chunks[2].resume_after
+    assert resume is not None
+    assert resume.until == end
+    wait = datetime.now(UTC) - end + timedelta(seconds=1)
+    again = read(settings, source, start, end, settle=wait, resume_after=resume, **options)
+    assert sorted([*column(chunks[:3]), *column(again)]) == uuids(made)
+    assert {chunk.window.end for chunk in again} == {end}
 
 
 def test_looking_back(rows: EmulatorProcess, settings: ClientSettings, day: datetime) -> None:
@@ -244,7 +388,8 @@ def test_progress(rows: EmulatorProcess, settings: ClientSettings) -> None:
     assert said[-1].seconds_left == 0
     assert said[0].seconds_left
     assert said[-1].size > 100 * EVENTS
-    assert str(said[-1]).startswith("3,000 rows of 3,000 (100%) in 6 windows, ")
+    assert str(said[-1]).startswith(f"3,000 rows of 3,000 (100%) in {len(chunks)} windows, ")
+    assert 6 <= len(full(chunks)) <= 9
     assert str(Progress(0, 0, 0, 0, 0, 0.0)) == "0 rows in 0 windows, 0 rows/s"
 
 
@@ -257,7 +402,7 @@ def test_progress(rows: EmulatorProcess, settings: ClientSettings) -> None:
         ({"settle": timedelta(seconds=-1)}, "settle"),
         ({"start": datetime(2026, 1, 1)}, "start"),
         ({"end": datetime(2026, 1, 1, tzinfo=UTC)}, "start"),
-        ({"source": sources.groups(), "resume_after": FIRST}, "resume_after"),
+        ({"source": sources.groups(), "resume_after": Position(FIRST)}, "resume_after"),
     ],
 )
 def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
