@@ -15,7 +15,7 @@ import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
@@ -86,6 +86,8 @@ class Extraction:
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
         everything else was read.
+    :param longest_wait: the most seconds of that wait; for a longer one the reading ends with
+        :class:`~airflow_provider_posthog.exceptions.NotSettled`, after everything else was handed out.
     :param look_back: read from so much before ``start``, to see again rows that came late. Load them by a merge, or
         replace the whole longer range.
     :param resume_after: begin here instead, as the last chunk of an earlier reading of the same range said.
@@ -107,18 +109,12 @@ class Extraction:
         in_flight: int = 3,
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
+        longest_wait: float | None = None,
         look_back: timedelta = timedelta(0),
         resume_after: Position | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        if not 1 <= page_rows < MAX_ROWS:
-            raise PostHogSettingsError(
-                "page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}."
-            )
-        if not 1 <= in_flight <= 32:
-            raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
-        if settle < timedelta(0) or look_back < timedelta(0):
-            raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
+        _check(page_rows, in_flight, settle, look_back)
         self._end = checked("end", end or datetime.now(timezone.utc))
         begin = checked("start", (start if source.time else None) or EPOCH)
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
@@ -127,6 +123,7 @@ class Extraction:
         self.source = source
         self._in_flight = in_flight
         self._settle = settle
+        self._longest_wait = longest_wait
         self._on_progress = on_progress or (lambda progress: None)
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
@@ -197,6 +194,7 @@ class Extraction:
 
         :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
         :raises PostHogError: if PostHog can not be asked.
+        :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
         """
         began = time.monotonic()
         try:
@@ -251,6 +249,8 @@ class Extraction:
 
     def _wait(self, window: Window, until: datetime) -> None:
         seconds = (until - datetime.now(timezone.utc)).total_seconds()
+        if self._longest_wait is not None and seconds > self._longest_wait:
+            raise NotSettled(until)
         log.info("PostHog: %s is read in %.0f s, when rows of that time have settled (settle)", window, seconds)
         self._asker.wait(seconds)
 
@@ -298,3 +298,12 @@ class Extraction:
             else:
                 ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
         return ranges
+
+
+def _check(page_rows: int, in_flight: int, settle: timedelta, look_back: timedelta) -> None:
+    if not 1 <= page_rows < MAX_ROWS:
+        raise PostHogSettingsError("page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}.")
+    if not 1 <= in_flight <= 32:
+        raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
+    if settle < timedelta(0) or look_back < timedelta(0):
+        raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")

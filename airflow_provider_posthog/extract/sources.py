@@ -206,7 +206,7 @@ def events(
     :raises PostHogSettingsError: if an argument can not be used.
     """
     _check_by(by)
-    by_arrival = by == "created_at"
+    _check_scan_back(scan_back, by)
     named, given = _named(event, columns)
     return Source(
         name="events",
@@ -214,8 +214,8 @@ def events(
         columns=_columns(columns, EVENT_COLUMNS),
         key="uuid",
         time=by,
-        scan="timestamp" if by_arrival else None,
-        scan_back=scan_back if by_arrival else None,
+        scan="timestamp" if by == "created_at" else None,
+        scan_back=scan_back,
         where="\n) AND (".join([where, *named] if where else named) or None,
         only={"event": tuple(given["posthog_event_names"])} if named else {},
         filtered=bool(where),
@@ -244,6 +244,19 @@ def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[st
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
+
+
+def _check_scan_back(scan_back: timedelta | None, by: str) -> None:
+    if scan_back is None:
+        return
+    if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
+        raise PostHogSettingsError("scan_back", f"{scan_back!r:.60} is no length of time.", "Write timedelta(days=7).")
+    if by != "created_at":
+        raise PostHogSettingsError(
+            "scan_back",
+            f"is not for by={by!r}: events that happened before the range are in no case in it.",
+            "Leave it out, or write by='created_at'.",
+        )
 
 
 def _check_by(by: str) -> None:
