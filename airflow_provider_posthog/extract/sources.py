@@ -205,8 +205,7 @@ def events(
         leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
     :raises PostHogSettingsError: if an argument can not be used.
     """
-    _check_by(by)
-    _check_scan_back(scan_back, by)
+    _check_by(by, scan_back)
     named, given = _named(event, columns)
     return Source(
         name="events",
@@ -246,7 +245,9 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
 
 
-def _check_scan_back(scan_back: timedelta | None, by: str) -> None:
+def _check_by(by: str, scan_back: timedelta | None) -> None:
+    if by not in ("created_at", "timestamp"):
+        raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
     if scan_back is None:
         return
     if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
@@ -257,11 +258,6 @@ def _check_scan_back(scan_back: timedelta | None, by: str) -> None:
             f"is not for by={by!r}: events that happened before the range are in no case in it.",
             "Leave it out, or write by='created_at'.",
         )
-
-
-def _check_by(by: str) -> None:
-    if by not in ("created_at", "timestamp"):
-        raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
 
 
 def persons(

@@ -164,8 +164,7 @@ class PostHogToSqlOperator(IntervalOperator):
             check_mapped(context, self.task_id, target.only, target.write)
             earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
-            settings = self.hook.settings()
-            PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
+            self._link(context)
             loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
         found = {
@@ -178,7 +177,9 @@ class PostHogToSqlOperator(IntervalOperator):
             "duplicates": done.duplicates,
             **_edges(extraction.window if source.time else None),
             "verified": len(earlier.windows),
-            "reloaded": [self._reload(source, one, database, target) for one in earlier.differing(settings)],
+            "reloaded": [
+                self._reload(source, one, database, target) for one in earlier.differing(self.reading_settings())
+            ],
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -186,6 +187,10 @@ class PostHogToSqlOperator(IntervalOperator):
         told = self.table, f"{loaded.rows:,}", source.name, found["seconds"], done.windows
         self.log.info("%s holds %s rows of %s, counted before the commit (%.0f s, %d windows)", *told)
         return found
+
+    def _link(self, context: Context) -> None:
+        settings = self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
 
     def rows_lost(self) -> int:
         """Return how many rows were read, and are undone with the transaction."""
