@@ -177,9 +177,7 @@ class PostHogToSqlOperator(IntervalOperator):
             "duplicates": done.duplicates,
             **_edges(extraction.window if source.time else None),
             "verified": len(earlier.windows),
-            "reloaded": [
-                self._reload(source, one, database, target) for one in earlier.differing(self.reading_settings())
-            ],
+            "reloaded": self._reloaded(source, earlier, database, target),
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -232,6 +230,11 @@ class PostHogToSqlOperator(IntervalOperator):
                 earlier.count_kept(loader)
             self.retention_guard.again()
             return loader.commit(), loader.database
+
+    def _reloaded(
+        self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
+    ) -> list[dict[str, Any]]:
+        return [self._reload(source, one, database, target) for one in earlier.differing(self.reading_settings())]
 
     def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
         """Load an earlier interval again, by itself."""
