@@ -250,7 +250,16 @@ class PostHogErasureError(PostHogJobFailed):
 
 
 class PostHogIncompleteError(PostHogError):
-    """Fewer rows or bytes landed than there are, or it can not be proved that all did."""
+    """Fewer rows or bytes landed than there are, or it can not be proved that all did.
+
+    :param message: what happened.
+    :param lasting: whether a retry cannot help, as somebody has to decide: PostHog hides rows, or has far fewer than
+        those that they would replace.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class NotSettled(Exception):
