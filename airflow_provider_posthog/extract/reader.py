@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import TracebackType
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
+from airflow_provider_posthog.api.budget import share_of
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
@@ -21,6 +23,7 @@ from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.first_look import first_look
+from airflow_provider_posthog.extract.forecast import Forecast
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.ranges import left_of
@@ -98,6 +101,7 @@ class Extraction:
     #: Whether somebody iterates over it, and how many different keys the first look has seen.
     _busy = False
     _keys_seen = 0
+    _row_bytes = 0.0
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class Extraction:
         self._settle = settle
         self._longest_wait = longest_wait
         self._on_progress = on_progress or (lambda progress: None)
+        self._settings = settings
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
         self._resume = resume_after
@@ -203,7 +208,7 @@ class Extraction:
             for number, (window, wait_until) in enumerate(self._ranges):
                 if wait_until is not None:
                     self._wait(window, wait_until)
-                count = self._ahead.result if self._ahead is not None and number == 0 else None
+                count = partial(self._count_and_tell, window) if number == 0 else None
                 for chunk in self._chunks(reader, self._planner.pieces(window, count)):
                     self._count(chunk, time.monotonic() - began)
                     yield chunk
@@ -216,6 +221,14 @@ class Extraction:
         finally:
             self._busy = False
             self._shut()
+
+    def _count_and_tell(self, window: Window) -> list[Piece]:
+        """Count the first range, where it is not counted yet, and say what it needs."""
+        counted = self._ahead.result() if self._ahead is not None else self._planner.count(window)
+        self._ahead = None  # a part of it may be counted after all of it was too much
+        forecast = Forecast(self._planner.counted, self._size(), self._row_bytes, share_of(self._settings))
+        log.info("PostHog: %s", forecast.text(self.source.name, datetime.now(timezone.utc)))
+        return counted
 
     def _ahead_of_time(self) -> Iterator[Piece]:
         """Yield what says that it is born later than now, as clocks that are ahead make it."""
@@ -282,6 +295,7 @@ class Extraction:
             look = first_look(self._asker, self.source, self._planner.likely(window))
             self._size.saw(look.rows, look.size)
             self._keys_seen = look.keys
+            self._row_bytes = look.size / max(1, look.rows)
             self._planner.source = look.source
             self._reader = WindowReader(self._asker, self._planner, look.source, look.schema, self._size)
         return self._reader
