@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         Connection,
         Context,
         ObjectStoragePath,
+        RetryDecision,
+        RetryPolicy,
         TaskGroup,
     )
     from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
@@ -66,6 +68,10 @@ else:
             AirflowTaskTimeout,
         )
     try:
+        from airflow.sdk import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        RetryDecision, RetryPolicy = None, object
+    try:
         from airflow.sdk.log import mask_secret
     except ImportError:
         try:
@@ -87,6 +93,8 @@ __all__ = [
     "Context",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "RetryDecision",
+    "RetryPolicy",
     "StateStore",
     "TaskGroup",
     "XCom",
@@ -94,6 +102,7 @@ __all__ = [
     "before_execution_timeout",
     "default_deferrable",
     "get_connection_async",
+    "has_retry_policies",
     "is_of_earlier_try",
     "iteration_of",
     "mask_secret",
@@ -149,6 +158,11 @@ def _get_connection_with_extra(conn_id: str) -> Connection:
     connection = BaseHook.get_connection(conn_id)
     _ = connection.extra_dejson  # reading it masks secrets, which must not happen on the event loop
     return connection
+
+
+def has_retry_policies() -> bool:
+    """Return whether Airflow asks a task's policy what to do after a failure (3.3 and newer)."""
+    return RetryDecision is not None
 
 
 def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:

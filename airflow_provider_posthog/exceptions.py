@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 _MAX_DETAIL = 500
@@ -261,7 +262,29 @@ class PostHogErasureError(PostHogJobFailed):
 
 
 class PostHogIncompleteError(PostHogError):
-    """Fewer rows or bytes landed than there are, or it can not be proved that all did."""
+    """Fewer rows or bytes landed than there are, or it can not be proved that all did.
+
+    :param message: what happened.
+    :param lasting: whether a retry cannot help, as somebody has to decide: PostHog hides rows, or has far fewer than
+        those that they would replace.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
+
+
+class NotSettled(Exception):
+    """Rows that are to be read have not settled, and whoever reads does not wait so long. Nothing failed: come back.
+
+    Tasks never fail with it. They are deferred until then.
+
+    :param until: when they have settled, aware.
+    """
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(until)
+        self.until = until
 
 
 class PostHogLoadError(PostHogError):

@@ -21,7 +21,7 @@ FLOORS = [
     {"audit", "connection_address", "connection_fields", "connection_form", "extract", "load", "provider_info"},
     {"erasure"},
     {"compat"},
-    {"assets", "hooks", "links"},
+    {"assets", "hooks", "links", "retry_policy"},
     {"operators", "sensors", "task_groups", "triggers", "transfers"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

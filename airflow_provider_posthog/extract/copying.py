@@ -10,7 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    NotSettled,
+    PostHogIncompleteError,
+    PostHogRateLimitError,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.extract.files import Layout, TableFiles
 from airflow_provider_posthog.extract.folder_types import FolderTypes
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
@@ -35,6 +40,7 @@ class Reading:
     :param in_flight: how many windows are read side by side.
     :param page_rows: the most rows of a window.
     :param settle: how long rows take until queries see them.
+    :param longest_wait: the most seconds that are waited for that; for more, what is read is recorded, and it ends.
     """
 
     settings: ClientSettings
@@ -42,6 +48,7 @@ class Reading:
     in_flight: int = 3
     page_rows: int = 10_000
     settle: timedelta = timedelta(minutes=5)
+    longest_wait: float | None = None
 
 
 class Copy:
@@ -91,6 +98,7 @@ class Copy:
             refuses.
         :raises PostHogSettingsError: if a column has another type than in the folder's other files.
         :raises PostHogError: if PostHog can not be asked, or another run writes the same interval.
+        :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
         """
         staging = self._staging
         if not staging.publishing:
@@ -144,15 +152,25 @@ class Copy:
 
     def _write(self, extraction: Extraction, files: TableFiles, schema: list[list[str]]) -> None:
         kept_at = time.monotonic()
-        for chunk in extraction:
-            files.add(chunk.table)
-            self._count(chunk)
-            due = files.is_due or time.monotonic() - kept_at > self._checkpoint
-            if due and chunk.resume_after is not None:
-                after = chunk.resume_after.as_json()
-                self._staging.record(files.finish(), resume_after=after, schema=schema, **self._counts)
-                kept_at = time.monotonic()
+        after: Position | None = None
+        try:
+            for chunk in extraction:
+                files.add(chunk.table)
+                self._count(chunk)
+                after = chunk.resume_after
+                if files.is_due or time.monotonic() - kept_at > self._checkpoint:
+                    kept_at = self._keep(files, schema, after) or kept_at
+        except (NotSettled, PostHogRateLimitError):  # somebody comes back, and goes on here
+            self._keep(files, schema, after)
+            raise
         self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
+
+    def _keep(self, files: TableFiles, schema: list[list[str]], after: Position | None) -> float | None:
+        """Record what is written, if a reading can go on behind it; return when that was."""
+        if after is None:
+            return None
+        self._staging.record(files.finish(), resume_after=after.as_json(), schema=schema, **self._counts)
+        return time.monotonic()
 
     def _taken_up(self) -> Position | None:
         """Return where an earlier try has stopped, and count what it has brought."""
@@ -179,6 +197,7 @@ class Copy:
             in_flight=reading.in_flight,
             page_rows=reading.page_rows,
             settle=reading.settle,
+            longest_wait=reading.longest_wait,
             resume_after=resume,
             on_progress=lambda far: progress(
                 Progress(

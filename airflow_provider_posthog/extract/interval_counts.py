@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.asking import Asker, is_too_heavy
+from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import Window, iso
@@ -110,14 +112,23 @@ def statement(source: Source, windows: Sequence[Window]) -> Statement:
     :param windows: at least one.
     """
     whole = Window(min(each.start for each in windows), max(each.end for each in windows))
-    base = statements.total(replace(source, scan_from=None), whole)
+    back = source.scan_back
+    base = statements.total(replace(source, scan_from=None if back is None else _before(whole.start, back)), whole)
     columns: list[str] = []
     values: dict[str, Any] = dict(base.values)
     for at, window in enumerate(windows):
         start, end = f"window_{at}_start", f"window_{at}_end"
         inside = f"{source.time} >= toDateTime({{{start}}}) AND {source.time} < toDateTime({{{end}}})"
+        if back is not None:  # each window was read as if there were nothing before this
+            scan = f"window_{at}_scan"
+            inside += f" AND {source.scan} >= toDateTime({{{scan}}})"
+            values[scan] = iso(_before(window.start, back))
         # One of each key, where keys tell rows apart: then it is enough to count.
         different = f"uniqExactIf({source.key_text}, {inside})" if source.copies else f"countIf({inside})"
         columns += [f"countIf({inside}) AS rows_{at}", f"{different} AS keys_{at}"]
         values |= {start: iso(window.start), end: iso(window.end)}
     return Statement(base.sql.replace("count() AS counted", ", ".join(columns), 1), values)
+
+
+def _before(moment: datetime, length: timedelta) -> datetime:
+    return max(EPOCH, moment - length)

@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import TracebackType
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
+from airflow_provider_posthog.api.budget import share_of
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.first_look import first_look
+from airflow_provider_posthog.extract.forecast import Forecast
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.ranges import left_of
@@ -86,6 +89,8 @@ class Extraction:
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
         everything else was read.
+    :param longest_wait: the most seconds of that wait; for a longer one the reading ends with
+        :class:`~airflow_provider_posthog.exceptions.NotSettled`, after everything else was handed out.
     :param look_back: read from so much before ``start``, to see again rows that came late. Load them by a merge, or
         replace the whole longer range.
     :param resume_after: begin here instead, as the last chunk of an earlier reading of the same range said.
@@ -96,6 +101,7 @@ class Extraction:
     #: Whether somebody iterates over it, and how many different keys the first look has seen.
     _busy = False
     _keys_seen = 0
+    _row_bytes = 0.0
 
     def __init__(
         self,
@@ -107,18 +113,12 @@ class Extraction:
         in_flight: int = 3,
         page_rows: int = 10_000,
         settle: timedelta = timedelta(minutes=5),
+        longest_wait: float | None = None,
         look_back: timedelta = timedelta(0),
         resume_after: Position | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        if not 1 <= page_rows < MAX_ROWS:
-            raise PostHogSettingsError(
-                "page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}."
-            )
-        if not 1 <= in_flight <= 32:
-            raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
-        if settle < timedelta(0) or look_back < timedelta(0):
-            raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
+        _check(page_rows, in_flight, settle, look_back)
         self._end = checked("end", end or datetime.now(timezone.utc))
         begin = checked("start", (start if source.time else None) or EPOCH)
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
@@ -127,7 +127,9 @@ class Extraction:
         self.source = source
         self._in_flight = in_flight
         self._settle = settle
+        self._longest_wait = longest_wait
         self._on_progress = on_progress or (lambda progress: None)
+        self._settings = settings
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
         self._resume = resume_after
@@ -197,6 +199,7 @@ class Extraction:
 
         :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
         :raises PostHogError: if PostHog can not be asked.
+        :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
         """
         began = time.monotonic()
         try:
@@ -205,7 +208,7 @@ class Extraction:
             for number, (window, wait_until) in enumerate(self._ranges):
                 if wait_until is not None:
                     self._wait(window, wait_until)
-                count = self._ahead.result if self._ahead is not None and number == 0 else None
+                count = partial(self._count_and_tell, window) if number == 0 else None
                 for chunk in self._chunks(reader, self._planner.pieces(window, count)):
                     self._count(chunk, time.monotonic() - began)
                     yield chunk
@@ -218,6 +221,14 @@ class Extraction:
         finally:
             self._busy = False
             self._shut()
+
+    def _count_and_tell(self, window: Window) -> list[Piece]:
+        """Count the first range, where it is not counted yet, and say what it needs."""
+        counted = self._ahead.result() if self._ahead is not None else self._planner.count(window)
+        self._ahead = None  # a part of it may be counted after all of it was too much
+        forecast = Forecast(self._planner.counted, self._size(), self._row_bytes, share_of(self._settings))
+        log.info("PostHog: %s", forecast.text(self.source.name, datetime.now(timezone.utc)))
+        return counted
 
     def _ahead_of_time(self) -> Iterator[Piece]:
         """Yield what says that it is born later than now, as clocks that are ahead make it."""
@@ -251,6 +262,8 @@ class Extraction:
 
     def _wait(self, window: Window, until: datetime) -> None:
         seconds = (until - datetime.now(timezone.utc)).total_seconds()
+        if self._longest_wait is not None and seconds > self._longest_wait:
+            raise NotSettled(until)
         log.info("PostHog: %s is read in %.0f s, when rows of that time have settled (settle)", window, seconds)
         self._asker.wait(seconds)
 
@@ -282,6 +295,7 @@ class Extraction:
             look = first_look(self._asker, self.source, self._planner.likely(window))
             self._size.saw(look.rows, look.size)
             self._keys_seen = look.keys
+            self._row_bytes = look.size / max(1, look.rows)
             self._planner.source = look.source
             self._reader = WindowReader(self._asker, self._planner, look.source, look.schema, self._size)
         return self._reader
@@ -300,3 +314,12 @@ class Extraction:
             else:
                 ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
         return ranges
+
+
+def _check(page_rows: int, in_flight: int, settle: timedelta, look_back: timedelta) -> None:
+    if not 1 <= page_rows < MAX_ROWS:
+        raise PostHogSettingsError("page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}.")
+    if not 1 <= in_flight <= 32:
+        raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
+    if settle < timedelta(0) or look_back < timedelta(0):
+        raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")

@@ -205,8 +205,7 @@ def events(
         leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
     :raises PostHogSettingsError: if an argument can not be used.
     """
-    _check_by(by)
-    by_arrival = by == "created_at"
+    _check_by(by, scan_back)
     named, given = _named(event, columns)
     return Source(
         name="events",
@@ -214,8 +213,8 @@ def events(
         columns=_columns(columns, EVENT_COLUMNS),
         key="uuid",
         time=by,
-        scan="timestamp" if by_arrival else None,
-        scan_back=scan_back if by_arrival else None,
+        scan="timestamp" if by == "created_at" else None,
+        scan_back=scan_back,
         where="\n) AND (".join([where, *named] if where else named) or None,
         only={"event": tuple(given["posthog_event_names"])} if named else {},
         filtered=bool(where),
@@ -246,9 +245,19 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
 
 
-def _check_by(by: str) -> None:
+def _check_by(by: str, scan_back: timedelta | None) -> None:
     if by not in ("created_at", "timestamp"):
         raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
+    if scan_back is None:
+        return
+    if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
+        raise PostHogSettingsError("scan_back", f"{scan_back!r:.60} is no length of time.", "Write timedelta(days=7).")
+    if by != "created_at":
+        raise PostHogSettingsError(
+            "scan_back",
+            f"is not for by={by!r}: events that happened before the range are in no case in it.",
+            "Leave it out, or write by='created_at'.",
+        )
 
 
 def persons(

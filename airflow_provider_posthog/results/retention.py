@@ -221,7 +221,8 @@ def decide(
         return f"{text} Going on with what is left (on_retention='warn')."
     return PostHogIncompleteError(
         f"{text} Nothing was changed. Begin after {_text(floor)}, or set on_retention='warn' to take what is left in "
-        "place of what is there."
+        "place of what is there.",
+        lasting=True,
     )
 
 

@@ -54,7 +54,8 @@ class ShrinkGuard:
             raise PostHogIncompleteError(
                 f"{what}: {before:,} rows are there, and PostHog shows {after:,} to take their place. Nothing was "
                 "changed. PostHog may be hiding rows (its events retention, a key that sees less, a lagging replica). "
-                "If the rows are really gone, set allow_shrink=True for one run."
+                "If the rows are really gone, set allow_shrink=True for one run.",
+                lasting=True,
             )
 
 

@@ -77,12 +77,15 @@ class PostHogToSqlOperator(IntervalOperator):
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
-        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows`` and ``settle`` how;
-        ``on_retention``. ``verify_back`` counts earlier intervals again, in PostHog and in the table.
+        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
+        ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
+        settle, before anything is open, and for PostHog's limits, after which the load begins anew.
+        ``verify_back`` counts earlier intervals again, in PostHog and in the table.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
         ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
         ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
-        ``deleted`` of those that were read again), ``seconds``.
+        ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that
+        the interval ends; null where nobody counted), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
     :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them; if
         PostHog hides some; or if far fewer rows would take the place of those that are there.
@@ -114,6 +117,7 @@ class PostHogToSqlOperator(IntervalOperator):
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()
     _killed = False
+    goes_on = "Nothing is open meanwhile; the load begins anew then"
 
     def __init__(
         self,
@@ -142,10 +146,10 @@ class PostHogToSqlOperator(IntervalOperator):
         self.column_types = column_types
         self.other_columns = other_columns
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def transfer(self, context: Context) -> dict[str, Any]:
         """Load the interval's rows.
 
-        :param context: the task's context; may be empty outside the task runner.
+        :param context: the task's context.
         """
         from airflow_provider_posthog.transfers.databases import SqlDatabase
 
@@ -160,8 +164,7 @@ class PostHogToSqlOperator(IntervalOperator):
             check_mapped(context, self.task_id, target.only, target.write)
             earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
-            settings = self.hook.settings()
-            PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
+            self._link(context)
             loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
         found = {
@@ -172,15 +175,24 @@ class PostHogToSqlOperator(IntervalOperator):
             "inserted": loaded.inserted,
             "windows": done.windows,
             "duplicates": done.duplicates,
-            "start": _iso(extraction.window.start) if source.time else None,
-            "end": _iso(extraction.window.end) if source.time else None,
+            **_edges(extraction.window if source.time else None),
             "verified": len(earlier.windows),
-            "reloaded": [self._reload(source, one, database, target) for one in earlier.differing(settings)],
+            "reloaded": self._reloaded(source, earlier, database, target),
+            "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        self.log.info("%s holds %s rows of %s, counted before the commit", self.table, f"{loaded.rows:,}", source.name)
+        told = self.table, f"{loaded.rows:,}", source.name, found["seconds"], done.windows
+        self.log.info("%s holds %s rows of %s, counted before the commit (%.0f s, %d windows)", *told)
         return found
+
+    def _link(self, context: Context) -> None:
+        settings = self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
+
+    def rows_lost(self) -> int:
+        """Return how many rows were read, and are undone with the transaction."""
+        return self._extraction.progress.rows if self._extraction is not None else 0
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent, and the transaction is undone."""
@@ -219,6 +231,11 @@ class PostHogToSqlOperator(IntervalOperator):
             self.retention_guard.again()
             return loader.commit(), loader.database
 
+    def _reloaded(
+        self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
+    ) -> list[dict[str, Any]]:
+        return [self._reload(source, one, database, target) for one in earlier.differing(self.reading_settings())]
+
     def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
         """Load an earlier interval again, by itself."""
         from airflow_provider_posthog.extract.asking import Stopped
@@ -244,13 +261,13 @@ class PostHogToSqlOperator(IntervalOperator):
                 _iso(window.end),
                 f"{loaded.rows:,}",
             )
-        edges = {"start": _iso(window.start), "end": _iso(window.end)}
-        return {**edges, "rows": loaded.rows, "deleted": loaded.deleted}
+        return {**_edges(window), "rows": loaded.rows, "deleted": loaded.deleted}
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
         """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
         from airflow_provider_posthog.extract.asking import Stopped
 
+        self.check_settled(extraction.settled_at)
         told = False
         while (left := (extraction.settled_at - datetime.now(timezone.utc)).total_seconds()) > 0:
             if not told:
@@ -277,8 +294,8 @@ class PostHogToSqlOperator(IntervalOperator):
                 raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
         elif self.by:
             more["by"] = self.by
-        own = {"columns": self.columns, "event": self.event, "where": self.where, "values": self.values}
-        given = {field: value for field, value in own.items() if value is not None}
+        own = ("columns", "event", "where", "values", "scan_back")
+        given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
         return source_of(table, query, name, **{**more, **given})
 
     def _key_of_query(self) -> list[str] | None:
@@ -300,7 +317,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
         return Extraction(
-            self.hook.settings(),
+            self.reading_settings(),
             source,
             start,
             end,
@@ -327,6 +344,12 @@ class PostHogToSqlOperator(IntervalOperator):
                 "verify_back",
                 f"is not for write={target.write!r}.",
                 "Leave it out, or write look_back, which reads earlier intervals again.",
+            )
+        if self.scan_back is not None:  # which rows an earlier load has left out depends on when it began
+            raise PostHogSettingsError(
+                "verify_back",
+                "cannot count what was loaded with scan_back.",
+                "Write look_back, which reads earlier intervals again, or leave one of them out.",
             )
         return windows_before(start, end, look_back, self.verify_back)
 
@@ -357,6 +380,10 @@ class PostHogToSqlOperator(IntervalOperator):
                         argument, f"{name!r} is none of the columns: {', '.join(source.columns)}.", "Select it, too."
                     )
         return target
+
+
+def _edges(window: Window | None) -> dict[str, str | None]:
+    return {"start": _iso(window.start) if window else None, "end": _iso(window.end) if window else None}
 
 
 def _iso(moment: datetime) -> str:

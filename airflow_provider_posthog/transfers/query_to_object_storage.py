@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_posthog.compat import ObjectStoragePath, iteration_of
+from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity
@@ -16,6 +16,7 @@ from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuar
 from airflow_provider_posthog.transfers.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.transfers.reading import ReadingOperator, check_partition_by, need_arrow
+from airflow_provider_posthog.transfers.writer import writer_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -54,14 +55,16 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
         :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
-        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``,
+        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``, ``scan_back``,
         ``on_retention``). ``look_back`` reads the
         intervals in the folder again that end within it before ``start``, each into its own files; ``verify_back``
-        counts them, and reads only those again whose files have other rows than PostHog.
+        counts them, and reads only those again whose files have other rows than PostHog. With ``deferrable`` long
+        waits are left to the triggerer, and the reading goes on behind what was written before.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
-        of those were read again).
+        of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
+        null where nobody counted).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
@@ -88,6 +91,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers = {"hogql": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
+    goes_on = "Reading goes on then, behind the last files that are finished"
 
     def __init__(
         self,
@@ -125,11 +129,12 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self._copy: Copy | None = None
         self._recount: Recounter | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def transfer(self, context: Context) -> dict[str, Any]:
         """Bring the interval's rows into files.
 
-        :param context: the task's context; may be empty outside the task runner.
+        :param context: the task's context.
         """
+        began = time.monotonic()
         need_arrow(type(self).__name__)
         self._check()
         source = self.source(self.name)
@@ -139,7 +144,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
         owner = self._owner(Identity.of(context), interval)
-        writer = self._writer(context, interval, owner)
+        writer = writer_of(context, interval, owner, self._manifest(interval))
         own = self._staging(interval, owner)
         self._look_back(source, owner, own, back)
         self._verify_back(source, owner, own)
@@ -148,7 +153,11 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "verified": own.note.get("verified", 0),
             "reloaded": len(own.note.get("reloaded", ())),
         }
-        return self._result(context, interval, earlier, self._bring(source, own, writer))
+        manifest = self._bring(source, own, writer, left_out=None)
+        found = self._result(context, interval, earlier, manifest)
+        told = f"{found['rows']:,}", found["files"], found["path"], time.monotonic() - began
+        self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *told)
+        return found
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
@@ -189,25 +198,31 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         from airflow_provider_posthog.extract.copying import Copy, Reading
         from airflow_provider_posthog.extract.folder_types import FolderTypes
 
-        settings = self.hook.settings()
-        facts = {
-            "source": {"kind": "query", "name": source.name, "table": source.table, "time": source.time},
+        settings, interval = self.reading_settings(), staging.interval
+        facts: dict[str, Any] = {
+            "source": _facts_of(source),
             "project_id": settings.project_id,
             "host": settings.base_url,
             "written_by": dict(writer),
             **more,
         }
-        reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle)
+
+        def check_again() -> None:
+            self.retention_guard.again()
+            if "left_out" in more:
+                facts["left_out"] = self.left_out(source, interval.start, interval.end)
+
+        reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle, self.longest_wait)
         guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
-        types = FolderTypes.of(self._target.fs, self._root, staging.interval, self.schema_change)
+        types = FolderTypes.of(self._target.fs, self._root, interval, self.schema_change)
         # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
-        rows = None if source.time else manifests.rows_before(self._target.fs, self._root, staging.interval)
+        rows = None if source.time else manifests.rows_before(self._target.fs, self._root, interval)
         self._copy = Copy(
             reading,
             staging,
             self._layout(source),
             facts,
-            before_publishing=self.retention_guard.again,
+            before_publishing=check_again,
             guard=guard,
             types=types,
             rows_before=rows,
@@ -268,35 +283,12 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         asked = (
             "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
-            "compression", "partition_by", "partition_time", "json_columns",
+            "compression", "partition_by", "partition_time", "json_columns", "scan_back",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()
         marker = who.marker({**request, **interval.as_json(), "at": [settings.base_url, settings.project_path()]})
         return Owner(f"{who.owner}.{who.clearing}", marker.request, who.since)
-
-    def _writer(self, context: Context, interval: Interval, owner: Owner) -> dict[str, Any]:
-        """Return what the manifest says of who writes, unless the files there are not ours to replace.
-
-        :raises PostHogSettingsError: if they are of another project, or those of another task of the same run that has
-            asked for something else: two tasks with one ``name``, of which only the last one's rows would be left.
-        """
-        before = self._manifest(interval)
-        ti = context.get("ti")
-        run = {field: getattr(ti, field, None) for field in ("dag_id", "run_id")} if ti else {}
-        task = {field: getattr(ti, field, None) for field in ("task_id", "map_index")} if ti else {}
-        if iteration := iteration_of(context):  # of a loop, in which task and map index are the same
-            task["iteration"] = " ".join(iteration)
-        there = before.get("written_by") or {}
-        is_others = bool(run) and run.items() <= there.items() and not task.items() <= there.items()
-        if is_others and there.get("request") != owner.request:
-            raise PostHogSettingsError(
-                "name",
-                f"the task {there.get('task_id')!r} of this run has written {interval.stem} here, of other rows, which "
-                "would be replaced.",
-                "Give each task, and each map index, a name or a folder of its own.",
-            )
-        return {**run, **task, "request": owner.request} if ti else {}
 
     def _manifest(self, interval: Interval) -> Mapping[str, Any]:
         """Return what stands in the folder of an interval; empty for nothing.
@@ -336,7 +328,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         done = own.note.get("again", ())
         earlier = [one for one in self._earlier(own.interval, self.verify_back) if one.stem not in done]
-        with Recounter(self.hook.settings(), source) as self._recount:
+        with Recounter(self.reading_settings(), source) as self._recount:
             counts = self._recount.count([Window(one.start, one.end) for one in earlier])
         differ = []
         for one, count in zip(earlier, counts, strict=True):
@@ -381,7 +373,13 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             **{name: manifest[name] for name in ("rows", "bytes", "duplicates")},
             "interval": interval.as_json(),
             **earlier,
+            "left_out": manifest.get("left_out"),
         }
         tell_outlets(context, self.outlets, found)
-        self.log.info("Wrote %s rows in %d files to %s", f"{found['rows']:,}", found["files"], folder)
         return {"path": folder, **found}
+
+
+def _facts_of(source: Source) -> dict[str, Any]:
+    facts = {"kind": "query", "name": source.name, "table": source.table, "time": source.time}
+    back = source.scan_back
+    return facts if back is None else {**facts, "scan_back": back.total_seconds()}

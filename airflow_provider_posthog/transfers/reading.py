@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.base import PostHogOperator
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
+from airflow_provider_posthog.transfers.deferring import DeferringOperator
 from airflow_provider_posthog.transfers.lineage import LineageMixin
 from airflow_provider_posthog.transfers.source import source_of
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_DAY = timedelta(days=1)
 
 
-class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
+class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
     """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
 
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
@@ -42,10 +43,13 @@ class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
     :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
         again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
         A timedelta.
+    :param scan_back: of events by ``created_at``: leave out those that happened more than this before the interval,
+        such as ``timedelta(days=7)``. PostHog then has to look at these days only, not at all of its history. What is
+        left out is counted in the interval that ends a day (UTC), and said. A timedelta; default: nothing is left out.
     :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
         project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
         Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.base.PostHogOperator`.
+    :param kwargs: as :class:`~airflow_provider_posthog.transfers.deferring.DeferringOperator`: ``deferrable``.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta | None = None,
         verify_back: timedelta = timedelta(0),
+        scan_back: timedelta | None = None,
         on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -79,6 +84,7 @@ class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
         self.settle = settle
         self.look_back = look_back
         self.verify_back = verify_back
+        self.scan_back = scan_back
         self.on_retention = on_retention
 
     def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
@@ -125,6 +131,38 @@ class IntervalOperator(RetentionMixin, LineageMixin, PostHogOperator):
                 raise PostHogSettingsError(field, f"{source.name} is read as a whole.", "Leave it out.")
         return source.changes_for if self.look_back is None else self.look_back
 
+    def left_out(
+        self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta = timedelta(0)
+    ) -> int | None:
+        """Count what ``scan_back`` leaves out of a day, if the interval ends one, and warn of it.
+
+        :param source: what is read.
+        :param start: the interval's start.
+        :param end: its end.
+        :param look_back: how far before it rows are read again.
+        :returns: how many rows; ``None`` if they were not counted.
+        """
+        if source.scan_back is None or start is None or end is None or not ends_a_day(start, end):
+            return None
+        from airflow_provider_posthog.extract.left_out import count
+        from airflow_provider_posthog.extract.windows import Window
+
+        first = max(EPOCH, min(start, end - _DAY))  # of shorter intervals: what all those of the day leave out
+        before = first - look_back - source.scan_back
+        try:
+            rows = count(self.reading_settings(), source, Window(first, end), before)
+        except PostHogError as error:  # the rows are loaded
+            self.log.warning("How many events scan_back leaves out could not be counted: %s", error)
+            return None
+        if rows:
+            self.log.warning(
+                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened before %s. To "
+                "have them, load this time once more without scan_back",
+                f"{rows:,}",
+                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end, before)),
+            )
+        return rows
+
 
 class ReadingOperator(IntervalOperator):
     """Reads a table or a query in bulk. Subclasses say where the rows go.
@@ -163,8 +201,18 @@ class ReadingOperator(IntervalOperator):
         :raises PostHogSettingsError: if an argument is wrong.
         """
         self.check_reading()
-        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by")
+        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by", "scan_back")
         return source_of(self.table, self.hogql, name, **{field: getattr(self, field) for field in asked})
+
+
+def ends_a_day(start: datetime, end: datetime) -> bool:
+    """Tell whether an interval holds the last moment of a day (UTC); of intervals that follow one another one does.
+
+    :param start: its start, in UTC.
+    :param end: its end, in UTC.
+    """
+    midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+    return start < midnight <= end
 
 
 def need_arrow(operator: str) -> None:

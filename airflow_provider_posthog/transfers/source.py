@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: The arguments that each table takes.
 _TAKES: Mapping[str, frozenset[str]] = {
-    "events": frozenset({"columns", "event", "where", "values", "by"}),
+    "events": frozenset({"columns", "event", "where", "values", "by", "scan_back"}),
     "persons": frozenset({"columns", "where", "values", "by"}),
     "sessions": frozenset({"columns", "where", "values"}),
     "groups": frozenset({"columns", "where", "values"}),

@@ -1,0 +1,72 @@
+"""What a reading will need is said before it begins."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract.forecast import Forecast
+from airflow_provider_posthog.extract.reader import Extraction
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds"),
+    [
+        (0, 0),
+        (10_000, 0),
+        (2_400_000, 0),
+        (2_400_001, 60),
+        (24_000_000, 540),
+        (24_000_001, 3600),
+        (100_000_000, 14_460),
+    ],
+)
+def test_the_limits_let_it_end_when_the_last_query_may_go(rows: int, seconds: int) -> None:
+    """240 queries a minute and 2,400 an hour, 10,000 rows each."""
+    assert Forecast(rows, 10_000, 900, 1.0).seconds == seconds
+
+
+@given(st.integers(0, 10**9), st.integers(1, 49_999), st.floats(0, 1))
+def test_more_rows_never_end_sooner_and_a_share_of_the_limits_never_either(rows: int, page: int, share: float) -> None:
+    forecast = Forecast(rows, page, 1000, share)
+    assert forecast.queries * page >= rows
+    assert Forecast(rows + page, page, 1000, share).seconds >= forecast.seconds
+    if share:
+        assert forecast.seconds >= Forecast(rows, page, 1000, 1.0).seconds
+
+
+def test_the_sentence_says_rows_queries_bytes_and_the_end() -> None:
+    text = Forecast(100_000_000, 10_000, 1100, 1.0).text("events", NOON)
+    assert text == (
+        "events: 100,000,000 rows to read, by about 10,000 queries and 110 GB; the limits (240 queries a minute and "
+        "2,400 an hour) let it end at 2026-05-01 16:01 UTC at the earliest"
+    )
+    assert "do not slow it down" in Forecast(5, 10, 0, 1.0).text("events", NOON)
+    assert "120 queries a minute" in Forecast(5, 10, 0, 0.5).text("events", NOON)
+    assert "no rate limits are kept" in Forecast(10**9, 10, 0, 0.0).text("events", NOON)
+
+
+def test_a_reading_says_it_once_and_before_its_first_rows(
+    posthog: EmulatorProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ClientSettings(posthog.url, posthog.api_key, int(posthog.project_id), rate_limit_share=1.0)
+    end = datetime.now(timezone.utc) - timedelta(days=1)
+    start = end - timedelta(days=3)
+    there = posthog.count_events(start.isoformat(), end.isoformat(), "created_at")
+    with caplog.at_level(logging.INFO), Extraction(settings, sources.events(), start, end, page_rows=200) as reading:
+        rows = iter(reading)
+        next(rows)
+        said = [line for line in caplog.messages if "rows to read" in line]
+        list(rows)
+    assert len(said) == 1
+    assert f"events: {there:,} rows to read, by about" in said[0]
+    assert [line for line in caplog.messages if "rows to read" in line] == said
