@@ -226,7 +226,7 @@ class Extraction:
         """Count the first range, where it is not counted yet, and say what it needs."""
         counted = self._ahead.result() if self._ahead is not None else self._planner.count(window)
         self._ahead = None  # a part of it may be counted after all of it was too much
-        forecast = Forecast(self._planner.counted, self._size(), self._row_bytes, share_of(self._settings))
+        forecast = Forecast(self._planner.counted, self._size(), self._row_bytes, share_of(self._settings, "query"))
         log.info("PostHog: %s", forecast.text(self.source.name, datetime.now(timezone.utc)))
         return counted
 
