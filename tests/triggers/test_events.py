@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.compat import asset_stores
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.hooks.posthog import PostHogHook
@@ -345,6 +346,18 @@ def test_two_watchers_of_one_asset_keep_apart_what_they_saw(connected: EmulatorP
             await until("both", lambda: len(store.kept) == 2)
 
     asyncio.run(scenario())
+
+
+def test_airflow_s_accessors_of_several_assets_are_found() -> None:
+    context = pytest.importorskip("airflow.sdk.execution_time.context")
+    if not hasattr(context, "AssetStateStoreAccessors"):
+        pytest.skip("Airflow 3.3 brought it")
+    from airflow.sdk import Asset
+
+    accessors = context.AssetStateStoreAccessors(inlets=[Asset("one"), Asset("two")])
+    trigger = watcher(accessors)
+    assert asset_stores(trigger) == [accessors[Asset("one")], accessors[Asset("two")]]
+    assert asset_stores(watcher(None)) == []
 
 
 def test_before_3_3_it_starts_from_now(connected: EmulatorProcess, moment: datetime) -> None:
