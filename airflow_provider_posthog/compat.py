@@ -99,6 +99,7 @@ __all__ = [
     "TaskGroup",
     "XCom",
     "approval_operator",
+    "asset_stores",
     "before_execution_timeout",
     "default_deferrable",
     "get_connection_async",
@@ -123,6 +124,32 @@ def approval_operator() -> type[BaseOperator] | None:
         return None
     approval: type[BaseOperator] = ApprovalOperator
     return approval
+
+
+class AssetStore(Protocol):
+    """What Airflow 3.3 keeps for an asset."""
+
+    async def aget(self, key: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the value under ``key``, or ``None``."""
+
+    async def aset(self, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+        """Keep ``value``, which must be JSON and not ``None``."""
+
+
+def asset_stores(trigger: object) -> list[AssetStore]:
+    """Return the state stores of the assets that an event trigger watches for (Airflow 3.3 and newer), or none.
+
+    Several assets may share a trigger: all whose triggers have the same arguments. Airflow's accessors then refuse to
+    choose, and cannot be listed but from within.
+
+    :param trigger: the trigger, as the triggerer runs it.
+    """
+    given = getattr(trigger, "asset_state_store", None)
+    if given is None:
+        return []
+    by_name, by_uri = (getattr(given, name, None) for name in ("_by_name", "_by_uri"))
+    stores = [store for found in (by_name, by_uri) if isinstance(found, Mapping) for store in found.values()]
+    return stores or [given]
 
 
 def before_execution_timeout(limit: timedelta) -> float:

@@ -5,35 +5,38 @@ Kept out of every other module: the base class does not exist on Airflow 2.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+import json
+import math
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_posthog.api import queries
-from airflow_provider_posthog.api.async_clients import AsyncClient
-from airflow_provider_posthog.api.call import STATUS_BYTES
 from airflow_provider_posthog.api.retry import ONCE
-from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import run_async
+from airflow_provider_posthog.compat import asset_stores
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
-from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import check, look
+from airflow_provider_posthog.triggers.event_looks import LateLook, Look, Member, Seen, Terms, news, of_event, payload
 
-EVENT_VERSION = 1
-WATERMARK = "posthog_newest_created_at"
-# created_at is the time of ingestion; timestamp is the client's and may be days old when the event arrives.
-_NEWEST = "SELECT count(), max(created_at) FROM events WHERE created_at > toDateTime({since})"
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.async_clients import AsyncClient
+
+#: What the stored state begins with; an asset may have several watchers.
+STATE = "posthog_events_seen"
 #: PostHog shows events for at least a month, so that a younger watermark needs no look at the retention.
 _SHORTEST_RETENTION = timedelta(days=28)
-_START = "SELECT max(created_at), now() FROM events"
+#: How old the stored state may get while nothing happens.
+_STORE_EVERY = timedelta(hours=1)
+_LONGEST = 10 * 366 * 86_400.0
 
 
 class PostHogNewEventsTrigger(BaseEventTrigger):
-    """Fires when PostHog has ingested events since the last time, for ``AssetWatcher``.
+    """Fires when events came in at PostHog since the last time, for ``AssetWatcher``.
 
     ::
 
@@ -42,19 +45,26 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             watchers=[AssetWatcher(name="new", trigger=PostHogNewEventsTrigger(event="sign_up"))],
         )
 
-    The newest ``created_at`` seen is kept in the asset's state store (Airflow 3.3), so that a restarted triggerer
-    neither fires again nor misses what came meanwhile; before 3.3 it starts from the newest event there is. It tells
-    that there is news, once per poll, not which events: a DAG loads them by its own window. Each poll is one query of
-    the project's 2,400 an hour. Errors are logged and the next poll tries again, as nobody restarts a watcher. If the
-    watermark is so old that PostHog hides events that came after it (docs: *retention.md*), that is logged, too.
+    It tells that there is news, once per poll, and not which events: a DAG loads them by its own window. All watchers
+    in a triggerer with the same arguments but ``event`` share one query per poll, whose cost is bounded by
+    ``scan_back`` and by the names (docs: *watcher.md*).
 
-    The event's payload: ``version`` (int), ``event`` (text or null), ``count`` (int), ``after`` and ``until`` (ISO
-    text, the newest ``created_at`` before and now).
+    What was seen is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what
+    came meanwhile nor, as a rule, fires again; before 3.3 it starts from now. What fails is logged, and the next poll
+    tries again: PostHog, the connection, the state store. If what was seen is so old that PostHog hides events that
+    came after it (docs: *retention.md*), that is logged, too.
+
+    The event's payload: ``version`` (int), ``event`` (text or null), ``count`` (int, the new ones), ``after`` and
+    ``until`` (ISO text): all the new ones have a ``created_at`` later than ``after`` and no later than ``until``.
 
     :param event: only events of this name; ``None`` for any.
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
-    :param poll_interval: seconds between two polls.
+    :param poll_interval: between two polls. Seconds, or a timedelta.
+    :param scan_back: events that happened more than this before they came in are looked for once a day, the others at
+        each poll. Seconds (whole ones), or a timedelta; ``None`` looks for all at each poll, in all that PostHog has.
+    :param overlap: how long an event may take, after it came in, until queries see it. Seconds, or a timedelta.
+    :raises PostHogSettingsError: if an argument is wrong.
     """
 
     def __init__(
@@ -63,14 +73,23 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         event: str | None = None,
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
+        scan_back: float | timedelta | None = 2 * 86_400.0,
+        overlap: float | timedelta = 3600.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if event is not None and (not isinstance(event, str) or not event):
+            raise PostHogSettingsError("event", "is no name.", "Write the event's name, or None for any event.")
         self.event = event
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
-        self.poll_interval = poll_interval
-        self._stored_in_memory: str | None = None
+        self.poll_interval = _seconds("poll_interval", poll_interval, 0.01)
+        self.scan_back = None if scan_back is None else float(math.ceil(_seconds("scan_back", scan_back, 1.0)))
+        self.overlap = _seconds("overlap", overlap, 0.0)
+        self._seen: Seen | None = None
+        self._stored: Seen | None = None
+        self._was_read = False
+        self._store_failed = False
         self._retention_checked = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -82,50 +101,101 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
                 "posthog_conn_id": self.posthog_conn_id,
                 "project_id": self.project_id,
                 "poll_interval": self.poll_interval,
+                "scan_back": self.scan_back,
+                "overlap": self.overlap,
             },
         )
 
+    @property
+    def terms(self) -> Terms:
+        """What this watcher has in common with those that it shares a poll with."""
+        project_id = None if self.project_id is None else str(self.project_id)
+        return Terms(self.posthog_conn_id, project_id, self.poll_interval, self.scan_back, self.overlap)
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Return what the poll is known by that this watcher shares with others (Airflow 3.3 and newer)."""
+        return self.terms
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Look | LateLook]:
+        """Poll for ever, for all who share the poll (Airflow 3.3 and newer).
+
+        :param kwargs: the arguments of one of them.
+        """
+        from airflow_provider_posthog.triggers.event_polls import Poll
+
+        async for look_ in Poll(cls(**kwargs).terms).looks():
+            yield look_
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Look | LateLook]) -> AsyncIterator[TriggerEvent]:
+        """Fire what is new in a shared poll's looks to this watcher.
+
+        :param shared_stream: the looks.
+        """
+        from airflow_provider_posthog.triggers.event_polls import taking_part
+
+        member = Member(self.event)
+        with taking_part(self.terms, member):
+            async for look_ in shared_stream:
+                if self.event not in look_.names:
+                    continue  # it was on its way when this watcher came
+                await self._recall()
+                found = self._late_news(look_) if isinstance(look_, LateLook) else await self._news(look_)
+                if found is not None:
+                    yield TriggerEvent(found)  # type: ignore[no-untyped-call]
+                # After the event: a crash between the two fires it again, never not at all.
+                await self._remember(fired=found is not None)
+                member.late = self._seen.late if self._seen is not None else None
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll for ever; fire when there is news."""
-        from airflow_provider_posthog.hooks.posthog import PostHogHook
+        """Poll for ever; fire when there is news. Airflow 3.3 and newer run the shared poll by themselves."""
+        from airflow_provider_posthog.triggers.event_polls import shared
 
-        async with await PostHogHook(self.posthog_conn_id, self.project_id).async_client() as client:
-            while True:
-                wait = self.poll_interval
-                try:
-                    since = await self._since(client)
-                    await self._look_at_retention(client, since)
-                    count, newest = await self._ask(client, since)
-                except PostHogError as error:
-                    self.log.warning("Looking for new events failed, trying again in %.0f s: %s", wait, error)
-                    asked = error.retry_after if isinstance(error, PostHogAPIError) else None
-                    wait = max(wait, asked or 0.0)
-                else:
-                    if count and newest:
-                        payload = {
-                            "version": EVENT_VERSION,
-                            "event": self.event,
-                            "count": count,
-                            "after": since,
-                            "until": newest,
-                        }
-                        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                        # After the event: a crash between the two fires it again, never not at all.
-                        await self._remember(newest)
-                await asyncio.sleep(wait)
+        async for event in self.filter_shared_stream(shared(self.terms)):
+            yield event
 
-    async def _since(self, client: AsyncClient) -> str:
-        known = await self._recall()
-        if known is None:
-            row = await self._first_row(client, _START, {})
-            known = str(row[0] or row[1])
-            await self._remember(known)
-        return known
+    async def _news(self, look_: Look) -> dict[str, Any] | None:
+        seen = self._seen
+        if seen is None:  # what was there before is no news
+            kept = of_event(look_.counts, self.event).kept
+            self._seen = Seen(look_.next, kept, look_.seen, look_.at)
+            return None
+        if seen.after != look_.after:
+            own = await self._catch_up(look_, seen)
+            if own is None:
+                return None
+            look_ = own
+        self._seen, found = news(look_, seen, self.event)
+        return found
 
-    async def _look_at_retention(self, client: AsyncClient, since: str) -> None:
-        """Say once if the watermark is so old that PostHog hides events that came after it."""
-        newest = moment(since)
-        if self._retention_checked or newest is None or datetime.now(timezone.utc) - newest < _SHORTEST_RETENTION:
+    def _late_news(self, look_: LateLook) -> dict[str, Any] | None:
+        if self._seen is None or self._seen.late != look_.after:
+            return None
+        self._seen = replace(self._seen, late=look_.until)
+        counted = of_event(look_.counts, self.event)
+        if not counted.counted or counted.newest is None:
+            return None
+        self.log.info(
+            "%d events came in since %s that had happened longer before than scan_back", counted.counted, look_.after
+        )
+        return payload(self.event, counted.counted, look_.after, counted.newest)
+
+    async def _catch_up(self, look_: Look, seen: Seen) -> Look | None:
+        from airflow_provider_posthog.triggers.event_polls import catch_up, client_of
+
+        try:
+            async with await client_of(self.terms) as client:
+                await self._look_at_retention(client, seen.after)
+                return await catch_up(client, self.terms, look_, seen, self.event)
+        except PostHogError as error:
+            self.log.warning(
+                "Looking for what came in since %s failed, the next poll tries again: %s", seen.after, error
+            )
+            return None
+
+    async def _look_at_retention(self, client: AsyncClient, since: datetime) -> None:
+        """Say once if what was seen is so old that PostHog hides events that came after it."""
+        if self._retention_checked or datetime.now(timezone.utc) - since < _SHORTEST_RETENTION:
             return
         self._retention_checked = True
         try:
@@ -133,41 +203,59 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         except PostHogError as error:
             self.log.info("Whether PostHog hides old events is not known: %s", error)
             return
-        text = check(newest, None, found, "warn")
+        text = check(since, None, found, "warn")
         if text is not None:
             self.log.warning("Events since the last time may be missed. %s", text)
 
-    async def _ask(self, client: AsyncClient, since: str) -> tuple[int, str | None]:
-        text, values = _NEWEST, {"since": since}
-        if self.event is not None:
-            text, values = f"{_NEWEST} AND event = {{event}}", {"since": since, "event": self.event}
-        row = await self._first_row(client, text, values)
-        return int(row[0] or 0), row[1]
+    @property
+    def state_key(self) -> str:
+        """The key of this watcher's state in an asset's store."""
+        which = json.dumps([self.posthog_conn_id, self.terms.project_id, self.event])
+        return f"{STATE}_{hashlib.sha256(which.encode()).hexdigest()[:16]}"
 
-    async def _first_row(self, client: AsyncClient, text: str, values: dict[str, Any]) -> list[Any]:
-        asked = replace(queries.start(queries.hogql(text, values)), max_bytes=STATUS_BYTES)
-        answer = await client.send(asked, policy=ONCE)
-        rows = answer.get("results")
-        if not isinstance(rows, list) or not rows or not isinstance(rows[0], list) or len(rows[0]) != 2:
-            raise PostHogError("PostHog answered a query without the row that was asked for")
-        return rows[0]
+    async def _recall(self) -> None:
+        """Read what was seen before, once; while a store does not answer, again at each look."""
+        if self._was_read:
+            return
+        try:
+            kept = [Seen.from_json(await store.aget(self.state_key)) for store in asset_stores(self)]
+        except Exception as error:  # Airflow's API server may be starting again
+            self._say_store_failed("read", error)
+            return
+        self._was_read = True
+        known = [seen for seen in kept if seen is not None]
+        if known:
+            self._stored = self._seen = min(known, key=lambda seen: seen.after)
 
-    async def _recall(self) -> str | None:
-        store = getattr(self, "asset_state_store", None)
-        if store is not None and self._stored_in_memory is None:
-            try:
-                kept = await store.aget(WATERMARK)
-            except ValueError:  # several assets share this trigger: Airflow does not say which store to take
-                self.log.warning("Several assets share this trigger, so a restart of the triggerer starts from now")
-                kept = None
-            self._stored_in_memory = kept if isinstance(kept, str) else None
-        return self._stored_in_memory
+    async def _remember(self, *, fired: bool) -> None:
+        seen, stored = self._seen, self._stored
+        if not self._was_read or seen is None or seen == stored:
+            return
+        if not fired and stored is not None and seen.after - stored.after < _STORE_EVERY and seen.late == stored.late:
+            return
+        try:
+            for store in asset_stores(self):
+                await store.aset(self.state_key, seen.to_json())
+        except Exception as error:  # as above
+            self._stored = None  # again at the next look
+            self._say_store_failed("written", error)
+            return
+        self._stored, self._store_failed = seen, False
 
-    async def _remember(self, watermark: str) -> None:
-        self._stored_in_memory = watermark
-        store = getattr(self, "asset_state_store", None)
-        if store is not None:
-            try:
-                await store.aset(WATERMARK, watermark)
-            except ValueError:  # as above
-                self.log.debug("No single store for the watermark")
+    def _say_store_failed(self, done: str, error: Exception) -> None:
+        if not self._store_failed:  # once, until it works again
+            self._store_failed = True
+            self.log.warning("What was seen cannot be %s, and is kept in memory: %s", done, type(error).__name__)
+
+
+def _seconds(field: str, value: object, least: float) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _LONGEST:
+        example = "timedelta(minutes=1)" if field == "poll_interval" else "timedelta(days=1)"
+        raise PostHogSettingsError(
+            field,
+            f"is no length of time from {least:g} seconds to ten years.",
+            f"Write seconds, or {example}.",
+        )
+    return float(value)
