@@ -1,8 +1,9 @@
 """The HogQL of cells: conditions that ClickHouse can answer from the sort key of PostHog's events.
 
 The table's columns are named with the table, as a column of the answer may have the same name. ``timestamp`` is
-compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a comparison so that partitions
-and days are left out of the scan; older ones wrap the column, and still leave out months, and events and hashes.
+compared by itself, and never inside of a function: PostHog's servers since April 2026 print such a comparison so that
+partitions and days are left out of the scan; older ones wrap the column, and still leave out months, and events and
+hashes.
 """
 
 from __future__ import annotations

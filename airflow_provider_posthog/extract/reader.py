@@ -21,6 +21,7 @@ from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.first_look import first_look
+from airflow_provider_posthog.extract.key_planning import KeyPlanner
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.ranges import left_of
@@ -131,7 +132,7 @@ class Extraction:
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
         self._resume = resume_after
-        self._planner = (CellPlanner if source.cells else Planner)(self._asker, source, self._size)
+        self._planner = _planner_of(source)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Future[list[Piece]] | None = None
         self._reader: WindowReader | None = None
@@ -193,7 +194,7 @@ class Extraction:
         self._asker.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Yield all rows, window by window: in the order of time, or events in the order of PostHog's sort key.
+        """Yield all rows, window by window: in the order of time, or in that of PostHog's own sort key.
 
         :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
         :raises PostHogError: if PostHog can not be asked.
@@ -298,3 +299,7 @@ class Extraction:
             else:
                 ranges += [(replace(window, end=settled), None), (replace(window, start=settled), self.settled_at)]
         return ranges
+
+
+def _planner_of(source: Source) -> type[Planner]:
+    return CellPlanner if source.cells else KeyPlanner if source.sort_key else Planner

@@ -21,7 +21,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import Window
+from airflow_provider_posthog.extract.windows import PARTS, Window
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
@@ -94,7 +94,7 @@ def tiles(chunks: Sequence[Chunk], extraction: Extraction) -> bool:
     begins = (
         windows[0].start == whole.start and windows[0].first == 0 and _begin(windows[0]) == _begin_of(whole, extraction)
     )
-    ends = windows[-1].end == whole.end and windows[-1].last == 4096
+    ends = windows[-1].end == whole.end and windows[-1].last == PARTS
     return begins and ends and all(_follows(one, two) for one, two in itertools.pairwise(windows))
 
 
@@ -110,6 +110,8 @@ def _begin_of(whole: Window, extraction: Extraction) -> tuple[Any, ...]:
 
 
 def _follows(one: Window, two: Window) -> bool:
+    if one.keys is not None and two.keys is not None and one.keys != two.keys:
+        return (two.start, two.end, two.keys.low) == (one.start, one.end, one.keys.high) and one.keys.high is not None
     after = one.after()
     if after is None:
         return (two.start, two.end, two.first) == (one.start, one.end, one.last)

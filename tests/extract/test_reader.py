@@ -14,6 +14,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.reader import Extraction, Progress
+from airflow_provider_posthog.extract.windows import PARTS
 from tests.extract.reading import SECOND, UTC, column, event, read, settings_of, uuids
 
 #: The emulator's own events.
@@ -84,7 +85,7 @@ def test_ties_at_every_edge(rows: EmulatorProcess, settings: ClientSettings, day
     assert len(column(chunks)) == len(made)
     safe = [chunk.resume_after for chunk in chunks if chunk.resume_after]
     assert safe[-1] == day + timedelta(days=1)
-    assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != 4096)
+    assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != PARTS)
 
 
 def test_more_rows_in_a_microsecond_than_posthog_answers(
