@@ -94,8 +94,9 @@ class Extraction:
     :raises PostHogSettingsError: if an argument can not be used.
     """
 
-    #: Whether somebody iterates over it, and how many different keys the first look has seen.
+    #: Whether somebody iterates over it, what reads, and how many different keys the first look has seen.
     _busy = False
+    _reader: WindowReader | None = None
     _keys_seen = 0
 
     def __init__(
@@ -135,7 +136,6 @@ class Extraction:
         self._planner = _planner_of(source)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Future[list[Piece]] | None = None
-        self._reader: WindowReader | None = None
         self._ranges: list[tuple[Window, datetime | None]] = []
         self._progress = Progress(0, 0, 0, 0, 0, 0.0)
 

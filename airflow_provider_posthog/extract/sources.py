@@ -209,8 +209,7 @@ def events(
         leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
     :raises PostHogSettingsError: if an argument can not be used.
     """
-    _check_by(by)
-    by_arrival = by == "created_at"
+    by_arrival = _is_by_arrival(by)
     named, given = events_named(event, columns)
     return Source(
         name="events",
@@ -229,9 +228,10 @@ def events(
     )
 
 
-def _check_by(by: str) -> None:
+def _is_by_arrival(by: str) -> bool:
     if by not in ("created_at", "timestamp"):
         raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
+    return by == "created_at"
 
 
 def persons(
