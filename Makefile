@@ -47,12 +47,13 @@ types: $(VENV)/.installed  ## check types
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
 
-benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, parse cost and the triggerer (45 min)
+benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (55 min)
 	@$(BIN)/python -m benchmarks.parse_cost
 	@$(BIN)/python -m benchmarks.triggerer
 	@$(BIN)/python -m benchmarks.download
 	@$(BIN)/python -m benchmarks.load_sql
 	@$(BIN)/python -m benchmarks.erasure
+	@$(BIN)/python -m benchmarks.server_cost
 	@$(BIN)/python -m benchmarks.extract
 
 clean:  ## remove what the other targets made

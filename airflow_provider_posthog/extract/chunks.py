@@ -123,7 +123,7 @@ class WindowReader:
 
     def _chunk(self, window: Window, kept: pa.Table, read: int) -> Chunk:
         table = kept.select(self.schema.names)
-        after = window.after() if self._source.time is not None else None
+        after = window.after(by_parts=bool(self._source.sort_key)) if self._source.time is not None else None
         return Chunk(window, table, kept.num_rows, read, read - kept.num_rows, after)
 
     def _table(self, piece: Piece) -> pa.Table:

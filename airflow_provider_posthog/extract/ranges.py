@@ -8,7 +8,7 @@ from datetime import timedelta
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.sources import Source
-from airflow_provider_posthog.extract.windows import MICROSECOND, Position, Window
+from airflow_provider_posthog.extract.windows import MICROSECOND, PARTS, Position, Window
 
 _DAY = timedelta(days=1)
 
@@ -21,6 +21,8 @@ def left_of(window: Window, source: Source, resume: Position | None) -> list[Win
     :param resume: where an earlier reading has stopped.
     :raises PostHogSettingsError: if that is no place within the range.
     """
+    if source.sort_key and resume is not None:
+        return _left_of_parts(window, resume)
     if not source.cells:
         return [window]
     if resume is None or resume.until is None or not window.start < resume.until:
@@ -30,11 +32,26 @@ def left_of(window: Window, source: Source, resume: Position | None) -> list[Win
     try:
         left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
     except (LookupError, TypeError, ValueError):
-        raise PostHogSettingsError(
-            "resume_after", "is no place in the sort key.", "Read it from its beginning."
-        ) from None
+        raise _no_place() from None
     rest = replace(window, start=until)
     return [*left, _celled(rest, source)] if rest.start < rest.end or not left else left
+
+
+def _left_of_parts(window: Window, resume: Position) -> list[Window]:
+    """Return what is left where all of the time is read by parts of the keys."""
+    if resume.until is None or not window.start < resume.until <= window.end:
+        return [window]
+    match resume.place:
+        case (int(first),) if type(first) is int and 0 < first < PARTS:
+            begun = replace(window, end=resume.until, first=first)
+        case _:
+            raise _no_place()
+    rest = replace(window, start=resume.until)
+    return [begun, rest] if rest.start < rest.end else [begun]
+
+
+def _no_place() -> PostHogSettingsError:
+    return PostHogSettingsError("resume_after", "is no place in the sort key.", "Read it from its beginning.")
 
 
 def _celled(window: Window, source: Source) -> Window:

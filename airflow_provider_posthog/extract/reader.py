@@ -24,6 +24,7 @@ from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.forecast import Forecast
+from airflow_provider_posthog.extract.key_planning import KeyPlanner
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.ranges import left_of
@@ -98,8 +99,9 @@ class Extraction:
     :raises PostHogSettingsError: if an argument can not be used.
     """
 
-    #: Whether somebody iterates over it, and how many different keys the first look has seen.
+    #: Whether somebody iterates over it, what reads, and how many different keys the first look has seen.
     _busy = False
+    _reader: WindowReader | None = None
     _keys_seen = 0
     _row_bytes = 0.0
 
@@ -133,10 +135,9 @@ class Extraction:
         self._asker = Asker(settings, in_flight)
         self._size = PageSize(page_rows)
         self._resume = resume_after
-        self._planner = (CellPlanner if source.cells else Planner)(self._asker, source, self._size)
+        self._planner = _planner_of(source)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Future[list[Piece]] | None = None
-        self._reader: WindowReader | None = None
         self._ranges: list[tuple[Window, datetime | None]] = []
         self._progress = Progress(0, 0, 0, 0, 0, 0.0)
 
@@ -195,7 +196,7 @@ class Extraction:
         self._asker.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Yield all rows, window by window: in the order of time, or events in the order of PostHog's sort key.
+        """Yield all rows, window by window: in the order of time, or in that of PostHog's own sort key.
 
         :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
         :raises PostHogError: if PostHog can not be asked.
@@ -323,3 +324,7 @@ def _check(page_rows: int, in_flight: int, settle: timedelta, look_back: timedel
         raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
     if settle < timedelta(0) or look_back < timedelta(0):
         raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
+
+
+def _planner_of(source: Source) -> type[Planner]:
+    return CellPlanner if source.cells else KeyPlanner if source.sort_key else Planner

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.names import check_own, check_where, names_in
+from airflow_provider_posthog.extract.names import check_own, check_where, events_named, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
 PERSON_COLUMNS = ("id", "created_at", "properties", "is_identified")
@@ -26,6 +26,7 @@ SESSION_COLUMNS = (
     "$autocapture_count",
     "$session_duration",
 )
+DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 
 #: What the reader adds where a page's edge can not be told from the columns; taken off again.
@@ -36,8 +37,6 @@ PART_NAME = "posthog_key_"
 #: Placeholders of the reader's own begin so.
 OWN = "window_"
 
-#: What a template makes of a list.
-_LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
 Columns = Sequence[str] | Mapping[str, str] | None
 
@@ -68,6 +67,9 @@ class Source:
     :param filtered: whether ``where`` leaves out rows for other reasons, too.
     :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
     :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
+    :param sort_key: the columns that the table is sorted by, where these are the key: pages are ranges of them, rather
+        than of hashes.
+    :param is_uuid: whether the sort key is one column with UUIDs.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
     """
@@ -88,6 +90,8 @@ class Source:
     values: Mapping[str, Any] = field(default_factory=dict)
     copies: bool = False
     cells: bool = False
+    sort_key: tuple[str, ...] = ()
+    is_uuid: bool = False
     query: str | None = None
     keys: tuple[str, ...] = ()
     zoned: frozenset[str] = frozenset()
@@ -206,7 +210,7 @@ def events(
     :raises PostHogSettingsError: if an argument can not be used.
     """
     _check_by(by, scan_back)
-    named, given = _named(event, columns)
+    named, given = events_named(event, columns)
     return Source(
         name="events",
         table="events",
@@ -222,27 +226,6 @@ def events(
         copies=True,
         cells=True,
     )
-
-
-def _named(event: str | Sequence[str] | None, columns: Columns) -> tuple[list[str], dict[str, Any]]:
-    if event is None:
-        return [], {}
-    names = [event] if isinstance(event, str) else event
-    # No event has an empty name, so nothing would be read, and what is there be replaced by it.
-    if not names or not isinstance(names, Sequence) or not all(map(_is_name, names)):
-        raise PostHogSettingsError(
-            "event",
-            f"{event!r:.80} names no events.",
-            "Leave it out, or write a name or a list of names (a template makes text of a list, unless the DAG has "
-            "render_template_as_native_obj=True).",
-        )
-    if isinstance(columns, Mapping):
-        check_own(columns, {"event"})
-    return ["event IN {posthog_event_names}"], {"posthog_event_names": list(names)}
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
 
 
 def _check_by(by: str, scan_back: timedelta | None) -> None:
@@ -283,6 +266,8 @@ def persons(
         table="persons",
         columns=_columns(columns, PERSON_COLUMNS),
         key="id",
+        sort_key=("id",),
+        is_uuid=True,
         time=by,
         born="created_at",
         where=where,
@@ -323,6 +308,28 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
         table="groups",
         columns=_columns(columns, GROUP_COLUMNS),
         key="concat(toString(`index`), ':', key)",
+        sort_key=("`index`", "key"),
+        where=where,
+        filtered=bool(where),
+        values=dict(values or {}),
+    )
+
+
+def distinct_ids(
+    columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None
+) -> Source:
+    """Return all distinct ids, each with the person that it belongs to now.
+
+    :param columns: HogQL by column name, or names; ``None`` for ``distinct_id, person_id``.
+    :param where: a HogQL condition.
+    :param values: what its placeholders stand for.
+    """
+    return Source(
+        name="distinct_ids",
+        table="person_distinct_ids",
+        columns=_columns(columns, DISTINCT_ID_COLUMNS),
+        key="distinct_id",
+        sort_key=("distinct_id",),
         where=where,
         filtered=bool(where),
         values=dict(values or {}),
@@ -339,6 +346,8 @@ def cohort_members(cohort_id: int) -> Source:
         table="cohort_people",
         columns={"person_id": "person_id", "cohort_id": "cohort_id"},
         key="person_id",
+        sort_key=("person_id",),
+        is_uuid=True,
         where="cohort_id = {posthog_cohort_id}",
         only={"cohort_id": (int(cohort_id),)},
         values={"posthog_cohort_id": int(cohort_id)},
@@ -365,7 +374,6 @@ def hogql(
     :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
-    :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
     :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """

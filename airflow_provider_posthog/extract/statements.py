@@ -13,6 +13,7 @@ from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.extract.bare_query import without_rows
 from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.key_statements import bounds_of, in_keys, in_parts, part_of
 from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
 from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
 
@@ -121,13 +122,24 @@ def groups_by_moment(source: Source, window: Window, after: datetime | None) -> 
 
 
 def groups_by_hash(source: Source, window: Window) -> Statement:
-    """Count rows by the parts of their keys' hashes: ``bucket`` (the part), ``counted``, ``low``, ``high``.
+    """Count rows by the parts of their keys, or of the keys' hashes: ``bucket``, ``counted``, ``low``, ``high``.
 
     :param source: what is read.
     :param window: where.
     """
     where, values = _where(source, window)
     return _grouped(source, f"{part_of(source)} AS bucket", "bucket", PARTS + 2, where, values)
+
+
+def ranges_of_keys(source: Source, window: Window, step: int) -> Statement:
+    """Ask for the keys that ranges of rows begin with: ``bounds``, and how many rows there are, ``keyed`` with a key.
+
+    :param source: what is read; it has a sort key.
+    :param window: where.
+    :param step: how many rows a range has.
+    """
+    where, values = _where(source, window)
+    return Statement(bounds_of(source, _text(where), step), values)
 
 
 def groups_by_event(source: Source, window: Window, after: tuple[int, str] | None = None) -> Statement:
@@ -224,14 +236,6 @@ def _is_beyond(window: Window) -> bool:
     return window.cell is not None and window.cell.is_beyond
 
 
-def part_of(source: Source) -> str:
-    """Return HogQL of the part that a row's hash belongs to.
-
-    :param source: what is read.
-    """
-    return f"cityHash64({source.key_text}) % {PARTS}"
-
-
 def _grouped(source: Source, bucket: str, name: str, limit: int, where: list[str], values: dict[str, Any]) -> Statement:
     columns = f"{bucket}, count() AS counted{_extent(source)}"
     tail = f"GROUP BY {name} ORDER BY {name} LIMIT {limit}"
@@ -260,8 +264,9 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
         values["window_scan"] = iso(source.scan_from)
     if window.cell is not None:
         where += within(window.cell, values)
-    if not window.is_whole:
-        where.append(f"{part_of(source)} >= {int(window.first)} AND {part_of(source)} < {int(window.last)}")
+    if window.keys is not None:
+        where += in_keys(source, window.keys, values)
+    where += in_parts(source, window, values)
     if source.where:
         where.append(f"({source.where}\n)")
     return where, values

@@ -2,7 +2,7 @@
 
 A window is half-open, ``[start, end)``. The windows of one extraction tile its range without a gap or an overlap, also
 where nothing was counted. Where time can not tell rows apart (a table without a time, or one microsecond that holds too
-many rows) a window is a range of the rows' hashes instead.
+many rows) a window is a range of the rows' keys instead, or of the keys' hashes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
 MICROSECOND = timedelta(microseconds=1)
 #: ClickHouse counts the seconds that rows are grouped by in 32 bits.
 LATEST = datetime(2106, 1, 1, tzinfo=timezone.utc)
-#: How many parts the hashes of the keys are put into: ``cityHash64(toString(key)) % PARTS``.
-PARTS = 4096
+#: How many parts the keys of rows are put into, by their hashes or by their own order; PostHog answers 50,000 rows.
+PARTS = 32_768
 #: At the most so many groups are asked for when rows are counted; PostHog answers 50,000 rows.
 GROUPS = 4000
 #: At the most so many windows' rows, and so many groups, are counted again by finer steps in one query: few enough for
@@ -34,9 +34,10 @@ class Window:
 
     :param start: the first moment inside, in UTC, to the microsecond.
     :param end: the first moment after it.
-    :param first: the first part of the keys' hashes that belongs to it.
+    :param first: the first part of the keys, or of their hashes, that belongs to it.
     :param last: the first part after it.
     :param cell: of events, the cell of their sort key that it is, rather than all of its time.
+    :param keys: of what is sorted by other keys, the range of them that it is.
     """
 
     start: datetime
@@ -44,11 +45,12 @@ class Window:
     first: int = 0
     last: int = PARTS
     cell: Cell | None = None
+    keys: Keys | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds all rows of its time, rather than a part of their hashes."""
-        return self.first == 0 and self.last == PARTS
+        """Whether it holds all rows of its time, rather than a part of their keys."""
+        return self.first == 0 and self.last == PARTS and self.keys is None
 
     def goes_on_in(self, other: Window) -> bool:
         """Whether another window follows so that both are one window together.
@@ -57,12 +59,21 @@ class Window:
         """
         if self.is_whole and other.is_whole:
             return self.end == other.start
+        if self.keys != other.keys:
+            return self.keys is not None and other.keys is not None and self.keys.high == other.keys.low
         return (self.start, self.end, self.last) == (other.start, other.end, other.first)
 
-    def after(self) -> Position | None:
-        """Return where a reading goes on after it, or ``None`` in the middle of a microsecond's hashes."""
+    def after(self, *, by_parts: bool = False) -> Position | None:
+        """Return where a reading goes on after it, or ``None`` in the middle of a microsecond's hashes.
+
+        :param by_parts: whether all of the time is read by parts of the keys, one after another.
+        """
         if self.cell is not None and (place := self.cell.end()):
             return Position(self.start, self.end, tuple(place))
+        if self.keys is not None and self.keys.high is not None:
+            return None
+        if by_parts and self.last < PARTS:
+            return Position(self.start, self.end, (self.last,))
         return Position(self.end) if self.last == PARTS else None
 
     def halves(self) -> tuple[Window, Window] | None:
@@ -81,7 +92,29 @@ class Window:
         text = f"[{iso(self.start)}, {iso(self.end)})"
         if self.cell is not None:
             return f"{text} {self.cell}"
-        return text if self.is_whole else f"{text} parts {self.first} to {self.last - 1} of {PARTS}"
+        if self.keys is not None:  # keys may be personal data
+            text = f"{text} a range of keys"
+        is_part = self.first > 0 or self.last < PARTS
+        return f"{text} parts {self.first} to {self.last - 1} of {PARTS}" if is_part else text
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A half-open range of keys, in the order that the table is sorted by.
+
+    :param low: the first key inside; ``None`` for all from the beginning.
+    :param high: the first key after it; ``None`` for all to the end.
+    """
+
+    low: tuple[Any, ...] | None = None
+    high: tuple[Any, ...] | None = None
+
+    def to(self, other: Keys) -> Keys:
+        """Return one range for this one and the one that follows it.
+
+        :param other: the next one.
+        """
+        return Keys(self.low, other.high)
 
 
 @dataclass(frozen=True)
@@ -111,6 +144,8 @@ class Piece:
         lows = [low for low in (self.low, other.low) if low is not None]
         highs = [high for high in (self.high, other.high) if high is not None]
         window = replace(self.window, end=other.window.end, last=other.window.last)
+        if self.window.keys is not None and other.window.keys is not None:
+            window = replace(window, keys=self.window.keys.to(other.window.keys))
         return Piece(window, self.rows + other.rows, min(lows, default=None), max(highs, default=None))
 
 
@@ -120,7 +155,8 @@ class Position:
 
     :param time: all rows before this moment are safe.
     :param until: with a place, the end of the time that was read by cells.
-    :param place: in the sort key, what lies before it in ``[time, until)`` is safe, too, as :meth:`.Cell.end` says.
+    :param place: in the sort key, what lies before it in ``[time, until)`` is safe, too, as :meth:`.Cell.end` says; or
+        the first part of the keys that is not.
     """
 
     time: datetime

@@ -35,6 +35,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "persons": ("id",),
     "sessions": ("session_id",),
     "groups": ("index", "key"),
+    "person_distinct_ids": ("distinct_id",),
     "cohort_people": ("cohort_id", "person_id"),
 }
 #: The time by which rows belong to an interval, where there is no choice.
@@ -56,9 +57,9 @@ class PostHogToSqlOperator(IntervalOperator):
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``cohort_members``, or a HogQL query (needs
-        ``key``). A dictionary gives more arguments, such as ``{"table": "cohort_members", "cohort_id": 7}`` or
-        ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
+    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, or a HogQL
+        query (needs ``key``). A dictionary gives more arguments, such as
+        ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
         ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
         are replaced, new ones added. ``append``: only rows whose key is not there yet are added. Each can be repeated

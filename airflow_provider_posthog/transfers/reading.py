@@ -167,7 +167,8 @@ class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
 class ReadingOperator(IntervalOperator):
     """Reads a table or a query in bulk. Subclasses say where the rows go.
 
-    :param table: ``events``, ``persons``, ``sessions``, ``groups`` or ``cohort_members``.
+    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or
+        ``cohort_members``.
     :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
     :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
     :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.

@@ -16,6 +16,7 @@ _TAKES: Mapping[str, frozenset[str]] = {
     "persons": frozenset({"columns", "where", "values", "by"}),
     "sessions": frozenset({"columns", "where", "values"}),
     "groups": frozenset({"columns", "where", "values"}),
+    "distinct_ids": frozenset({"columns", "where", "values"}),
     "cohort_members": frozenset({"cohort_id"}),
     "hogql": frozenset({"key", "time", "values"}),
 }
@@ -25,7 +26,8 @@ _NEEDS = {"cohort_members": "cohort_id", "hogql": "key"}
 def source_of(table: str | None, hogql: str | None, name: str | None, **arguments: Any) -> Source:  # noqa: ANN401
     """Return what is read.
 
-    :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups`` or ``cohort_members``.
+    :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups``, ``distinct_ids``
+        or ``cohort_members``.
     :param hogql: a query in its place.
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those

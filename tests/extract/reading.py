@@ -20,7 +20,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source, events, hogql
-from airflow_provider_posthog.extract.windows import Position, Window
+from airflow_provider_posthog.extract.windows import PARTS, Position, Window
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
@@ -106,7 +106,7 @@ def tiles(chunks: Sequence[Chunk], extraction: Extraction, resume: Position | No
         return all(not chunk.rows for chunk in chunks)
     begins = windows[0].start == whole.start and windows[0].first == 0
     begins = begins and _begin(windows[0].cell) == _begin(left[0] if left else root)
-    ends = windows[-1].end == whole.end and windows[-1].last == 4096 and windows[-1].after() is not None
+    ends = windows[-1].end == whole.end and windows[-1].last == PARTS and windows[-1].after() is not None
     return begins and ends and all(_follows(one, two, root) for one, two in itertools.pairwise(windows))
 
 
@@ -125,6 +125,8 @@ def _begin(cell: Cell | None) -> tuple[Any, ...]:
 
 
 def _follows(one: Window, two: Window, root: Cell) -> bool:
+    if one.keys is not None and two.keys is not None and one.keys != two.keys:
+        return (two.start, two.end, two.keys.low) == (one.start, one.end, one.keys.high) and one.keys.high is not None
     after = one.after()
     if after is None:
         return (two.start, two.end, two.first) == (one.start, one.end, one.last)

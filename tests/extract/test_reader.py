@@ -14,7 +14,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.reader import Extraction, Progress
-from airflow_provider_posthog.extract.windows import Position
+from airflow_provider_posthog.extract.windows import PARTS, Position
 from tests.extract.reading import (
     SECOND,
     UTC,
@@ -133,7 +133,7 @@ def test_ties_at_every_edge(
     assert len(column(chunks)) == len(made)
     safe = [chunk.resume_after for chunk in chunks if chunk.resume_after]
     assert safe[-1].as_json()["until" if way == "cells" else "time"] == f"{day + timedelta(days=2):%FT%T.%fZ}"
-    assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != 4096)
+    assert all(chunk.resume_after is None for chunk in chunks if chunk.window.last != PARTS)
     for done in range(0, len(chunks), 9 if page_rows == 1 else 3):
         resume = chunks[done].resume_after
         if resume is None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from uuid import uuid4
 
 import pytest
 
@@ -14,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources, statements
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
-from airflow_provider_posthog.extract.windows import PARTS, Piece, Window
+from airflow_provider_posthog.extract.windows import PARTS, Keys, Piece, Window
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 END = START + timedelta(days=2)
@@ -29,6 +30,7 @@ SOURCES = [
     sources.persons(by="created_at"),
     sources.sessions(),
     sources.groups(),
+    sources.distinct_ids(),
     sources.cohort_members(7),
     sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
@@ -84,6 +86,10 @@ def all_of(source: Source) -> Iterator[Statement]:
         yield statements.sample(source, window)
         yield statements.sample(source, window, 0)
         yield statements.groups_by_hash(source, window)
+        if source.sort_key:
+            key = (0, "it's {x}")[-len(source.sort_key) :] if not source.is_uuid else (str(uuid4()),)
+            yield statements.ranges_of_keys(source, replace(window, keys=Keys(key, None)), 10)
+            yield statements.page(source, replace(piece, window=replace(window, keys=Keys(None, key))), 10, None)
         yield statements.count(source, window)
         if source.columns:
             yield statements.page(source, piece, 10, None)

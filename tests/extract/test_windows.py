@@ -145,7 +145,7 @@ def test_a_microsecond_is_halved_by_hash() -> None:
     halves = window.halves()
     assert halves is not None
     assert [(half.first, half.last) for half in halves] == [(0, PARTS // 2), (PARTS // 2, PARTS)]
-    assert str(halves[1]).endswith("parts 2048 to 4095 of 4096")
+    assert str(halves[1]).endswith("parts 16384 to 32767 of 32768")
 
 
 @given(windows())

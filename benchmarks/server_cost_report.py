@@ -1,0 +1,127 @@
+"""What came of :mod:`benchmarks.server_cost`, as a section of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+from benchmarks.clickhouse import Asked
+from benchmarks.limits_model import FREE, PAID, Query, hours
+from benchmarks.measure import table, write_section
+
+if TYPE_CHECKING:
+    from benchmarks.server_cost import Line
+
+OURS = "this provider"
+MANY = 100_000_000
+
+_TEXT = """## What a reading costs PostHog
+
+`python -m benchmarks.server_cost`. An embedded ClickHouse with PostHog's own partitions, sort keys and versions, behind
+a server that writes HogQL as PostHog's printer does; *old* is the printer before April 2026 (persons: before November
+2024). A day lies between two others with a tenth of its events; events have 0.5 KB, persons 0.6 KB, and one person in
+ten has two versions. *Bytes read* are those that ClickHouse counts and PostHog debits, for each byte of the columns
+that are read, as ClickHouse holds them. The hours are simulated: 240 queries a minute, 2,400 an hour (`GET events/`:
+1,200), three at once, 50 ms and 60 µs a row for each, and the budget of bytes of a free plan (20 GB an hour) or a paid
+one (200 GB), full at the beginning. Of others' loops three pages were measured, at the beginning, in the middle and at
+the end of the day, and the rest reckoned from them; what they lose is told further up.
+
+{days}
+
+An hour of a day that has ended reads {hour:.2f} times what that day's whole load reads: its rows lie in all granules of
+the day, so that 24 hourly loads read as much as {hours:.0f} daily ones.
+
+### {many} events, as 20 days of {events}
+
+{simulated}
+
+### After a history, and persons
+
+*passes* are rows that ClickHouse read in all queries together, by the rows of the table; with `scan_back` by those of
+the last seven days.
+
+{others}
+
+### Against our own targets
+
+{verdict}
+"""
+
+
+def write(lines: Sequence[Line]) -> None:
+    """Write the section.
+
+    :param lines: what was measured.
+    """
+    days = [line for line in lines if line.what.endswith("events") and line.what.startswith("a day")]
+    new = [line for line in days if line.age == "new"]
+    most = max(line.there for line in new)
+    largest = [line for line in new if line.there == most]
+    hour = _hour(lines, most)
+    text = _TEXT.format(
+        days=table(_HEAD, [_row(line) for line in days]),
+        hour=hour,
+        hours=24 * hour,
+        many=f"{MANY:,}",
+        events=f"{most:,}",
+        simulated=table(["", "queries", "TB read", "hours, free", "hours, paid"], [_many(line) for line in largest]),
+        others=table([*_HEAD[:6], "passes"], [_other(line) for line in lines if line not in days and _is_other(line)]),
+        verdict=table(["", "target", "measured", ""], _verdict(lines, new)),
+    )
+    write_section("server_cost", text)
+
+
+_HEAD = ["", "who", "server", "bytes read a byte", "queries", "rows a query", "hours, free", "hours, paid"]
+
+
+def _row(line: Line) -> list[str]:
+    free, paid = (_hours(line.asked, budget, line.an_hour) for budget in (FREE, PAID))
+    rows = line.there / len(line.asked)
+    return [line.what, line.who, line.age, f"{line.ratio:,.2f}", f"{len(line.asked):,}", f"{rows:,.0f}", free, paid]
+
+
+def _other(line: Line) -> list[str]:
+    return [*_row(line)[:6], "" if line.passes is None else f"{line.passes:.2f}"]
+
+
+def _is_other(line: Line) -> bool:
+    return "one hour of it" not in line.what
+
+
+def _hours(asked: Sequence[Asked], budget: float, an_hour: int, times: int = 1) -> str:
+    made = chain.from_iterable(repeat([Query(each.read, each.rows) for each in asked], times))
+    return f"{hours(made, budget, an_hour=an_hour):,.2f}"
+
+
+def _many(line: Line) -> list[str]:
+    times = MANY // line.there
+    read = times * sum(each.read for each in line.asked) / 1e12
+    free, paid = (_hours(line.asked, budget, line.an_hour, times) for budget in (FREE, PAID))
+    return [line.who, f"{times * len(line.asked):,}", f"{read:,.2f}", free, paid]
+
+
+def _hour(lines: Sequence[Line], events: int) -> float:
+    of_day = f"a day of {events:,} events"
+    (whole,) = (line for line in lines if (line.what, line.who, line.age) == (of_day, OURS, "new"))
+    (hour,) = (line for line in lines if line.what == f"{of_day}: one hour of it")
+    return hour.ratio / whole.ratio
+
+
+def _verdict(lines: Sequence[Line], days: Sequence[Line]) -> list[list[str]]:
+    ours = [line for line in days if line.who == OURS]
+    goals = [(line.what, line.ratio, 3.0, "bytes read a byte") for line in ours]
+    ratios = [line.ratio for line in ours]
+    goals.append(("the largest day by the smallest", max(ratios) / min(ratios), 1.1, "x"))
+    goals += [(line.what, line.passes, 1.5, "passes") for line in lines if line.passes is not None]
+    goals += [(line.what, line.ratio, 5.0, "bytes read a byte") for line in _persons(lines)]
+    persons = [line.ratio for line in _persons(lines) if "by created_at" not in line.what]
+    goals.append(("the most persons by the fewest", max(persons) / min(persons), 1.1, "x"))
+    return [
+        [what, f"at most {most} {unit}", f"{found:.2f}", "met" if found <= most else "**not met**"]
+        for what, found, most, unit in goals
+    ]
+
+
+def _persons(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if "persons" in line.what and line.age == "new"]

@@ -1,0 +1,58 @@
+"""What a reading costs PostHog: the measurement works, and its limits are PostHog's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.clickhouse import printed
+from benchmarks.limits_model import Query, calculator, hours
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_quick_lands_every_row() -> None:
+    command = [sys.executable, "-m", "benchmarks.server_cost", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10,000 events (new server), this provider: " in done.stdout
+    assert "30,000 landed" in done.stdout
+    assert re.search(r"rows landed [\d,]+, lost 0 times", done.stdout)
+
+
+def test_the_page_of_the_limits_has_the_table_that_the_measurement_makes() -> None:
+    assert calculator() in (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+
+
+def test_queries_wait_for_their_places_minutes_and_hours() -> None:
+    quick = Query(0, 0)
+    assert hours([Query(0, 1_000_000)] * 4, 1e9) * 3600 == pytest.approx(2 * 60.05)
+    assert hours([quick] * 240, 1e9) * 3600 == pytest.approx(4, abs=0.1)
+    assert hours([quick] * 241, 1e9) * 3600 == pytest.approx(60.05, abs=0.1)
+    assert hours([quick] * 2401, 1e9) == pytest.approx(1, abs=0.01)
+
+
+def test_queries_wait_for_bytes_once_a_days_worth_is_spent() -> None:
+    assert hours([Query(1e9, 0)] * 24, 1e9) < 0.01
+    assert hours([Query(1e9, 0)] * 25, 1e9) < 0.01
+    assert hours([Query(1e9, 0)] * 36, 1e9) == pytest.approx(10, abs=1.01)
+    assert hours([Query(1e12, 0)] * 2, 1e9) == pytest.approx(1, abs=0.01)
+
+
+def test_hogql_is_written_as_posthog_writes_it() -> None:
+    sql = "SELECT uuid FROM events WHERE events.timestamp >= toDateTime({a}) AND created_at < toDateTime({a}) LIMIT 1"
+    values = {"a": "2026-01-01T00:00:00Z"}
+    moment = "parseDateTime64BestEffortOrNull('2026-01-01T00:00:00Z', 6, 'UTC')"
+    came = f"ifNull(toTimeZone(created_at, 'UTC') < {moment}, 0) LIMIT 1"
+    of_team = "SELECT uuid FROM events WHERE team_id = 1 AND"
+    assert printed(sql, values, "new") == f"{of_team} ifNull(events.timestamp >= {moment}, 0) AND {came}"
+    wrapped = f"ifNull(toTimeZone(events.timestamp, 'UTC') >= {moment}, 0)"
+    assert printed(sql, values, "old") == f"{of_team} {wrapped} AND {came}"
+    persons = "SELECT id, properties FROM persons WHERE id >= toUUID({a}) ORDER BY toString(id) LIMIT 1"
+    inside = "id >= accurateCastOrNull('2026-01-01T00:00:00Z', 'UUID')"
+    assert printed(persons, values, "new").count(inside) == 2
+    assert printed(persons, values, "old").count(inside) == 1
