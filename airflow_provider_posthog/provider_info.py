@@ -85,7 +85,7 @@ def get_provider_info() -> dict[str, object]:
         "operators": _modules(*(f"operators.{name}" for name in operators)),
         "sensors": _modules(*(f"sensors.{name}" for name in ("exports", "insights", "persons", "retention"))),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
-        "triggers": _modules("triggers.checks", "triggers.events", "triggers.jobs", "triggers.refresh"),
+        "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
         "transfers": [
             _transfer(_STORAGE, "export_to_object_storage"),
             _transfer(_STORAGE, "file_download_to_object_storage"),

@@ -1,0 +1,69 @@
+"""One proof for many intervals: the files that mapped tasks have written side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogRangeCheckOperator(BaseOperator):
+    """Checks that the intervals in a folder hold a range of time together, and sums up what they hold.
+
+    Put it behind mapped tasks that have written an interval each: it fails where one is missing, or where two hold the
+    same time, and returns one summary of all of them. It reads their manifests, and asks PostHog nothing.
+
+    :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
+    :param start: the range's first moment, as a time with an offset or ISO text; default: the run's data interval.
+    :param end: the first moment after it.
+    :param name: what the files' names begin with, as the writing tasks have it.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :returns: ``path``, ``interval`` (``start``, ``end``), ``intervals`` (how many), ``files``, ``rows`` (null where
+        nobody counted), ``bytes``, ``duplicates``, ``left_out`` (by ``scan_back``; null where nobody counted).
+    :raises PostHogIncompleteError: if a part of the range is in no interval, or in several.
+    :raises PostHogSettingsError: if an argument is wrong, or the intervals do not belong together.
+    """
+
+    template_fields: Sequence[str] = ("path", "start", "end", "name", "object_storage_conn_id")
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        path: str | ObjectStoragePath,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        name: str = "events",
+        object_storage_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.start = start
+        self.end = end
+        self.name = name
+        self.object_storage_conn_id = object_storage_conn_id
+
+    def execute(self, context: Context) -> Mapping[str, Any]:
+        """Check the range.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.extract.manifest import Interval
+        from airflow_provider_posthog.extract.tiling import summary
+
+        whole = Interval(self.name, *interval_of(context, self.start, self.end))
+        folder = folder_of(self.path, self.object_storage_conn_id)
+        held = asdict(summary(folder.fs, str(folder.path).rstrip("/"), whole))
+        found = {"interval": whole.as_json(), **held}
+        tell_outlets(context, self.outlets, found)
+        self.log.info("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
+        return {"path": str(folder), **found}
