@@ -49,7 +49,9 @@ def event(at: datetime, *, created: datetime | None = None, name: str = "e", **p
 def sliced(time: str = "created_at", **options: Any) -> Source:
     """The events as a query: these are read by slices of time, and not by cells."""
     columns = "uuid, event, distinct_id, person_id, timestamp, created_at, properties"
-    return hogql(f"SELECT {columns} FROM events", key="uuid", time=time, **{"name": "events", **options})
+    return hogql(
+        f"SELECT {columns} FROM events", key="uuid", time=time, **{"name": "events", "copies": True, **options}
+    )
 
 
 #: How events can be read, by ``created_at``.

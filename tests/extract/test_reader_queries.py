@@ -14,7 +14,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogServerError, PostHogSettingsError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.reader import Extraction
-from tests.extract.reading import SECOND, UTC, Middleman, Told, column, envelope, event, read
+from tests.extract.reading import SECOND, UTC, Middleman, Told, column, envelope, event, full, read
 
 DAY = timedelta(days=1)
 START = datetime(2012, 1, 1, tzinfo=UTC)
@@ -272,7 +272,7 @@ def test_short_rows_are_as_long_as_they_are_whatever_stands_around_them(
         return status, {**answer, "clickhouse": "x" * 10_000_000} if sql.endswith("LIMIT 10") else answer
 
     man.rule = rule
-    (chunk,) = read(settings, sources.events(["uuid"]), day, day + DAY)
+    (chunk,) = full(read(settings, sources.events(["uuid"]), day, day + DAY))
     assert chunk.rows == 50
 
 
