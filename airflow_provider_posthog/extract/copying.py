@@ -40,7 +40,7 @@ class Reading:
     settings: ClientSettings
     source: Source
     in_flight: int = 3
-    page_rows: int = 10_000
+    page_rows: int = 49_999
     settle: timedelta = timedelta(minutes=5)
 
 
@@ -152,6 +152,7 @@ class Copy:
                 after = chunk.resume_after.as_json()
                 self._staging.record(files.finish(), resume_after=after, schema=schema, **self._counts)
                 kept_at = time.monotonic()
+            del chunk  # the next one comes into its place
         self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
 
     def _taken_up(self) -> Position | None:
