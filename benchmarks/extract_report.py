@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,8 +35,7 @@ windows, proof, files with checksums, manifest.
 ### Against our own targets
 
 CPU by *the same loop*, which is the loop that one writes, on a worker where pandas is installed; the stricter figures
-are in the tables. What 3 in flight bring is that of the reading itself, which begins when Python and its modules are
-there.
+are in the tables. Nobody's latency is 300 ms; what it shows is what fewer and larger queries bring, three at once.
 
 {verdict}
 """
@@ -124,13 +122,15 @@ class Report:
         for situation in self.situations:
             found += self._slow(situation) if situation.latency else self._fast(situation)
         still = [situation for situation in self.situations if not situation.latency]
+        found += self._pages(still[-1]) if len(still) > 1 else []
         for client in OURS if len(still) > 1 else ():
             few, many = (self.cost(situation, client.name) for situation in (still[0], still[-1]))
             if few and many:
                 growth = many.memory / few.memory
                 what = f"peak memory, {still[-1].events:,} against {still[0].events:,} events, {client.name[15:]}"
                 found.append((what, "at most 1.05 x", f"{growth:.2f} x", growth <= 1.05))
-                found.append((f"peak memory, {client.name[15:]}", "< 300 MiB", f"{many.memory:.0f}", many.memory < 300))
+                # 400 MB
+                found.append((f"peak memory, {client.name[15:]}", "< 381 MiB", f"{many.memory:.0f}", many.memory < 381))
         return found
 
     def _fast(self, situation: Situation) -> list[tuple[str, str, str, bool]]:
@@ -141,19 +141,25 @@ class Report:
             if limit and cost:
                 times = cost.cpu / limit.cpu
                 what = f"CPU of the same loop, {situation}, {client.name[15:]}"
-                found.append((what, "at most 1.3 x", f"{times:.2f} x", times <= 1.3))
+                found.append((what, "at most 1.2 x", f"{times:.2f} x", times <= 1.2))
         return found
 
     def _slow(self, situation: Situation) -> list[tuple[str, str, str, bool]]:
-        three, one = (
-            [json.loads(run.cost.output)["seconds"] for run in self.of(situation, client.name) if run.cost]
-            for client in OURS
-        )
-        if not three or not one:
+        """Compare with the limit, whose pages of 10,000 rows come one after the other."""
+        limit, ours = self.cost(situation, TIGHT.name), self.cost(situation, OURS[0].name)
+        if limit is None or ours is None:
             return []
-        times = statistics.median(one) / statistics.median(three)
-        what = f"reading with 3 in flight against 1, {situation}"
-        return [(what, "at least 2.7 x faster", f"{times:.2f} x", times >= 2.7)]
+        times = limit.wall / ours.wall
+        return [
+            (f"wall time of the limit, {situation}, 3 in flight", "at least 2 x faster", f"{times:.2f} x", times >= 2)
+        ]
+
+    def _pages(self, situation: Situation) -> list[tuple[str, str, str, bool]]:
+        most = max((run.requests for run in self.of(situation, OURS[0].name)), default=0)
+        if not most:
+            return []
+        rows = situation.events / most
+        return [(f"rows a query, {situation}, counts included", "at least 35,000", f"{rows:,.0f}", rows >= 35_000)]
 
     def summary(self) -> str:
         """Return the tables and the targets, for a terminal."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 #: What is asked for as ``Accept-Encoding``: what can be unpacked here, bounded, with what Python has.
@@ -29,6 +30,19 @@ class UndecodableError(Exception):
 
 class TooSlowError(TimeoutError):
     """Too little came in the time that the connection gives."""
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """A good answer whose body is still to come.
+
+    :param pieces: its bytes, unpacked, as they come. What ends them too early is an error of the reading, which whoever
+        iterates has to let through.
+    :param seconds: how long the server took until the answer began.
+    """
+
+    pieces: Iterator[bytes]
+    seconds: float
 
 
 class Pace:
@@ -108,8 +122,14 @@ class Body:
             data = self._unpacker.unconsumed_tail or self._unpacker.unused_data
             yield
 
+    def take(self) -> bytes:
+        """Return what was unpacked since the last time, and keep it no longer."""
+        taken = self._joined()
+        self._pieces.clear()
+        return taken
+
     def value(self) -> bytes:
-        """Return the whole body, once all of it has come.
+        """Return the whole body, or what was not taken of it, once all of it has come.
 
         :raises UndecodableError: if its packing has no end.
         """
@@ -118,6 +138,9 @@ class Body:
                 self._take(rest)
             if not self._unpacker.eof:
                 raise UndecodableError
+        return self._joined()
+
+    def _joined(self) -> bytes:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def _take(self, piece: bytes) -> None:

@@ -12,8 +12,8 @@ import math
 import os
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,11 +22,12 @@ import requests  # noqa: TID253 - this module is imported when a task runs
 import urllib3
 
 from airflow_provider_posthog.api import discretion  # noqa: F401 - what urllib3 logs is nobody's to read
-from airflow_provider_posthog.api.body import ENCODINGS, Body, TooLargeError, UndecodableError
+from airflow_provider_posthog.api.body import ENCODINGS, Arriving, TooLargeError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
 from airflow_provider_posthog.api.in_flight import NoPlaceError, in_flight_to
 from airflow_provider_posthog.api.pages import Pages
+from airflow_provider_posthog.api.received import BodyOf, Taking, held
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.wire import (
@@ -35,7 +36,6 @@ from airflow_provider_posthog.api.wire import (
     WireAdapter,
     going,
     no_answer,
-    told_as_requests_does,
 )
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -46,9 +46,6 @@ __all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-#: Bytes of a body that are read at once, if its size is not known; and the most, whatever its size.
-_PIECE, _MOST_AT_ONCE = 1024 * 1024, 64 * 1024 * 1024
 
 
 def policy_of(settings: ClientSettings) -> RetryPolicy:
@@ -143,6 +140,25 @@ class Client:
         :param policy: how patient to be, in place of the connection's.
         :raises PostHogError: the error of the last attempt.
         """
+        return self._exchanged(call, policy, held)
+
+    def stream(self, call: Call[Any], take: Callable[[Arriving], T], *, policy: RetryPolicy | None = None) -> T:
+        """Send a call as :meth:`send` does, and let the body of its answer be read while it comes.
+
+        What was taken is returned once all of the body has come: where it was cut, the call is sent again as ``send``
+        would, and all is taken anew. Its place among the queries that run at once is free when the answer begins.
+
+        :param call: the call; its own ``read`` is not used.
+        :param take: reads a good answer, and returns a value; called anew in each attempt, so that it has to forget
+            what an earlier one has brought.
+        :param policy: how patient to be, in place of the connection's.
+        :raises PostHogError: the error of the last attempt, or what ``take`` has raised.
+        """
+        taking = Taking(take)
+        whole: Call[T] = replace(call, read=taking.value)
+        return self._exchanged(whole, policy, taking.body)
+
+    def _exchanged(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
         policy = policy or policy_of(self.settings)
         # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
         policy = replace(policy, max_rate_limit_wait=min(policy.max_rate_limit_wait, max(0.0, self._left())))
@@ -150,7 +166,7 @@ class Client:
             while True:
                 while pause := exchange.pause():
                     time.sleep(pause)
-                step = exchange.receive(self._attempt(exchange))
+                step = exchange.receive(self._attempt(exchange, body))
                 if isinstance(step, Done):
                     return step.value
                 if step.seconds >= self._left():
@@ -235,18 +251,17 @@ class Client:
         read = max(self.settings.read_timeout, read_timeout or 0.0)
         return min(self.settings.connect_timeout, left), min(read, left)
 
-    def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
+    def _attempt(self, exchange: Exchange[Any], body: BodyOf) -> Answer | NoAnswer:
         call = exchange.call
         sent = {"data": exchange.body, "headers": exchange.headers}
         try:
-            with (
-                self._place(call),
-                self.open(
+            with ExitStack() as place:
+                place.enter_context(self._place(call))
+                with self.open(
                     call.method, exchange.url, authorized=True, read_timeout=call.read_timeout, **sent
-                ) as response,
-            ):
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, _whole(response, call.max_bytes))
+                ) as response:
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    return Answer(response.status_code, headers, body(response, call.max_bytes, place.close))
         except requests.RequestException as error:
             return no_answer(error)
         except TooLargeError:
@@ -273,27 +288,6 @@ def too_large(most: int | None) -> NoAnswer:
     """
     text = f"the answer is larger than {(most or 0) / 1024**2:,.0f} MiB, and was not read to its end"
     return NoAnswer(text, sent=True, lasting=True, too_large=True)
-
-
-def _whole(response: requests.Response, most: int | None) -> bytes:
-    """Read a whole body.
-
-    To join pieces, in new memory each time, costs as much as to parse them: where its size is known, it comes at once.
-
-    :param response: the response.
-    :param most: how many bytes it may have, unpacked.
-    """
-    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
-    size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
-    if not (size or "0").isdecimal() or set(others) - {size}:
-        raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))
-    piece = max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
-    body = Body(response.headers.get("Content-Encoding", ""), most)
-    with told_as_requests_does():
-        for raw in response.raw.stream(piece, decode_content=False):
-            for _ in body.feed(raw):
-                pass
-    return body.value()
 
 
 def ca_context(path: str) -> ssl.SSLContext:

@@ -234,6 +234,19 @@ def read_some(response: requests.Response, most: int) -> bytes:
     return found
 
 
+def size_of(response: requests.Response) -> str:
+    """Return the size that a body is said to have; empty if none is.
+
+    :param response: the response.
+    :raises requests.RequestException: if it is no number, or there are two.
+    """
+    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
+    size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
+    if not (size or "0").isdecimal() or set(others) - {size}:
+        raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))
+    return size
+
+
 def foreign_encodings(named: Iterable[str]) -> set[str]:
     """Return those ``Content-Encoding`` s that can not be unpacked here: the bytes would come as they are.
 

@@ -1,4 +1,4 @@
-"""Queries of bulk reading: fresh answers only, parsed from their bytes, and which failures a smaller question mends."""
+"""Queries of bulk reading: fresh answers only, parsed while they come, and which failures a smaller question mends."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import orjson  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api import queries
+from airflow_provider_posthog.api.body import Arriving
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogJobFailed, PostHogTransportError
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.results.answer import read
+from airflow_provider_posthog.results.row_slices import RowSlices
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: What the queries are called in PostHog's query log.
 NAME = "airflow-provider-posthog: extract"
@@ -51,6 +58,42 @@ class Result:
     size: int
 
 
+@dataclass(frozen=True)
+class Parts(Generic[T]):
+    """The answer to a query whose rows became something else while they came.
+
+    :param columns: the names.
+    :param types: pairs of a name and a ClickHouse type.
+    :param rows: what the rows became.
+    :param size: bytes of the answer.
+    :param seconds: how long PostHog took until its answer began.
+    :param coming: for how many seconds its text was waited for after that.
+    """
+
+    columns: list[str]
+    types: list[list[str]]
+    rows: T
+    size: int
+    seconds: float
+    coming: float
+
+
+class Collector(Protocol[T_co]):
+    """Takes the rows of one answer."""
+
+    def add(self, rows: list[Any]) -> None:
+        """Take some rows.
+
+        :param rows: the rows.
+        :raises PostHogTransportError: if they are none.
+        """
+        ...
+
+    def value(self) -> T_co:
+        """Return what they became."""
+        ...
+
+
 class Stopped(Exception):
     """The reading was closed: nothing failed."""
 
@@ -78,24 +121,50 @@ class Asker:
         :param statement: the query.
         :raises PostHogError: if there is no good, fresh answer.
         """
-        return parse(self.fetch(statement)[0])
-
-    def fetch(self, statement: Statement) -> tuple[bytes, float]:
-        """Ask, and return the answer's bytes, and how many seconds it took.
-
-        :param statement: the query.
-        :raises PostHogError: if there is no good answer.
-        """
-        call = queries.start(queries.hogql(statement.sql, statement.values), refresh="force_blocking", name=NAME)
-        raw = cast("Call[bytes]", dataclasses.replace(call, read=_body))  # type: ignore[arg-type]
         with self._places:
             self.check()
-            began = time.monotonic()
-            body = self._client().send(raw)
-            seconds = time.monotonic() - began
+            body = self._client().send(cast("Call[bytes]", dataclasses.replace(_call(statement), read=_body)))
+        self._came(len(body))
+        return parse(body)
+
+    def ask_in_parts(
+        self,
+        statement: Statement,
+        new: Callable[[], Collector[T]],
+        check: Callable[[list[str], list[list[str]]], None],
+        *,
+        exact: bool = False,
+    ) -> Parts[T]:
+        """Ask, and convert the rows while they come, so that nobody holds the text of all of them.
+
+        Nothing is returned before the whole answer has come and is proved to be a good one.
+
+        :param statement: the query.
+        :param new: makes what takes the rows, anew for each attempt.
+        :param check: raises if the columns, by names and types, are others than those that it takes.
+        :param exact: whether integers may be longer than 64 bits.
+        :raises PostHogError: if there is no good, fresh answer.
+        """
+        with ExitStack() as place:
+            place.enter_context(self._places)
+            self.check()
+
+            def take(arriving: Arriving) -> tuple[Parts[T], PostHogTransportError | None]:
+                place.close()  # PostHog has calculated it: the next query may go
+                return _Taking(arriving, new(), self.check, exact=exact).parts()
+
+            found, trouble = self._client().stream(_call(statement), take)
+        self._came(found.size)
+        check(found.columns, found.types)
+        if trouble is not None:
+            raise trouble
+        if is_long(found.types) and not exact:
+            raise PostHogTransportError("integers have become longer than 64 bits meanwhile. Let the task retry.")
+        return found
+
+    def _came(self, size: int) -> None:
         with self._lock:
-            self.size += len(body)
-        return body, seconds
+            self.size += size
 
     def check(self) -> None:
         """Do nothing, unless the reading was closed.
@@ -138,8 +207,50 @@ class Asker:
         return client
 
 
+def _call(statement: Statement) -> Call[Any]:
+    return queries.start(queries.hogql(statement.sql, statement.values), refresh="force_blocking", name=NAME)
+
+
 def _body(answer: Answer) -> bytes:
     return answer.body
+
+
+class _Taking(Generic[T]):
+    """Takes one answer."""
+
+    def __init__(self, arriving: Arriving, collector: Collector[T], check: Callable[[], None], *, exact: bool) -> None:
+        self._arriving = arriving
+        self._collector = collector
+        self._check = check
+        self._slices = RowSlices(self._pieces(), exact=exact)
+        self._coming = 0.0
+
+    def parts(self) -> tuple[Parts[T], PostHogTransportError | None]:
+        """Return the answer, and why its rows are none."""
+        collector = self._collector
+        trouble: PostHogTransportError | None = None
+        for some in self._slices:
+            try:
+                if trouble is None:
+                    collector.add(some)
+            except PostHogTransportError as error:
+                # What stands behind the rows may tell a better reason, such as that the query failed.
+                trouble = error
+            del some
+        columns, types = _checked(self._slices.answer)
+        return Parts(
+            columns, types, collector.value(), self._slices.bytes, self._arriving.seconds, self._coming
+        ), trouble
+
+    def _pieces(self) -> Iterator[bytes]:
+        while True:
+            self._check()
+            began = time.monotonic()
+            piece = next(self._arriving.pieces, None)
+            self._coming += time.monotonic() - began
+            if piece is None:
+                return
+            yield piece
 
 
 def parse(body: bytes) -> Result:
@@ -150,16 +261,33 @@ def parse(body: bytes) -> Result:
     :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
     """
     answer = _json(body)
+    columns, types = _checked(answer)
+    if is_long(types):
+        answer = json.loads(body)
+    return Result(columns, types, answer["results"], len(body))
+
+
+def _checked(answer: Any) -> tuple[list[str], list[list[str]]]:  # noqa: ANN401 - JSON
+    """Return the columns and types of a good answer.
+
+    :raises PostHogJobFailed: if it holds an error, though its status is 200.
+    :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
+    """
     found = read(answer, stale=PostHogTransportError)
     # The reader compares rows with what it asked for, and knows more to say; those would pass there for other rows.
     if not isinstance(found.rows, list) or not set(map(type, found.rows)).isdisjoint({dict, str}):
-        raise PostHogTransportError("POST query/: the answer has no 'results' that are a list of rows")
+        raise PostHogTransportError("the answer has no 'results' that are a list of rows")
     if found.columns is None or not isinstance(found.types, list):
-        raise PostHogTransportError("POST query/: the answer does not say what its columns are")
-    types = found.types
-    if _LONG.search(str(types)):
-        answer = json.loads(body)
-    return Result(found.columns, types, answer["results"], len(body))
+        raise PostHogTransportError("the answer does not say what its columns are")
+    return found.columns, found.types
+
+
+def is_long(types: object) -> bool:
+    """Tell whether an answer may have integers of more than 64 bits.
+
+    :param types: its ``types``.
+    """
+    return bool(_LONG.search(str(types)))
 
 
 def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -171,7 +299,7 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
         return json.loads(body)
     except (ValueError, RecursionError):
         raise PostHogTransportError(
-            f"POST query/: the answer ({len(body)} bytes) is not JSON: check that the host is PostHog itself"
+            f"the answer ({len(body)} bytes) is not JSON: check that the host is PostHog itself"
         ) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,8 +12,9 @@ import pyarrow.compute as pc  # noqa: TID253
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError, clean
 from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.arrow_types import batch_of, schema_of
-from airflow_provider_posthog.extract.asking import Asker, is_too_heavy, parse
+from airflow_provider_posthog.extract.arrow_batches import Batches, Rooms
+from airflow_provider_posthog.extract.arrow_types import schema_of
+from airflow_provider_posthog.extract.asking import Asker, is_too_heavy
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
@@ -56,17 +56,26 @@ class WindowReader:
     :param source: what is read.
     :param schema: of an answer's rows.
     :param size: how many rows to ask for at once.
+    :param exact: whether integers may be longer than 64 bits.
     """
 
-    def __init__(self, asker: Asker, planner: Planner, source: Source, schema: pa.Schema, size: PageSize) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        planner: Planner,
+        source: Source,
+        schema: pa.Schema,
+        size: PageSize,
+        *,
+        exact: bool = False,
+    ) -> None:
         self._asker = asker
         self._planner = planner
         self._source = source
         self._schema = schema
         self._size = size
-        # One answer is taken apart at a time, always by the same thread: more at once would not be faster in Python,
-        # and each thread that has done it keeps memory of its own.
-        self._parser = ThreadPoolExecutor(1, thread_name_prefix="posthog-parse")
+        self._exact = exact
+        self._rooms = Rooms()
 
     @property
     def schema(self) -> pa.Schema:
@@ -128,38 +137,39 @@ class WindowReader:
 
     def _table(self, piece: Piece) -> pa.Table:
         """Read the pages of a window."""
-        batches: list[pa.RecordBatch] = []
+        pages: list[pa.Table] = []
         after: tuple[datetime | None, str] | None = None
         rows = 0
         while piece.rows:
             # One row more than there are shows that others have arrived. Pages may have become smaller since the window
             # was planned, but a little more is better than a second page.
             limit = min(piece.rows, self._size() * 3 // 2, MAX_ROWS - 1) + 1
-            batch = self._page(piece, limit, after)
-            batches.append(batch)
-            rows += batch.num_rows
+            page = self._page(piece, limit, after)
+            pages.append(page)
+            rows += page.num_rows
             # Fewer than were asked for are the last ones, unless the server has a limit of its own.
-            if batch.num_rows < limit and (rows >= piece.rows or not batch.num_rows):
+            if page.num_rows < limit and (rows >= piece.rows or not page.num_rows):
                 break
-            before, after = after, self._edge(batch)
+            before, after = after, self._edge(page)
             if after == before:
                 raise PostHogIncompleteError(f"PostHog answered the same page of {piece.window} twice")
-        return pa.Table.from_batches(batches, schema=self._schema)
+        return pa.concat_tables(pages) if pages else self._schema.empty_table()
 
-    def _page(self, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> pa.RecordBatch:
-        body, seconds = self._asker.fetch(statements.page(self._source, piece, limit, after))
-        held, size = [body], len(body)
-        del body
-        batch = self._parser.submit(self._batch, held).result()
-        self._size.saw(batch.num_rows, size, seconds)
-        self._check_times(batch, piece.window)
-        return batch
+    def _page(self, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> pa.Table:
+        asked = statements.page(self._source, piece, limit, after)
+        parts = self._asker.ask_in_parts(
+            asked, lambda: Batches(self._schema, self._rooms), self._check_columns, exact=self._exact
+        )
+        page = parts.rows
+        self._size.saw(page.num_rows, parts.size, parts.seconds, parts.coming)
+        self._check_times(page, piece.window)
+        return page
 
-    def _check_times(self, batch: pa.RecordBatch, window: Window) -> None:
+    def _check_times(self, page: pa.Table, window: Window) -> None:
         """Fail on rows that are not of the window: they would be counted for those that are."""
-        if not self._source.time_column or not batch.num_rows:
+        if not self._source.time_column or not page.num_rows:
             return
-        times = batch.column(self._source.time_column)
+        times = page.column(self._source.time_column)
         edges = pc.min_max(times)
         first, last = (edges[name].value for name in ("min", "max"))  # their as_py() would import pandas
         start, end = ((edge - EPOCH) // MICROSECOND for edge in (window.start, window.end))
@@ -169,28 +179,21 @@ class WindowReader:
                 "the task retry."
             )
 
-    def _batch(self, held: list[bytes]) -> pa.RecordBatch:
-        """Parse an answer, which is taken out of a list so that nobody else keeps it."""
-        result = parse(held.pop())
-        if result.columns != self._schema.names:
+    def _check_columns(self, columns: list[str], types: list[list[str]]) -> None:
+        if columns != self._schema.names:
             raise PostHogTransportError("PostHog answered other columns than those that were asked for")
-        if (found := schema_of(result.columns, result.types)) != self._schema:
+        if (found := schema_of(columns, types)) != self._schema:
             changed = next(field.name for field in found if field != self._schema.field(field.name))
             raise PostHogTransportError(
                 f"the column {clean(changed)[:60]!r} has changed its type since the reading began. Let the task retry."
             )
-        return batch_of(result.rows, self._schema)
 
-    def close(self) -> None:
-        """Parse no more answers."""
-        self._parser.shutdown(wait=False, cancel_futures=True)
-
-    def _edge(self, batch: pa.RecordBatch) -> tuple[datetime | None, str]:
-        last = batch.num_rows - 1
+    def _edge(self, page: pa.Table) -> tuple[datetime | None, str]:
+        last = page.num_rows - 1
         moment = None
         if time_column := self._source.time_column:  # its as_py() would import pandas
-            moment = EPOCH + timedelta(microseconds=batch.column(time_column)[last].value)
-        return moment, str(batch.column(self._source.key_column)[last].as_py())
+            moment = EPOCH + timedelta(microseconds=page.column(time_column)[last].value)
+        return moment, str(page.column(self._source.key_column)[last].as_py())
 
     def _without_copies(self, table: pa.Table, window: Window) -> pa.Table:
         """Return a table with the last row of each key; the last one is what PostHog keeps, too."""

@@ -46,7 +46,7 @@ class Reading:
     settings: ClientSettings
     source: Source
     in_flight: int = 3
-    page_rows: int = 10_000
+    page_rows: int = 49_999
     settle: timedelta = timedelta(minutes=5)
     longest_wait: float | None = None
 
@@ -160,6 +160,7 @@ class Copy:
                 after = chunk.resume_after
                 if files.is_due or time.monotonic() - kept_at > self._checkpoint:
                     kept_at = self._keep(files, schema, after) or kept_at
+                del chunk  # the next one comes into its place
         except (NotSettled, PostHogRateLimitError):  # somebody comes back, and goes on here
             self._keep(files, schema, after)
             raise

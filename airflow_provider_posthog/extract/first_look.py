@@ -20,7 +20,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_types import bare, batch_of, schema_of
-from airflow_provider_posthog.extract.asking import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.asking import Asker, Result, is_long, is_too_heavy
 from airflow_provider_posthog.extract.bare_query import has_limit_without_order
 from airflow_provider_posthog.extract.sources import Source, is_own
 from airflow_provider_posthog.extract.windows import Window
@@ -39,6 +39,7 @@ class Look:
     :param rows: how many rows were looked at.
     :param keys: how many different keys they have.
     :param size: bytes of the rows.
+    :param exact: whether they have integers that may be longer than 64 bits.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class Look:
     rows: int
     keys: int
     size: int
+    exact: bool
 
 
 def first_look(asker: Asker, source: Source, window: Window) -> Look:
@@ -95,6 +97,7 @@ def _look(source: Source, result: Result, names: list[str]) -> Look:
         rows=rows.num_rows,
         keys=len(set(rows.column(source.key_column).to_pylist())),
         size=sum(_length(row[: len(schema)]) for row in result.rows),
+        exact=is_long(result.types),
     )
 
 

@@ -113,7 +113,7 @@ class Extraction:
         end: datetime | None = None,
         *,
         in_flight: int = 3,
-        page_rows: int = 10_000,
+        page_rows: int = 49_999,
         settle: timedelta = timedelta(minutes=5),
         longest_wait: float | None = None,
         look_back: timedelta = timedelta(0),
@@ -191,8 +191,6 @@ class Extraction:
         self._asker.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._reader is not None:
-            self._reader.close()
         self._asker.close()
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -298,7 +296,9 @@ class Extraction:
             self._keys_seen = look.keys
             self._row_bytes = look.size / max(1, look.rows)
             self._planner.source = look.source
-            self._reader = WindowReader(self._asker, self._planner, look.source, look.schema, self._size)
+            self._reader = WindowReader(
+                self._asker, self._planner, look.source, look.schema, self._size, exact=look.exact
+            )
         return self._reader
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:

@@ -63,7 +63,7 @@ class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
         start: datetime | str | None = None,
         end: datetime | str | None = None,
         in_flight: int = 3,
-        page_rows: int = 10_000,
+        page_rows: int = 49_999,
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta | None = None,
         verify_back: timedelta = timedelta(0),

@@ -1,4 +1,4 @@
-"""Answers of bulk reading as bytes: however they come, whole and without copies of them."""
+"""Answers of bulk reading: whole, fresh and proved before a row is handed on, and never held as a whole."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError
-from airflow_provider_posthog.extract.asking import Asker, Stopped, parse
+from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogTransportError
+from airflow_provider_posthog.extract.asking import Asker, Parts, Stopped, is_too_heavy, parse
 from airflow_provider_posthog.extract.statements import Statement
 from tests.support.scripted import Reply, ScriptedServer
 
@@ -21,52 +23,218 @@ SETTINGS = {"api_key": "phx_0123456789", "project_id": 1, "read_timeout": 5.0}
 QUERY = Statement("SELECT 1", {})
 TEXT = "é" * 4_000_000
 ANSWER = json.dumps({"results": [[TEXT]], "columns": ["a"], "types": [["a", "String"]]}, ensure_ascii=False).encode()
+#: Several slices of rows.
+ROWS = [[number, "x" * 500] for number in range(4_000)]
+REST = {"columns": ["n", "text"], "types": [["n", "UInt64"], ["text", "String"]]}
+
+
+def body(rows: object = ROWS, **rest: object) -> bytes:
+    """Write an answer whose rows come first: what it says of them stands at its end."""
+    return json.dumps({"results": rows, **REST, **rest}).encode()
+
+
+class Rows:
+    """Collects rows as they are."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def add(self, rows: list[Any]) -> None:
+        self.rows += rows
+
+    def value(self) -> list[Any]:
+        return self.rows
+
+
+def any_columns(columns: list[str], types: list[list[str]]) -> None:
+    pass
 
 
 @pytest.fixture
-def asker(server: ScriptedServer) -> Asker:
-    return Asker(ClientSettings(base_url=server.url, **SETTINGS), 1)  # type: ignore[arg-type]
+def asker(server: ScriptedServer) -> Iterator[Asker]:
+    asker = Asker(ClientSettings(base_url=server.url, **SETTINGS), 1)  # type: ignore[arg-type]
+    yield asker
+    asker.close()
+
+
+def ask(asker: Asker, **options: Any) -> Parts[list[Any]]:
+    return asker.ask_in_parts(QUERY, Rows, any_columns, **options)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", ""])
 def test_answers_are_whole(server: ScriptedServer, asker: Asker, encoding: str) -> None:
-    body = gzip.compress(ANSWER, 1) if encoding else ANSWER
+    text = gzip.compress(ANSWER, 1) if encoding else ANSWER
     headers = {"Content-Encoding": encoding} if encoding else {}
-    server.script(Reply(200, {}, ANSWER, cut="body"), Reply(200, {}, b"1", cut="chunk"), Reply(200, headers, body))
+    server.script(Reply(200, {}, ANSWER, cut="body"), Reply(200, {}, b"1", cut="chunk"), Reply(200, headers, text))
     result = asker.ask(QUERY)
     assert result.rows == [[TEXT]]
     assert (result.size, asker.size) == (len(ANSWER), len(ANSWER))
-    asker.close()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", ""])
+def test_an_answer_that_was_cut_is_asked_for_again_and_its_rows_are_forgotten(
+    server: ScriptedServer, asker: Asker, encoding: str
+) -> None:
+    whole = body()
+    packed = gzip.compress(whole, 1) if encoding else whole
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    half = packed[: len(packed) * 2 // 3]
+    server.script(
+        Reply(200, headers, half, cut="body"),
+        Reply(200, headers, half, cut="chunk"),
+        Reply(200, headers, packed),
+    )
+    found = ask(asker)
+    assert found.rows == ROWS
+    assert (found.columns, found.types) == (REST["columns"], REST["types"])
+    assert (found.size, asker.size) == (len(whole), len(whole))
+    assert len(server.requests) == 3
+
+
+def test_a_packed_answer_without_an_end_is_not_whole(server: ScriptedServer, asker: Asker) -> None:
+    """Its length is as it says, and all rows are there."""
+    packed = gzip.compress(body(), 1)
+    server.script(Reply(200, {"Content-Encoding": "gzip"}, packed[:-9]), Reply(200, {}, body()))
+    assert ask(asker).rows == ROWS
+    assert len(server.requests) == 2
+
+
+def test_what_is_cut_each_time_is_an_error(server: ScriptedServer, asker: Asker) -> None:
+    server.script(Reply(200, {}, body()[:-10], cut="body"))
+    with pytest.raises(PostHogTransportError, match="cut"):
+        ask(asker)
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize(
+    ("rest", "error", "says"),
+    [
+        ({"error": "Timeout exceeded: elapsed 10.0 seconds"}, PostHogJobFailed, "Timeout exceeded"),
+        ({"is_cached": True}, PostHogTransportError, "cache"),
+        ({"columns": None}, PostHogTransportError, "columns"),
+        ({"columns": [1, 2]}, PostHogTransportError, "columns"),
+        ({"types": "String"}, PostHogTransportError, "columns"),
+        ({"types": [["n", "UInt64"], ["text", "Int256"]]}, PostHogTransportError, "64 bits"),
+    ],
+)
+def test_rows_are_not_handed_on_before_the_end_of_their_answer_was_read(
+    server: ScriptedServer, asker: Asker, rest: dict[str, object], error: type[PostHogError], says: str
+) -> None:
+    server.script(Reply(200, {}, body(**rest)))
+    with pytest.raises(error, match=says):
+        ask(asker)
+    assert len(server.requests) == 1
+
+
+def test_two_lists_of_rows_are_none(server: ScriptedServer, asker: Asker) -> None:
+    server.script(Reply(200, {}, body()[:-1] + b', "results": null}'))
+    with pytest.raises(PostHogTransportError, match="results"):
+        ask(asker)
+
+
+def test_columns_are_checked_before_rows_are_handed_on(server: ScriptedServer, asker: Asker) -> None:
+    def others(columns: list[str], types: list[list[str]]) -> None:
+        assert (columns, types) == (REST["columns"], REST["types"])
+        raise PostHogTransportError("other columns")
+
+    server.script(Reply(200, {}, body()))
+    with pytest.raises(PostHogTransportError, match="other columns"):
+        asker.ask_in_parts(QUERY, Rows, others)
+
+
+class Refusing(Rows):
+    def add(self, rows: list[Any]) -> None:
+        raise PostHogTransportError("these are no rows")
+
+
+def test_a_failure_says_more_than_the_rows_that_it_has_spoiled(server: ScriptedServer, asker: Asker) -> None:
+    server.script(Reply(200, {}, body(error="Memory limit (for query) exceeded")))
+    with pytest.raises(PostHogJobFailed, match="Memory limit") as caught:
+        asker.ask_in_parts(QUERY, Refusing, any_columns)
+    assert is_too_heavy(caught.value)
+    server.script(Reply(200, {}, body()))
+    with pytest.raises(PostHogTransportError, match="these are no rows"):
+        asker.ask_in_parts(QUERY, Refusing, any_columns)
+
+
+def test_errors_are_those_of_other_calls(server: ScriptedServer, asker: Asker) -> None:
+    heavy = json.dumps({"type": "server_error", "code": "error", "detail": "Query size exceeded."}).encode()
+    server.script(Reply(503), Reply(513, {}, heavy))
+    with pytest.raises(PostHogError, match="Query size exceeded") as caught:
+        ask(asker)
+    assert is_too_heavy(caught.value)
+    assert len(server.requests) == 2
+
+
+def test_the_next_query_goes_as_soon_as_an_answer_has_begun(server: ScriptedServer, asker: Asker) -> None:
+    """PostHog has calculated it: to parse it is no reason to let PostHog wait."""
+    found: list[Any] = []
+
+    class Asking(Rows):
+        def add(self, rows: list[Any]) -> None:
+            if not found:
+                other = threading.Thread(target=lambda: found.append(asker.ask(QUERY).rows), daemon=True)
+                other.start()
+                other.join(20)
+            super().add(rows)
+
+    server.script(Reply(200, {}, body()), Reply(200, {}, body([[1, "a"]])))
+    assert asker.ask_in_parts(QUERY, Asking, any_columns).rows == ROWS
+    assert found == [[[1, "a"]]]
+
+
+def test_a_stop_ends_an_answer_that_is_coming(server: ScriptedServer, asker: Asker) -> None:
+    class Stopping(Rows):
+        def add(self, rows: list[Any]) -> None:
+            asker.stop()
+
+    server.script(Reply(200, {}, body()))
+    with pytest.raises(Stopped):
+        asker.ask_in_parts(QUERY, Stopping, any_columns)
 
 
 class Answering(BaseHTTPRequestHandler):
     """Sends the answer as it is, without another copy in this process."""
 
+    answer = body([[number, "x" * 1000] for number in range(32_000)])
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response_only(200)
-        self.send_header("Content-Length", str(len(ANSWER)))
+        self.send_header("Content-Length", str(len(self.answer)))
         self.end_headers()
-        self.wfile.write(ANSWER)
+        self.wfile.write(self.answer)
 
 
-def test_an_answer_is_held_once() -> None:
-    """Pieces would be there beside what they are joined to."""
+class Counting(Rows):
+    """Forgets rows."""
+
+    count = 0
+
+    def add(self, rows: list[Any]) -> None:
+        self.count += len(rows)
+
+    def value(self) -> list[Any]:
+        return [self.count]
+
+
+def test_nobody_holds_the_whole_of_an_answer() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     asker = Asker(ClientSettings(base_url=f"http://127.0.0.1:{server.server_port}", **SETTINGS), 1)  # type: ignore[arg-type]
     try:
-        asker.fetch(QUERY)  # what is made once
+        asker.ask_in_parts(QUERY, Counting, any_columns)  # what is made once
         tracemalloc.start()
-        body, _ = asker.fetch(QUERY)
+        found = asker.ask_in_parts(QUERY, Counting, any_columns)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
         asker.close()
         server.shutdown()
         server.server_close()
-    assert body == ANSWER
-    assert peak < 1.25 * len(ANSWER)
+    assert found.rows == [32_000]
+    assert found.size == len(Answering.answer)
+    assert peak < len(Answering.answer) / 4, "the parser alone takes some megabytes, whatever the text"
 
 
 def test_waiting_ends_when_told_to_stop(asker: Asker) -> None:
@@ -77,21 +245,28 @@ def test_waiting_ends_when_told_to_stop(asker: Asker) -> None:
     with pytest.raises(Stopped):
         asker.wait(600)
     with pytest.raises(Stopped):
-        asker.fetch(QUERY)
+        asker.ask(QUERY)
+    with pytest.raises(Stopped):
+        ask(asker)
     assert time.monotonic() - began < 60
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"<html>", b"\xff", b"null", b'"results"'])
-def test_what_is_no_answer(body: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"<html>", b"\xff", b"null", b'"results"'])
+def test_what_is_no_answer(server: ScriptedServer, asker: Asker, text: bytes) -> None:
     with pytest.raises(PostHogError):
-        parse(body)
+        parse(text)
+    server.script(Reply(200, {}, text))
+    with pytest.raises(PostHogError):
+        ask(asker)
 
 
 @pytest.mark.parametrize("kind", ["UInt128", "Nullable(Int256)", "Array(UInt256)"])
-def test_long_integers_are_exact(kind: str) -> None:
+def test_long_integers_are_exact(server: ScriptedServer, asker: Asker, kind: str) -> None:
     """The fast parser would make floats of them."""
-    body = json.dumps({"results": [[2**100 + 1]], "columns": ["a"], "types": [["a", kind]]}).encode()
-    assert parse(body).rows == [[2**100 + 1]]
+    text = json.dumps({"results": [[2**100 + 1]] * 50_000, "columns": ["a"], "types": [["a", kind]]}).encode()
+    assert parse(text).rows == [[2**100 + 1]] * 50_000
+    server.script(Reply(200, {}, text))
+    assert ask(asker, exact=True).rows == [[2**100 + 1]] * 50_000
 
 
 @pytest.mark.parametrize(

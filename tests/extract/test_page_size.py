@@ -3,29 +3,63 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.extract.page_size import FEWEST_ROWS, FIRST_ROWS, TARGET_BYTES, TARGET_SECONDS, PageSize
+from airflow_provider_posthog.extract.page_size import (
+    FEWEST_ROWS,
+    FIRST_ROWS,
+    TARGET_BYTES,
+    TARGET_COMING,
+    TARGET_SECONDS,
+    PageSize,
+)
 
 
-def test_few_rows_are_asked_for_until_it_is_known_how_long_they_are() -> None:
-    """Of rows of a megabyte, as many as short ones would be too many to hold."""
-    size = PageSize(10_000)
+def test_the_first_page_is_small_while_no_row_was_seen() -> None:
+    size = PageSize(49_999)
     assert size() == FIRST_ROWS
-    size.saw(0, 0)
-    assert size() == FIRST_ROWS
-    size.saw(10, 2_000)
-    assert size() == 10_000
-    assert PageSize(7)() == 7
+    size.saw(0, 500, 0.1)
+    assert size() == FIRST_ROWS, "an answer without rows says nothing of rows"
+    size.saw(10, 10 * 200)
+    assert size() == 49_999
 
 
 def test_long_rows_make_small_pages_at_once_and_short_ones_larger_ones_again() -> None:
     size = PageSize(10_000)
-    size.saw(10, 2_000)
-    assert size() == 10_000
     size.saw(100, 100 * 100_000)
     assert size() == TARGET_BYTES // 100_000
     for _ in range(30):
         size.saw(size(), size() * 200)
     assert size() == 10_000
+
+
+def test_answers_that_take_long_to_come_make_small_pages() -> None:
+    size = PageSize(10_000)
+    size.saw(10_000, 1, 0.1, TARGET_COMING + 1)
+    assert size() == 7_000
+    size.saw(7_000, 1, 0.1, TARGET_COMING * 0.75)
+    assert size() == 7_000
+    size.saw(7_000, 1, 0.1, TARGET_COMING * 0.1)
+    assert size() == 7_700
+
+
+def test_pages_come_near_to_what_was_refused_only_slowly() -> None:
+    size = PageSize(40_000)
+    size.saw(10, 10)
+    size.refused(20_000)
+    pages = 0
+    while size() < 20_000:
+        size.saw(size(), 1, 0.1)
+        pages += 1
+    assert pages > 20
+
+
+def test_no_page_is_more_than_what_is_left_of_a_budget() -> None:
+    left = 1_000_000.0
+    size = PageSize(49_999, lambda bytes_of_row: left / bytes_of_row if bytes_of_row else 50)
+    assert size() == 50
+    size.saw(10, 1_000)
+    assert size() == 10_000
+    left = 0.0
+    assert size() == 1
 
 
 def test_slow_pages_make_small_ones() -> None:
@@ -41,7 +75,7 @@ def test_slow_pages_make_small_ones() -> None:
 
 def test_what_was_refused_is_not_asked_for_again() -> None:
     size = PageSize(10_000)
-    size.saw(10, 2_000)
+    size.saw(10, 10)
     size.refused(9_000)
     assert size() == 4_500
     size.refused(9_500)

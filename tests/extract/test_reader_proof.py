@@ -561,11 +561,11 @@ class Watch:
         return self
 
 
-@pytest.mark.parametrize("place", ["submit", "fetch"])
+@pytest.mark.parametrize("place", ["submit", "ask"])
 def test_told_to_stop_at_a_moment_that_holds_locks(
     settings: ClientSettings, made: list[Answer], day: datetime, place: str
 ) -> None:
-    code = {"submit": reader.ThreadPoolExecutor.submit, "fetch": asking.Asker.fetch}[place].__code__
+    code = {"submit": reader.ThreadPoolExecutor.submit, "ask": asking.Asker.ask}[place].__code__
 
     def too_long(*_: object) -> None:
         raise AssertionError("it hangs")

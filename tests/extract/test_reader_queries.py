@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogServerError, PostHogSettingsError
-from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract import page_size, sources
 from airflow_provider_posthog.extract.reader import Extraction
 from tests.extract.reading import SECOND, UTC, Middleman, Told, column, envelope, event, full, read
 
@@ -245,8 +245,9 @@ def test_parts_of_a_key_are_kept_apart(settings: ClientSettings) -> None:
 
 
 def test_long_rows_are_looked_at_few_at_a_time(
-    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(page_size, "TARGET_BYTES", 6 * 1024 * 1024)
     rows.add_events([event(day + number * SECOND, text="x" * 200_000) for number in range(40)])
     sizes: list[int] = []
 

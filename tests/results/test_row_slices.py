@@ -83,3 +83,41 @@ def test_an_answer_without_rows_is_handed_over_as_it_is(text: bytes) -> None:
 def test_what_is_cut_or_is_no_json_is_an_error(text: bytes) -> None:
     with pytest.raises(PostHogTransportError, match="not JSON"):
         read(text, 7, size=5)
+
+
+NESTED = [[number, [["],[", '\\"],['], [[1], [2, [3]]]] * 8] for number in range(2_000)]
+
+
+@pytest.mark.parametrize("made", [NESTED, [[json.dumps(row)] for row in NESTED]], ids=["lists", "texts of lists"])
+def test_what_looks_like_the_end_of_a_row_everywhere_comes_in_slices_too(made: list[Any]) -> None:
+    found, _, parts = read(json.dumps({"results": made}).encode(), 4096, size=20_000)
+    assert found == made
+    assert parts > 10
+
+
+def test_a_row_that_is_longer_than_many_slices_is_not_parsed_again_for_each_piece_of_it() -> None:
+    made = [[["x"] * 200_000], [1]]
+    slices = RowSlices(chunks(json.dumps({"results": made}).encode(), 4096), size=20_000)
+    tried = 0
+    cut = slices._cut
+
+    def counted() -> Any:
+        nonlocal tried
+        tried += 1
+        return cut()
+
+    slices._cut = counted  # type: ignore[method-assign]
+    assert [row for part in slices for row in part] == made
+    assert tried < 10
+
+
+def test_lists_that_are_nested_too_deeply_are_an_error() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(PostHogTransportError):
+        read(b'{"results":[' + b",".join([deep] * 3) + b"]}", 4096, size=20_000)
+
+
+@pytest.mark.parametrize("again", ["null", "3", '{"a": 1}', '"text"'])
+def test_results_that_come_twice_are_an_error(again: str) -> None:
+    with pytest.raises(PostHogTransportError):
+        read(b'{"results":[[1],[2]], "results": %s}' % again.encode(), 4096)
