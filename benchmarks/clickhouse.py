@@ -197,12 +197,15 @@ def printed(sql: str, values: Mapping[str, Any], age: Age) -> str:
 
     def compared(found: re.Match[str]) -> str:
         column, operator, name = found.groups()
-        is_bare = age == "new" and column.endswith("timestamp")
-        return f"ifNull({column if is_bare else _in_zone(column)} {operator} {moment(name)}, 0)"
+        if not column.endswith("timestamp"):
+            return f"ifNull({_in_zone(column)} {operator} {moment(name)}, 0)"
+        # The one column that PostHog knows to be never null: else the index would not be used.
+        return f"{column if age == 'new' else _in_zone(column)} {operator} {moment(name)}"
 
     sql = _COMPARED.sub(compared, sql)
     sql = re.sub(_PLACE, lambda found: moment(found[1]), sql)
-    sql = re.sub(r"toUUID\(\{(\w+)\}\)", lambda found: f"accurateCastOrNull({_literal(values[found[1]])}, 'UUID')", sql)
+    if age == "old":
+        sql = re.sub(r"(?<=[ (])(id (?:>=|<) \{\w+\})", r"ifNull(\1, 0)", sql)
     sql = re.sub(r"\{(\w+)\}", lambda found: _literal(values[found[1]]), sql)
     return _persons(sql, age) if " FROM persons" in sql else _events(sql)
 

@@ -78,7 +78,7 @@ def calculator() -> str:
         free, paid = (hours([each] * count, budget) for budget in (FREE, PAID))
         read = size * BYTES_A_BYTE
         way = _way(read, free, paid)
-        rows.append([f"{events:,}", _gb(size), _gb(read), f"{count:,}", _time(free), _time(paid), way])
+        rows.append([f"{events:,}", _gb(size), _gb(read), f"{count:,}", time_taken(free), time_taken(paid), way])
     head = ["events a month", "GB", "GB read", "queries", "the month at once, free plan", "paid plan", "which way"]
     return table(head, rows)
 
@@ -87,7 +87,11 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:,.1f}" if size < 10e9 else f"{size / 1e9:,.0f}"
 
 
-def _time(taken: float) -> str:
+def time_taken(taken: float) -> str:
+    """Write hours for people.
+
+    :param taken: the hours.
+    """
     if taken < 1:
         return f"{max(1, round(taken * 60))} min"
     return f"{taken:,.1f} h" if taken < 3 * DAY_HOURS else f"{taken / DAY_HOURS:,.0f} days"

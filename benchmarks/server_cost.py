@@ -226,13 +226,31 @@ def history(size: Size) -> list[Line]:
         there = at.size_of(sources.events(), START, START + DAY)
         line = at.read(what, server_cost_report.OURS, sources.events(), START, START + DAY, there)
         line.passes = _scanned(line) / at.clickhouse.number("SELECT count() FROM events")
+    return [line]
+
+
+def recent(size: Size) -> list[Line]:
+    """Read a day after a month of days like it, of those events that happened within the last seven days.
+
+    :param size: how much is measured.
+    """
+    events = size.history[0]
+
+    def fill(clickhouse: ClickHouse) -> None:
+        clickhouse.add_events(START - 30 * DAY, 31 * events, days=31, late=0.01, outliers=0.0002)
+        clickhouse.add_events(START + DAY, events // 10)
+        clickhouse.settle()
+
+    happened = f"timestamp >= '{START - SCAN_BACK:%F %T}'"
+    came = f"created_at >= '{START:%F %T}' AND created_at < '{START + DAY:%F %T}'"
+    with bench("new", fill) as at:
         source = sources.events(scan_back=SCAN_BACK)
-        short = at.read(f"{what}, scan_back=7 days", server_cost_report.OURS, source, START, START + DAY, there)
-        recent = f"timestamp >= '{START - SCAN_BACK:%F %T}'"
-        inside = f"created_at >= '{START:%F %T}' AND created_at < '{START + DAY:%F %T}'"
-        short.there = at.clickhouse.number(f"SELECT count() FROM events WHERE {recent} AND {inside}")
-        short.passes = _scanned(short) / at.clickhouse.number(f"SELECT count() FROM events WHERE {recent}")
-    return [line, short]
+        there = at.size_of(source, START, START + DAY)
+        what = f"a day of {events:,} events after a month of such days, scan_back=7 days"
+        line = at.read(what, server_cost_report.OURS, source, START, START + DAY, there)
+        line.there = at.clickhouse.number(f"SELECT count() FROM events WHERE {happened} AND {came}")
+        line.passes = _scanned(line) / at.clickhouse.number(f"SELECT count() FROM events WHERE {happened}")
+    return [line]
 
 
 def _scanned(line: Line) -> int:
@@ -271,7 +289,7 @@ def measure_all(size: Size) -> list[Line]:
     """
     lines = [line for events in size.days for line in day(events, "new", size)]
     lines += day(size.days[0], "old", size)
-    lines += history(size)
+    lines += history(size) + recent(size)
     lines += [line for count in size.persons for line in persons(count, "new")]
     return lines + persons(size.persons[0], "old")
 

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from benchmarks.clickhouse import Asked
-from benchmarks.limits_model import FREE, PAID, Query, hours
+from benchmarks.limits_model import FREE, PAID, Query, hours, time_taken
 from benchmarks.measure import table, write_section
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _TEXT = """## What a reading costs PostHog
 a server that writes HogQL as PostHog's printer does; *old* is the printer before April 2026 (persons: before November
 2024). A day lies between two others with a tenth of its events; events have 0.5 KB, persons 0.6 KB, and one person in
 ten has two versions. *Bytes read* are those that ClickHouse counts and PostHog debits, for each byte of the columns
-that are read, as ClickHouse holds them. The hours are simulated: 240 queries a minute, 2,400 an hour (`GET events/`:
+that are read, as ClickHouse holds them. The times are simulated: 240 queries a minute, 2,400 an hour (`GET events/`:
 1,200), three at once, 50 ms and 60 µs a row for each, and the budget of bytes of a free plan (20 GB an hour) or a paid
 one (200 GB), full at the beginning. Of others' loops three pages were measured, at the beginning, in the middle and at
 the end of the day, and the rest reckoned from them; what they lose is told further up.
@@ -65,18 +65,18 @@ def write(lines: Sequence[Line]) -> None:
         hours=24 * hour,
         many=f"{MANY:,}",
         events=f"{most:,}",
-        simulated=table(["", "queries", "TB read", "hours, free", "hours, paid"], [_many(line) for line in largest]),
+        simulated=table(["", "queries", "TB read", "time, free", "time, paid"], [_many(line) for line in largest]),
         others=table([*_HEAD[:6], "passes"], [_other(line) for line in lines if line not in days and _is_other(line)]),
         verdict=table(["", "target", "measured", ""], _verdict(lines, new)),
     )
     write_section("server_cost", text)
 
 
-_HEAD = ["", "who", "server", "bytes read a byte", "queries", "rows a query", "hours, free", "hours, paid"]
+_HEAD = ["", "who", "server", "bytes read a byte", "queries", "rows a query", "time, free", "time, paid"]
 
 
 def _row(line: Line) -> list[str]:
-    free, paid = (_hours(line.asked, budget, line.an_hour) for budget in (FREE, PAID))
+    free, paid = (_time(line.asked, budget, line.an_hour) for budget in (FREE, PAID))
     rows = line.there / len(line.asked)
     return [line.what, line.who, line.age, f"{line.ratio:,.2f}", f"{len(line.asked):,}", f"{rows:,.0f}", free, paid]
 
@@ -89,15 +89,15 @@ def _is_other(line: Line) -> bool:
     return "one hour of it" not in line.what
 
 
-def _hours(asked: Sequence[Asked], budget: float, an_hour: int, times: int = 1) -> str:
+def _time(asked: Sequence[Asked], budget: float, an_hour: int, times: int = 1) -> str:
     made = chain.from_iterable(repeat([Query(each.read, each.rows) for each in asked], times))
-    return f"{hours(made, budget, an_hour=an_hour):,.2f}"
+    return time_taken(hours(made, budget, an_hour=an_hour))
 
 
 def _many(line: Line) -> list[str]:
     times = MANY // line.there
     read = times * sum(each.read for each in line.asked) / 1e12
-    free, paid = (_hours(line.asked, budget, line.an_hour, times) for budget in (FREE, PAID))
+    free, paid = (_time(line.asked, budget, line.an_hour, times) for budget in (FREE, PAID))
     return [line.who, f"{times * len(line.asked):,}", f"{read:,.2f}", free, paid]
 
 
