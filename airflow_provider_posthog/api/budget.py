@@ -81,7 +81,9 @@ class Budget:
             most[_CLASSES[lane]] = max(limit for limit, _ in windows)
         self._counters = {name: _Counter(limit) for name, limit in most.items()}
 
-    def take(self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf) -> float:
+    def take(
+        self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: float = 0.0
+    ) -> float:
         """Take the next turn of a lane, if it comes soon enough, and return how many seconds away it is.
 
         Turns come in the order in which they were taken, and those of all shares count together. A turn that is
@@ -91,6 +93,7 @@ class Budget:
         :param now: the time.
         :param share: the part of PostHog's limits that this call may use up, in (0, 1].
         :param patience: the longest wait, in seconds.
+        :param reserve: the part of the share that this call leaves to others, in [0, 1).
         """
         counter = self._counter(lane)
         with self._lock:
@@ -99,12 +102,27 @@ class Budget:
             turns = counter.turns
             turn = max(now, counter.closed_until, turns[-1] if turns else now)
             for limit, seconds in LIMITS[lane]:
-                calls = limit_of(limit, share)
+                calls = limit_of(limit, share * (1 - reserve))
                 if len(turns) >= calls:
                     turn = max(turn, turns[-calls] + seconds)
             if turn - now <= patience:
                 turns.append(turn)
             return turn - now
+
+    def left(self, lane: Lane, now: float, share: float = 1.0) -> tuple[int, int]:
+        """Return how many calls of a lane may still go within the minute and within the hour that end now.
+
+        :param lane: the lane.
+        :param now: the time.
+        :param share: the part of PostHog's limits that may be used up, in (0, 1].
+        """
+        turns = self._counter(lane).turns
+        with self._lock:
+            used = [sum(turn > now - seconds for turn in turns) for _, seconds in LIMITS[lane]]
+        minute, hour = (
+            max(0, limit_of(limit, share) - gone) for (limit, _), gone in zip(LIMITS[lane], used, strict=True)
+        )
+        return minute, hour
 
     def close(self, lane: Lane, now: float, seconds: float) -> None:
         """Let no call of a lane go for a while, not even those whose turn was to come: PostHog has answered 429.
@@ -185,12 +203,14 @@ class Turns:
     :param budget: the budget of its project.
     :param lane: its lane.
     :param share: the part of PostHog's limits that it may use up, in (0, 1].
+    :param reserve: the part of the share that it leaves to others, in [0, 1).
     """
 
-    def __init__(self, budget: Budget, lane: Lane, share: float) -> None:
+    def __init__(self, budget: Budget, lane: Lane, share: float, reserve: float = 0.0) -> None:
         self._budget = budget
         self._lane = lane
         self._share = share
+        self._reserve = reserve
         self._turn: float | None = None
 
     def wait(self, patience: float) -> Waiting:
@@ -205,7 +225,7 @@ class Turns:
         turn, self._turn = self._turn, None
         if turn is not None and now + _EARLY >= turn and not self._budget.is_void(self._lane, turn):
             return Waiting(0.0)
-        wait = self._budget.take(self._lane, now, share=self._share, patience=patience)
+        wait = self._budget.take(self._lane, now, share=self._share, patience=patience, reserve=self._reserve)
         if wait == 0:
             return Waiting(0.0)
         self._turn = now + wait if wait <= patience else None
@@ -254,14 +274,15 @@ def budget_of(settings: ClientSettings) -> Budget:
         return budget
 
 
-def turns_of(settings: ClientSettings, lane: Lane) -> Turns | None:
+def turns_of(settings: ClientSettings, lane: Lane, reserve: float = 0.0) -> Turns | None:
     """Return the turns for a call, or ``None`` where it needs none.
 
     :param settings: where the project is, and which share of its limits may be used.
     :param lane: the call's lane.
+    :param reserve: the part of the share that the call leaves to others, in [0, 1).
     """
     share = share_of(settings)
-    return Turns(budget_of(settings), lane, share) if share else None
+    return Turns(budget_of(settings), lane, share, reserve) if share else None
 
 
 def share_of(settings: ClientSettings) -> float:

@@ -13,7 +13,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -145,18 +145,23 @@ class Client:
         """
         policy = policy or policy_of(self.settings)
         # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
-        policy = replace(policy, max_rate_limit_wait=min(policy.max_rate_limit_wait, max(0.0, self._left())))
-        exchange = Exchange(call, self.settings, policy)
-        while True:
-            while pause := exchange.pause():
-                time.sleep(pause)
-            step = exchange.receive(self._attempt(exchange))
-            if isinstance(step, Done):
-                return step.value
-            if step.seconds >= self._left():
-                raise exchange.error()
-            announce(call, step)
-            time.sleep(step.seconds)
+        left = max(0.0, self._left())
+        policy = replace(
+            policy,
+            max_rate_limit_wait=min(policy.max_rate_limit_wait, left),
+            max_pace_wait=min(policy.max_pace_wait, left),
+        )
+        with closing(Exchange(call, self.settings, policy)) as exchange:
+            while True:
+                while pause := exchange.pause():
+                    time.sleep(pause)
+                step = exchange.receive(self._attempt(exchange))
+                if isinstance(step, Done):
+                    return step.value
+                if step.seconds >= self._left():
+                    raise exchange.error()
+                announce(call, step)
+                time.sleep(step.seconds)
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:

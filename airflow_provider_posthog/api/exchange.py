@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import airflow_provider_posthog
 from airflow_provider_posthog.api.budget import Waiting, turns_of
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.pace import RESERVE, place_of
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import (
@@ -25,6 +26,9 @@ from airflow_provider_posthog.exceptions import (
 )
 
 T = TypeVar("T")
+
+#: Seconds after which a poll that waits asks again how long: others may have left the line.
+_SLICE = 15.0
 
 USER_AGENT = f"airflow-provider-posthog/{airflow_provider_posthog.__version__}"
 
@@ -59,9 +63,13 @@ class Exchange(Generic[T]):
         self._host = host_of(settings.base_url)
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
-        self._turns = turns_of(settings, call.lane)
+        self._turns = turns_of(settings, call.lane, RESERVE if policy.polls else 0.0)
+        self._place = place_of(settings, call.lane) if policy.polls else None
         self._attempt = 0
         self._waited = 0.0
+        self._paced = 0.0
+        #: Seconds for which it is held back now, as far as is known.
+        self.held = 0.0
 
     def pause(self) -> float:
         """Return how many seconds to wait before the next attempt, for the sake of the project's rate budget.
@@ -72,14 +80,34 @@ class Exchange(Generic[T]):
         :raises PostHogRateLimitError: if the wait would be longer than that, at once, so that Airflow can wait in the
             worker's place.
         """
-        if self._turns is None:
-            return 0.0
+        paced = self._pause_of_poll()
+        if paced or self._turns is None:
+            return paced
         patience = max(0.0, self._policy.max_rate_limit_wait - self._waited)
         waiting = self._turns.wait(patience)
         if waiting.seconds > patience:
             raise self._over_budget(waiting)
         self._waited += waiting.seconds
+        self.held = waiting.seconds
         return waiting.seconds
+
+    def _pause_of_poll(self) -> float:
+        if self._place is None:
+            return 0.0
+        self.held = self._place.wait()
+        if not self.held:
+            self._place = None
+            return 0.0
+        if self._paced + self.held > self._policy.max_pace_wait:
+            raise self._over_budget(Waiting(self.held, "All that polls shares what is left of the hour evenly"))
+        pause = min(self.held, _SLICE)
+        self._paced += pause
+        return pause
+
+    def close(self) -> None:
+        """Give back the place among those that poll, if the call was not sent."""
+        if self._place is not None:
+            self._place.leave()
 
     def receive(self, outcome: Answer | NoAnswer) -> Done[T] | Wait:
         """Take what an attempt brought: the value, or how long to wait before the next one.
