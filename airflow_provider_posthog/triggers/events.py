@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import STATUS_BYTES
-from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.retry import POLL
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
@@ -55,6 +55,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param poll_interval: seconds between two polls.
+    :param newer: arguments of a newer version of the provider, which are ignored.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
         poll_interval: float = 60.0,
+        **newer: object,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.event = event
@@ -129,7 +131,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             return
         self._retention_checked = True
         try:
-            found = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
+            found = await run_async(look(client.settings.project_id or 0), client, policy=POLL)
         except PostHogError as error:
             self.log.info("Whether PostHog hides old events is not known: %s", error)
             return
@@ -146,7 +148,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
 
     async def _first_row(self, client: AsyncClient, text: str, values: dict[str, Any]) -> list[Any]:
         asked = replace(queries.start(queries.hogql(text, values)), max_bytes=STATUS_BYTES)
-        answer = await client.send(asked, policy=ONCE)
+        answer = await client.send(asked, policy=POLL)
         rows = answer.get("results")
         if not isinstance(rows, list) or not rows or not isinstance(rows[0], list) or len(rows[0]) != 2:
             raise PostHogError("PostHog answered a query without the row that was asked for")

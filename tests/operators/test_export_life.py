@@ -94,7 +94,7 @@ def test_an_exception_that_lasts_fails_the_task_after_the_grace(connected: Emula
 @MODES
 def test_an_old_servers_silent_failure_ends_by_timeout(connected: EmulatorProcess, deferrable: bool) -> None:
     connected.settings(exceptions_reported=False, export_outcome="silent_failure")
-    with pytest.raises(PostHogJobTimeout, match="did not end within its timeout") as late:
+    with pytest.raises(PostHogJobTimeout, match="did not end within its timeout of 0.8 s") as late:
         finish(export_operator(deferrable=deferrable, timeout=0.8))
     assert late.value.job_id == "1"
 
