@@ -88,7 +88,7 @@ def test_each_learns_its_own_end(connected: EmulatorProcess) -> None:
 def test_what_is_beyond_the_list_is_looked_at_alone(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, server)
     server.script(_list_of({"id": 9, "has_content": False}), ok({"id": 1, "has_content": True}))
-    events = _run(*(_trigger(1) for _ in range(2)), *(_trigger(each, seconds=0.4) for each in (1, 2, 3)))
+    events = _run(*(_trigger(1) for _ in range(2)), *(_trigger(each, seconds=5.0) for each in (1, 2, 3)))
     assert {event["outcome"] for event in events} == {"succeeded"}
     assert {request.path.split("?")[0] for request in server.requests[1:]} == {
         f"/api/projects/1/exports/{each}/" for each in (1, 2, 3)
