@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.budget import HOUR, LIMITS, RESERVE, Budget, limit_of
 from airflow_provider_posthog.api.call import Lane
-from airflow_provider_posthog.api.pace import Pace
+from airflow_provider_posthog.api.pace import Pace, place_of
+from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
+from airflow_provider_posthog.api.settings import ClientSettings, Shares
 
 LANES: tuple[Lane, ...] = ("crud", "analytics", "query")
 
@@ -94,3 +96,33 @@ def test_every_poll_gets_its_turn_whatever_others_do(steps: list[tuple[float, bo
         assert wait >= 0
         if wait:
             pace.leave(ticket)
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_what_is_left_is_that_of_the_share_and_of_all_shares_together(lane: Lane) -> None:
+    budget = Budget()
+    (minute, seconds), (hour, _) = LIMITS[lane]
+    for _ in range(10):
+        budget.take(lane, 0.0, share=0.5)
+    assert budget.left(lane, 0.0, share=0.5) == (minute // 2 - 10, hour // 2 - 10)
+    assert budget.left(lane, 0.0, share=0.25) == (minute // 4, hour // 4), "of the others only PostHog's limits count"
+    assert budget.left(lane, 0.0) == (minute - 10, hour - 10)
+    assert budget.left(lane, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "the minute has gone by"
+    turn = budget.promise(lane, seconds, share=0.5)
+    assert turn.at is not None
+    budget.give_back(lane, turn.at, share=0.5)
+    assert budget.left(lane, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "who gives back takes nothing"
+
+
+def test_polls_of_the_triggerer_go_at_the_pace_of_its_share() -> None:
+    settings = ClientSettings(base_url="https://pace.example", rate_limit_share=Shares(0.0, 0.5))
+    assert place_of(settings, "crud", role="worker") is None, "a worker without a budget"
+    place = place_of(settings, "crud", role="triggerer")
+    assert place is not None
+    assert place.wait() == 0.0
+
+
+def test_a_look_at_a_deadline_alone_uses_the_reserve() -> None:
+    assert [policy.reserve for policy in (ONCE, LAST, RetryPolicy())] == [False, True, True]
+    assert not poll_policy(ONCE, 1.0).reserve
+    assert poll_policy(ONCE, 0.0).reserve
