@@ -101,6 +101,7 @@ __all__ = [
     "approval_operator",
     "asset_stores",
     "before_execution_timeout",
+    "begins_anew",
     "default_deferrable",
     "get_connection_async",
     "has_retry_policies",
@@ -234,6 +235,17 @@ def reschedules_of(context: Mapping[str, Any]) -> int:
     count = context.get("task_reschedule_count")
     count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def begins_anew(ti: object) -> bool:
+    """Tell whether this is a worker's process in which a task began from its start, so that it has no XCom before it.
+
+    Airflow 3 asks a task's links in the worker, too, at its end, and logs an error for an XCom that is not there.
+
+    :param ti: what Airflow asks a link with: in a worker the task instance itself, elsewhere its key.
+    """
+    told = getattr(ti, "_ti_context_from_server", None)
+    return told is not None and not getattr(told, "next_method", None) and not reschedules_of({"ti": told})
 
 
 def openlineage_listens() -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.compat import BaseOperatorLink, XCom
+from airflow_provider_posthog.compat import BaseOperatorLink, XCom, begins_anew
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
@@ -23,6 +23,8 @@ class PostHogLink(BaseOperatorLink):
 
     name = "PostHog"
     key = "_link_PostHogLink"
+    #: What this process has pushed, by the ids of the task instances: one, in a worker.
+    _pushed: ClassVar[dict[str, str]] = {}
 
     @property
     def xcom_key(self) -> str:
@@ -36,6 +38,8 @@ class PostHogLink(BaseOperatorLink):
         :param ti_key: its instance.
         """
         try:
+            if begins_anew(ti_key):  # what is not pushed by now, nobody has pushed
+                return self._pushed.get(str(getattr(ti_key, "id", None)), "")
             return str(XCom.get_value(ti_key=ti_key, key=self.key) or "")
         except Exception:
             # Airflow asks for links while it ends a task: an unreadable one must not fail a task that succeeded.
@@ -52,3 +56,4 @@ class PostHogLink(BaseOperatorLink):
         ti = context.get("ti")
         if ti is not None:
             ti.xcom_push(key=cls.key, value=url)
+            cls._pushed[str(getattr(ti, "id", None))] = url

@@ -1,9 +1,10 @@
-"""What 2,000 deferred exports cost a triggerer: ``python -m benchmarks.triggerer [--triggers 2000] [--seconds 60]``.
+"""What deferred exports cost: ``python -m benchmarks.triggerer [--tasks 100 300 1000] [--quick]``.
 
 Runs :class:`~airflow_provider_posthog.triggers.jobs.PostHogJobTrigger` on one event loop, as a triggerer does, against
-the embedded PostHog in a process of its own; every trigger polls every 10 seconds. In the same run, each in a fresh
-process, the same number of triggers that poll with blocking calls in threads, as several providers do.
-Prints CPU share, memory a trigger, polls a second and the event loop's lag; the lag is how late a timer of 10 ms fires.
+the embedded PostHog in a process of its own; every task waits for an export of its own, and polls every 10 seconds.
+In the same run, each in a fresh process, the same number of tasks that poll with blocking calls in threads, as several
+providers do. Prints calls a minute, how late the ends were noticed, CPU share, memory a task and the event loop's lag;
+the lag is how late a timer of 10 ms fires.
 """
 
 from __future__ import annotations
@@ -18,101 +19,120 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-POLL_INTERVAL = 10.0
 PROBE = 0.01
+#: Seconds for which an export takes, in poll intervals.
+ROUNDS = 6
 
 
 def main() -> int:
-    """Measure both ways and print a table."""
+    """Measure both ways for each number of tasks and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--triggers", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--interval", type=float, default=10.0)
+    parser.add_argument("--quick", action="store_true", help="10 and 40 tasks that poll every second")
     parser.add_argument("--way", choices=["ours", "threads"], help=argparse.SUPPRESS)
-    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.tasks, arguments.interval = [10, 40], 1.0
     if arguments.way:
-        print(json.dumps(asyncio.run(_measure(arguments.way, arguments.job, arguments.triggers, arguments.seconds))))
+        print(json.dumps(asyncio.run(_measure(arguments.way, arguments.tasks[0], arguments.interval))))
         return 0
-    from airflow_provider_posthog.emulator.process import EmulatorProcess
-
-    print(f"{arguments.triggers:,} deferred exports, polled every {POLL_INTERVAL:.0f} s, for {arguments.seconds:.0f} s")
-    print(f"{'':10} {'CPU':>6} {'KB/trigger':>11} {'polls/s':>8} {'lag p50':>9} {'lag p99':>9} {'lag max':>9}  (ms)")
-    with EmulatorProcess(events=100, export_seconds=86_400) as posthog, tempfile.TemporaryDirectory() as home:
-        job = _create_export(posthog)
-        env = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json()}
+    print(f"Deferred exports, polled every {arguments.interval:g} s; late in s, lag in ms")
+    print(
+        f"{'tasks':>6} {'':8} {'calls/min':>9} {'late p50':>9} {'late max':>9} {'CPU':>5} {'KB/task':>8} {'lag p99':>8}"
+    )
+    for tasks in arguments.tasks:
         for way in ("ours", "threads"):
-            _show(way, _in_fresh_process(way, job, arguments, env))
+            _show(tasks, way, _in_fresh_process(way, tasks, arguments.interval))
     return 0
 
 
-def _create_export(posthog: Any) -> str:  # noqa: ANN401 - EmulatorProcess
-    from airflow_provider_posthog.api import exports
-    from airflow_provider_posthog.api.clients import Client
-    from airflow_provider_posthog.api.queries import hogql
-    from airflow_provider_posthog.api.settings import ClientSettings
+def _in_fresh_process(way: str, tasks: int, interval: float) -> dict[str, float]:
+    from airflow_provider_posthog.emulator.process import EmulatorProcess
 
-    settings = ClientSettings(base_url=posthog.url, api_key=posthog.api_key, project_id=posthog.project_id)
-    with Client(settings) as client:
-        context = {"source": hogql("SELECT 1 LIMIT 1")}
-        return str(client.send(exports.create(export_format=exports.CSV, export_context=context))["id"])
-
-
-def _in_fresh_process(way: str, job: str, arguments: argparse.Namespace, env: dict[str, str]) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.triggerer", "--way", way, "--job", job]
-    command += ["--triggers", str(arguments.triggers), "--seconds", str(arguments.seconds)]
-    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    with (
+        EmulatorProcess(events=100, export_seconds=interval * ROUNDS) as posthog,
+        tempfile.TemporaryDirectory() as home,
+    ):
+        env = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json()}
+        command = [sys.executable, "-m", "benchmarks.triggerer", "--way", way]
+        command += ["--tasks", str(tasks), "--interval", str(interval)]
+        done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        began, ended = figures.pop("began"), figures["seconds"]
+        polls = sum(call["method"] == "GET" for call in posthog.calls("/exports/"))
+    return {**figures, "calls": polls * 60 / ended, "began": began}
 
 
-def _show(way: str, figures: dict[str, float]) -> None:
+def _show(tasks: int, way: str, figures: dict[str, float]) -> None:
     print(
-        f"{way:10} {figures['cpu']:6.0%} {figures['kilobytes']:11.1f} {figures['polls']:8.0f} "
-        f"{figures['p50']:9.1f} {figures['p99']:9.1f} {figures['max']:9.1f}",
+        f"{tasks:6} {way:8} {figures['calls']:9.0f} {figures['late']:9.1f} {figures['latest']:9.1f} "
+        f"{figures['cpu']:5.0%} {figures['kilobytes']:8.1f} {figures['p99']:8.1f}",
         flush=True,
     )
 
 
-async def _measure(way: str, job: str, triggers: int, seconds: float) -> dict[str, float]:
-    """Run the triggers and the probe; the first half of the time is for starting and is left out."""
-    polls = [0]
-    make = _our_trigger if way == "ours" else _thread_trigger
-    await _warm_up(make, job)
-    before = _resident_kilobytes()
-    tasks = []
-    for number in range(triggers):
-        tasks.append(asyncio.create_task(make(job, polls)))
-        if number % 50 == 49:
-            await asyncio.sleep(0.1)  # a triggerer takes its triggers up in batches too
-    await asyncio.sleep(seconds / 2)
-    kilobytes = (_resident_kilobytes() - before) / triggers
-    counted, cpu, started = polls[0], _cpu(), time.perf_counter()
-    lags = await _probe(seconds / 2)
-    wall = time.perf_counter() - started
-    figures = {
-        "cpu": (_cpu() - cpu) / wall,
+async def _measure(way: str, count: int, interval: float) -> dict[str, float]:
+    wait = _with_trigger if way == "ours" else _in_thread
+    ready = await asyncio.to_thread(_create_exports, count, interval * ROUNDS)
+    await wait(next(iter(ready)), interval, warm_up=True)  # imports, and the first connection
+    before, cpu, began = _resident_kilobytes(), _cpu(), time.time()
+    tasks = [asyncio.ensure_future(_noticed(wait, job, interval)) for job in ready]
+    lags = await _probe(max(min(ready.values()) - time.time(), 1.0))
+    kilobytes = (_resident_kilobytes() - before) / count
+    noticed = await asyncio.gather(*tasks)
+    late = [at - when for at, when in zip(noticed, ready.values(), strict=True)]
+    seconds = time.time() - began
+    return {
+        "cpu": (_cpu() - cpu) / seconds,
         "kilobytes": kilobytes,
-        "polls": (polls[0] - counted) / wall,
-        "p50": statistics.median(lags),
         "p99": statistics.quantiles(lags, n=100)[98],
-        "max": max(lags),
+        "late": statistics.median(late),
+        "latest": max(late),
+        "seconds": seconds,
+        "began": began,
     }
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return figures
 
 
-async def _warm_up(make: Any, job: str) -> None:  # noqa: ANN401
-    """Let imports and the first connection be paid before anything is measured."""
-    task = asyncio.create_task(make(job, [0]))
-    await asyncio.sleep(3)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def _create_exports(count: int, seconds: float) -> dict[str, float]:
+    """Return when each export will be ready, by its id."""
+    from airflow_provider_posthog.api import exports
+    from airflow_provider_posthog.api.queries import hogql
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    context = {"source": hogql("SELECT 1 LIMIT 1")}
+    call = exports.create(export_format=exports.CSV, export_context=context)
+    hook = PostHogHook()
+    return {str(hook.send(call)["id"]): time.time() + seconds for _ in range(count)}
+
+
+async def _noticed(wait: Any, job: str, interval: float) -> float:  # noqa: ANN401
+    await wait(job, interval)
+    return time.time()
+
+
+async def _with_trigger(job: str, interval: float, *, warm_up: bool = False) -> None:
+    from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+
+    deadline = time.time() + (0.1 if warm_up else 86_400)
+    trigger = PostHogJobTrigger(
+        kind="export", job_id=job, posthog_conn_id="posthog_default", deadline=deadline, poll_interval=interval
+    )
+    async for event in trigger.run():
+        assert warm_up or event.payload["outcome"] == "succeeded", event
+
+
+async def _in_thread(job: str, interval: float, *, warm_up: bool = False) -> None:
+    from airflow_provider_posthog.api import exports
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    hook = PostHogHook()
+    while not (await asyncio.to_thread(hook.send, exports.retrieve(int(job))))["has_content"] and not warm_up:  # noqa: ASYNC110
+        await asyncio.sleep(interval)
 
 
 async def _probe(seconds: float) -> list[float]:
@@ -123,46 +143,6 @@ async def _probe(seconds: float) -> list[float]:
         await asyncio.sleep(PROBE)
         lags.append((time.perf_counter() - asked - PROBE) * 1000)
     return lags
-
-
-def _our_trigger(job: str, polls: list[int]) -> Coroutine[Any, Any, None]:
-    from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
-
-    trigger = PostHogJobTrigger(
-        kind="export",
-        job_id=job,
-        posthog_conn_id="posthog_default",
-        deadline=time.time() + 86_400,
-        poll_interval=POLL_INTERVAL,
-    )
-
-    async def run() -> None:
-        async for event in trigger.run():
-            raise AssertionError(f"the export can not have ended: {event}")
-
-    return _counting(run(), trigger, polls)
-
-
-async def _counting(running: Coroutine[Any, Any, None], trigger: Any, polls: list[int]) -> None:  # noqa: ANN401
-    look = trigger._look
-
-    async def counted(client: Any) -> Any:  # noqa: ANN401
-        polls[0] += 1
-        return await look(client)
-
-    trigger._look = counted
-    await running
-
-
-async def _thread_trigger(job: str, polls: list[int]) -> None:
-    from airflow_provider_posthog.api import exports
-    from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-    hook = PostHogHook()
-    while True:
-        await asyncio.to_thread(hook.send, exports.retrieve(int(job)))
-        polls[0] += 1
-        await asyncio.sleep(POLL_INTERVAL)
 
 
 def _cpu() -> float:

@@ -45,3 +45,44 @@ def test_pushing() -> None:
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     PostHogLink.push({"ti": ti}, "https://us.posthog.com/project/1/exports")
     assert pushed == {"_link_PostHogLink": "https://us.posthog.com/project/1/exports"}
+
+
+def _in_worker(number: str, **told: Any) -> SimpleNamespace:
+    """A task instance as Airflow 3 hands it to the links at the end of a task, in the worker."""
+    told = {"next_method": None, "task_reschedule_count": 0, **told}
+    return SimpleNamespace(
+        id=number, xcom_push=lambda key, value: None, _ti_context_from_server=SimpleNamespace(**told)
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Which task instances' XComs were asked for."""
+    asked: list[Any] = []
+
+    def get_value(*, ti_key: Any, key: str) -> str:
+        asked.append(ti_key)
+        return "https://us.posthog.com/earlier"
+
+    monkeypatch.setattr("airflow_provider_posthog.links.XCom", SimpleNamespace(get_value=get_value))
+    return asked
+
+
+def test_a_task_that_fails_before_its_link_is_known_asks_for_no_xcom(asked: list[Any]) -> None:
+    """Airflow would log an error that it is not there."""
+    assert PostHogLink().get_link(object(), ti_key=_in_worker("a")) == ""  # type: ignore[arg-type]
+    assert asked == []
+
+
+def test_a_worker_knows_what_it_has_pushed(asked: list[Any]) -> None:
+    ti = _in_worker("b")
+    PostHogLink.push({"ti": ti}, "https://us.posthog.com/project/1/exports")
+    assert PostHogLink().get_link(object(), ti_key=ti) == "https://us.posthog.com/project/1/exports"  # type: ignore[arg-type]
+    assert asked == []
+
+
+@pytest.mark.parametrize("told", [{"next_method": "execute_complete"}, {"task_reschedule_count": 2}])
+def test_a_task_that_goes_on_asks_for_what_was_pushed_before(asked: list[Any], told: dict[str, Any]) -> None:
+    ti = _in_worker("c", **told)
+    assert PostHogLink().get_link(object(), ti_key=ti) == "https://us.posthog.com/earlier"  # type: ignore[arg-type]
+    assert asked == [ti]

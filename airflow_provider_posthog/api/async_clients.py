@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from dataclasses import replace
 from http.cookiejar import CookieJar
@@ -35,9 +36,15 @@ from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogAuthenticationError,
+    PostHogPermissionError,
+    PostHogSettingsError,
+)
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
     weakref.WeakKeyDictionary()
@@ -113,17 +120,32 @@ class AsyncClient:
     """An asynchronous client of one PostHog project, for triggers. Close it, or use it in an ``async with``.
 
     :param settings: where the project is, and with which key to reach it.
+    :param read_again: reads the settings again. A trigger may wait for days, and keys are replaced: once PostHog
+        refuses the key, and another one is there, the client goes on with that.
     """
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(
+        self, settings: ClientSettings, read_again: Callable[[], Awaitable[ClientSettings]] | None = None
+    ) -> None:
         self.settings = settings
+        self._read_again = read_again
         self._shared: _Shared | None = None
+        self._held_until = 0.0
 
     async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    def twin(self) -> AsyncClient:
+        """Make another client of the same connection."""
+        return AsyncClient(self.settings, self._read_again)
+
+    @property
+    def held_back(self) -> float:
+        """For how many seconds the rate limits hold back a call of this client now, as far as is known; 0 if none."""
+        return max(0.0, self._held_until - time.monotonic())
 
     async def aclose(self) -> None:
         """Close the connections, if no other client of this event loop uses them."""
@@ -149,16 +171,48 @@ class AsyncClient:
         :param policy: how patient to be, in place of the connection's.
         :raises PostHogError: the error of the last attempt.
         """
+        settings = self.settings
+        try:
+            return await self._send(call, policy)
+        except (PostHogAuthenticationError, PostHogPermissionError) as error:
+            if not await self._has_new_key(settings, error):
+                raise
+        return await self._send(call, policy)
+
+    async def _send(self, call: Call[T], policy: RetryPolicy | None) -> T:
         policy = policy or policy_of(self.settings)
         with closing(Exchange(call, self.settings, policy, role="triggerer")) as exchange:
             while True:
-                while pause := exchange.pause():  # noqa: ASYNC110 - the turn's time, not a poll
+                while pause := exchange.pause():
+                    self._held_until = time.monotonic() + exchange.held
                     await asyncio.sleep(pause)
+                self._held_until = 0.0
                 step = exchange.receive(await self._attempt(exchange))
                 if isinstance(step, Done):
                     return step.value
                 announce(call, step)
                 await asyncio.sleep(step.seconds)
+
+    async def _has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
+        """Read the connection again, and go on with its key if that is another one."""
+        if self.settings is not refused:  # another call of this client has seen to it
+            return True
+        if self._read_again is None:
+            return False
+        try:
+            found = await self._read_again()
+        except Exception as failure:  # of Airflow, or of whatever keeps its secrets
+            log.warning("PostHog refused the key, and the connection cannot be read: %s", type(failure).__name__)
+            return False
+        if self.settings is not refused:
+            return True
+        same_place = (found.base_url, found.project_id) == (refused.base_url, refused.project_id)
+        if found.api_key == refused.api_key or not same_place:
+            return False
+        log.info("PostHog refused the key (%s), and the connection has another one: going on with that", error.status)
+        await self.aclose()  # what still goes there with the old key would be refused as well
+        self.settings = found
+        return True
 
     async def pages(self, call: Call[Any], *, max_items: int | None = None) -> AsyncIterator[dict[str, Any]]:
         """Yield the items of a list, page by page, each once.

@@ -26,6 +26,7 @@ from airflow_provider_posthog.api.rate_windows import (
     LIMITS,
     LONGEST,
     LONGEST_CLOSURE,
+    MARGIN,
     MINUTE,
     RESERVE,
     Counter,
@@ -33,7 +34,7 @@ from airflow_provider_posthog.api.rate_windows import (
 )
 from airflow_provider_posthog.api.settings import ClientSettings, Role, Shares
 
-__all__ = ["HOUR", "LIMITS", "MINUTE", "RESERVE", "Budget", "Promise", "Turns", "Waiting", "limit_of"]
+__all__ = ["HOUR", "LIMITS", "MARGIN", "MINUTE", "RESERVE", "Budget", "Promise", "Turns", "Waiting", "limit_of"]
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,20 @@ class Budget:
         counter = self._counter(lane)
         with self._lock:
             counter.remove(turn, share)
+
+    def left(self, lane: Lane, now: float, *, share: float = 1.0) -> tuple[int, int]:
+        """Return how many calls of a lane may still go within the minute and within the hour that end now.
+
+        Those of its own share count, and those of all shares together, as for a turn; what polls leave is in it.
+
+        :param lane: the lane.
+        :param now: the time.
+        :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
+        """
+        counter = self._counter(lane)
+        with self._lock:
+            minute, hour = (counter.left(now - seconds, limit, share) for limit, seconds in LIMITS[lane])
+        return minute, hour
 
     def close(self, lane: Lane, now: float, seconds: float) -> None:
         """Let no call of a lane go for a while, not even those whose turn was to come: PostHog has answered 429.

@@ -161,7 +161,12 @@ class Client:
     def _exchanged(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
         policy = policy or policy_of(self.settings)
         # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
-        policy = replace(policy, max_rate_limit_wait=min(policy.max_rate_limit_wait, max(0.0, self._left())))
+        left = max(0.0, self._left())
+        policy = replace(
+            policy,
+            max_rate_limit_wait=min(policy.max_rate_limit_wait, left),
+            max_pace_wait=min(policy.max_pace_wait, left),
+        )
         with closing(Exchange(call, self.settings, policy)) as exchange:
             while True:
                 while pause := exchange.pause():

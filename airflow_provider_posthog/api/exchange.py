@@ -17,6 +17,7 @@ import airflow_provider_posthog
 from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
 from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.pace import place_of
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
 from airflow_provider_posthog.api.settings import ClientSettings, Role
 from airflow_provider_posthog.exceptions import (
@@ -30,6 +31,9 @@ from airflow_provider_posthog.exceptions import (
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+#: Seconds after which a poll that waits asks again how long: others may have left the line.
+_SLICE = 15.0
 
 USER_AGENT = f"airflow-provider-posthog/{airflow_provider_posthog.__version__}"
 
@@ -66,12 +70,16 @@ class Exchange(Generic[T]):
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
         self._turns = turns_of(settings, call.lane, role=role, reserve=policy.reserve)
+        self._place = place_of(settings, call.lane, role=role) if policy.polls else None
         self._longest = MINUTE if role == "triggerer" else math.inf
         self._bytes = ByteBudget.of(settings)
         self._heeds_bytes = settings.rate_limit_share != 0
         self._began: float | None = None
         self._attempt = 0
         self._waited = 0.0
+        self._paced = 0.0
+        #: Seconds for which it is held back now, as far as is known.
+        self.held = 0.0
 
     def pause(self) -> float:
         """Return how many seconds to wait before the next attempt, for the sake of the project's budgets.
@@ -82,10 +90,14 @@ class Exchange(Generic[T]):
         :raises PostHogRateLimitError: if the wait would be longer than that, at once, so that Airflow can wait in the
             worker's place.
         """
+        paced = self._pause_of_poll()
+        if paced:
+            return paced
         patience = min(max(0.0, self._policy.max_rate_limit_wait - self._waited), self._longest)
         waiting = self._bytes_left()
         if waiting.seconds == 0 and self._turns is not None:
             waiting = self._turns.wait(patience)
+        self.held = waiting.seconds
         if waiting.seconds == 0:
             return 0.0
         self._end()
@@ -94,11 +106,26 @@ class Exchange(Generic[T]):
         self._waited += waiting.seconds
         return waiting.seconds
 
+    def _pause_of_poll(self) -> float:
+        if self._place is None:
+            return 0.0
+        self.held = self._place.wait()
+        if not self.held:
+            self._place = None
+            return 0.0
+        if self._paced + self.held > self._policy.max_pace_wait:
+            raise self._over_budget(Waiting(self.held, "All that polls shares what is left of the hour evenly"))
+        pause = min(self.held, _SLICE)
+        self._paced += pause
+        return pause
+
     def close(self) -> None:
         """Give back what the call holds of the budgets and does not use: it has ended, or was cancelled."""
         self._end()
         if self._turns is not None:
             self._turns.give_back()
+        if self._place is not None:
+            self._place.leave()
 
     def _bytes_left(self) -> Waiting:
         """Say how long to wait for PostHog to have bytes left for a query; if not at all, it is on its way."""

@@ -123,6 +123,15 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     """
+    return {**told(export), "project_id": settings.project_id, "host": settings.base_url}
+
+
+def told(export: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the part of a summary that PostHog tells.
+
+    :param export: PostHog's description of it.
+    :returns: ``id``, ``filename``, ``export_format``, ``created_at``, ``expires_after`` and ``has_content``.
+    """
     return {
         "id": export.get("id"),
         "filename": export.get("filename"),
@@ -130,8 +139,6 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
         "created_at": export.get("created_at"),
         "expires_after": export.get("expires_after"),
         "has_content": export.get("has_content") is True,
-        "project_id": settings.project_id,
-        "host": settings.base_url,
     }
 
 

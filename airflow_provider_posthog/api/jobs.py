@@ -7,7 +7,7 @@ both only ask PostHog, tell the watch what came, and wait as long as it says.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,8 +37,30 @@ GROWTH = 1.5
 #: Seconds that a look has at the least, be it begun at the deadline, and a check, which may take several calls.
 LAST_LOOK = 5.0
 LAST_CHECK = 30.0
+#: Seconds for which a look at the deadline that the rate limits refuse is put off, once.
+LAST_TURN = 60.0
 #: Seconds in which a job has to be cancelled, by a task that is itself out of time.
 CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How one list of PostHog's answers for many jobs of a kind.
+
+    :param page: makes the call of a page, newest first, from an offset and the number of rows.
+    :param rows: picks what a page tells of some ids, each as ``judge`` of the kind reads it.
+    :param tells_all: whether that says how a job ended; otherwise only that it goes on.
+    :param least: from how many jobs on a list is the cheaper way.
+    """
+
+    page: Callable[[int, int], Call[Any]]
+    rows: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Mapping[str, Any]]]
+    tells_all: bool = True
+    least: int = 3
+
+
+def _no_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,9 @@ class JobKind:
     :param judge: reads what that call brings.
     :param cancel: makes the call that ends the job, or ``None`` where PostHog offers none.
     :param brings_result: whether the answer holds the whole result, once the job has ended.
+    :param listing: the list that answers for many of them; ``None`` where PostHog has none.
+    :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
+        the trigger's event.
     """
 
     name: str
@@ -57,6 +82,8 @@ class JobKind:
     judge: Callable[[Mapping[str, Any]], Verdict]
     cancel: Callable[[str], Call[Any]] | None = None
     brings_result: bool = False
+    listing: Listing | None = None
+    facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
 
     def poll(self, job_id: str) -> Call[Any]:
         """Make the call that asks how far the job is; what else it brings is not kept.
@@ -77,9 +104,33 @@ class JobKind:
         return error
 
 
-EXPORT = JobKind("export", lambda job_id: exports.retrieve(int(job_id)), states.of_export)
+def _rows_by_id(page: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    return {str(row.get("id")): row for row in page.get("results", ()) if str(row.get("id")) in wanted}
+
+
+def _page_of_downloads(offset: int, limit: int) -> Call[Any]:
+    return _page(file_downloads.list(), offset, limit)
+
+
+def _page(call: Call[Any], offset: int, limit: int) -> Call[Any]:
+    return replace(call, query={**call.query, "limit": limit, "offset": offset or None}, max_bytes=STATUS_BYTES)
+
+
+EXPORT = JobKind(
+    "export",
+    lambda job_id: exports.retrieve(int(job_id)),
+    states.of_export,
+    listing=Listing(lambda offset, limit: _page(exports.list(), offset, limit), _rows_by_id),
+    facts=exports.told,
+)
 QUERY = JobKind("query", queries.status, states.of_query, queries.cancel, brings_result=True)
-FILE_DOWNLOAD = JobKind("file_download", file_downloads.retrieve, states.of_file_download, file_downloads.cancel)
+FILE_DOWNLOAD = JobKind(
+    "file_download",
+    file_downloads.retrieve,
+    states.of_file_download,
+    file_downloads.cancel,
+    listing=Listing(_page_of_downloads, _rows_by_id, tells_all=False),
+)
 
 
 def _places(refused_at: str) -> Call[dict[str, int]]:
@@ -96,8 +147,18 @@ def _places(refused_at: str) -> Call[dict[str, int]]:
     return Call(asked.name, asked.method, asked.path, read, query=asked.query, scopes=asked.scopes)
 
 
+def _places_of_all(page: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    live = sum(states.is_live(found) for found in page.get("results", ()))
+    return {refused_at: {"live": live, "refused_at": int(refused_at)} for refused_at in wanted}
+
+
 #: The wait for a place: its "job id" is the number of file downloads at which one more was refused.
-FILE_DOWNLOAD_PLACE = JobKind("file_download_place", _places, states.of_place)
+FILE_DOWNLOAD_PLACE = JobKind(
+    "file_download_place",
+    _places,
+    states.of_place,
+    listing=Listing(lambda offset, limit: file_downloads.list(), _places_of_all, least=2),
+)
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, FILE_DOWNLOAD_PLACE)}
 
@@ -134,6 +195,7 @@ class Watch:
     :param growth: by what factor the waits grow towards ``interval``.
     :param max_failures: how many polls in a row may fail; one that works resets the count.
     :param grace: seconds for which a failure that PostHog may still mend has to stand.
+    :param last_turn: seconds for which a look at the deadline may be put off, once, if the rate limits refuse it.
     """
 
     def __init__(
@@ -145,12 +207,14 @@ class Watch:
         growth: float = GROWTH,
         max_failures: int = MAX_POLL_FAILURES,
         grace: float = FAILURE_GRACE,
+        last_turn: float = 0.0,
     ) -> None:
         self._deadline = deadline
         self._interval = interval
         self._max_failures = max_failures
         self._grace = grace
         self._growth = growth
+        self._last_turn = last_turn
         self._wait = min(first, interval)
         self._failures = 0
         self._failing_since: float | None = None
@@ -165,7 +229,7 @@ class Watch:
         if ended is not None:
             return ended
         if now >= self._deadline:
-            return Ended("timeout", self._last_words(seen))
+            return self._at_deadline(seen)
         return Again(max(0.0, min(self._next_wait(seen), self._deadline - now)))
 
     def _on_verdict(self, verdict: Verdict, now: float) -> Ended | None:
@@ -200,5 +264,11 @@ class Watch:
         wait, self._wait = self._wait, min(self._wait * self._growth, self._interval)
         return wait * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the polls of tasks that started together
 
-    def _last_words(self, seen: Verdict | PostHogError) -> str:
-        return str(seen) if isinstance(seen, PostHogError) else seen.reason
+    def _at_deadline(self, seen: Verdict | PostHogError) -> Again | Ended:
+        wait = seen.retry_after if isinstance(seen, PostHogRateLimitError) else None
+        if wait is not None and 0 < wait <= self._last_turn:  # nobody has looked
+            self._last_turn = 0.0
+            return Again(wait)
+        if isinstance(seen, PostHogError):
+            return Ended("timeout", str(seen))
+        return Ended("timeout", seen.reason or "When it was last asked, PostHog called it pending.")

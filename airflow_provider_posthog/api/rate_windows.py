@@ -73,6 +73,16 @@ class Counter:
             if at < len(turns) and turns[at] == turn:
                 del turns[at]
 
+    def left(self, since: float, limit: int, share: float) -> int:
+        """Return how many more calls may go after a time: of a share, and of all shares together.
+
+        :param since: the time.
+        :param limit: PostHog's limit.
+        :param share: the share.
+        """
+        counted = ((self.turns, 1.0), (self.by_share.get(share, ()), share))
+        return max(0, min(limit_of(limit, part) - len(turns) + bisect_right(turns, since) for turns, part in counted))
+
     def forget(self, until: float) -> None:
         """Drop the calls that no window reaches any more.
 

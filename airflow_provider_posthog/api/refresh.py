@@ -15,7 +15,7 @@ from airflow_provider_posthog.api import insights, jobs, queries
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target, fault
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import Again, Ended, Watch
-from airflow_provider_posthog.api.retry import ONCE, RetryPolicy
+from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict, failure_in
 from airflow_provider_posthog.api.steps import Pause, Send, Steps, Stopped
 from airflow_provider_posthog.exceptions import (
@@ -102,7 +102,7 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
     wait = _FIRST_WAIT
     while True:
         try:
-            answer: Insight = yield Send(target.read("force_blocking"), ONCE)
+            answer: Insight = yield Send(target.read("force_blocking"), LAST)
         except Stopped:
             raise
         except PostHogError as error:
@@ -188,7 +188,7 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
             outcome, pause = _of_error(error)
         else:
             watch = Watch(deadline=deadline, interval=interval, max_failures=max_failures)
-            outcome = yield from _watch(query_id, watch)
+            outcome = yield from _watch(query_id, watch, deadline)
             if outcome.state == "failed" and _NO_ROOM in outcome.reason and target.may_start:
                 pause = 0.0
         if pause is None:
@@ -258,12 +258,13 @@ def _taken_up(target: Target) -> Steps[str | None]:
     return None
 
 
-def _watch(query_id: str, watch: Watch) -> Steps[Outcome]:
+def _watch(query_id: str, watch: Watch, deadline: float) -> Steps[Outcome]:
     seen_at = 0.0
     while True:
         seen: Verdict | PostHogError
         try:
-            status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), ONCE)
+            policy = poll_policy(ONCE, deadline - time.time())
+            status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), policy)
             seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise

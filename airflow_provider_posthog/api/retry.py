@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -65,20 +65,37 @@ class RetryPolicy:
     :param base: seconds of the first back-off.
     :param cap: seconds of the longest back-off.
     :param max_rate_limit_wait: seconds spent in all, for one call, on waits that the server asked for.
-    :param reserve: whether the call may use up what of the rate budget is kept back from polls.
+    :param polls: whether the call only looks how far something is: it goes at the pace of all that poll
+        (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to others.
+    :param max_pace_wait: seconds that it waits for its turn among those that poll.
     """
 
     max_attempts: int = 5
     base: float = 0.5
     cap: float = 30.0
     max_rate_limit_wait: float = 60.0
-    reserve: bool = True
+    polls: bool = False
+    max_pace_wait: float = math.inf
+
+    @property
+    def reserve(self) -> bool:
+        """Whether the call may use up what of the rate budget is kept back from polls."""
+        return not self.polls
 
 
-#: For calls that are part of a loop with a budget of its own: they are polls, and come again.
-ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, reserve=False)
-#: For the last call of such a loop, after which nobody asks again.
+#: For the looks of a loop with a budget of its own: they are polls, and come again.
+ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, polls=True)
+#: For the other calls of such a loop: what starts something, and the last look, after which nobody asks again.
 LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
+
+
+def poll_policy(policy: RetryPolicy, left: float) -> RetryPolicy:
+    """Return the patience of a look: one at the deadline is always made, from what polls keep in reserve.
+
+    :param policy: the patience besides.
+    :param left: seconds until the deadline.
+    """
+    return replace(policy, polls=left > 0, max_pace_wait=max(0.0, left))
 
 
 def decide(

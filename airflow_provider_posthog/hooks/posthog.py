@@ -148,11 +148,14 @@ class PostHogHook(BaseHook):
         # In a thread, as its first import takes tenths of a second, in which no other trigger would run.
         clients = await asyncio.to_thread(importlib.import_module, "airflow_provider_posthog.api.async_clients")
         if self._settings is None:
-            connection = await get_connection_async(self.posthog_conn_id)
-            # In a thread: masking, and reading the extra, wait for Airflow's supervisor.
-            self._settings = await asyncio.to_thread(self._parse, connection)
-        client: AsyncClient = clients.AsyncClient(self._settings)
+            self._settings = await self._read_again()
+        client: AsyncClient = clients.AsyncClient(self._settings, self._read_again)
         return client
+
+    async def _read_again(self) -> ClientSettings:
+        connection = await get_connection_async(self.posthog_conn_id)
+        # In a thread: masking, and reading the extra, wait for Airflow's supervisor.
+        return await asyncio.to_thread(self._parse, connection)
 
     def send(self, call: Call[T]) -> T:
         """Send a call with the blocking client.

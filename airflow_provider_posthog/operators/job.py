@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     LAST_LOOK,
+    LAST_TURN,
     MAX_POLL_FAILURES,
     Ended,
     Watch,
 )
-from airflow_provider_posthog.api.retry import LAST, ONCE
+from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.telling import Telling, words_of
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
     before_execution_timeout,
@@ -127,8 +129,11 @@ class PostHogJobOperator(JobStartOperator):
         if not self.wait_for_completion:
             return self.get_job_result(job)
         deadline, limit = self._deadline(job, began)
-        if job.facts and self.job_kind.judge(job.facts).state == "succeeded":
+        first = self.job_kind.judge(job.facts) if job.facts else Verdict("pending")
+        if first.state == "succeeded":
             return self._conclude(Ended("succeeded"), job, limit, context)
+        if first.state == "failed" and first.final:
+            return self._conclude(Ended("failed", first.reason), job, limit, context)
         if self.deferrable:
             self._defer(job, deadline, limit, identity.try_number)
         return self._conclude(self.poll_until_complete(job, deadline), job, limit, context)
@@ -148,7 +153,7 @@ class PostHogJobOperator(JobStartOperator):
             return self._see_through(context)
         self._identity = Identity.of(context)
         self._superseded = list(told.superseded)
-        self._job = job = Job(told.job_id, "", 0.0)
+        self._job = job = Job(told.job_id, "", 0.0, told.facts)
         return self._conclude(told.ended, job, told.limit, context)
 
     def on_kill(self) -> None:
@@ -167,20 +172,17 @@ class PostHogJobOperator(JobStartOperator):
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
+            last_turn=LAST_TURN,
         )
-        shown, show_again = "", 30.0
-        started = time.time()
+        telling, began = Telling(), time.time()
         while True:
             seen = self._look(job, deadline)
             step = watch.observe(seen, time.time())
             if isinstance(step, Ended):
                 return step
-            text = str(seen) if isinstance(seen, PostHogError) else f"{seen.state} {seen.reason}".rstrip()
-            waited = time.time() - started
-            if text != shown or waited >= show_again:
-                # On a change, else ever more rarely: a line per poll floods the log of a long job.
-                self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, text, waited)
-                shown, show_again = text, max(show_again, waited) * 2
+            waited = time.time() - began
+            if telling.is_news(seen, waited):
+                self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
             time.sleep(step.seconds)
 
     def get_job_status(self, job_id: str) -> Verdict:
@@ -196,7 +198,7 @@ class PostHogJobOperator(JobStartOperator):
         client, now = self.hook.client, time.time()
         try:
             with client.until(max(deadline, now + LAST_LOOK)):
-                policy = ONCE if now < deadline else LAST
+                policy = poll_policy(ONCE, deadline - now)
                 return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=policy))
         except PostHogError as error:
             return self.job_kind.of_error(error)
@@ -240,7 +242,7 @@ class PostHogJobOperator(JobStartOperator):
         )
         # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
         # calling us, so it only stands behind it, for a triggerer that is gone.
-        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60)
+        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60 + LAST_TURN)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
@@ -273,5 +275,8 @@ class PostHogJobOperator(JobStartOperator):
                 if limit == "timeout"
                 else "takes it up again."
             )
-        text = f"{self.job_kind.name} {job.id} did not end within its {limit}. {fate} {reason}".rstrip()
+        hard = self.execution_timeout if limit == "execution_timeout" else None
+        seconds = self._timeout_seconds() if hard is None else hard.total_seconds()
+        text = f"{self.job_kind.name} {job.id} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
+        text = text.rstrip()
         return AirflowTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text, job_id=job.id)

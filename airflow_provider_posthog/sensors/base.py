@@ -7,11 +7,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, MAX_POLL_FAILURES, Ended
+from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, LAST_TURN, MAX_POLL_FAILURES
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import (
@@ -37,6 +37,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.sensors.told import Told
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -48,22 +49,6 @@ if TYPE_CHECKING:
 
 #: Where a rescheduled sensor counts the pokes in a row that went wrong (Airflow 3.3); never renamed.
 BAD_POKES_KEY = "posthog_bad_pokes"
-
-
-class Told(Protocol):
-    """What a trigger's event says."""
-
-    @property
-    def ended(self) -> Ended:
-        """How the watch ended."""
-
-    @property
-    def limit(self) -> str:
-        """Which of the task's limits the deadline followed."""
-
-    @property
-    def try_number(self) -> int:
-        """The try that waited."""
 
 
 class PostHogWaitingSensor(BaseSensorOperator):
@@ -189,7 +174,12 @@ class PostHogWaitingSensor(BaseSensorOperator):
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
             return super().execute(context)
-        first = self._look_first(context)
+        try:
+            first = self._look_first(context)
+        except PostHogJobFailed as error:
+            if self.never_fail:  # as poke mode does for any error
+                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
+            raise
         if first is not None and first.verdict.state == "succeeded":
             return dict(first.facts)
         self._defer(context, looked=first is not None and first.verdict.state == "pending")
@@ -261,10 +251,15 @@ class PostHogWaitingSensor(BaseSensorOperator):
     # Waiting in the triggerer.
 
     def _look_first(self, context: Context) -> Finding | None:
-        """Spare a deferral if it is so already; leave everything else to the trigger."""
+        """Spare a deferral if it is so already, or PostHog does not know it; leave everything else to the trigger.
+
+        :raises PostHogJobFailed: if PostHog does not know it.
+        """
         try:
             return self._look(context)
         except PostHogError as error:
+            if isinstance(error, PostHogJobFailed) and not self.silent_fail:
+                raise
             self.log.info("The first look failed: %s", error)
             return None
 
@@ -288,7 +283,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
             trigger=self.new_trigger(context, waiting, looked=looked),
             method_name="execute_complete",
             # Behind the trigger's own deadline, for a triggerer that is gone.
-            timeout=timedelta(seconds=deadline - time.time() + 2 * self.poke_interval + 60),
+            timeout=timedelta(seconds=deadline - time.time() + 2 * self.poke_interval + 60 + LAST_TURN),
         )
 
     def _deadline(self) -> tuple[float, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError
-from airflow_provider_posthog.sensors.base import PostHogWaitingSensor, Told
+from airflow_provider_posthog.sensors.base import PostHogWaitingSensor
+from airflow_provider_posthog.sensors.told import Told
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -100,7 +101,9 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         :param told: what the event said.
         """
-        return exports.summary(self._ask(), self.hook.settings())
+        facts: Any = getattr(told, "facts", {})  # what the trigger has seen needs no other call
+        found = facts if facts.get("has_content") is True else self._ask()
+        return exports.summary(found, self.hook.settings())
 
     @property
     def job_id(self) -> str:

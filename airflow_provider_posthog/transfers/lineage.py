@@ -217,10 +217,10 @@ def _insight(settings: ClientSettings, number: int) -> Thing | None:
     """Return an insight by its short id, as assets name it; ``None`` if the key may not read it."""
     from airflow_provider_posthog.api import insights
     from airflow_provider_posthog.api.clients import Client
-    from airflow_provider_posthog.api.retry import ONCE
+    from airflow_provider_posthog.api.retry import LAST
 
     with suppress(PostHogError), Client(settings) as client:
-        short_id = client.send(insights.retrieve(number), policy=ONCE).get("short_id")
+        short_id = client.send(insights.retrieve(number), policy=LAST).get("short_id")
         return Thing("insight", short_id) if short_id else None
     return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks
 from airflow_provider_posthog.api.jobs import LAST_CHECK, Ended
-from airflow_provider_posthog.api.retry import RetryPolicy
+from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class PostHogCheckTrigger(PostHogWatchingTrigger):
     """Makes a check again and again until it says yes or no or the deadline passed, then fires one event.
 
-    A look waits out rate limits and short faults as the connection says, but not beyond the deadline. The event
-    carries the facts of the last look.
+    A look waits out rate limits and short faults as the connection says, but not beyond the deadline; its calls go at
+    the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`). The event carries the facts of the last look.
 
     :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
     :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
@@ -44,11 +44,16 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     last_look: ClassVar[float] = LAST_CHECK
 
     def __init__(
-        self, *, check: str, arguments: Mapping[str, Any], looked: bool = False, **waiting: Unpack[Waiting]
+        self,
+        *,
+        check: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        looked: bool = False,
+        **waiting: Unpack[Waiting],
     ) -> None:
         super().__init__(**waiting)
         self.check = check
-        self.arguments = dict(arguments)
+        self.arguments = dict(arguments or {})
         self.looked = looked
         self._facts: dict[str, Any] = {}
 
@@ -83,12 +88,11 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param client: the client.
         """
         left = max(0.0, self.deadline - time.time())
-        policy = RetryPolicy(max_rate_limit_wait=left, reserve=left == 0)  # the last look is always made
+        policy = poll_policy(RetryPolicy(max_rate_limit_wait=left), left)
         self._facts = {}
         try:
             finding = await run_async(checks.start(self.check, self.arguments), client, policy=policy)
         except PostHogError as error:
-            self.log.debug("Looking for %s: %s", self.check, error)
             return error
         self._facts = dict(finding.facts)
         return finding.verdict

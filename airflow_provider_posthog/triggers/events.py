@@ -64,6 +64,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
     :param scan_back: events that happened more than this before they came in are looked for once a day, the others at
         each poll. Seconds (whole ones), or a timedelta; ``None`` looks for all at each poll, in all that PostHog has.
     :param overlap: how long an event may take, after it came in, until queries see it. Seconds, or a timedelta.
+    :param newer: arguments of a newer version of the provider, which are ignored.
     :raises PostHogSettingsError: if an argument is wrong.
     """
 
@@ -76,6 +77,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         poll_interval: float | timedelta = 60.0,
         scan_back: float | timedelta | None = 2 * 86_400.0,
         overlap: float | timedelta = 3600.0,
+        **newer: object,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if event is not None and (not isinstance(event, str) or not event):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
-from airflow_provider_posthog.api.retry import ONCE
-from airflow_provider_posthog.api.steps import within
-from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.api.poller import Waiter, look_at
+from airflow_provider_posthog.api.retry import LAST
+from airflow_provider_posthog.api.steps import run_async, within
+from airflow_provider_posthog.triggers.poller import JobPoller, joined
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.api.states import Verdict
+    from airflow_provider_posthog.exceptions import PostHogError
     from airflow_provider_posthog.triggers.watching import Waiting
+
+_SAME_VERSION = "Restart the triggerer and the workers, so that both run the same version."
 
 
 class PostHogJobTrigger(PostHogWatchingTrigger):
@@ -37,8 +42,8 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     def __init__(
         self,
         *,
-        kind: str,
-        job_id: str,
+        kind: str = "",
+        job_id: str = "",
         cancel_on_kill: bool = False,
         superseded: Sequence[str] = (),
         **waiting: Unpack[Waiting],
@@ -48,6 +53,9 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self.job_id = job_id
         self.cancel_on_kill = cancel_on_kill
         self.superseded = list(superseded)
+        self._waiter = Waiter(job_id, self.poll_interval)
+        self._poller: JobPoller | None = None
+        self._facts: Mapping[str, Any] = {}
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -59,25 +67,53 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         return f"{self.kind} {self.job_id}"
 
     def told(self) -> dict[str, Any]:
-        """Return the job's kind and id, and which jobs it superseded."""
-        told = {"kind": self.kind, "job_id": self.job_id}
-        return {**told, "superseded": self.superseded} if self.superseded else told
+        """Return the job's kind and id, which jobs it superseded, and what PostHog said of one that has succeeded."""
+        told: dict[str, Any] = {"kind": self.kind, "job_id": self.job_id}
+        if self.superseded:
+            told["superseded"] = self.superseded
+        return {**told, "facts": dict(self._facts)} if self._facts else told
 
-    async def look(self, client: AsyncClient) -> Verdict | PostHogError:
-        """Ask for the job once.
+    async def watch(self, client: AsyncClient) -> Ended:
+        """Join all that wait for such jobs on this connection, and wait.
 
         :param client: the client.
         """
-        kind = KINDS[self.kind]
-        try:
-            return kind.judge(await client.send(kind.poll(self.job_id), policy=ONCE))
-        except PostHogError as error:
-            self.log.debug("Polling %s %s: %s", self.kind, self.job_id, error)
-            return kind.of_error(error)
+        kind = KINDS.get(self.kind)
+        if kind is None or not self.job_id:
+            return Ended("refused", f"this version of the provider cannot watch {self.title()!r}. {_SAME_VERSION}")
+        connection = (self.posthog_conn_id, self.project_id)
+        async with joined(kind, self._waiter, connection, client) as self._poller:
+            return await super().watch(client)
+
+    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+        """Wait for what the poller sees next.
+
+        :param client: the client.
+        :param seconds: when to look at the latest.
+        """
+        assert self._poller is not None  # noqa: S101 - for mypy
+        seen = await self._poller.ask(self._waiter, seconds, self.deadline - time.time())
+        self._facts = seen.facts
+        return seen.verdict
+
+    async def look(self, client: AsyncClient) -> Verdict | PostHogError:
+        """Ask for the job once, beside all others.
+
+        :param client: the client.
+        """
+        return (await run_async(look_at(KINDS[self.kind], self.job_id, LAST), client)).verdict
+
+    def held_back(self, client: AsyncClient) -> float:
+        """Return for how many seconds the rate limits hold back the poller.
+
+        :param client: the trigger's own client.
+        """
+        return self._poller.client.held_back if self._poller is not None else 0.0
 
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
-        cancel = KINDS[self.kind].cancel
+        kind = KINDS.get(self.kind)
+        cancel = kind.cancel if kind is not None else None
         if cancel is None or not self.cancel_on_kill:
             return
         async with await self.client() as client:
@@ -94,6 +130,7 @@ class JobEvent:
     :param limit: which of the task's limits the deadline followed.
     :param try_number: the try that waited, from 1; 0 if that is not known.
     :param superseded: ids of earlier tries' jobs in whose place the job was started.
+    :param facts: what PostHog said of a job that has succeeded; empty if the event does not tell.
     """
 
     job_id: str
@@ -101,6 +138,7 @@ class JobEvent:
     limit: str
     try_number: int = 0
     superseded: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, event: Mapping[str, Any] | None, kind: str, job_id: str | None = None) -> JobEvent:
@@ -117,4 +155,7 @@ class JobEvent:
             raise untrusted(payload, f"{kind} {job_id or found}", job_id)
         superseded = payload.get("superseded")
         ids = [one for one in superseded if isinstance(one, str)] if isinstance(superseded, list) else ()
-        return cls(found, told.ended, told.limit, told.try_number, ids)
+        facts = payload.get("facts")
+        if told.ended.outcome != "succeeded" or not isinstance(facts, Mapping) or str(facts.get("id")) != found:
+            facts = {}
+        return cls(found, told.ended, told.limit, told.try_number, ids, facts)

@@ -44,16 +44,16 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
     def __init__(
         self,
         *,
-        items: Sequence[Mapping[str, Any]],
-        in_flight: int,
-        facts: Mapping[str, Any],
+        items: Sequence[Mapping[str, Any]] = (),
+        in_flight: int = 1,
+        facts: Mapping[str, Any] | None = None,
         cancel_on_kill: bool = False,
         **waiting: Unpack[Waiting],
     ) -> None:
         super().__init__(**waiting)
         self.items = [dict(item) for item in items]
         self.in_flight = in_flight
-        self.facts = dict(facts)
+        self.facts = dict(facts or {})
         self.cancel_on_kill = cancel_on_kill
         self._outcomes: list[Outcome] = []
 

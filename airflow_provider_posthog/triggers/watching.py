@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
+import math
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,6 +21,7 @@ from airflow_provider_posthog.api.jobs import (
     FIRST_WAIT,
     GROWTH,
     LAST_LOOK,
+    LAST_TURN,
     MAX_POLL_FAILURES,
     OUTCOMES,
     Again,
@@ -27,13 +31,18 @@ from airflow_provider_posthog.api.jobs import (
 )
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import within
+from airflow_provider_posthog.api.telling import Telling, words_of
+from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
+#: The version of all events. Newer workers and triggerers may add fields to them and to the triggers' arguments, and
+#: have to do without those that an older one does not write; only another meaning of a field is another version.
 EVENT_VERSION = 1
+_POLL_INTERVAL = 10.0
 #: Seconds that a look has at the least, where Airflow itself ends the task soon after the deadline.
 _LAST_LOOK_BEFORE_AIRFLOW = 3.0
 
@@ -60,11 +69,13 @@ class Waiting(_Always, total=False):
 class PostHogWatchingTrigger(BaseTrigger):
     """Looks at something on PostHog until it ended or the deadline passed, then fires one event. Subclasses say what.
 
-    Its arguments are JSON and hold no secrets: the connection is read in the triggerer.
+    Its arguments are JSON and hold no secrets: the connection is read in the triggerer. What another version of the
+    provider has stored can be run: arguments that are not known are ignored, and each has a default.
 
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deadline: when to give up, in seconds since 1970; absolute, so that a restarted triggerer keeps it.
+        Without one the task's own timeout in Airflow ends the wait.
     :param poll_interval: the longest wait between two polls, in seconds.
     :param first_wait: the first wait, in seconds.
     :param growth: by what factor the waits grow towards ``poll_interval``.
@@ -73,6 +84,7 @@ class PostHogWatchingTrigger(BaseTrigger):
     :param silent_fail: go on after a failure until the deadline, as sensors with ``silent_fail`` do.
     :param limit: the name of the task's limit that the deadline follows; comes back in the event.
     :param try_number: the try that waits, from 1; 0 if that is not known; comes back in the event.
+    :param newer: arguments of a newer version.
     """
 
     #: How many seconds a look has at the least, be it begun at the deadline.
@@ -81,9 +93,9 @@ class PostHogWatchingTrigger(BaseTrigger):
     def __init__(
         self,
         *,
-        posthog_conn_id: str,
-        deadline: float,
-        poll_interval: float,
+        posthog_conn_id: str = DEFAULT_CONN_ID,
+        deadline: float = math.inf,
+        poll_interval: float = _POLL_INTERVAL,
         project_id: int | str | None = None,
         first_wait: float = FIRST_WAIT,
         growth: float = GROWTH,
@@ -92,8 +104,11 @@ class PostHogWatchingTrigger(BaseTrigger):
         silent_fail: bool = False,
         limit: str = "timeout",
         try_number: int = 0,
+        **newer: object,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if newer:
+            self.log.debug("Arguments of another version of the provider are ignored: %s", ", ".join(sorted(newer)))
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.deadline = deadline
@@ -105,6 +120,9 @@ class PostHogWatchingTrigger(BaseTrigger):
         self.silent_fail = silent_fail
         self.limit = limit
         self.try_number = try_number
+        self._began = time.time()
+        self._telling = Telling()
+        self._timer: asyncio.TimerHandle | None = None
 
     @abstractmethod
     def subject(self) -> dict[str, Any]:
@@ -147,8 +165,10 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch; fire one event."""
+        self._began = time.time()
         async with await self.client() as client:
-            ended = await self._watch(client)
+            ended = await self.watch(client)
+        self._tell_end(ended)
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "version": EVENT_VERSION,
@@ -174,11 +194,18 @@ class PostHogWatchingTrigger(BaseTrigger):
             importlib.import_module("anyio._backends._asyncio")
         return PostHogHook(self.posthog_conn_id, self.project_id)
 
-    async def _watch(self, client: AsyncClient) -> Ended:
-        watch = self._new_watch()
+    async def watch(self, client: AsyncClient) -> Ended:
+        """Look until it ended or the deadline passed.
+
+        :param client: the client.
+        """
+        watch, seconds = self._new_watch(), 0.0
         while True:
-            step = watch.observe(await self._look_in_time(client), time.time())
-            if isinstance(step, Ended):
+            seen = await self._look_in_time(client, seconds)
+            step = watch.observe(seen, time.time())
+            if isinstance(step, Again):
+                self._tell(seen)
+            else:
                 if not self.silent_fail or step.outcome in ("succeeded", "timeout"):
                     return step
                 if time.time() >= self.deadline:
@@ -186,15 +213,36 @@ class PostHogWatchingTrigger(BaseTrigger):
                 self.log.warning("%s: %s (%s); silent_fail goes on", self.title(), step.outcome, step.reason)
                 watch = self._new_watch()
                 step = Again(max(0.0, min(self.poll_interval, self.deadline - time.time())))
-            await asyncio.sleep(step.seconds)
+            seconds = step.seconds
 
-    async def _look_in_time(self, client: AsyncClient) -> Verdict | PostHogError:
+    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+        """Look after a while.
+
+        :param client: the client.
+        :param seconds: after how many seconds.
+        """
+        await asyncio.sleep(seconds)
+        return await self.look(client)
+
+    def held_back(self, client: AsyncClient) -> float:
+        """Return for how many seconds the rate limits hold back the next look now; 0 if they do not.
+
+        :param client: the client.
+        """
+        return client.held_back
+
+    async def _look_in_time(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
         least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
+        limit = max(self.deadline - time.time(), seconds) + least
+        self._tell_later(client)
         try:
-            return await within(self.look(client), max(self.deadline - time.time(), 0.0) + least)
+            return await within(self.next_look(client, seconds), limit)
         except asyncio.TimeoutError:
             return Verdict("pending", "the last look did not end in time: PostHog held it open")
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     def _new_watch(self) -> Watch:
         return Watch(
@@ -204,7 +252,36 @@ class PostHogWatchingTrigger(BaseTrigger):
             growth=self.growth,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
+            last_turn=LAST_TURN if self.limit == "timeout" else 0.0,
         )
+
+    # What the task's log says of it.
+
+    def _tell(self, seen: Verdict | PostHogError) -> None:
+        waited = time.time() - self._began
+        if self._telling.is_news(seen, waited):
+            level = logging.WARNING if isinstance(seen, PostHogError) else logging.INFO
+            self.log.log(level, "%s: %s (waiting for %.0f s)", self.title(), words_of(seen), waited)
+
+    def _tell_later(self, client: AsyncClient) -> None:
+        # A timer keeps the trigger's context, by which Airflow finds its log; a task for each would cost more.
+        late = self._telling.patience(self.poll_interval)
+        self._timer = asyncio.get_running_loop().call_later(late, self._tell_if_held, client)
+
+    def _tell_if_held(self, client: AsyncClient) -> None:
+        held = self.held_back(client)
+        if held and self._telling.is_held_news(time.time() - self._began):
+            until = datetime.fromtimestamp(time.time() + held, timezone.utc).strftime("%H:%M:%S")
+            self.log.info("%s: PostHog's rate limits hold back the next look, until about %s UTC", self.title(), until)
+        self._tell_later(client)
+
+    def _tell_end(self, ended: Ended) -> None:
+        waited = time.time() - self._began
+        if ended.outcome == "succeeded":
+            self.log.info("%s is ready, after %.0f s in the triggerer", self.title(), waited)
+        else:
+            why = ended.reason or "no reason was given"
+            self.log.warning("%s: %s after %.0f s in the triggerer. %s", self.title(), ended.outcome, waited, why)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ from tests.operators.support import (
     run_trigger,
     task_deferred,
 )
+from tests.support.checks import use
+from tests.support.scripted import ScriptedServer, ok
 from tests.support.waiting import wait_for
 
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
@@ -94,7 +96,7 @@ def test_an_exception_that_lasts_fails_the_task_after_the_grace(connected: Emula
 @MODES
 def test_an_old_servers_silent_failure_ends_by_timeout(connected: EmulatorProcess, deferrable: bool) -> None:
     connected.settings(exceptions_reported=False, export_outcome="silent_failure")
-    with pytest.raises(PostHogJobTimeout, match="did not end within its timeout") as late:
+    with pytest.raises(PostHogJobTimeout, match=r"did not end within its timeout of 0\.8 s") as late:
         finish(export_operator(deferrable=deferrable, timeout=0.8))
     assert late.value.job_id == "1"
 
@@ -416,3 +418,26 @@ def test_the_link_shows_what_is_exported(connected: EmulatorProcess, what: dict[
     short_id = PostHogHook().find_insight(1)["short_id"]
     root = f"{connected.url}/project/{connected.project_id}/"
     assert ctx["ti"].pushed["_link_PostHogLink"] == root + path.format(short_id)
+
+
+def test_a_deferred_export_needs_no_call_after_its_event(connected: EmulatorProcess) -> None:
+    expected = finish(export_operator())
+    operator = export_operator(deferrable=True)
+    connected.next_exports("succeed", export_seconds=0.3)
+    with pytest.raises(task_deferred()) as deferred:
+        operator.execute({})
+    event = run_trigger(deferred.value.trigger)  # type: ignore[attr-defined]
+    before = len(connected.calls())
+    found = export_operator(deferrable=True).execute_complete({}, event)
+    assert len(connected.calls()) == before
+    assert found.keys() == expected.keys()
+    assert (found["id"], found["has_content"], found["host"]) == (2, True, expected["host"])
+
+
+def test_an_export_that_has_failed_for_good_when_it_is_created_is_not_waited_for(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server)
+    server.script(ok({"id": 7, "has_content": False, "exception": "Unknown table 'x'"}, 201))
+    with pytest.raises(PostHogJobFailed, match="Unknown table"):
+        export_operator(deferrable=True).execute({})

@@ -26,6 +26,7 @@ from tests.operators.support import (
     finish,
     outcome_errors,
     posts,
+    run_trigger,
     task_deferred,
 )
 
@@ -323,3 +324,31 @@ def test_another_project_of_the_same_connection(connected: EmulatorProcess, monk
     _ = connected.next_exports("succeed")
     made = export_operator(wait_for_completion=False, project_id=connected.project_id).execute({})
     assert finish(_sensor(export_id=made, project_id=str(connected.project_id)))["has_content"] is True
+
+
+def test_an_unknown_export_ends_a_deferrable_sensor_at_its_first_look(connected: EmulatorProcess) -> None:
+    with pytest.raises(PostHogJobFailed, match="knows no export 99: it never was") as failed:
+        _sensor("deferrable", export_id=99).execute({})
+    assert failed.value.job_id == "99"
+    assert len(connected.calls("/exports/99/")) == 1
+
+
+def test_never_fail_skips_an_unknown_export_at_once(connected: EmulatorProcess) -> None:
+    with pytest.raises(outcome_errors().skip):
+        _sensor("deferrable", export_id=99, never_fail=True).execute({})
+
+
+def test_silent_fail_still_waits_for_an_unknown_export(connected: EmulatorProcess) -> None:
+    with pytest.raises(task_deferred()):
+        _sensor("deferrable", export_id=99, silent_fail=True).execute({})
+
+
+def test_a_deferred_sensor_needs_no_call_after_its_event(connected: EmulatorProcess) -> None:
+    connected.next_exports("succeed", export_seconds=0.4)
+    number = export_operator(wait_for_completion=False).execute({})["id"]
+    with pytest.raises(task_deferred()) as deferred:
+        _sensor("deferrable", export_id=number).execute({})
+    event = run_trigger(deferred.value.trigger)  # type: ignore[attr-defined]
+    before = len(connected.calls())
+    assert _sensor("deferrable", export_id=number).execute_complete({}, event)["has_content"] is True
+    assert len(connected.calls()) == before

@@ -1,0 +1,170 @@
+"""The pace of polls: how soon the next look may go, so that an hour's calls last for the hour.
+
+Whoever polls as fast as the minute allows has used up the hour after ten minutes, and is blind for the other fifty.
+So all polls of a process to a project share one line: turns come evenly, at the rate that the hour and the minute still
+allow beside all other calls, and less a reserve. :class:`Pace` is the arithmetic, without a clock and without sleeping;
+:class:`Place` is what one call uses of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from airflow_provider_posthog.api.budget import HOUR, LIMITS, MARGIN, MINUTE, RESERVE, budget_of, limit_of, share_of
+from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.settings import ClientSettings, Role
+
+#: The part of an hour's calls that may go at once, after a time without polls; and the least that polls get in an hour,
+#: however much others take.
+_BURST = 0.01
+#: Seconds for which a rate holds, as it takes some counting.
+_STEADY = 1.0
+_EARLY = 1e-6
+_MINUTE, _HOUR = MINUTE + MARGIN, HOUR + MARGIN
+
+
+class Pace:
+    """The line of all that polls in one class of endpoints. Safe to use from threads and event loops alike.
+
+    Times are seconds of any one clock that does not go back.
+
+    :param lane: the lane.
+    :param share: the part of PostHog's limits that may be used up, in (0, 1].
+    :param left: tells how many calls may still go within the minute and the hour that end at a time.
+    """
+
+    def __init__(self, lane: Lane, share: float, left: Callable[[float], tuple[int, int]]) -> None:
+        (minute, _), (hour, _) = LIMITS[lane]
+        self._minute, self._hour = limit_of(minute, share), limit_of(hour, share)
+        self._burst = max(1.0, self._hour * _BURST)
+        self._left = left
+        self._lock = threading.Lock()
+        self._line: list[int] = []  # ascending
+        self._tickets = 0
+        self._saved = self._burst  # turns that may go at once
+        self._sent: deque[float] = deque()
+        self._now = -math.inf
+        self._rate, self._rated_at = 0.0, -math.inf
+
+    def join(self) -> int:
+        """Stand in line; returns the ticket."""
+        with self._lock:
+            self._tickets += 1
+            self._line.append(self._tickets)
+            return self._tickets
+
+    def leave(self, ticket: int) -> None:
+        """Leave the line, without having gone.
+
+        :param ticket: the ticket.
+        """
+        with self._lock:
+            place = bisect_left(self._line, ticket)
+            if place < len(self._line) and self._line[place] == ticket:
+                del self._line[place]
+
+    def wait(self, ticket: int, now: float) -> float:
+        """Return how many seconds away a turn is, as far as is known; 0: it has come, and the ticket is used up.
+
+        :param ticket: the ticket.
+        :param now: the time.
+        """
+        with self._lock:
+            rate = self._go_on(now)
+            place = bisect_left(self._line, ticket)
+            lacking = place + 1 - self._saved
+            if lacking > _EARLY:
+                return lacking / rate
+            del self._line[place]
+            self._saved -= 1
+            self._sent.append(self._now)
+            return 0.0
+
+    def rate(self, now: float) -> float:
+        """Return how many polls a second may go.
+
+        :param now: the time.
+        """
+        with self._lock:
+            return self._go_on(now)
+
+    def _go_on(self, now: float) -> float:
+        now = max(now, self._now)
+        if now - self._rated_at >= _STEADY:
+            self._rate, self._rated_at = self._find_rate(now), now
+        self._saved = min(self._burst, self._saved + (now - self._now) * self._rate)
+        self._now = now
+        return self._rate
+
+    def _find_rate(self, now: float) -> float:
+        """Share out what all others leave: what they took in the last hour, they will take in the next."""
+        while self._sent and self._sent[0] <= now - _HOUR:
+            self._sent.popleft()
+        in_minute = sum(sent > now - _MINUTE for sent in self._sent)
+        minute, hour = self._left(now)
+        by_hour = (hour + len(self._sent) - RESERVE * self._hour - self._burst - 1) / _HOUR
+        by_minute = (minute + in_minute - RESERVE * self._minute - 1) / _MINUTE
+        return max(self._hour * _BURST / HOUR, min(by_hour, by_minute))
+
+
+class Place:
+    """The place of one call in the line.
+
+    :param pace: the line.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._ticket = pace.join()
+
+    def wait(self) -> float:
+        """Return how many seconds away its turn is, as far as is known; 0: it has come."""
+        return self._pace.wait(self._ticket, time.monotonic())
+
+    def leave(self) -> None:
+        """Give the place up, without having gone."""
+        self._pace.leave(self._ticket)
+
+
+_paces: dict[tuple[str, int | None, Lane, float], Pace] = {}
+_lock = threading.Lock()
+
+
+def place_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker") -> Place | None:
+    """Return a place in the line of all polls of this process to a project, or ``None`` where there is none.
+
+    :param settings: where the project is, and which share of its limits may be used.
+    :param lane: the call's lane.
+    :param role: who sends it.
+    """
+    share = share_of(settings, lane, role=role)
+    if not share:
+        return None
+    lane = "crud" if lane == "deletion" else lane
+    key = (settings.base_url, settings.project_id, lane, share)
+    with _lock:
+        pace = _paces.get(key)
+        if pace is None:
+            pace = _paces[key] = Pace(lane, share, partial(_left, settings, lane, share))
+    return Place(pace)
+
+
+def _left(settings: ClientSettings, lane: Lane, share: float, now: float) -> tuple[int, int]:
+    return budget_of(settings).left(lane, now, share=share)
+
+
+def _forget() -> None:
+    """Start anew in a forked process: its calls are its own, and another thread's lock may be held for ever."""
+    global _lock
+    _lock = threading.Lock()
+    _paces.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

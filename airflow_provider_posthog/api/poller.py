@@ -1,0 +1,327 @@
+"""One poll for all that wait: which looks are due, and which of them one list answers together.
+
+:class:`Rounds` is the whole policy for the jobs of one kind, without a clock or a socket. Whoever waits says when it
+wants to look next; a list answers everybody at once, so that 300 waiting exports cost three calls a round and not 300.
+Times are seconds of any one clock that does not go back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_posthog.api.jobs import JobKind, Listing
+from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import Send, Steps
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogTransportError,
+)
+
+#: Rows of a page, and how many pages are read at the most.
+PAGE = 100
+_MOST_PAGES = 50
+#: Fewer rows are not asked for, be they ever so large: then a look at each job is the better way.
+_LEAST_ROWS = 10
+#: Seconds between two rounds for each page that they read, unless all want to look more rarely: 24 calls a minute.
+_SECONDS_A_PAGE = 2.5
+#: What is due a moment later is looked at in the same round.
+_SOON = 0.02
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look brought.
+
+    :param verdict: the verdict, or the error of the look.
+    :param facts: what the kind of job tells of one that has succeeded.
+    """
+
+    verdict: Verdict | PostHogError
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Waiter:
+    """Somebody who waits for a job.
+
+    :param job_id: the job's id.
+    :param interval: the longest wait between two looks, in seconds.
+    :param due: when it wants to look next.
+    :param deadline: when it looks for the last time.
+    :param waits: whether it waits for an answer now.
+    """
+
+    job_id: str
+    interval: float
+    due: float = 0.0
+    deadline: float = math.inf
+    waits: bool = False
+    #: Whether the list's first pages do not show its job, or do not tell enough of it.
+    deep: bool = False
+    #: Whether a look at its job alone goes on, and whether the one at the deadline does.
+    asked: bool = False
+    asked_last: bool = False
+
+    @property
+    def may_look_last(self) -> bool:
+        """Whether it waits, and has not begun its last look."""
+        return self.waits and not self.asked_last
+
+    def want(self, due: float, deadline: float) -> None:
+        """Wait for the next answer.
+
+        :param due: when to look next.
+        :param deadline: when to look for the last time.
+        """
+        self.due, self.deadline, self.waits = due, deadline, True
+        self.asked = self.asked_last = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look to be made now.
+
+    :param waiters: for whom; without a list all of them wait for one job.
+    :param listed: whether to ask for the list.
+    :param last: whether it is one at a deadline, which uses the reserve and waits for no turn.
+    """
+
+    waiters: tuple[Waiter, ...]
+    listed: bool
+    last: bool
+
+    def policy(self, now: float) -> RetryPolicy:
+        """Return how patient it is.
+
+        :param now: the time.
+        """
+        if self.last:
+            return LAST
+        if self.listed:
+            return ONCE  # whose deadline comes meanwhile gets a look of its own
+        return poll_policy(ONCE, max(waiter.deadline for waiter in self.waiters) - now)
+
+
+@dataclass
+class Reading:
+    """What a list has told.
+
+    :param seen: what it says, by the jobs' ids.
+    :param pages: how many calls it took.
+    :param error: what ended it early.
+    """
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    pages: int = 0
+    error: PostHogError | None = None
+
+
+class Rounds:
+    """Decides when to look, and how.
+
+    :param least: from how many jobs on a list is the cheaper way; ``None`` if there is no list.
+    """
+
+    def __init__(self, least: int | None) -> None:
+        self.waiters: set[Waiter] = set()
+        self._least = least
+        self._began = -math.inf
+        self._pages = 1
+        self._goes_on = False
+
+    def next_at(self) -> float:
+        """Return when the next look is due; infinite if none is."""
+        single, listed = self._split()
+        times = [waiter.due for waiter in single]
+        times += [waiter.deadline for waiter in self.waiters if waiter.may_look_last]
+        if listed and not self._goes_on:
+            times.append(max(self._free_at(), min(waiter.due for waiter in listed)))
+        return min(times, default=math.inf)
+
+    def begin(self, now: float) -> Iterator[Look]:
+        """Yield the looks that are due, and note that they go on.
+
+        :param now: the time.
+        """
+        yield from self._last_looks(now)
+        single, listed = self._split()
+        soon = now + _SOON
+        if listed and not self._goes_on and max(self._free_at(), min(waiter.due for waiter in listed)) <= soon:
+            self._goes_on, self._began = True, now
+            for waiter in listed:
+                waiter.asked = False  # a look of its own, which may still wait for its turn, is not needed any more
+            yield Look(tuple(listed), listed=True, last=False)
+        due = {waiter.job_id for waiter in single if waiter.due <= soon}
+        together = [waiter for waiter in single if waiter.job_id in due]
+        for waiter in together:
+            waiter.asked = True
+        yield from self._one_by_one(together, last=False)
+
+    def _last_looks(self, now: float) -> Iterator[Look]:
+        urgent = [waiter for waiter in self.waiters if waiter.may_look_last and waiter.deadline <= now]
+        for waiter in urgent:
+            waiter.asked_last = True
+        shallow = [waiter for waiter in urgent if not waiter.deep]
+        if self._by_list(shallow):
+            yield Look(tuple(shallow), listed=True, last=True)
+            urgent = [waiter for waiter in urgent if waiter.deep]
+        yield from self._one_by_one(urgent, last=True)
+
+    def needs(self, look: Look) -> bool:
+        """Tell whether somebody still waits for a look that was begun.
+
+        :param look: the look.
+        """
+        waiting = [waiter for waiter in look.waiters if waiter.waits and waiter in self.waiters]
+        return bool(waiting) if look.listed else any(waiter.asked or waiter.asked_last for waiter in waiting)
+
+    def end(self, look: Look, pages: int) -> None:
+        """Note that a list was read.
+
+        :param look: the look.
+        :param pages: how many calls it took.
+        """
+        self._pages = max(1, pages)
+        if not look.last:
+            self._goes_on = False
+
+    def missed(self, look: Look, reading: Reading) -> Iterator[Look]:
+        """Yield the looks at those of whom a list did not tell enough; from now on each gets looks of its own.
+
+        :param look: the look that read the list.
+        :param reading: what it told.
+        """
+        if reading.error is not None:
+            return
+        rest = [waiter for waiter in look.waiters if waiter.waits and waiter.job_id not in reading.seen]
+        for waiter in rest:
+            waiter.asked = True
+            waiter.deep = self._least is not None
+        yield from self._one_by_one(rest, last=look.last)
+
+    def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
+        """Tell whether what a look brought is an answer for a waiter; if so, it waits no more.
+
+        A list's failure counts only for those who wanted to look by then: others have not tried as often.
+
+        :param waiter: the waiter.
+        :param seen: what it brought.
+        :param look: the look.
+        :param now: the time.
+        """
+        wanted = look.last or not look.listed or waiter.due <= now
+        if not waiter.waits or (isinstance(seen.verdict, PostHogError) and not wanted):
+            return False
+        waiter.waits = False
+        return True
+
+    def without_list(self) -> None:
+        """Look at each job alone from now on: this PostHog has no such list."""
+        self._least = None
+
+    def _by_list(self, waiters: Collection[Waiter]) -> bool:
+        return self._least is not None and len({waiter.job_id for waiter in waiters}) >= self._least
+
+    def _split(self) -> tuple[list[Waiter], list[Waiter]]:
+        """Return who is to be looked at alone, and who by the list."""
+        waiting = [waiter for waiter in self.waiters if waiter.may_look_last]
+        shallow = [waiter for waiter in waiting if not waiter.deep]
+        listed = shallow if self._goes_on or self._by_list(shallow) else []
+        return [waiter for waiter in waiting if not waiter.asked and (waiter.deep or not listed)], listed
+
+    def _free_at(self) -> float:
+        interval = min(waiter.interval for waiter in self.waiters)
+        return self._began + min(interval, self._pages * _SECONDS_A_PAGE)
+
+    @staticmethod
+    def _one_by_one(waiters: Iterable[Waiter], *, last: bool) -> Iterator[Look]:
+        by_id: dict[str, list[Waiter]] = {}
+        for waiter in waiters:
+            by_id.setdefault(waiter.job_id, []).append(waiter)
+        for together in by_id.values():
+            yield Look(tuple(together), listed=False, last=last)
+
+
+def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
+    """Look at one job.
+
+    :param kind: its kind.
+    :param job_id: its id.
+    :param policy: how patient to be.
+    """
+    try:
+        found: Mapping[str, Any] = yield Send(kind.poll(job_id), policy)
+    except PostHogError as error:
+        return Seen(kind.of_error(error))
+    return seen_in(kind, found)
+
+
+def seen_in(kind: JobKind, found: Mapping[str, Any]) -> Seen:
+    """Judge what PostHog says of a job.
+
+    :param kind: its kind.
+    :param found: what PostHog says.
+    """
+    verdict = kind.judge(found)
+    return Seen(verdict, kind.facts(found) if verdict.state == "succeeded" else {})
+
+
+class ListReader:
+    """Reads a kind's list as far as it shows what is waited for.
+
+    :param kind: the kind.
+    :param listing: its list.
+    """
+
+    def __init__(self, kind: JobKind, listing: Listing) -> None:
+        self._kind = kind
+        self._listing = listing
+        self._rows = PAGE
+        #: Whether this PostHog has the list, and it is not too large to be read.
+        self.usable = True
+
+    def read(self, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
+        """Read pages until all ids were seen, or more pages would cost more than a look at each of the rest.
+
+        :param ids: the jobs' ids.
+        :param policy: how patient to be with each page.
+        """
+        reading = Reading()
+        left, offset, fruitless = set(ids), 0, 0
+        while left and reading.pages < _MOST_PAGES and fruitless <= len(left) // 10:
+            reading.pages += 1
+            try:
+                page: Mapping[str, Any] = yield Send(self._listing.page(offset, self._rows), policy)
+            except PostHogError as error:
+                if self._asks_for_less(error):
+                    continue
+                reading.error = error if self.usable else None
+                break
+            found = self._listing.rows(page, left)
+            self._judge(found, reading)
+            fruitless = 0 if len(found) > 1 else fruitless + 1
+            left -= found.keys()
+            offset += len(page.get("results", ()))
+            if not page.get("next"):
+                break
+        return reading
+
+    def _judge(self, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
+        for job_id, row in found.items():
+            seen = seen_in(self._kind, row)
+            pending = isinstance(seen.verdict, Verdict) and seen.verdict.state == "pending"
+            if self._listing.tells_all or pending:
+                reading.seen[job_id] = seen
+
+    def _asks_for_less(self, error: PostHogError) -> bool:
+        if isinstance(error, PostHogTransportError) and error.too_large:
+            self._rows //= 3
+            self.usable = self._rows >= _LEAST_ROWS
+            return self.usable
+        self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 404, 405))
+        return False

@@ -1,0 +1,66 @@
+"""What the log says of a wait: each change, the first failure, and what stays the same ever more rarely."""
+
+from __future__ import annotations
+
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
+
+#: Seconds after which what has not changed is said again for the first time.
+_AGAIN = 30.0
+#: Seconds beside an interval after which a look is late.
+_LATE = 5.0
+
+
+class Telling:
+    """Decides what of a wait is news. A line per poll would flood the log of a long job."""
+
+    def __init__(self) -> None:
+        self._shown: object = None
+        self._again = self._held_again = _AGAIN
+        self._held = False
+
+    def is_news(self, seen: Verdict | PostHogError, waited: float) -> bool:
+        """Tell whether what a look brought is to be said.
+
+        :param seen: what it brought.
+        :param waited: seconds since the wait began.
+        """
+        self._held = False
+        what = _kind_of(seen)
+        if what == self._shown and waited < self._again:
+            return False
+        self._shown, self._again = what, max(self._again, waited) * 2
+        return True
+
+    def is_held_news(self, waited: float) -> bool:
+        """Tell whether it is to be said that the rate limits hold back a look.
+
+        :param waited: seconds since the wait began.
+        """
+        if self._held and waited < self._held_again:
+            return False
+        self._held, self._held_again = True, max(self._held_again, waited) * 2
+        return True
+
+    @staticmethod
+    def patience(interval: float) -> float:
+        """Return after how many seconds a look is late.
+
+        :param interval: the longest wait between two looks, in seconds.
+        """
+        return interval + _LATE
+
+
+def words_of(seen: Verdict | PostHogError) -> str:
+    """Say what a look brought.
+
+    :param seen: the verdict, or the error.
+    """
+    return str(seen) if isinstance(seen, PostHogError) else f"{seen.state} {seen.reason}".rstrip()
+
+
+def _kind_of(seen: Verdict | PostHogError) -> object:
+    """Return what makes a failure another one: not its seconds or its request's number."""
+    if isinstance(seen, PostHogAPIError):
+        return type(seen), seen.status, seen.code
+    return type(seen) if isinstance(seen, PostHogError) else (seen.state, seen.reason)

@@ -1,0 +1,192 @@
+"""One poller for all triggers of an event loop that wait for jobs of one kind on one connection.
+
+What to ask, and when, is in :mod:`~airflow_provider_posthog.api.poller`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api.jobs import JobKind
+from airflow_provider_posthog.api.poller import ListReader, Look, Rounds, Seen, Waiter, look_at
+from airflow_provider_posthog.api.steps import run_async
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.async_clients import AsyncClient
+
+#: Seconds between two thoughts of what is due: triggers that start together are answered together.
+_BREATH = 0.02
+#: Triggers that get their answer in one turn of the event loop.
+_AT_ONCE = 50
+
+_pollers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[JobPoller]] = weakref.WeakKeyDictionary()
+
+
+class JobPoller:
+    """Looks for all that wait. It runs while somebody waits, and the last one out stops it.
+
+    :param kind: the kind of job.
+    :param connection: which connection it goes by: its id, and the task's project.
+    :param client: a client of the connection, which is the poller's own from now on.
+    """
+
+    def __init__(self, kind: JobKind, connection: tuple[Any, ...], client: AsyncClient) -> None:
+        self.kind = kind
+        self.connection = connection
+        self.client = client
+        self._reader = ListReader(kind, kind.listing) if kind.listing else None
+        self._rounds = Rounds(kind.listing.least if kind.listing else None)
+        self._answers: dict[Waiter, asyncio.Future[Seen]] = {}
+        self._looks: dict[asyncio.Task[None], Look] = {}
+        self._wake = asyncio.Event()
+        # In a context of its own: Airflow would send what is logged here to the log of whichever trigger came first.
+        self._main = contextvars.Context().run(asyncio.ensure_future, self._run())
+
+    async def ask(self, waiter: Waiter, seconds: float, left: float) -> Seen:
+        """Wait for the next answer.
+
+        :param waiter: who waits; has joined.
+        :param seconds: when to look at the latest, unless the rate limits forbid it.
+        :param left: seconds until the deadline. There is a look then, whatever the limits say.
+        """
+        if self._main.done():
+            raise RuntimeError("the poller has failed, as another trigger's log tells")
+        now = time.monotonic()
+        answer: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
+        self._answers[waiter] = answer
+        waiter.want(now + seconds, now + max(left, seconds))
+        self._wake.set()
+        return await answer
+
+    def join(self, waiter: Waiter) -> None:
+        """Let somebody in.
+
+        :param waiter: who.
+        """
+        self._rounds.waiters.add(waiter)
+
+    async def leave(self, waiter: Waiter) -> None:
+        """Let somebody out; the last one out stops the poller.
+
+        :param waiter: who.
+        """
+        self._rounds.waiters.discard(waiter)
+        answer = self._answers.pop(waiter, None)
+        if answer is not None:
+            answer.cancel()
+        if self._rounds.waiters:
+            self._wake.set()
+            return
+        others = _pollers.get(asyncio.get_running_loop(), [])
+        if self in others:
+            others.remove(self)
+        tasks = [self._main, *self._looks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.aclose()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                for look in self._rounds.begin(time.monotonic()):
+                    task = asyncio.ensure_future(self._look(look))
+                    self._looks[task] = look
+                    task.add_done_callback(self._looks.pop)
+                for task, look in self._looks.items():
+                    if not look.listed and not self._rounds.needs(look):
+                        task.cancel()  # it may stand in line for a turn that nobody needs any more
+                await asyncio.sleep(_BREATH)
+                await _set_within(self._wake, self._rounds.next_at() - time.monotonic())
+        except Exception as error:  # nobody may wait for ever
+            self._fail(list(self._answers), error)
+
+    async def _look(self, look: Look) -> None:
+        try:
+            await (self._look_by_list(look) if look.listed else self._look_alone(look))
+        except Exception as error:  # a fault of ours: each trigger is to tell of it, as if it had looked itself
+            self._fail(look.waiters, error)
+        self._wake.set()
+
+    async def _look_alone(self, look: Look) -> None:
+        policy = look.policy(time.monotonic())
+        seen = await run_async(look_at(self.kind, look.waiters[0].job_id, policy), self.client)
+        for waiter in look.waiters:
+            self._answer(waiter, seen, look)
+
+    async def _look_by_list(self, look: Look) -> None:
+        assert self._reader is not None  # noqa: S101 - for mypy
+        ids = {waiter.job_id for waiter in look.waiters}
+        pages = 1
+        try:
+            reading = await run_async(self._reader.read(ids, look.policy(time.monotonic())), self.client)
+            pages = reading.pages
+        finally:
+            self._rounds.end(look, pages)
+        if not self._reader.usable:
+            self._rounds.without_list()
+        for number, waiter in enumerate(look.waiters):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # so many triggers must not hold up the others, all in one turn
+            seen = reading.seen.get(waiter.job_id)
+            if seen is None and reading.error is not None:
+                seen = Seen(reading.error)
+            if seen is not None:
+                self._answer(waiter, seen, look)
+        missed = self._rounds.missed(look, reading)
+        await asyncio.gather(*(self._look_alone(one) for one in missed))
+
+    def _answer(self, waiter: Waiter, seen: Seen, look: Look) -> None:
+        answer = self._answers.get(waiter)
+        if answer is None or answer.done() or not self._rounds.answers(waiter, seen, look, time.monotonic()):
+            return
+        answer.set_result(seen)
+
+    def _fail(self, waiters: list[Waiter] | tuple[Waiter, ...], error: Exception) -> None:
+        for waiter in waiters:
+            answer = self._answers.get(waiter)
+            if answer is not None and not answer.done():
+                waiter.waits = False
+                answer.set_exception(error)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not for longer."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(max(0.0, min(seconds, 3600.0)), event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
+
+
+@asynccontextmanager
+async def joined(
+    kind: JobKind, waiter: Waiter, connection: tuple[Any, ...], client: AsyncClient
+) -> AsyncIterator[JobPoller]:
+    """Join the poller of this event loop, kind and connection.
+
+    :param kind: the kind of job.
+    :param waiter: who joins.
+    :param connection: which connection to go by: its id, and the task's project.
+    :param client: a client of the connection as it is now; connections may be edited while others wait.
+    """
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), [])
+    for poller in pollers:
+        if (poller.kind, poller.connection, poller.client.settings) == (kind, connection, client.settings):
+            break
+    else:
+        poller = JobPoller(kind, connection, client.twin())
+        pollers.append(poller)
+    poller.join(waiter)
+    try:
+        yield poller
+    finally:
+        await poller.leave(waiter)

@@ -1,0 +1,169 @@
+"""Which looks are made when many wait, by a clock that only these tests move."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api.jobs import EXPORT, QUERY, Ended
+from airflow_provider_posthog.api.retry import ONCE, poll_policy
+from airflow_provider_posthog.api.steps import Send
+from airflow_provider_posthog.exceptions import PostHogError
+from tests.support.simulated import Poller, Work, World
+
+TIMEOUT = 40 * 60.0
+
+
+def _exports(world: World, count: int, seconds: float, *, within: float = 30.0, timeout: float = TIMEOUT) -> Poller:
+    """So many tasks that start an export within half a minute, and wait for it."""
+    poller = Poller(world)
+
+    def start(number: int) -> None:
+        world.ready[str(number)] = world.now + seconds
+        poller.wait(str(number), deadline=world.now + timeout)
+
+    for number in range(1, count + 1):
+        world.at(number * within / count, lambda number=number: start(number))  # type: ignore[misc]
+    return poller
+
+
+def _all_green(poller: Poller, count: int) -> bool:
+    return len(poller.ended) == count and all(ended == Ended("succeeded") for ended, _ in poller.ended.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(300, 90), (300, 600), (300, 1200), (100, 1200), (20, 1800), (1, 1800), (1000, 1200)]
+)
+def test_every_export_that_is_ready_in_time_is_noticed_within_an_interval(count: int, seconds: float) -> None:
+    world = World()
+    poller = _exports(world, count, seconds)
+    world.run(3600)
+    assert _all_green(poller, count)
+    assert max(poller.lateness()) <= 10 + 2
+    assert world.refused == 0
+    assert world.a_minute(60, seconds) <= (24 if count <= 300 else 60)
+
+
+@pytest.mark.parametrize("count", [300, 100])
+def test_insight_sensors_beside_them_hold_up_nobody_and_are_not_blind(count: int) -> None:
+    world = World()
+    poller = _exports(world, count, 1200)
+    looks: list[list[float]] = [[] for _ in range(50)]
+
+    def sensor(number: int) -> Work:
+        yield number / 10
+        while world.now < 3 * 3600:
+            try:
+                yield Send(insights.retrieve(number + 1), ONCE)
+            except PostHogError as error:
+                raise AssertionError from error
+            looks[number].append(world.now)
+            yield 60.0
+
+    for number in range(50):
+        world.work(sensor(number))
+    world.run(3 * 3600)
+    assert _all_green(poller, count)
+    assert max(poller.lateness()) <= 12
+    assert world.refused == 0
+    gaps = [later - earlier for each in looks for earlier, later in pairwise(each)]
+    assert max(gaps) <= 60 + 180, "20 a minute for 50 of them"
+    assert world.a_minute(3600, 2 * 3600, "analytics") >= 0.85 * 20
+
+
+@pytest.mark.parametrize("count", [100, 300])
+def test_where_there_is_no_list_polls_stretch_and_each_deadline_is_looked_at(count: int) -> None:
+    """As for queries: a look for each."""
+    world = World()
+    poller = Poller(world, dataclasses.replace(QUERY, status=EXPORT.status))
+    for number in range(1, count + 1):
+        world.ready[str(number)] = 1200 if number % 2 else TIMEOUT - 5
+        poller.wait(str(number), deadline=TIMEOUT)
+    world.run(3600)
+    assert _all_green(poller, count)
+    assert world.refused == 0
+    assert max(late for late in poller.lateness() if late < 1000) <= count / 1.1 + 20
+
+
+def test_others_use_up_the_hour_and_the_look_at_the_deadline_is_made_from_the_reserve() -> None:
+    world = World(share=0.02)
+    poller = _exports(world, 6, 660, timeout=840)
+    world.run(3600)
+    assert _all_green(poller, 6)
+    assert max(poller.lateness()) <= 60, "96 calls an hour"
+
+
+def test_a_server_that_lists_nothing_is_asked_for_each() -> None:
+    world = World(listed=False)
+    poller = _exports(world, 20, 60)
+    world.run(600)
+    assert _all_green(poller, 20)
+    assert max(poller.lateness()) <= 20
+
+
+def test_exports_beyond_the_first_pages_get_looks_of_their_own() -> None:
+    world = World()
+    poller = _exports(world, 5, 300)
+    world.run(100)
+    for number in range(1000, 1500):
+        world.ready[str(number)] = 0.0  # another DAG's, of the same key
+    before = len(world.calls)
+    world.run(3600)
+    assert _all_green(poller, 5)
+    assert max(poller.lateness()) <= 12
+    assert len(world.calls) - before <= 5 * 200 / 9 + 20, "no pages on which nobody's export is"
+
+
+def test_an_unknown_export_is_gone_at_once_and_the_others_go_on() -> None:
+    world = World()
+    poller = _exports(world, 5, 300)
+    world.run(100)
+    poller.wait("77", deadline=TIMEOUT)
+    world.run(112)
+    assert poller.ended["77"][0].outcome == "gone"
+    world.run(3600)
+    assert len(poller.ended) == 6
+
+
+def test_two_that_wait_for_one_job_share_each_look() -> None:
+    world = World()
+    poller = Poller(world, QUERY)
+    world.ready["1"] = 60.0
+    for _ in range(2):
+        poller.wait("1", deadline=TIMEOUT)
+    alone = World()
+    single = Poller(alone, QUERY)
+    alone.ready["1"] = 60.0
+    single.wait("1", deadline=TIMEOUT)
+    for each in (world, alone):
+        each.run(600)
+    assert len(world.calls) <= len(alone.calls) * 1.5
+
+
+def test_a_look_at_the_deadline_is_no_poll() -> None:
+    assert poll_policy(ONCE, 1.0).polls
+    assert poll_policy(ONCE, 1.0).max_pace_wait == 1.0
+    assert not poll_policy(ONCE, 0.0).polls
+    assert not poll_policy(ONCE, -1.0).polls
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
+    from airflow_provider_posthog.api.poller import ListReader
+    from airflow_provider_posthog.exceptions import PostHogTransportError
+
+    assert EXPORT.listing is not None
+    reader = ListReader(EXPORT, EXPORT.listing)
+    steps = reader.read({"1", "2", "3"}, ONCE)
+    sizes = []
+    step: Any = next(steps)
+    with pytest.raises(StopIteration) as ended:  # noqa: PT012
+        while True:
+            sizes.append(step.call.query["limit"])
+            step = steps.throw(PostHogTransportError("large", too_large=True))
+    assert (ended.value.value.error, ended.value.value.seen) == (None, {})
+    assert sizes == [100, 33, 11]
+    assert not reader.usable

@@ -1,0 +1,284 @@
+"""One poll for all triggers that wait: how often PostHog is asked, and what each of them learns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
+from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger
+from tests.operators.support import connect, export_operator, run_trigger
+from tests.support.checks import says, scripted_check, use
+from tests.support.scripted import Reply, ScriptedServer, error, ok
+
+__all__ = ["scripted_check"]
+
+
+def _trigger(job_id: int | str, **options: Any) -> PostHogJobTrigger:
+    given = {
+        "kind": "export",
+        "posthog_conn_id": "posthog_default",
+        "deadline": time.time() + options.pop("seconds", 20.0),
+        "poll_interval": 0.2,
+        "first_wait": 0.2,
+        "failure_grace": 0.3,
+    }
+    return PostHogJobTrigger(job_id=str(job_id), **{**given, **options})
+
+
+async def _event(trigger: PostHogWatchingTrigger) -> dict[str, Any]:
+    (event,) = [event async for event in trigger.run()]
+    return dict(event.payload)
+
+
+def _run(*triggers: PostHogWatchingTrigger) -> list[dict[str, Any]]:
+    async def all_of_them() -> list[dict[str, Any]]:
+        before = asyncio.all_tasks()
+        events = await asyncio.gather(*(_event(trigger) for trigger in triggers))
+        assert asyncio.all_tasks() == before, "the last one out stops the poller"
+        return events
+
+    return asyncio.run(asyncio.wait_for(all_of_them(), 30))
+
+
+def _create(posthog: EmulatorProcess, count: int, seconds: float) -> list[int]:
+    posthog.next_exports("succeed", count=count, export_seconds=seconds)
+    return [export_operator(wait_for_completion=False).execute({})["id"] for _ in range(count)]
+
+
+def _list_of(*rows: dict[str, Any]) -> Reply:
+    return ok({"count": len(rows), "next": None, "results": list(rows)})
+
+
+def test_40_exports_cost_a_call_a_round_and_each_is_noticed(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 40, 1.5)
+    before = len(connected.calls("/exports/", "GET"))
+    began = time.monotonic()
+    events = _run(*(_trigger(each) for each in ids))
+    waited = time.monotonic() - began
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert [event["facts"]["id"] for event in events] == ids
+    calls = connected.calls("/exports/", "GET")[before:]
+    assert len([call for call in calls if call["path"].endswith("/exports/")]) <= waited / 0.18 + 2
+    assert len(calls) <= waited / 0.18 + 12, "a look at each would be 40 a round"
+
+
+def test_a_few_are_looked_at_one_by_one(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 2, 0.5)
+    before = len(connected.calls("/exports/", "GET"))
+    _run(*(_trigger(each) for each in ids))
+    assert not [call for call in connected.calls("/exports/", "GET")[before:] if call["path"].endswith("/exports/")]
+
+
+def test_each_learns_its_own_end(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 3, 0.6)
+    connected.next_exports("exception", exception_text="Unknown table 'x'")
+    ids.append(export_operator(wait_for_completion=False).execute({})["id"])
+    events = _run(*(_trigger(each) for each in [*ids, 999]), _trigger(ids[0]), _trigger(5, kind="nothing"))
+    assert [event["outcome"] for event in events] == [*["succeeded"] * 3, "failed", "gone", "succeeded", "refused"]
+
+
+def test_what_is_beyond_the_list_is_looked_at_alone(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, server)
+    server.script(_list_of({"id": 9, "has_content": False}), ok({"id": 1, "has_content": True}))
+    events = _run(*(_trigger(1) for _ in range(2)), *(_trigger(each, seconds=5.0) for each in (1, 2, 3)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert {request.path.split("?")[0] for request in server.requests[1:]} == {
+        f"/api/projects/1/exports/{each}/" for each in (1, 2, 3)
+    }
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_lists_no_exports_is_asked_for_each(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    use(monkeypatch, server)
+    server.script(error(status), ok({"has_content": True}))
+    events = _run(*(_trigger(each) for each in range(1, 6)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert len([request for request in server.requests if "/exports/?" in request.path]) == 1
+
+
+def test_failures_of_the_list_count_for_those_who_wanted_to_look(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server)
+    server.script(error(503))
+    quick = [_trigger(each, max_poll_failures=3) for each in range(1, 5)]
+    slow = _trigger(9, max_poll_failures=3, poll_interval=60, seconds=1.5)
+    events = _run(*quick, slow)
+    assert [event["outcome"] for event in events] == [*["unreachable"] * 4, "timeout"]
+    assert len(server.requests) <= 3 + 2 * 4
+
+
+def test_a_file_downloads_list_says_only_that_it_goes_on(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server)
+    ids = [f"00000000-0000-4000-8000-00000000000{each}" for each in range(4)]
+    running = [{"id": each, "status": "Running"} for each in ids]
+    ended = [{"id": each, "status": "Completed" if each == ids[0] else "Running"} for each in ids]
+    over = {"results": [{"id": each, "status": "Completed"} for each in ids], "next": None}
+    every = ok({"id": ids[0], "status": "Completed", "files": ["f"], **over})
+    server.script(_list_of(*running), _list_of(*ended), every)
+    events = _run(*(_trigger(each, kind="file_download") for each in ids))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert any(request.path.endswith(f"/{ids[0]}/") for request in server.requests)
+
+
+def test_one_list_tells_all_that_wait_for_a_place(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, server)
+    server.script(_list_of(*({"id": each, "status": "Running"} for each in "abc")), _list_of())
+    events = _run(*(_trigger(each, kind="file_download_place") for each in (3, 3, 2, 1)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert len(server.requests) <= 4
+
+
+def test_who_is_cancelled_leaves_and_the_others_go_on(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 5, 1.0)
+
+    async def some() -> list[Any]:
+        tasks = [asyncio.ensure_future(_event(_trigger(each))) for each in ids]
+        await asyncio.sleep(0.4)
+        for task in tasks[:3]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    cancelled, ended = (found := asyncio.run(some()))[:3], found[3:]
+    assert all(isinstance(each, asyncio.CancelledError) for each in cancelled)
+    assert [each["outcome"] for each in ended] == ["succeeded"] * 2
+
+
+def test_a_list_that_hangs_does_not_keep_anybody_behind_the_deadline(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server, read_timeout=30)
+    monkeypatch.setattr(PostHogJobTrigger, "last_look", 0.5)
+    server.script(Reply(delay=60), _list_of(*({"id": each, "has_content": True} for each in range(1, 6))))
+    events = _run(*(_trigger(each, seconds=0.5) for each in range(1, 6)))
+    assert {event["outcome"] for event in events} == {"succeeded"}, "the look at the deadline is one of its own"
+
+
+def test_connections_do_not_share_a_poller(
+    server: ScriptedServer, connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = _create(connected, 3, 0.3)
+    server.script(_list_of(*({"id": each, "has_content": True} for each in ids)))
+    other = {"conn_type": "posthog", "host": server.url, "password": "phx_key", "extra": {"project_id": 1}}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(other))
+    events = _run(*(_trigger(each) for each in ids), *(_trigger(each, posthog_conn_id="other") for each in ids))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert server.requests
+    assert connected.calls("/exports/", "GET")
+
+
+# Keys that are replaced.
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_50_that_wait_go_on_with_the_connections_new_key(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    use(monkeypatch, server)
+    pending = _list_of(*({"id": each, "has_content": False} for each in range(1, 51)))
+    done = _list_of(*({"id": each, "has_content": True} for each in range(1, 51)))
+    server.script(pending, pending, error(status), done)
+
+    async def rotate() -> list[Any]:
+        tasks = [asyncio.ensure_future(_event(_trigger(each))) for each in range(1, 51)]
+        while len(server.requests) < 1:  # noqa: ASYNC110 - the server is a thread
+            await asyncio.sleep(0.01)
+        connection = {"conn_type": "posthog", "host": server.url, "password": "phx_new", "extra": {"project_id": 1}}
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+        return await asyncio.gather(*tasks)
+
+    with caplog.at_level(logging.INFO):
+        events = asyncio.run(asyncio.wait_for(rotate(), 30))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    keys = [request.headers["authorization"] for request in server.requests]
+    assert keys == [*["Bearer phx_key"] * 3, *["Bearer phx_new"] * (len(keys) - 3)]
+    assert "the connection has another one" in caplog.text
+    assert "phx_" not in caplog.text
+
+
+def test_checks_go_on_with_the_new_key_too(scripted_check: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted_check.script(says("pending"), error(401), says("succeeded"))
+    trigger = PostHogCheckTrigger(
+        check="scripted", arguments={"number": 5}, deadline=time.time() + 20, poll_interval=0.1, first_wait=0.1
+    )
+
+    async def rotate() -> dict[str, Any]:
+        task = asyncio.ensure_future(_event(trigger))
+        while len(scripted_check.requests) < 1:  # noqa: ASYNC110 - the server is a thread
+            await asyncio.sleep(0.005)
+        extra = {"project_id": 1}
+        connection = {"conn_type": "posthog", "host": scripted_check.url, "password": "phx_new", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+        return await task
+
+    assert asyncio.run(rotate())["outcome"] == "succeeded"
+    assert scripted_check.requests[-1].headers["authorization"] == "Bearer phx_new"
+
+
+def test_a_key_that_is_refused_and_is_the_connections_own_ends_it(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 4, 30)
+    connected.faults(method="GET", path="*/exports/*", status=401, count=-1)
+    assert {event["outcome"] for event in _run(*(_trigger(each) for each in ids))} == {"refused"}
+
+
+# What the log says.
+
+
+class Log:
+    """What triggers have logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def lines(self, what: str) -> list[str]:
+        return [line[line.index(what) :] for line in map(str, self._caplog.messages) if what in line]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Log:
+    monkeypatch.setattr(PostHogWatchingTrigger, "log", logging.getLogger("tests.triggers"))  # whatever Airflow's is
+    caplog.set_level(logging.INFO)
+    return Log(caplog)
+
+
+def test_the_log_tells_of_changes_and_failures_once_and_of_the_end(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    use(monkeypatch, server)
+    pending, bad = ok({"id": 1, "has_content": False}), error(503, "Down for a moment.")
+    server.script(pending, pending, bad, bad, bad, pending, pending, ok({"id": 1, "has_content": True}))
+    run_trigger(_trigger(1, poll_interval=0.05))
+    first, second, third, last = log.lines("export 1")
+    assert first.startswith("export 1: pending (waiting for 0 s)")
+    assert "answered 503" in second
+    assert third.startswith("export 1: pending (waiting for ")
+    assert last.startswith("export 1 is ready, after ")
+
+
+def test_a_timeout_says_what_posthog_said_last(connected: EmulatorProcess) -> None:
+    (one,) = _create(connected, 1, 30)
+    assert "pending" in run_trigger(_trigger(one, seconds=0.4))["reason"]
+
+
+def test_the_log_says_that_the_limits_hold_back_the_polls_and_until_when(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr("airflow_provider_posthog.api.telling._LATE", 0.1)
+    ids = _create(connected, 3, 30)
+    connect(monkeypatch, connected, rate_limit_share=0.01)
+    events = _run(*(_trigger(each, seconds=1.5) for each in ids))
+    assert {event["outcome"] for event in events} == {"timeout"}
+    held = log.lines("PostHog's rate limits hold back the next look, until about ")
+    assert 1 <= len(held) <= 3
