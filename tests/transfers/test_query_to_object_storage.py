@@ -245,8 +245,8 @@ def test_other_tables(connection: EmulatorProcess, tmp_path: Path, options: dict
 
 
 def test_a_retry_goes_on_behind_the_finished_files(connection: EmulatorProcess, tmp_path: Path) -> None:
-    options = {"max_file_rows": 500, "in_flight": 1}
-    connection.faults(method="POST", path="*/query/", status=400, body={"detail": "no"}, skip=6, count=-1)
+    options = {"max_file_rows": 300, "in_flight": 1, "page_rows": 100}
+    connection.faults(method="POST", path="*/query/", status=400, body={"detail": "no"}, skip=18, count=-1)
     with pytest.raises(Exception, match="400"):
         operator(tmp_path, **options).execute(context())
     staged = [name for name in everything(tmp_path) if name.endswith(".part")]
