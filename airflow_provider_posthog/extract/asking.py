@@ -16,6 +16,7 @@ import orjson  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.body import Arriving
+from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -121,6 +122,7 @@ class Asker:
         :param statement: the query.
         :raises PostHogError: if there is no good, fresh answer.
         """
+        self._slow_down()
         with self._places:
             self.check()
             body = self._client().send(cast("Call[bytes]", dataclasses.replace(_call(statement), read=_body)))
@@ -145,6 +147,7 @@ class Asker:
         :param exact: whether integers may be longer than 64 bits.
         :raises PostHogError: if there is no good, fresh answer.
         """
+        self._slow_down()
         with ExitStack() as place:
             place.enter_context(self._places)
             self.check()
@@ -165,6 +168,12 @@ class Asker:
     def _came(self, size: int) -> None:
         with self._lock:
             self.size += size
+
+    def _slow_down(self) -> None:
+        """Wait before PostHog's budget of bytes is used up; what is too long a wait is an error of the query itself."""
+        if self._settings.rate_limit_share != 0:
+            seconds = ByteBudget.of(self._settings).pause(time.monotonic())
+            self.wait(min(seconds, self._settings.max_rate_limit_wait))
 
     def check(self) -> None:
         """Do nothing, unless the reading was closed.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogTransportError
 from airflow_provider_posthog.extract.asking import Asker, Parts, Stopped, is_too_heavy, parse
@@ -181,6 +182,22 @@ def test_the_next_query_goes_as_soon_as_an_answer_has_begun(server: ScriptedServ
     server.script(Reply(200, {}, body()), Reply(200, {}, body([[1, "a"]])))
     assert asker.ask_in_parts(QUERY, Asking, any_columns).rows == ROWS
     assert found == [[[1, "a"]]]
+
+
+def test_it_slows_down_before_the_budget_of_bytes_is_used_up(server: ScriptedServer) -> None:
+    """What is left has to cover three queries like the last one."""
+    metered = {"X-PostHog-Query-Bytes-Read": "100", "X-PostHog-Query-Budget-Remaining-Bytes": "250"}
+    server.script(Reply(200, metered, body()))
+    settings = ClientSettings(base_url=server.url, max_rate_limit_wait=0.3, **SETTINGS)  # type: ignore[arg-type]
+    asker = Asker(settings, 1)
+    try:
+        ask(asker)
+        assert ByteBudget.of(settings).pause(time.monotonic()) > 0.3
+        asked = time.monotonic()
+        ask(asker)
+        assert time.monotonic() - asked >= 0.3
+    finally:
+        asker.close()
 
 
 def test_a_stop_ends_an_answer_that_is_coming(server: ScriptedServer, asker: Asker) -> None:
