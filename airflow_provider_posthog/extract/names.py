@@ -24,7 +24,8 @@ def _columns_in(expression: str) -> Iterator[str]:
     before, braces = "", 0
     found = significant(expression)
     for token, behind in zip(found, [*[each.text for each in found[1:]], ""], strict=True):
-        braces += (token.text == "{") - (token.text == "}")
+        if not token.inside:  # f'{a}' holds a column
+            braces += (token.text == "{") - (token.text == "}")
         if braces:  # a placeholder's name is none of a column
             continue
         if token.kind == "name":
