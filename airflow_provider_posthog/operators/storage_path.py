@@ -46,6 +46,8 @@ def storage_path(
         kept = made.path
     except ValueError:  # such as a storage that fsspec does not know
         raise PostHogSettingsError(field, f"{text[:80]!r} is no path in a storage.", remedy) from None
+    if kept.startswith("/") and not text.startswith("/") and _SCHEME.fullmatch(text) is None:
+        raise PostHogSettingsError(field, f"{text[:80]!r} is relative, and Airflow 2 takes it from the root.", remedy)
     for sign in _ODD:
         if kept.count(sign) < text.count(sign):
             raise PostHogSettingsError(field, f"Airflow drops {sign!r} from {text[-80:]!r}.", "Write it without that.")

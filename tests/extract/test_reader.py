@@ -151,11 +151,13 @@ def test_more_rows_in_a_microsecond_than_posthog_answers(
     for first in range(0, len(made), 10_000):
         rows.add_events(made[first : first + 10_000])
     if way == "cells":  # of one event and one distinct id as well
-        chunks = read(settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1))
+        chunks = read(
+            settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1), page_rows=10_000
+        )
         assert None not in [chunk.resume_after for chunk in chunks]
     else:
         source = sources.hogql("SELECT uuid, timestamp FROM events", key="uuid", time="timestamp")
-        chunks = read(settings, source, day, day + timedelta(days=1))
+        chunks = read(settings, source, day, day + timedelta(days=1), page_rows=10_000)
         *parts, last, rest = [chunk.resume_after for chunk in chunks]
         edges = Position(day + MICROSECOND), Position(day + timedelta(days=1))
         assert (set(parts), last, rest) == ({None}, *edges)

@@ -23,6 +23,7 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteE
 from airflow_provider_posthog.extract import asking, reader, sources
 from airflow_provider_posthog.extract.asking import Stopped
 from airflow_provider_posthog.extract.reader import Extraction
+from airflow_provider_posthog.extract.windows import PARTS as HASH_PARTS
 from tests.extract.reading import (
     REFUSALS,
     SECOND,
@@ -74,7 +75,7 @@ def landed(settings: ClientSettings, day: datetime, way: str = "cells", **option
 
 PAGE, COUNT = "ORDER BY created_at", "uniqExact"
 #: How slices of time are counted; and cells: by day and event, by the hashes of distinct ids, and of uuids.
-STEPS, MOMENTS, PARTS = "intDiv(toUnixTimestamp", "created_at AS bucket", "% 4096 AS bucket"
+STEPS, MOMENTS, PARTS = "intDiv(toUnixTimestamp", "created_at AS bucket", f", {HASH_PARTS}) AS bucket"
 GROUPS, HASHES, KEYS = "first_hash", "intDiv(cityHash64(events.distinct_id)", "intDiv(cityHash64(events.uuid)"
 #: Which of the counts of a reading comes first.
 FIRST = {"cells": GROUPS, "slices": STEPS}
