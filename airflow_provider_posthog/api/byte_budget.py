@@ -35,6 +35,8 @@ SMALLEST_REFILL = 20e9 / HOUR
 AT_ONCE = 3
 #: Seconds after which a query that waits for the answers of others looks again.
 _NEWS = 1.0
+#: Seconds that are worth a wait.
+_MOMENT = 0.01
 #: Seconds by which what an answer says may be older than the answer.
 _SKEW = 1.0
 #: Seconds for which refill is measured from the same answer on.
@@ -209,12 +211,7 @@ class ByteBudget:
                 self._largest = max(self._largest, told.read)
             if told.remaining is None or now < self._closed_until:
                 return
-            left = self._left(now)
-            remaining = float(told.remaining)
-            if left is not None and began <= self._told_at:
-                remaining = min(remaining, left)  # answers overtake each other: this one may be the older
-            self._learn(now, remaining)
-            self._remaining, self._told_at = remaining, now
+            self._take_in(now, told.read or 0, told.remaining, overtaken=began <= self._told_at)
 
     def refuse(self, now: float, seconds: float | None, told: Told) -> None:
         """Learn that PostHog has refused a query, because nothing is left.
@@ -285,11 +282,23 @@ class ByteBudget:
             return 0.0
         missing = need - left + 1
         if self._rate:
-            wait = min(missing / self._rate, HOUR)
+            wait = max(_MOMENT, min(missing / self._rate, HOUR))
             return min(wait, _NEWS) if self._in_flight else wait  # the answers to the others will tell more
         if self._in_flight:
             return _NEWS
-        return max(0.0, self._told_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR))
+        wait = self._told_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR)
+        return wait if wait > _MOMENT else 0.0
+
+    def _take_in(self, now: float, read: int, remaining: int, *, overtaken: bool) -> None:
+        """Take what an answer says is left."""
+        left, known = self._left(now), float(remaining)
+        if left is not None and overtaken:
+            known = min(known, left)  # answers overtake each other: this one may be the older
+        if remaining == 0:  # PostHog need not show debts
+            known = min(0.0, (0.0 if left is None else left) - read)
+        else:
+            self._learn(now, known)
+        self._remaining, self._told_at = known, now
 
     def _learn(self, now: float, remaining: float) -> None:
         """Measure how much has come back since an earlier answer, at the least.

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import urljoin, urlsplit
@@ -203,21 +204,22 @@ def _no_answer(error: OSError) -> NoAnswer:
 
 def _open(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:
     """Ask PostHog for the file, follow its redirects, and return the response that carries bytes."""
-    exchange = Exchange(call, client.settings, RetryPolicy(max_rate_limit_wait=client.settings.max_rate_limit_wait))
+    policy = RetryPolicy(max_rate_limit_wait=client.settings.max_rate_limit_wait)
     home = _origin(client.settings.base_url)
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     if offset and etag:
         headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
-    url = exchange.url
-    for _ in range(_MAX_HOPS):
-        response = _ask(client, url, headers, exchange if _origin(url) == home else None)
-        status, location = response.status_code, response.headers.get("Location")
-        if status in (200, 206):
-            return _stream(response, offset, etag)
-        response.close()
-        if status not in _REDIRECTS or not location:
-            raise PostHogTransportError(f"{call.path} was answered {status}, without a file")
-        url = urljoin(url, location)
+    with closing(Exchange(call, client.settings, policy)) as exchange:
+        url = exchange.url
+        for _ in range(_MAX_HOPS):
+            response = _ask(client, url, headers, exchange if _origin(url) == home else None)
+            status, location = response.status_code, response.headers.get("Location")
+            if status in (200, 206):
+                return _stream(response, offset, etag)
+            response.close()
+            if status not in _REDIRECTS or not location:
+                raise PostHogTransportError(f"{call.path} was answered {status}, without a file")
+            url = urljoin(url, location)
     raise PostHogTransportError(f"{call.path} is redirected in circles")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
 import math
+import random
 import subprocess
 import sys
 import time
@@ -380,3 +382,70 @@ def test_a_forked_process_knows_nothing_of_its_parents_bytes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+# Hours with a bucket that others draw on.
+
+
+def load(
+    budgets: list[ByteBudget],
+    in_flight: int,
+    size: float,
+    bucket: Bucket,
+    hours: float,
+    *,
+    many: bool,
+    shows_debt: bool,
+) -> tuple[int, float]:
+    """Let each process read without end; return how many queries were refused, and the used part of what there was."""
+    dice, number = random.Random(1), itertools.count()
+    there = bucket.level + bucket.rate * hours * HOUR
+    steps = [(dice.random(), next(number), at, -1) for at in range(len(budgets)) for _ in range(in_flight)]
+    began: dict[int, float] = {}
+    refused, read = 0, 0
+    heapq.heapify(steps)
+    while steps[0][0] < hours * HOUR:
+        now, name, at, size_read = heapq.heappop(steps)
+        budget, level = budgets[at], bucket.now(now)
+        if size_read < 0:
+            wait = (budget.pause(now) if many else 0.0) or budget.begin(now)
+            if wait == 0 and level <= 0:
+                refused += 1
+                wait = bucket.seconds()
+                budget.end()
+                budget.refuse(now, wait, Told(None, int(level) if shows_debt else 0))
+            if wait:
+                heapq.heappush(steps, (now + wait, name, at, -1))
+            else:
+                began[name] = now
+                seconds, wanted = 4 * (0.5 + dice.random()), int(size * (0.5 + dice.random()))
+                heapq.heappush(steps, (now + seconds, name, at, wanted))
+            continue
+        bucket.level = max(level - size_read, -bucket.rate * HOUR)
+        read += size_read
+        left = int(bucket.level) if shows_debt else max(0, int(bucket.level))
+        budget.end()
+        budget.saw(now, Told(size_read, left), began=began.pop(name))
+        heapq.heappush(steps, (now + 0.01, name, at, -1))
+    return refused, read / there
+
+
+@pytest.mark.parametrize("shows_debt", [False, True])
+@pytest.mark.parametrize("many", [False, True], ids=["queries", "bulk"])
+@pytest.mark.parametrize(("size", "start"), [(0.5, 50), (0.5, 480), (5, 50), (0.02, 1)])
+def test_one_load_meets_no_429_and_leaves_little_unused(
+    size: float, start: float, many: bool, shows_debt: bool
+) -> None:
+    bucket = Bucket(20 * GB / HOUR, 24, start * GB)
+    refused, used = load([ByteBudget()], 3, size * GB, bucket, 4, many=many, shows_debt=shows_debt)
+    assert refused == 0
+    assert used > 0.8
+
+
+@pytest.mark.parametrize("shows_debt", [False, True])
+def test_loads_of_several_processes_share_what_is_left(shows_debt: bool) -> None:
+    """They know each other by PostHog's header alone."""
+    bucket = Bucket(20 * GB / HOUR, 24, 50 * GB)
+    refused, used = load([ByteBudget() for _ in range(3)], 1, 0.5 * GB, bucket, 4, many=True, shows_debt=shows_debt)
+    assert refused == 0
+    assert used > 0.9
