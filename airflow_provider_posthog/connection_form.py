@@ -1,7 +1,7 @@
 """The connection type ``posthog``: one table of fields, from which come the form's two shapes and the parser.
 
 Airflow 3.2 and later build the form from a provider's metadata (3.3 from nothing else), 2.11 to 3.1 from two methods
-of the hook. Both are made here from :data:`FIELDS`, so that they can not drift apart, and :func:`parse` reads what
+of the hook. Both are made here from :data:`FIELDS`, so that they cannot drift apart, and :func:`parse` reads what
 either of them, a URI or a secrets backend has written. Nothing here imports Airflow or an HTTP library.
 """
 
@@ -132,7 +132,7 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
 
     :param conn: the connection.
     :param project_id: a task's project, which wins over the connection's; ``None`` and an empty text mean "not set".
-    :raises PostHogSettingsError: for what can not work, with what to write instead. Neither the key nor the proxy is
+    :raises PostHogSettingsError: for what cannot work, with what to write instead. Neither the key nor the proxy is
         ever shown, and a key in any other field than the password and the proxy is refused.
     """
     key = _read_key(conn)

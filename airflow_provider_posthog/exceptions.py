@@ -177,7 +177,7 @@ class PostHogNotFoundError(PostHogAPIError):
 
 
 class PostHogValidationError(PostHogAPIError):
-    """400: PostHog refuses the request as it is; sending it again can not help."""
+    """400: PostHog refuses the request as it is; sending it again cannot help."""
 
 
 class PostHogRateLimitError(PostHogAPIError):
@@ -249,7 +249,7 @@ class PostHogJobTimeout(PostHogJobError):
 
 
 class PostHogErasureError(PostHogJobFailed):
-    """Somebody was not erased as asked, or it can not be proved.
+    """Somebody was not erased as asked, or it cannot be proved.
 
     :param message: what happened, with counts and person UUIDs; no other identifiers.
     :param job_id: the request's id.
@@ -262,7 +262,7 @@ class PostHogErasureError(PostHogJobFailed):
 
 
 class PostHogIncompleteError(PostHogError):
-    """Fewer rows or bytes landed than there are, or it can not be proved that all did.
+    """Fewer rows or bytes landed than there are, or it cannot be proved that all did.
 
     :param message: what happened.
     :param lasting: whether a retry cannot help, as somebody has to decide: PostHog hides rows, or has far fewer than

@@ -3,7 +3,7 @@
 A fake PostHog in a process of its own (:mod:`benchmarks.server`); each client is a process, too, whose CPU seconds,
 wall time and peak memory are measured with those of all its children. Rounds alternate, so that what else the machine
 does hits all alike; CPU seconds and ratios are what to look at. The peers are installed into ``.peers`` on first use
-(``--no-peers`` leaves them out); a peer that can not be had is named. Writes the section and the chart of
+(``--no-peers`` leaves them out); a peer that cannot be had is named. Writes the section and the chart of
 ``docs/benchmarks.md``. The whole takes about half an hour, ``--no-peers`` three minutes, ``--quick`` ten seconds.
 Ends with 1 if this provider lost an event.
 """

@@ -98,7 +98,7 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
         DagBundlesManager().sync_bundles_to_db()
         bag = DagBag(dag_folder=os.devnull)
-        dag.relative_fileloc = dag.fileloc  # as for a DAG from a file; 3.0 can not do without
+        dag.relative_fileloc = dag.fileloc  # as for a DAG from a file; 3.0 cannot do without
         bag.bag_dag(dag)
         sync_bag_to_db(bag, "dags-folder", None)
         return dag.test(**options)

@@ -198,14 +198,14 @@ def json_text(field: str, value: object) -> str | None:
 
     :param field: the argument's name.
     :param value: the value; ``None`` stays ``None``.
-    :raises PostHogSettingsError: if it can not be written.
+    :raises PostHogSettingsError: if it cannot be written.
     """
     if value is None:
         return None
     try:
         return json.dumps([*value] if isinstance(value, tuple) else value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise PostHogSettingsError(field, "can not be sent as JSON.", "Use text, numbers, lists and dicts.") from None
+        raise PostHogSettingsError(field, "cannot be sent as JSON.", "Use text, numbers, lists and dicts.") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

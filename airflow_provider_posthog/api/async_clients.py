@@ -219,7 +219,7 @@ class AsyncClient:
 
         :param call: the call of the first page; its ``limit`` is that of each page.
         :param max_items: how many items at the most.
-        :raises PostHogError: if a page can not be had, or the list does not end.
+        :raises PostHogError: if a page cannot be had, or the list does not end.
         """
         pages = Pages(call, self.settings, max_items)
         while pages.next is not None:
@@ -233,8 +233,8 @@ class AsyncClient:
             client = await shared.http()
         except PostHogSettingsError:
             raise
-        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of a proxy that it can not use
-            why = f"the request can not be sent ({type(error).__name__}): see the connection's proxy"
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of a proxy that it cannot use
+            why = f"the request cannot be sent ({type(error).__name__}): see the connection's proxy"
             return NoAnswer(why, sent=False, lasting=True)
         going = _Going()
         try:
@@ -340,10 +340,10 @@ def _of_kind(error: BaseException) -> NoAnswer:
     if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError, TimeoutError)):
         return NoAnswer(_SLOW, sent=True)
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return NoAnswer("the request can not be sent: see the connection's host", sent=False, lasting=True)
+        return NoAnswer("the request cannot be sent: see the connection's host", sent=False, lasting=True)
     if isinstance(error, httpx.DecodingError):
         return UNDECODABLE
     if isinstance(error, httpx.RemoteProtocolError) and not _BROKEN.search(text):
-        what = "redirects to an address that can not be read" if "location" in text else "is no proper HTTP"
+        what = "redirects to an address that cannot be read" if "location" in text else "is not valid HTTP"
         return NoAnswer(f"what came as an answer {what}", sent=True)
     return NoAnswer(_CUT, sent=True)

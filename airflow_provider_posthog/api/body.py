@@ -83,7 +83,7 @@ class Body:
 
     :param encodings: its ``Content-Encoding``.
     :param most: how many bytes it may have, unpacked.
-    :raises UndecodableError: if it is packed in a way that can not be unpacked here.
+    :raises UndecodableError: if it is packed in a way that cannot be unpacked here.
     """
 
     def __init__(self, encodings: str, most: int | float | None) -> None:
@@ -102,7 +102,7 @@ class Body:
 
         :param data: the bytes.
         :raises TooLargeError: if it is more than allowed; no more than that was unpacked.
-        :raises UndecodableError: if they can not be unpacked.
+        :raises UndecodableError: if they cannot be unpacked.
         """
         if not self._kind:
             self._take(data)

@@ -2,7 +2,7 @@
 
 A check is a function of keyword arguments that are JSON, and returns the steps to a :class:`Finding`. Triggers carry
 its name and its arguments; the name stands for a function in :data:`CHECKS` and nothing else, so that what is stored in
-Airflow's database can not make the triggerer import anything.
+Airflow's database cannot make the triggerer import anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 class Finding:
     """What one look found.
 
-    :param verdict: ``succeeded`` (what was waited for is so), ``pending``, or ``failed`` (it can not come true any
+    :param verdict: ``succeeded`` (what was waited for is so), ``pending``, or ``failed`` (it cannot come true any
         more; not ``final`` if PostHog may still mend it). Its ``reason`` is fit for a log.
     :param facts: what was seen: small, JSON, without personal data. The task returns those of its last look.
     """

@@ -66,7 +66,7 @@ def headers_of(settings: ClientSettings) -> dict[str, str]:
 
 def no_cookies() -> DefaultCookiePolicy:
     """Return the policy of a client that keeps no cookies."""
-    # The key is all the API wants; httpx can not even send back a cookie that is not ASCII.
+    # The key is all the API wants; httpx cannot even send back a cookie that is not ASCII.
     return DefaultCookiePolicy(allowed_domains=[])
 
 
@@ -202,7 +202,7 @@ class Client:
 
         :param call: the call of the first page; its ``limit`` is that of each page.
         :param max_items: how many items at the most.
-        :raises PostHogError: if a page can not be had, or the list does not end.
+        :raises PostHogError: if a page cannot be had, or the list does not end.
         """
         pages = Pages(call, self.settings, max_items)
         while pages.next is not None:
@@ -283,7 +283,7 @@ class Client:
         return in_flight_to(self.settings).place(self.settings.max_in_flight, self._left())
 
 
-UNDECODABLE = NoAnswer("the answer can not be decoded", sent=True)
+UNDECODABLE = NoAnswer("the answer cannot be decoded", sent=True)
 
 
 def too_large(most: int | None) -> NoAnswer:
@@ -307,7 +307,7 @@ def ca_context(path: str) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise PostHogSettingsError(
             "verify",
-            f"the CA file {path} can not be read ({type(error).__name__}).",
+            f"the CA file {path} cannot be read ({type(error).__name__}).",
             "Write the path of a PEM file that is on this machine, or true or false.",
         ) from None
 

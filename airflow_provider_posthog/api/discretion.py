@@ -29,7 +29,7 @@ class HidePrivateParameters(logging.Filter):
 
 
 class HideUnreadHeaders(logging.Filter):
-    """Drops what urllib3 quotes at WARNING of headers that it can not read, with the whole address before it."""
+    """Drops what urllib3 quotes at WARNING of headers that it cannot read, with the whole address before it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record; let every record pass.
@@ -37,7 +37,7 @@ class HideUnreadHeaders(logging.Filter):
         :param record: the record.
         """
         if record.levelno >= logging.WARNING and record.args:
-            record.msg, record.args = "An answer has headers that can not be read", ()
+            record.msg, record.args = "An answer has headers that cannot be read", ()
             record.exc_info = record.exc_text = None
         return True
 

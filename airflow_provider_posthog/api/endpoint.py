@@ -71,7 +71,7 @@ class Endpoint(Generic[P, T]):
         try:
             call.query_string()
         except UnicodeEncodeError:
-            raise PostHogSettingsError("arguments", "half a character can not be sent.", "Write whole text.") from None
+            raise PostHogSettingsError("arguments", "half a character cannot be sent.", "Write whole text.") from None
         return call
 
     def __repr__(self) -> str:

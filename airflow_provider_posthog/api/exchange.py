@@ -55,7 +55,7 @@ class Exchange(Generic[T]):
     :param settings: where to, and with which key.
     :param policy: how patient to be.
     :param role: who sends it; the triggerer waits for no turn that is more than a minute away, and asks again.
-    :raises PostHogSettingsError: if the call's body can not be written as JSON.
+    :raises PostHogSettingsError: if the call's body cannot be written as JSON.
     """
 
     def __init__(self, call: Call[T], settings: ClientSettings, policy: RetryPolicy, *, role: Role = "worker") -> None:
@@ -258,7 +258,7 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         raise PostHogSettingsError(
             "query",
-            f"it can not be sent as JSON ({clean(error)}).",
+            f"it cannot be sent as JSON ({clean(error)}).",
             "Use text, finite numbers, lists and dictionaries.",
         ) from None
 

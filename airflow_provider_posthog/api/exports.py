@@ -182,7 +182,7 @@ def _named(limit: int, own: str) -> tuple[int, str]:
 
 
 def created_at(export: Export) -> float:
-    """Return when an export was created, in seconds since 1970 by the server's clock; 0 if that can not be read.
+    """Return when an export was created, in seconds since 1970 by the server's clock; 0 if that cannot be read.
 
     :param export: PostHog's description of it.
     """

@@ -2,7 +2,7 @@
 
 PostHog lies in several ways here: a plain GET never calculates, an unknown word in ``refresh`` means "from the cache",
 a failed calculation is answered with 200, one refused for want of room even with a ``last_refresh`` of now, and a look
-at the insight can not see a failure. :func:`fault` is the proof that none of these happened.
+at the insight cannot see a failure. :func:`fault` is the proof that none of these happened.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class InFlight:
             limit, place = item
             if self._busy < limit:
                 self._waiting.remove(item)
-                if place.set_running_or_notify_cancel():  # from now on it can not be cancelled
+                if place.set_running_or_notify_cancel():  # from now on it cannot be cancelled
                     self._busy += 1
                     return place
         return None

@@ -93,7 +93,7 @@ def threshold(
             answer = yield from _read(insight, "force_blocking", from_dashboard)
             found = _judge(answer, series, from_dashboard, "force_blocking")
     except (PostHogSettingsError, PostHogValidationError) as error:
-        # No such insight; or a query that can not work, to which servers before 2025 answer so.
+        # No such insight; or a query that cannot work, to which servers before 2025 answer so.
         return Finding(Verdict("failed", str(error)))
     except PostHogServerError as error:
         if error.status not in _TOO_LARGE:

@@ -3,7 +3,7 @@
 PostHog's lists change while they are read. With ``limit`` and ``offset`` a deletion moves everything behind it one
 place forward, over the edge of the page that was just read. So each page is asked for with an overlap to the one
 before: an item that was seen already must be in it, and if none is, more was deleted than the overlap holds, and it is
-asked for again from further back. What was there all the time comes exactly once. (Pages of one item can not overlap.)
+asked for again from further back. What was there all the time comes exactly once. (Pages of one item cannot overlap.)
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Pages:
         self.next = replace(self._first, query={**self._first.query, "offset": offset or None})
 
     def _circle(self, why: str) -> PostHogIncompleteError:
-        return PostHogIncompleteError(f"{self._first.name}: {why}, so the list can not be read to its end.")
+        return PostHogIncompleteError(f"{self._first.name}: {why}, so the list cannot be read to its end.")
 
     def _checked(self, address: str) -> Mapping[str, list[str]]:
         """Return the query of ``next``, which must lead to the same list on the same host.

@@ -158,7 +158,7 @@ def status(query_id: str, *, show_progress: bool = False) -> Call[QueryStatus]:
 
 
 def started_at(query_status: QueryStatus) -> float:
-    """Return when a query was started, in seconds since 1970 by the server's clock; 0 if that can not be read.
+    """Return when a query was started, in seconds since 1970 by the server's clock; 0 if that cannot be read.
 
     :param query_status: what :func:`status` brings.
     """

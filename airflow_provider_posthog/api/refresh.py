@@ -65,7 +65,7 @@ def refresh(target: Target, deadline: float, interval: float, max_failures: int)
         more = "Give the key the scope query:read, and it is calculated without a request that waits."
         return replace(outcome, reason=f"{outcome.reason}. {more}")
     if not cancelled:
-        return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that can not be cancelled")
+        return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that cannot be cancelled")
     background = yield from in_background(target, deadline, interval, max_failures)
     return (yield from finish(target, background))
 
@@ -83,7 +83,7 @@ def finish(target: Target, outcome: Outcome) -> Steps[Outcome]:
     except Stopped:
         raise
     except PostHogError as error:
-        return replace(outcome, state="failed", reason=f"it was calculated, but can not be read: {error}")
+        return replace(outcome, state="failed", reason=f"it was calculated, but cannot be read: {error}")
     return replace(proved, seconds=outcome.seconds, started=outcome.started)
 
 
@@ -97,7 +97,7 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
     began = time.time()
     if began >= deadline:
         return Outcome("timeout", _TOO_LATE)
-    for earlier in target.earlier:  # a killed try's calculation may still run, and can not be waited for
+    for earlier in target.earlier:  # a killed try's calculation may still run, and cannot be waited for
         yield from cancel(earlier.query_id)
     wait = _FIRST_WAIT
     while True:
@@ -204,7 +204,7 @@ def start(target: Target) -> Steps[str]:
 
     :param target: the insight.
     :returns: the name of the calculation.
-    :raises PostHogError: if it can not be started.
+    :raises PostHogError: if it cannot be started.
     """
     known = yield from _taken_up(target)
     if known is not None:

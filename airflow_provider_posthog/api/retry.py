@@ -28,7 +28,7 @@ class NoAnswer:
 
     :param reason: what happened, fit for a log.
     :param sent: whether the server may have received the request.
-    :param lasting: whether sending again can not help (a certificate that is not trusted).
+    :param lasting: whether sending again cannot help (a certificate that is not trusted).
     :param too_large: whether there was an answer, and it was larger than the call allows.
     """
 

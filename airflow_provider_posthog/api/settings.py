@@ -62,7 +62,7 @@ class ClientSettings:
     rate_limit_share: float | Shares | None = None
 
     def __copy__(self) -> ClientSettings:
-        return self  # it can not be changed
+        return self  # it cannot be changed
 
     def __deepcopy__(self, memo: object) -> ClientSettings:
         return self

@@ -248,7 +248,7 @@ def size_of(response: requests.Response) -> str:
 
 
 def foreign_encodings(named: Iterable[str]) -> set[str]:
-    """Return those ``Content-Encoding`` s that can not be unpacked here: the bytes would come as they are.
+    """Return those ``Content-Encoding`` s that cannot be unpacked here: the bytes would come as they are.
 
     :param named: in small letters.
     """
@@ -269,13 +269,13 @@ def no_answer(error: requests.RequestException, *, sent: bool | None = None) -> 
     if sent is None or sent == found.sent:
         return found
     if sent:
-        reason = "the answer can not be read" if isinstance(error, _CANNOT_BE_SENT) else found.reason
+        reason = "the answer cannot be read" if isinstance(error, _CANNOT_BE_SENT) else found.reason
         return replace(found, reason=reason, sent=True, lasting=False)
     return replace(found, sent=False, reason=_BEFORE.get(found.reason) or _unsendable(error))
 
 
 def _unsendable(error: Exception) -> str:
-    return f"the request can not be sent ({type(error).__name__}): see the connection's host and proxy"
+    return f"the request cannot be sent ({type(error).__name__}): see the connection's host and proxy"
 
 
 _SLOW = "no answer in time"
@@ -315,12 +315,12 @@ def _of_answer(error: requests.RequestException, cause: object) -> NoAnswer:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return NoAnswer("the connection was cut in the middle of the answer", sent=True)
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        return NoAnswer("the answer can not be decoded", sent=True)
+        return NoAnswer("the answer cannot be decoded", sent=True)
     if isinstance(error, requests.exceptions.InvalidHeader) and isinstance(cause, urllib3.exceptions.HTTPError):
         return NoAnswer("the answer's headers contradict each other", sent=True)  # two lengths
     if isinstance(error, _CANNOT_BE_SENT):
         return NoAnswer(_unsendable(error), sent=False, lasting=True)
-    return NoAnswer(f"the answer can not be read ({type(error).__name__})", sent=True)
+    return NoAnswer(f"the answer cannot be read ({type(error).__name__})", sent=True)
 
 
 def _of_proxy(original: object) -> NoAnswer:
@@ -333,7 +333,7 @@ def _of_proxy(original: object) -> NoAnswer:
             lasting=refused[1] in ("401", "403", "407"),
         )
     if isinstance(original, _NO_CONNECTION):
-        return NoAnswer("the proxy can not be reached: see the connection's proxy", sent=False)
+        return NoAnswer("the proxy cannot be reached: see the connection's proxy", sent=False)
     if isinstance(original, urllib3.exceptions.SSLError) and NO_HANDSHAKE.search(str(original)):
         return NoAnswer(
             "no trusted TLS connection with the proxy: see the connection's proxy", sent=False, lasting=True

@@ -1,1 +1,1 @@
-"""The certificate of an erasure: who asked for what, what was done, what is proved, and what PostHog can not erase."""
+"""The certificate of an erasure: who asked for what, what was done, what is proved, and what PostHog cannot erase."""

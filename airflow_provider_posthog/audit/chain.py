@@ -1,6 +1,6 @@
 """The trail of one request: records in object storage, each of which names the hash of the one before.
 
-Object storage can not append, so each record is an object of its own, written whole under a name that holds its hash:
+Object storage cannot append, so each record is an object of its own, written whole under a name that holds its hash:
 ``<audit_path>/<request id>/000003-accepted-0123456789abcdef.json``. Nothing is ever changed or deleted, so the folder
 may be write-once. A kill between two records leaves a shorter trail that the retry goes on with. Two tasks that write
 at the same moment both follow the same record; the next one follows both of them (as in git), so no lock is needed.
@@ -93,7 +93,7 @@ class AuditTrail:
     :param who: the task that writes.
     :param pseudonyms: made with the connection's salt.
     :param now: the time.
-    :raises PostHogSettingsError: if the request's id can not be used.
+    :raises PostHogSettingsError: if the request's id cannot be used.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class AuditTrail:
         :param server_at: the time by PostHog's clock.
         :param facts: what is to be told; identifiers as pairs of kind and value, of which only HMACs are written.
         :returns: the record, also if it was there before.
-        :raises PostHogSettingsError: for facts that can not stand in a record; nothing is written then.
+        :raises PostHogSettingsError: for facts that cannot stand in a record; nothing is written then.
         :raises AuditError: if the trail is closed, or one of its records is damaged.
         """
         _check_kind(kind)

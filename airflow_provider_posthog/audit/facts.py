@@ -73,7 +73,7 @@ def read_time(field: str, value: Any) -> str | None:  # noqa: ANN401 - is checke
 
 def _refusal(field: str, problem: str) -> PostHogSettingsError:
     return PostHogSettingsError(
-        field, f"{problem}, so it can not stand in a certificate (it is not shown).", "See docs/erasure-audit.md."
+        field, f"{problem}, so it cannot stand in a certificate (it is not shown).", "See docs/erasure-audit.md."
     )
 
 

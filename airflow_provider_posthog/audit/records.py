@@ -257,7 +257,7 @@ def parse_record(raw: bytes) -> AuditRecord:
     if not isinstance(fields, dict):
         raise AuditError("is not a record")
     if fields.get("schema_version") != SCHEMA_VERSION:
-        raise AuditError("is of a schema version that this release can not read, or was altered")
+        raise AuditError("is of a schema version that this release cannot read, or was altered")
     if set(fields) != set(AuditRecord.__dataclass_fields__):
         raise AuditError("has other fields than a record: it was altered")
     _check_shape(fields)

@@ -188,7 +188,7 @@ def _persons(verdict: Verdict) -> str:
 def _residue(verdict: Verdict) -> str:
     found = verdict.story.last("cannot_erase")
     if not isinstance(found, Mapping):
-        return _section("What PostHog can not erase", "<p>It was not looked for.</p>")
+        return _section("What PostHog cannot erase", "<p>It was not looked for.</p>")
     parts = []
     for name, (title, meaning) in _RESIDUE.items():
         items, reason = found.get(name), (found.get("not_looked_at") or {}).get(name)
@@ -200,7 +200,7 @@ def _residue(verdict: Verdict) -> str:
         "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
         "and comments. Exports are those of this API key's user.</p>"
     )
-    return _section("What PostHog can not erase", *parts)
+    return _section("What PostHog cannot erase", *parts)
 
 
 def _records(verdict: Verdict) -> str:

@@ -29,12 +29,12 @@ _Looker = Callable[[ClientSettings], Steps[list[dict[str, Any]]]]
 
 
 def residue(settings: ClientSettings) -> Steps[CannotErase]:
-    """List what PostHog can not erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
+    """List what PostHog cannot erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
 
     :param settings: the project.
     :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; each a list, or ``None`` with its
         reason in ``not_looked_at``.
-    :raises PostHogError: if PostHog can not be reached, or refuses the key as such.
+    :raises PostHogError: if PostHog cannot be reached, or refuses the key as such.
     """
     found: dict[str, list[dict[str, Any]] | None] = {}
     not_looked_at: dict[str, str] = {}

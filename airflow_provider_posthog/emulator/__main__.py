@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         asyncio.run(_serve(options))
     except OSError as error:
-        sys.exit(f"posthog emulator: can not listen: {error}")
+        sys.exit(f"posthog emulator: cannot listen: {error}")
     except KeyboardInterrupt:
         # Ctrl-C before the server was ready
         sys.exit(0)

@@ -22,7 +22,7 @@ class User:
 
     @property
     def email(self) -> str:
-        """Return the address, in a domain that can not exist."""
+        """Return the address, in a domain that cannot exist."""
         return f"user{self.id}@example.invalid"
 
     def brief(self) -> Json:

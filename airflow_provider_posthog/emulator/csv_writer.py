@@ -19,7 +19,7 @@ _ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class TooManyColumns(Exception):
-    """An XLSX file can not hold so many columns."""
+    """An XLSX file cannot hold so many columns."""
 
 
 @dataclass
@@ -123,7 +123,7 @@ def write_xlsx(table: Table, columns: Sequence[str] | None = None) -> bytes:
 
     :param table: the rows.
     :param columns: which columns, or None for all.
-    :raises TooManyColumns: when a sheet can not hold them.
+    :raises TooManyColumns: when a sheet cannot hold them.
     """
     from openpyxl import Workbook
 

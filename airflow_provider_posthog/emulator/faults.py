@@ -15,7 +15,7 @@ CUTS = ("before", "after", "middle")
 
 
 class FaultError(ValueError):
-    """A fault that can not be; the text says which part of it is wrong and what it takes."""
+    """A fault that cannot be; the text says which part of it is wrong and what it takes."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ def read_fault(wish: Json) -> Fault:
     """Make a fault of what a test has asked for.
 
     :param wish: the JSON of ``POST /__emulator__/faults``.
-    :raises FaultError: for a part that does not exist or can not be.
+    :raises FaultError: for a part that does not exist or cannot be.
     """
     for name, value in wish.items():
         if name not in _CHECKS:

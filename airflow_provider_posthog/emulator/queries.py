@@ -156,7 +156,7 @@ class QueryService:
         :param limited: count it against the limit of simultaneous queries.
         :param client_id: by which it can be cancelled.
         :raises HogQLError: when HogQL refuses it, or it was cancelled.
-        :raises ApiError: 429 when too many others run, 400 when it can not be run at all.
+        :raises ApiError: 429 when too many others run, 400 when it cannot be run at all.
         """
         node = unwrap(query)
         calculation = Calculation(frozenset([client_id] if client_id else []))

@@ -46,7 +46,7 @@ def delete(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``delete_events``, ``delete_recordings`` and ``keep_person`` in its query, which
         count as said whatever their value is, ``false`` too.
-    :raises ApiError: when the person can not be deleted: 500, or 503 on today's servers; those in between say nothing.
+    :raises ApiError: when the person cannot be deleted: 500, or 503 on today's servers; those in between say nothing.
     """
     state, user = request.state, request.caller().user
     person, wish = person_of(request), _wish(request, lambda name: request.query(name) is not None)

@@ -11,7 +11,7 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: nothing of it matters.
     """
-    # PostHog can also change and delete it, the emulator can not
+    # PostHog can also change and delete it, the emulator cannot
     allow = {"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"}
     settings = request.state.settings
     project = request.state.project.as_json(settings.timezone, settings.retention_json())

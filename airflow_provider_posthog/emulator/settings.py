@@ -36,7 +36,7 @@ Check = Callable[[object], bool]
 
 
 class SettingError(ValueError):
-    """A setting that does not exist or a value that it can not have; the text says which and what it takes."""
+    """A setting that does not exist or a value that it cannot have; the text says which and what it takes."""
 
 
 def _is_number(value: object) -> bool:

@@ -123,7 +123,7 @@ def recordings(batch: Sequence[Person]) -> Steps[dict[str, int]]:
             rows = yield from ask(
                 _RECORDINGS.format(gone=", max(is_deleted) AS gone", kept=" WHERE gone = 0"), {"ids": pack}, str, int
             )
-        except PostHogValidationError:  # servers that can not delete recordings do not know that column either
+        except PostHogValidationError:  # servers that cannot delete recordings do not know that column either
             rows = yield from ask(_RECORDINGS.format(gone="", kept=""), {"ids": pack}, str, int)
         for name, sessions in rows:
             uuid = owners.get(name)

@@ -188,7 +188,7 @@ class _Chunk:
             if there and last and not own:
                 raise
             if own and self._wish.events:
-                # The events of those who went before it failed were not queued, and can not be any more.
+                # The events of those who went before it failed were not queued, and cannot be any more.
                 failed.update({uuid: ORPHANED for uuid in some if uuid not in there})
             failed.update(dict.fromkeys(there, "PostHog answered 500" if own else "the answer was lost"))
         else:

@@ -87,7 +87,7 @@ def from_file(fs: FileSystem, path: str) -> Iterator[Identifier]:
 
     :param fs: the file system.
     :param path: the file.
-    :raises PostHogSettingsError: if it can not be read so, holds no identifier, or one of the wrong form.
+    :raises PostHogSettingsError: if it cannot be read so, holds no identifier, or one of the wrong form.
     """
     try:
         raw = fs.open(path, "rb")
@@ -187,7 +187,7 @@ def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[s
 
 
 def check_filter(properties: object) -> None:
-    """Refuse a filter whose answer can not be checked here.
+    """Refuse a filter whose answer cannot be checked here.
 
     :param properties: what was given.
     :raises PostHogSettingsError: if it is no list of objects, or uses an operator that is not known here.
@@ -200,7 +200,7 @@ def check_filter(properties: object) -> None:
         if one.get("operator", "exact") not in _OPERATORS or one.get("type", "person") != "person":
             raise PostHogSettingsError(
                 "properties",
-                "has an operator or type whose answer can not be checked.",
+                "has an operator or type whose answer cannot be checked.",
                 f"Write type 'person' and one of {', '.join(_OPERATORS)}; or write hogql.",
             )
 

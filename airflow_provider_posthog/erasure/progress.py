@@ -1,6 +1,6 @@
 """How far a deletion is, so that a killed task goes on where it stopped and asks for nobody twice.
 
-Object storage can not append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
+Object storage cannot append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
 before PostHog is asked and one after it has answered. They hold UUIDs and numbers, no personal data. They belong to one
 request: those of another, with the same path, are not looked at.
 """

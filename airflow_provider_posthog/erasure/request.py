@@ -115,7 +115,7 @@ def delete_all(
     :param do: does steps.
     :param chunk_size: how many persons at once; fewer, where the server takes no more.
     :param report: is told of each chunk that is done, also of those that an earlier try has done.
-    :raises PostHogError: if PostHog can not be asked; what is done is noted, and the next try goes on behind it.
+    :raises PostHogError: if PostHog cannot be asked; what is done is noted, and the next try goes on behind it.
     """
     job = _Job(progress, wish, server, do, report)
     size = min(chunk_size, progress.size or chunk_size)

@@ -1,4 +1,4 @@
-"""The file between the tasks of an erasure: who is to be erased, with all that can not be asked for afterwards.
+"""The file between the tasks of an erasure: who is to be erased, with all that cannot be asked for afterwards.
 
 Once a profile is gone, nobody can say any more which distinct ids it had. So they are written down before, in object
 storage and nowhere else: tasks hand on the path, and person UUIDs. The file holds personal data and is removed when the
@@ -33,7 +33,7 @@ class Person:
 
     :param uuid: the person's; for events without a profile the one that they carry.
     :param distinct_ids: all that are known; none, where the file may hold no personal data.
-    :param profile: whether there was a profile; without one PostHog can not be asked to delete anything.
+    :param profile: whether there was a profile; without one PostHog cannot be asked to delete anything.
     :param events: how many there were when the file was written.
     :param newest_event: the newest one's time, as ISO text; ``None`` without events.
     :param future_events: how many were dated later than that moment: PostHog's deletion leaves them.

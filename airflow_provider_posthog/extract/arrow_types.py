@@ -308,4 +308,4 @@ def _short_float(value: object) -> float:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return value.encode("utf-8", "replace").decode()  # JSON can hold half of a surrogate pair, Arrow can not
+    return value.encode("utf-8", "replace").decode()  # JSON can hold half of a surrogate pair, Arrow cannot

@@ -23,7 +23,7 @@ from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Positio
 
 log = logging.getLogger(__name__)
 
-#: How often a window that is too much for PostHog is halved: what a 256th of it can not mend is no matter of size.
+#: How often a window that is too much for PostHog is halved: what a 256th of it cannot mend is no matter of size.
 MOST_HALVINGS = 8
 
 
@@ -37,7 +37,7 @@ class Chunk:
     :param counted: what the server counted, copies included: ``rows + duplicates``.
     :param duplicates: copies that were dropped.
     :param resume_after: the reading can be taken up here, once this chunk and all before it are safe; ``None`` where
-        it can not: in the middle of a microsecond with too many rows for one window, and where rows have no time.
+        it cannot: in the middle of a microsecond with too many rows for one window, and where rows have no time.
     """
 
     window: Window
@@ -87,8 +87,8 @@ class WindowReader:
 
         :param piece: the window and what the server counted in it.
         :param halvings: how often it was halved.
-        :raises PostHogIncompleteError: if it can not be proved that all rows were read.
-        :raises PostHogError: if PostHog can not be asked.
+        :raises PostHogIncompleteError: if it cannot be proved that all rows were read.
+        :raises PostHogError: if PostHog cannot be asked.
         """
         try:
             return [self._proved(piece)]
@@ -98,7 +98,7 @@ class WindowReader:
             halves = self._planner.halves(piece) if halvings < MOST_HALVINGS else []
             if not halves:
                 raise PostHogIncompleteError(
-                    f"PostHog can not answer for the {piece.rows:,} rows of {piece.window}, nor for parts: {error}"
+                    f"PostHog cannot answer for the {piece.rows:,} rows of {piece.window}, nor for parts: {error}"
                 ) from error
             self._size.refused(piece.rows)
             return [chunk for half in halves for chunk in self.read(half, halvings + 1)]

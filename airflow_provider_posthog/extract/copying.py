@@ -94,10 +94,10 @@ class Copy:
         """Read what is not read yet, and publish.
 
         :returns: the manifest.
-        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or the guard
+        :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or the guard
             refuses.
         :raises PostHogSettingsError: if a column has another type than in the folder's other files.
-        :raises PostHogError: if PostHog can not be asked, or another run writes the same interval.
+        :raises PostHogError: if PostHog cannot be asked, or another run writes the same interval.
         :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
         """
         staging = self._staging

@@ -60,7 +60,7 @@ class CsvRows:
     def rows(self) -> int:
         """How many rows there are under the header.
 
-        :raises ValueError: if the file ends inside a quoted cell, which a whole file can not.
+        :raises ValueError: if the file ends inside a quoted cell, which a whole file cannot.
         """
         if self._quoted:
             raise ValueError("the file ends inside a quoted cell")

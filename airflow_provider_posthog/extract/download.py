@@ -81,7 +81,7 @@ class StoredFileGoneError(PostHogNotFoundError):
 
 
 class _NotResumedError(PostHogTransportError):
-    """The storage can not go on with the same file: it has to come from its start."""
+    """The storage cannot go on with the same file: it has to come from its start."""
 
 
 @dataclass
@@ -115,7 +115,7 @@ def download(
     :param sink: where the bytes go.
     :param base_wait: seconds of the first wait after a cut; doubles each time.
     :param sleep: waits so many seconds after a cut, or raises if the work was stopped meanwhile.
-    :raises PostHogError: if the file can not be had.
+    :raises PostHogError: if the file cannot be had.
     :raises PostHogIncompleteError: if the server kept cutting it, sent another size than it announced, or gives no way
         to tell where the file ends.
     :raises PostHogTransportError: if no byte of it ever came.
@@ -145,7 +145,7 @@ def download(
 class _Patience:
     """Waits between attempts, and gives up after :data:`MAX_ATTEMPTS` in a row that brought (next to) nothing new.
 
-    Only bytes that never came before are progress: a storage that can not resume may cut at 90 % for ever. Nor may it
+    Only bytes that never came before are progress: a storage that cannot resume may cut at 90 % for ever. Nor may it
     bring a file byte by byte.
 
     :param base_wait: seconds of the first wait; doubles until there is progress.
@@ -323,7 +323,7 @@ def _encoded(response: requests.Response) -> bool:
         response.close()
         raise PostHogIncompleteError(
             f"The file comes packed as {clean(', '.join(sorted(foreign)))}, though it was asked for as it is, and what "
-            "is installed here can not unpack that. Install urllib3[brotli,zstd], or let the proxy leave it alone."
+            "is installed here cannot unpack that. Install urllib3[brotli,zstd], or let the proxy leave it alone."
         )
     return bool(named)
 

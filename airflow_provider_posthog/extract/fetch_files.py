@@ -35,7 +35,7 @@ def suffix_of(file_format: str, compression: str | None) -> str:
 
 
 class BrokenFileError(PostHogIncompleteError):
-    """A file that PostHog made is not whole: fetching it again can not help, only making it again."""
+    """A file that PostHog made is not whole: fetching it again cannot help, only making it again."""
 
 
 class Rows:
@@ -140,7 +140,7 @@ class Fetcher:
         :param tag: stands for the file download; a file's tag is this and its id.
         :param done: is told of each file that was recorded, in this thread.
         :raises BrokenFileError: if a file is cut or broken.
-        :raises PostHogError: if a file can not be had.
+        :raises PostHogError: if a file cannot be had.
         """
         there = {file["tag"] for file in self._staging.files}
         missing = [file for file in files if f"{tag}/{file}" not in there]
@@ -151,7 +151,7 @@ class Fetcher:
                 done(work.result())
         except BaseException as error:
             self._stop.set()
-            # A kill is no Exception, and does not wait for a storage that is silent: threads stop at the next bytes.
+            # A kill is not an Exception. It does not wait for storage that is silent: threads stop at the next bytes.
             threads.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
             raise
         threads.shutdown()

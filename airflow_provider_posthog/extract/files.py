@@ -199,7 +199,7 @@ class _OpenFile:
 class TableFiles:
     """Writes tables to staged files, and says which are ready to be recorded.
 
-    In a ``with``, files that can not be recorded any more are removed when an error ends it.
+    In a ``with``, files that cannot be recorded any more are removed when an error ends it.
 
     :param staging: where the files go.
     :param schema: of the tables.

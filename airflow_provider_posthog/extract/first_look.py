@@ -57,7 +57,7 @@ def first_look(asker: Asker, source: Source, window: Window) -> Look:
     :param source: what is read.
     :param window: where to look.
     :raises PostHogSettingsError: if a query has columns that would be lost, or what is to be its time is none.
-    :raises PostHogError: if PostHog can not be asked, or refuses the query.
+    :raises PostHogError: if PostHog cannot be asked, or refuses the query.
     """
     names = list(source.columns)
     if source.query is not None:

@@ -1,6 +1,6 @@
 """The result of an insight as one flat table, long rather than wide, so that its columns do not change with its dates.
 
-PostHog's own CSV of a trend has a column for each day; a table that gets a new column every night can not be loaded.
+PostHog's own CSV of a trend has a column for each day; a table that gets a new column every night cannot be loaded.
 """
 
 from __future__ import annotations

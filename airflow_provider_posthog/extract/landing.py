@@ -269,7 +269,7 @@ def make_folder(fs: FileSystem, path: str) -> None:
 
     :param fs: the file system; one with folders.
     :param path: the folder.
-    :raises OSError: if it can not be made, such as where a file has its name.
+    :raises OSError: if it cannot be made, such as where a file has its name.
     """
     for _ in range(TRIES):
         try:

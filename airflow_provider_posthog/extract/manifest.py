@@ -57,7 +57,7 @@ class Interval:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise PostHogSettingsError(
-                "name", f"{self.name[:80]!r} can not begin a file's name.", "Write letters, digits, - and _."
+                "name", f"{self.name[:80]!r} cannot begin a file's name.", "Write letters, digits, - and _."
             )
         for field_name, moment in (("start", self.start), ("end", self.end)):
             if moment.tzinfo is None:

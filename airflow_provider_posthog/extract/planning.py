@@ -59,7 +59,7 @@ class Planner:
 
         :param window: the range.
         :raises PostHogIncompleteError: if a query has rows that no window would hold, or that have no key.
-        :raises PostHogError: if PostHog can not do it in one query.
+        :raises PostHogError: if PostHog cannot do it in one query.
         """
         is_query = self.source.query is not None  # the times and keys of PostHog's own tables are never null
         counted = self.by_hash(window) if self.source.time is None else self._steps(window, is_query)
@@ -78,7 +78,7 @@ class Planner:
 
         :param window: the range.
         :param count: gets what :meth:`count` finds in it, if somebody has asked already.
-        :raises PostHogIncompleteError: if PostHog can not even count a second's rows.
+        :raises PostHogIncompleteError: if PostHog cannot even count a second's rows.
         """
         try:
             counted = (count or partial(self.count, window))()
@@ -140,7 +140,7 @@ class Planner:
         by_time = self.source.time is not None and window.end - window.start > timedelta(seconds=1)
         halves = window.halves() if by_time else None
         if halves is None:
-            raise PostHogIncompleteError(f"PostHog can not even count the rows of {window}: {error}") from error
+            raise PostHogIncompleteError(f"PostHog cannot even count the rows of {window}: {error}") from error
         log.info("PostHog: counting %s was too much for one query (%s); counting its halves", window, error)
         return halves
 
@@ -199,7 +199,7 @@ class Planner:
         return hash_pieces(window, parts)
 
     def _no_key(self, window: Window) -> PostHogIncompleteError:
-        return PostHogIncompleteError(f"rows of {window} have no key ({self.source.key} is null): they can not be read")
+        return PostHogIncompleteError(f"rows of {window} have no key ({self.source.key} is null): they cannot be read")
 
     def rows_in(self, window: Window) -> int:
         """Count a window's rows anew.
@@ -287,7 +287,7 @@ def readable(window: Window) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError):
-        raise PostHogTransportError(f"PostHog's answer to how many rows {window} has can not be read") from None
+        raise PostHogTransportError(f"PostHog's answer to how many rows {window} has cannot be read") from None
 
 
 def rows_of(result: Result) -> list[dict[str, Any]]:

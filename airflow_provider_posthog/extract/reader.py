@@ -96,7 +96,7 @@ class Extraction:
         replace the whole longer range.
     :param resume_after: begin here instead, as the last chunk of an earlier reading of the same range said.
     :param on_progress: is called after each chunk was taken.
-    :raises PostHogSettingsError: if an argument can not be used.
+    :raises PostHogSettingsError: if an argument cannot be used.
     """
 
     #: Whether somebody iterates over it, what reads, and how many different keys the first look has seen.
@@ -178,7 +178,7 @@ class Extraction:
         return self._progress
 
     def close(self) -> None:
-        """Stop reading; a query that is on its way is not waited for. Closed, it can not be read again.
+        """Stop reading; a query that is on its way is not waited for. Closed, it cannot be read again.
 
         May be called by another thread, or by a handler of signals in the middle of the reading, which then ends with
         :class:`~.asking.Stopped`.
@@ -196,8 +196,8 @@ class Extraction:
     def __iter__(self) -> Iterator[Chunk]:
         """Yield all rows, window by window: in the order of time, or in that of PostHog's own sort key.
 
-        :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read.
-        :raises PostHogError: if PostHog can not be asked.
+        :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read.
+        :raises PostHogError: if PostHog cannot be asked.
         :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
         """
         began = time.monotonic()

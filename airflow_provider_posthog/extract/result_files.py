@@ -97,7 +97,7 @@ def _csv(table: Table) -> Iterable[bytes]:
 
 
 def _csv_line(row: Sequence[Any]) -> bytes:
-    """Write a line; by hand, as Python's writer can not tell None from an empty text, and 3.10's fails at a NUL."""
+    """Write a line; by hand, as Python's writer cannot tell None from an empty text, and 3.10's fails at a NUL."""
     line = ",".join(map(_csv_cell, row))
     # readers skip empty lines
     return ((line if line or len(row) != 1 else '""') + "\r\n").encode("utf-8", "replace")
@@ -149,7 +149,7 @@ def _inferred(values: Sequence[Any]) -> pa.Array:
 def _text(value: Any) -> str | None:  # noqa: ANN401 - JSON
     if value is None:
         return None
-    # JSON can hold half of a pair of surrogates, Arrow can not
+    # JSON can hold half of a pair of surrogates, Arrow cannot
     return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace").decode()
 
 

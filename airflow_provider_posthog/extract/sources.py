@@ -29,7 +29,7 @@ SESSION_COLUMNS = (
 DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 
-#: What the reader adds where a page's edge can not be told from the columns; taken off again.
+#: What the reader adds where a page's edge cannot be told from the columns; taken off again.
 KEY_NAME = "posthog_key"
 TIME_NAME = "posthog_time"
 #: The parts of a query's key, of which the first look learns the types.
@@ -102,7 +102,7 @@ class Source:
                 raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
         for name in self.columns:
             if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
-                raise PostHogSettingsError("columns", f"{name!r} can not be a column's name.", "Choose another name.")
+                raise PostHogSettingsError("columns", f"{name!r} cannot be a column's name.", "Choose another name.")
         check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
         check_where(self.columns, self.where)
 
@@ -207,7 +207,7 @@ def events(
     :param values: what its placeholders stand for.
     :param scan_back: with ``created_at``, leave out events that happened more than this before the range; the default
         leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
-    :raises PostHogSettingsError: if an argument can not be used.
+    :raises PostHogSettingsError: if an argument cannot be used.
     """
     _check_by(by, scan_back)
     named, given = events_named(event, columns)

@@ -361,6 +361,6 @@ def _read(fs: FileSystem, path: str) -> dict[str, Any] | None:
             "more, or remove this file's folder."
         )
     if missing:
-        log.warning("%s can not be read, so that nothing of an earlier try is taken up", path)
+        log.warning("%s cannot be read, so that nothing of an earlier try is taken up", path)
         return None
     return found

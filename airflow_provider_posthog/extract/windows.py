@@ -1,7 +1,7 @@
 """Windows: the pieces that a table is read in. Pure: no clock, no sockets.
 
 A window is half-open, ``[start, end)``. The windows of one extraction tile its range without a gap or an overlap, also
-where nothing was counted. Where time can not tell rows apart (a table without a time, or one microsecond that holds too
+where nothing was counted. Where time cannot tell rows apart (a table without a time, or one microsecond that holds too
 many rows) a window is a range of the rows' keys instead, or of the keys' hashes.
 """
 
@@ -77,7 +77,7 @@ class Window:
         return Position(self.end) if self.last == PARTS else None
 
     def halves(self) -> tuple[Window, Window] | None:
-        """Return its two halves, by time if that can be, else by hash; ``None`` if it can not be halved."""
+        """Return its two halves, by time if that can be, else by hash; ``None`` if it cannot be halved."""
         middle = self.start + (self.end - self.start) // 2
         if self.is_whole and self.start < middle:
             return replace(self, end=middle), replace(self, start=middle)

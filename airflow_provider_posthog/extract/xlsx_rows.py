@@ -23,7 +23,7 @@ def count_rows(file: IO[bytes]) -> int:
         with zipfile.ZipFile(file) as book:
             return _count(book)
     except (zlib.error, EOFError) as error:
-        raise zipfile.BadZipFile(f"the workbook can not be unpacked: {error}") from error
+        raise zipfile.BadZipFile(f"the workbook cannot be unpacked: {error}") from error
 
 
 def _count(book: zipfile.ZipFile) -> int:

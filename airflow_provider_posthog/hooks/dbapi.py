@@ -116,7 +116,7 @@ class PostHogCursor:
 
         :param operation: one SELECT, with ``{name}`` for each value; a semicolon at its end is left out.
         :param parameters: the values by name, as for :func:`values_of`.
-        :raises PostHogSettingsError: for what can not be sent.
+        :raises PostHogSettingsError: for what cannot be sent.
         :raises PostHogError: if PostHog refuses or fails, with whatever status.
         """
         self._forget()

@@ -94,7 +94,7 @@ class PostHogHook(BaseHook):
     def settings(self) -> ClientSettings:
         """Read the connection, once.
 
-        :raises PostHogSettingsError: if a field can not be used.
+        :raises PostHogSettingsError: if a field cannot be used.
         """
         if self._settings is None:
             self._settings = self._parse(self.get_connection(self.posthog_conn_id))
@@ -143,7 +143,7 @@ class PostHogHook(BaseHook):
     async def async_client(self) -> AsyncClient:
         """Make an asynchronous client, without blocking the event loop. Close it, or use it in an ``async with``.
 
-        :raises PostHogSettingsError: if a field of the connection can not be used.
+        :raises PostHogSettingsError: if a field of the connection cannot be used.
         """
         # In a thread, as its first import takes tenths of a second, in which no other trigger would run.
         clients = await asyncio.to_thread(importlib.import_module, "airflow_provider_posthog.api.async_clients")
@@ -171,7 +171,7 @@ class PostHogHook(BaseHook):
         :param call: the call of the first page, such as ``persons.list(limit=1000)``.
         :param max_items: how many items at the most.
         :raises PostHogSettingsError: if the call is no list.
-        :raises PostHogError: if a page can not be had, or the list does not end.
+        :raises PostHogError: if a page cannot be had, or the list does not end.
         """
         return self.client.pages(call, max_items=max_items)
 
@@ -293,7 +293,7 @@ class PostHogHook(BaseHook):
             return self._test_connection()
         except Exception as error:
             # The Test button shows this text; an exception there would show a traceback or nothing at all.
-            self.log.warning("The connection can not be tested", exc_info=not isinstance(error, PostHogError))
+            self.log.warning("The connection cannot be tested", exc_info=not isinstance(error, PostHogError))
             return False, str(error) if isinstance(error, PostHogError) else f"{type(error).__name__} (see the log)"
 
     def _test_connection(self) -> tuple[bool, str]:

@@ -169,7 +169,7 @@ def added_columns(
 
 
 def _check_other(column: Existing, may_stay: bool) -> None:
-    """Refuse a column of the table that is not loaded and that nothing fills, if that loses values or can not be."""
+    """Refuse a column of the table that is not loaded and that nothing fills, if that loses values or cannot be."""
     if not column.nullable:
         raise PostHogSettingsError(
             "columns",

@@ -173,7 +173,7 @@ class GenericLoader(Loader):
         ]
 
     def _described(self) -> list[Existing]:
-        """Look at an empty result; a table that can not be selected from is taken for one that is not there."""
+        """Look at an empty result; a table that cannot be selected from is taken for one that is not there."""
         try:
             with told(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
                 cursor = self._connection.cursor()

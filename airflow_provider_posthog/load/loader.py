@@ -220,7 +220,7 @@ class Loader(ABC):
         there = {fold(one.name): one.type for one in existing}
         for column in self.schema:
             known = there.get(fold(column.name), self.dialect.type_of(column))
-            # Of a table that can not be asked, the user says what was made.
+            # Of a table that cannot be asked, the user says what was made.
             own = self.target.column_types.get(column.name)
             self._types[column.name] = own or known if fold(column.name) not in there else known or own or ""
         coming = {fold(column.name) for column in self.schema}

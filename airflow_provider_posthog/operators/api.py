@@ -115,7 +115,7 @@ class PostHogApiOperator(PostHogOperator):
             self.hook.close()
 
     def _check(self, shape: Shape) -> None:
-        """Refuse, before anything is sent, what can not end well."""
+        """Refuse, before anything is sent, what cannot end well."""
         output = self._output()
         has_path = output is not None
         if output is not None:
@@ -173,7 +173,7 @@ class PostHogApiOperator(PostHogOperator):
         return Output("output_path", self.output_path, self.overwrite, self.object_storage_conn_id)
 
     def _write(self, call: Call[Any], shape: Shape, output: Output, identity: Identity) -> dict[str, Any]:
-        # Opened before anything is sent: a storage that can not be written to is known by then, in most cases.
+        # Opened before anything is sent: a storage that cannot be written to is known by then, in most cases.
         with output.landing(identity) as landing:
             rows = self._fill(landing, call, shape)
             output.commit(landing)

@@ -137,7 +137,7 @@ class Certificate:
         )
 
     def verified(self, work: WorkFile, report: Report, cannot_erase: Any, *, close: bool = True) -> None:  # noqa: ANN401 - CannotErase
-        """Tell that everybody is gone, what PostHog can not erase, and close the certificate.
+        """Tell that everybody is gone, what PostHog cannot erase, and close the certificate.
 
         :param work: the work file.
         :param report: what the look found.

@@ -61,7 +61,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         return True
 
     def check(self) -> None:
-        """Refuse what can not end well, before anything is sent."""
+        """Refuse what cannot end well, before anything is sent."""
         super().check()
         self._number()
 
@@ -79,7 +79,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
             insight = tile.get("insight")
             if not isinstance(insight, Mapping):
                 if tile.get("error"):
-                    raise PostHogJobFailed(f"PostHog can not show tile {tile.get('id')} of dashboard {number}")
+                    raise PostHogJobFailed(f"PostHog cannot show tile {tile.get('id')} of dashboard {number}")
                 texts += 1
             # PostHog shows no more than the ids of what the key may not see.
             elif "result" not in insight and not tile.get("error"):

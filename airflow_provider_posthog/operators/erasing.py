@@ -135,7 +135,7 @@ class PostHogErasureOperator(PeopleOperator):
                 "work_path",
                 "names no file.",
                 "Write one in object storage that few may read, such as 's3://private/erasures/{{ run_id }}.jsonl': it "
-                "keeps the distinct ids, which can not be asked for once the profiles are gone, until the erasure is "
+                "keeps the distinct ids, which cannot be asked for once the profiles are gone, until the erasure is "
                 "proved. verify_by='uuid' keeps them out of it, and proves less.",
             )
         return self.storage(self.work_path or "")

@@ -53,7 +53,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
-    :raises PostHogSettingsError: if the arguments can not make a file.
+    :raises PostHogSettingsError: if the arguments cannot make a file.
     :raises PostHogIncompleteError: if PostHog hides events that are asked for.
     :raises PostHogJobFailed: if PostHog gave up on the export, with its reason where the server tells one.
     :raises PostHogJobTimeout: if it did not end in time; servers before 2025 never report a failure, so this is how
@@ -147,7 +147,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             if error.status not in (404, 405):
                 raise
             # Servers of 2022 list no exports: a lost answer stays lost there, and a retry starts anew.
-            self.log.warning("This PostHog can not list exports, so none of an earlier try can be found: %s", error)
+            self.log.warning("This PostHog cannot list exports, so none of an earlier try can be found: %s", error)
             return {"results": []}
 
     def get_job_result(self, job: Job) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Clearing groups, which PostHog can not delete."""
+"""Clearing groups, which PostHog cannot delete."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
             if error.scope is not None:
                 raise
             raise PostHogSettingsError(
-                "group_type", "this PostHog server is older than December 2025 and can not change groups.", "Update it."
+                "group_type", "this PostHog server is older than December 2025 and cannot change groups.", "Update it."
             ) from error
 
     def _index(self) -> int:

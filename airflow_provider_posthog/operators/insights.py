@@ -66,7 +66,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         return list(self.insight) if self.is_list else [self.insight]  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Refuse what can not end well, before anything is sent."""
+        """Refuse what cannot end well, before anything is sent."""
         super().check()
         wanted = self._wanted()
         keys = [insight_lookup.key_of(insight) for insight in wanted]

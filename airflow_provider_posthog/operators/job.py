@@ -90,7 +90,7 @@ class PostHogJobOperator(JobStartOperator):
     def prepare(self) -> Mapping[str, Any]:
         """Check the arguments and return what will be asked for, as JSON; may read from PostHog, changes nothing.
 
-        :raises PostHogSettingsError: if the job can not succeed as it is asked for.
+        :raises PostHogSettingsError: if the job cannot succeed as it is asked for.
         """
 
     @abstractmethod

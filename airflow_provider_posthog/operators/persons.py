@@ -236,7 +236,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         calls = in_chunks * (2 if server.can_keep_persons and not wish.keep_person else 1)
         self.log.info(
             "Dry run: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
-            "and can not be",
+            "and cannot be",
             totals.profiles,
             calls,
             totals.events if wish.events else 0,
@@ -328,7 +328,7 @@ def _told(why: str) -> str:
 
     if why == ORPHANED:
         return (
-            "the profile is gone, but the server failed before it queued the deletion of the events, and can not be "
+            "the profile is gone, but the server failed before it queued the deletion of the events, and cannot be "
             "asked again: ask PostHog's support"
         )
     return why

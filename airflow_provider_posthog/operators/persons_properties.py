@@ -121,7 +121,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: ``persons`` (how many) and ``properties`` (the names).
-    :raises PostHogJobFailed: if a value can not be read back, or a person is not there; it names the persons.
+    :raises PostHogJobFailed: if a value cannot be read back, or a person is not there; it names the persons.
     """
 
     def __init__(self, *, properties: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401

@@ -42,7 +42,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :param max_persons: the most persons there may be; more are an error.
     :param must_find_all: fail if one of the identifiers leads to nobody. Without it, that is told in ``not_found``.
     :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: events that carry another
-        UUID, and recordings, can not be looked for then.
+        UUID, and recordings, cannot be looked for then.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
         ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,

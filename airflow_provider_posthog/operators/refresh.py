@@ -141,7 +141,7 @@ class PostHogRefreshOperator(PostHogOperator):
         """
 
     def check(self) -> None:
-        """Refuse what can not end well, before anything is sent.
+        """Refuse what cannot end well, before anything is sent.
 
         :raises PostHogSettingsError: if an argument is wrong.
         """
@@ -247,7 +247,7 @@ class PostHogRefreshOperator(PostHogOperator):
         late = Outcome("timeout", "PostHog did not answer in time")
         try:
             return run_all(works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late)
-        except BaseException:  # Airflow's timeouts and kills are no Exceptions; nothing may go on behind any of them
+        except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
             self._cancel()
             raise
 

@@ -119,7 +119,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         """Check the arguments, before anything is sent.
 
         :param context: the task's context.
-        :raises PostHogSettingsError: if one can not be used.
+        :raises PostHogSettingsError: if one cannot be used.
         """
 
     @abstractmethod
@@ -144,7 +144,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         """Read the trigger's event.
 
         :param event: its payload.
-        :raises PostHogJobError: if it can not be trusted.
+        :raises PostHogJobError: if it cannot be trusted.
         """
 
     @abstractmethod
@@ -346,7 +346,7 @@ class PostHogSensor(PostHogWaitingSensor):
         """Return the check's arguments: JSON without secrets and personal data, as Airflow stores and shows them.
 
         :param context: the task's context.
-        :raises PostHogSettingsError: if an argument of the task can not be used. Nothing may have been sent.
+        :raises PostHogSettingsError: if an argument of the task cannot be used. Nothing may have been sent.
         """
 
     def prepare(self, context: Context) -> None:

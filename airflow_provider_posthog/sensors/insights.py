@@ -61,7 +61,7 @@ class PostHogInsightSensor(PostHogSensor):
         """Return the arguments that say which result to look at.
 
         :param context: the task's context.
-        :raises PostHogSettingsError: if one can not be used.
+        :raises PostHogSettingsError: if one cannot be used.
         """
         return {
             "insight": insight_lookup.key_of(self.insight),
@@ -99,7 +99,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
         """Return the insight and the time.
 
         :param context: the task's context.
-        :raises PostHogSettingsError: if one can not be used.
+        :raises PostHogSettingsError: if one cannot be used.
         """
         return {**super().check_arguments(context), "fresher_than": self._since(context).isoformat()}
 
@@ -123,7 +123,7 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
     Of a trend it is the newest *complete* point: the hour, day, week or month that goes on is left out, by PostHog's
     clock and the project's time zone, and so is one that had not ended when PostHog calculated the result. Of a trend
     shown as one total it is that total; of an SQL insight the first cell. No data meets no condition. A text fails
-    the task, and so does a calculation that can not work.
+    the task, and so does a calculation that cannot work.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``.
@@ -139,7 +139,7 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
         ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``operator``, ``threshold``.
-    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation can not work.
+    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot work.
     """
 
     check: ClassVar[str] = "insight_threshold"
@@ -171,7 +171,7 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         """Return the insight and the condition.
 
         :param context: the task's context.
-        :raises PostHogSettingsError: if one can not be used.
+        :raises PostHogSettingsError: if one cannot be used.
         """
         if self.operator not in OPERATORS:
             raise PostHogSettingsError(

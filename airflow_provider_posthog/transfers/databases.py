@@ -31,7 +31,7 @@ _BY_FILES = {
     "redshift": "S3ToRedshiftOperator",
     "snowflake": "CopyFromExternalStageToSnowflakeOperator",
 }
-#: Their statements can not be undone: a load that is killed would leave half an interval.
+#: Their statements cannot be undone: a load that is killed would leave half an interval.
 _NO_TRANSACTIONS = (
     "athena",
     "clickhouse",
@@ -97,7 +97,7 @@ class SqlDatabase:
         """Connect, and return a loader. Close it, or use it in a ``with``.
 
         :param target: the table.
-        :raises PostHogSettingsError: if the database can not be reached with what is installed.
+        :raises PostHogSettingsError: if the database cannot be reached with what is installed.
         """
         if self.kind == _POSTGRES:
             from airflow_provider_posthog.load.postgres import PostgresLoader
@@ -113,7 +113,7 @@ class SqlDatabase:
         """Connect, and begin a transaction; what is not committed when the connection is closed was never there.
 
         :returns: the connection (PEP 249), and what stands for a value in a statement.
-        :raises PostHogSettingsError: if the database is another than PostgreSQL, DuckDB and SQLite, or can not be
+        :raises PostHogSettingsError: if the database is another than PostgreSQL, DuckDB and SQLite, or cannot be
             reached with what is installed.
         """
         if self.kind == _POSTGRES:
@@ -279,7 +279,7 @@ def _kept(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _made(connection: Any, kind: type[Loader], target: Target, *more: Any) -> Loader:  # noqa: ANN401
-    """Make a loader, which closes the connection; if it can not be made, close it here."""
+    """Make a loader, which closes the connection; if it cannot be made, close it here."""
     try:
         return kind(connection, target, *more)
     except BaseException:

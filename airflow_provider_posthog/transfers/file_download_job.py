@@ -59,7 +59,7 @@ class FileDownloadJobOperator(PostHogJobOperator):
         staging = self.staging
         if staging.note.get("asked") and "job" not in staging.note:
             self.log.warning(
-                "An earlier try may have started a file download of this week whose id it never learned. It can not be "
+                "An earlier try may have started a file download of this week whose id it never learned. It cannot be "
                 "told from others, so another one is started; the first costs nothing but its rows on PostHog's bill"
             )
         self.begin_anew()
@@ -138,7 +138,7 @@ class FileDownloadJobOperator(PostHogJobOperator):
     def _find_lost(self, request: Mapping[str, Any], marker: str, error: PostHogError) -> Job | None:
         """Say what is known of a file download whose start was not answered: nothing."""
         if getattr(error, "sent", True):
-            self.log.warning("PostHog may have started a file download that can not be told from others: %s", error)
+            self.log.warning("PostHog may have started a file download that cannot be told from others: %s", error)
             return None
         raise error
 

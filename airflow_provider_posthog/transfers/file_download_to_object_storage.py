@@ -44,7 +44,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     Events are those that *arrived* in the interval, so that intervals that follow each other miss no late event.
     Nothing of ours can be written into a file download, so its id is kept beside the files: a retry goes on with it on
-    every Airflow version. Only one that was started when its answer was lost can not be found again; it costs nothing
+    every Airflow version. Only one that was started when its answer was lost cannot be found again; it costs nothing
     but its rows on PostHog's bill.
 
     :param model: ``events``, ``persons`` or ``sessions``.

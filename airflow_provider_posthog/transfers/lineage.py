@@ -124,7 +124,7 @@ class LineageMixin(ABC):
 
     @abstractmethod
     def lineage(self, found: Mapping[str, Any]) -> Lineage | None:
-        """Return what was read and written; ``None`` if that can not be said.
+        """Return what was read and written; ``None`` if that cannot be said.
 
         :param found: what the task's assets are told; empty if the task has failed.
         """
@@ -238,7 +238,7 @@ def things_of(source: Source) -> list[Thing]:
 
 
 def tables_of(statement: str) -> list[Thing]:
-    """Return the tables that a HogQL statement reads; none if it can not be read.
+    """Return the tables that a HogQL statement reads; none if it cannot be read.
 
     :param statement: the statement, with placeholders.
     """

@@ -88,7 +88,7 @@ class PostHogToSqlOperator(IntervalOperator):
         ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that
         the interval ends; null where nobody counted), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
-    :raises PostHogIncompleteError: if it can not be proved that all rows were read, or that the table holds them; if
+    :raises PostHogIncompleteError: if it cannot be proved that all rows were read, or that the table holds them; if
         PostHog hides some; or if far fewer rows would take the place of those that are there.
     :raises PostHogLoadError: if the database refuses something.
     """

@@ -66,7 +66,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
         null where nobody counted).
     :raises PostHogSettingsError: if an argument is wrong.
-    :raises PostHogIncompleteError: if it can not be proved that all rows of a window were read, or an interval's rows
+    :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
     """
 

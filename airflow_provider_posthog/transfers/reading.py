@@ -103,7 +103,7 @@ class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
     def check_reading(self) -> None:
         """Check what can be wrong with the arguments whatever is read.
 
-        :raises PostHogSettingsError: if one can not be used.
+        :raises PostHogSettingsError: if one cannot be used.
         """
         check_choice(self.on_retention)
         for field in ("settle", "look_back", "verify_back"):

@@ -32,7 +32,7 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those
         that are not given.
-    :raises PostHogSettingsError: if an argument is not one of the table's, or can not be used.
+    :raises PostHogSettingsError: if an argument is not one of the table's, or cannot be used.
     """
     from airflow_provider_posthog.extract import sources
 

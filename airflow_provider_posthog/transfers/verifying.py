@@ -76,7 +76,7 @@ class Earlier:
         """Count PostHog's rows; return what it has in those intervals of which the table has others, oldest first.
 
         :param settings: where the project is, and with which key.
-        :raises PostHogError: if PostHog can not be asked.
+        :raises PostHogError: if PostHog cannot be asked.
         """
         if not self.windows:
             return []

@@ -119,7 +119,7 @@ class CheckEvent:
 
         :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
         :param check: the name of the check that was deferred.
-        :raises PostHogJobError: if the event can not be trusted.
+        :raises PostHogJobError: if the event cannot be trusted.
         """
         payload, told = read_event(event, {"check": check})
         facts = payload.get("facts")

@@ -147,7 +147,7 @@ class JobEvent:
         :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
         :param kind: the kind of job that was deferred.
         :param job_id: its id, where the task knows it.
-        :raises PostHogJobError: if the event can not be trusted.
+        :raises PostHogJobError: if the event cannot be trusted.
         """
         payload, told = read_event(event, {"kind": kind}, job_id=job_id)
         found = payload.get("job_id")

@@ -154,7 +154,7 @@ def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any
 
     :param event: the event's payload.
     :returns: each insight with what came of it, the task's facts, and what every event says.
-    :raises PostHogJobError: if the event can not be trusted.
+    :raises PostHogJobError: if the event cannot be trusted.
     """
     payload, told = read_event(event, {"kind": KIND})
     items, facts = payload.get("items"), payload.get("facts")

@@ -305,7 +305,7 @@ def read_event(event: object, known: Mapping[str, str], *, job_id: str | None = 
     :param known: what it has to say, such as the kind of job that was deferred.
     :param job_id: the job's id, where the task knows it; for the error.
     :returns: the payload, and what every event says.
-    :raises PostHogJobError: if the event can not be trusted.
+    :raises PostHogJobError: if the event cannot be trusted.
     """
     what = " ".join(known.values())
     if not isinstance(event, Mapping):
@@ -321,14 +321,14 @@ def read_event(event: object, known: Mapping[str, str], *, job_id: str | None = 
 
 
 def untrusted(event: Mapping[str, Any], what: str, job_id: str | None = None) -> PostHogJobError:
-    """Make the error for an event that can not be trusted.
+    """Make the error for an event that cannot be trusted.
 
     :param event: the event's payload.
     :param what: what was watched.
     :param job_id: the job's id, where the task knows it.
     """
     return PostHogJobError(
-        f"The trigger's event for {what} can not be trusted (version {event.get('version')!r}, outcome "
+        f"The trigger's event for {what} cannot be trusted (version {event.get('version')!r}, outcome "
         f"{event.get('outcome')!r}). Restart the triggerer so that it runs the same version of the provider.",
         job_id=job_id,
     )

@@ -96,7 +96,7 @@ asyncio.run(main())
 def test_no_cookie_and_no_presigned_address_of_an_answer_is_logged(
     server: ScriptedServer, where: str, status: int
 ) -> None:
-    """Neither at DEBUG nor, with headers that can not be read, at WARNING."""
+    """Neither at DEBUG nor, with headers that cannot be read, at WARNING."""
     secret = {
         "Set-Cookie": 'sessionid="s3cret-cook\'ie"; Path=/',
         "Location": "https://b.s3.amazonaws.com/x?X-Amz-Signature=s3cret-sig",

@@ -30,7 +30,7 @@ from tests.support.senders import Sender
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "contract" / "endpoints.tsv").open(), delimiter="\t"))
 ONE_TRY = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
-#: What the case of an endpoint can not have in it, as it excludes the rest; test_endpoint_rules.py has it.
+#: What the case of an endpoint cannot have in it, as it excludes the rest; test_endpoint_rules.py has it.
 ELSEWHERE = {
     "batch_exports.runs": {"start", "end", "ordering"},
     "persons.bulk_delete": {"distinct_ids"},

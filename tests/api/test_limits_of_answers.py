@@ -131,7 +131,7 @@ def test_what_was_not_asked_for_is_not_unpacked(sender: Sender, server: Scripted
     server.script(Reply(200, {"Content-Encoding": encoding}, TEXT))
     found = fails(sender, server)
     assert found.sent
-    assert "can not be decoded" in str(found)
+    assert "cannot be decoded" in str(found)
     assert "gzip, deflate" in server.requests[0].headers["accept-encoding"]
 
 
@@ -142,7 +142,7 @@ def test_a_body_that_is_not_what_it_says_is_told_so(sender: Sender, server: Scri
     server.script(Reply(200, {"Content-Encoding": "gzip"}, body))
     found = fails(sender, server)
     assert found.sent
-    assert "can not be decoded" in str(found)
+    assert "cannot be decoded" in str(found)
     assert server.attempts == 1
 
 
@@ -248,7 +248,7 @@ def test_an_answer_that_can_not_be_read_may_be_of_work_that_was_done(
     server.script(Reply(raw=raw))
     found = fails(sender, server)
     assert found.sent
-    assert "can not be sent" not in str(found)
+    assert "cannot be sent" not in str(found)
     assert server.attempts == 1
 
 

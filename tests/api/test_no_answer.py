@@ -72,20 +72,20 @@ REQUESTS: list[tuple[requests.RequestException, bool, bool, str]] = [
     (rq.ChunkedEncodingError(u3.ProtocolError("cut")), True, False, "cut"),
     (rq.ContentDecodingError(u3.DecodeError("bad gzip")), True, False, "decoded"),
     (rq.InvalidHeader(u3.InvalidHeader("two lengths")), True, False, "headers"),
-    (rq.InvalidHeader("Header value must be str"), False, True, "can not be sent"),
-    (rq.InvalidURL("no host"), False, True, "can not be sent"),
-    (rq.InvalidProxyURL("no host"), False, True, "can not be sent"),
+    (rq.InvalidHeader("Header value must be str"), False, True, "cannot be sent"),
+    (rq.InvalidURL("no host"), False, True, "cannot be sent"),
+    (rq.InvalidProxyURL("no host"), False, True, "cannot be sent"),
     (rq.InvalidSchema("Missing dependencies for SOCKS support."), False, True, "proxy"),
-    (rq.MissingSchema("no scheme"), False, True, "can not be sent"),
-    (rq.URLRequired("none"), False, True, "can not be sent"),
-    (rq.UnrewindableBodyError("body"), False, True, "can not be sent"),
-    (rq.TooManyRedirects("circle"), True, False, "can not be read"),
-    (rq.RetryError(of(u3.ResponseError("too many 500s"))), True, False, "can not be read"),
-    (rq.StreamConsumedError(), True, False, "can not be read"),
-    (rq.HTTPError("500"), True, False, "can not be read"),
-    (rq.InvalidJSONError("nan"), True, False, "can not be read"),
-    (rq.JSONDecodeError("no", "doc", 0), True, False, "can not be read"),
-    (rq.RequestException("something new"), True, False, "can not be read"),
+    (rq.MissingSchema("no scheme"), False, True, "cannot be sent"),
+    (rq.URLRequired("none"), False, True, "cannot be sent"),
+    (rq.UnrewindableBodyError("body"), False, True, "cannot be sent"),
+    (rq.TooManyRedirects("circle"), True, False, "cannot be read"),
+    (rq.RetryError(of(u3.ResponseError("too many 500s"))), True, False, "cannot be read"),
+    (rq.StreamConsumedError(), True, False, "cannot be read"),
+    (rq.HTTPError("500"), True, False, "cannot be read"),
+    (rq.InvalidJSONError("nan"), True, False, "cannot be read"),
+    (rq.JSONDecodeError("no", "doc", 0), True, False, "cannot be read"),
+    (rq.RequestException("something new"), True, False, "cannot be read"),
     (NotAnsweredError(NoAnswer("as it says", sent=False)), False, False, "as it says"),
 ]
 
@@ -114,9 +114,9 @@ HTTPX: list[tuple[httpx.HTTPError | httpx.InvalidURL | OSError | asyncio.Timeout
     (httpx.RemoteProtocolError("conflicting Content-Length headers"), True, False, "HTTP"),
     (httpx.RemoteProtocolError("Invalid URL in location header: x."), True, False, "redirect"),
     (httpx.ProtocolError("x"), True, False, "cut"),
-    (httpx.LocalProtocolError("Illegal header value"), False, True, "can not be sent"),
-    (httpx.UnsupportedProtocol("ftp"), False, True, "can not be sent"),
-    (httpx.InvalidURL("no host"), False, True, "can not be sent"),
+    (httpx.LocalProtocolError("Illegal header value"), False, True, "cannot be sent"),
+    (httpx.UnsupportedProtocol("ftp"), False, True, "cannot be sent"),
+    (httpx.InvalidURL("no host"), False, True, "cannot be sent"),
     (httpx.DecodingError("bad gzip"), True, False, "decoded"),
     (httpx.TooManyRedirects("circle"), True, False, "cut"),
     (httpx.TransportError("x"), True, False, "cut"),
@@ -166,7 +166,7 @@ def test_what_the_connection_saw_is_believed(
     error: requests.RequestException, sent: bool, lasting: bool, said: str
 ) -> None:
     assert no_answer(error, sent=True).sent
-    assert "can not be sent" not in no_answer(error, sent=True).reason
+    assert "cannot be sent" not in no_answer(error, sent=True).reason
     assert not no_answer(error, sent=False).sent
     assert "whole answer" not in no_answer(error, sent=False).reason
 

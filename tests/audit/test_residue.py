@@ -1,4 +1,4 @@
-"""What PostHog can not erase is listed, or said not to have been looked at."""
+"""What PostHog cannot erase is listed, or said not to have been looked at."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from airflow_provider_posthog.emulator.dates import buckets, parse_date
 from airflow_provider_posthog.emulator.exports import slugify
 from airflow_provider_posthog.emulator.runner import spell
 
-# the csv module of Python 3.10 can not read NUL
+# the csv module of Python 3.10 cannot read NUL
 CELLS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=20)
 NAMES = st.text(st.sampled_from("abc$ ü,\"'\n"), min_size=1, max_size=6)
 

@@ -38,7 +38,7 @@ def test_text(warehouse: Warehouse, text: str) -> None:
 @ONCE
 @given(text=TEXT)
 def test_text_in_the_query(warehouse: Warehouse, text: str) -> None:
-    # a NUL can not be written in HogQL: its parser lets it fall
+    # a NUL cannot be written in HogQL: its parser lets it fall
     text = text.replace("\0", "")
     quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     assert warehouse.query(f"select {quoted} as x").rows == [[text]]

@@ -117,7 +117,7 @@ def test_wrong_arguments(arguments: list[str], text: str) -> None:
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = EmulatorProcess(events=10, port=taken.getsockname()[1])
-        with pytest.raises(EmulatorError, match="can not listen"):
+        with pytest.raises(EmulatorError, match="cannot listen"):
             process.start()
 
 

@@ -410,7 +410,7 @@ def test_an_encoded_file_is_decoded_and_never_resumed(stored: MakeStorage, fetch
 def test_an_encoding_that_nobody_can_unpack(stored: MakeStorage, fetch: Fetch, sink: Sink, encoding: str) -> None:
     """The bytes would be taken for the file's own."""
     storage = stored(replace(WHOLE, headers={"Content-Encoding": encoding}))
-    with pytest.raises(PostHogIncompleteError, match="can not unpack"):
+    with pytest.raises(PostHogIncompleteError, match="cannot unpack"):
         fetch()
     assert len(storage.requests) == 1
     assert sink.data == b""

@@ -149,7 +149,7 @@ def test_a_page_that_is_never_answered_is_an_error(
     settings: ClientSettings, man: Middleman, persons: list[str]
 ) -> None:
     man.rule = too_heavy(r"ORDER BY created_at.* LIMIT", REFUSALS[0], 10**6)
-    with pytest.raises(PostHogIncompleteError, match="can not answer for the"):
+    with pytest.raises(PostHogIncompleteError, match="cannot answer for the"):
         created(settings)
 
 
@@ -182,7 +182,7 @@ def test_ranges_of_another_shape_are_no_ranges(
         return (status, {**told, "results": [list(answer.values())]}) if "AS bounds" in sql else (status, told)
 
     man.rule = rule
-    with pytest.raises(Exception, match="can not be read"):
+    with pytest.raises(Exception, match="cannot be read"):
         read(settings, sources.groups(), START, END, page_rows=4)
 
 

@@ -228,7 +228,7 @@ def test_copies_of_one_uuid_cannot_be_halved(
     assert len(landed(settings, day)) == 1
     man.rule = refusing(10, REFUSALS[0])
     before = len(man.asked)
-    with pytest.raises(PostHogIncompleteError, match=r"can not answer for the 30 rows"):
+    with pytest.raises(PostHogIncompleteError, match=r"cannot answer for the 30 rows"):
         landed(settings, day, page_rows=60)
     assert len(man.asked) - before < 20
 
@@ -256,7 +256,7 @@ def test_what_is_always_too_much_is_an_error_that_ends(
     settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, way: str
 ) -> None:
     man.rule = refusing(-1, REFUSALS[0])
-    with pytest.raises(PostHogIncompleteError, match=r"can not answer for the .* rows of \["):
+    with pytest.raises(PostHogIncompleteError, match=r"cannot answer for the .* rows of \["):
         landed(settings, day, way)
     assert len(man.asked) < 100
 
@@ -272,7 +272,7 @@ def test_counting_that_is_too_much_is_halved(
     man.rule = rule
     assert landed(settings, day, "slices") == uuids(made)
     man.rule = lambda sql, values, ask: REFUSALS[1] if "intDiv" in sql else ask()
-    with pytest.raises(PostHogIncompleteError, match="can not even count"):
+    with pytest.raises(PostHogIncompleteError, match="cannot even count"):
         landed(settings, day, "slices")
 
 
@@ -390,7 +390,7 @@ def test_groups_that_are_answered_twice_are_no_endless_count(
         return first[0]
 
     man.rule = rule
-    with pytest.raises(PostHogTransportError, match="can not be read"):
+    with pytest.raises(PostHogTransportError, match="cannot be read"):
         landed(settings, day)
     assert len(first) == 2
 

@@ -286,7 +286,7 @@ def test_groups_that_do_not_follow_one_another_are_no_counts(
     )
     man.rule = changing(part, lambda answer: {"results": change(answer["results"])})
     source = sources.events(["uuid"]) if part in (GROUPS, HASHES, KEYS) else sliced()
-    with pytest.raises((PostHogTransportError, PostHogIncompleteError), match=r"can not be read|but \d+ in its parts"):
+    with pytest.raises((PostHogTransportError, PostHogIncompleteError), match=r"cannot be read|but \d+ in its parts"):
         read(settings, source, day, day + DAY, page_rows=2)
     assert any(part in sql for sql in man.asked)
 
@@ -326,7 +326,7 @@ def test_what_is_no_group_of_a_cell_is_no_count(
         return {"results": [[*first[:at], change(first[at]), *first[at + 1 :]], *rest]}
 
     man.rule = changing(GROUPS, changed)
-    with pytest.raises(PostHogTransportError, match="can not be read"):
+    with pytest.raises(PostHogTransportError, match="cannot be read"):
         landed(settings, day)
 
 
@@ -344,7 +344,7 @@ def test_groups_outside_of_what_was_asked_for_are_no_counts(
         return {"results": [[row[0], "a", *row[2:]] for row in answer["results"][:1]]}
 
     man.rule = changing(GROUPS, earlier)
-    with pytest.raises(PostHogTransportError, match="can not be read"):
+    with pytest.raises(PostHogTransportError, match="cannot be read"):
         read(settings, source, day, day + DAY, resume_after=resume)
 
     def before(answer: Answer) -> Answer:
@@ -354,7 +354,7 @@ def test_groups_outside_of_what_was_asked_for_are_no_counts(
     man.rule = changing(GROUPS, before)
     start = day + SECOND + MICROSECOND
     if by == "timestamp":
-        with pytest.raises(PostHogTransportError, match="can not be read"):
+        with pytest.raises(PostHogTransportError, match="cannot be read"):
             read(settings, source, start, day + DAY)
     else:  # what was taken in then has happened at any time
         assert len(column(read(settings, source, start, day + DAY))) == 1
@@ -484,7 +484,7 @@ def test_counts_that_are_none(
 ) -> None:
     rows.add_events([event(day) for _ in range(6)])
     man.rule = changing(part, lambda answer: {"results": [wrong(row) for row in answer["results"]]})
-    with pytest.raises(PostHogTransportError, match=r"how many rows \[.* can not be read"):
+    with pytest.raises(PostHogTransportError, match=r"how many rows \[.* cannot be read"):
         landed(settings, day, "cells" if part == HASHES else "slices", page_rows=2)
 
 
@@ -495,7 +495,7 @@ def test_second_counts_that_are_none(
     lost = changing(PAGE, lambda answer: {"results": answer["results"][1:]})
     broken = changing(COUNT, lambda answer: {"results": results})
     man.rule = lambda sql, values, ask: lost(sql, values, lambda: broken(sql, values, ask))
-    with pytest.raises(PostHogTransportError, match=r"how many rows \[.* can not be read"):
+    with pytest.raises(PostHogTransportError, match=r"how many rows \[.* cannot be read"):
         landed(settings, day)
 
 

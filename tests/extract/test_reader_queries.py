@@ -64,7 +64,7 @@ def test_a_column_named_as_the_readers_own_is_refused(settings: ClientSettings, 
     sql = f"SELECT number AS id, number AS {name}, now() AS at FROM numbers(3)"
     with pytest.raises(PostHogSettingsError, match=f"hogql: has a column {name}, as the reader's own"):
         read(settings, sources.hogql(sql, key="id", time="at"), START, START + DAY)
-    with pytest.raises(PostHogSettingsError, match=f"{name}' can not be"):
+    with pytest.raises(PostHogSettingsError, match=f"{name}' cannot be"):
         sources.events({"uuid": "uuid", name: "event"})
 
 

@@ -1,4 +1,4 @@
-"""What the stand-in of test_mysql.py can not show: a real server, with engines, collations and rights of its own."""
+"""What the stand-in of test_mysql.py cannot show: a real server, with engines, collations and rights of its own."""
 
 from __future__ import annotations
 

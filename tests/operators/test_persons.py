@@ -79,7 +79,7 @@ def test_events_without_a_profile_are_found(lab: Lab, generation: str) -> None:
     assert (found["persons"], found["profiles"], found["personless"], found["events"]) == (2, 1, 1, 2)
     lab.names.append(name)
     lab.delete(found)
-    assert lab.look() == "SURVIVORS", "PostHog can not be asked to delete them"
+    assert lab.look() == "SURVIVORS", "PostHog cannot be asked to delete them"
 
 
 @GENERATIONS

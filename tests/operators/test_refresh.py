@@ -597,7 +597,7 @@ def test_extra_of_the_asset_event_tells_the_numbers(connected: EmulatorProcess) 
     from airflow_provider_posthog.assets import create_asset
 
     class Events:
-        """As Airflow's: found by the asset, which can not be a dictionary's key before 3.2."""
+        """As Airflow's: found by the asset, which cannot be a dictionary's key before 3.2."""
 
         def __getitem__(self, asset: Any) -> Any:
             assert asset.uri.endswith(f"/dashboard/{dashboard}")

@@ -406,7 +406,7 @@ def test_a_background_calculation_without_room_is_begun_again_by_who_may(
 def test_behind_a_cut_that_can_not_be_cancelled_no_second_one_runs(scripted: ScriptedServer) -> None:
     missing, refused = error(404, code="not_found"), error(403, code="permission_denied")
     scripted.script(_known(), _known(), html(504), missing, refused)
-    with pytest.raises(PostHogJobFailed, match="can not be cancelled"):
+    with pytest.raises(PostHogJobFailed, match="cannot be cancelled"):
         refresh(insight=7).execute({})
     assert forced(scripted) == 1
 

@@ -506,7 +506,7 @@ def test_a_file_that_is_listed_twice(scripted: ScriptedServer, tmp_path: Path) -
 
 
 def test_a_parquet_file_with_a_broken_footer(scripted: ScriptedServer, tmp_path: Path) -> None:
-    """Arrow says OSError, as a storage that can not be read would; but fetching it again brings the same."""
+    """Arrow says OSError, as a storage that cannot be read would; but fetching it again brings the same."""
     for number, rest in enumerate((b"\xff" * 40 + b"\x28\0\0\0", b"\0\xff\0\0", b"")):
         body = Reply(200, {"Content-Type": "application/octet-stream"}, b"PAR1" + rest + b"PAR1")
         scripted.script(ok({"id": JOB}, 202), done([FILE], 5), done([FILE], 5), body)

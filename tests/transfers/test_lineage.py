@@ -506,7 +506,7 @@ def test_assets_have_the_same_names(connection: EmulatorProcess, lineage_file: P
 
 
 class Unlucky(PostHogToSqlOperator):
-    """Its lineage can not be told."""
+    """Its lineage cannot be told."""
 
     lineage_reads_files = True
 

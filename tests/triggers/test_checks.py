@@ -222,7 +222,7 @@ def test_a_cancelled_trigger_asks_no_more(scripted_check: ScriptedServer) -> Non
     async def start_and_cancel() -> list[str]:
         async def go() -> None:
             async for _ in _trigger().run():
-                raise AssertionError("it can not end")
+                raise AssertionError("it cannot end")
 
         task = asyncio.create_task(go())
         await asyncio.to_thread(wait_for, lambda: len(scripted_check.requests) >= 2)

@@ -264,7 +264,7 @@ def test_a_cancelled_trigger_closes_its_connections_and_cancels_nothing(connecte
     async def start_and_cancel() -> list[str]:
         async def run() -> None:
             async for _ in _trigger(poll_interval=0.2).run():
-                raise AssertionError("it can not end")
+                raise AssertionError("it cannot end")
 
         task = asyncio.create_task(run())
         await asyncio.to_thread(wait_for, lambda: len(connected.calls("/exports/1/")) >= 2)
