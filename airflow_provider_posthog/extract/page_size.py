@@ -1,11 +1,10 @@
-"""How many rows to ask for at once: as many as fit into memory, PostHog's ten seconds, and what limits leave."""
+"""How many rows to ask for at once: as many as fit into memory and PostHog's ten seconds."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
-from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +27,11 @@ class PageSize:
     """The number of rows, which adapts to how long rows are and how fast they come. Safe to use from threads.
 
     :param most: the most rows of a page.
-    :param budget: the most rows that what is left of the project's limits allows for a page now, for the bytes of a
-        row in an answer; it is asked often.
     """
 
-    def __init__(self, most: int, budget: Callable[[float], float] = lambda bytes_of_row: math.inf) -> None:
+    def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
         self._most = most
-        self._budget = budget
         # Until it is known how long rows are, no page may be more than memory can hold.
         self._rows = float(min(most, FIRST_ROWS))
         self._bytes_per_row = 0.0
@@ -46,7 +42,7 @@ class PageSize:
         with self._lock:
             each, rows = self._bytes_per_row, self._rows
         fit = TARGET_BYTES / each if each else self._most
-        return int(max(min(rows, fit, self._most, self._budget(each)), 1))
+        return int(max(min(rows, fit, self._most), 1))
 
     def saw(self, rows: int, size: int, seconds: float = 0.0, coming: float = 0.0) -> None:
         """Learn from an answer.

@@ -52,16 +52,6 @@ def test_pages_come_near_to_what_was_refused_only_slowly() -> None:
     assert pages > 20
 
 
-def test_no_page_is_more_than_what_is_left_of_a_budget() -> None:
-    left = 1_000_000.0
-    size = PageSize(49_999, lambda bytes_of_row: left / bytes_of_row if bytes_of_row else 50)
-    assert size() == 50
-    size.saw(10, 1_000)
-    assert size() == 10_000
-    left = 0.0
-    assert size() == 1
-
-
 def test_slow_pages_make_small_ones() -> None:
     size = PageSize(10_000)
     size.saw(10_000, 1, TARGET_SECONDS + 1)
