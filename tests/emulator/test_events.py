@@ -12,13 +12,17 @@ import pytest
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.emulator.client import Client
 
-NOW = datetime.now(timezone.utc)
+
+def ago(seconds: float) -> datetime:
+    """A moment before now: a moment before the import of this module may be a quarter of an hour older."""
+    return datetime.now(timezone.utc) - timedelta(seconds=seconds)
 
 
-def add(posthog: EmulatorProcess, ages: list[float], **parts: object) -> str:
+def add(posthog: EmulatorProcess, ages: list[float], now: datetime | None = None, **parts: object) -> str:
     """Add events of given ages in seconds and return the distinct id that only they have."""
+    now = now or ago(0)
     name = str(uuid.uuid4())
-    times = [(NOW - timedelta(seconds=age)).isoformat() for age in ages]
+    times = [(now - timedelta(seconds=age)).isoformat() for age in ages]
     posthog.capture(
         [
             {"event": "e", "distinct_id": name, "timestamp": at, "properties": {"n": n}, **parts}
@@ -57,8 +61,9 @@ def test_rows(api: Client, posthog: EmulatorProcess) -> None:
 
 
 def test_oldest_first_pages_to_the_end_but_for_ties(api: Client, posthog: EmulatorProcess) -> None:
-    name = add(posthog, [50, 40, 30, 30, 20])
-    bounds = {"after": (NOW - timedelta(seconds=60)).isoformat(), "before": NOW.isoformat()}
+    now = ago(0)
+    name = add(posthog, [50, 40, 30, 30, 20], now)
+    bounds = {"after": (now - timedelta(seconds=60)).isoformat(), "before": now.isoformat()}
     first = listed(api, name, orderBy='["timestamp"]', limit=3, **bounds)
     second = api("GET", first["next"].replace(api.url, "")).json()
     assert (len(first["results"]), numbers(second), second["next"]) == (3, [4], None), "one of the tie is never read"
@@ -75,8 +80,9 @@ def test_newest_first_ends_early(api: Client, posthog: EmulatorProcess) -> None:
 
 
 def test_bounds_are_strict_and_a_day_is_the_default(api: Client, posthog: EmulatorProcess) -> None:
-    name = add(posthog, [10, 20, 30, 90_000])
-    after, before = ((NOW - timedelta(seconds=age)).isoformat() for age in (30, 10))
+    now = ago(0)
+    name = add(posthog, [10, 20, 30, 90_000], now)
+    after, before = ((now - timedelta(seconds=age)).isoformat() for age in (30, 10))
     assert numbers(listed(api, name, after=after, before=before)) == [1]
     assert numbers(listed(api, name)) == [0, 1, 2]
     assert numbers(listed(api, name, after="2000-01-01", before="2000-06-01")) == []
@@ -85,7 +91,7 @@ def test_bounds_are_strict_and_a_day_is_the_default(api: Client, posthog: Emulat
 
 
 def test_limits_and_offsets(api: Client, posthog: EmulatorProcess) -> None:
-    start = (NOW - timedelta(days=20)).isoformat()
+    start = ago(20 * 86_400).isoformat()
     found = api.get("events/", params={"limit": 5000, "after": start, "orderBy": '["timestamp"]'}).json()
     assert len(found["results"]) == 1000, "cut without a word"
     posthog.settings(offset_seconds=0)
