@@ -45,7 +45,6 @@ def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = 
         owners.append(uuid)
         rows.append(_row(state, event, properties, uuid))
     state.people.touch()
-    state.people.captured += [str(row["uuid"]) for row in rows]
     state.warehouse.insert_events(rows)
     return owners
 

@@ -52,22 +52,9 @@ class PeopleTables:
 
     warehouse: Warehouse
 
-    def prepare(self) -> None:
-        """Make the table that keeps deleted events, so that a reset can bring them back."""
-        self.warehouse.execute("CREATE TABLE IF NOT EXISTS {db}.deleted_events AS {db}.events")
-
-    def restore(self, captured: Sequence[str]) -> None:
-        """Bring back deleted events and the persons and groups of the start.
-
-        :param captured: uuids of events that were not there at the start.
-        """
-        if int(self.warehouse.execute("SELECT count() AS n FROM {db}.deleted_events")[0]["n"]):
-            self.warehouse.execute("INSERT INTO {db}.events SELECT * FROM {db}.deleted_events")
-            self.warehouse.execute("TRUNCATE TABLE {db}.deleted_events")
+    def restore(self) -> None:
+        """Bring back the persons and groups of the start."""
         self.warehouse.execute("TRUNCATE TABLE {db}.raw_session_replay_events")
-        for start in range(0, len(captured), 1000):
-            some = listed(captured[start : start + 1000])
-            self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE uuid IN {some} {SYNC}")  # noqa: S608
         self.warehouse.refill_people()
 
     # -- persons -------------------------------------------------------------------------------------------------
@@ -160,13 +147,7 @@ class PeopleTables:
         where = f"person_id IN ({uuids}) AND timestamp <= {last}"
         if arrived:
             where += f" AND created_at <= {last}"
-        found = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.events WHERE {where}")  # noqa: S608
-        if int(str(found[0]["n"])):
-            self.warehouse.execute(
-                f"INSERT INTO {{db}}.deleted_events SELECT * FROM {{db}}.events WHERE {where}"  # noqa: S608
-            )
-            self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE {where} {SYNC}")  # noqa: S608
-        return int(str(found[0]["n"]))
+        return self.warehouse.delete_events(where)
 
     def add_recordings(self, recordings: Iterable[tuple[str, str, str]]) -> None:
         """Add session recordings.

@@ -119,8 +119,6 @@ class People:
         self._order = itertools.count()
         # the number of the next person
         self.numbered = 1
-        # the uuids of events that came after the start
-        self.captured: list[str] = []
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -155,16 +153,15 @@ class People:
 
     def touch(self) -> None:
         """Note that ClickHouse's tables are not as they were at the start."""
-        if not self.touched:
-            self.tables.prepare()
         self.touched = True
 
     def restore(self) -> None:
         """Bring ClickHouse's tables back to how they were at the start."""
         with self.lock:
             self._tasks.clear()
+            self._state.warehouse.restore_events()
             if self.touched:
-                self.tables.restore(self.captured)
+                self.tables.restore()
 
     # -- reading -------------------------------------------------------------------------------------------------
 

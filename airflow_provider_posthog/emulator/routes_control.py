@@ -224,12 +224,11 @@ def _moment(request: Request, name: str) -> datetime:
 
 
 async def reset(request: Request) -> Answer:
-    """Go back to the start: settings, faults, calls, exports, insights, queries, keys and clock; events stay.
+    """Go back to the start: settings, faults, calls, exports, insights, queries, keys, clock, persons and events.
 
     :param request: nothing of it matters.
     """
-    if request.state.people.touched:
-        await asyncio.to_thread(request.state.people.restore)
+    await asyncio.to_thread(request.state.people.restore)
     request.state.reset()
     return json_answer({})
 

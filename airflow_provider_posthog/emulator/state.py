@@ -108,7 +108,7 @@ class State:
         self.queries.bucket.size(self.settings.query_bytes_per_hour, self.settings.query_budget_hours)
 
     def reset(self) -> None:
-        """Go back to how the server was when it started; only the events stay."""
+        """Go back to how the server was when it started, but for its data: see ``people.restore``."""
         for task in list(self._tasks):
             task.cancel()
         self.clock.reset()

@@ -106,6 +106,10 @@ class Warehouse:
         _open.add(self._database)
         for statement in [*create_statements(self._database), *filled]:
             _run(statement)
+        # links to the same files, so it costs nothing
+        _run(f"CREATE TABLE {self._database}.events_at_start AS {self._database}.events")
+        _run(f"ALTER TABLE {self._database}.events_at_start ATTACH PARTITION tuple() FROM {self._database}.events")
+        self._events_changed = False
 
     @property
     def timezone(self) -> str:
@@ -169,6 +173,7 @@ class Warehouse:
         """
         lines = "\n".join(json.dumps(_row(event), ensure_ascii=False) for event in events)
         if lines:
+            self._events_changed = True
             settings = "SETTINGS date_time_input_format='best_effort'"
             _run(f"INSERT INTO {self._database}.events {settings} FORMAT JSONEachRow {lines}")
 
@@ -193,6 +198,27 @@ class Warehouse:
         """
         answer = _run(sql.replace("{db}.", f"{self._database}.") + lines, "JSONEachRow").decode(errors="replace")
         return [json.loads(line) for line in answer.split("\n") if line]
+
+    def delete_events(self, where: str) -> int:
+        """Delete events, and return how many there were.
+
+        :param where: a condition of ClickHouse
+        """
+        found = int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - our own making
+        if found:
+            # most have none, and a mutation is slow
+            self._events_changed = True
+            _run(f"DELETE FROM {self._database}.events WHERE {where} SETTINGS lightweight_deletes_sync=2")  # noqa: S608 - our own making
+        return found
+
+    def restore_events(self) -> None:
+        """Make the events as they were when the warehouse was opened."""
+        if self._events_changed:
+            table = f"{self._database}.events"
+            # not REPLACE PARTITION, which takes no empty one
+            _run(f"TRUNCATE TABLE {table}")
+            _run(f"ALTER TABLE {table} ATTACH PARTITION tuple() FROM {table}_at_start")
+            self._events_changed = False
 
     def refill_people(self) -> None:
         """Make persons and groups as they were when the warehouse was opened."""

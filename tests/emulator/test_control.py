@@ -99,6 +99,20 @@ def test_reset(api: Client, posthog: EmulatorProcess) -> None:
     assert (made["id"], made["exception"]) == (1, None)
 
 
+def test_a_reset_leaves_no_event_that_was_added(api: Client, posthog: EmulatorProcess) -> None:
+    def rows() -> object:
+        return api.query("SELECT count(), max(uuid) FROM events").json()["results"]
+
+    before, moment = rows(), "2026-01-02T03:04:05Z"
+    event = {"event": "e", "distinct_id": "new", "timestamp": moment, "properties": {}}
+    ids = {"uuid": "ffffffff-ffff-4fff-8fff-ffffffffffff", "person_id": "ffffffff-ffff-4fff-8fff-fffffffffffe"}
+    posthog.add_events([{**event, **ids, "created_at": moment}])
+    posthog.capture([event])
+    assert rows() != before
+    posthog.reset()
+    assert rows() == before
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "text"),
     [
