@@ -112,6 +112,8 @@ class Asker:
         self._local = threading.local()
         # Not a Lock, nor an Event: a task is told to stop by a signal, in whatever its main thread is just doing.
         self._lock = threading.RLock()
+        # Python lets one thread parse at a time anyway; several that ask for their turns all the while cost a tenth.
+        self._parsing = threading.Lock()
         self._clients: list[Client] = []
         self._stopped = False
         self.size = 0
@@ -154,7 +156,7 @@ class Asker:
 
             def take(arriving: Arriving) -> tuple[Parts[T], PostHogTransportError | None]:
                 place.close()  # PostHog has calculated it: the next query may go
-                return _Taking(arriving, new(), self.check, exact=exact).parts()
+                return _Taking(arriving, new(), self.check, self._parsing, exact=exact).parts()
 
             found, trouble = self._client().stream(_call(statement), take)
         self._came(found.size)
@@ -227,11 +229,20 @@ def _body(answer: Answer) -> bytes:
 class _Taking(Generic[T]):
     """Takes one answer."""
 
-    def __init__(self, arriving: Arriving, collector: Collector[T], check: Callable[[], None], *, exact: bool) -> None:
+    def __init__(
+        self,
+        arriving: Arriving,
+        collector: Collector[T],
+        check: Callable[[], None],
+        turn: threading.Lock,
+        *,
+        exact: bool,
+    ) -> None:
         self._arriving = arriving
+        self._turn = turn
         self._collector = collector
         self._check = check
-        self._slices = RowSlices(self._pieces(), exact=exact)
+        self._slices = RowSlices(self._pieces(), exact=exact, turn=turn)
         self._coming = 0.0
 
     def parts(self) -> tuple[Parts[T], PostHogTransportError | None]:
@@ -241,7 +252,8 @@ class _Taking(Generic[T]):
         for some in self._slices:
             try:
                 if trouble is None:
-                    collector.add(some)
+                    with self._turn:
+                        collector.add(some)
             except PostHogTransportError as error:
                 # What stands behind the rows may tell a better reason, such as that the query failed.
                 trouble = error
