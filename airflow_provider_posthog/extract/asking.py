@@ -69,6 +69,7 @@ class Parts(Generic[T]):
     :param size: bytes of the answer.
     :param seconds: how long PostHog took until its answer began.
     :param coming: for how many seconds its text was waited for after that.
+    :param read: bytes that ClickHouse read for it; ``None`` if PostHog does not say.
     """
 
     columns: list[str]
@@ -77,6 +78,7 @@ class Parts(Generic[T]):
     size: int
     seconds: float
     coming: float
+    read: int | None = None
 
 
 class Collector(Protocol[T_co]):
@@ -138,6 +140,7 @@ class Asker:
         check: Callable[[list[str], list[list[str]]], None],
         *,
         exact: bool = False,
+        reads: float | None = None,
     ) -> Parts[T]:
         """Ask, and convert the rows while they come, so that nobody holds the text of all of them.
 
@@ -147,9 +150,10 @@ class Asker:
         :param new: makes what takes the rows, anew for each attempt.
         :param check: raises if the columns, by names and types, are others than those that it takes.
         :param exact: whether integers may be longer than 64 bits.
+        :param reads: about how many bytes ClickHouse will read for it, where that is known.
         :raises PostHogError: if there is no good, fresh answer.
         """
-        self._slow_down()
+        self._slow_down(reads)
         with ExitStack() as place:
             place.enter_context(self._places)
             self.check()
@@ -171,10 +175,10 @@ class Asker:
         with self._lock:
             self.size += size
 
-    def _slow_down(self) -> None:
+    def _slow_down(self, reads: float | None = None) -> None:
         """Wait before PostHog's budget of bytes is used up; what is too long a wait is an error of the query itself."""
         if self._settings.rate_limit_share != 0:
-            seconds = ByteBudget.of(self._settings).pause(time.monotonic())
+            seconds = ByteBudget.of(self._settings).pause(time.monotonic(), reads)
             self.wait(min(seconds, self._settings.max_rate_limit_wait))
 
     def check(self) -> None:
@@ -259,9 +263,8 @@ class _Taking(Generic[T]):
                 trouble = error
             del some
         columns, types = _checked(self._slices.answer)
-        return Parts(
-            columns, types, collector.value(), self._slices.bytes, self._arriving.seconds, self._coming
-        ), trouble
+        value, arriving = collector.value(), self._arriving
+        return Parts(columns, types, value, self._slices.bytes, arriving.seconds, self._coming, arriving.read), trouble
 
     def _pieces(self) -> Iterator[bytes]:
         while True:

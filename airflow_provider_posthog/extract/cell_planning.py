@@ -253,12 +253,14 @@ def _cuts(cell: Cell, home: tuple[int, int]) -> list[int]:
 
 def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
     """Return the halves of a cell by hashes, of ``uuid`` where it has a single one of ``distinct_id``, or of both."""
-    name = "hashes" if cell.hashes[1] - cell.hashes[0] > 1 and cell.keys == (0, HASHES) else "keys"
-    first, last = getattr(cell, name)
+    by_key = cell.keys != (0, HASHES) or cell.hashes[1] - cell.hashes[0] <= 1
+    first, last = cell.keys if by_key else cell.hashes
     middle = (first + last) // 2
     if not first < middle < last:
         return None
-    return replace(cell, **{name: (first, middle)}), replace(cell, **{name: (middle, last)})
+    if by_key:
+        return replace(cell, keys=(first, middle)), replace(cell, keys=(middle, last))
+    return replace(cell, hashes=(first, middle)), replace(cell, hashes=(middle, last))
 
 
 def _counted_on(found: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
