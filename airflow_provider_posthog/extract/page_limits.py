@@ -27,6 +27,10 @@ class PageLimits:
             return None
         return ByteBudget.of(self._settings).remaining(time.monotonic())
 
+    def bytes_back(self) -> float:
+        """Return how many bytes come back in a second, at the least; 0 if that is not known."""
+        return ByteBudget.of(self._settings).refill
+
     def is_short(self, rows: int) -> bool:
         """Tell whether the requests that are left of the hour do not bring all that is still to be read.
 
