@@ -15,6 +15,8 @@ from airflow_provider_posthog.exceptions import PostHogTransportError
 #: Bytes of text that are parsed at once: their rows stay in the processor's cache, which halves the time. Fewer would
 #: make many small batches, of which each costs as much as a hundred rows.
 SLICE = 320 * 1024
+#: What stands between rows, as JSON is written.
+_MARKS = (b"],[", b"], [")
 #: So many ends of rows are tried before the text is looked through for them.
 _TRIES = 4
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s"\[\]{}:,]+')
@@ -109,14 +111,16 @@ class RowSlices:
 
     def _cut(self) -> list[Any] | None:
         """Take as many rows as have come, if one has come as a whole."""
-        end = behind = len(self._buffer)
-        for _ in range(_TRIES):
-            end = self._buffer.rfind(b"],[", behind - behind // 4, end) + 1
-            if not end:
-                break
-            if rows := self._parsed(end):
-                return self._take(end, rows)
-        text = bytes(self._buffer)  # with spaces between rows, or as strange as none of the ends were one
+        behind = len(self._buffer)
+        for mark in _MARKS:
+            end = behind
+            for _ in range(_TRIES):
+                end = self._buffer.rfind(mark, behind - behind // 4, end) + 1
+                if not end:
+                    break
+                if rows := self._parsed(end):
+                    return self._take(end, rows)
+        text = bytes(self._buffer)  # none of the ends was one
         end = _last_end(text)
         return self._take(end, self._parse(b"[" + text[:end] + b"]")) if end else None
 
