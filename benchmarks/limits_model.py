@@ -62,7 +62,7 @@ def hours(
 
 
 #: What docs/limits.md reckons with: what ``python -m benchmarks.server_cost`` measures, with room for longer events.
-BYTES_A_BYTE, ROWS_A_QUERY, EVENT_BYTES = 2.5, 25_000, 1000
+BYTES_A_BYTE, ROWS_A_QUERY, EVENT_BYTES = 2.0, 35_000, 1000
 _EVENTS = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000)
 #: Of a month's budget, the share that loads may take: other keys' queries need the rest.
 _SHARE = 0.5

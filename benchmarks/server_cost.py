@@ -67,6 +67,7 @@ class Line:
     :param asked: its queries.
     :param landed: different rows that it brought; ``None`` where only some of its pages were measured.
     :param passes: rows that ClickHouse read, by those that it should read once.
+    :param held: bytes that ClickHouse read, by those that the days of ``scan_back`` hold.
     :param age: of the server.
     :param an_hour: how many of its queries PostHog lets through in an hour.
     """
@@ -78,6 +79,7 @@ class Line:
     asked: list[Asked]
     landed: int | None = None
     passes: float | None = None
+    held: float | None = None
     age: Age = "new"
     an_hour: int = 2400
     seconds: float = field(default=0.0, compare=False)
@@ -226,7 +228,7 @@ def history(size: Size) -> list[Line]:
         there = at.size_of(sources.events(), START, START + DAY)
         line = at.read(what, server_cost_report.OURS, sources.events(), START, START + DAY, there)
         line.passes = _scanned(line) / at.clickhouse.number("SELECT count() FROM events")
-    return [line]
+        return [line, _recent(at, what)]
 
 
 def recent(size: Size) -> list[Line]:
@@ -241,16 +243,25 @@ def recent(size: Size) -> list[Line]:
         clickhouse.add_events(START + DAY, events // 10)
         clickhouse.settle()
 
+    with bench("new", fill) as at:
+        return [_recent(at, f"a day of {events:,} events after a month of such days")]
+
+
+def _recent(at: Bench, what: str) -> Line:
+    """Read the day's events that happened within the last seven days, and compare that with what these days hold."""
     happened = f"timestamp >= '{START - SCAN_BACK:%F %T}'"
     came = f"created_at >= '{START:%F %T}' AND created_at < '{START + DAY:%F %T}'"
-    with bench("new", fill) as at:
-        source = sources.events(scan_back=SCAN_BACK)
-        there = at.size_of(source, START, START + DAY)
-        what = f"a day of {events:,} events after a month of such days, scan_back=7 days"
-        line = at.read(what, server_cost_report.OURS, source, START, START + DAY, there)
-        line.there = at.clickhouse.number(f"SELECT count() FROM events WHERE {happened} AND {came}")
-        line.passes = _scanned(line) / at.clickhouse.number(f"SELECT count() FROM events WHERE {happened}")
-    return [line]
+    source = sources.events(scan_back=SCAN_BACK)
+    size_of = f"sum(byteSize({', '.join(source.columns)}))"
+    there, size, rows, held = (
+        at.clickhouse.number(f"SELECT {each} FROM events WHERE {where}")
+        for where in (f"{happened} AND {came}", happened)
+        for each in ("count()", size_of)
+    )
+    line = at.read(f"{what}, scan_back=7 days", server_cost_report.OURS, source, START, START + DAY, (there, size))
+    line.passes = _scanned(line) / rows
+    line.held = sum(each.read for each in line.asked) / held
+    return line
 
 
 def _scanned(line: Line) -> int:

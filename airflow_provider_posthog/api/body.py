@@ -39,10 +39,12 @@ class Arriving:
     :param pieces: its bytes, unpacked, as they come. What ends them too early is an error of the reading, which whoever
         iterates has to let through.
     :param seconds: how long the server took until the answer began.
+    :param read: bytes that ClickHouse read for it; ``None`` if the server does not say.
     """
 
     pieces: Iterator[bytes]
     seconds: float
+    read: int | None = None
 
 
 class Pace:

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,7 +61,15 @@ class Told(NamedTuple):
 
         :param answer: the answer.
         """
-        read, remaining = (_number(answer.headers.get(name, "")) for name in (READ_HEADER, REMAINING_HEADER))
+        return cls.of(answer.headers)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Told:
+        """Read headers; what is no number is not there.
+
+        :param headers: by name, whatever its case.
+        """
+        read, remaining = (_number(headers.get(name, "")) for name in (READ_HEADER, REMAINING_HEADER))
         return cls(None if read is None else max(0, read), remaining)
 
 
@@ -152,16 +161,18 @@ class ByteBudget:
         with self._lock:
             return self._left(now)
 
-    def pause(self, now: float) -> float:
+    def pause(self, now: float, each: float | None = None) -> float:
         """Return how many seconds to wait before the next query of many; 0 for not at all.
 
         More careful than :meth:`begin`: what is left has to cover as many queries as PostHog runs at once, or as are on
         their way, so that a load ends above zero, and the project's other tasks go on beside it.
 
         :param now: the time.
+        :param each: bytes that the next queries will read, where that is known; else as many as those of late.
         """
         with self._lock:
-            return self._wait(now, max(self._in_flight + 1, AT_ONCE) * self._recent)
+            new = self._recent if each is None else each
+            return self._wait(now, self._in_flight * self._recent + max(1, AT_ONCE - self._in_flight) * new)
 
     def until(self, now: float, size: float) -> float:
         """Return in how many seconds so many bytes are there again, as far as that is known; an hour at the most.

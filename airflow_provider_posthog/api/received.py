@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_provider_posthog.api.body import Arriving, Body
+from airflow_provider_posthog.api.byte_budget import Told
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.wire import size_of, told_as_requests_does
 from airflow_provider_posthog.exceptions import PostHogError
@@ -47,7 +48,8 @@ class Taking(Generic[T]):
         began()
         pieces = _pieces(response, most, _STREAMED)
         try:
-            self._taken.append(self._take(Arriving(pieces, response.elapsed.total_seconds())))
+            read = Told.of(response.headers).read
+            self._taken.append(self._take(Arriving(pieces, response.elapsed.total_seconds(), read)))
         except PostHogError as error:
             self._error = error
             return b""

@@ -206,14 +206,14 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
     if "pandas" in sys.modules:
         return pa.array(values, pa.string())
     try:
-        is_ascii = all(map(str.isascii, values))  # type: ignore[arg-type]
+        joined = "".join(values)  # type: ignore[arg-type]
     except TypeError:  # not only texts
         builder = StringBuilder()
         builder.append_values(values)
         return builder.finish()
     sizes = array("i", [0])
-    if is_ascii:
-        data = "".join(values).encode()  # type: ignore[arg-type]
+    if joined.isascii():  # which Python knows without a look
+        data = joined.encode()
         sizes.extend(map(len, values))  # type: ignore[arg-type]
     else:
         encoded = list(map(str.encode, values))  # type: ignore[arg-type]

@@ -69,6 +69,7 @@ class Parts(Generic[T]):
     :param size: bytes of the answer.
     :param seconds: how long PostHog took until its answer began.
     :param coming: for how many seconds its text was waited for after that.
+    :param read: bytes that ClickHouse read for it; ``None`` if PostHog does not say.
     """
 
     columns: list[str]
@@ -77,6 +78,7 @@ class Parts(Generic[T]):
     size: int
     seconds: float
     coming: float
+    read: int | None = None
 
 
 class Collector(Protocol[T_co]):
@@ -112,6 +114,8 @@ class Asker:
         self._local = threading.local()
         # Not a Lock, nor an Event: a task is told to stop by a signal, in whatever its main thread is just doing.
         self._lock = threading.RLock()
+        # Python lets one thread parse at a time anyway; several that ask for their turns all the while cost a tenth.
+        self._parsing = threading.Lock()
         self._clients: list[Client] = []
         self._stopped = False
         self.size = 0
@@ -136,6 +140,7 @@ class Asker:
         check: Callable[[list[str], list[list[str]]], None],
         *,
         exact: bool = False,
+        reads: float | None = None,
     ) -> Parts[T]:
         """Ask, and convert the rows while they come, so that nobody holds the text of all of them.
 
@@ -145,16 +150,17 @@ class Asker:
         :param new: makes what takes the rows, anew for each attempt.
         :param check: raises if the columns, by names and types, are others than those that it takes.
         :param exact: whether integers may be longer than 64 bits.
+        :param reads: about how many bytes ClickHouse will read for it, where that is known.
         :raises PostHogError: if there is no good, fresh answer.
         """
-        self._slow_down()
+        self._slow_down(reads)
         with ExitStack() as place:
             place.enter_context(self._places)
             self.check()
 
             def take(arriving: Arriving) -> tuple[Parts[T], PostHogTransportError | None]:
                 place.close()  # PostHog has calculated it: the next query may go
-                return _Taking(arriving, new(), self.check, exact=exact).parts()
+                return _Taking(arriving, new(), self.check, self._parsing, exact=exact).parts()
 
             found, trouble = self._client().stream(_call(statement), take)
         self._came(found.size)
@@ -169,10 +175,10 @@ class Asker:
         with self._lock:
             self.size += size
 
-    def _slow_down(self) -> None:
+    def _slow_down(self, reads: float | None = None) -> None:
         """Wait before PostHog's budget of bytes is used up; what is too long a wait is an error of the query itself."""
         if self._settings.rate_limit_share != 0:
-            seconds = ByteBudget.of(self._settings).pause(time.monotonic())
+            seconds = ByteBudget.of(self._settings).pause(time.monotonic(), reads)
             self.wait(min(seconds, self._settings.max_rate_limit_wait))
 
     def check(self) -> None:
@@ -227,11 +233,20 @@ def _body(answer: Answer) -> bytes:
 class _Taking(Generic[T]):
     """Takes one answer."""
 
-    def __init__(self, arriving: Arriving, collector: Collector[T], check: Callable[[], None], *, exact: bool) -> None:
+    def __init__(
+        self,
+        arriving: Arriving,
+        collector: Collector[T],
+        check: Callable[[], None],
+        turn: threading.Lock,
+        *,
+        exact: bool,
+    ) -> None:
         self._arriving = arriving
+        self._turn = turn
         self._collector = collector
         self._check = check
-        self._slices = RowSlices(self._pieces(), exact=exact)
+        self._slices = RowSlices(self._pieces(), exact=exact, turn=turn)
         self._coming = 0.0
 
     def parts(self) -> tuple[Parts[T], PostHogTransportError | None]:
@@ -241,15 +256,15 @@ class _Taking(Generic[T]):
         for some in self._slices:
             try:
                 if trouble is None:
-                    collector.add(some)
+                    with self._turn:
+                        collector.add(some)
             except PostHogTransportError as error:
                 # What stands behind the rows may tell a better reason, such as that the query failed.
                 trouble = error
             del some
         columns, types = _checked(self._slices.answer)
-        return Parts(
-            columns, types, collector.value(), self._slices.bytes, self._arriving.seconds, self._coming
-        ), trouble
+        value, arriving = collector.value(), self._arriving
+        return Parts(columns, types, value, self._slices.bytes, arriving.seconds, self._coming, arriving.read), trouble
 
     def _pieces(self) -> Iterator[bytes]:
         while True:

@@ -23,6 +23,7 @@ from airflow_provider_posthog.extract.cells import (
     boxes,
     hash_boxes,
     is_exact,
+    merged,
     order_of,
 )
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
@@ -35,6 +36,8 @@ _STEPS_OF_PAGE = 8
 _FEWEST_STEPS, _MOST_STEPS = 16, 4096
 #: How often a range of hashes is halved whose count is too much for a query.
 _MOST_HALVINGS = 6
+#: So many days without rows, one after another, that have to be counted by parts are no matter of size.
+_MOST_IN_VAIN = 8
 #: Days around the range on which nearly all of its rows have happened: clocks are wrong, and phones are offline.
 _AROUND = 2
 #: Nothing that PostHog has is older, but for what wrong clocks have sent.
@@ -43,6 +46,9 @@ _OLDEST = (datetime(2010, 1, 1) - datetime(1970, 1, 1)).days
 
 class CellPlanner(Planner):
     """Plans the cells of a range of events."""
+
+    #: Days without rows, one after another, whose count was too much for a query.
+    _in_vain = 0
 
     def count(self, window: Window) -> list[Piece]:
         """Count the rows of a range by day and event.
@@ -69,15 +75,25 @@ class CellPlanner(Planner):
 
         :param window: the range.
         :param count: gets what :meth:`count` finds in it, if somebody has asked already.
-        :raises PostHogIncompleteError: if PostHog cannot even count the rows of a day.
+        :raises PostHogIncompleteError: if PostHog cannot even count the rows of a part of a day.
         """
         try:
             (whole,) = count() if count is not None else self.count(window)
         except PostHogError as error:
-            for part in self._parts(window, error):
-                yield from self.pieces(part)
-            return
-        yield from self._boxes(window, whole.groups)
+            if not is_too_heavy(error):
+                raise
+            if not _cell(window).is_day:
+                for part in self._parts(window, error):
+                    yield from self.pieces(part)
+                return
+            groups = tuple(self._groups_by_hash(window, error))
+            self._in_vain = 0 if groups else self._in_vain + 1
+            if self._in_vain > _MOST_IN_VAIN:
+                raise _uncounted(window, error) from error
+            self.counted += sum(group.rows for group in groups)
+        else:
+            groups = whole.groups
+        yield from self._boxes(window, groups)
 
     def _boxes(self, window: Window, groups: tuple[Group, ...]) -> Iterator[Piece]:
         for box in boxes(_cell(window), groups, self._home(window), self._size):
@@ -149,14 +165,41 @@ class CellPlanner(Planner):
             groups += found
         return groups
 
+    def _groups_in_parts(self, window: Window) -> list[Group]:
+        """Count by day and event; by parts where that is too much for a query."""
+        try:
+            return self._groups(window)
+        except PostHogError as error:
+            if not is_too_heavy(error):
+                raise
+            if _cell(window).is_day:
+                return self._groups_by_hash(window, error)
+            return [group for part in self._parts(window, error) for group in self._groups_in_parts(part)]
+
+    def _groups_by_hash(self, window: Window, error: PostHogError, halvings: int = 0) -> list[Group]:
+        """Count a day, whose count was too much for a query, by ranges of hashes, and add the counts up."""
+        cell = _cell(window)
+        halves = _hash_halves(cell) if halvings < _MOST_HALVINGS else None
+        if halves is None:
+            raise _uncounted(window, error) from error
+        log.info("PostHog: counting %s was too much for one query (%s); counting parts of its hashes", window, error)
+        found: list[Group] = []
+        for half in halves:
+            part = replace(window, cell=half)
+            try:
+                found += self._groups(part)
+            except PostHogError as again:
+                if not is_too_heavy(again):
+                    raise
+                found += self._groups_by_hash(part, again, halvings + 1)
+        if not all(is_exact(group.name) for group in found):
+            raise _uncounted(window, error) from error  # nobody knows where among the others these would stand
+        return merged(found)
+
     def _parts(self, window: Window, error: PostHogError) -> list[Window]:
-        """Return the parts of a range whose count was too much for a query, in order."""
-        if not is_too_heavy(error):
-            raise error
+        """Return the parts of a range of several days whose count was too much for a query, in order."""
         cell = _cell(window)
         cuts = _cuts(cell, self._home(window))
-        if not cuts:
-            raise _uncounted(window, error) from error
         log.info("PostHog: counting %s was too much for one query (%s); counting its parts", window, error)
         edges = [cell.first_day, *cuts, cell.last_day]
         return [replace(window, cell=replace(cell, first_day=one, last_day=two)) for one, two in pairwise(edges)]
@@ -176,7 +219,7 @@ class CellPlanner(Planner):
     def _divided(self, piece: Piece, *, by_key: bool) -> list[Piece]:
         cell, most = _cell(piece.window), max(1, piece.rows // 2)
         if cell.event is None:
-            counted = boxes(cell, self._groups(piece.window), self._home(piece.window), lambda: most)
+            counted = boxes(cell, self._groups_in_parts(piece.window), self._home(piece.window), lambda: most)
             parts = self._agreed(piece.window, [_piece(piece.window, box) for box in counted], piece.rows)
         else:
             parts = list(self._parts_of(piece, lambda: most, by_key=by_key))
@@ -206,6 +249,18 @@ def _cuts(cell: Cell, home: tuple[int, int]) -> list[int]:
     else:
         cuts = {next((day for day in (home[1], _OLDEST) if first < day < last), (first + last) // 2)}
     return sorted(day for day in cuts if first < day < last)
+
+
+def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
+    """Return the halves of a cell by hashes, of ``uuid`` where it has a single one of ``distinct_id``, or of both."""
+    by_key = cell.keys != (0, HASHES) or cell.hashes[1] - cell.hashes[0] <= 1
+    first, last = cell.keys if by_key else cell.hashes
+    middle = (first + last) // 2
+    if not first < middle < last:
+        return None
+    if by_key:
+        return replace(cell, keys=(first, middle)), replace(cell, keys=(middle, last))
+    return replace(cell, hashes=(first, middle)), replace(cell, hashes=(middle, last))
 
 
 def _counted_on(found: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:

@@ -212,6 +212,27 @@ class Group:
     high: datetime
     hashes: tuple[int, int]
 
+    def joined(self, other: Group) -> Group:
+        """Return one group for this one and another one of the same event and day.
+
+        :param other: the other one.
+        """
+        hashes = min(self.hashes[0], other.hashes[0]), max(self.hashes[1], other.hashes[1])
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Group(self.day, self.name, self.rows + other.rows, low, high, hashes)
+
+
+def merged(groups: Iterable[Group]) -> list[Group]:
+    """Return groups in the order of the sort key, those of one event on one day as one.
+
+    :param groups: of names that are exact, in any order.
+    """
+    found: dict[tuple[int, str], Group] = {}
+    for group in groups:
+        place = (group.day, group.name)
+        found[place] = found[place].joined(group) if place in found else group
+    return [found[place] for place in sorted(found, key=lambda place: (place[0], order_of((place[1], False))))]
+
 
 @dataclass(frozen=True)
 class Box:

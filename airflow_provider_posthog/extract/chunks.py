@@ -143,7 +143,8 @@ class WindowReader:
         while piece.rows:
             # One row more than there are shows that others have arrived. Pages may have become smaller since the window
             # was planned, but a little more is better than a second page.
-            limit = min(piece.rows, self._size() * 3 // 2, MAX_ROWS - 1) + 1
+            # Nor are they smaller because of the budget of bytes: each page of a window has all of it read.
+            limit = min(piece.rows, self._size.fitting() * 3 // 2, MAX_ROWS - 1) + 1
             page = self._page(piece, limit, after)
             pages.append(page)
             rows += page.num_rows
@@ -158,10 +159,14 @@ class WindowReader:
     def _page(self, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> pa.Table:
         asked = statements.page(self._source, piece, limit, after)
         parts = self._asker.ask_in_parts(
-            asked, lambda: Batches(self._schema, self._rooms), self._check_columns, exact=self._exact
+            asked,
+            lambda: Batches(self._schema, self._rooms),
+            self._check_columns,
+            exact=self._exact,
+            reads=self._size.reads(limit),
         )
         page = parts.rows
-        self._size.saw(page.num_rows, parts.size, parts.seconds, parts.coming)
+        self._size.saw(page.num_rows, parts.size, parts.seconds, parts.coming, parts.read)
         self._check_times(page, piece.window)
         return page
 

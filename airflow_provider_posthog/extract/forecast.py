@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from airflow_provider_posthog.api.budget import HOUR, LIMITS, MINUTE, limit_of
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+#: Bytes that PostHog's ClickHouse reads for each byte of the answers, as measured (docs/benchmarks.md).
+READ_A_BYTE = 1.5
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,17 @@ class Forecast:
     :param page_rows: how many rows a page has.
     :param row_bytes: how long a row is in an answer; 0 if no row was seen.
     :param share: the part of PostHog's limits that may be used up, from 0 (none are kept) to 1.
+    :param left: bytes that are left of PostHog's budget of what queries read; ``None`` if that is not known, or it is
+        not known what a row costs of it.
+    :param refill: bytes that come back to it in a second, at the least; 0 if that is not known.
     """
 
     rows: int
     page_rows: int
     row_bytes: float
     share: float
+    left: float | None = None
+    refill: float = 0.0
 
     @property
     def queries(self) -> int:
@@ -39,13 +46,24 @@ class Forecast:
         return round(self.rows * self.row_bytes)
 
     @property
+    def read(self) -> int:
+        """About how many bytes PostHog reads for that."""
+        return round(self.size * READ_A_BYTE)
+
+    @property
+    def missing(self) -> float:
+        """How many bytes more that is than are left of its budget, as far as that is known."""
+        return 0.0 if self.left is None else max(0.0, self.read - self.left)
+
+    @property
     def seconds(self) -> float:
         """How long PostHog's limits let it take at the least, however fast it answers."""
         if not self.share:
             return 0.0
         (minute, _), (hour, _) = LIMITS["query"]
         hours, rest = divmod(self.queries - 1, limit_of(hour, self.share))
-        return hours * HOUR + rest // limit_of(minute, self.share) * MINUTE
+        by_requests = hours * HOUR + rest // limit_of(minute, self.share) * MINUTE
+        return max(by_requests, self.missing / self.refill if self.refill else 0.0)
 
     def text(self, what: str, now: datetime) -> str:
         """Say it in a sentence.
@@ -56,12 +74,25 @@ class Forecast:
         needs = f"{what}: {self.rows:,} rows to read, by about {self.queries:,} queries and {_bytes(self.size)}"
         if not self.share:
             return f"{needs}; no rate limits are kept"
+        return f"{needs}{self._budget()}; {self._limits(now)}"
+
+    def _budget(self) -> str:
+        if self.left is None:
+            return ""
+        left = _bytes(max(0.0, self.left))
+        known = f"; PostHog reads about {_bytes(self.read)} for that, and {left} of its budget are left"
+        if self.missing and not self.refill:
+            return f"{known}: the rest waits for what comes back"
+        return known
+
+    def _limits(self, now: datetime) -> str:
         minute, hour = (limit_of(limit, self.share) for limit, _ in LIMITS["query"])
-        limits = f"{minute:,} queries a minute and {hour:,} an hour"
-        if not self.seconds:
-            return f"{needs}; the limits ({limits}) do not slow it down"
-        end = now + timedelta(seconds=self.seconds)
-        return f"{needs}; the limits ({limits}) let it end at {end:%F %R} UTC at the earliest"
+        back = f", {_bytes(self.refill * HOUR)} an hour come back" if self.missing and self.refill else ""
+        limits = f"the limits ({minute:,} queries a minute and {hour:,} an hour{back})"
+        if self.seconds:
+            end = now + timedelta(seconds=self.seconds)
+            return f"{limits} let it end at {end:%F %R} UTC at the earliest"
+        return f"{limits} do not slow it down" if not self.missing else f"{limits} alone do not slow it down"
 
 
 def _bytes(size: float) -> str:

@@ -1,17 +1,24 @@
-"""How many rows to ask for at once: as many as fit into memory and PostHog's ten seconds."""
+"""How many rows to ask for at once: as many as fit into memory, PostHog's ten seconds, and what its limits leave."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
+from typing import Protocol
+
+from airflow_provider_posthog.api.byte_budget import AT_ONCE
 
 log = logging.getLogger(__name__)
 
 #: Bytes of an answer, at the most: three of them on their way, one that waits and one that is written fit into memory.
 TARGET_BYTES = 48 * 1024 * 1024
+#: Bytes of all answers that are in memory at once, where more than three are on their way.
+IN_MEMORY = 5 * TARGET_BYTES
 #: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.
 TARGET_SECONDS = 6.0
+#: The same where the hour's requests do not bring all rows: larger pages are worth some that are refused.
+LONG_SECONDS = 8.0
 #: Seconds that an answer may take to come, once it has begun: what is cut has to come again.
 TARGET_COMING = 60.0
 #: The most rows of a page before any row was seen.
@@ -21,47 +28,91 @@ FEWEST_ROWS = 100
 #: How pages grow where answers come fast, and where they are nearly as large again as what PostHog has refused.
 _GROWTH, _CAREFUL = 1.1, 1.01
 _NEAR = 0.8
+#: The part of what is left that pages are made for: those that read a little more than others need not wait, either.
+_SPARE = 0.9
+
+
+class Left(Protocol):
+    """What is left of a project's limits."""
+
+    def bytes_left(self) -> float | None:
+        """Return how many bytes ClickHouse may still read; ``None`` if that is not known."""
+        ...
+
+    def is_short(self, rows: int) -> bool:
+        """Tell whether the requests that are left do not bring all that is still to be read.
+
+        :param rows: of a page.
+        """
+        ...
 
 
 class PageSize:
     """The number of rows, which adapts to how long rows are and how fast they come. Safe to use from threads.
 
     :param most: the most rows of a page.
+    :param in_flight: how many pages are on their way at once.
+    :param left: what is left of the project's limits; ``None`` for no matter what.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, in_flight: int = 3, left: Left | None = None) -> None:
         self._lock = threading.Lock()
         self._most = most
+        self._left = left
+        # Those that are on their way, one that waits and one that is written.
+        self._bytes = min(TARGET_BYTES, IN_MEMORY // (in_flight + 2))
         # Until it is known how long rows are, no page may be more than memory can hold.
         self._rows = float(min(most, FIRST_ROWS))
-        self._bytes_per_row = 0.0
+        self._bytes_per_row = self._reads_per_row = 0.0
         self._refused = math.inf
 
     def __call__(self) -> int:
-        """Return how many rows to ask for."""
+        """Return how many rows to ask for.
+
+        What is left of the budget of bytes is for as many pages as PostHog runs at once: smaller ones go on where large
+        ones would have to wait, and leave something to others.
+        """
+        rows = self.fitting()
+        left = self._left.bytes_left() if self._left is not None and self._reads_per_row else None
+        if left is None:
+            return rows
+        return min(rows, max(FIRST_ROWS, int(_SPARE * left / AT_ONCE / self._reads_per_row)))
+
+    def fitting(self) -> int:
+        """Return how many rows fit into memory and time, whatever is left of the budget of bytes."""
         with self._lock:
             each, rows = self._bytes_per_row, self._rows
-        fit = TARGET_BYTES / each if each else self._most
+        fit = self._bytes / each if each else self._most
         return int(max(min(rows, fit, self._most), 1))
 
-    def saw(self, rows: int, size: int, seconds: float = 0.0, coming: float = 0.0) -> None:
+    def reads(self, rows: int) -> float | None:
+        """Return about how many bytes ClickHouse reads for so many rows; ``None`` if PostHog does not say.
+
+        :param rows: how many.
+        """
+        return rows * self._reads_per_row or None
+
+    def saw(self, rows: int, size: int, seconds: float = 0.0, coming: float = 0.0, read: int | None = None) -> None:
         """Learn from an answer.
 
         :param rows: its rows.
         :param size: its bytes.
         :param seconds: how long PostHog took until it began.
         :param coming: how long it took to come, after that.
+        :param read: bytes that ClickHouse read for it; ``None`` if that is not known.
         """
         if not rows:
             return
-        now = self()
+        now = self.fitting()
+        target = LONG_SECONDS if self._left is not None and self._left.is_short(now) else TARGET_SECONDS
         with self._lock:
-            each = size / rows
             if not self._bytes_per_row:
                 self._rows = self._most
             # Longer rows count at once, shorter ones little by little.
-            self._bytes_per_row = max(each, 0.7 * self._bytes_per_row + 0.3 * each)
-            slowness = max(seconds / TARGET_SECONDS, coming / TARGET_COMING)
+            self._bytes_per_row = _learned(self._bytes_per_row, size / rows)
+            if read is not None and rows >= FIRST_ROWS:  # few rows have as much read around them
+                self._reads_per_row = _learned(self._reads_per_row, read / rows)
+            slowness = max(seconds / target, coming / TARGET_COMING)
             if slowness > 1 and rows >= now // 2:
                 self._rows = max(FEWEST_ROWS, self._rows * 0.7)
             elif slowness < 0.5:
@@ -77,3 +128,7 @@ class PageSize:
             self._refused = rows
             self._rows = max(FEWEST_ROWS, min(self._rows, rows / 2))
             log.info("PostHog: %d rows were too much for one query; asking for %d from now on", rows, self._rows)
+
+
+def _learned(before: float, now: float) -> float:
+    return max(now, 0.7 * before + 0.3 * now)

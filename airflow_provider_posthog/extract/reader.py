@@ -25,6 +25,7 @@ from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.forecast import Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
+from airflow_provider_posthog.extract.page_limits import PageLimits
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
 from airflow_provider_posthog.extract.ranges import left_of
@@ -133,7 +134,8 @@ class Extraction:
         self._on_progress = on_progress or (lambda progress: None)
         self._settings = settings
         self._asker = Asker(settings, in_flight)
-        self._size = PageSize(page_rows)
+        self._limits = PageLimits(settings, lambda: self._to_read)
+        self._size = PageSize(page_rows, in_flight, self._limits)
         self._resume = resume_after
         self._planner = _planner_of(source)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
@@ -176,6 +178,10 @@ class Extraction:
     def progress(self) -> Progress:
         """How far it is."""
         return self._progress
+
+    @property
+    def _to_read(self) -> int:
+        return max(0, self._planner.counted - self._progress.rows)
 
     def close(self) -> None:
         """Stop reading; a query that is on its way is not waited for. Closed, it cannot be read again.
@@ -225,7 +231,12 @@ class Extraction:
         """Count the first range, where it is not counted yet, and say what it needs."""
         counted = self._ahead.result() if self._ahead is not None else self._planner.count(window)
         self._ahead = None  # a part of it may be counted after all of it was too much
-        forecast = Forecast(self._planner.counted, self._size(), self._row_bytes, share_of(self._settings, "query"))
+        share = share_of(self._settings, "query")
+        # What a page of a query costs is as much as the query does, which nobody knows.
+        left = self._limits.bytes_left() if self.source.query is None else None
+        forecast = Forecast(
+            self._planner.counted, self._size.fitting(), self._row_bytes, share, left, self._limits.bytes_back()
+        )
         log.info("PostHog: %s", forecast.text(self.source.name, datetime.now(timezone.utc)))
         return counted
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.lazy_conditions import check_lazy
 from airflow_provider_posthog.extract.names import check_own, check_where, events_named, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
@@ -105,6 +106,7 @@ class Source:
                 raise PostHogSettingsError("columns", f"{name!r} cannot be a column's name.", "Choose another name.")
         check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
         check_where(self.columns, self.where)
+        check_lazy(self.table, self.columns, self.where)
 
     @property
     def key_parts(self) -> tuple[str, ...]:

@@ -172,6 +172,7 @@ class Middleman:
         self.target = target
         self.rule: Rule = lambda sql, values, ask: ask()
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
         self.url = ""
         self.lock = threading.Lock()
 
@@ -205,6 +206,8 @@ def middleman_to(target: str) -> Iterator[Middleman]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            for name, value in man.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 

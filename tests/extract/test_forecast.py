@@ -55,6 +55,24 @@ def test_the_sentence_says_rows_queries_bytes_and_the_end() -> None:
     assert "no rate limits are kept" in Forecast(10**9, 10, 0, 0.0).text("events", NOON)
 
 
+def test_the_sentence_says_what_is_left_of_the_budget_of_bytes_and_when_the_rest_is_back() -> None:
+    rows, row = 1_000_000, 100_000
+    told = Forecast(rows, 49_999, row, 1.0, left=431e9).text("events", NOON)
+    assert "PostHog reads about 150 GB for that, and 431 GB of its budget are left; the limits" in told
+    assert told.endswith("do not slow it down")
+    slow = Forecast(rows, 49_999, row, 1.0, left=50e9, refill=20e9 / 3600)
+    assert slow.seconds == pytest.approx(5 * 3600)
+    assert slow.text("events", NOON).endswith(
+        "2,400 an hour, 20 GB an hour come back) let it end at 2026-05-01 17:00 UTC at the earliest"
+    )
+    many = Forecast(rows, 100, row, 1.0, left=50e9, refill=1e9)
+    assert many.seconds == Forecast(rows, 100, row, 1.0).seconds > 0, "requests are what is short"
+    unknown = Forecast(rows, 49_999, row, 1.0, left=-3.0).text("events", NOON)
+    assert "0 bytes of its budget are left: the rest waits for what comes back; the limits" in unknown
+    assert unknown.endswith("alone do not slow it down")
+    assert "budget" not in Forecast(rows, 49_999, row, 0.0, left=0.0).text("events", NOON)
+
+
 def test_a_reading_says_it_once_and_before_its_first_rows(
     posthog: EmulatorProcess, caplog: pytest.LogCaptureFixture
 ) -> None:

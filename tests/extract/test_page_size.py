@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.extract.page_size import (
     FEWEST_ROWS,
     FIRST_ROWS,
+    IN_MEMORY,
+    LONG_SECONDS,
     TARGET_BYTES,
     TARGET_COMING,
     TARGET_SECONDS,
@@ -70,6 +72,53 @@ def test_what_was_refused_is_not_asked_for_again() -> None:
     assert size() == 4_500
     size.refused(9_500)
     assert size() == 4_500
+
+
+class Left:
+    """What is left of the limits, as it is told here."""
+
+    def __init__(self, size: float | None = None, *, short: bool = False) -> None:
+        self.size = size
+        self.short = short
+
+    def bytes_left(self) -> float | None:
+        return self.size
+
+    def is_short(self, rows: int) -> bool:
+        return self.short
+
+
+def test_pages_share_memory_where_many_are_on_their_way() -> None:
+    for in_flight in (1, 3, 8, 32):
+        size = PageSize(49_999, in_flight)
+        size.saw(10, 10 * 10_000)
+        assert size() * 10_000 * (in_flight + 2) <= IN_MEMORY
+        assert size() <= TARGET_BYTES // 10_000
+
+
+def test_what_is_left_of_the_bytes_is_for_as_many_pages_as_run_at_once() -> None:
+    left = Left(3_000_000_000.0)
+    size = PageSize(49_999, left=left)
+    size.saw(10, 10_000, read=10_000_000)
+    assert size() == 49_999, "few rows have much read around them, which says nothing of many"
+    size.saw(10_000, 1, read=500_000_000)
+    assert size() == 18_000
+    assert size.reads(20_000) == 1_000_000_000
+    assert size.fitting() == 49_999, "a window that is planned is not read twice for it"
+    left.size = -5.0
+    assert size() == FIRST_ROWS, "smaller ones would use up the requests"
+    left.size = None
+    assert size() == 49_999
+
+
+def test_pages_may_take_longer_where_requests_are_short() -> None:
+    left = Left(short=True)
+    size = PageSize(10_000, left=left)
+    size.saw(10_000, 1, (TARGET_SECONDS + LONG_SECONDS) / 2)
+    assert size() == 10_000
+    left.short = False
+    size.saw(10_000, 1, (TARGET_SECONDS + LONG_SECONDS) / 2)
+    assert size() == 7_000
 
 
 @given(

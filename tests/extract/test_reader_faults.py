@@ -61,13 +61,13 @@ def is_page(sql: str) -> bool:
 
 
 def on_pages(change: Callable[[int, Answer], Told], times: int = 10**6) -> Rule:
-    """Change the answers to the first so many pages; the change gets the page's number."""
+    """Change the answers to the first so many pages that have rows; the change gets the page's number."""
     numbers = count()
     lock = threading.Lock()
 
     def rule(sql: str, values: Mapping[str, Any], ask: Callable[[], Told]) -> Told:
         status, answer = ask()
-        if not is_page(sql):
+        if not is_page(sql) or not answer.get("results"):
             return status, answer
         with lock:
             number = next(numbers)
@@ -329,6 +329,54 @@ def test_a_day_that_cannot_be_counted_is_an_error_that_ends(
     with pytest.raises(PostHogIncompleteError, match=r"cannot even count the rows of .* days 1970-01-01\.\.1970-01-02"):
         landed(settings, day)
     assert len(man.asked) - before < 40
+
+
+@pytest.mark.parametrize("by", ["created_at", "timestamp"])
+@pytest.mark.parametrize("page_rows", [7, 60])
+def test_a_day_whose_count_is_too_much_is_counted_by_ranges_of_hashes(
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime, by: str, page_rows: int
+) -> None:
+    """Also where a page is too much, whose parts have to be counted, and where the reading is taken up again."""
+    names = ["a", "b", "Ä", "\U0001f600"]
+    made = [
+        {**event(day + number * SECOND, name=names[number % 4]), "distinct_id": f"d{number % 37}"}
+        for number in range(120)
+    ]
+    rows.add_events(made)
+    widths: list[int] = []
+
+    def rule(sql: str, values: Mapping[str, Any], ask: Callable[[], Told]) -> Told:
+        first, last = (values.get(name) for name in ("window_first_day", "window_last_moment"))
+        holds_day = (not first or moment_of(first) <= day) and (not last or day <= moment_of(last))
+        if "first_hash" in sql and holds_day and not {"19700101", "21471219"} & set(sql.split()):
+            widths.append(values.get("window_hash_high", 1 << 64) - values.get("window_hash_low", 0))
+            if widths[-1] > 1 << 62:
+                return REFUSALS[len(widths) % len(REFUSALS)]
+        return refusing(20, REFUSALS[0])(sql, values, ask)
+
+    man.rule = rule
+    source = sources.events(["uuid"], by=by)  # type: ignore[arg-type]
+    chunks = read(settings, source, day, day + DAY, page_rows=page_rows)
+    assert sorted(column(chunks)) == uuids(made)
+    assert min(widths) == 1 << 62
+    places = [chunk.resume_after for chunk in chunks]
+    resumed = read(settings, source, day, day + DAY, page_rows=page_rows, resume_after=places[len(places) // 2])
+    assert sorted(column(chunks[: len(places) // 2 + 1]) + column(resumed)) == uuids(made)
+
+
+def test_days_without_rows_that_cannot_be_counted_at_once_are_an_error_that_ends(
+    settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime
+) -> None:
+    """Counting parts of each day of the history would go on for days where PostHog is just slow."""
+
+    def rule(sql: str, values: Mapping[str, Any], ask: Callable[[], Told]) -> Told:
+        width = values.get("window_hash_high", 1 << 64) - values.get("window_hash_low", 0)
+        return REFUSALS[0] if "first_hash" in sql and width > 1 << 63 else ask()
+
+    man.rule = rule
+    with pytest.raises(PostHogIncompleteError, match="cannot even count"):
+        landed(settings, day)
+    assert len(man.asked) < 200
 
 
 def test_a_count_by_hashes_that_is_too_much_is_halved(

@@ -40,11 +40,13 @@ def kill_often(tries: Tries, options: dict[str, Any], kills: int, table: Callabl
     return again
 
 
-@pytest.mark.parametrize("partition_by", [None, "hour"])
-def test_ten_times_at_any_moment(connection: EmulatorProcess, tmp_path: Path, partition_by: str | None) -> None:
+@pytest.mark.parametrize(("partition_by", "kills"), [(None, 20), ("hour", 10)])
+def test_many_times_at_any_moment(
+    connection: EmulatorProcess, tmp_path: Path, partition_by: str | None, kills: int
+) -> None:
     lake = tmp_path / "lake"
     with Tries(PostHogQueryToObjectStorageOperator, connection.airflow_connection_json(), tmp_path) as tries:
-        found = kill_often(tries, {"path": str(lake), "partition_by": partition_by}, 10, lambda: table_of(lake))
+        found = kill_often(tries, {"path": str(lake), "partition_by": partition_by}, kills, lambda: table_of(lake))
     assert len(everything(lake)) == found["files"] + 1
 
 
