@@ -178,9 +178,7 @@ class Budget:
         """
         counter = self._counter(lane)
         with self._lock:
-            begins = now - counter.slow_until > MINUTE
-            counter.slow_until = max(counter.slow_until, now + wait)
-            return begins
+            return counter.slowdown.begins(now, wait)
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing is left to remember: no call in the last hour, and no lane closed.
