@@ -10,7 +10,7 @@ import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
@@ -98,10 +98,25 @@ class _Shared:
                 )
             return self._http
 
-    async def aclose(self) -> None:
-        """Close the connections."""
+    async def leave(self) -> None:
+        """Use it no more; who is the last closes the connections."""
+        self.users -= 1
+        if self.users > 0:
+            return
+        of_loop = _async_shared.get(asyncio.get_running_loop(), {})
+        if of_loop.get(self._settings) is self:
+            del of_loop[self._settings]
         if self._http is not None:
             await self._http.aclose()
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[_Shared]:
+        """Keep the connections open: a call may wait for one of them while its client goes on with another key."""
+        self.users += 1
+        try:
+            yield self
+        finally:
+            await self.leave()
 
 
 class _Going:
@@ -150,12 +165,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections, if no other client of this event loop uses them."""
         shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.users -= 1
-        if shared.users == 0:
-            _async_shared[asyncio.get_running_loop()].pop(self.settings, None)
-            await shared.aclose()
+        if shared is not None:
+            await shared.leave()
 
     def _take(self) -> _Shared:
         if self._shared is None:
@@ -227,8 +238,11 @@ class AsyncClient:
                 yield item
 
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
+        async with self._take().in_use() as shared:
+            return await self._attempt_with(shared, exchange)
+
+    async def _attempt_with(self, shared: _Shared, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
-        shared = self._take()
         try:
             client = await shared.http()
         except PostHogSettingsError:

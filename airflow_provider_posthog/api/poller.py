@@ -19,6 +19,7 @@ from airflow_provider_posthog.api.steps import Send, Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
+    PostHogRateLimitError,
     PostHogTransportError,
 )
 
@@ -31,6 +32,8 @@ _LEAST_ROWS = 10
 _SECONDS_A_PAGE = 2.5
 #: What is due a moment later is looked at in the same round.
 _SOON = 0.02
+#: How many lists in a row may fail before a look at one job tells whether it is only the list.
+_BAD_LISTS = 3
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,10 @@ class Waiter:
     due: float = 0.0
     deadline: float = math.inf
     waits: bool = False
-    #: Whether the list's first pages do not show its job, or do not tell enough of it.
+    #: Whether the list's first pages do not show its job, or do not tell enough of it: twice in a row, as rows move up
+    #: between two pages when others are deleted.
     deep: bool = False
+    missed: bool = False
     #: Whether a look at its job alone goes on, and whether the one at the deadline does.
     asked: bool = False
     asked_last: bool = False
@@ -133,6 +138,7 @@ class Rounds:
         self._began = -math.inf
         self._pages = 1
         self._goes_on = False
+        self._bad_lists = 0
 
     def next_at(self) -> float:
         """Return when the next look is due; infinite if none is."""
@@ -156,7 +162,8 @@ class Rounds:
             for waiter in listed:
                 waiter.asked = False  # a look of its own, which may still wait for its turn, is not needed any more
             yield Look(tuple(listed), listed=True, last=False)
-        due = {waiter.job_id for waiter in single if waiter.due <= soon}
+        # A poll a moment before the deadline has no time for its turn: the look at the deadline is that one.
+        due = {waiter.job_id for waiter in single if waiter.due <= (soon if waiter.deadline > soon else now)}
         together = [waiter for waiter in single if waiter.job_id in due]
         for waiter in together:
             waiter.asked = True
@@ -190,8 +197,21 @@ class Rounds:
         if not look.last:
             self._goes_on = False
 
+    def go_on(self) -> None:
+        """Begin anew after a fault, in which the end of a look may have been missed."""
+        self._goes_on = False
+
+    def is_list_bad(self, reading: Reading) -> bool:
+        """Tell whether the list has failed so often that somebody has to find out whether looks at single jobs do, too.
+
+        :param reading: what was just read.
+        """
+        passing = isinstance(reading.error, PostHogError) and not isinstance(reading.error, PostHogRateLimitError)
+        self._bad_lists = self._bad_lists + 1 if passing else 0
+        return self._bad_lists >= _BAD_LISTS
+
     def missed(self, look: Look, reading: Reading) -> Iterator[Look]:
-        """Yield the looks at those of whom a list did not tell enough; from now on each gets looks of its own.
+        """Yield the looks at those of whom a list did not tell enough; after the second time each gets its own looks.
 
         :param look: the look that read the list.
         :param reading: what it told.
@@ -199,9 +219,11 @@ class Rounds:
         if reading.error is not None:
             return
         rest = [waiter for waiter in look.waiters if waiter.waits and waiter.job_id not in reading.seen]
+        for waiter in set(look.waiters).difference(rest):
+            waiter.missed = False
         for waiter in rest:
             waiter.asked = True
-            waiter.deep = self._least is not None
+            waiter.deep, waiter.missed = self._least is not None and waiter.missed, True
         yield from self._one_by_one(rest, last=look.last)
 
     def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
