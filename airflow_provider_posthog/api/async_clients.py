@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import ssl
@@ -31,20 +30,15 @@ from airflow_provider_posthog.api.clients import (
 from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import Done, Exchange
 from airflow_provider_posthog.api.in_flight import in_flight_to
+from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_another
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
-from airflow_provider_posthog.exceptions import (
-    PostHogAPIError,
-    PostHogAuthenticationError,
-    PostHogPermissionError,
-    PostHogSettingsError,
-)
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
     weakref.WeakKeyDictionary()
@@ -185,7 +179,7 @@ class AsyncClient:
         settings = self.settings
         try:
             return await self._send(call, policy)
-        except (PostHogAuthenticationError, PostHogPermissionError) as error:
+        except REFUSED as error:
             if not await self._has_new_key(settings, error):
                 raise
         return await self._send(call, policy)
@@ -212,15 +206,13 @@ class AsyncClient:
             return False
         try:
             found = await self._read_again()
-        except Exception as failure:  # of Airflow, or of whatever keeps its secrets
-            log.warning("PostHog refused the key, and the connection cannot be read: %s", type(failure).__name__)
+        except Exception as failure:
+            cannot_be_read(failure)
             return False
         if self.settings is not refused:
             return True
-        same_place = (found.base_url, found.project_id) == (refused.base_url, refused.project_id)
-        if found.api_key == refused.api_key or not same_place:
+        if not is_another(found, refused, error):
             return False
-        log.info("PostHog refused the key (%s), and the connection has another one: going on with that", error.status)
         await self.aclose()  # what still goes there with the old key would be refused as well
         self.settings = found
         return True
