@@ -59,8 +59,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
 
     length = (arguments.minutes + arguments.warm_up) * 60
     with EmulatorProcess(events=100, export_seconds=length + 3600) as posthog, tempfile.TemporaryDirectory() as home:
-
-        posthog.settings(stuck_seconds=length + 3600)  # it gives up exports after a quarter of an hour, as PostHog does
+        posthog.settings(stuck_seconds=length + 3600)  # or it gives up an export after ten minutes
 
         def run(step: str, share: float, given: str) -> str:
             connection = posthog.airflow_connection_json(rate_limit_share=share)
