@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import JobKind, Listing
+from airflow_provider_posthog.api.jobs import LAST_TURN, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
@@ -57,6 +57,7 @@ class Waiter:
     :param due: when it wants to look next.
     :param deadline: when it looks for the last time.
     :param waits: whether it waits for an answer now.
+    :param last_turn: seconds for which its look at the deadline may be put off, once, if the rate limits refuse it.
     """
 
     job_id: str
@@ -64,6 +65,7 @@ class Waiter:
     due: float = 0.0
     deadline: float = math.inf
     waits: bool = False
+    last_turn: float = LAST_TURN
     #: Whether the list's first pages do not show its job, or do not tell enough of it: twice in a row, as rows move up
     #: between two pages when others are deleted.
     deep: bool = False
@@ -94,11 +96,13 @@ class Look:
     :param waiters: for whom; without a list all of them wait for one job.
     :param listed: whether to ask for the list.
     :param last: whether it is one at a deadline, which uses the reserve and waits for no turn.
+    :param gives_way: seconds for which one at a deadline may be put off.
     """
 
     waiters: tuple[Waiter, ...]
     listed: bool
     last: bool
+    gives_way: float = LAST_TURN
 
     def policy(self, now: float) -> RetryPolicy:
         """Return how patient it is.
@@ -106,7 +110,7 @@ class Look:
         :param now: the time.
         """
         if self.last:
-            return LAST
+            return poll_policy(LAST, 0.0, gives_way=self.gives_way)
         if self.listed:
             return ONCE  # whose deadline comes meanwhile gets a look of its own
         return poll_policy(ONCE, max(waiter.deadline for waiter in self.waiters) - now)
@@ -171,13 +175,14 @@ class Rounds:
 
     def _last_looks(self, now: float) -> Iterator[Look]:
         urgent = [waiter for waiter in self.waiters if waiter.may_look_last and waiter.deadline <= now]
+        gives_way = min((waiter.last_turn for waiter in urgent), default=LAST_TURN)
         for waiter in urgent:
-            waiter.asked_last = True
+            waiter.asked_last, waiter.last_turn = True, 0.0
         shallow = [waiter for waiter in urgent if not waiter.deep]
         if self._by_list(shallow):
-            yield Look(tuple(shallow), listed=True, last=True)
+            yield Look(tuple(shallow), listed=True, last=True, gives_way=gives_way)
             urgent = [waiter for waiter in urgent if waiter.deep]
-        yield from self._one_by_one(urgent, last=True)
+        yield from self._one_by_one(urgent, last=True, gives_way=gives_way)
 
     def needs(self, look: Look) -> bool:
         """Tell whether somebody still waits for a look that was begun.
@@ -224,7 +229,7 @@ class Rounds:
         for waiter in rest:
             waiter.asked = True
             waiter.deep, waiter.missed = self._least is not None and waiter.missed, True
-        yield from self._one_by_one(rest, last=look.last)
+        yield from self._one_by_one(rest, last=look.last, gives_way=look.gives_way)
 
     def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
         """Tell whether what a look brought is an answer for a waiter; if so, it waits no more.
@@ -261,12 +266,12 @@ class Rounds:
         return self._began + min(interval, self._pages * _SECONDS_A_PAGE)
 
     @staticmethod
-    def _one_by_one(waiters: Iterable[Waiter], *, last: bool) -> Iterator[Look]:
+    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Look]:
         by_id: dict[str, list[Waiter]] = {}
         for waiter in waiters:
             by_id.setdefault(waiter.job_id, []).append(waiter)
         for together in by_id.values():
-            yield Look(tuple(together), listed=False, last=last)
+            yield Look(tuple(together), listed=False, last=last, gives_way=gives_way)
 
 
 def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:

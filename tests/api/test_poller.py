@@ -124,6 +124,17 @@ def test_others_use_up_the_hour_and_the_look_at_the_deadline_is_made_from_the_re
     assert max(poller.lateness()) <= 60, "96 calls an hour"
 
 
+def test_a_look_at_the_deadline_is_made_though_nothing_of_the_hour_is_left() -> None:
+    """Others of this process have used up the reserve, too."""
+    world = World(share=0.02)
+    poller = _exports(world, 6, 660, timeout=840)
+    for minute in range(12):
+        world.at(minute * 61.0, lambda: [world.budget.count("crud", world.now, share=0.02) for _ in range(8)] and None)
+    world.run(3600)
+    assert _all_green(poller, 6)
+    assert world.refused == 0, "PostHog has more to give than this process may take"
+
+
 def test_a_server_that_lists_nothing_is_asked_for_each() -> None:
     world = World(listed=False)
     poller = _exports(world, 20, 60)

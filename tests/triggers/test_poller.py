@@ -381,3 +381,30 @@ def test_threads_with_event_loops_of_their_own_do_not_disturb_each_other(connect
         runs = [pool.submit(_run, *(_trigger(each) for each in ids)) for _ in range(4)]
         outcomes = {event["outcome"] for run in runs for event in run.result()}
     assert outcomes == {"succeeded"}
+
+
+@pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_429_until_behind_the_deadline_does_not_keep_the_look_at_the_deadline_from_being_made(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, count: int, limit: str
+) -> None:
+    use(monkeypatch, server, rate_limit_share=1)
+    rows = [{"id": each, "has_content": True} for each in range(1, count + 1)]
+    done = _list_of(*rows) if count > 1 else ok(rows[0])
+    server.script(error(429, Retry_After="1800"), done)
+    deadline = time.time() + 1.0
+    events = _run(*(_trigger(each, deadline=deadline, limit=limit) for each in range(1, count + 1)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert len(server.requests) == 2
+
+
+def test_a_check_looks_at_its_deadline_whatever_posthog_asked(
+    scripted_check: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, scripted_check, rate_limit_share=1)
+    scripted_check.script(error(429, Retry_After="1800"), says("succeeded"))
+    trigger = PostHogCheckTrigger(
+        check="scripted", arguments={"number": 5}, deadline=time.time() + 1, poll_interval=0.1, first_wait=0.1
+    )
+    assert run_trigger(trigger)["outcome"] == "succeeded"
+    assert len(scripted_check.requests) == 2

@@ -10,9 +10,9 @@ from airflow.sdk import DAG
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
 from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor
 
-EXPORTS = 12
+EXPORTS = 8
 #: Insights that the emulator comes with.
-INSIGHTS = [1, 2, 3, 4]
+INSIGHTS = [1, 2, 3]
 HOW: dict[str, Any] = {"posthog_conn_id": "{{ dag_run.conf['connection'] }}", "deferrable": True, "retries": 0}
 
 with DAG("waiting", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), max_active_runs=10):
