@@ -13,7 +13,12 @@ from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor
 EXPORTS = 8
 #: Insights that the emulator comes with.
 INSIGHTS = [1, 2, 3]
-HOW: dict[str, Any] = {"posthog_conn_id": "{{ dag_run.conf['connection'] }}", "deferrable": True, "retries": 0}
+HOW: dict[str, Any] = {
+    "posthog_conn_id": "{{ dag_run.conf['connection'] }}",
+    "deferrable": True,
+    "retries": 0,
+    "pool": "waiting",  # few slots: a scheduler that is held up takes itself for dead, and starts tasks anew
+}
 
 with DAG("waiting", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), max_active_runs=10):
     PostHogCreateExportOperator.partial(
