@@ -47,7 +47,7 @@ types: $(VENV)/.installed  ## check types
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
 
-benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (55 min)
+benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (65 min)
 	@$(BIN)/python -m benchmarks.parse_cost
 	@$(BIN)/python -m benchmarks.triggerer
 	@$(BIN)/python -m benchmarks.download

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
@@ -31,20 +30,15 @@ from airflow_provider_posthog.api.clients import (
 from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import Done, Exchange
 from airflow_provider_posthog.api.in_flight import in_flight_to
+from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_another
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
-from airflow_provider_posthog.exceptions import (
-    PostHogAPIError,
-    PostHogAuthenticationError,
-    PostHogPermissionError,
-    PostHogSettingsError,
-)
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 _async_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ClientSettings, _Shared]] = (
     weakref.WeakKeyDictionary()
@@ -98,10 +92,25 @@ class _Shared:
                 )
             return self._http
 
-    async def aclose(self) -> None:
-        """Close the connections."""
+    async def leave(self) -> None:
+        """Use it no more; who is the last closes the connections."""
+        self.users -= 1
+        if self.users > 0:
+            return
+        of_loop = _async_shared.get(asyncio.get_running_loop(), {})
+        if of_loop.get(self._settings) is self:
+            del of_loop[self._settings]
         if self._http is not None:
             await self._http.aclose()
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[_Shared]:
+        """Keep the connections open: a call may wait for one of them while its client goes on with another key."""
+        self.users += 1
+        try:
+            yield self
+        finally:
+            await self.leave()
 
 
 class _Going:
@@ -150,12 +159,8 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections, if no other client of this event loop uses them."""
         shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        shared.users -= 1
-        if shared.users == 0:
-            _async_shared[asyncio.get_running_loop()].pop(self.settings, None)
-            await shared.aclose()
+        if shared is not None:
+            await shared.leave()
 
     def _take(self) -> _Shared:
         if self._shared is None:
@@ -174,7 +179,7 @@ class AsyncClient:
         settings = self.settings
         try:
             return await self._send(call, policy)
-        except (PostHogAuthenticationError, PostHogPermissionError) as error:
+        except REFUSED as error:
             if not await self._has_new_key(settings, error):
                 raise
         return await self._send(call, policy)
@@ -201,15 +206,13 @@ class AsyncClient:
             return False
         try:
             found = await self._read_again()
-        except Exception as failure:  # of Airflow, or of whatever keeps its secrets
-            log.warning("PostHog refused the key, and the connection cannot be read: %s", type(failure).__name__)
+        except Exception as failure:
+            cannot_be_read(failure)
             return False
         if self.settings is not refused:
             return True
-        same_place = (found.base_url, found.project_id) == (refused.base_url, refused.project_id)
-        if found.api_key == refused.api_key or not same_place:
+        if not is_another(found, refused, error):
             return False
-        log.info("PostHog refused the key (%s), and the connection has another one: going on with that", error.status)
         await self.aclose()  # what still goes there with the old key would be refused as well
         self.settings = found
         return True
@@ -227,8 +230,11 @@ class AsyncClient:
                 yield item
 
     async def _attempt(self, exchange: Exchange[Any]) -> Answer | NoAnswer:
+        async with self._take().in_use() as shared:
+            return await self._attempt_with(shared, exchange)
+
+    async def _attempt_with(self, shared: _Shared, exchange: Exchange[Any]) -> Answer | NoAnswer:
         call = exchange.call
-        shared = self._take()
         try:
             client = await shared.http()
         except PostHogSettingsError:

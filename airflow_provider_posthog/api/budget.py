@@ -112,6 +112,17 @@ class Budget:
                 counter.add(turn, share)
             return Promise(turn - now, turn if taken else None)
 
+    def count(self, lane: Lane, now: float, *, share: float = 1.0) -> None:
+        """Count a call that goes without a turn.
+
+        :param lane: the lane.
+        :param now: the time.
+        :param share: the share of whoever sends it.
+        """
+        counter = self._counter(lane)
+        with self._lock:
+            counter.add(now, share)
+
     def give_back(self, lane: Lane, turn: float, *, share: float = 1.0) -> None:
         """Take back a turn that nobody has used.
 
@@ -178,9 +189,7 @@ class Budget:
         """
         counter = self._counter(lane)
         with self._lock:
-            begins = now - counter.slow_until > MINUTE
-            counter.slow_until = max(counter.slow_until, now + wait)
-            return begins
+            return counter.slowdown.begins(now, wait)
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing is left to remember: no call in the last hour, and no lane closed.
@@ -252,6 +261,11 @@ class Turns:
                 reason,
             )
         return Waiting(wait, reason)
+
+    def go(self) -> None:
+        """Let the attempt go without a turn, whatever the limits say; it counts."""
+        self.give_back()
+        self._budget.count(self._lane, time.monotonic(), share=self._share)
 
     def give_back(self) -> None:
         """Give back the turn that was promised and is not used: the call was cancelled, or takes another one."""

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.telling import Slowdown
 
 #: PostHog's code of a 429 that means this budget.
 EXCEEDED = "api_queries_budget_exceeded"
@@ -112,7 +113,7 @@ class ByteBudget:
         self._remaining: float | None = None
         self._told_at = -math.inf
         self._closed_until = -math.inf
-        self._slow_until = -math.inf
+        self._slowdown = Slowdown()
         self._seen_at = -math.inf
         self._read = self._recent = self._largest = 0.0
         self._answered = 0
@@ -255,9 +256,7 @@ class ByteBudget:
         :param wait: for how many seconds it is held back.
         """
         with self._lock:
-            begins = now - self._slow_until > MINUTE
-            self._slow_until = max(self._slow_until, now + wait)
-            return begins
+            return self._slowdown.begins(now, wait)
 
     def told(self, now: float) -> str:
         """Say what is known, for people; empty if PostHog has told nothing.

@@ -26,6 +26,7 @@ from airflow_provider_posthog.api.body import ENCODINGS, Arriving, TooLargeError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
 from airflow_provider_posthog.api.in_flight import NoPlaceError, in_flight_to
+from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_another
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.received import BodyOf, Taking, held
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
@@ -37,7 +38,7 @@ from airflow_provider_posthog.api.wire import (
     going,
     no_answer,
 )
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.async_clients import AsyncClient
@@ -159,6 +160,37 @@ class Client:
         return self._exchanged(whole, policy, taking.body)
 
     def _exchanged(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
+        refused = self.settings
+        try:
+            return self._exchange(call, policy, body)
+        except REFUSED as error:
+            if not self.has_new_key(refused, error):
+                raise
+        return self._exchange(call, policy, body)
+
+    def has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
+        """Read the connection again after PostHog refused the key, and go on with its key if that is another one.
+
+        :param refused: with what PostHog was asked.
+        :param error: what it answered.
+        :returns: whether it may be asked again.
+        """
+        if self.settings is not refused:  # another call of this client has seen to it
+            return True
+        if refused.read_again is None:
+            return False
+        try:
+            found = refused.read_again(refused)
+        except Exception as failure:
+            cannot_be_read(failure)
+            return False
+        if not is_another(found, refused, error):
+            return False
+        # What a task has changed of the connection, such as how long its calls wait, stays.
+        self.settings = replace(refused, api_key=found.api_key)
+        return True
+
+    def _exchange(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
         policy = policy or policy_of(self.settings)
         # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
         left = max(0.0, self._left())

@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import JobKind, Listing
+from airflow_provider_posthog.api.jobs import LAST_TURN, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
+    PostHogRateLimitError,
     PostHogTransportError,
 )
 
@@ -31,6 +32,8 @@ _LEAST_ROWS = 10
 _SECONDS_A_PAGE = 2.5
 #: What is due a moment later is looked at in the same round.
 _SOON = 0.02
+#: How many lists in a row may fail before a look at one job tells whether it is only the list.
+_BAD_LISTS = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Waiter:
     :param due: when it wants to look next.
     :param deadline: when it looks for the last time.
     :param waits: whether it waits for an answer now.
+    :param last_turn: seconds for which its look at the deadline may be put off, once, if the rate limits refuse it.
     """
 
     job_id: str
@@ -61,8 +65,11 @@ class Waiter:
     due: float = 0.0
     deadline: float = math.inf
     waits: bool = False
-    #: Whether the list's first pages do not show its job, or do not tell enough of it.
+    last_turn: float = LAST_TURN
+    #: Whether the list's first pages do not show its job, or do not tell enough of it: twice in a row, as rows move up
+    #: between two pages when others are deleted.
     deep: bool = False
+    missed: bool = False
     #: Whether a look at its job alone goes on, and whether the one at the deadline does.
     asked: bool = False
     asked_last: bool = False
@@ -89,11 +96,13 @@ class Look:
     :param waiters: for whom; without a list all of them wait for one job.
     :param listed: whether to ask for the list.
     :param last: whether it is one at a deadline, which uses the reserve and waits for no turn.
+    :param gives_way: seconds for which one at a deadline may be put off.
     """
 
     waiters: tuple[Waiter, ...]
     listed: bool
     last: bool
+    gives_way: float = LAST_TURN
 
     def policy(self, now: float) -> RetryPolicy:
         """Return how patient it is.
@@ -101,7 +110,7 @@ class Look:
         :param now: the time.
         """
         if self.last:
-            return LAST
+            return poll_policy(LAST, 0.0, gives_way=self.gives_way)
         if self.listed:
             return ONCE  # whose deadline comes meanwhile gets a look of its own
         return poll_policy(ONCE, max(waiter.deadline for waiter in self.waiters) - now)
@@ -133,6 +142,7 @@ class Rounds:
         self._began = -math.inf
         self._pages = 1
         self._goes_on = False
+        self._bad_lists = 0
 
     def next_at(self) -> float:
         """Return when the next look is due; infinite if none is."""
@@ -156,7 +166,8 @@ class Rounds:
             for waiter in listed:
                 waiter.asked = False  # a look of its own, which may still wait for its turn, is not needed any more
             yield Look(tuple(listed), listed=True, last=False)
-        due = {waiter.job_id for waiter in single if waiter.due <= soon}
+        # A poll a moment before the deadline has no time for its turn: the look at the deadline is that one.
+        due = {waiter.job_id for waiter in single if waiter.due <= (soon if waiter.deadline > soon else now)}
         together = [waiter for waiter in single if waiter.job_id in due]
         for waiter in together:
             waiter.asked = True
@@ -164,13 +175,14 @@ class Rounds:
 
     def _last_looks(self, now: float) -> Iterator[Look]:
         urgent = [waiter for waiter in self.waiters if waiter.may_look_last and waiter.deadline <= now]
+        gives_way = min((waiter.last_turn for waiter in urgent), default=LAST_TURN)
         for waiter in urgent:
-            waiter.asked_last = True
+            waiter.asked_last, waiter.last_turn = True, 0.0
         shallow = [waiter for waiter in urgent if not waiter.deep]
         if self._by_list(shallow):
-            yield Look(tuple(shallow), listed=True, last=True)
+            yield Look(tuple(shallow), listed=True, last=True, gives_way=gives_way)
             urgent = [waiter for waiter in urgent if waiter.deep]
-        yield from self._one_by_one(urgent, last=True)
+        yield from self._one_by_one(urgent, last=True, gives_way=gives_way)
 
     def needs(self, look: Look) -> bool:
         """Tell whether somebody still waits for a look that was begun.
@@ -190,8 +202,21 @@ class Rounds:
         if not look.last:
             self._goes_on = False
 
+    def go_on(self) -> None:
+        """Begin anew after a fault, in which the end of a look may have been missed."""
+        self._goes_on = False
+
+    def is_list_bad(self, reading: Reading) -> bool:
+        """Tell whether the list has failed so often that somebody has to find out whether looks at single jobs do, too.
+
+        :param reading: what was just read.
+        """
+        passing = isinstance(reading.error, PostHogError) and not isinstance(reading.error, PostHogRateLimitError)
+        self._bad_lists = self._bad_lists + 1 if passing else 0
+        return self._bad_lists >= _BAD_LISTS
+
     def missed(self, look: Look, reading: Reading) -> Iterator[Look]:
-        """Yield the looks at those of whom a list did not tell enough; from now on each gets looks of its own.
+        """Yield the looks at those of whom a list did not tell enough; after the second time each gets its own looks.
 
         :param look: the look that read the list.
         :param reading: what it told.
@@ -199,10 +224,12 @@ class Rounds:
         if reading.error is not None:
             return
         rest = [waiter for waiter in look.waiters if waiter.waits and waiter.job_id not in reading.seen]
+        for waiter in set(look.waiters).difference(rest):
+            waiter.missed = False
         for waiter in rest:
             waiter.asked = True
-            waiter.deep = self._least is not None
-        yield from self._one_by_one(rest, last=look.last)
+            waiter.deep, waiter.missed = self._least is not None and waiter.missed, True
+        yield from self._one_by_one(rest, last=look.last, gives_way=look.gives_way)
 
     def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
         """Tell whether what a look brought is an answer for a waiter; if so, it waits no more.
@@ -239,12 +266,12 @@ class Rounds:
         return self._began + min(interval, self._pages * _SECONDS_A_PAGE)
 
     @staticmethod
-    def _one_by_one(waiters: Iterable[Waiter], *, last: bool) -> Iterator[Look]:
+    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Look]:
         by_id: dict[str, list[Waiter]] = {}
         for waiter in waiters:
             by_id.setdefault(waiter.job_id, []).append(waiter)
         for together in by_id.values():
-            yield Look(tuple(together), listed=False, last=last)
+            yield Look(tuple(together), listed=False, last=last, gives_way=gives_way)
 
 
 def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:

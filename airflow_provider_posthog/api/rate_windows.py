@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.telling import Slowdown
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -51,7 +52,7 @@ class Counter:
         #: The same, of each share by itself.
         self.by_share: dict[float, list[float]] = {}
         self.closed_until = -math.inf
-        self.slow_until = -math.inf
+        self.slowdown = Slowdown()
 
     def add(self, turn: float, share: float) -> None:
         """Count a call.

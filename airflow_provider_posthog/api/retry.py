@@ -68,6 +68,8 @@ class RetryPolicy:
     :param polls: whether the call only looks how far something is: it goes at the pace of all that poll
         (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to others.
     :param max_pace_wait: seconds that it waits for its turn among those that poll.
+    :param gives_way: seconds to its turn up to which it is not sent without one. If its turn is farther away, it goes
+        all the same: nobody would look in time.
     """
 
     max_attempts: int = 5
@@ -76,6 +78,7 @@ class RetryPolicy:
     max_rate_limit_wait: float = 60.0
     polls: bool = False
     max_pace_wait: float = math.inf
+    gives_way: float = math.inf
 
     @property
     def reserve(self) -> bool:
@@ -89,13 +92,15 @@ ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, polls=True)
 LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
 
 
-def poll_policy(policy: RetryPolicy, left: float) -> RetryPolicy:
+def poll_policy(policy: RetryPolicy, left: float, *, gives_way: float = 0.0) -> RetryPolicy:
     """Return the patience of a look: one at the deadline is always made, from what polls keep in reserve.
 
     :param policy: the patience besides.
     :param left: seconds until the deadline.
+    :param gives_way: seconds for which a look at the deadline can still be put off.
     """
-    return replace(policy, polls=left > 0, max_pace_wait=max(0.0, left))
+    gives_way = math.inf if left > 0 else gives_way
+    return replace(policy, polls=left > 0, max_pace_wait=max(0.0, left), gives_way=gives_way)
 
 
 def decide(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, NoReturn
 
@@ -47,6 +48,7 @@ class ClientSettings:
     :param rate_limit_share: the part of PostHog's rate limits that a process may use up, in (0, 1], or one part for a
         worker and another for the triggerer; 0 for no budget at all; ``None``: parts that are PostHog's limits
         together (:data:`~airflow_provider_posthog.api.budget.SHARES`), but no budget for a server on this machine.
+    :param read_again: reads the connection again, for a key that was replaced meanwhile; blocks. ``None``: nobody can.
     """
 
     base_url: str = DEFAULT_HOST
@@ -60,6 +62,7 @@ class ClientSettings:
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     rate_limit_share: float | Shares | None = None
+    read_again: Callable[[ClientSettings], ClientSettings] | None = field(default=None, repr=False, compare=False)
 
     def __copy__(self) -> ClientSettings:
         return self  # it cannot be changed

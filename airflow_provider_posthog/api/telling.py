@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
 
@@ -9,6 +11,25 @@ from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
 _AGAIN = 30.0
 #: Seconds beside an interval after which a look is late.
 _LATE = 5.0
+#: Seconds without a wait after which a slowdown has ended.
+_CALM = 60.0
+
+
+class Slowdown:
+    """Decides which wait for a budget is news: the first one of a slowdown. Whoever has one sees to its lock."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def begins(self, now: float, wait: float) -> bool:
+        """Note that a call is held back; say whether it is the first one after a minute in which none was.
+
+        :param now: the time, in seconds of any one clock that does not go back.
+        :param wait: for how many seconds the call is held back.
+        """
+        begins = now - self._until > _CALM
+        self._until = max(self._until, now + wait)
+        return begins
 
 
 class Telling:

@@ -121,11 +121,16 @@ class Api:
             # PostHog looks for the scope of the action before it looks whether there is one
             raise not_for_keys()
         key.require(route.needed(request))
-        limit = self._state.settings.rate_limit_per_minute
-        if route.throttle is not None and limit is not None:
-            header = self._state.settings.retry_after
-            self._state.throttle.check(route.throttle, key.value, limit, header=header)
+        if route.throttle is not None:
+            self._throttle(route.throttle, key)
         return await route.handler(request)
+
+    def _throttle(self, name: str, key: ApiKey) -> None:
+        settings = self._state.settings
+        if settings.rate_limit_per_minute is not None:
+            self._state.throttle.check(name, key.value, settings.rate_limit_per_minute, header=settings.retry_after)
+        if settings.rate_limits is not None:
+            self._state.throttle.check_own(name, settings.rate_limits, header=settings.retry_after)
 
     def _authenticate(self, request: Request) -> ApiKey:
         try:

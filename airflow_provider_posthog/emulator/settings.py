@@ -173,6 +173,7 @@ class Settings:
     unauthenticated_status: int = _choice(401, (401, 403))
     unknown_project_status: int = _choice(404, (404, 500))
     rate_limit_per_minute: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    rate_limits: float | None = _optional(None, lambda value: _is_number(value) and value != 0, "a number above 0")
     retry_after: bool = _flag(True)
     links_host: str | None = _optional(None, lambda value: isinstance(value, str) and value != "", "a text")
     max_page: int | None = _optional(None, _is_count, "a whole number, 1 or more")

@@ -1,4 +1,4 @@
-"""What limits calls: a sliding minute per key, as in Django REST framework, and the project's bucket of bytes read."""
+"""What limits calls: sliding windows, as in Django REST framework, and the project's bucket of bytes read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from airflow_provider_posthog.emulator.envelopes import ApiError, envelope, thro
 
 WINDOW = 60.0
 HOUR = 3600.0
+# PostHog's own limits, a minute and an hour; its documentation says that the keys of a project count together
+OWN = {"crud": (480, 4800), "clickhouse": (240, 1200), "query": (240, 2400)}
 # what a paid plan's bucket gets in an hour
 PAID = 200_000_000_000
 
 
 class Throttle:
-    """Counts the calls of the last minute for each key and each of PostHog's limits.
+    """Counts the calls of the last hour for each key and each of PostHog's limits.
 
     :param clock: the emulator's clock.
     """
@@ -33,12 +35,29 @@ class Throttle:
         :param header: whether a refusal has ``Retry-After``.
         :raises ApiError: 429 with the wait in ``Retry-After`` and in the detail.
         """
+        self._count((name, key), ((limit, WINDOW),), header=header)
+
+    def check_own(self, name: str, part: float, *, header: bool = True) -> None:
+        """Count a call of any key by PostHog's own limits of a minute and an hour, or refuse it.
+
+        :param name: of the limit.
+        :param part: of PostHog's limits: how much of them there is; at least one call a window.
+        :param header: whether a refusal has ``Retry-After``.
+        :raises ApiError: 429 with the wait in ``Retry-After`` and in the detail.
+        """
+        minute, hour = (max(1, int(limit * part)) for limit in OWN[name])
+        self._count((name, ""), ((minute, WINDOW), (hour, HOUR)), header=header)
+
+    def _count(self, which: tuple[str, str], windows: tuple[tuple[int, float], ...], *, header: bool) -> None:
         now = self._clock.timestamp()
-        calls = self._calls.setdefault((name, key), deque())
-        while calls and calls[0] <= now - WINDOW:
+        calls = self._calls.setdefault(which, deque())
+        while calls and calls[0] <= now - HOUR:
             calls.popleft()
-        if len(calls) >= limit:
-            wait = max(math.ceil(WINDOW - (now - calls[0])), 1)
+        wait = 0
+        for limit, seconds in windows:
+            if len(calls) >= limit and calls[-limit] > now - seconds:
+                wait = max(wait, math.ceil(seconds - (now - calls[-limit])), 1)
+        if wait:
             unit = "second" if wait == 1 else "seconds"
             raise throttled(f"Request was throttled. Expected available in {wait} {unit}.", wait if header else None)
         calls.append(now)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -76,10 +77,18 @@ class PostHogHook(BaseHook):
         self._settings: ClientSettings | None = None
         self._audit_salt = _Hidden()
         self._client: Client | None = None
+        self._reading = threading.Lock()
+        #: How often the connection's key was replaced while it was in use.
+        self.keys_replaced = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is written down of a hook: nothing of the connection, which is read again where it is used."""
-        return {**self.__dict__, "_settings": None, "_audit_salt": _Hidden(), "_client": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_reading"}
+        return {**kept, "_settings": None, "_audit_salt": _Hidden(), "_client": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what :meth:`__getstate__` has written down."""
+        self.__dict__.update(state, _reading=threading.Lock())
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -100,6 +109,18 @@ class PostHogHook(BaseHook):
             self._settings = self._parse(self.get_connection(self.posthog_conn_id))
         return self._settings
 
+    def _replaced(self, refused: ClientSettings) -> ClientSettings:
+        """Read the connection again, once for all clients that were made with a key that PostHog refuses now.
+
+        :param refused: with what PostHog was asked.
+        """
+        with self._reading:
+            if self._settings is None or self._settings.api_key == refused.api_key:
+                found = self._parse(self.get_connection(self.posthog_conn_id))
+                self.keys_replaced += found.api_key != refused.api_key
+                self._settings = found
+            return self._settings
+
     def _parse(self, connection: Any) -> ClientSettings:  # noqa: ANN401 - models.Connection or the SDK's
         # A password from a URI in the environment is not masked by Airflow 3's task SDK (apache/airflow#38144).
         if connection.password:
@@ -109,6 +130,7 @@ class PostHogHook(BaseHook):
         if self._audit_salt.value:  # Airflow masks extras by their names, and knows no salts
             mask_secret(self._audit_salt.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
+        settings = replace(settings, read_again=self._replaced)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
             mask_secret(proxy_password)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,25 @@ class Certificate:
 
     :param trail: where the records go.
     :param server: which PostHog it is.
+    :param hook: what the task asks PostHog with.
     """
 
-    def __init__(self, trail: AuditTrail, server: Mapping[str, Any]) -> None:
+    def __init__(self, trail: AuditTrail, server: Mapping[str, Any], hook: PostHogHook) -> None:
         self._trail = trail
         self._server: Any = dict(server)
         self._retention: Any = {}
+        self._hook = hook
+        self._keys_told = 0
+
+    def _open(self) -> AuditTrail:
+        """Return the trail, once it tells whether the key was replaced since; the key itself is never in it."""
+        if self._hook.keys_replaced > self._keys_told and not self._trail.is_closed:
+            self._keys_told = self._hook.keys_replaced
+            note = (
+                "PostHog refused the connection's key, which was replaced meanwhile: the task went on with the new one"
+            )
+            self._trail.append("note", key=f"key-replaced-{time.time():.0f}", notes=[note], server=self._server)
+        return self._trail
 
     def saw(self, retention: Mapping[str, Any]) -> None:
         """Tell with what is counted from now on how long PostHog shows events.
@@ -50,7 +64,7 @@ class Certificate:
         :param missing: what of it leads to nobody.
         """
         totals = work.totals()
-        self._trail.append_persons(
+        self._open().append_persons(
             "requested",
             map(_before, work.persons()),
             server_at=work.header().resolved_at,
@@ -70,7 +84,7 @@ class Certificate:
         """
         kind: Any = "dry_run" if rehearsal else "note"
         notes = ["dry run: nothing is deleted" if rehearsal else "about to ask PostHog for the deletion"]
-        self._trail.append(kind, key="delete", options=options, before=_sums(totals), notes=notes, server=self._server)
+        self._open().append(kind, key="delete", options=options, before=_sums(totals), notes=notes, server=self._server)
 
     def accepted(self, key: str, uuids: Iterable[str], done: Done) -> None:
         """Tell what became of a chunk.
@@ -89,7 +103,7 @@ class Certificate:
                 person["note"] = "the profile was gone before it was asked for"
             persons.append(person)
         server: Any = {**self._server, "generation": done.generation}
-        self._trail.append("accepted", key=f"chunk-{key}", server_at=done.accepted_at, persons=persons, server=server)
+        self._open().append("accepted", key=f"chunk-{key}", server_at=done.accepted_at, persons=persons, server=server)
 
     def called(self, task: str, calls: Mapping[str, int]) -> None:
         """Tell which calls a try of a task made.
@@ -98,7 +112,7 @@ class Certificate:
         :param calls: how many, by endpoint.
         """
         if calls:
-            self._trail.append("note", key=f"calls-{task}", calls=calls)
+            self._open().append("note", key=f"calls-{task}", calls=calls)
 
     def failed(self, task: str, error: BaseException, calls: Mapping[str, int]) -> None:
         """Tell that a task failed.
@@ -108,7 +122,7 @@ class Certificate:
         :param calls: how many calls it made, by endpoint.
         """
         text = str(error) if isinstance(error, PostHogError) else "no error of this provider's; see the task's log"
-        self._trail.append("failed", key=task, error=f"{type(error).__name__}: {text}", calls=calls)
+        self._open().append("failed", key=task, error=f"{type(error).__name__}: {text}", calls=calls)
 
     def looked(self, report: Report, key: str = "") -> None:
         """Tell what a look found, unless the one before found the same.
@@ -127,7 +141,7 @@ class Certificate:
             }
             for one in named
         ]
-        self._trail.append(
+        self._open().append(
             "state_changed",
             key=key,
             server_at=report.now,
@@ -146,14 +160,14 @@ class Certificate:
         """
         if self._trail.is_closed:
             return
-        self._trail.append("residue", cannot_erase=cannot_erase)
+        self._open().append("residue", cannot_erase=cannot_erase)
         persons: Iterator[PersonFacts] = (
             {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
         )
-        self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report), **self._retention)
+        self._open().append_persons("verified", persons, server_at=report.now, after=_after(report), **self._retention)
         if close:
             states = {str(state): n for state, n in report.states.items() if n}
-            self._trail.close("VERIFIED", states=states, server_at=report.now)
+            self._open().close("VERIFIED", states=states, server_at=report.now)
 
     def noted(self, key: str, *notes: str) -> None:
         """Tell something else.
@@ -161,7 +175,7 @@ class Certificate:
         :param key: tells notes apart.
         :param notes: what is to be told, without personal data.
         """
-        self._trail.append("note", key=key, notes=notes)
+        self._open().append("note", key=key, notes=notes)
 
     def close(self, outcome: Outcome, states: Mapping[str, int], at: str | None = None, *notes: str) -> None:
         """Write the closing record.
@@ -172,7 +186,7 @@ class Certificate:
         :param notes: what else is to be told.
         """
         more: dict[str, Any] = {"notes": notes} if notes else {}
-        self._trail.close(outcome, states=states, server_at=at, **more)
+        self._open().close(outcome, states=states, server_at=at, **more)
 
     @property
     def is_closed(self) -> bool:
@@ -208,7 +222,7 @@ def open_certificate(
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}
-    return Certificate(AuditTrail(path.path, path.fs, request_id, who, pseudonyms), server)
+    return Certificate(AuditTrail(path.path, path.fs, request_id, who, pseudonyms), server, hook)
 
 
 def _who(context: Mapping[str, Any], ticket: str | None) -> Who:

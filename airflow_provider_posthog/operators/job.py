@@ -26,7 +26,6 @@ from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.telling import Telling, words_of
 from airflow_provider_posthog.compat import (
-    AirflowTaskTimeout,
     before_execution_timeout,
     default_deferrable,
     is_of_earlier_try,
@@ -41,6 +40,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.identity import Identity, Job
 from airflow_provider_posthog.operators.job_start import JobStartOperator
+from airflow_provider_posthog.operators.timeouts import PostHogTaskTimeout, naming
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -114,7 +114,12 @@ class PostHogJobOperator(JobStartOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        return self._see_through(context)
+        with naming(self._out_of_execution_timeout):
+            return self._see_through(context)
+
+    def _out_of_execution_timeout(self) -> BaseException | None:
+        """Cancel the job, where PostHog can, and say which it was, when Airflow's own timer ends the task."""
+        return None if self._job is None else self._out_of_time(self._job, "execution_timeout", "")
 
     def _see_through(self, context: Context) -> dict[str, Any]:
         began = time.time()
@@ -149,12 +154,13 @@ class PostHogJobOperator(JobStartOperator):
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
         told = JobEvent.parse(event, self.job_kind.name)
-        if is_of_earlier_try(told.try_number, context):
-            return self._see_through(context)
-        self._identity = Identity.of(context)
-        self._superseded = list(told.superseded)
-        self._job = job = Job(told.job_id, "", 0.0, told.facts)
-        return self._conclude(told.ended, job, told.limit, context)
+        with naming(self._out_of_execution_timeout):
+            if is_of_earlier_try(told.try_number, context):
+                return self._see_through(context)
+            self._identity = Identity.of(context)
+            self._superseded = list(told.superseded)
+            self._job = job = Job(told.job_id, "", 0.0, told.facts)
+            return self._conclude(told.ended, job, told.limit, context)
 
     def on_kill(self) -> None:
         """Cancel the job when the task is killed, where PostHog can cancel it."""
@@ -268,6 +274,7 @@ class PostHogJobOperator(JobStartOperator):
 
     def _out_of_time(self, job: Job, limit: str, reason: str) -> BaseException:
         cancelled = self._cancel(job)
+        self._job = None  # Airflow calls on_kill() after its own timeout
         fate = "It was cancelled." if cancelled else "It was not cancelled."
         if self.job_kind.cancel is None:
             fate = "It may still go on, as PostHog cannot cancel it. A retry of this task " + (
@@ -279,4 +286,5 @@ class PostHogJobOperator(JobStartOperator):
         seconds = self._timeout_seconds() if hard is None else hard.total_seconds()
         text = f"{self.job_kind.name} {job.id} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
         text = text.rstrip()
-        return AirflowTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text, job_id=job.id)
+        kind = PostHogTaskTimeout if limit == "execution_timeout" else PostHogJobTimeout
+        return kind(text, job_id=job.id)

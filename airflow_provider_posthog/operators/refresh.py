@@ -15,12 +15,7 @@ from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, MAX_POLL_FAILURES
 from airflow_provider_posthog.api.steps import Steps, run, run_all
-from airflow_provider_posthog.compat import (
-    AirflowTaskTimeout,
-    before_execution_timeout,
-    default_deferrable,
-    is_of_earlier_try,
-)
+from airflow_provider_posthog.compat import before_execution_timeout, default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobFailed,
@@ -32,6 +27,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.operators.timeouts import PostHogTaskTimeout, calculations_timeout, naming
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import Client
@@ -246,7 +242,10 @@ class PostHogRefreshOperator(PostHogOperator):
         stop = self._stop = threading.Event()
         late = Outcome("timeout", "PostHog did not answer in time")
         try:
-            return run_all(works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late)
+            with naming(lambda: calculations_timeout(self._open, self.execution_timeout)):
+                return run_all(
+                    works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late
+                )
         except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
             self._cancel()
             raise
@@ -340,7 +339,7 @@ class PostHogRefreshOperator(PostHogOperator):
         text = f"{len(bad)} of {len(outcomes)} insights are not proved to be fresh ({good} are): {told}"
         if all(outcome.state == "timeout" for _, outcome in bad):
             if limit == "execution_timeout":
-                raise AirflowTaskTimeout(text)
+                raise PostHogTaskTimeout(text)
             raise PostHogJobTimeout(text)
         raise PostHogJobFailed(text)
 

@@ -17,7 +17,6 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
     before_execution_timeout,
@@ -37,6 +36,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators.timeouts import naming, task_timeout
 from airflow_provider_posthog.sensors.told import Told
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ class PostHogWaitingSensor(BaseSensorOperator):
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
-            return super().execute(context)
+            with naming(lambda: task_timeout(self._unmet(), self.execution_timeout, job_id=self.job_id)):
+                return super().execute(context)
         try:
             first = self._look_first(context)
         except PostHogJobFailed as error:
@@ -201,8 +202,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         if found.verdict.state == "failed":
             raise self._failed("failed", found.verdict.reason)
         if found.verdict.state == "pending":
-            text = self.subject()
-            self.log.info("%s%s %s. %s", text[:1].upper(), text[1:], self.unmet, found.verdict.reason)
+            self.log.info("%s. %s", self._unmet(), found.verdict.reason)
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=dict(found.facts))
 
@@ -315,14 +315,18 @@ class PostHogWaitingSensor(BaseSensorOperator):
         if ended.outcome == "succeeded":
             return self.result(told)
         if ended.outcome == "timeout":
-            raise self._timed_out(f"{name[:1].upper()}{name[1:]} {self.unmet}", told)
+            raise self._timed_out(self._unmet(), told)
         if ended.outcome in ("failed", "gone"):
             raise self._failed(ended.outcome, ended.reason)
         raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=self.job_id)
 
+    def _unmet(self) -> str:
+        name = self.subject()
+        return f"{name[:1].upper()}{name[1:]} {self.unmet}"
+
     def _timed_out(self, what: str, told: Told) -> BaseException:
         if told.limit == "execution_timeout":
-            return AirflowTaskTimeout(f"{what} within the execution_timeout. {told.ended.reason}".rstrip())
+            return task_timeout(what, self.execution_timeout, told.ended.reason, job_id=self.job_id)
         text = f"{what} after {self.timeout:.0f} seconds. {told.ended.reason}".rstrip()
         # not never_fail: Airflow's poke mode does not apply it to its own timeout
         return AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)

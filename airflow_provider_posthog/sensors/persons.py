@@ -15,12 +15,12 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
-    AirflowTaskTimeout,
     is_of_earlier_try,
 )
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.operators.certificates import open_certificate
 from airflow_provider_posthog.operators.storage_path import storage_path
+from airflow_provider_posthog.operators.timeouts import PostHogTaskTimeout
 from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.sensors.base import PostHogSensor
 
@@ -351,7 +351,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         if time.time() >= deadline:
             text = self._too_long()
             if limit == "execution_timeout":
-                raise AirflowTaskTimeout(text)
+                raise PostHogTaskTimeout(text, job_id=self.job_id)
             raise AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
         self._defer_until(context, time.time() + self.poke_interval, deadline, limit)
         return None

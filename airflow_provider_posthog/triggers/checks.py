@@ -56,6 +56,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self.arguments = dict(arguments or {})
         self.looked = looked
         self._facts: dict[str, Any] = {}
+        self._gives_way = self.last_turn
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -88,7 +89,8 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param client: the client.
         """
         left = max(0.0, self.deadline - time.time())
-        policy = poll_policy(RetryPolicy(max_rate_limit_wait=left), left)
+        policy = poll_policy(RetryPolicy(max_rate_limit_wait=left), left, gives_way=self._gives_way)
+        self._gives_way = self._gives_way if left else 0.0
         self._facts = {}
         try:
             finding = await run_async(checks.start(self.check, self.arguments), client, policy=policy)

@@ -53,7 +53,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self.job_id = job_id
         self.cancel_on_kill = cancel_on_kill
         self.superseded = list(superseded)
-        self._waiter = Waiter(job_id, self.poll_interval)
+        self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
 

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import JobKind
-from airflow_provider_posthog.api.poller import ListReader, Look, Rounds, Seen, Waiter, look_at
+from airflow_provider_posthog.api.poller import ListReader, Look, Reading, Rounds, Seen, Waiter, look_at
+from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_async
+from airflow_provider_posthog.exceptions import PostHogTransportError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.async_clients import AsyncClient
 
+log = logging.getLogger(__name__)
+
+#: Seconds after which a poller goes on that has met a fault of its own.
+_AFTER_FAULT = 1.0
 #: Seconds between two thoughts of what is due: triggers that start together are answered together.
 _BREATH = 0.02
 #: Triggers that get their answer in one turn of the event loop.
@@ -45,8 +52,11 @@ class JobPoller:
         self._answers: dict[Waiter, asyncio.Future[Seen]] = {}
         self._looks: dict[asyncio.Task[None], Look] = {}
         self._wake = asyncio.Event()
+        self._main = self._start()
+
+    def _start(self) -> asyncio.Task[None]:
         # In a context of its own: Airflow would send what is logged here to the log of whichever trigger came first.
-        self._main = contextvars.Context().run(asyncio.ensure_future, self._run())
+        return contextvars.Context().run(asyncio.ensure_future, self._run())
 
     async def ask(self, waiter: Waiter, seconds: float, left: float) -> Seen:
         """Wait for the next answer.
@@ -55,8 +65,8 @@ class JobPoller:
         :param seconds: when to look at the latest, unless the rate limits forbid it.
         :param left: seconds until the deadline. There is a look then, whatever the limits say.
         """
-        if self._main.done():
-            raise RuntimeError("the poller has failed, as another trigger's log tells")
+        if self._main.done():  # somebody has cancelled it
+            self._main = self._start()
         now = time.monotonic()
         answer: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
         self._answers[waiter] = answer
@@ -89,29 +99,39 @@ class JobPoller:
         tasks = [self._main, *self._looks]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.client.aclose()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self.client.aclose()
 
     async def _run(self) -> None:
-        try:
-            while True:
-                self._wake.clear()
-                for look in self._rounds.begin(time.monotonic()):
-                    task = asyncio.ensure_future(self._look(look))
-                    self._looks[task] = look
-                    task.add_done_callback(self._looks.pop)
-                for task, look in self._looks.items():
-                    if not look.listed and not self._rounds.needs(look):
-                        task.cancel()  # it may stand in line for a turn that nobody needs any more
-                await asyncio.sleep(_BREATH)
-                await _set_within(self._wake, self._rounds.next_at() - time.monotonic())
-        except Exception as error:  # nobody may wait for ever
-            self._fail(list(self._answers), error)
+        while True:
+            try:
+                await self._round()
+            except asyncio.CancelledError as error:
+                self._fail(list(self._answers), error)
+                raise
+            except Exception as error:  # nobody may wait for ever
+                self._fail(list(self._answers), error)
+                self._rounds.go_on()
+                await asyncio.sleep(_AFTER_FAULT)
+
+    async def _round(self) -> None:
+        self._wake.clear()
+        for look in self._rounds.begin(time.monotonic()):
+            task = asyncio.ensure_future(self._look(look))
+            self._looks[task] = look
+            task.add_done_callback(self._looks.pop)
+        for task, look in self._looks.items():
+            if not look.listed and not self._rounds.needs(look):
+                task.cancel()  # it may stand in line for a turn that nobody needs any more
+        await asyncio.sleep(_BREATH)
+        await _set_within(self._wake, self._rounds.next_at() - time.monotonic())
 
     async def _look(self, look: Look) -> None:
         try:
             await (self._look_by_list(look) if look.listed else self._look_alone(look))
-        except Exception as error:  # a fault of ours: each trigger is to tell of it, as if it had looked itself
+        except Exception as error:
             self._fail(look.waiters, error)
         self._wake.set()
 
@@ -142,6 +162,15 @@ class JobPoller:
                 self._answer(waiter, seen, look)
         missed = self._rounds.missed(look, reading)
         await asyncio.gather(*(self._look_alone(one) for one in missed))
+        if self._rounds.is_list_bad(reading):
+            await self._look_whether_only_the_list_fails(look, reading)
+
+    async def _look_whether_only_the_list_fails(self, look: Look, reading: Reading) -> None:
+        one = Look(look.waiters[:1], listed=False, last=look.last)
+        seen = await run_async(look_at(self.kind, one.waiters[0].job_id, one.policy(time.monotonic())), self.client)
+        if isinstance(seen.verdict, Verdict):
+            log.warning("The list of jobs fails, looks at single ones do not: these from now on. %s", reading.error)
+            self._rounds.without_list()
 
     def _answer(self, waiter: Waiter, seen: Seen, look: Look) -> None:
         answer = self._answers.get(waiter)
@@ -149,12 +178,17 @@ class JobPoller:
             return
         answer.set_result(seen)
 
-    def _fail(self, waiters: list[Waiter] | tuple[Waiter, ...], error: Exception) -> None:
-        for waiter in waiters:
-            answer = self._answers.get(waiter)
-            if answer is not None and not answer.done():
-                waiter.waits = False
-                answer.set_exception(error)
+    def _fail(self, waiters: Iterable[Waiter], error: BaseException) -> None:
+        """Tell of a fault of ours: as a look that brought nothing, so that no task ends before it is there for good."""
+        answers = {waiter: self._answers.get(waiter) for waiter in waiters}
+        waiting = {waiter: answer for waiter, answer in answers.items() if answer is not None and not answer.done()}
+        if not waiting:
+            return
+        log.error("The look of all that wait for a job (%s) has failed", self.kind.name, exc_info=error)
+        why = f"the look at all jobs of this kind has failed ({type(error).__name__}); see the triggerer's own log"
+        for waiter, answer in waiting.items():
+            waiter.waits = False
+            answer.set_result(Seen(PostHogTransportError(why)))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

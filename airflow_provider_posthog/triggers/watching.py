@@ -124,6 +124,11 @@ class PostHogWatchingTrigger(BaseTrigger):
         self._telling = Telling()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def last_turn(self) -> float:
+        """Seconds for which a look at the deadline may be put off, once: none where Airflow itself ends the task."""
+        return LAST_TURN if self.limit == "timeout" else 0.0
+
     @abstractmethod
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -252,7 +257,7 @@ class PostHogWatchingTrigger(BaseTrigger):
             growth=self.growth,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
-            last_turn=LAST_TURN if self.limit == "timeout" else 0.0,
+            last_turn=self.last_turn,
         )
 
     # What the task's log says of it.

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api.budget import SHARES
 from airflow_provider_posthog.api.jobs import EXPORT, QUERY, Ended
+from airflow_provider_posthog.api.poller import Look, Reading, Rounds, Seen, Waiter
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
+from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send
 from airflow_provider_posthog.exceptions import PostHogError
 from tests.support.simulated import Poller, Work, World
@@ -31,6 +34,25 @@ def _exports(world: World, count: int, seconds: float, *, within: float = 30.0, 
     return poller
 
 
+def _insight_sensors(world: World, count: int, until: float) -> list[list[float]]:
+    """So many sensors that want to look each minute; returns when they do."""
+    looks: list[list[float]] = [[] for _ in range(count)]
+
+    def sensor(number: int) -> Work:
+        yield number / 10
+        while world.now < until:
+            try:
+                yield Send(insights.retrieve(number + 1), ONCE)
+            except PostHogError as error:
+                raise AssertionError from error
+            looks[number].append(world.now)
+            yield 60.0
+
+    for number in range(count):
+        world.work(sensor(number))
+    return looks
+
+
 def _all_green(poller: Poller, count: int) -> bool:
     return len(poller.ended) == count and all(ended == Ended("succeeded") for ended, _ in poller.ended.values())
 
@@ -48,24 +70,29 @@ def test_every_export_that_is_ready_in_time_is_noticed_within_an_interval(count:
     assert world.a_minute(60, seconds) <= (24 if count <= 300 else 60)
 
 
+@pytest.mark.parametrize("share", [1.0, SHARES["crud"].triggerer])
+def test_300_exports_of_10_minutes_and_100_of_20_end_green_with_50_insight_sensors_beside_them(share: float) -> None:
+    world = World(share)
+    assert SHARES["crud"].triggerer == SHARES["analytics"].triggerer
+    poller = _exports(world, 300, 600)
+    for number in range(1001, 1101):
+        world.ready[str(number)] = 1200.0
+        poller.wait(str(number), deadline=TIMEOUT)
+    looks = _insight_sensors(world, 50, 3600)
+    world.run(3600)
+    assert _all_green(poller, 400)
+    assert max(poller.lateness()) <= 15
+    assert world.refused == 0
+    assert world.a_minute(60, 600) <= 80 * share
+    gaps = [later - earlier for each in looks for earlier, later in pairwise(each)]
+    assert max(gaps) <= 60 + 180 / share, "20 a minute of the whole limit, for 50 of them"
+
+
 @pytest.mark.parametrize("count", [300, 100])
 def test_insight_sensors_beside_them_hold_up_nobody_and_are_not_blind(count: int) -> None:
     world = World()
     poller = _exports(world, count, 1200)
-    looks: list[list[float]] = [[] for _ in range(50)]
-
-    def sensor(number: int) -> Work:
-        yield number / 10
-        while world.now < 3 * 3600:
-            try:
-                yield Send(insights.retrieve(number + 1), ONCE)
-            except PostHogError as error:
-                raise AssertionError from error
-            looks[number].append(world.now)
-            yield 60.0
-
-    for number in range(50):
-        world.work(sensor(number))
+    looks = _insight_sensors(world, 50, 3 * 3600)
     world.run(3 * 3600)
     assert _all_green(poller, count)
     assert max(poller.lateness()) <= 12
@@ -97,6 +124,17 @@ def test_others_use_up_the_hour_and_the_look_at_the_deadline_is_made_from_the_re
     assert max(poller.lateness()) <= 60, "96 calls an hour"
 
 
+def test_a_look_at_the_deadline_is_made_though_nothing_of_the_hour_is_left() -> None:
+    """Others of this process have used up the reserve, too."""
+    world = World(share=0.02)
+    poller = _exports(world, 6, 660, timeout=840)
+    for minute in range(12):
+        world.at(minute * 61.0, lambda: [world.budget.count("crud", world.now, share=0.02) for _ in range(8)] and None)
+    world.run(3600)
+    assert _all_green(poller, 6)
+    assert world.refused == 0, "PostHog has more to give than this process may take"
+
+
 def test_a_server_that_lists_nothing_is_asked_for_each() -> None:
     world = World(listed=False)
     poller = _exports(world, 20, 60)
@@ -116,6 +154,49 @@ def test_exports_beyond_the_first_pages_get_looks_of_their_own() -> None:
     assert _all_green(poller, 5)
     assert max(poller.lateness()) <= 12
     assert len(world.calls) - before <= 5 * 200 / 9 + 20, "no pages on which nobody's export is"
+
+
+def test_rows_that_move_up_between_two_pages_cost_a_look_and_not_the_list() -> None:
+    """Others' exports are deleted while the list is read, so that an offset leaves out a row now and then."""
+    world = World()
+    poller = _exports(world, 150, 1200)
+    for number in range(10_000, 10_050):
+        world.ready[str(number)] = 0.0
+
+    def move(number: int) -> None:
+        del world.ready[str(number)]
+        world.at(world.now + 1.5, lambda: world.ready.setdefault(str(number), 0.0))
+
+    for turn in range(200):
+        world.at(60.0 + 3.1 * turn, lambda turn=turn: move(10_000 + turn % 50))  # type: ignore[misc]
+    world.run(1100)
+    assert len([waiter for waiter in poller.rounds.waiters if waiter.deep]) <= 3
+    world.run(3600)
+    assert _all_green(poller, 150)
+    assert max(poller.lateness()) <= 12
+
+
+def test_who_falls_out_of_one_list_stays_with_the_others_and_after_the_second_looks_alone() -> None:
+    rounds = Rounds(1)
+    waiter = Waiter("1", 10.0)
+    rounds.waiters.add(waiter)
+    deep = []
+    for seen in ({}, {"1": Seen(Verdict("pending"))}, {}, {}):
+        waiter.want(0.0, 1000.0)
+        look = Look((waiter,), listed=True, last=False)
+        list(rounds.missed(look, Reading(seen)))
+        deep.append(waiter.deep)
+    assert deep == [False, False, False, True]
+
+
+def test_a_poll_that_is_due_with_the_deadline_is_the_look_at_the_deadline() -> None:
+    rounds = Rounds(None)
+    waiter = Waiter("1", 10.0)
+    rounds.waiters.add(waiter)
+    waiter.want(100.0, 100.0)
+    assert list(rounds.begin(99.99)) == []
+    assert rounds.next_at() == 100.0
+    assert [look.last for look in rounds.begin(100.0)] == [True]
 
 
 def test_an_unknown_export_is_gone_at_once_and_the_others_go_on() -> None:

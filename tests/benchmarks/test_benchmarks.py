@@ -30,6 +30,13 @@ def test_quick_lands_every_row() -> None:
     assert done.stdout.count(f"{QUICK[0].events:,} of {QUICK[0].events:,} events landed") == len(OURS) + 2
 
 
+def test_deferred_exports_are_measured_before_and_after_one_poll_for_all() -> None:
+    command = [sys.executable, "-m", "benchmarks.triggerer", "--tasks", "4", "--interval", "0.2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^ +4 (\w+)", done.stdout, re.MULTILINE) == ["before", "after"]
+
+
 @pytest.fixture(scope="module")
 def events() -> Events:
     return Events(3000)

@@ -26,5 +26,6 @@ def airflow(posthog_alone: EmulatorProcess, tmp_path_factory: pytest.TempPathFac
         )
     }
     with Deployment(home, Path(__file__).parent / "dags", env) as deployment:
-        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "calculations", "watching", "erasure")
+        deployment.wait_for_dags("in_worker", "deferred", "bad_minute", "mapped", "calculations", "watching")
+        deployment.wait_for_dags("erasure", "waiting")
         yield deployment

@@ -243,11 +243,11 @@ class Deployment:
             {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]},
         )
 
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> str:
         """Return the log of an attempt."""
         answer = self._session.get(
             f"{self.url}/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}",
-            params={"full_content": "true"},
+            params={"full_content": "true", "map_index": str(map_index)},
             headers={"Accept": "application/json"},
             timeout=30,
         )

@@ -7,11 +7,12 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -97,6 +98,22 @@ def outcome_errors() -> SimpleNamespace:
     return SimpleNamespace(
         skip=compat.AirflowSkipException, timeout=compat.AirflowSensorTimeout, task_timeout=compat.AirflowTaskTimeout
     )
+
+
+@contextmanager
+def airflows_timer(seconds: float) -> Iterator[None]:
+    """What Airflow does in a worker: it raises in the main thread by a signal, whatever that does."""
+
+    def ring(*_: object) -> None:
+        raise outcome_errors().task_timeout("Timeout, PID: 1")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def run_trigger(trigger: Any, seconds: float = 30.0) -> dict[str, Any]:

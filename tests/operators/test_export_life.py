@@ -18,10 +18,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
+from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 from tests.operators.support import (
     EXPORTS,
     SUMMARY,
     Store,
+    airflows_timer,
     connect,
     context,
     created,
@@ -168,6 +170,36 @@ def test_the_execution_timeout_of_a_deferred_export_is_airflows_own_error(connec
     operator = export_operator(deferrable=True, timeout=60, execution_timeout=timedelta(seconds=1))
     with pytest.raises(outcome_errors().task_timeout, match="did not end within its execution_timeout"):
         finish(operator)
+
+
+def test_the_execution_timeout_in_a_worker_names_the_export(connected: EmulatorProcess) -> None:
+    connected.next_exports("slow")
+    operator = export_operator(deferrable=False, timeout=60, execution_timeout=timedelta(seconds=1))
+    text = r"^export (\d+) did not end within its execution_timeout of 1 s\. It may still go on"
+    with pytest.raises(outcome_errors().task_timeout, match=text) as ended, airflows_timer(1.0):
+        operator.execute({})
+    assert ended.value.job_id in str(ended.value)
+    assert created(connected) == 1
+    assert "Timeout, PID" in str(ended.value.__cause__)
+
+
+def test_the_execution_timeout_in_a_worker_names_the_query_and_cancels_it_once(connected: EmulatorProcess) -> None:
+    connected.settings(query_seconds=60.0, async_seconds=0.0)
+    operator = PostHogQueryOperator(
+        task_id="query", hogql="SELECT 1 AS a LIMIT 1", timeout=60, execution_timeout=timedelta(seconds=2)
+    )
+    with pytest.raises(outcome_errors().task_timeout, match="It was cancelled") as ended, airflows_timer(2.0):
+        operator.execute({})
+    operator.on_kill()  # as Airflow does after its timeout
+    assert ended.value.job_id
+    assert len(connected.calls(f"/query/{ended.value.job_id}", "DELETE")) == 1
+
+
+def test_a_timeout_before_anything_was_started_is_airflows(connected: EmulatorProcess) -> None:
+    connected.faults(method="POST", path=EXPORTS, delay=30.0)
+    with pytest.raises(outcome_errors().task_timeout, match="Timeout, PID"), airflows_timer(0.5):
+        export_operator(execution_timeout=timedelta(seconds=1)).execute({})
+    connected.clear_faults()
 
 
 def test_default_timeouts_are_longer_than_posthog_tries() -> None:

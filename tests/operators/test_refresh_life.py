@@ -229,13 +229,14 @@ def test_execution_timeout_in_a_worker_leaves_nothing_behind(connected: Emulator
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 3)
-        with took(at_most=30), pytest.raises(error_):
-            refresh(insight=insights).execute(context())
+        with took(at_most=30), pytest.raises(error_, match=r"calculations \(.* did not end within its") as ended:
+            refresh(insight=insights, execution_timeout=timedelta(seconds=3)).execute(context())
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     until(lambda: calculations(connected)["running"] == 0)
     assert calculations(connected)["begun"] == min(count, 3)
+    assert (ended.value.job_id is not None) == (count == 1)
 
 
 def test_without_cancel_on_kill_it_goes_on(connected: EmulatorProcess) -> None:

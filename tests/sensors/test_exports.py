@@ -20,6 +20,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.sensors.exports import PostHogExportSensor
 from tests.operators.support import (
     SUMMARY,
+    airflows_timer,
     connect,
     context,
     export_operator,
@@ -241,6 +242,16 @@ def test_pokes_that_go_wrong_are_counted_only_in_a_row(
     assert not sensor.poke({})
     with pytest.raises(PostHogServerError):
         sensor.poke({})
+
+
+def test_the_execution_timeout_in_a_worker_names_the_export(connected: EmulatorProcess) -> None:
+    connected.next_exports("slow")
+    made = export_operator(wait_for_completion=False).execute({})
+    sensor = _sensor("poke", export_id=made, timeout=60, execution_timeout=timedelta(seconds=1))
+    text = rf"Export {made['id']} .* within its execution_timeout of 1 s"
+    with pytest.raises(outcome_errors().task_timeout, match=text) as ended, airflows_timer(1.0):
+        sensor.execute({})
+    assert ended.value.job_id == str(made["id"])
 
 
 def test_the_execution_timeout_ends_a_deferred_wait_on_every_airflow(connected: EmulatorProcess) -> None:

@@ -94,8 +94,10 @@ class World:
             if wait:
                 return self.at(self.now + min(wait, 15.0), go)
             held = self.budget.take(call.lane, self.now, share=self.share, patience=0.0, reserve=policy.reserve)
-            if held:
+            if 0 < held <= policy.gives_way:
                 return then(limited(held))
+            if held:
+                self.budget.count(call.lane, self.now, share=self.share)
             self.calls.append((self.now, call.lane))
             return self.at(self.now + LATENCY, lambda: then(self._answer(call)))
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api.poller import Look, Rounds
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger
 from tests.operators.support import connect, export_operator, run_trigger
 from tests.support.checks import says, scripted_check, use
-from tests.support.scripted import Reply, ScriptedServer, error, ok
+from tests.support.scripted import Reply, ScriptedServer, cut, error, ok
 
 __all__ = ["scripted_check"]
 
@@ -282,3 +287,124 @@ def test_the_log_says_that_the_limits_hold_back_the_polls_and_until_when(
     assert {event["outcome"] for event in events} == {"timeout"}
     held = log.lines("PostHog's rate limits hold back the next look, until about ")
     assert 1 <= len(held) <= 3
+
+
+# What must not end the wait of all.
+
+
+def test_50_queries_go_on_with_the_new_key_though_most_stand_in_line_for_a_connection(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server)
+    gate = threading.Event()
+    refused = dataclasses.replace(error(401), gate=gate)
+    server.script(*[refused] * 16, ok({"query_status": {"id": "q", "complete": True, "results": {}}}))
+
+    async def rotate() -> list[Any]:
+        tasks = [asyncio.ensure_future(_event(_trigger(f"q{each}", kind="query"))) for each in range(50)]
+        while len(server.requests) < 16:  # noqa: ASYNC110 - the server is a thread
+            await asyncio.sleep(0.01)
+        connection = {"conn_type": "posthog", "host": server.url, "password": "phx_new", "extra": {"project_id": 1}}
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+        gate.set()
+        return await asyncio.gather(*tasks)
+
+    events = asyncio.run(asyncio.wait_for(rotate(), 30))
+    assert {(event["outcome"], event["reason"]) for event in events} == {("succeeded", "")}
+
+
+def test_a_fault_of_the_poller_is_told_to_all_and_it_goes_on(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    ids = _create(connected, 4, 0.1)
+    begin, faults = Rounds.begin, iter([KeyError("a fault of ours")])
+
+    def faulty(rounds: Rounds, now: float) -> Iterator[Look]:
+        if any(waiter.waits for waiter in rounds.waiters):
+            for fault in faults:
+                raise fault
+        return begin(rounds, now)
+
+    monkeypatch.setattr(Rounds, "begin", faulty)
+    events = _run(*(_trigger(each) for each in ids))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert len(log.lines("failed (KeyError)")) == len(ids), "each task's log tells"
+
+
+def test_a_poller_that_somebody_has_cancelled_lives_again(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 4, 1.0)
+
+    async def cancel() -> list[Any]:
+        before = asyncio.all_tasks()
+        tasks = [asyncio.ensure_future(_event(_trigger(each))) for each in ids]
+        await asyncio.sleep(0.4)
+        pollers = [task for task in asyncio.all_tasks() if "JobPoller._run" in repr(task.get_coro())]
+        assert len(pollers) == 1
+        pollers[0].cancel()
+        events = await asyncio.gather(*tasks)
+        assert asyncio.all_tasks() == before
+        return events
+
+    assert {event["outcome"] for event in asyncio.run(asyncio.wait_for(cancel(), 30))} == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    "reply", [error(500), error(504), ok({"results": None}), Reply(200, {}, b"<html>"), cut("body")]
+)
+def test_a_list_that_fails_for_good_is_not_asked_for_where_single_looks_work(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    use(monkeypatch, server)
+    done = ok({"id": 1, "has_content": True, "exception": None})
+    server.script(reply, reply, reply, done)
+    events = _run(*(_trigger(each, max_poll_failures=5) for each in range(1, 5)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    lists = [request for request in server.requests if "/exports/?" in request.path]
+    assert len(lists) == 3
+
+
+def test_triggers_run_on_an_event_loop_after_another_was_given_up(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 3, 0.3)
+    loop = asyncio.new_event_loop()
+    left = [loop.create_task(_event(_trigger(each))) for each in ids]
+    loop.run_until_complete(asyncio.sleep(0.1))
+    assert {event["outcome"] for event in _run(*(_trigger(each) for each in ids))} == {"succeeded"}
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.close()
+
+
+def test_threads_with_event_loops_of_their_own_do_not_disturb_each_other(connected: EmulatorProcess) -> None:
+    ids = _create(connected, 5, 0.5)
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(_run, *(_trigger(each) for each in ids)) for _ in range(4)]
+        outcomes = {event["outcome"] for run in runs for event in run.result()}
+    assert outcomes == {"succeeded"}
+
+
+@pytest.mark.parametrize("limit", ["timeout", "execution_timeout"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_429_until_behind_the_deadline_does_not_keep_the_look_at_the_deadline_from_being_made(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, count: int, limit: str
+) -> None:
+    use(monkeypatch, server, rate_limit_share=1)
+    rows = [{"id": each, "has_content": True} for each in range(1, count + 1)]
+    done = _list_of(*rows) if count > 1 else ok(rows[0])
+    server.script(error(429, Retry_After="1800"), done)
+    deadline = time.time() + 1.0
+    events = _run(*(_trigger(each, deadline=deadline, limit=limit) for each in range(1, count + 1)))
+    assert {event["outcome"] for event in events} == {"succeeded"}
+    assert len(server.requests) == 2
+
+
+def test_a_check_looks_at_its_deadline_whatever_posthog_asked(
+    scripted_check: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, scripted_check, rate_limit_share=1)
+    scripted_check.script(error(429, Retry_After="1800"), says("succeeded"))
+    trigger = PostHogCheckTrigger(
+        check="scripted", arguments={"number": 5}, deadline=time.time() + 1, poll_interval=0.1, first_wait=0.1
+    )
+    assert run_trigger(trigger)["outcome"] == "succeeded"
+    assert len(scripted_check.requests) == 2
