@@ -1,0 +1,171 @@
+"""Erasing the same persons in a warehouse: under every UUID they ever had, nobody else's, and out of its files."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
+from tests.erasure.support import Lab, new_lab
+from tests.load.databases import Database, DuckDB, SQLite, postgres_database
+from tests.operators.support import context
+
+SPACE = uuid.UUID("932979b4-65c3-4424-8467-0b66ec27bc22")
+STRANGER = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture(scope="module")
+def tidied(posthog_emulator: EmulatorProcess) -> EmulatorProcess:
+    posthog_emulator.reset()
+    return posthog_emulator
+
+
+@pytest.fixture
+def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
+    return new_lab(tidied, monkeypatch, tmp_path)
+
+
+@pytest.fixture(params=["duckdb", "sqlite", "postgres"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    if request.param == "postgres":
+        with postgres_database() as found:
+            monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", found.airflow_connection())
+            yield found
+        return
+    folder = tmp_path / "warehouse"
+    folder.mkdir()
+    database: Any = DuckDB(folder / "w.duckdb") if request.param == "duckdb" else SQLite(folder / "w.sqlite")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    yield database
+
+
+def fill(database: Database, *rows: tuple[str, str], table: str = "persons") -> None:
+    database.run(
+        f"CREATE TABLE {table} (id TEXT, email TEXT)",
+        *(f"INSERT INTO {table} VALUES ('{one}', '{other}')" for one, other in rows),
+    )
+
+
+def first_uuid(lab: Lab, name: str, more: str = "") -> str:
+    return str(uuid.uuid5(SPACE, f"{lab.posthog.project_id}:{name}{more}"))
+
+
+def erase(request: Any, **given: Any) -> dict[str, Any]:
+    options = {"sql_conn_id": "warehouse", "table": "persons", "person_id_column": "id", **given}
+    return PostHogEraseFromSqlOperator(task_id="erase", request=request, **options).execute(context())
+
+
+def ids(database: Database, table: str = "persons") -> set[str]:
+    return {str(row[0]) for row in database.rows(f"SELECT id FROM {table}")}
+
+
+@pytest.mark.parametrize("more", ["", ":split"])
+def test_rows_under_a_uuid_from_before_a_merge_go_too(lab: Lab, warehouse: Database, more: str) -> None:
+    old = first_uuid(lab, lab.names[1], more)
+    assert old != lab.person
+    fill(warehouse, (lab.person, "new"), (old.upper(), "old"), (STRANGER, "nobody"))
+    done = erase(lab.resolve())
+    assert (done["deleted"], done["left"], ids(warehouse)) == (2, 0, {STRANGER})
+
+
+def test_rows_of_who_has_an_old_uuid_now_stay(lab: Lab, warehouse: Database) -> None:
+    """After a split, one of the two keeps the UUID that the other one's distinct id began with."""
+    other = first_uuid(lab, lab.names[1])
+    lab.posthog.add_persons([{"uuid": other, "distinct_ids": [f"{lab.name}-other"], "properties": {}}])
+    lab.posthog.settings(person_lag_seconds=0)
+    fill(warehouse, (lab.person, "ann"), (other, "another one"))
+    assert erase(lab.resolve())["deleted"] == 1
+    assert ids(warehouse) == {other}
+
+
+def test_one_survivor_does_not_hold_up_the_others(lab: Lab, warehouse: Database) -> None:
+    survivor = lab.add(f"{lab.name}-survivor")
+    fill(warehouse, (lab.person, "ann"), (survivor, "bob"), (first_uuid(lab, lab.names[1]), "ann"))
+    request = lab.resolve()
+    proof = {
+        "request_id": request["request_id"],
+        "state": "NOT_VERIFIED",
+        "states": {"VERIFIED": 1, "SURVIVORS": 1},
+        "not_verified": [survivor.upper()],
+    }
+    done = erase(request, proof=proof)
+    assert (done["persons"], done["left_out"], done["deleted"]) == (1, 1, 2)
+    assert ids(warehouse) == {survivor}
+    assert erase(request, proof={**proof, "state": "VERIFIED", "states": {"VERIFIED": 2}})["deleted"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"request_id": "another"},
+        {"not_verified": None},
+        {"not_verified": "text"},
+        {"states": {"SURVIVORS": 2, "VERIFIED": 0}},
+        {"states": {"VERIFIED": 2}},
+    ],
+)
+def test_a_proof_that_does_not_say_who_erases_nobody(lab: Lab, warehouse: Database, change: dict[str, Any]) -> None:
+    fill(warehouse, (lab.person, "ann"))
+    request = lab.resolve()
+    proof = {"request_id": request["request_id"], "state": "NOT_VERIFIED", "states": {"VERIFIED": 1, "PARTIAL": 1}}
+    with pytest.raises(PostHogErasureError, match="Nothing was erased here"):
+        erase(request, proof={**proof, "not_verified": [STRANGER], **change})
+    assert ids(warehouse) == {lab.person}
+
+
+def test_addresses_go_by_the_request_s_file(lab: Lab, warehouse: Database) -> None:
+    fill(warehouse, ("1", lab.email.upper()), ("2", "stranger@example.org"), ("3", lab.email))
+    path = lab.folder / "request.csv"
+    path.write_text(f"email\n{lab.email}\n")
+    request = lab.resolve()
+    given = {"person_id_column": None, "email_column": "email"}
+    with pytest.raises(PostHogSettingsError, match="identifiers_path"):
+        erase(request, **given)
+    assert erase(request, **given, identifiers_path=f"file://{path}")["deleted_by"] == {"email": 2}
+    assert ids(warehouse) == {"2"}
+
+
+def test_erased_values_are_not_in_the_database_s_files_or_it_is_said(lab: Lab, warehouse: Database) -> None:
+    names = [f"secret-{number}" for number in range(300)]
+    fill(warehouse, *((lab.person, name) for name in names), (STRANGER, "somebody"))
+    if isinstance(warehouse, DuckDB):
+        warehouse.run("CREATE INDEX by_email ON persons (email)", "CREATE VIEW them AS SELECT * FROM persons")
+        warehouse.path.chmod(0o640)
+    done = erase(lab.resolve())
+    assert done["deleted"] == 300
+    if isinstance(warehouse, (DuckDB, SQLite)):
+        assert done["old_pages"] is None
+        for path in warehouse.path.parent.iterdir():
+            assert b"secret-" not in path.read_bytes()
+    else:
+        assert 'VACUUM (FULL) "persons"' in done["old_pages"]
+    assert ids(warehouse) == {STRANGER}
+    if isinstance(warehouse, DuckDB):
+        assert warehouse.rows("SELECT id FROM them") == [(STRANGER,)]
+        assert warehouse.rows("SELECT index_name FROM duckdb_indexes()") == [("by_email",)]
+        assert (warehouse.path.stat().st_mode & 0o777, len(list(warehouse.path.parent.iterdir()))) == (0o640, 1)
+
+
+def test_a_file_that_is_not_rewritten_is_said_with_its_remedy(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = DuckDB(tmp_path / "w.duckdb")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    fill(database, (lab.person, "secret"), (STRANGER, "other"))
+    with closing(database.connect()) as reader:
+        pages = erase(lab.resolve())["old_pages"]
+        assert "COPY FROM DATABASE" in pages
+        assert "another connection" in pages
+        assert reader.execute("SELECT id FROM persons").fetchall() == [(STRANGER,)]
+    (tmp_path / ".w.duckdb.erasure.part").write_bytes(b"left by a kill")
+    assert "not asked for" in erase(lab.resolve(), rewrite_file=False)["old_pages"]
+    assert erase(lab.resolve())["old_pages"] is None, "a retry rewrites it, too, though no rows are left to erase"
+    assert b"secret" not in database.path.read_bytes()
+    assert not (tmp_path / ".w.duckdb.erasure.part").exists()
