@@ -95,7 +95,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         text = f"erased {rows} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
-        self.log.info("%s%s", text.capitalize(), f". {pages}" if pages else "")
+        self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
         return removed, pages
 
     def _criteria(self, work: WorkFile) -> list[Criterion]:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.extract.erase_file import Wanted
+from airflow_provider_posthog.extract.erase_folder import FolderErasure
+from airflow_provider_posthog.operators.files_erasure import PostHogEraseFromFilesOperator
 from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
-from tests.erasure.support import Lab, new_lab
+from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
+from tests.erasure.support import Lab, ago, new_lab
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
-from tests.operators.support import context
+from tests.operators.support import connect, context
+from tests.support.s3 import BUCKET
 
 SPACE = uuid.UUID("932979b4-65c3-4424-8467-0b66ec27bc22")
 STRANGER = "00000000-0000-4000-8000-000000000001"
@@ -169,3 +176,65 @@ def test_a_file_that_is_not_rewritten_is_said_with_its_remedy(
     assert erase(lab.resolve())["old_pages"] is None, "a retry rewrites it, too, though no rows are left to erase"
     assert b"secret" not in database.path.read_bytes()
     assert not (tmp_path / ".w.duckdb.erasure.part").exists()
+
+
+# Files.
+
+
+def erase_files(request: Any, path: str, **given: Any) -> dict[str, Any]:
+    options = {"path": path, "distinct_id_column": "distinct_id", **given}
+    return PostHogEraseFromFilesOperator(task_id="files", request=request, **options).execute(context())
+
+
+def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, lab.posthog, audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    path = f"file://{tmp_path}/lake"
+    lab.event()
+    written = PostHogQueryToObjectStorageOperator(
+        task_id="write",
+        table="events",
+        path=path,
+        partition_by="day",
+        start=ago(hours=2),
+        end=ago(seconds=1),
+        settle=timedelta(0),
+        on_retention="ignore",
+    ).execute(context())
+    request = lab.resolve(emails=[lab.email], audit_path=f"file://{tmp_path}/certificates")
+    done = erase_files(request, path, person_id_column="person_id")
+    counts = {"persons": 1, "left_out": 0, "deleted": 2, "left": 0, "rows": written["rows"]}
+    assert {name: done[name] for name in counts} == counts
+    assert done["deleted_by"] == {"distinct_id": 2, "person_id": 0}
+    files = [one for one in (tmp_path / "lake").rglob("*.parquet")]
+    names = {name for one in files for name in pq.read_table(one).column("distinct_id").to_pylist()}
+    assert not names & set(lab.names)
+    assert sum(pq.read_metadata(one).num_rows for one in files) == written["rows"] - 2
+    (folder,) = (tmp_path / "certificates").iterdir()
+    records = "".join(one.read_text() for one in folder.iterdir())
+    assert "erased 2 rows (2 by distinct_id) of 1 person from the files in" in records
+    assert lab.name not in records
+    assert not list((tmp_path / "lake" / ".posthog").rglob("erasure*"))
+
+
+def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "a.csv").write_text(f"who\n{lab.name}\n")
+    request = lab.resolve()
+    with pytest.raises(PostHogIncompleteError, match=r"a\.csv has no column 'distinct_id'"):
+        erase_files(request, f"file://{tmp_path}/lake")
+    with pytest.raises(PostHogSettingsError, match="is no folder"):
+        erase_files(request, f"file://{tmp_path}/nowhere")
+    with pytest.raises(PostHogSettingsError, match="is empty"):
+        erase_files(request, f"file://{tmp_path}/lake", name=" ")
+    assert erase_files(request, f"file://{tmp_path}/lake", distinct_id_column="who")["deleted"] == 1
+
+
+def test_files_in_s3(s3: tuple[Any, Any]) -> None:
+    fs, root = s3[0], f"{BUCKET}/{uuid.uuid4().hex}"
+    fs.pipe_file(f"{root}/events/one=1/a.jsonl", b'{"distinct_id": "ann"}\n{"distinct_id": "x"}\n')
+    fs.pipe_file(f"{root}/eventsmore/b.txt", b"of another folder")
+    job = FolderErasure(fs, f"{root}/events", [Wanted.of("distinct_id", iter(["ann"]))], "r" * 32)
+    assert job.run().deleted == 1
+    job.finish()
+    assert fs.cat_file(f"{root}/events/one=1/a.jsonl") == b'{"distinct_id": "x"}\n'
+    assert len(fs.find(f"{root}/events")) == 1
