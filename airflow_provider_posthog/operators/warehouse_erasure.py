@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
 
     Whose rows they are says the work file, so this task runs before the work file is removed, and after PostHog is
     proved to have nothing left that a load could bring back. A retry is harmless. The certificate is told how many rows
-    went. PostgreSQL, DuckDB and SQLite.
+    went. PostgreSQL, DuckDB and SQLite. Snowflake and BigQuery, too, by Airflow's hooks for them, and statement by
+    statement; as these keep statements in a history, they are told hashes with a salt of their own each time.
 
     Databases keep erased rows in their files for a while. DuckDB's is rewritten: a copy takes its place, for which it
     has to be on this worker, with room for a second one. SQLite writes over them. Of PostgreSQL, and where that was not
@@ -77,26 +78,50 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     def _erase(
         self, database: SqlDatabase, work: WorkFile, certificate: Certificate | None, name: str
     ) -> tuple[dict[str, int], str | None]:
-        from airflow_provider_posthog.load import old_pages
-        from airflow_provider_posthog.load.errors import told
-        from airflow_provider_posthog.load.removal import Removal, as_text
+        from airflow_provider_posthog.load.hashed_removal import FLAVOURS
+        from airflow_provider_posthog.load.removal import as_text
 
         where = f"the table {self.table} ({self.sql_conn_id})"
-        connection, placeholder = database.connect()
-        with closing(connection):
-            old_pages.prepare(connection, database.kind)
-            removed = Removal(connection, self.table, placeholder).run(self._criteria(work))
-            rows = f"{as_text(removed)} {self.told()}"
-            if certificate is not None:  # before the commit, so that no kill leaves it untold
-                certificate.noted(f"{name}-begun", f"about to erase {rows} from {where}")
-            with told(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
-                connection.commit()
-            pages = old_pages.clear(connection, database.kind, self.table, rewrite=self.rewrite_file)
-        text = f"erased {rows} from {where}; 0 are left"
+
+        def begin(removed: Mapping[str, int] | None) -> None:
+            if certificate is not None:  # before it is done, so that no kill leaves it untold
+                rows = as_text(removed) if removed is not None else "the rows"
+                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.told()} from {where}")
+
+        by_hash = database.kind in FLAVOURS
+        removed, pages = (self._by_hash if by_hash else self._at_once)(database, self._criteria(work), begin)
+        text = f"erased {as_text(removed)} {self.told()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
         self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
         return removed, pages
+
+    def _at_once(
+        self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[Mapping[str, int]], None]
+    ) -> tuple[dict[str, int], str | None]:
+        from airflow_provider_posthog.load import old_pages
+        from airflow_provider_posthog.load.errors import told
+        from airflow_provider_posthog.load.removal import Removal
+
+        connection, placeholder = database.connect()
+        with closing(connection):
+            old_pages.prepare(connection, database.kind)
+            removed = Removal(connection, self.table, placeholder).run(criteria)
+            begin(removed)
+            with told(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
+                connection.commit()
+            return removed, old_pages.clear(connection, database.kind, self.table, rewrite=self.rewrite_file)
+
+    def _by_hash(
+        self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[None], None]
+    ) -> tuple[dict[str, int], str | None]:
+        from airflow_provider_posthog.load.hashed_removal import FLAVOURS, HashedRemoval
+
+        flavour = FLAVOURS[database.kind]
+        with closing(database.connect_by_hook()) as connection:
+            removal = HashedRemoval(connection, self.table, flavour)
+            begin(None)
+            return removal.run(criteria), flavour.keeps
 
     def _criteria(self, work: WorkFile) -> list[Criterion]:
         from airflow_provider_posthog.load.removal import Criterion

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,9 +19,11 @@ from airflow_provider_posthog.extract.erase_file import Wanted
 from airflow_provider_posthog.extract.erase_folder import FolderErasure
 from airflow_provider_posthog.operators.files_erasure import PostHogEraseFromFilesOperator
 from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
+from airflow_provider_posthog.transfers.databases import SqlDatabase
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
+from tests.load.test_hashed_removal import Warehouse
 from tests.operators.support import connect, context
 from tests.support.s3 import BUCKET
 
@@ -238,3 +241,29 @@ def test_files_in_s3(s3: tuple[Any, Any]) -> None:
     job.finish()
     assert fs.cat_file(f"{root}/events/one=1/a.jsonl") == b'{"distinct_id": "x"}\n'
     assert len(fs.find(f"{root}/events")) == 1
+
+
+# Warehouses that are reached by Airflow's hooks.
+
+
+@pytest.mark.parametrize("kind", ["snowflake", "gcpbigquery"])
+def test_warehouses_by_their_hooks(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    made = Warehouse(kind)
+    made.fill((lab.name, "x"), ("stranger", lab.person.upper()), ("stranger", STRANGER))
+    hook = SimpleNamespace(get_conn=lambda: made, use_legacy_sql=True)
+    monkeypatch.setattr(SqlDatabase, "_hook", lambda self: hook)
+    monkeypatch.setattr(Warehouse, "close", lambda self: None)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "{kind}"}}')
+    columns = {"distinct_id_column": '"distinct-id"', "person_id_column": "person_id"}
+    done = erase(lab.resolve(), table="events", **columns)
+    assert (done["deleted"], done["left"], made.numbers()) == (2, 0, [2])
+    assert "time travel" in done["old_pages"].lower()
+    assert hook.use_legacy_sql is False
+    assert lab.name not in "".join(made.statements)
+
+
+def test_a_warehouse_whose_provider_is_not_installed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", '{"conn_type": "snowflake"}')
+    monkeypatch.setattr(SqlDatabase, "_hook", lambda self: None)
+    with pytest.raises(PostHogSettingsError, match="no installed provider"):
+        erase(lab.resolve())
