@@ -77,6 +77,7 @@ def get_provider_info() -> dict[str, object]:
         *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
         "warehouse_erasure",
         "files_erasure",
+        "access",
     )
     return {
         "package-name": "airflow-provider-posthog",
