@@ -78,6 +78,7 @@ def get_provider_info() -> dict[str, object]:
         "warehouse_erasure",
         "files_erasure",
         "access",
+        "suppression",
     )
     return {
         "package-name": "airflow-provider-posthog",
