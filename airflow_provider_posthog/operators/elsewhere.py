@@ -37,7 +37,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
 
     :param request: what ``PostHogDeletePersonsOperator`` returned (``PostHogResolvePersonsOperator``'s will do).
     :param proof: what ``PostHogPersonsErasedSensor`` returned; then the rows of those go who are ``VERIFIED``, and both
-        numbers are told. Without it everybody's of the work file do.
+        numbers are told, also where it is ``PARTIAL``. Without it everybody's of the work file do.
     :param distinct_id_column: the column with distinct ids; compared as it is written.
     :param person_id_column: the column with person UUIDs, as text or ``uuid``. Rows under the UUID that a person had
         before it was merged go, too. In a table of events it is not enough, as an event may carry any UUID.
@@ -196,7 +196,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         return found
 
     def _survivors(self, work: WorkFile) -> set[int]:
-        """Return who is not ``VERIFIED``, as the sensor's proof says."""
+        """Return who is not ``VERIFIED``, as the sensor's proof says, and the folder of the request names."""
         proof = self.proof if isinstance(self.proof, Mapping) else {}
         request_id = self.request.get("request_id")
         if proof.get("request_id") != request_id or not request_id:
@@ -207,17 +207,12 @@ class EraseElsewhereOperator(PostHogErasureOperator):
             )
         if proof.get("state") == "VERIFIED":
             return set()
-        named = proof.get("not_verified")
-        if not isinstance(named, Sequence) or isinstance(named, str):
-            raise PostHogErasureError(
-                f"Erasure {request_id} is not proved, and its proof does not say for whom. Nothing was erased here.",
-                job_id=str(request_id),
-            )
-        found = {uuid.UUID(str(one)).int for one in named}
+        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
         states = proof.get("states") or {}
-        if len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
+        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
             raise PostHogErasureError(
-                f"The proof of erasure {request_id} counts others than it names. Nothing was erased here.",
+                f"Erasure {request_id} is not proved, and it is not known for whom it is: its sensor has ended "
+                "otherwise, or another look came after it. Nothing was erased here. Clear the sensor, and this task.",
                 job_id=str(request_id),
             )
         return found

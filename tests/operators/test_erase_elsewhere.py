@@ -10,10 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.progress import Progress
+from airflow_provider_posthog.erasure.work_file import WorkFile
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract.erase_file import Wanted
 from airflow_provider_posthog.extract.erase_folder import FolderErasure
@@ -72,6 +75,14 @@ def erase(request: Any, **given: Any) -> dict[str, Any]:
     return PostHogEraseFromSqlOperator(task_id="erase", request=request, **options).execute(context())
 
 
+def partly(lab: Lab, request: Any, unverified: dict[str, str]) -> dict[str, Any]:
+    """What a sensor leaves that has proved it for some."""
+    work = WorkFile(fsspec.filesystem("file"), str(lab.folder / "work.jsonl"))
+    Progress(work.fs, f"{work.path}.progress", work.header().request_id).unverified = unverified
+    states = {"VERIFIED": 1, "PARTIAL": len(unverified)}
+    return {"request_id": request["request_id"], "state": "PARTIAL", "states": states}
+
+
 def ids(database: Database, table: str = "persons") -> set[str]:
     return {str(row[0]) for row in database.rows(f"SELECT id FROM {table}")}
 
@@ -99,34 +110,24 @@ def test_one_survivor_does_not_hold_up_the_others(lab: Lab, warehouse: Database)
     survivor = lab.add(f"{lab.name}-survivor")
     fill(warehouse, (lab.person, "ann"), (survivor, "bob"), (first_uuid(lab, lab.names[1]), "ann"))
     request = lab.resolve()
-    proof = {
-        "request_id": request["request_id"],
-        "state": "NOT_VERIFIED",
-        "states": {"VERIFIED": 1, "SURVIVORS": 1},
-        "not_verified": [survivor.upper()],
-    }
+    proof = partly(lab, request, {survivor.upper(): "SURVIVORS"})
     done = erase(request, proof=proof)
     assert (done["persons"], done["left_out"], done["deleted"]) == (1, 1, 2)
     assert ids(warehouse) == {survivor}
     assert erase(request, proof={**proof, "state": "VERIFIED", "states": {"VERIFIED": 2}})["deleted"] == 1
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"request_id": "another"},
-        {"not_verified": None},
-        {"not_verified": "text"},
-        {"states": {"SURVIVORS": 2, "VERIFIED": 0}},
-        {"states": {"VERIFIED": 2}},
-    ],
-)
-def test_a_proof_that_does_not_say_who_erases_nobody(lab: Lab, warehouse: Database, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"request_id": "another"}, {"states": {"PARTIAL": 2}}, {"states": {"VERIFIED": 2}}])
+@pytest.mark.parametrize("unverified", [{}, {STRANGER: "PARTIAL"}])
+def test_a_proof_that_does_not_say_who_erases_nobody(
+    lab: Lab, warehouse: Database, change: dict[str, Any], unverified: dict[str, str]
+) -> None:
     fill(warehouse, (lab.person, "ann"))
     request = lab.resolve()
-    proof = {"request_id": request["request_id"], "state": "NOT_VERIFIED", "states": {"VERIFIED": 1, "PARTIAL": 1}}
     with pytest.raises(PostHogErasureError, match="Nothing was erased here"):
-        erase(request, proof={**proof, "not_verified": [STRANGER], **change})
+        erase(request, proof={**partly(lab, request, unverified), **change})
+    with pytest.raises(PostHogErasureError, match="Nothing was erased here"):
+        erase(request, proof={})
     assert ids(warehouse) == {lab.person}
 
 

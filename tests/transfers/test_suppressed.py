@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.suppression import SuppressionList
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.progress import Progress
+from airflow_provider_posthog.erasure.work_file import WorkFile
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.suppressor import Suppressor
@@ -129,12 +132,10 @@ def test_a_snapshot_of_persons_lacks_them_too(lab: Lab) -> None:
 def test_only_those_who_are_verified_are_listed(lab: Lab) -> None:
     survivor = lab.add(f"{lab.name}-survivor")
     request = lab.resolve()
-    proof = {
-        "request_id": request["request_id"],
-        "state": "NOT_VERIFIED",
-        "states": {"VERIFIED": 1, "SURVIVORS": 1},
-        "not_verified": [survivor],
-    }
+    work = WorkFile(fsspec.filesystem("file"), str(lab.folder / "work.jsonl"))
+    Progress(work.fs, f"{work.path}.progress", request["request_id"]).unverified = {survivor: "SURVIVORS"}
+    states = {"VERIFIED": 1, "SURVIVORS": 1}
+    proof = {"request_id": request["request_id"], "state": "PARTIAL", "states": states}
     done = suppress(lab, request=request, proof=proof)
     assert (done["persons"], done["left_out"]) == (1, 1)
     (path,) = (lab.folder / "erased").iterdir()
