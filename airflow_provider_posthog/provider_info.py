@@ -79,6 +79,7 @@ def get_provider_info() -> dict[str, object]:
         "files_erasure",
         "access",
         "suppression",
+        "looking_again",
     )
     return {
         "package-name": "airflow-provider-posthog",
