@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import AirflowSkipException
-from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     def whose(self) -> WorkFile:
         """Check whose rows are to go, before anything is changed.
 
-        :raises PostHogSettingsError: if an argument is wrong, or the work file has no distinct ids to look for.
-        :raises PostHogErasureError: if the proof is another request's, or does not say who is ``VERIFIED``.
+        :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the
+            proof is another request's or not the last one.
         """
         if not isinstance(self.request, Mapping):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
@@ -198,21 +198,14 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     def _survivors(self, work: WorkFile) -> set[int]:
         """Return who is not ``VERIFIED``, as the sensor's proof says, and the folder of the request names."""
         proof = self.proof if isinstance(self.proof, Mapping) else {}
-        request_id = self.request.get("request_id")
-        if proof.get("request_id") != request_id or not request_id:
-            raise PostHogErasureError(
-                f"Erasure {request_id} is not proved: its sensor was skipped or looked at another request. Nothing was "
-                "erased here.",
-                job_id=str(request_id),
+        states = proof.get("states") or {}
+        if proof.get("request_id") != self.request.get("request_id") or not states.get("VERIFIED"):
+            raise PostHogSettingsError(
+                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
             )
         if proof.get("state") == "VERIFIED":
             return set()
         found = {uuid.UUID(one).int for one in self.progress(work).unverified}
-        states = proof.get("states") or {}
         if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
-            raise PostHogErasureError(
-                f"Erasure {request_id} is not proved, and it is not known for whom it is: its sensor has ended "
-                "otherwise, or another look came after it. Nothing was erased here. Clear the sensor, and this task.",
-                job_id=str(request_id),
-            )
+            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
         return found

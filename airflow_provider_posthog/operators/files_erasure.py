@@ -34,8 +34,8 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         were; ``deleted``, how many went, ``deleted_by``, the same by column; ``left`` (0).
     :raises PostHogIncompleteError: if a file cannot be read, lacks a column, has other rows than its manifest says, or
         is unfinished; then no file was changed. Holds nothing of the rows.
-    :raises PostHogSettingsError: if an argument is wrong, or the work file has no distinct ids to look for.
-    :raises PostHogErasureError: if the proof is another request's, or does not say who is ``VERIFIED``.
+    :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the proof
+        is another request's or not the last one.
     """
 
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "path", "name", "path_conn_id")

@@ -29,8 +29,8 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned; then those go on the list who are ``VERIFIED``.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
     :returns: ``request_id``, ``suppress_path``, ``persons`` and ``left_out`` (who are not ``VERIFIED``), ``entries``.
-    :raises PostHogSettingsError: if an argument is wrong, or the connection has no salt.
-    :raises PostHogErasureError: if the proof is another request's, or does not say who is ``VERIFIED``.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
+        or not the last one.
     """
 
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "suppress_path", "suppress_conn_id")

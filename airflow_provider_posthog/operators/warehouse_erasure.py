@@ -41,8 +41,8 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         ``deleted``, how many rows went; ``deleted_by``, the same by column; ``left`` (0); ``old_pages``, what the
         database keeps of them, and how to get rid of it, or null.
     :raises PostHogLoadError: if the database refuses, or rows are left; then nothing was deleted. Holds no value.
-    :raises PostHogSettingsError: if an argument is wrong, or the work file has no distinct ids to look for.
-    :raises PostHogErasureError: if the proof is another request's, or does not say who is ``VERIFIED``.
+    :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the proof
+        is another request's or not the last one.
     """
 
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "sql_conn_id", "table")
