@@ -150,6 +150,8 @@ def test_parquet_keeps_types_metadata_and_compression() -> None:
 
 @pytest.mark.parametrize("kind", ["dictionary", "uuid", "binary", "large", "int"])
 def test_identifiers_of_any_type_are_found(kind: str) -> None:
+    if kind == "uuid" and not hasattr(pa, "uuid"):
+        pytest.skip("Arrow has no such type before version 18")
     fs, root = memory()
     value: Any = UUIDS[0]
     column = {
