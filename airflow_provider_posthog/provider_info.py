@@ -76,6 +76,10 @@ def get_provider_info() -> dict[str, object]:
     operators = (
         *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
         "warehouse_erasure",
+        "files_erasure",
+        "access",
+        "suppression",
+        "looking_again",
     )
     return {
         "package-name": "airflow-provider-posthog",

@@ -18,7 +18,9 @@ from airflow_provider_posthog.exceptions import PostHogError, clean
 
 SCHEMA_VERSION = 1
 
-Kind = Literal["requested", "dry_run", "accepted", "state_changed", "verified", "failed", "residue", "note", "closed"]
+Kind = Literal[
+    "requested", "dry_run", "accepted", "state_changed", "verified", "failed", "residue", "exported", "note", "closed"
+]
 KINDS: tuple[Kind, ...] = (
     "requested",
     "dry_run",
@@ -27,6 +29,7 @@ KINDS: tuple[Kind, ...] = (
     "verified",
     "failed",
     "residue",
+    "exported",
     "note",
     "closed",
 )

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import (
     NotSettled,
+    PostHogErasureError,
     PostHogIncompleteError,
     PostHogRateLimitError,
     PostHogSettingsError,
@@ -22,6 +23,7 @@ from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.staging import Staging
+from airflow_provider_posthog.extract.suppressor import Suppressor
 from airflow_provider_posthog.extract.windows import Position
 from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
@@ -63,6 +65,7 @@ class Copy:
     :param guard: refuses to replace the interval's rows by far fewer.
     :param types: those of the folder's other files.
     :param rows_before: of the snapshot before this one, for the guard.
+    :param suppressor: looks for rows of persons who were erased, and may leave them out.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Copy:
         guard: ShrinkGuard | None = None,
         types: FolderTypes | None = None,
         rows_before: int | None = None,
+        suppressor: Suppressor | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
@@ -88,7 +92,10 @@ class Copy:
         self._types = types or FolderTypes()
         self._rows_before = rows_before
         self._extraction: Extraction | None = None
+        self._suppressor = suppressor
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
+        if suppressor is not None:
+            self._counts["suppressed"] = 0
 
     def run(self) -> dict[str, Any]:
         """Read what is not read yet, and publish.
@@ -155,12 +162,14 @@ class Copy:
         after: Position | None = None
         try:
             for chunk in extraction:
-                files.add(chunk.table)
-                self._count(chunk)
+                self._take(chunk, files)
                 after = chunk.resume_after
                 if files.is_due or time.monotonic() - kept_at > self._checkpoint:
                     kept_at = self._keep(files, schema, after) or kept_at
                 del chunk  # the next one comes into its place
+        except PostHogErasureError:  # rows of somebody who was erased are among what is written
+            self._staging.give_up()
+            raise
         except (NotSettled, PostHogRateLimitError):  # somebody comes back, and goes on here
             self._keep(files, schema, after)
             raise
@@ -207,9 +216,16 @@ class Copy:
             ),
         )
 
-    def _count(self, chunk: Chunk) -> None:
+    def _take(self, chunk: Chunk, files: TableFiles) -> None:
+        """Write rows, all of them or those of persons who were not erased, and count both."""
         more = {"rows": chunk.rows, "counted": chunk.counted, "duplicates": chunk.duplicates, "windows": 1}
-        self._counts = {name: count + more[name] for name, count in self._counts.items()}
+        table = chunk.table
+        if self._suppressor is not None and table.num_rows:
+            before = self._suppressor.met
+            table = self._suppressor(table)
+            more |= {"rows": table.num_rows, "suppressed": self._suppressor.met - before}
+        files.add(table)
+        self._counts = {name: count + more.get(name, 0) for name, count in self._counts.items()}
 
     def _prove(self) -> None:
         """Compare what the files have with what the windows had, each of which PostHog counted."""

@@ -177,6 +177,15 @@ class Certificate:
         """
         self._open().append("note", key=key, notes=notes)
 
+    def exported(self, key: str, note: str, at: str) -> None:
+        """Tell that a person's data was handed out.
+
+        :param key: tells records apart.
+        :param note: how much of what, without personal data.
+        :param at: the server's time up to which it is.
+        """
+        self._trail.append("exported", key=key, server_at=at, notes=[note], server=self._server)
+
     def close(self, outcome: Outcome, states: Mapping[str, int], at: str | None = None, *notes: str) -> None:
         """Write the closing record.
 

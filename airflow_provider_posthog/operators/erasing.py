@@ -14,6 +14,7 @@ from airflow_provider_posthog.operators.storage_path import is_bucket, storage_p
 from airflow_provider_posthog.results.retention import look_if_possible
 
 if TYPE_CHECKING:
+    from airflow_provider_posthog.api.answers import Kind
     from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
@@ -50,6 +51,17 @@ class PeopleOperator(PostHogOperator):
 
         with discreet():
             return run(tallied(steps, self.calls), self.hook.client)
+
+    def rows(self, sql: str, values: Mapping[str, Any], *kinds: Kind) -> list[list[Any]]:
+        """Run HogQL, freshly and to its end.
+
+        :param sql: the statement, without its LIMIT.
+        :param values: what its placeholders stand for; personal data goes nowhere else.
+        :param kinds: what each column holds.
+        """
+        from airflow_provider_posthog.erasure.asking import ask
+
+        return self.do(ask(sql, values, *kinds))
 
     def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
         """Render a template that Airflow must not: what it renders it stores and shows.

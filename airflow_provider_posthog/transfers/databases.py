@@ -129,8 +129,23 @@ class SqlDatabase:
         raise PostHogSettingsError(
             "sql_conn_id",
             f"is a connection of type {self.kind or 'none'}, where this package erases no rows.",
-            "Name one of PostgreSQL, DuckDB or SQLite, or erase the rows by a task of your own.",
+            "Name one of PostgreSQL, DuckDB, SQLite, Snowflake or BigQuery, or erase the rows by a task of your own.",
         )
+
+    def connect_by_hook(self) -> Any:  # noqa: ANN401 - PEP 249
+        """Connect as Airflow's own hook does; each statement is committed by itself.
+
+        :raises PostHogSettingsError: if no installed provider has one.
+        """
+        hook = self._hook()
+        if hook is None or not hasattr(hook, "get_conn"):
+            raise self._unknown()
+        if hasattr(hook, "use_legacy_sql"):
+            hook.use_legacy_sql = False  # BigQuery's old dialect, which is its hook's default
+        connection = hook.get_conn()
+        if getattr(hook, "supports_autocommit", False):
+            hook.set_autocommit(connection, True)
+        return connection
 
     def openlineage_name(self, table: str) -> Dataset:
         """Return what OpenLineage calls a table: what Airflow's own SQL operators call it, where there is a rule.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.interval_counts import Recount
     from airflow_provider_posthog.extract.reader import Extraction
     from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.extract.suppressor import Suppressor
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
     from airflow_provider_posthog.load.target import Loaded, OtherColumns, Target, WriteMode
@@ -83,7 +84,8 @@ class PostHogToSqlOperator(IntervalOperator):
         settle, before anything is open, and for PostHog's limits, after which the load begins anew.
         ``verify_back`` counts earlier intervals again, in PostHog and in the table.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
-        ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
+        ``windows``, ``duplicates`` (copies that were dropped), ``suppressed`` (rows of persons who were erased; null
+        without ``suppress_path``), ``start``, ``end`` (null for a source without a time),
         ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
         ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that
         the interval ends; null where nobody counted), ``seconds``.
@@ -117,6 +119,7 @@ class PostHogToSqlOperator(IntervalOperator):
     _extraction: Extraction | None = None
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()
+    _suppress: Suppressor | None = None
     _killed = False
     goes_on = "Nothing is open meanwhile; the load begins anew then"
 
@@ -171,11 +174,10 @@ class PostHogToSqlOperator(IntervalOperator):
         found = {
             "table": self.table,
             "database": name,
-            "rows": loaded.rows,
-            "deleted": loaded.deleted,
-            "inserted": loaded.inserted,
+            **{name: getattr(loaded, name) for name in ("rows", "deleted", "inserted")},
             "windows": done.windows,
             "duplicates": done.duplicates,
+            "suppressed": self._suppress.met if self._suppress else None,
             **_edges(extraction.window if source.time else None),
             "verified": len(earlier.windows),
             "reloaded": self._reloaded(source, earlier, database, target),
@@ -218,6 +220,7 @@ class PostHogToSqlOperator(IntervalOperator):
         if target.by:  # before the database is open: a transaction that waits holds up others, or VACUUM
             self._wait_until_settled(extraction)
         loader: Loader
+        self._suppress = self.suppressor(extraction.source)
         with database.loader(target) as loader:
             loader.open(extraction.schema)
             self._columns = [
@@ -225,7 +228,7 @@ class PostHogToSqlOperator(IntervalOperator):
                 for column in extraction.schema
             ]
             for chunk in extraction:
-                loader.write(chunk.table)
+                loader.write(self._suppress(chunk.table) if self._suppress and chunk.rows else chunk.table)
                 del chunk  # the next one comes into its place
             if earlier is not None:
                 earlier.count_kept(loader)

@@ -64,7 +64,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
         of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
-        null where nobody counted).
+        null where nobody counted), ``suppressed`` (rows of persons who were erased; null without ``suppress_path``).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
@@ -226,6 +226,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             guard=guard,
             types=types,
             rows_before=rows,
+            suppressor=self.suppressor(source),
         )
         return self._copy.run()
 
@@ -283,7 +284,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         asked = (
             "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
-            "compression", "partition_by", "partition_time", "json_columns", "scan_back",
+            "compression", "partition_by", "partition_time", "json_columns", "scan_back", "suppress_path", "suppressed",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()
@@ -374,6 +375,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "interval": interval.as_json(),
             **earlier,
             "left_out": manifest.get("left_out"),
+            "suppressed": manifest.get("suppressed"),
         }
         tell_outlets(context, self.outlets, found)
         return {"path": folder, **found}

@@ -13,6 +13,7 @@ from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.transfers.deferring import DeferringOperator
 from airflow_provider_posthog.transfers.lineage import LineageMixin
 from airflow_provider_posthog.transfers.source import source_of
+from airflow_provider_posthog.transfers.suppressing import SuppressingMixin
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
@@ -22,7 +23,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
 
 
-class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
+class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, DeferringOperator):
     """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
 
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
@@ -49,8 +50,17 @@ class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
     :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
         project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
         Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
-    :param kwargs: as :class:`~airflow_provider_posthog.transfers.deferring.DeferringOperator`: ``deferrable``.
+    :param kwargs: as :class:`~airflow_provider_posthog.transfers.suppressing.SuppressingMixin`: ``suppress_path``,
+        ``suppressed``, ``suppress_conn_id``; and as
+        :class:`~airflow_provider_posthog.transfers.deferring.DeferringOperator`: ``deferrable``.
     """
+
+    template_fields: Sequence[str] = (
+        *DeferringOperator.template_fields,
+        "suppress_path",
+        "suppressed",
+        "suppress_conn_id",
+    )
 
     def __init__(
         self,
@@ -106,6 +116,7 @@ class IntervalOperator(RetentionMixin, LineageMixin, DeferringOperator):
         :raises PostHogSettingsError: if one cannot be used.
         """
         check_choice(self.on_retention)
+        self.check_suppressed()
         for field in ("settle", "look_back", "verify_back"):
             length = getattr(self, field)
             if field == "look_back" and length is None:

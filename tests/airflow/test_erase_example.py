@@ -71,7 +71,10 @@ def test_from_a_request_to_the_certificate(
     assert "erasure: VERIFIED" in said
     assert "seals checked" in said
     records = "".join(path.read_text() for path in stories.certificate(source).iterdir())
-    assert "erased 3 rows (2 by distinct_id, 1 by person_id) of the table events (warehouse); 0 are left" in records
+    assert (
+        "erased 3 rows (2 by distinct_id, 1 by person_id) of 1 person from the table events (warehouse); 0 are left"
+        in (records)
+    )
     assert '"ticket":"DSR-42"' in records
 
 

@@ -276,8 +276,8 @@ def test_columns_that_can_not_be_compared_are_refused(
 
 
 def test_a_database_that_is_not_known_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({"conn_type": "snowflake", "host": "x"}))
-    with pytest.raises(PostHogSettingsError, match="of type snowflake"):
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({"conn_type": "vertica", "host": "x"}))
+    with pytest.raises(PostHogSettingsError, match="of type vertica"):
         PostHogEraseFromSqlOperator(
             task_id="erase", request=lab.resolve(), sql_conn_id="other", table="t", person_id_column="id"
         ).execute(context())

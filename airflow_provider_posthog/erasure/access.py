@@ -1,0 +1,215 @@
+"""All that PostHog has of a person: which questions it takes, and which events are the person's and nobody else's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from airflow_provider_posthog.api.answers import Kind
+from airflow_provider_posthog.erasure.asking import packed, utc
+from airflow_provider_posthog.erasure.work_file import Person
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogValidationError
+
+#: The columns of an event: those of ``SELECT *`` that servers of every age have, and the person's UUID.
+EVENT_COLUMNS = (
+    *("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties", "elements_chain"),
+    *("$session_id", "$window_id", "$group_0", "$group_1", "$group_2", "$group_3", "$group_4"),
+)
+_GROUPS = 5
+_TEXT = (str, type(None))
+_NUMBER = (int, float, type(None))
+_REPLAY = (
+    "SELECT session_id, distinct_id, toString(min(min_first_timestamp)) AS started,"
+    " toString(max(max_last_timestamp)) AS ended, sum(click_count) AS clicks, sum(keypress_count) AS keys{gone}"
+    " FROM raw_session_replay_events WHERE distinct_id IN {{ids}} GROUP BY session_id, distinct_id"
+)
+
+
+class Ask(Protocol):
+    """Runs HogQL, freshly and to its end."""
+
+    def __call__(self, sql: str, values: Mapping[str, Any], /, *kinds: Kind) -> list[list[Any]]:
+        """Run it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose data it is.
+
+    :param uuids: the persons' UUIDs.
+    :param names: all of their distinct ids.
+    :param others: distinct ids that are not theirs by now, but whose events carry one of the UUIDs.
+    """
+
+    uuids: tuple[str, ...]
+    names: tuple[str, ...] = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class EventsPart:
+    """Events of some of the distinct ids.
+
+    :param where: HogQL that holds for them.
+    :param values: what its placeholders stand for.
+    """
+
+    where: str
+    values: Mapping[str, Any] = field(repr=False)
+
+
+def subject_of(ask: Ask, persons: Iterable[Person]) -> Subject:
+    """Return whose data it is, with the distinct ids that came since the persons were looked up.
+
+    :param ask: runs HogQL.
+    :param persons: of the work file.
+    """
+    known = list(persons)
+    uuids = sorted({person.uuid for person in known})
+    names = {name for person in known for name in person.distinct_ids}
+    for pack in packed(uuids):
+        rows = ask("SELECT distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}", {"uuids": pack}, str)
+        names.update(row[0] for row in rows)
+    others: set[str] = set()
+    for pack in packed(uuids):
+        sql = "SELECT distinct_id FROM events WHERE toString(person_id) IN {uuids} GROUP BY distinct_id"
+        others.update(row[0] for row in ask(sql, {"uuids": pack}, str))
+    return Subject(tuple(uuids), tuple(sorted(names)), tuple(sorted(others - names)))
+
+
+def event_parts(subject: Subject, until: datetime) -> Iterator[EventsPart]:
+    """Yield conditions that tile the person's events, up to a moment.
+
+    :param subject: whose.
+    :param until: events that PostHog took in later are not among them.
+    """
+    moment = " AND created_at <= toDateTime({until})"
+    for pack in packed(subject.names):
+        yield EventsPart("distinct_id IN {ids}" + moment, {"ids": pack, "until": utc(until)})
+    for pack in packed(subject.others):  # of these, others may have events, too
+        yield EventsPart(
+            "distinct_id IN {ids} AND toString(person_id) IN {uuids}" + moment,
+            {"ids": pack, "uuids": list(subject.uuids), "until": utc(until)},
+        )
+
+
+def count_events(ask: Ask, part: EventsPart, more: str = "", **values: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Count events: all of them, copies included, and those that are different.
+
+    :param ask: runs HogQL.
+    :param part: which.
+    :param more: HogQL that holds for them as well.
+    :param values: what its placeholders stand for.
+    """
+    sql = f"SELECT count(), uniqExact(uuid) FROM events WHERE {part.where}{more}"  # noqa: S608 - our own text
+    ((rows, different),) = ask(sql, {**part.values, **values}, int, int)
+    return rows, different
+
+
+def profile(ask: Ask, subject: Subject, expected: int) -> list[dict[str, Any]]:
+    """Return the profiles.
+
+    :param ask: runs HogQL.
+    :param subject: whose.
+    :param expected: how many there were when the persons were looked up.
+    :raises PostHogIncompleteError: if some are not shown.
+    """
+    sql = (
+        "SELECT toString(id), toString(created_at), properties, toString(is_identified) FROM persons"
+        " WHERE id IN {uuids}"
+    )
+    rows = [row for pack in packed(subject.uuids) for row in ask(sql, {"uuids": pack}, str, _TEXT, _TEXT, _TEXT)]
+    if len(rows) < expected:
+        raise PostHogIncompleteError(
+            f"PostHog shows {len(rows)} of {expected} profiles: they are deleted, or its queries do not see them yet. "
+            "Look the persons up again."
+        )
+    return [
+        {"uuid": uuid, "created_at": at, "is_identified": known in ("1", "true"), "properties": _parsed(properties)}
+        for uuid, at, properties, known in rows
+    ]
+
+
+def distinct_ids(subject: Subject) -> list[dict[str, Any]]:
+    """Return all distinct ids.
+
+    :param subject: whose.
+    """
+    return [{"distinct_id": name} for name in subject.names] + [
+        {"distinct_id": name, "only_events_of_this_person": True} for name in subject.others
+    ]
+
+
+def groups(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
+    """Return the groups that the person's events name; a group's own properties are not the person's.
+
+    :param ask: runs HogQL.
+    :param subject: whose.
+    """
+    counts: dict[tuple[int, str], int] = {}
+    for index in range(_GROUPS):
+        sql = (  # our own text
+            f"SELECT `$group_{index}` AS name, count() FROM events"  # noqa: S608
+            f" WHERE distinct_id IN {{ids}} AND `$group_{index}` != '' GROUP BY name"
+        )
+        for pack in packed(subject.names):
+            for key, events in ask(sql, {"ids": pack}, str, int):
+                counts[index, key] = counts.get((index, key), 0) + events
+    return [{"group_type_index": index, "key": key, "events": n} for (index, key), n in sorted(counts.items())]
+
+
+def cohorts(ask: Ask, subject: Subject, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return the cohorts that have the person as a member.
+
+    :param ask: runs HogQL.
+    :param subject: whose.
+    :param names: what is known of cohorts' names.
+    """
+    sql = "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids} GROUP BY cohort_id"
+    found = {row[0] for pack in packed(subject.uuids) for row in ask(sql, {"uuids": pack}, int)}
+    return [{"cohort_id": one, "name": names.get(one)} for one in sorted(found)]
+
+
+def recordings(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
+    """Return the list of session recordings that can still be watched; not what they show.
+
+    :param ask: runs HogQL.
+    :param subject: whose.
+    """
+    found: list[dict[str, Any]] = []
+    for pack in packed(subject.names):
+        kinds: Sequence[Kind] = (str, str, _TEXT, _TEXT, _NUMBER, _NUMBER)
+        try:
+            sql = _REPLAY.format(gone=", max(is_deleted) AS gone")
+            rows = [row for row in ask(sql, {"ids": pack}, *kinds, _NUMBER) if not row[-1]]
+        except PostHogValidationError:  # servers that cannot delete recordings do not know that column either
+            rows = ask(_REPLAY.format(gone=""), {"ids": pack}, *kinds)
+        names = ("session_id", "distinct_id", "started", "ended", "clicks", "keys")
+        found += [dict(zip(names, row, strict=False)) for row in rows]
+    return sorted(found, key=lambda one: (one["started"] or "", one["session_id"]))
+
+
+def check_events(counted: tuple[int, int], read: Mapping[str, Any]) -> None:
+    """Compare events that were read with what the server counts of the same.
+
+    :param counted: from :func:`count_events`.
+    :param read: of the files' manifest: ``rows``, and ``counted``, which has copies in it.
+    :raises PostHogIncompleteError: if it has others.
+    """
+    rows, different = counted
+    if read["counted"] == rows and different <= read["rows"] <= rows:
+        return
+    raise PostHogIncompleteError(
+        f"PostHog counts {rows:,} events ({different:,} different ones) of this person, and {read['counted']:,} were "
+        f"read ({read['rows']:,} different ones): some came meanwhile. Let the task retry, which begins anew."
+    )
+
+
+def _parsed(text: str | None) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return text

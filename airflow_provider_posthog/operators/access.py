@@ -1,0 +1,267 @@
+"""Handing a person all that PostHog has of it: the rights of access and portability (GDPR, Art. 15 and 20)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogNotFoundError,
+    PostHogPermissionError,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
+from airflow_provider_posthog.results.retention import look_if_possible
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.erasure.access import EventsPart, Subject
+    from airflow_provider_posthog.erasure.access_folder import AccessFolder
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.extract.copying import Copy
+    from airflow_provider_posthog.extract.sources import Source
+
+_EXAMPLE = "s3://private/access/{{ run_id }}"
+
+
+class PostHogExportPersonDataOperator(PostHogErasureOperator):
+    """Writes all that PostHog has of a person into a folder: profile, ids, groups, cohorts, events, recordings.
+
+    The folder has JSON lines, ``index.html`` to read, and ``manifest.json`` with the rows and checksum of each file. It
+    gets its name when all of it is there, and was counted against PostHog; on a local disk only the worker's user may
+    read it. Events are read in bulk, every one of them, with all columns, up to the moment when the task began; a try
+    that was killed is taken up. Of recordings there is the list, of groups the keys that the person's events name.
+
+    It holds personal data, and is the only place that gets any: remove it when it was handed over.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned.
+    :param work_path: the work file, in its place.
+    :param path: the folder, which must not be there yet, such as ``s3://private/access/{{ run_id }}``.
+    :param path_conn_id: Airflow's connection for it, if it is another than ``object_storage_conn_id``.
+    :param max_persons: the most persons there may be: a folder is handed to one.
+    :param in_flight: how many queries are asked side by side.
+    :param page_rows: the most rows of a query, up to 49,999.
+    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`; with ``audit_path``
+        the certificate says what was handed out, in numbers.
+    :returns: ``request_id``, ``path``, ``until`` (the server's time up to which it is), ``counts`` (``profiles``,
+        ``distinct_ids``, ``groups``, ``cohorts``, ``recordings``, ``events``), ``files``, ``bytes``, and
+        ``not_looked_at``: what could not be, with the reason.
+    :raises PostHogIncompleteError: if PostHog counts other events than were read, or shows no profile.
+    :raises PostHogSettingsError: if an argument is wrong, or there are more persons.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path", "path_conn_id")
+
+    def __init__(
+        self,
+        *,
+        path: str | ObjectStoragePath,
+        persons: Mapping[str, Any] | None = None,
+        path_conn_id: str | None = None,
+        max_persons: int = 10,
+        in_flight: int = 3,
+        page_rows: int = 49_999,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.persons = persons
+        self.path = path
+        self.path_conn_id = path_conn_id
+        self.max_persons = max_persons
+        self.in_flight = in_flight
+        self.page_rows = page_rows
+        self._copy: Copy | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Write the folder.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.transfers.reading import need_arrow
+
+        need_arrow(type(self).__name__)
+        folder = self._folder()
+        work = self._work()
+        request_id = work.header().request_id
+        manifest = folder.published()
+        if manifest is not None and manifest.get("request_id") != request_id:
+            raise PostHogSettingsError("path", "is another request's folder.", f"Write another, such as {_EXAMPLE!r}.")
+        if manifest is None:
+            manifest = self._make(folder, work)
+        certificate = self.certificate(context, request_id)
+        if certificate is not None:
+            name = getattr(context.get("ti"), "task_id", "access")
+            counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest["counts"].items())
+            certificate.exported(name, f"handed out: {counts}", manifest["until"])
+        self.log.info("Wrote %d files of personal data: %s", len(manifest["files"]), manifest["counts"])
+        return {
+            "request_id": request_id,
+            "path": str(self.path),
+            "files": len(manifest["files"]),
+            "bytes": sum(file["bytes"] for file in manifest["files"]),
+            **{name: manifest[name] for name in ("until", "counts", "not_looked_at")},
+        }
+
+    def on_kill(self) -> None:
+        """Stop reading: no more queries are sent."""
+        if self._copy is not None:
+            self._copy.stop()
+
+    def _folder(self) -> AccessFolder:
+        from airflow_provider_posthog.erasure.access_folder import AccessFolder
+
+        target = storage_path(
+            "path", self.path, self.path_conn_id or self.object_storage_conn_id, example=_EXAMPLE, folder=True
+        )
+        if is_bucket(str(self.path).strip()):
+            raise PostHogSettingsError("path", "is a whole bucket.", f"Write a folder in it, such as {_EXAMPLE!r}.")
+        return AccessFolder(target.fs, str(target.path).rstrip("/"))
+
+    def _work(self) -> WorkFile:
+        from airflow_provider_posthog.erasure.work_file import WorkFile
+
+        if self.persons is not None and not isinstance(self.persons, Mapping):
+            raise PostHogSettingsError("persons", "is none.", "Write what PostHogResolvePersonsOperator returned.")
+        if self.persons is not None:
+            work = self.handed_on(self.persons)
+        else:
+            target = self.work_target()
+            work = WorkFile(target.fs, target.path)
+        count = work.totals().persons
+        if isinstance(self.max_persons, bool) or not isinstance(self.max_persons, int) or self.max_persons < 1:
+            raise PostHogSettingsError("max_persons", "is no number of persons.", "Write a whole number, 1 or more.")
+        if count > self.max_persons:
+            raise PostHogSettingsError(
+                "max_persons",
+                f"the work file has {count:,} persons, and the folder would be handed to one.",
+                "Resolve one person, or raise the limit if all of them are the same one.",
+            )
+        return work
+
+    def _make(self, folder: AccessFolder, work: WorkFile) -> dict[str, Any]:
+        """Write all of the folder, and give it its name."""
+        from airflow_provider_posthog.erasure.access import subject_of
+        from airflow_provider_posthog.erasure.generation import detect
+        from airflow_provider_posthog.erasure.work_file import digest_of
+
+        if not folder.is_whole:
+            settings = self.hook.settings()
+            asked = digest_of([work.header().request_id, settings.base_url, settings.project_id])
+            state = folder.begin(asked, {"until": self.do(detect()).now.isoformat()})
+            subject = subject_of(self.rows, work.persons())
+            until = datetime.fromisoformat(state["until"])
+            try:
+                self._fill(folder, work, subject, until)
+            except PostHogIncompleteError:
+                folder.discard()  # what was read is not all: the next try begins anew
+                raise
+        return folder.publish()
+
+    def _fill(self, folder: AccessFolder, work: WorkFile, subject: Subject, until: datetime) -> None:
+        from airflow_provider_posthog.erasure import access, access_page
+
+        names, missing = self._cohort_names()
+        parts = {
+            "profiles": access.profile(self.rows, subject, work.totals().profiles),
+            "distinct_ids": access.distinct_ids(subject),
+            "groups": access.groups(self.rows, subject),
+            "cohorts": access.cohorts(self.rows, subject, names),
+            "recordings": access.recordings(self.rows, subject),
+        }
+        counts = {name: folder.lines(name, rows) for name, rows in parts.items()}
+        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        counts["events"] = self._events(folder, subject, until)
+        settings, seen = self.hook.settings(), access_page.Events()
+        hidden = {"old events": retention.not_looked_at} if retention.not_looked_at else {}
+        facts = {
+            "request_id": work.header().request_id,
+            "host": settings.base_url,
+            "project_id": settings.project_id,
+            "until": until.isoformat(),
+            "counts": counts,
+            "not_looked_at": {**missing, **hidden},
+            "retention": retention.as_json(),
+        }
+        for name in folder.event_files():
+            for event in folder.read(name):
+                seen.add(event)
+        folder.page(access_page.page(facts, parts, seen))
+        folder.finish(facts)
+
+    def _events(self, folder: AccessFolder, subject: Subject, until: datetime) -> int:
+        from airflow_provider_posthog.erasure.access import event_parts
+
+        return sum(
+            self._part(folder, number, part, until) for number, part in enumerate(event_parts(subject, until), 1)
+        )
+
+    def _part(self, folder: AccessFolder, number: int, part: EventsPart, until: datetime) -> int:
+        """Read some of the events, those that are dated later than now by themselves, and compare the counts."""
+        from dataclasses import replace
+
+        from airflow_provider_posthog.erasure.access import EVENT_COLUMNS, check_events, count_events
+        from airflow_provider_posthog.erasure.asking import utc
+        from airflow_provider_posthog.extract import sources
+        from airflow_provider_posthog.extract.manifest import Interval
+        from airflow_provider_posthog.transfers.reading import EPOCH
+
+        source = sources.events(EVENT_COLUMNS, by="timestamp", where=part.where, values=dict(part.values))
+        name = f"events_{number:03}"
+        past = self._read(folder, replace(source, name=name), Interval(name, EPOCH, until))
+        check_events(count_events(self.rows, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
+        later = " AND timestamp >= toDateTime({end})"
+        counted = count_events(self.rows, part, later, end=utc(until))
+        if not counted[0]:
+            return int(past["rows"])
+        ahead = replace(
+            source,
+            name=f"{name}_dated_later",
+            time=None,
+            cells=False,
+            where=part.where + later,
+            values={**part.values, "end": utc(until)},
+        )
+        future = self._read(folder, ahead, Interval.snapshot(ahead.name, until))
+        check_events(counted, future)
+        return int(past["rows"] + future["rows"])
+
+    def _read(self, folder: AccessFolder, source: Source, interval: Any) -> dict[str, Any]:  # noqa: ANN401 - an Interval
+        import time
+
+        from airflow_provider_posthog.erasure.access_folder import EVENTS
+        from airflow_provider_posthog.erasure.asking import discreet
+        from airflow_provider_posthog.erasure.work_file import digest_of
+        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.extract.copying import Copy, Reading
+        from airflow_provider_posthog.extract.files import Layout
+        from airflow_provider_posthog.extract.staging import Owner, Staging
+
+        target, root = self.storage(self.path, "path"), f"{folder.work}/{EVENTS}"
+        settings = self.hook.settings()
+        there = manifests.read(target.fs, root, interval)
+        if there is not None:  # an earlier try has read them
+            return there
+        owner = Owner("access", digest_of([source.where, dict(source.values)]))
+        staging = Staging.open(target.fs, root, interval, owner, time.time)
+        reading = Reading(settings, source, self.in_flight, self.page_rows, settle=timedelta(0))
+        layout = Layout(format="jsonl", compression=None, own_json=source.own_json)
+        self._copy = Copy(reading, staging, layout, {})
+        with discreet():
+            return self._copy.run()
+
+    def _cohort_names(self) -> tuple[dict[int, str], dict[str, str]]:
+        """Return the names of cohorts, or why they are not known."""
+        from airflow_provider_posthog.api.call import Call, json_page
+
+        call: Call[dict[str, Any]] = Call(
+            "cohorts.list", "GET", "cohorts/", json_page, query={"limit": 100}, scopes=("cohort:read",), paging="offset"
+        )
+        try:
+            rows = list(self.hook.pages(call, 100_000))
+        except (PostHogPermissionError, PostHogNotFoundError) as error:
+            scope = getattr(error, "scope", None)
+            return {}, {"names of cohorts": f"missing scope {scope}" if scope else "PostHog refuses them to this key"}
+        return {row["id"]: str(row.get("name")) for row in rows if isinstance(row.get("id"), int)}, {}

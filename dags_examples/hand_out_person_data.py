@@ -1,0 +1,49 @@
+"""Hand out all that PostHog has of a person (GDPR, Art. 15 and 20): a folder to read, and to give to somebody else.
+
+Trigger it by hand for each request, with its ticket and a file with the person's identifiers. The folder holds personal
+data, and so does the work file: remove both when the person has it.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta, timezone
+
+from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator
+from airflow_provider_posthog.operators.persons import PostHogResolvePersonsOperator
+
+try:
+    from airflow.sdk import DAG, Param
+except ImportError:  # Airflow 2
+    from airflow.models.dag import DAG
+    from airflow.models.param import Param
+
+# Few may read this folder.
+PRIVATE = os.environ.get("POSTHOG_EXAMPLE_PRIVATE", "file:///tmp/posthog-example/private")
+RUN = "{{ run_id | replace(':', '-') }}"
+
+with DAG(
+    "hand_out_person_data",
+    description="All that PostHog has of a person, as JSON lines and a page",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    params={
+        "ticket": Param("DSR-0", type="string", pattern="^[A-Za-z0-9._-]+$", description="The request; no name"),
+        "requests_path": Param("", type="string", description="CSV or JSON lines: distinct_id, email, uuid"),
+    },
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
+    tags=["posthog", "example"],
+) as dag:
+    resolve = PostHogResolvePersonsOperator(
+        task_id="resolve",
+        identifiers_path="{{ params.requests_path }}",
+        work_path=f"{PRIVATE}/{RUN}.jsonl",
+        ticket="{{ params.ticket }}",
+        must_find_all=True,  # a mistyped address would look like somebody of whom there is nothing
+    )
+    PostHogExportPersonDataOperator(
+        task_id="export",
+        persons=resolve.output,
+        path=f"{PRIVATE}/access-{RUN}",
+    )
