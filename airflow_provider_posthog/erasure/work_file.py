@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.landing import FileSystem, Landing
 
-VERSION = 1
+VERSION = 2
 
 
 class WorkFileSystem(FileSystem, Protocol):
@@ -68,6 +68,8 @@ class Header:
     :param resolved_at: when it was looked up who it is about, by the server's time: ISO text.
     :param generation: of the server, as far as it was known then.
     :param asked: stands for what was asked for, so that a retry with the same wish can use the file.
+    :param host: the PostHog that was asked: its base URL.
+    :param project_id: the number of its project, as text.
     :param verify_by: ``distinct_id``, or ``uuid`` for a file without distinct ids.
     """
 
@@ -75,6 +77,8 @@ class Header:
     resolved_at: str
     generation: str
     asked: str
+    host: str
+    project_id: str
     verify_by: str = "distinct_id"
 
 
@@ -156,7 +160,7 @@ class WorkFile:
             raise PostHogSettingsError(
                 "work_path",
                 f"{self.path} was not written by PostHogResolvePersonsOperator.",
-                "Write what that task returned, or a path where no file is.",
+                "Write what that task returned, or a path where no file is; resolve again after an update.",
             ) from None
 
     def persons(self) -> Iterator[Person]:

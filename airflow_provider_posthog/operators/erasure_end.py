@@ -78,6 +78,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
+        self.check_place(self.request, "request")
         self.take_work_path(self.request)
         self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
         self.audit_path = self.audit_path or self.request.get("audit_path")
@@ -154,6 +155,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
                 "certificate stays open, and the work file stays.",
                 job_id=self.request_id,
             )
+        self.check_place(proof, "proof")
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 

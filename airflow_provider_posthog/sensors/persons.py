@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.judge import Request
+    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
@@ -61,6 +62,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
         can be looked for, and which need a sign that they were deleted.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
+    :param moved_from: as in ``PostHogResolvePersonsOperator``: earlier addresses of the same PostHog. The request says
+        which one was asked; another one is refused before anything is sent.
     :param keep_work_file: keep the work file, which holds personal data, when the erasure is proved: a later task needs
         it.
     :param close_certificate: write the closing record of the certificate; without it, a later task does.
@@ -70,11 +73,11 @@ class PostHogPersonsErasedSensor(PostHogSensor):
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
-    :returns: ``request_id``, ``state`` (``VERIFIED``), ``states`` (numbers by state), ``checked_at`` (the server's
-        time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers ``events``, ``future_events``,
-        ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no distinct ids to look
-        for them by. ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): where it is
-        enforced, PostHog hides events up to ``floor``, and nobody could look at them.
+    :returns: ``request_id``, ``host`` and ``project_id``, ``state`` (``VERIFIED``), ``states`` (numbers by state),
+        ``checked_at`` (the server's time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers ``events``,
+        ``future_events``, ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no
+        distinct ids to look for them by. ``retention`` (``event_retention_months``, ``events_retention_enforced``,
+        ``floor``): where it is enforced, PostHog hides events up to ``floor``, and nobody could look at them.
     :raises PostHogErasureError: with the states, and some persons by UUID.
     """
 
@@ -87,6 +90,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         *,
         request: Mapping[str, Any] | Sequence[str],
         object_storage_conn_id: str | None = None,
+        moved_from: str | Sequence[str] | None = None,
         keep_work_file: bool = False,
         close_certificate: bool = True,
         quiet_period: float | timedelta = 3600.0,
@@ -100,6 +104,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         super().__init__(poke_interval=interval, timeout=timeout, mode=mode, **kwargs)
         self.request = request
         self.object_storage_conn_id = object_storage_conn_id
+        self.moved_from = moved_from
         self.keep_work_file = keep_work_file
         self.close_certificate = close_certificate
         self.quiet_period = quiet_period
@@ -139,6 +144,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
+            self._place().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -152,8 +158,8 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.verify import verify
 
-        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
         if not isinstance(self.request, Mapping):
+            self._look_at_retention()
             request = self._unproven()
             return self._found(self._do(verify(self._plain(self.request), request)), "uuid")
         work = self._work_file(self.request)
@@ -162,6 +168,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
         self._check_work_file(work)
+        self._look_at_retention()
         certificate = self._certificate(self.request, context)
         report = self._do(verify(work.persons(), self._asked(self.request)))
         self._check_count(report)
@@ -177,6 +184,14 @@ class PostHogPersonsErasedSensor(PostHogSensor):
             if not self.keep_work_file:
                 work.remove()
         return found
+
+    def _look_at_retention(self) -> None:
+        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
+
+    def _place(self) -> Place:
+        from airflow_provider_posthog.erasure.place import Place
+
+        return Place.of(self.hook.settings(), self.moved_from)
 
     def _do(self, steps: Steps[T]) -> T:
         from airflow_provider_posthog.erasure.asking import discreet
@@ -196,7 +211,12 @@ class PostHogPersonsErasedSensor(PostHogSensor):
 
     def _found(self, report: Report, verified_by: str) -> Finding:
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
-        facts: dict[str, Any] = {**report.as_json(), "verified_by": verified_by, "retention": self._retention.as_json()}
+        facts: dict[str, Any] = {
+            **self._place().as_json(),
+            **report.as_json(),
+            "verified_by": verified_by,
+            "retention": self._retention.as_json(),
+        }
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         self.log.info("%s: %s", self.subject(), self._text)
@@ -262,7 +282,9 @@ class PostHogPersonsErasedSensor(PostHogSensor):
 
     def _check_work_file(self, work: WorkFile) -> None:
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
-        if work.header().request_id != self.request.get("request_id"):
+        header = work.header()
+        self._place().check(vars(header), "request")
+        if header.request_id != self.request.get("request_id"):
             raise PostHogSettingsError(
                 "request",
                 f"its work file {self.request['work_path']} was written anew for another request.",

@@ -77,6 +77,7 @@ class Erasure:
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
     :param object_storage_conn_id: Airflow's connection for all paths.
+    :param moved_from: earlier addresses of the same PostHog, if its address has changed while an erasure runs.
     :param group_options: of Airflow's ``TaskGroup``, such as ``default_args`` or ``tooltip``.
     """
 
@@ -96,6 +97,7 @@ class Erasure:
     posthog_conn_id: str = DEFAULT_CONN_ID
     project_id: int | str | None = None
     object_storage_conn_id: str | None = None
+    moved_from: str | Sequence[str] | None = None
     group_options: Mapping[str, Any] = field(default_factory=dict)
 
     def group(self, group_id: str) -> TaskGroup:
@@ -127,6 +129,7 @@ class Erasure:
             "posthog_conn_id": self.posthog_conn_id,
             "project_id": self.project_id,
             "object_storage_conn_id": self.object_storage_conn_id,
+            "moved_from": self.moved_from,
         }
 
     def _resolve(self) -> BaseOperator:
