@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INPUT = "SETTINGS date_time_input_format='best_effort'"
 SYNC = "SETTINGS lightweight_deletes_sync=2"
+#: What PostHog fills by itself, and tests fill here.
+OTHERS = ("heatmaps", "flag_evaluations")
 
 
 def text(value: object) -> str:
@@ -64,10 +66,12 @@ class PeopleTables:
         if int(self.warehouse.execute("SELECT count() AS n FROM {db}.deleted_events")[0]["n"]):
             self.warehouse.execute("INSERT INTO {db}.events SELECT * FROM {db}.deleted_events")
             self.warehouse.execute("TRUNCATE TABLE {db}.deleted_events")
-        self.warehouse.execute("TRUNCATE TABLE {db}.raw_session_replay_events")
+        for table in ("raw_session_replay_events", *OTHERS):
+            self.warehouse.execute(f"TRUNCATE TABLE {{db}}.{table}")
         for start in range(0, len(captured), 1000):
             some = listed(captured[start : start + 1000])
-            self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE uuid IN {some} {SYNC}")  # noqa: S608
+            for table in ("events", "raw_sessions"):
+                self.warehouse.execute(f"DELETE FROM {{db}}.{table} WHERE uuid IN {some} {SYNC}")  # noqa: S608
         self.warehouse.refill_people()
 
     # -- persons -------------------------------------------------------------------------------------------------
@@ -136,7 +140,7 @@ class PeopleTables:
     # -- events and recordings -----------------------------------------------------------------------------------
 
     def remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
-        """Delete the events of persons, and return how many there were.
+        """Delete the events of persons and their evaluations of flags, and return how many events there were.
 
         :param until: the last moment of events that are deleted, by the person's uuid.
         :param arrived: keep events that arrived after that moment, too.
@@ -145,13 +149,22 @@ class PeopleTables:
         for start in range(0, len(uuids), 1000):
             some = listed(uuids[start : start + 1000])
             rows = self.warehouse.execute(
-                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some}"  # noqa: S608
+                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some} UNION ALL"  # noqa: S608
+                f" SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.flag_evaluations WHERE person_id IN {some}"
             )
             # most have none, and a mutation is slow
             busy = {str(row["uuid"]): until[str(row["uuid"])] for row in rows}
             if busy:
                 removed += self._remove_events(busy, arrived=arrived)
         return removed
+
+    def add_rows(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
+        """Add rows of a table that PostHog fills by itself.
+
+        :param table: one of :data:`OTHERS`.
+        :param rows: its columns.
+        """
+        self._insert(table, rows)
 
     def _remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
         uuids = ", ".join(map(text, until))
@@ -166,6 +179,8 @@ class PeopleTables:
                 f"INSERT INTO {{db}}.deleted_events SELECT * FROM {{db}}.events WHERE {where}"  # noqa: S608
             )
             self.warehouse.execute(f"DELETE FROM {{db}}.events WHERE {where} {SYNC}")  # noqa: S608
+        if self._count("flag_evaluations", where):
+            self.warehouse.execute(f"DELETE FROM {{db}}.flag_evaluations WHERE {where} {SYNC}")  # noqa: S608
         return int(str(found[0]["n"]))
 
     def add_recordings(self, recordings: Iterable[tuple[str, str, str]]) -> None:
@@ -216,6 +231,10 @@ class PeopleTables:
             "properties": json.dumps(group.properties, ensure_ascii=False),
         }
         self._insert("groups", [line])
+
+    def _count(self, table: str, where: str) -> int:
+        found = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.{table} WHERE {where}")  # noqa: S608
+        return int(str(found[0]["n"]))
 
     def _insert(self, table: str, lines: Iterable[Mapping[str, object]]) -> None:
         written = "\n".join(json.dumps(each, ensure_ascii=False) for each in lines)

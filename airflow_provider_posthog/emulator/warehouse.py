@@ -131,6 +131,7 @@ class Warehouse:
         limit_context: str = "query",
         personal_api_key: bool = True,
         floor: Floor | None = None,
+        without: frozenset[str] = frozenset(),
     ) -> QueryResult:
         """Answer a HogQL query. Safe to call from several threads.
 
@@ -139,11 +140,12 @@ class Warehouse:
         :param limit_context: ``query`` (100 rows without LIMIT, 50,000 at most) or ``export`` (50,000 and 300,000)
         :param personal_api_key: refuse OFFSET, as PostHog does for such keys since 2026
         :param floor: what hides old events
+        :param without: tables that the server does not have
         :raises HogQLError: for what PostHog answers an error to
         """
         zone = self.timezone
         export = limit_context == "export"
-        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor)
+        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor, without)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
