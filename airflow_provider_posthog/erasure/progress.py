@@ -107,6 +107,24 @@ class Progress:
     def verified(self, report: Mapping[str, Any]) -> None:
         self._write("verified", report)
 
+    @property
+    def looks(self) -> dict[str, Any] | None:
+        """What is remembered between two looks; ``None`` before the first."""
+        return self._read("looks")
+
+    @looks.setter
+    def looks(self, looks: Mapping[str, Any]) -> None:
+        self._write("looks", looks)
+
+    @property
+    def unverified(self) -> dict[str, str]:
+        """The state of each person who is not proved to be erased, by UUID, as the last look that ended found it."""
+        return dict((self._read("unverified") or {}).get("states") or {})
+
+    @unverified.setter
+    def unverified(self, states: Mapping[str, str]) -> None:
+        self._write("unverified", {"states": dict(states)})
+
     def _known(self) -> set[str]:
         if self._names is None:
             self._fs.invalidate_cache(self._folder)

@@ -296,6 +296,7 @@ def count(people: Sequence[Person], until: datetime) -> Steps[list[Person]]:
             replace(
                 person,
                 events=seen.all,
+                oldest_event=seen.oldest.isoformat() if seen.oldest else None,
                 newest_event=seen.newest.isoformat() if seen.newest else None,
                 future_events=seen.future,
                 recordings=recordings.get(person.uuid, 0),

@@ -39,6 +39,7 @@ class Person:
     :param future_events: how many were dated later than that moment: PostHog's deletion leaves them.
     :param recordings: how many session recordings there were.
     :param others: how many distinct ids belong to the same person without having been asked for.
+    :param oldest_event: the oldest one's time, as ISO text; ``None`` without events.
     """
 
     uuid: str
@@ -49,6 +50,7 @@ class Person:
     future_events: int = 0
     recordings: int = 0
     others: int = 0
+    oldest_event: str | None = None
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Person:

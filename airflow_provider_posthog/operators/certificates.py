@@ -150,11 +150,13 @@ class Certificate:
             return
         self._trail.append("residue", cannot_erase=cannot_erase, server=self._server)
         persons: Iterator[PersonFacts] = (
-            {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
+            {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0}
+            for person in work.persons()
+            if person.uuid not in report.unverified
         )
         facts = {"after": _after(report), "server": self._server, **self._retention}
         self._trail.append_persons("verified", persons, server_at=report.now, **facts)
-        if close:
+        if close and report.is_verified:
             states = {str(state): n for state, n in report.states.items() if n}
             self._trail.close("VERIFIED", states=states, server_at=report.now, server=self._server)
 
