@@ -27,8 +27,10 @@ _TIME = (str, type(None))
 _EVENT_KINDS: tuple[Kind, ...] = (str, str, int, int, int, _TIME, _TIME, _TIME)
 #: Evaluations of flags are events that newer servers keep apart; the same deletion sweeps both.
 _TABLES = ("events", "flag_evaluations")
-#: Values in a query along PostHog's key are there twice.
-_MAX_KEYS = 500
+#: Up to so many ids are searched by their hashes, too.
+_MAX_HASHES = 100
+#: So many persons are counted together along the key: those who had events at about the same time.
+_TOGETHER = 250
 #: A search that is too much at once is split down to months, from a time before PostHog was made.
 _FIRST = datetime(2015, 1, 1, tzinfo=timezone.utc)
 _MONTH = timedelta(days=31)
@@ -102,7 +104,7 @@ def events(batch: Sequence[Person], until: datetime) -> Steps[dict[str, Events]]
             for pack in packed(uuids):
                 # A group found both ways is counted once: it is the same events each time.
                 groups |= yield from _grouped(table, _Search("toString(person_id) IN {values}", pack), until)
-            for pack in packed(ids, _MAX_KEYS):
+            for pack in packed(ids):
                 groups |= yield from _grouped(table, _Search(*_by_key(pack)), until)
         except PostHogValidationError as error:
             _let_pass(table, error)
@@ -121,12 +123,12 @@ def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> 
     :param since: a moment before the persons' events were counted.
     """
     groups: _Groups = {}
-    for some in batched(sorted(batch, key=lambda person: person.oldest_event or ""), _MAX_KEYS // 2):
+    for some in batched(sorted(batch, key=lambda person: person.oldest_event or ""), _TOGETHER):
         spans = _spans(some, since)
         ids = sorted({name for person in some for name in person.distinct_ids})
         for table in _TABLES:
             try:
-                for pack in packed(ids, _MAX_KEYS):
+                for pack in packed(ids):
                     for span in spans:
                         found = yield from _grouped(table, _Search(*_by_key(pack), owner="''", span=span), until)
                         for key, more in found.items():
@@ -137,7 +139,12 @@ def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> 
 
 
 def _by_key(ids: list[str]) -> tuple[str, dict[str, Any]]:
-    """Write the condition along PostHog's key, which has ``cityHash64(distinct_id)`` in it, and its values."""
+    """Write the condition along PostHog's key, which has ``cityHash64(distinct_id)`` in it, and its values.
+
+    The hashes of many ids lie in every part of the key, so that they spare nothing.
+    """
+    if len(ids) > _MAX_HASHES:
+        return "distinct_id IN {values}", {"values": ids}
     values: dict[str, Any] = {f"v{number}": name for number, name in enumerate(ids)}
     hashes = ", ".join(f"cityHash64({{{name}}})" for name in values)
     return f"distinct_id IN {{values}} AND cityHash64(distinct_id) IN ({hashes})", {**values, "values": ids}
