@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_provider_posthog.compat import ObjectStoragePath
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
     from airflow_provider_posthog.erasure.search import Search
-    from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.operators.certificates import Certificate
 
 T = TypeVar("T")
@@ -215,6 +215,25 @@ class PostHogErasureOperator(PeopleOperator):
         from airflow_provider_posthog.erasure.progress import Progress
 
         return Progress(work.fs, f"{work.path}.progress", work.header().request_id)
+
+    def proved_only(self, work: WorkFile, proof: Mapping[str, Any] | None) -> Callable[[], Iterator[Person]]:
+        """Return what yields the persons that an erasure's proof is about: all, or those who are ``VERIFIED``.
+
+        :param work: the work file.
+        :param proof: what ``PostHogPersonsErasedSensor`` returned; ``None`` for all persons.
+        :raises PostHogSettingsError: if it is another request's, or proves nobody.
+        """
+        if proof is None:
+            return work.persons
+        if proof.get("request_id") != work.header().request_id or not (proof.get("states") or {}).get("VERIFIED"):
+            raise PostHogSettingsError(
+                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
+            )
+        self.check_place(proof, "proof")
+        left = self.progress(work).unverified
+        if len(left) != sum(n for state, n in proof["states"].items() if state != "VERIFIED"):
+            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
+        return lambda: (person for person in work.persons() if person.uuid not in left)
 
     def handed_on(self, persons: Mapping[str, Any]) -> WorkFile:
         """Return the work file that a task handed on.

@@ -149,6 +149,15 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
         if self.request.get("dry_run") is True:
             return {}, None
         proof = self.proof if isinstance(self.proof, Mapping) else {}
+        states = {str(state): n for state, n in (proof.get("states") or {}).items() if n}
+        if proof.get("state") == "PARTIAL" and proof.get("request_id") == self.request_id:
+            raise PostHogErasureError(
+                f"Erasure {self.request_id} is proved for {states.pop('VERIFIED', 0)} persons, and not for "
+                f"{sum(states.values())} ({', '.join(f'{state} {n}' for state, n in sorted(states.items()))}). The "
+                "certificate stays open, and the work file stays.",
+                job_id=self.request_id,
+                states={**proof["states"]},
+            )
         if proof.get("state") != "VERIFIED" or proof.get("request_id") != self.request_id:
             raise PostHogErasureError(
                 f"Erasure {self.request_id} is not proved: its sensor was skipped or looked at another request. The "

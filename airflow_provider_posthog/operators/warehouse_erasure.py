@@ -27,6 +27,8 @@ class PostHogEraseFromSqlOperator(PostHogErasureOperator):
     ``log_statement`` or ``log_min_duration_statement`` says so.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned (``PostHogResolvePersonsOperator``'s will do).
+    :param proof: what ``PostHogPersonsErasedSensor`` returned, so that only the rows of those who are ``VERIFIED`` go;
+        without it, the rows of all.
     :param sql_conn_id: Airflow's connection to the database.
     :param table: the table, such as ``analytics.events``.
     :param distinct_id_column: the column with distinct ids; compared as it is written.
@@ -39,12 +41,19 @@ class PostHogEraseFromSqlOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or the work file has no distinct ids to look for.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "sql_conn_id", "table")
+    template_fields: Sequence[str] = (
+        *PostHogErasureOperator.template_fields,
+        "request",
+        "proof",
+        "sql_conn_id",
+        "table",
+    )
 
     def __init__(
         self,
         *,
         request: Mapping[str, Any],
+        proof: Mapping[str, Any] | None = None,
         sql_conn_id: str,
         table: str,
         distinct_id_column: str | None = None,
@@ -53,6 +62,7 @@ class PostHogEraseFromSqlOperator(PostHogErasureOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.request = request
+        self.proof = proof
         self.sql_conn_id = sql_conn_id
         self.table = table
         self.distinct_id_column = distinct_id_column
@@ -83,7 +93,7 @@ class PostHogEraseFromSqlOperator(PostHogErasureOperator):
         return {
             "sql_conn_id": self.sql_conn_id,
             "table": self.table,
-            "persons": work.totals().persons,
+            "persons": sum(1 for _ in self.proved_only(work, self.proof)()),
             "deleted": sum(removed.values()),
             "deleted_by": removed,
             "left": 0,
@@ -112,11 +122,13 @@ class PostHogEraseFromSqlOperator(PostHogErasureOperator):
     def _criteria(self, work: WorkFile) -> list[Criterion]:
         from airflow_provider_posthog.load.removal import Criterion
 
+        persons = self.proved_only(work, self.proof)
+
         def distinct_ids() -> Iterator[str]:
-            return (name for person in work.persons() for name in person.distinct_ids)
+            return (name for person in persons() for name in person.distinct_ids)
 
         def uuids() -> Iterator[str]:
-            return (person.uuid for person in work.persons())
+            return (person.uuid for person in persons())
 
         given = [
             (self.distinct_id_column, distinct_ids, False),
