@@ -29,6 +29,8 @@ _EVENT_KINDS: tuple[Kind, ...] = (str, str, int, int, int, _TIME, _TIME, _TIME)
 _TABLES = ("events", "flag_evaluations")
 #: Up to so many ids are searched by their hashes, too.
 _MAX_HASHES = 100
+#: So many spans of time stand in a query at the most.
+_MOST_SPANS = 24
 #: So many persons are counted together along the key: those who had events at about the same time.
 _TOGETHER = 250
 #: A search that is too much at once is split down to months, from a time before PostHog was made.
@@ -129,10 +131,9 @@ def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> 
         for table in _TABLES:
             try:
                 for pack in packed(ids):
-                    for span in spans:
-                        found = yield from _grouped(table, _Search(*_by_key(pack), owner="''", span=span), until)
-                        for key, more in found.items():
-                            groups[key] = groups.get(key, NONE).and_(more)
+                    found = yield from _grouped(table, _Search(*_by_key(pack), owner="''", spans=spans), until)
+                    for key, more in found.items():
+                        groups[key] = groups.get(key, NONE).and_(more)
             except PostHogValidationError as error:
                 _let_pass(table, error)
     return _by_person(batch, groups)
@@ -159,54 +160,68 @@ def _let_pass(table: str, error: PostHogValidationError) -> None:
 Span = tuple["datetime | None", "datetime | None"]
 
 
-def _spans(people: Sequence[Person], since: datetime) -> list[Span]:
-    """Return when these persons had events, and may have them since."""
-    oldest, newest = (
-        [at for person in people if (at := moment(getattr(person, name))) is not None]
-        for name in ("oldest_event", "newest_event")
+def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
+    """Return when these persons had events, and may have them since: a few spans, in their order, the last one open."""
+    had = sorted(
+        (oldest - _ROUNDED, newest + _ROUNDED)
+        for person in people
+        if (oldest := moment(person.oldest_event)) is not None and (newest := moment(person.newest_event)) is not None
     )
-    if not oldest or not newest:
-        return [(since, None)]
-    first, last = min(oldest) - _ROUNDED, max(newest) + _ROUNDED
-    return [(first, None)] if last >= since else [(first, last), (since, None)]
+    spans: list[tuple[datetime, datetime]] = []
+    for start, end in had:
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        else:
+            spans.append((start, end))
+    while len(spans) > _MOST_SPANS:  # the two that lie closest become one
+        near = min(range(1, len(spans)), key=lambda place: spans[place][0] - spans[place - 1][1])
+        spans[near - 1 : near + 1] = [(spans[near - 1][0], spans[near][1])]
+    since = min([since, *(start for start, end in spans if end >= since)])
+    return (*(span for span in spans if span[1] < since), (since, None))
 
 
 @dataclass(frozen=True)
 class _Search:
-    """What events are counted: a condition with its values, within a span of time."""
+    """What events are counted: a condition with its values, within spans of time."""
 
     where: str
     values: Any
     owner: str = "toString(person_id)"
-    span: Span = (None, None)
+    spans: tuple[Span, ...] = ((None, None),)
 
     def statement(self, table: str) -> str:
-        start, end = self.span
-        where = self.where
-        where += " AND timestamp >= toDateTime({start})" if start else ""
-        where += " AND timestamp < toDateTime({end})" if end else ""
+        within = " OR ".join(
+            " AND ".join(
+                [f"timestamp >= toDateTime({{s{number}}})"] * (start is not None)
+                + [f"timestamp < toDateTime({{e{number}}})"] * (end is not None)
+            )
+            for number, (start, end) in enumerate(self.spans)
+        )
         sql = _EVENTS.replace("{owner}", self.owner).replace("{table}", table)
-        return sql.replace("{where}", where)
+        return sql.replace("{where}", f"{self.where} AND ({within})" if within else self.where)
 
     def bound(self, until: datetime) -> dict[str, Any]:
         values = self.values if isinstance(self.values, dict) else {"values": self.values}
-        named = {"until": until, "start": self.span[0], "end": self.span[1]}
-        return {**values, **{name: utc(at) for name, at in named.items() if at is not None}}
+        named = {f"s{number}": start for number, (start, _) in enumerate(self.spans)}
+        named |= {f"e{number}": end for number, (_, end) in enumerate(self.spans)}
+        return {**values, **{name: utc(at) for name, at in {**named, "until": until}.items() if at is not None}}
 
     def parts(self, until: datetime) -> list[_Search]:
         """Return the same in smaller parts, for a server to which it is too much at once; none where a month is."""
-        start, end = self.span
+        if len(self.spans) > 1:
+            middle = len(self.spans) // 2
+            return [replace(self, spans=self.spans[:middle]), replace(self, spans=self.spans[middle:])]
+        start, end = self.spans[0]
         now = until + timedelta(days=1)
+        spans: list[Span] = []
         if start is None and end is None:
-            spans: list[Span] = [(None, _FIRST), (_FIRST, now), (now, None)]
+            spans = [(None, _FIRST), (_FIRST, now), (now, None)]
         elif start is not None and end is None and start < now:
             spans = [(start, now), (now, None)]
         elif start is not None and end is not None and end - start > _MONTH:
-            middle = start + (end - start) / 2
-            spans = [(start, middle), (middle, end)]
-        else:
-            spans = []
-        return [replace(self, span=span) for span in spans]
+            half = start + (end - start) / 2
+            spans = [(start, half), (half, end)]
+        return [replace(self, spans=(span,)) for span in spans]
 
 
 def _grouped(table: str, search: _Search, until: datetime) -> Steps[_Groups]:

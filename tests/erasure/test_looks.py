@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from airflow_provider_posthog.erasure.counts import _spans
 from airflow_provider_posthog.erasure.schedule import Looks, after_sweep
+from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError
 from tests.erasure.support import DAY, HOUR, Lab, ago
 
@@ -87,7 +91,7 @@ def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab
     assert lab.look() == "EVENTS_PENDING"
     for sql in of_events(lab):
         assert "cityHash64(distinct_id) IN" in sql
-        assert "timestamp >= toDateTime({start})" in sql
+        assert "timestamp >= toDateTime({s0})" in sql
         assert "person_id" not in sql
     lab.posthog.advance(8 * DAY)
     lab.posthog.control("DELETE", "calls")
@@ -135,12 +139,26 @@ def test_a_count_that_is_too_much_at_once_is_split(lab: Lab, status: int) -> Non
     lab.posthog.clear_faults()
     assert (again["events"], again["newest_event"]) == (found["events"], found["newest_event"])
     parts = [sql for sql in of_events(lab) if "toString(person_id) IN {values}" in sql]
-    assert [("{start}" in sql, "{end}" in sql) for sql in parts] == [
+    assert [("{s0}" in sql, "{e0}" in sql) for sql in parts] == [
         (False, False),
         (False, True),
         (True, True),
         (True, False),
     ]
+
+
+TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(timezone.utc))
+
+
+@given(st.lists(st.tuples(TIMES, TIMES).map(sorted), max_size=60), TIMES)
+def test_spans_hold_every_event_and_are_few(had: list[list[datetime]], since: datetime) -> None:
+    people = [Person("u", ("x",), oldest_event=first.isoformat(), newest_event=last.isoformat()) for first, last in had]
+    spans = _spans(people, since)
+    assert len(spans) <= 25
+    assert spans[-1][1] is None
+    assert all(end is not None and end < spans[place + 1][0] for place, (_, end) in enumerate(spans[:-1]))
+    for moment in [since, *(each for both in had for each in both)]:
+        assert any(start <= moment and (end is None or moment < end) for start, end in spans)  # type: ignore[operator]
 
 
 # -- when ----------------------------------------------------------------------------------------------------------
