@@ -189,7 +189,7 @@ class _Search:
     owner: str = "toString(person_id)"
     spans: tuple[Span, ...] = ((None, None),)
 
-    def statement(self, table: str) -> str:
+    def statement(self, template: str) -> str:
         within = " OR ".join(
             " AND ".join(
                 [f"timestamp >= toDateTime({{s{number}}})"] * (start is not None)
@@ -197,14 +197,14 @@ class _Search:
             )
             for number, (start, end) in enumerate(self.spans)
         )
-        sql = _EVENTS.replace("{owner}", self.owner).replace("{table}", table)
-        return sql.replace("{where}", f"{self.where} AND ({within})" if within else self.where)
+        return template.replace("{where}", f"({self.where}) AND ({within})" if within else self.where)
 
-    def bound(self, until: datetime) -> dict[str, Any]:
+    def bound(self, sql: str, until: datetime) -> dict[str, Any]:
         values = self.values if isinstance(self.values, dict) else {"values": self.values}
         named = {f"s{number}": start for number, (start, _) in enumerate(self.spans)}
         named |= {f"e{number}": end for number, (_, end) in enumerate(self.spans)}
-        return {**values, **{name: utc(at) for name, at in {**named, "until": until}.items() if at is not None}}
+        times = {name: utc(at) for name, at in {**named, "until": until}.items() if at is not None}
+        return {**values, **{name: at for name, at in times.items() if f"{{{name}}}" in sql}}
 
     def parts(self, until: datetime) -> list[_Search]:
         """Return the same in smaller parts, for a server to which it is too much at once; none where a month is."""
@@ -225,28 +225,40 @@ class _Search:
 
 
 def _grouped(table: str, search: _Search, until: datetime) -> Steps[_Groups]:
+    groups: _Groups = {}
+    template = _EVENTS.replace("{owner}", search.owner).replace("{table}", table)
+    for owner, name, found, before, future, *times in (yield from _rows(template, _EVENT_KINDS, search, until)):
+        oldest, newest, newest_before = map(moment, times)
+        some = Events(before, future, found - before - future, oldest, newest, newest_before if before else None)
+        groups[table, owner, name] = groups.get((table, owner, name), NONE).and_(some)
+    return groups
+
+
+def carriers(where: str, values: list[str], until: datetime) -> Steps[set[tuple[str, str]]]:
+    """Return the person UUIDs and distinct ids that events carry, in the whole history.
+
+    :param where: the condition, with ``{values}`` in it.
+    :param values: the values.
+    :param until: the server's time.
+    """
+    sql = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE {where}"
+    rows = yield from _rows(sql, (str, str), _Search(where, values), until)
+    return {(str(uuid), str(name)) for uuid, name in rows}
+
+
+def _rows(template: str, kinds: tuple[Kind, ...], search: _Search, until: datetime) -> Steps[list[list[Any]]]:
+    """Ask in one query; where that is too much for the server, in smaller parts, down to months."""
+    sql = search.statement(template)
     try:
-        rows = yield from ask(search.statement(table), search.bound(until), *_EVENT_KINDS)
+        return (yield from ask(sql, search.bound(sql, until), *kinds))
     except PostHogError as error:
         parts = search.parts(until) if is_too_heavy(error) else []
         if not parts:
             raise
-        groups: _Groups = {}
-        for part in parts:
-            for key, more in (yield from _grouped(table, part, until)).items():
-                groups[key] = groups.get(key, NONE).and_(more)
-        return groups
-    return {
-        (table, owner, name): Events(
-            before,
-            future,
-            found - before - future,
-            moment(oldest),
-            moment(newest),
-            moment(newest_before) if before else None,
-        )
-        for owner, name, found, before, future, oldest, newest, newest_before in rows
-    }
+    rows: list[list[Any]] = []
+    for part in parts:
+        rows += yield from _rows(template, kinds, part, until)
+    return rows
 
 
 def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:

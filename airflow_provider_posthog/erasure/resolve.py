@@ -25,12 +25,9 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotF
 
 #: The properties that hold an e-mail address.
 EMAIL_PROPERTIES = ("email", "$email", "Email")
-_EVENTS_OF_IDS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE distinct_id IN {v}"
-_EVENTS_OF_ADDRESSES = (
-    "SELECT DISTINCT toString(person_id), distinct_id FROM events"
-    " WHERE lowerUTF8(distinct_id) IN {v} OR distinct_id IN {v}"
-)
-_EVENTS_OF_PERSONS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE toString(person_id) IN {v}"
+_OF_IDS = "distinct_id IN {values}"
+_OF_ADDRESSES = "lowerUTF8(distinct_id) IN {values} OR distinct_id IN {values}"
+_OF_PERSONS = "toString(person_id) IN {values}"
 #: How many identifiers are resolved together.
 BATCH = 1000
 #: The look-up of many shows so many distinct ids of each person.
@@ -254,18 +251,18 @@ def _by_events(
     known = {person.uuid: person for person in people}
     owned = {name for person in people for name in person.distinct_ids}
     values: dict[str, list[str]] = {
-        _EVENTS_OF_IDS: [one.value for one in sought if one.kind == "distinct_id"],
-        _EVENTS_OF_ADDRESSES: [text for one in sought if one.kind == "email" for text in sorted(_spelt(one))],
-        _EVENTS_OF_PERSONS: [one.value for one in sought if one.kind == "uuid"],
+        _OF_IDS: [one.value for one in sought if one.kind == "distinct_id"],
+        _OF_ADDRESSES: [text for one in sought if one.kind == "email" for text in sorted(_spelt(one))],
+        _OF_PERSONS: [one.value for one in sought if one.kind == "uuid"],
     }
     wanted = {folded(one.value) for one in sought if one.kind == "email"}
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
-    for sql, some in values.items():
+    for where, some in values.items():
         for pack in packed(some):
-            for uuid, name in (yield from ask(sql, {"v": pack}, str, str)):
+            for uuid, name in (yield from counts.carriers(where, pack, server.now)):
                 # Events of a profile that is known are counted with it, whatever UUID they carry.
-                if name not in owned and (sql != _EVENTS_OF_ADDRESSES or folded(name) in wanted):
-                    carried.setdefault(str(uuid), set()).add(str(name))
+                if name not in owned and (where != _OF_ADDRESSES or folded(name) in wanted):
+                    carried.setdefault(uuid, set()).add(name)
     hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
     held = yield from _distinct_ids(hidden, server)
     for uuid, found in carried.items():

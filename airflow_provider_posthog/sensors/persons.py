@@ -61,7 +61,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     Every look is made in a worker; with ``deferrable`` the triggerer waits in between.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
-        can be looked for, and which need a sign that they were deleted.
+        can be looked for, and which need a sign that they were deleted. As nothing is kept of these between two pokes,
+        both looks are made in one, up to a minute apart.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
     :param moved_from: as in ``PostHogResolvePersonsOperator``: earlier addresses of the same PostHog. The request says
         which one was asked; another one is refused before anything is sent.

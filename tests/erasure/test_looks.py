@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.erasure.counts import _spans
 from airflow_provider_posthog.erasure.schedule import Looks, after_sweep
 from airflow_provider_posthog.erasure.work_file import Person
-from airflow_provider_posthog.exceptions import PostHogErasureError
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError
 from tests.erasure.support import DAY, HOUR, Lab, ago
 
 START = datetime(2026, 6, 3, 11, 30, tzinfo=timezone.utc)  # a Wednesday
@@ -159,6 +159,29 @@ def test_spans_hold_every_event_and_are_few(had: list[list[datetime]], since: da
     assert all(end is not None and end < spans[place + 1][0] for place, (_, end) in enumerate(spans[:-1]))
     for moment in [since, *(each for both in had for each in both)]:
         assert any(start <= moment and (end is None or moment < end) for start, end in spans)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_any_search_in_events_may_be_split_once(lab: Lab, place: int) -> None:
+    """Whichever of the queries is too much for the server: the same persons and events are found, or it is an error."""
+    lab.names.append(lab.email.upper())
+    lab.event(lab.email.upper(), properties={"$process_person_profile": False})
+    whole = lab.resolve()
+    body = {"type": "server_error", "code": "error", "detail": "too large", "attr": None}
+    lab.posthog.control("DELETE", "calls")
+    lab.posthog.faults(path="*/query/", status=512, body=body, skip=place, count=1)
+    try:
+        again = lab.resolve()
+    except PostHogError:
+        failed = [
+            sql for call, sql in zip(lab.posthog.calls("query"), queries(lab), strict=True) if call["status"] == 512
+        ]
+        assert "FROM events" not in failed[0]
+        return
+    finally:
+        lab.posthog.clear_faults()
+    names = ("persons", "profiles", "personless", "events", "distinct_ids", "uuids")
+    assert {name: again[name] for name in names} == {name: whole[name] for name in names}
 
 
 # -- when ----------------------------------------------------------------------------------------------------------
