@@ -230,6 +230,7 @@ _FACTS: dict[str, _Read] = {
         batch_exports=_LISTED,
         static_cohorts=_LISTED,
         group_types=_LISTED,
+        tables=_LISTED,
         not_looked_at=_map_of(_text),
     ),
     "error": _text,

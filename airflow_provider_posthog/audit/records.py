@@ -100,12 +100,15 @@ class CannotErase(TypedDict, total=False):
     """What a deletion in PostHog does not reach; ``audit.residue`` looks for it.
 
     Each list is null where it was not looked at; ``not_looked_at`` says why, as ``missing scope export:read``.
+    ``tables`` are PostHog's tables that its deletion of a person leaves alone, each with its name (``table``) and how
+    many rows of these persons it has (``rows``).
     """
 
     exports: list[dict[str, Any]] | None
     batch_exports: list[dict[str, Any]] | None
     static_cohorts: list[dict[str, Any]] | None
     group_types: list[dict[str, Any]] | None
+    tables: list[dict[str, Any]] | None
     not_looked_at: dict[str, str]
 
 

@@ -39,6 +39,11 @@ _RESIDUE = {
     "batch_exports": ("Batch exports", "What was loaded into these destinations has to be erased there."),
     "static_cohorts": ("Static cohorts", "A list of members does not follow the deletion of a person."),
     "group_types": ("Groups", "PostHog deletes no groups; a group's key may name a person."),
+    "tables": (
+        "Tables that its deletion leaves alone",
+        "PostHog's deletion of a person does not reach these rows; they go when their own retention ends. Where a "
+        "table is not offered, nobody could look.",
+    ),
 }
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
@@ -135,13 +140,19 @@ def _request(verdict: Verdict) -> str:
         ("Asked for by", f"DAG {who.get('dag_id')}, run {who.get('run_id')}, task {who.get('task_id')}"),
         ("First and last record", f"{first.at} and {story.records[-1].at}"),
         ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
-        ("Server generation", server.get("generation") or "not told"),
+        ("Server generation", _generation(verdict) or "not told"),
         ("Identifiers", f"{story.identifiers:,} (kept as HMAC-SHA256 only)"),
         ("Persons", f"{len(story.states):,}"),
         ("Options", _pairs(options)),
         ("Calls made", _pairs(story.calls)),
     ]
     return _section("The request", _table(rows))
+
+
+def _generation(verdict: Verdict) -> str | None:
+    """Return the server's generation; not every record knows it."""
+    told = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
+    return next((generation for generation in reversed(told) if generation), None)
 
 
 def _states(verdict: Verdict) -> str:

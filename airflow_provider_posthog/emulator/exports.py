@@ -279,7 +279,8 @@ class ExportService:
         if source:
             node = unwrap(source)
             hidden = self._state.settings.hidden_months()
-            work = Work(self._state.warehouse, node, self._state.clock.now(), "export", False, hidden)
+            without = self._state.settings.missing_tables()
+            work = Work(self._state.warehouse, node, self._state.clock.now(), "export", False, hidden, without)
             return to_table(await asyncio.to_thread(run, work), cap)
         path = export.context("path")
         if not path:

@@ -55,6 +55,7 @@ class Rules:
     :param export: the limits of exports instead of those of ``/query/``
     :param personal_api_key: refuse OFFSET, as PostHog does since 2026
     :param floor: what hides old events, if anything does
+    :param without: tables that the server does not have
     """
 
     zone: str
@@ -63,6 +64,7 @@ class Rules:
     export: bool = False
     personal_api_key: bool = True
     floor: Floor | None = None
+    without: frozenset[str] = frozenset()
 
 
 def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
@@ -84,7 +86,7 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
     if has_offset and rules.personal_api_key:
         raise HogQLError(_OFFSET_REFUSED)
     page = _limit(tree, export=rules.export)
-    Resolver().query(tree)
+    Resolver(rules.without).query(tree)
     echo = EchoPrinter(newer=rules.newer)
     run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, floor=rules.floor)
     shown = ClickHousePrinter("", rules.zone, newer=rules.newer, floor=rules.floor)

@@ -210,7 +210,7 @@ class ClickHousePrinter(Printer):
         first = node.source[0] if node.source else None
         if first is None or not isinstance(first.table, list) or first.args is not None:
             return node.where
-        team = Field(["team_id"], Ref(first.alias or first.table[0], "team_id", Column("integer", nullable=False)))
+        team = Field(["team_id"], Ref(first.alias or first.table[-1], "team_id", Column("integer", nullable=False)))
         guards: list[Node] = [Compare("equals", team, Constant(1)), *self._hiding(first)]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
         parts = guards if node.where is None else [*guards, *further]
@@ -239,7 +239,7 @@ class ClickHousePrinter(Printer):
         if hidden:
             text = self._hidden_join(join)
         elif isinstance(join.table, list):
-            text = self._named(join.table[0], join.alias or join.table[0], join.args)
+            text = self._named(".".join(join.table), join.alias or join.table[-1], join.args)
         else:
             self.depth -= 1
             text = self.print(join.table)

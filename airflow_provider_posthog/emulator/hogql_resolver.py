@@ -59,10 +59,14 @@ class _Scope:
 
 
 class Resolver:
-    """Walks a tree once and fills in every :class:`Field`'s ``ref``; ``*`` becomes the columns it stands for."""
+    """Walks a tree once and fills in every :class:`Field`'s ``ref``; ``*`` becomes the columns it stands for.
 
-    def __init__(self) -> None:
+    :param without: tables that this server does not have
+    """
+
+    def __init__(self, without: frozenset[str] = frozenset()) -> None:
         self.scope = _Scope({})
+        self._without = without
 
     def query(self, node: Select | SelectSet, ctes: dict[str, Node] | None = None) -> dict[str, Column]:
         """Resolve a query.
@@ -116,7 +120,7 @@ class Resolver:
             name = join.table[0]
             cte = self.scope.ctes.get(name)
             if not isinstance(cte, (Select, SelectSet)) or len(join.table) > 1:
-                return _Source(join.alias or name, join, self._table(join.table, join.args))
+                return _Source(join.alias or join.table[-1], join, self._table(join.table, join.args))
             join.table, join.alias = copy.deepcopy(cte), join.alias or name
             # a WITH name may use other names, never itself
             others = {key: query for key, query in self.scope.ctes.items() if key != name}
@@ -124,8 +128,9 @@ class Resolver:
         return _Source(join.alias or "", join, outputs=self.query(join.table, self.scope.ctes))
 
     def _table(self, chain: list[str], args: list[Node] | None) -> Table:
-        table = TABLES.get(chain[0])
-        if table is None or len(chain) > 1:
+        name = ".".join(chain)
+        table = None if name in self._without else TABLES.get(name)
+        if table is None:
             raise HogQLError(f'Unknown table "{chain[0]}".')
         if table.name == "numbers":
             if not args or len(args) > 2:

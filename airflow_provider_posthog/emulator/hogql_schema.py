@@ -85,6 +85,22 @@ def _replay() -> Table:
     return Table("raw_session_replay_events", fields)
 
 
+def _heatmaps() -> Table:
+    fields: dict[str, Column | Link] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
+    fields |= {name: _INTEGER for name in ("x", "y", "scale_factor", "viewport_width", "viewport_height")}
+    fields |= {"pointer_target_fixed": _OTHER, "current_url": _STRING, "timestamp": _TIME, "type": _STRING}
+    return Table("heatmaps", fields)
+
+
+def _flag_evaluations() -> Table:
+    fields: dict[str, Column | Link] = {"uuid": _UUID, "event": _STRING, "properties": _JSON, "timestamp": _TIME}
+    fields |= {"team_id": _INTEGER, "distinct_id": _STRING, "created_at": _TIME, "person_id": _UUID}
+    fields |= {"flag_key": _STRING, "response": _STRING, "session_id": _STRING}
+    return Table("flag_evaluations", fields)
+
+
+#: What servers before December 2025 do not have.
+NEW_TABLES = frozenset({"flag_evaluations", "system.information_schema.columns"})
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -131,6 +147,12 @@ TABLES: dict[str, Table] = {
         ),
         _sessions(),
         _replay(),
+        _heatmaps(),
+        _flag_evaluations(),
+        Table(
+            "system.information_schema.columns",
+            {"team_id": _INTEGER, "table_name": _STRING, "column_name": _STRING},
+        ),
         Table("numbers", {"number": _INTEGER}),
     )
 }

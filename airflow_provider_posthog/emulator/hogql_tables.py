@@ -1,6 +1,11 @@
-"""The ClickHouse tables behind what HogQL shows: :mod:`hogql_schema` decides which of their columns are seen."""
+"""The ClickHouse tables behind what HogQL shows: :mod:`hogql_schema` decides which of their columns are seen.
+
+Sessions are gathered from events when these come in, in a table of their own, which no deletion of a person reaches.
+"""
 
 from __future__ import annotations
+
+from airflow_provider_posthog.emulator.hogql_schema import TABLES as SHOWN
 
 TABLES = """
 CREATE TABLE {db}.events (
@@ -31,16 +36,34 @@ CREATE TABLE {db}.raw_session_replay_events (
     mouse_activity_count Int64, active_milliseconds Int64, console_log_count Int64, console_warn_count Int64,
     console_error_count Int64, size Int64, event_count Int64, message_count Int64, is_deleted UInt8
 ) ENGINE = MergeTree ORDER BY (min_first_timestamp, session_id);
+CREATE TABLE {db}.heatmaps (
+    session_id String, team_id Int64 DEFAULT 1, distinct_id String, x Int16, y Int16, scale_factor Int16 DEFAULT 16,
+    viewport_width Int16, viewport_height Int16, pointer_target_fixed Bool, current_url String,
+    timestamp DateTime64(6, 'UTC'), type String DEFAULT 'click'
+) ENGINE = MergeTree ORDER BY timestamp;
+CREATE TABLE {db}.flag_evaluations (
+    uuid UUID DEFAULT generateUUIDv4(), event String DEFAULT '$feature_flag_called', properties String,
+    timestamp DateTime64(6, 'UTC'), team_id Int64 DEFAULT 1, distinct_id String, created_at DateTime64(6, 'UTC'),
+    person_id UUID, flag_key String, response String, session_id String
+) ENGINE = MergeTree ORDER BY timestamp;
+CREATE TABLE {db}.raw_sessions (
+    uuid UUID, session_id String, distinct_id String, timestamp DateTime64(6, 'UTC'), event String, url String
+) ENGINE = ReplacingMergeTree ORDER BY uuid;
+CREATE MATERIALIZED VIEW {db}.raw_sessions_filler TO {db}.raw_sessions AS SELECT
+    uuid, `$session_id` AS session_id, distinct_id, timestamp, event,
+    JSONExtractString(properties, '$current_url') AS url
+FROM {db}.events WHERE `$session_id` != '';
 CREATE VIEW {db}.sessions AS SELECT
-    `$session_id` AS id, `$session_id` AS session_id, any(team_id) AS team_id, any(distinct_id) AS distinct_id,
-    min(timestamp) AS `$start_timestamp`, max(timestamp) AS `$end_timestamp`,
-    groupUniqArray(JSONExtractString(properties, '$current_url')) AS `$urls`,
-    uniq(JSONExtractString(properties, '$current_url')) AS `$num_uniq_urls`,
-    argMin(JSONExtractString(properties, '$current_url'), timestamp) AS `$entry_current_url`,
-    argMax(JSONExtractString(properties, '$current_url'), timestamp) AS `$exit_current_url`,
-    countIf(event = '$pageview') AS `$pageview_count`, countIf(event = '$autocapture') AS `$autocapture_count`,
+    session_id AS id, session_id, 1 AS team_id, any(distinct_id) AS distinct_id,
+    min(timestamp) AS `$start_timestamp`, max(timestamp) AS `$end_timestamp`, groupUniqArray(url) AS `$urls`,
+    uniq(url) AS `$num_uniq_urls`, argMin(url, timestamp) AS `$entry_current_url`,
+    argMax(url, timestamp) AS `$exit_current_url`, countIf(event = '$pageview') AS `$pageview_count`,
+    countIf(event = '$autocapture') AS `$autocapture_count`,
     dateDiff('second', min(timestamp), max(timestamp)) AS `$session_duration`
-FROM {db}.events WHERE `$session_id` != '' GROUP BY `$session_id`
+FROM {db}.raw_sessions FINAL GROUP BY session_id;
+CREATE TABLE {db}.`system.information_schema.columns` (
+    team_id Int64 DEFAULT 1, table_name String, column_name String
+) ENGINE = MergeTree ORDER BY table_name
 """
 
 
@@ -49,4 +72,6 @@ def create_statements(database: str) -> list[str]:
 
     :param database: the project's ClickHouse database
     """
-    return [f"CREATE DATABASE {database}", *TABLES.format(db=database).split(";\n")]
+    columns = ", ".join(f"('{name}', '{column}')" for name, table in SHOWN.items() for column in table.fields)
+    catalog = f"INSERT INTO {database}.`system.information_schema.columns` (table_name, column_name) VALUES {columns}"  # noqa: S608 - of our own making
+    return [f"CREATE DATABASE {database}", *TABLES.format(db=database).split(";\n"), catalog]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 INPUT = "SETTINGS date_time_input_format='best_effort'"
 SYNC = "SETTINGS lightweight_deletes_sync=2"
+#: What PostHog fills by itself, and tests fill here.
+OTHERS = ("heatmaps", "flag_evaluations")
 
 
 def text(value: object) -> str:
@@ -54,7 +56,8 @@ class PeopleTables:
 
     def restore(self) -> None:
         """Bring back the persons and groups of the start."""
-        self.warehouse.execute("TRUNCATE TABLE {db}.raw_session_replay_events")
+        for table in ("raw_session_replay_events", *OTHERS):
+            self.warehouse.execute(f"TRUNCATE TABLE {{db}}.{table}")
         self.warehouse.refill_people()
 
     # -- persons -------------------------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ class PeopleTables:
     # -- events and recordings -----------------------------------------------------------------------------------
 
     def remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
-        """Delete the events of persons, and return how many there were.
+        """Delete the events of persons and their evaluations of flags, and return how many events there were.
 
         :param until: the last moment of events that are deleted, by the person's uuid.
         :param arrived: keep events that arrived after that moment, too.
@@ -132,13 +135,22 @@ class PeopleTables:
         for start in range(0, len(uuids), 1000):
             some = listed(uuids[start : start + 1000])
             rows = self.warehouse.execute(
-                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some}"  # noqa: S608
+                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some} UNION ALL"  # noqa: S608
+                f" SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.flag_evaluations WHERE person_id IN {some}"
             )
             # most have none, and a mutation is slow
             busy = {str(row["uuid"]): until[str(row["uuid"])] for row in rows}
             if busy:
                 removed += self._remove_events(busy, arrived=arrived)
         return removed
+
+    def add_rows(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
+        """Add rows of a table that PostHog fills by itself.
+
+        :param table: one of :data:`OTHERS`.
+        :param rows: its columns.
+        """
+        self._insert(table, rows)
 
     def _remove_events(self, until: Mapping[str, datetime], *, arrived: bool) -> int:
         uuids = ", ".join(map(text, until))
@@ -147,6 +159,8 @@ class PeopleTables:
         where = f"person_id IN ({uuids}) AND timestamp <= {last}"
         if arrived:
             where += f" AND created_at <= {last}"
+        if self._count("flag_evaluations", where):
+            self.warehouse.execute(f"DELETE FROM {{db}}.flag_evaluations WHERE {where} {SYNC}")  # noqa: S608
         return self.warehouse.delete_events(where)
 
     def add_recordings(self, recordings: Iterable[tuple[str, str, str]]) -> None:
@@ -197,6 +211,10 @@ class PeopleTables:
             "properties": json.dumps(group.properties, ensure_ascii=False),
         }
         self._insert("groups", [line])
+
+    def _count(self, table: str, where: str) -> int:
+        found = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.{table} WHERE {where}")  # noqa: S608
+        return int(str(found[0]["n"]))
 
     def _insert(self, table: str, lines: Iterable[Mapping[str, object]]) -> None:
         written = "\n".join(json.dumps(each, ensure_ascii=False) for each in lines)

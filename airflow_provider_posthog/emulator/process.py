@@ -268,6 +268,14 @@ class EmulatorProcess:
         """
         self.control("POST", "recordings", {"recordings": recordings})
 
+    def add_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows of a table that PostHog fills by itself.
+
+        :param table: ``heatmaps`` or ``flag_evaluations``.
+        :param rows: each with that table's columns, such as ``distinct_id`` and ``timestamp`` (ISO).
+        """
+        self.control("POST", "rows", {"table": table, "rows": rows})
+
     def fail_deletions(self, uuids: list[str], step: str = "delete_postgres") -> None:
         """Let the deletion of persons fail from now on.
 

@@ -171,7 +171,8 @@ class QueryService:
         try:
             await self._state.clock.sleep(self._state.settings.query_seconds)
             hidden = self._state.settings.hidden_months()
-            work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal, hidden)
+            without = self._state.settings.missing_tables()
+            work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal, hidden, without)
             body = await asyncio.to_thread(run, work)
         finally:
             self.calculations.end(calculation)

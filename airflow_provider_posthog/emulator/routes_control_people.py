@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_posthog.emulator.envelopes import ApiError, Json
 from airflow_provider_posthog.emulator.ingestion import CaptureRefused, capture
 from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
+from airflow_provider_posthog.emulator.people_tables import OTHERS
 from airflow_provider_posthog.emulator.persons import Person
 from airflow_provider_posthog.emulator.routes import Route
 from airflow_provider_posthog.emulator.routes_persons import threaded
@@ -101,6 +102,19 @@ def recordings(request: Request) -> Answer:
     return json_answer({"inserted": len(wish)}, 201)
 
 
+def rows(request: Request) -> Answer:
+    """Add rows of a table that PostHog fills by itself: heatmaps, or evaluations of flags.
+
+    :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
+    """
+    body = request.json()
+    table, found = body.get("table"), body.get("rows")
+    if set(body) != {"table", "rows"} or table not in OTHERS or not isinstance(found, list):
+        raise _wrong(f"Send 'table', one of {', '.join(OTHERS)}, and 'rows', a list of objects.")
+    request.state.people.tables.add_rows(str(table), found)
+    return json_answer({"inserted": len(found)}, 201)
+
+
 def failing_deletions(request: Request) -> Answer:
     """Let the deletion of persons fail, or of none any more.
 
@@ -131,5 +145,6 @@ ROUTES = (
     _route("/persons/failures", failing_deletions),
     _route("/capture", captured),
     _route("/recordings", recordings),
+    _route("/rows", rows),
     _route("/sweep", sweep),
 )

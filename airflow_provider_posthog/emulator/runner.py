@@ -81,6 +81,7 @@ class Work:
     :param context: ``query`` or ``export`` (other limits of rows).
     :param personal: whether a personal API key asks directly, which forbids OFFSET.
     :param hidden_months: after how many months events are hidden; ``None`` for never.
+    :param without: tables that the server does not have.
     :param meter: notes what ClickHouse reads for it.
     """
 
@@ -90,6 +91,7 @@ class Work:
     context: str = "query"
     personal: bool = True
     hidden_months: int | None = None
+    without: frozenset[str] = frozenset()
     meter: Meter = field(default_factory=Meter)
 
     def hogql(self, text: str, values: Mapping[str, object] | None = None) -> QueryResult:
@@ -101,7 +103,12 @@ class Work:
         """
         floor = None if self.hidden_months is None else Floor(self.hidden_months, self.now)
         result = self.warehouse.query(
-            text, values, limit_context=self.context, personal_api_key=self.personal, floor=floor
+            text,
+            values,
+            limit_context=self.context,
+            personal_api_key=self.personal,
+            floor=floor,
+            without=self.without,
         )
         self.meter.bytes_read += result.bytes_read
         return result

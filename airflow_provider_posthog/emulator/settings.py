@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from airflow_provider_posthog.emulator.hogql_schema import NEW_TABLES
+
 # the switches that make the server of October 2024 whose answers were recorded; the defaults are Cloud's of 2026
 OCTOBER_2024: dict[str, object] = {
     "generation": "A",
@@ -202,6 +204,10 @@ class Settings:
         if self.generation != "C" or not self.events_retention_enforced:
             return None
         return self.event_retention_months or DEFAULT_MONTHS
+
+    def missing_tables(self) -> frozenset[str]:
+        """Return which tables this server's HogQL does not know yet."""
+        return NEW_TABLES if self.generation == "A" else frozenset()
 
     def retention_json(self) -> dict[str, object]:
         """Return what the project tells of its events' retention: nothing before 2026."""

@@ -31,6 +31,8 @@ _SETTINGS = (
 )
 # what a query reads must not depend on those before it; versions before 2025 have no such cache
 _NO_MEMORY = "SET use_query_condition_cache=0"
+# what events fill, and what a reset puts back
+_OF_EVENTS = ("events", "raw_sessions")
 # one ClickHouse lives in a process: all warehouses share it, each in a database of its own, the last one closes it
 _engine_lock = threading.RLock()
 _engine: Any = None
@@ -106,9 +108,10 @@ class Warehouse:
         _open.add(self._database)
         for statement in [*create_statements(self._database), *filled]:
             _run(statement)
-        # links to the same files, so it costs nothing
-        _run(f"CREATE TABLE {self._database}.events_at_start AS {self._database}.events")
-        _run(f"ALTER TABLE {self._database}.events_at_start ATTACH PARTITION tuple() FROM {self._database}.events")
+        for table in map(self._named, _OF_EVENTS):
+            # links to the same files, so it costs nothing
+            _run(f"CREATE TABLE {table}_at_start AS {table}")
+            _run(f"ALTER TABLE {table}_at_start ATTACH PARTITION tuple() FROM {table}")
         self._events_changed = False
 
     @property
@@ -135,6 +138,7 @@ class Warehouse:
         limit_context: str = "query",
         personal_api_key: bool = True,
         floor: Floor | None = None,
+        without: frozenset[str] = frozenset(),
     ) -> QueryResult:
         """Answer a HogQL query. Safe to call from several threads.
 
@@ -143,11 +147,12 @@ class Warehouse:
         :param limit_context: ``query`` (100 rows without LIMIT, 50,000 at most) or ``export`` (50,000 and 300,000)
         :param personal_api_key: refuse OFFSET, as PostHog does for such keys since 2026
         :param floor: what hides old events
+        :param without: tables that the server does not have
         :raises HogQLError: for what PostHog answers an error to
         """
         zone = self.timezone
         export = limit_context == "export"
-        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor)
+        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor, without)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
@@ -214,11 +219,14 @@ class Warehouse:
     def restore_events(self) -> None:
         """Make the events as they were when the warehouse was opened."""
         if self._events_changed:
-            table = f"{self._database}.events"
-            # not REPLACE PARTITION, which takes no empty one
-            _run(f"TRUNCATE TABLE {table}")
-            _run(f"ALTER TABLE {table} ATTACH PARTITION tuple() FROM {table}_at_start")
+            for table in map(self._named, _OF_EVENTS):
+                # not REPLACE PARTITION, which takes no empty one
+                _run(f"TRUNCATE TABLE {table}")
+                _run(f"ALTER TABLE {table} ATTACH PARTITION tuple() FROM {table}_at_start")
             self._events_changed = False
+
+    def _named(self, table: str) -> str:
+        return f"{self._database}.{table}"
 
     def refill_people(self) -> None:
         """Make persons and groups as they were when the warehouse was opened."""

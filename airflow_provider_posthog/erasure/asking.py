@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
     PostHogPermissionError,
+    PostHogValidationError,
 )
 from airflow_provider_posthog.results.answer import Question, read
 from airflow_provider_posthog.results.answer import ask as question_of
@@ -122,6 +123,14 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(items)
     while batch := list(islice(left, size)):
         yield batch
+
+
+def is_unknown_table(error: PostHogValidationError) -> bool:
+    """Tell whether a statement was refused because the server has no such table.
+
+    :param error: the refusal, before :func:`discreet` has hidden its reason.
+    """
+    return "unknown table" in (error.detail or "").lower()
 
 
 def utc(at: datetime) -> str:

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.erasure.asking import ask, packed, utc
+from airflow_provider_posthog.erasure.asking import ask, batched, is_unknown_table, packed, utc
 from airflow_provider_posthog.erasure.work_file import Person
-from airflow_provider_posthog.exceptions import PostHogValidationError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
+from airflow_provider_posthog.extract.asking import is_too_heavy
 
 _EVENTS = (
-    "SELECT toString(person_id) AS owner, distinct_id, count() AS found,"
+    "SELECT {owner} AS owner, distinct_id, count() AS found,"
     " countIf(timestamp <= toDateTime({until})) AS before,"
     " countIf(timestamp > toDateTime({until}) AND created_at <= toDateTime({until})) AS future,"
-    " max(timestamp) AS newest, max(created_at) AS arrived,"
+    " min(timestamp) AS oldest, max(timestamp) AS newest,"
     " maxIf(timestamp, timestamp <= toDateTime({until})) AS newest_before"
-    " FROM events WHERE {where} GROUP BY owner, distinct_id"
+    " FROM {table} WHERE {where} GROUP BY owner, distinct_id"
 )
 _TIME = (str, type(None))
 _EVENT_KINDS: tuple[Kind, ...] = (str, str, int, int, int, _TIME, _TIME, _TIME)
+#: Evaluations of flags are events that newer servers keep apart; the same deletion sweeps both.
+_TABLES = ("events", "flag_evaluations")
+#: Up to so many ids are searched by their hashes, too.
+_MAX_HASHES = 100
+#: So many spans of time stand in a query at the most.
+_MOST_SPANS = 24
+#: So many persons are counted together along the key: those who had events at about the same time.
+_TOGETHER = 250
+#: A search that is too much at once is split down to months, from a time before PostHog was made.
+_FIRST = datetime(2015, 1, 1, tzinfo=timezone.utc)
+_MONTH = timedelta(days=31)
+#: Times are told in milliseconds at the least.
+_ROUNDED = timedelta(seconds=1)
 _RECORDINGS = (
     "SELECT distinct_id, count() AS sessions FROM (SELECT distinct_id, session_id{gone} FROM raw_session_replay_events"
     " WHERE distinct_id IN {{ids}} GROUP BY distinct_id, session_id){kept} GROUP BY distinct_id"
@@ -36,17 +51,17 @@ class Events:
     :param before: how many are dated up to the moment of the request.
     :param future: how many are dated later, though they were there at that moment.
     :param later: how many came after it and are dated after it.
+    :param oldest: the oldest one's time.
     :param newest: the newest one's time.
     :param newest_before: the newest one's of those up to the moment.
-    :param arrived: when the last one arrived.
     """
 
     before: int = 0
     future: int = 0
     later: int = 0
+    oldest: datetime | None = None
     newest: datetime | None = None
     newest_before: datetime | None = None
-    arrived: datetime | None = None
 
     @property
     def all(self) -> int:
@@ -62,49 +77,195 @@ class Events:
             self.before + other.before,
             self.future + other.future,
             self.later + other.later,
+            min((at for at in (self.oldest, other.oldest) if at is not None), default=None),
             _latest(self.newest, other.newest),
             _latest(self.newest_before, other.newest_before),
-            _latest(self.arrived, other.arrived),
         )
 
 
 NONE = Events()
 
 
+_Groups = dict[tuple[str, str, str], Events]
+
+
 def events(batch: Sequence[Person], until: datetime) -> Steps[dict[str, Events]]:
     """Count the events of persons, by UUID and by every distinct id: merged ones carry an old UUID for a while.
+
+    It reads the whole history, as nothing in PostHog's key tells a person.
 
     :param batch: the persons.
     :param until: the moment of the request.
     :returns: by person UUID; who has no events is not there.
     """
     ids = sorted({name for person in batch for name in person.distinct_ids})
-    groups: dict[tuple[str, str], Events] = {}
-    for column, values in (("toString(person_id)", [person.uuid for person in batch]), ("distinct_id", ids)):
-        for pack in packed(values):
-            rows = yield from ask(
-                _EVENTS.replace("{where}", f"{column} IN {{values}}"),
-                {"values": pack, "until": utc(until)},
-                *_EVENT_KINDS,
-            )
-            for owner, name, found, before, future, newest, arrived, newest_before in rows:
+    uuids = [person.uuid for person in batch]
+    groups: _Groups = {}
+    for table in _TABLES:
+        try:
+            for pack in packed(uuids):
                 # A group found both ways is counted once: it is the same events each time.
-                groups[(owner, name)] = Events(
-                    before,
-                    future,
-                    found - before - future,
-                    moment(newest),
-                    moment(newest_before) if before else None,
-                    moment(arrived),
-                )
+                groups |= yield from _grouped(table, _Search("toString(person_id) IN {values}", pack), until)
+            for pack in packed(ids):
+                groups |= yield from _grouped(table, _Search(*_by_key(pack)), until)
+        except PostHogValidationError as error:
+            _let_pass(table, error)
     return _by_person(batch, groups)
 
 
-def _by_person(batch: Sequence[Person], groups: Mapping[tuple[str, str], Events]) -> dict[str, Events]:
+def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> Steps[dict[str, Events]]:
+    """Count the events of persons along PostHog's key: by distinct id, where their events were, and since then.
+
+    That reads a small part of what :func:`events` reads. It misses events that carry the person's UUID and another
+    distinct id, and those that came late into a time where the person had none; so it shows what is left, and proves
+    nothing.
+
+    :param batch: the persons.
+    :param until: the moment of the request.
+    :param since: a moment before the persons' events were counted.
+    """
+    groups: _Groups = {}
+    for some in batched(sorted(batch, key=lambda person: person.oldest_event or ""), _TOGETHER):
+        spans = _spans(some, since)
+        ids = sorted({name for person in some for name in person.distinct_ids})
+        for table in _TABLES:
+            try:
+                for pack in packed(ids):
+                    found = yield from _grouped(table, _Search(*_by_key(pack), owner="''", spans=spans), until)
+                    for key, more in found.items():
+                        groups[key] = groups.get(key, NONE).and_(more)
+            except PostHogValidationError as error:
+                _let_pass(table, error)
+    return _by_person(batch, groups)
+
+
+def _by_key(ids: list[str]) -> tuple[str, dict[str, Any]]:
+    """Write the condition along PostHog's key, which has ``cityHash64(distinct_id)`` in it, and its values.
+
+    The hashes of many ids lie in every part of the key, so that they spare nothing.
+    """
+    if len(ids) > _MAX_HASHES:
+        return "distinct_id IN {values}", {"values": ids}
+    values: dict[str, Any] = {f"v{number}": name for number, name in enumerate(ids)}
+    hashes = ", ".join(f"cityHash64({{{name}}})" for name in values)
+    return f"distinct_id IN {{values}} AND cityHash64(distinct_id) IN ({hashes})", {**values, "values": ids}
+
+
+def _let_pass(table: str, error: PostHogValidationError) -> None:
+    """Let a server pass that has no such table; the events' own it has."""
+    if table == "events" or not is_unknown_table(error):
+        raise error
+
+
+Span = tuple["datetime | None", "datetime | None"]
+
+
+def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
+    """Return when these persons had events, and may have them since: a few spans, in their order, the last one open."""
+    had = sorted(
+        (oldest - _ROUNDED, newest + _ROUNDED)
+        for person in people
+        if (oldest := moment(person.oldest_event)) is not None and (newest := moment(person.newest_event)) is not None
+    )
+    spans: list[tuple[datetime, datetime]] = []
+    for start, end in had:
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        else:
+            spans.append((start, end))
+    while len(spans) > _MOST_SPANS:  # the two that lie closest become one
+        near = min(range(1, len(spans)), key=lambda place: spans[place][0] - spans[place - 1][1])
+        spans[near - 1 : near + 1] = [(spans[near - 1][0], spans[near][1])]
+    since = min([since, *(start for start, end in spans if end >= since)])
+    return (*(span for span in spans if span[1] < since), (since, None))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What events are counted: a condition with its values, within spans of time."""
+
+    where: str
+    values: Any
+    owner: str = "toString(person_id)"
+    spans: tuple[Span, ...] = ((None, None),)
+
+    def statement(self, template: str) -> str:
+        within = " OR ".join(
+            " AND ".join(
+                [f"timestamp >= toDateTime({{s{number}}})"] * (start is not None)
+                + [f"timestamp < toDateTime({{e{number}}})"] * (end is not None)
+            )
+            for number, (start, end) in enumerate(self.spans)
+        )
+        return template.replace("{where}", f"({self.where}) AND ({within})" if within else self.where)
+
+    def bound(self, sql: str, until: datetime) -> dict[str, Any]:
+        values = self.values if isinstance(self.values, dict) else {"values": self.values}
+        named = {f"s{number}": start for number, (start, _) in enumerate(self.spans)}
+        named |= {f"e{number}": end for number, (_, end) in enumerate(self.spans)}
+        times = {name: utc(at) for name, at in {**named, "until": until}.items() if at is not None}
+        return {**values, **{name: at for name, at in times.items() if f"{{{name}}}" in sql}}
+
+    def parts(self, until: datetime) -> list[_Search]:
+        """Return the same in smaller parts, for a server to which it is too much at once; none where a month is."""
+        if len(self.spans) > 1:
+            middle = len(self.spans) // 2
+            return [replace(self, spans=self.spans[:middle]), replace(self, spans=self.spans[middle:])]
+        start, end = self.spans[0]
+        now = until + timedelta(days=1)
+        spans: list[Span] = []
+        if start is None and end is None:
+            spans = [(None, _FIRST), (_FIRST, now), (now, None)]
+        elif start is not None and end is None and start < now:
+            spans = [(start, now), (now, None)]
+        elif start is not None and end is not None and end - start > _MONTH:
+            half = start + (end - start) / 2
+            spans = [(start, half), (half, end)]
+        return [replace(self, spans=(span,)) for span in spans]
+
+
+def _grouped(table: str, search: _Search, until: datetime) -> Steps[_Groups]:
+    groups: _Groups = {}
+    template = _EVENTS.replace("{owner}", search.owner).replace("{table}", table)
+    for owner, name, found, before, future, *times in (yield from _rows(template, _EVENT_KINDS, search, until)):
+        oldest, newest, newest_before = map(moment, times)
+        some = Events(before, future, found - before - future, oldest, newest, newest_before if before else None)
+        groups[table, owner, name] = groups.get((table, owner, name), NONE).and_(some)
+    return groups
+
+
+def carriers(where: str, values: list[str], until: datetime) -> Steps[set[tuple[str, str]]]:
+    """Return the person UUIDs and distinct ids that events carry, in the whole history.
+
+    :param where: the condition, with ``{values}`` in it.
+    :param values: the values.
+    :param until: the server's time.
+    """
+    sql = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE {where}"
+    rows = yield from _rows(sql, (str, str), _Search(where, values), until)
+    return {(str(uuid), str(name)) for uuid, name in rows}
+
+
+def _rows(template: str, kinds: tuple[Kind, ...], search: _Search, until: datetime) -> Steps[list[list[Any]]]:
+    """Ask in one query; where that is too much for the server, in smaller parts, down to months."""
+    sql = search.statement(template)
+    try:
+        return (yield from ask(sql, search.bound(sql, until), *kinds))
+    except PostHogError as error:
+        parts = search.parts(until) if is_too_heavy(error) else []
+        if not parts:
+            raise
+    rows: list[list[Any]] = []
+    for part in parts:
+        rows += yield from _rows(template, kinds, part, until)
+    return rows
+
+
+def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     uuids = {person.uuid for person in batch}
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
     found: dict[str, Events] = {}
-    for (owner, name), some in groups.items():
+    for (_, owner, name), some in groups.items():
         for uuid in {owner if owner in uuids else None, owners.get(name)} - {None}:
             found[str(uuid)] = found.get(str(uuid), NONE).and_(some)
     return found

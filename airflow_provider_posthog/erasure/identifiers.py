@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal, get_args
 
 from airflow_provider_posthog.api.arguments import is_uuid
+from airflow_provider_posthog.erasure.addresses import problem_of
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.extract.landing import FileSystem
 
@@ -27,6 +29,14 @@ _COLUMNS: Mapping[str, Kind] = {
     "personuuid": "uuid",
 }
 _MAX_LINE = 64 * 1024
+_HALF = re.compile("[\ud800-\udfff]")
+#: How files begin that are no UTF-8 text.
+_NO_TEXT = (
+    (b"\x1f\x8b", "compressed (gzip)"),
+    (b"PK\x03\x04", "an Excel workbook, or another ZIP file"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,22 +103,46 @@ def from_file(fs: FileSystem, path: str) -> Iterator[Identifier]:
         raw = fs.open(path, "rb")
     except FileNotFoundError:
         raise PostHogSettingsError("identifiers_path", f"there is no file {path}.", "Write one that is.") from None
-    with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
-        rows = _json_rows(text) if path.lower().endswith((".jsonl", ".ndjson", ".json")) else _csv_rows(text)
+    with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = _lines(text)
+        rows = _json_rows(lines) if path.lower().endswith((".jsonl", ".ndjson", ".json")) else _csv_rows(lines)
         position = 0
-        try:
-            for line, row in rows:
-                for kind, value in row:
-                    position += 1
-                    yield _checked(kind, value, "identifiers_path", position, line)
-        except (UnicodeDecodeError, csv.Error):
-            raise _unreadable("is not UTF-8 text in CSV or JSON lines.") from None
+        for line, row in rows:
+            for kind, value in row:
+                position += 1
+                yield _checked(kind, value, "identifiers_path", position, line)
     if not position:
         raise _unreadable("holds no identifier.")
 
 
-def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
-    first = text.readline(_MAX_LINE)
+def _lines(text: IO[str]) -> Iterator[str]:
+    """Yield the lines of a file; bytes that are no UTF-8 come as halves of characters, which no UTF-8 holds."""
+    for number in itertools.count(1):
+        line = text.readline(_MAX_LINE + 1)
+        if not line:
+            return
+        if number == 1:
+            _refuse_what_is_no_text(line)
+        if len(line) > _MAX_LINE:
+            raise _unreadable(f"has a line {number} of more than {_MAX_LINE:,} characters.")
+        if _HALF.search(line):
+            raise _unreadable(f"is not UTF-8 text in line {number}.")
+        yield line
+
+
+def _refuse_what_is_no_text(first: str) -> None:
+    begins = first[:8].encode("utf-8", "surrogateescape")
+    for start, what in _NO_TEXT:
+        if begins.startswith(start):
+            raise _unreadable(f"is {what}.")
+    if "\0" in first:
+        raise _unreadable("is UTF-16 text.")
+
+
+def _csv_rows(text: Iterator[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
+    first = next(text, "")
+    if first.lower().startswith("sep="):
+        raise _unreadable("begins with Excel's line 'sep='.")
     separator = max(",;\t", key=first.count)
     names = next(csv.reader([first], delimiter=separator), [])
     columns = [_kind_of(name) for name in names]
@@ -116,15 +150,23 @@ def _csv_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
         raise _unreadable("has no column named distinct_id, email or uuid in its first line.")
     # Strict: a quote that is not closed would swallow all lines behind it.
     reader = csv.reader(text, delimiter=separator, strict=True)
-    for row in reader:
+    while True:
+        line = reader.line_num + 2  # where the row begins: the first line is read already
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            problem = f"has a quote in line {line} that is not closed, or stands in the middle of a cell."
+            raise _unreadable(problem) from None
+        if row is None:
+            return
         if len(row) > len(columns):
             # A distinct id with a separator in it, and no quotes, would be cut there: to somebody else's.
-            raise _unreadable(f"has more cells in line {reader.line_num + 1} than names in its first line.")
+            raise _unreadable(f"has more cells in line {line} than names in its first line.")
         filled = zip(columns, row, strict=False)
-        yield reader.line_num + 1, [(kind, value) for kind, value in filled if kind and value.strip()]
+        yield line, [(kind, value) for kind, value in filled if kind and value.strip()]
 
 
-def _json_rows(text: IO[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
+def _json_rows(text: Iterator[str]) -> Iterator[tuple[int, list[tuple[Kind, str]]]]:
     for number, line in enumerate(text, 1):
         if not line.strip():
             continue
@@ -150,21 +192,26 @@ def _unreadable(problem: str) -> PostHogSettingsError:
     return PostHogSettingsError(
         "identifiers_path",
         f"the file {problem}",
-        "Write CSV with a header, or JSON lines, with distinct_id, email or uuid in each.",
+        "Write CSV with a header, or JSON lines, with distinct_id, email or uuid in each; in Excel, save as CSV UTF-8.",
     )
 
 
 def _checked(kind: Kind, value: object, field: str, position: int, line: int) -> Identifier:
-    text = value.strip() if isinstance(value, str) and kind != "distinct_id" else value
+    text = value.strip(" \t\r\n") if isinstance(value, str) and kind != "distinct_id" else value
     place = f"line {line}" if line else f"entry {position}"
     if not isinstance(text, str) or not text.strip():
         raise PostHogSettingsError(field, f"{place} is not a text, or empty.", "Leave it out, or write it as text.")
+    if _HALF.search(text):
+        raise PostHogSettingsError(field, f"{place} holds half a character.", "Write it as UTF-8 text.")
     if kind == "uuid":
         if not is_uuid(text):
             raise PostHogSettingsError(field, f"{place} is not a UUID.", "Write a person's UUID, or use distinct_ids.")
         text = text.lower()
-    if kind == "email" and (text.count("@") < 1 or text[0] == "@" or text[-1] == "@"):
-        raise PostHogSettingsError(field, f"{place} is not an e-mail address.", "Write one, or use distinct_ids.")
+    problem = problem_of(text) if kind == "email" else ""
+    if problem:
+        raise PostHogSettingsError(
+            field, f"{place} {problem}.", "Write one address, such as ann@example.org, in each; or use distinct_ids."
+        )
     return Identifier(kind, text, position, line)
 
 

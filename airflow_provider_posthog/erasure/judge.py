@@ -152,7 +152,9 @@ def _recreated(person: Person, seen: Seen, request: Request) -> tuple[State, str
 
 
 def _profile(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
-    if request.wish.keep_person or (seen.profile is None and not seen.listed):
+    if request.wish.keep_person:
+        return _kept(person, seen, request)
+    if seen.profile is None and not seen.listed:
         return None
     where = " and ".join(
         name for name, there in (("database", seen.profile is not None), ("lists", seen.listed)) if there
@@ -161,6 +163,18 @@ def _profile(person: Person, seen: Seen, request: Request) -> tuple[State, str] 
     if seen.now - request.accepted_at > PROFILE_PATIENCE:
         return "PARTIAL", f"{reason}: PostHog has given up on deleting it, of which it does not tell"
     return "REQUESTED", reason
+
+
+def _kept(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+    """Make sure that a profile is still there which PostHog was asked to keep."""
+    if not person.profile or not request.proven:
+        return None
+    if seen.profile is None or str(seen.profile.get("uuid")).lower() != person.uuid:
+        return "PARTIAL", "the profile was to be kept, and is gone: PostHog has deleted it all the same"
+    created = moment(seen.profile.get("created_at"))
+    if created is not None and created > request.accepted_at:
+        return "PARTIAL", "the profile was to be kept, and was deleted and made again"
+    return None
 
 
 def _events(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:

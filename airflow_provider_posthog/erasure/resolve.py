@@ -16,6 +16,7 @@ from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.answers import needed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure import counts
+from airflow_provider_posthog.erasure.addresses import folded, is_printed_otherwise, spellings
 from airflow_provider_posthog.erasure.asking import ask, batched, packed
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.identifiers import Identifier
@@ -24,8 +25,9 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotF
 
 #: The properties that hold an e-mail address.
 EMAIL_PROPERTIES = ("email", "$email", "Email")
-_EVENTS_OF_IDS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE distinct_id IN {v}"
-_EVENTS_OF_PERSONS = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE toString(person_id) IN {v}"
+_OF_IDS = "distinct_id IN {values}"
+_OF_ADDRESSES = "lowerUTF8(distinct_id) IN {values} OR distinct_id IN {values}"
+_OF_PERSONS = "toString(person_id) IN {values}"
 #: How many identifiers are resolved together.
 BATCH = 1000
 #: The look-up of many shows so many distinct ids of each person.
@@ -76,13 +78,16 @@ def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Ste
     people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in found]
     hit = {one for uuid in found for one in hits.by_uuid[uuid]}
     missed = [one for one in batch if one not in hit]
-    people, missed = yield from _by_events(people, missed, server)
+    # Addresses also where they have led to a profile: server-side events may carry the address itself as their id.
+    sought = [one for one in batch if one.kind == "email" or one not in hit]
+    people, lost = yield from _by_events(people, sought, server)
+    missed = [one for one in missed if one in lost]
     return Resolved((yield from count(people, until)), missed)
 
 
 def _spelt(one: Identifier) -> set[str]:
     """Return how an identifier may be written as a distinct id of events."""
-    return {one.value, folded(one.value)} if one.kind == "email" else {one.value}
+    return spellings(one.value) if one.kind == "email" else {one.value}
 
 
 def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
@@ -115,15 +120,19 @@ def _by_email(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps
         wanted.setdefault(folded(one.value), []).append(one)
     # ClickHouse's lower() leaves all but ASCII alone; where the two ideas of a small letter differ, both are asked for.
     spelt = sorted({text for one in batch for text in _spelt(one)})
-    columns = [f"trim(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
-    where = " OR ".join(f"lowerUTF8({column}) IN {{emails}} OR {column} IN {{emails}}" for column in columns)
-    sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
-    for pack in packed(spelt):
-        rows = yield from ask(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
-        for uuid, *addresses in rows:
-            for address in {folded(str(each)) for each in addresses if each}:
-                for one in wanted.get(address, ()):
-                    hits.add(str(uuid), one)
+    printed = [f"trim(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
+    # HogQL prints a property as it stands in the JSON, with its escapes; this reads it as text, but reads more for it.
+    read = [f"trim(JSONExtractString(properties, '{name}'))" for name in EMAIL_PROPERTIES]
+    odd = sorted(filter(is_printed_otherwise, spelt))
+    for columns, values in ((printed, spelt), (read, odd)):
+        where = " OR ".join(f"lowerUTF8({column}) IN {{emails}} OR {column} IN {{emails}}" for column in columns)
+        sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
+        for pack in packed(values):
+            rows = yield from ask(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
+            for uuid, *addresses in rows:
+                for address in {folded(str(each)) for each in addresses if each}:
+                    for one in wanted.get(address, ()):
+                        hits.add(str(uuid), one)
     yield from _by_address_as_id(spelt, wanted, hits, server)
 
 
@@ -145,14 +154,6 @@ def _by_address_as_id(
 
 def _uuids(answer: persons.Persons) -> dict[str, str]:
     return {name: needed(person, "uuid", str, "a person") for name, person in (answer.get("results") or {}).items()}
-
-
-def folded(address: str) -> str:
-    """Return an address as it is compared: without case.
-
-    :param address: the address.
-    """
-    return address.strip().lower()  # casefold() would take "straße" for "strasse", which is another mailbox
 
 
 def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Person]]:
@@ -237,30 +238,41 @@ def held_now(uuids: Sequence[str], server: Server) -> Steps[dict[str, set[str]]]
 
 
 def _by_events(
-    people: list[Person], missed: list[Identifier], server: Server
+    people: list[Person], sought: list[Identifier], server: Server
 ) -> Steps[tuple[list[Person], list[Identifier]]]:
-    """Find identifiers that lead to no profile in events: personless ones, and those whose profile is gone or hidden.
+    """Find events beyond those of the profiles: personless ones, and those whose profile is gone or hidden.
 
     Somebody who came back after a deletion is hidden from lists and queries, but PostHog's database has the profile.
+
+    :returns: the persons, and the identifiers of which there is no event.
     """
-    if not missed:
-        return people, missed
+    if not sought:
+        return people, sought
     known = {person.uuid: person for person in people}
-    names = [text for one in missed if one.kind != "uuid" for text in _spelt(one)]
-    uuids = [one.value for one in missed if one.kind == "uuid"]
+    owned = {name for person in people for name in person.distinct_ids}
+    values: dict[str, list[str]] = {
+        _OF_IDS: [one.value for one in sought if one.kind == "distinct_id"],
+        _OF_ADDRESSES: [text for one in sought if one.kind == "email" for text in sorted(_spelt(one))],
+        _OF_PERSONS: [one.value for one in sought if one.kind == "uuid"],
+    }
+    wanted = {folded(one.value) for one in sought if one.kind == "email"}
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
-    for sql, values in ((_EVENTS_OF_IDS, names), (_EVENTS_OF_PERSONS, uuids)):
-        for pack in packed(values):
-            for uuid, name in (yield from ask(sql, {"v": pack}, str, str)):
-                carried.setdefault(str(uuid), set()).add(str(name))
+    for where, some in values.items():
+        for pack in packed(some):
+            for uuid, name in (yield from counts.carriers(where, pack, server.now)):
+                # Events of a profile that is known are counted with it, whatever UUID they carry.
+                if name not in owned and (where != _OF_ADDRESSES or folded(name) in wanted):
+                    carried.setdefault(uuid, set()).add(name)
     hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
     held = yield from _distinct_ids(hidden, server)
     for uuid, found in carried.items():
         person = known.get(uuid) or Person(uuid, profile=uuid in hidden)
         found.update(held.get(uuid, ()))
         known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *found})))
-    lost = {name for found in carried.values() for name in found}
-    left = [one for one in missed if not {*_spelt(one)} & (carried.keys() if one.kind == "uuid" else lost)]
+    seen = {name for found in carried.values() for name in found} | owned
+    alike = {folded(name) for name in seen}
+    there = {"uuid": carried.keys(), "distinct_id": seen, "email": alike}
+    left = [one for one in sought if (folded(one.value) if one.kind == "email" else one.value) not in there[one.kind]]
     return [*known.values()], left
 
 
@@ -281,6 +293,7 @@ def count(people: Sequence[Person], until: datetime) -> Steps[list[Person]]:
             replace(
                 person,
                 events=seen.all,
+                oldest_event=seen.oldest.isoformat() if seen.oldest else None,
                 newest_event=seen.newest.isoformat() if seen.newest else None,
                 future_events=seen.future,
                 recordings=recordings.get(person.uuid, 0),

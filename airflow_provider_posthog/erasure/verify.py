@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from airflow_provider_posthog.api import persons
@@ -26,6 +27,9 @@ from airflow_provider_posthog.erasure.work_file import Person
 BATCH = 1000
 #: How many persons of one look have their queued deletion looked up, one by one.
 MAX_STATUSES = 100
+#: Of how many persons a quick check looks at the profile, and of how many at the queued deletion: one call each.
+_FEW = 200
+_FEWER = 20
 #: How many persons are named of each state.
 _MAX_NAMED = 20
 
@@ -40,6 +44,8 @@ class Report:
     :param now: the server's time.
     :param looked_up: how many queued deletions were looked up.
     :param unnamed: how many persons have no distinct ids here, so that nobody can look for their recordings.
+    :param is_proof: whether it looked at the whole history.
+    :param unverified: the states of those who are not verified, by UUID.
     """
 
     states: Counter[State] = field(default_factory=Counter)
@@ -48,6 +54,8 @@ class Report:
     now: datetime | None = None
     looked_up: int = 0
     unnamed: int = 0
+    is_proof: bool = True
+    unverified: dict[str, str] = field(default_factory=dict)
 
     def add(self, one: Judgement) -> None:
         """Take a person in.
@@ -60,11 +68,18 @@ class Report:
         named = self.examples.setdefault(one.state, [])
         if one.state != "VERIFIED" and len(named) < _MAX_NAMED:
             named.append(one)
+        if one.state != "VERIFIED" and one.state not in PENDING:
+            self.unverified[one.uuid] = one.state
 
     @property
     def is_verified(self) -> bool:
         """Whether nothing is left of anybody; of nobody it is not."""
         return self.states["VERIFIED"] == sum(self.states.values()) > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody is in a state that PostHog may still leave by itself, and somebody is verified."""
+        return self.states["VERIFIED"] > 0 and not any(self.states[state] for state in PENDING)
 
     @property
     def failures(self) -> dict[State, int]:
@@ -90,35 +105,49 @@ class Report:
         }
 
 
-def verify(people: Iterable[Person], request: Request) -> Steps[Report]:
+def verify(people: Iterable[Person], request: Request, since: datetime | None = None) -> Steps[Report]:
     """Look at all persons of a request, once.
 
     :param people: the persons; a batch of them is in memory at a time.
     :param request: what was asked for.
+    :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
+        reads little and proves nothing; ``None`` for a look at the whole history.
     """
     server = yield from detect()
-    report = Report(now=server.now)
+    report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up
-        for one in (yield from look(batch, request, server, left)):
+        for one in (yield from look(batch, request, server, left, since)):
             report.add(one)
         report.unnamed += sum(not person.distinct_ids for person in batch)
     return report
 
 
-def look(batch: Sequence[Person], request: Request, server: Server, most: int = MAX_STATUSES) -> Steps[list[Judgement]]:
+def look(
+    batch: Sequence[Person],
+    request: Request,
+    server: Server,
+    most: int = MAX_STATUSES,
+    since: datetime | None = None,
+) -> Steps[list[Judgement]]:
     """Look at some persons.
 
     :param batch: the persons.
     :param request: what was asked for.
     :param server: the server.
     :param most: how many queued deletions may be looked up.
+    :param since: as in :func:`verify`.
     """
     uuids = [person.uuid for person in batch]
-    events = yield from counts.events(batch, request.accepted_at)
-    recordings = yield from counts.recordings(batch)
     listed = yield from counts.listed(uuids)
-    found = yield from _profiles(batch, server, listed, {*events} if request.wish.events else set())
+    found: dict[str, persons.Person] = {}
+    if server.has_batches:
+        found = yield from _profiles(batch, server, listed, set())
+    counted = [person for person in batch if since is None or not _is_waiting(person, found, listed, request)]
+    events = yield from _events(counted, request, since)
+    recordings = yield from counts.recordings(batch)
+    if not server.has_batches:
+        found = yield from _profiles(batch, server, listed, {*events} if request.wish.events else set())
     rows: Mapping[str, Any] = {}
     asked: set[str] = set()
     if server.has_batches:
@@ -140,6 +169,38 @@ def look(batch: Sequence[Person], request: Request, server: Server, most: int = 
         )
         for person in batch
     ]
+
+
+def _is_waiting(person: Person, found: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
+    """Tell whether the profile alone says that it is too early to count events."""
+    return not request.wish.keep_person and (person.uuid in found or person.uuid in listed)
+
+
+def _events(people: Sequence[Person], request: Request, since: datetime | None) -> Steps[dict[str, counts.Events]]:
+    """Count the events of persons; of those without distinct ids nothing but the whole history shows any."""
+    named = [person for person in people if person.distinct_ids and since is not None]
+    others = [person for person in people if not person.distinct_ids or since is None]
+    found: dict[str, counts.Events] = {}
+    if named and since is not None:
+        found |= yield from counts.events_by_key(named, request.accepted_at, since)
+    if others:
+        found |= yield from counts.events(others, request.accepted_at)
+    return found
+
+
+def picture(people: Iterable[Person], server: Server) -> Steps[tuple[int, ...]]:
+    """Check quickly whether something has changed, by a few of the persons: profiles, and completed deletions.
+
+    :param people: the persons.
+    :param server: the server.
+    """
+    some = [*islice(people, _FEW if server.has_batches else _FEWER)]
+    there = yield from profiles([person.uuid for person in some], server)
+    completed = 0
+    if server.has_batches:
+        rows = yield from deletions([person.uuid for person in some if person.events][:_FEWER])
+        completed = sum(row.get("status") == "completed" for row in rows.values())
+    return len(there), completed
 
 
 def _profiles(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -17,7 +19,11 @@ from typing import Any, Protocol
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.landing import FileSystem, Landing
 
-VERSION = 1
+VERSION = 2
+_TOKEN = 12
+#: Names longer than this are cut in those of part files.
+_CUT = 197
+_PART = re.compile(rf"\.(.+)\.[0-9a-z]{{1,{_TOKEN}}}\.part", re.DOTALL)
 
 
 class WorkFileSystem(FileSystem, Protocol):
@@ -39,6 +45,7 @@ class Person:
     :param future_events: how many were dated later than that moment: PostHog's deletion leaves them.
     :param recordings: how many session recordings there were.
     :param others: how many distinct ids belong to the same person without having been asked for.
+    :param oldest_event: the oldest one's time, as ISO text; ``None`` without events.
     """
 
     uuid: str
@@ -49,6 +56,7 @@ class Person:
     future_events: int = 0
     recordings: int = 0
     others: int = 0
+    oldest_event: str | None = None
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Person:
@@ -68,6 +76,8 @@ class Header:
     :param resolved_at: when it was looked up who it is about, by the server's time: ISO text.
     :param generation: of the server, as far as it was known then.
     :param asked: stands for what was asked for, so that a retry with the same wish can use the file.
+    :param host: the PostHog that was asked: its base URL.
+    :param project_id: the number of its project, as text.
     :param verify_by: ``distinct_id``, or ``uuid`` for a file without distinct ids.
     """
 
@@ -75,6 +85,8 @@ class Header:
     resolved_at: str
     generation: str
     asked: str
+    host: str
+    project_id: str
     verify_by: str = "distinct_id"
 
 
@@ -156,7 +168,7 @@ class WorkFile:
             raise PostHogSettingsError(
                 "work_path",
                 f"{self.path} was not written by PostHogResolvePersonsOperator.",
-                "Write what that task returned, or a path where no file is.",
+                "Write what that task returned, or a path where no file is; resolve again after an update.",
             ) from None
 
     def persons(self) -> Iterator[Person]:
@@ -185,9 +197,15 @@ class WorkFile:
         return totals
 
     def remove(self) -> None:
-        """Remove it; nothing happens if it is gone already."""
-        if self.fs.exists(self.path):
-            self.fs.rm_file(self.path)
+        """Remove it, and what killed tries have left of it; nothing happens if it is gone already."""
+        for path in [self.path, *self.parts()]:
+            if self.fs.exists(path):
+                self.fs.rm_file(path)
+
+    def parts(self) -> list[str]:
+        """Return the part files that killed tries have left; they hold identifiers, too."""
+        folder, _, name = self.path.rpartition("/")
+        return [path for path in parts_in(self.fs, folder) if is_part_of(path, name)]
 
 
 class WorkFileWriter:
@@ -200,11 +218,15 @@ class WorkFileWriter:
 
     def __init__(self, fs: WorkFileSystem, path: str, header: Header) -> None:
         # The same for each try of a task: it overwrites what a killed one has left.
-        self._landing = Landing(fs, path, token=header.asked[:12])
+        self._landing = Landing(fs, path, token=header.asked[:_TOKEN])
+        self._fs = fs
+        self._path = path
         self._header = header
         self.totals = Totals()
 
     def __enter__(self) -> WorkFileWriter:
+        if not self._fs.isdir(self._path):
+            _make_private(self._fs, self._landing.part)
         self._landing.__enter__()
         self._write({"version": VERSION, **asdict(self._header)})
         return self
@@ -234,6 +256,40 @@ class WorkFileWriter:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         self._landing.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:
+    """Return the part files of work files in a folder; none if there is no such folder.
+
+    :param fs: the file system.
+    :param folder: the folder, as the file system spells it.
+    """
+    fs.invalidate_cache(folder or None)
+    try:
+        found = fs.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    return [str(path) for path in found if _PART.fullmatch(str(path).rpartition("/")[2])]
+
+
+def is_part_of(path: str, name: str) -> bool:
+    """Tell whether a part file is that of a work file.
+
+    :param path: the part file.
+    :param name: the work file's name, without its folder.
+    """
+    found = _PART.fullmatch(path.rpartition("/")[2])
+    return found is not None and name.startswith(found[1]) and (found[1] == name or len(found[1].encode()) >= _CUT)
+
+
+def _make_private(fs: WorkFileSystem, path: str) -> None:
+    """Make an empty file that only its owner may read, where a disk has owners; what is written there stays so."""
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else {*fs.protocol}
+    if not protocols & {"file", "local"}:
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"):
+        os.chmod(path, 0o600)  # also one that an earlier try has left
 
 
 def digest_of(value: object) -> str:

@@ -112,7 +112,7 @@ class Certificate:
         :param calls: how many, by endpoint.
         """
         if calls:
-            self._open().append("note", key=f"calls-{task}", calls=calls)
+            self._open().append("note", key=f"calls-{task}", calls=calls, server=self._server)
 
     def failed(self, task: str, error: BaseException, calls: Mapping[str, int]) -> None:
         """Tell that a task failed.
@@ -122,7 +122,8 @@ class Certificate:
         :param calls: how many calls it made, by endpoint.
         """
         text = str(error) if isinstance(error, PostHogError) else "no error of this provider's; see the task's log"
-        self._open().append("failed", key=task, error=f"{type(error).__name__}: {text}", calls=calls)
+        error_text = f"{type(error).__name__}: {text}"
+        self._open().append("failed", key=task, error=error_text, calls=calls, server=self._server)
 
     def looked(self, report: Report, key: str = "") -> None:
         """Tell what a look found, unless the one before found the same.
@@ -148,6 +149,7 @@ class Certificate:
             states={str(state): n for state, n in report.states.items()},
             after=_after(report),
             persons=persons,
+            server=self._server,
         )
 
     def verified(self, work: WorkFile, report: Report, cannot_erase: Any, *, close: bool = True) -> None:  # noqa: ANN401 - CannotErase
@@ -160,14 +162,17 @@ class Certificate:
         """
         if self._trail.is_closed:
             return
-        self._open().append("residue", cannot_erase=cannot_erase)
+        self._open().append("residue", cannot_erase=cannot_erase, server=self._server)
         persons: Iterator[PersonFacts] = (
-            {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
+            {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0}
+            for person in work.persons()
+            if person.uuid not in report.unverified
         )
-        self._open().append_persons("verified", persons, server_at=report.now, after=_after(report), **self._retention)
-        if close:
+        facts = {"after": _after(report), "server": self._server, **self._retention}
+        self._open().append_persons("verified", persons, server_at=report.now, **facts)
+        if close and report.is_verified:
             states = {str(state): n for state, n in report.states.items() if n}
-            self._open().close("VERIFIED", states=states, server_at=report.now)
+            self._open().close("VERIFIED", states=states, server_at=report.now, server=self._server)
 
     def noted(self, key: str, *notes: str) -> None:
         """Tell something else.
@@ -175,7 +180,7 @@ class Certificate:
         :param key: tells notes apart.
         :param notes: what is to be told, without personal data.
         """
-        self._open().append("note", key=key, notes=notes)
+        self._open().append("note", key=key, notes=notes, server=self._server)
 
     def exported(self, key: str, note: str, at: str) -> None:
         """Tell that a person's data was handed out.
@@ -195,7 +200,7 @@ class Certificate:
         :param notes: what else is to be told.
         """
         more: dict[str, Any] = {"notes": notes} if notes else {}
-        self._open().close(outcome, states=states, server_at=at, **more)
+        self._open().close(outcome, states=states, server_at=at, server=self._server, **more)
 
     @property
     def is_closed(self) -> bool:

@@ -203,6 +203,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
             raise PostHogSettingsError(
                 "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
             )
+        self.check_place(proof, "proof")
         if proof.get("state") == "VERIFIED":
             return set()
         found = {uuid.UUID(one).int for one in self.progress(work).unverified}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.identifiers import Identifier
+    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
     from airflow_provider_posthog.erasure.search import Search
     from airflow_provider_posthog.erasure.work_file import WorkFile
@@ -83,6 +84,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_salt``. Tasks hand
         it on, so that it has to be written once.
     :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
+    :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, where its address has
+        changed since an earlier task: tasks refuse to go on at another PostHog than the one that was asked before.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
     """
@@ -102,10 +105,12 @@ class PostHogErasureOperator(PeopleOperator):
         object_storage_conn_id: str | None = None,
         audit_path: str | ObjectStoragePath | None = None,
         ticket: str | None = None,
+        moved_from: str | Sequence[str] | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.work_path = work_path
+        self.moved_from = moved_from
         self.object_storage_conn_id = object_storage_conn_id
         self.audit_path = audit_path
         self.ticket = ticket
@@ -120,6 +125,22 @@ class PostHogErasureOperator(PeopleOperator):
         return open_certificate(
             self.hook, self.audit_path, self.object_storage_conn_id, context, request_id, self.ticket
         )
+
+    @property
+    def place(self) -> Place:
+        """Which PostHog and project this task asks."""
+        from airflow_provider_posthog.erasure.place import Place
+
+        return Place.of(self.hook.settings(), self.moved_from)
+
+    def check_place(self, earlier: Mapping[str, Any], field: str) -> None:
+        """Refuse to go on with what was done at another PostHog.
+
+        :param earlier: what an earlier task returned, or the header of its work file.
+        :param field: the argument that it came in, for the error.
+        :raises PostHogSettingsError: if it is another one.
+        """
+        self.place.check(earlier, field)
 
     def certified(self) -> dict[str, Any]:
         """Return what the next tasks need for the certificate."""
@@ -178,7 +199,8 @@ class PostHogErasureOperator(PeopleOperator):
 
         target = self.work_target()
         self._refuse_to_replace(WorkFile(target.fs, target.path))
-        header, limits = new_header(server, asked, verify_by), Limits(max_persons, MAX_NAMED, must_find_all)
+        header = new_header(server, asked, self.place, verify_by)
+        limits = Limits(max_persons, MAX_NAMED, must_find_all)
         certificate = self.certificate(context, header.request_id)
         self._look_at_retention(certificate)
         seen: list[Identifier] = []
@@ -212,7 +234,9 @@ class PostHogErasureOperator(PeopleOperator):
         :param persons: what the task returned.
         :raises PostHogSettingsError: if it names none, or one that is another request's by now.
         """
+        self.check_place(persons, "persons")
         work = work_of(persons, self.object_storage_conn_id)
+        self.check_place(vars(work.header()), "persons")
         self.take_work_path(persons)
         self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
         self.audit_path = self.audit_path or persons.get("audit_path")

@@ -78,6 +78,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
+        self.check_place(self.request, "request")
         self.take_work_path(self.request)
         self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
         self.audit_path = self.audit_path or self.request.get("audit_path")
@@ -148,12 +149,22 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
         if self.request.get("dry_run") is True:
             return {}, None
         proof = self.proof if isinstance(self.proof, Mapping) else {}
+        states = {str(state): n for state, n in (proof.get("states") or {}).items() if n}
+        if proof.get("state") == "PARTIAL" and proof.get("request_id") == self.request_id:
+            raise PostHogErasureError(
+                f"Erasure {self.request_id} is proved for {states.pop('VERIFIED', 0)} persons, and not for "
+                f"{sum(states.values())} ({', '.join(f'{state} {n}' for state, n in sorted(states.items()))}). The "
+                "certificate stays open, and the work file stays.",
+                job_id=self.request_id,
+                states={**proof["states"]},
+            )
         if proof.get("state") != "VERIFIED" or proof.get("request_id") != self.request_id:
             raise PostHogErasureError(
                 f"Erasure {self.request_id} is not proved: its sensor was skipped or looked at another request. The "
                 "certificate stays open, and the work file stays.",
                 job_id=self.request_id,
             )
+        self.check_place(proof, "proof")
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 

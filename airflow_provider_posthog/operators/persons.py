@@ -52,8 +52,9 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         :class:`~airflow_provider_posthog.operators.erasure_end.PostHogErasureGateOperator`. The certificate then tells
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
-    :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``uuids`` (of up to
-        1,000 persons, else empty); ``requested_at`` and ``accepted_at`` (the server's time); ``generation`` (A, B, C);
+    :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
+        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``uuids`` (of up to 1,000 persons, else empty);
+        ``requested_at`` and ``accepted_at`` (the server's time); ``generation`` (A, B, C);
         ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers ``persons``, ``accepted``,
         ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for before, so PostHog queued
         nothing), and ``events``, ``future_events``, ``recordings`` before the deletion; ``asked_before`` (UUIDs; null
@@ -97,9 +98,11 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.generation import detect
 
         rehearsal, wish = _flag("dry_run", self.rehearsal), self._wish()
+        persons = self.persons
+        given = self.handed_on(persons) if isinstance(persons, Mapping) else None
         server = self.do(detect())
         wish.check(server, 0)
-        work = self._work(server, context)
+        work = given or self._found(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = self.certificate(context, work.header().request_id)
         progress = self.progress(work)
         if not progress.has_begun:
@@ -136,21 +139,21 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         check_verify_by(self.verify_by)
         return Wish(self.delete_events, self.delete_recordings, self.keep_person)
 
-    def _work(self, server: Server, context: Context) -> WorkFile:
-        """Return the work file that the resolving task wrote; for UUIDs, write it."""
+    def _found(self, persons: Sequence[str], server: Server, context: Context) -> WorkFile:
+        """Write the work file of persons of whom only UUIDs were given."""
         from airflow_provider_posthog.erasure.identifiers import from_arguments
         from airflow_provider_posthog.erasure.work_file import WorkFile, digest_of
 
-        if isinstance(self.persons, Mapping):
-            return self.handed_on(self.persons)
-        uuids = [*from_arguments(uuids=self.persons)]
+        uuids = [*from_arguments(uuids=persons)]
         if not uuids:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         # A later try of this task may go on with the file; another run is another request for the same persons.
         asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
         target = self.work_target()
         work = WorkFile(target.fs, target.path)
-        if not work.exists() or work.header().asked != asked:
+        if work.exists() and work.header().asked == asked:
+            self.check_place(vars(work.header()), "work_path")
+        else:
             self.search(
                 iter(uuids),
                 asked,
@@ -218,6 +221,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         header = work.header()
         return {
             "request_id": header.request_id,
+            **self.place.as_json(),
             "work_path": str(self.work_path),
             "object_storage_conn_id": self.object_storage_conn_id,
             "verify_by": header.verify_by,

@@ -44,7 +44,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: events that carry another
         UUID, and recordings, cannot be looked for then.
     :param kwargs: as :class:`PostHogErasureOperator`.
-    :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
+    :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
+        ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
         ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,
         ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
         ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
@@ -103,6 +104,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         )
         return {
             "request_id": found.header.request_id,
+            **self.place.as_json(),
             "work_path": str(self.work_path),
             "object_storage_conn_id": self.object_storage_conn_id,
             "resolved_at": found.header.resolved_at,

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from airflow_provider_posthog.api.arguments import is_uuid
+from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
-from airflow_provider_posthog.compat import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    is_of_earlier_try,
-)
-from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
+from airflow_provider_posthog.compat import AirflowSkipException
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.operators.certificates import open_certificate
 from airflow_provider_posthog.operators.storage_path import storage_path
-from airflow_provider_posthog.operators.timeouts import PostHogTaskTimeout
 from airflow_provider_posthog.results.retention import look_if_possible
-from airflow_provider_posthog.sensors.base import PostHogSensor
+from airflow_provider_posthog.sensors.looks import PostHogLookSensor
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import BaseTrigger
-
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.judge import Request
+    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.schedule import Looks
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.operators.certificates import Certificate
-    from airflow_provider_posthog.triggers.checks import CheckEvent
 
 T = TypeVar("T")
+#: Events may arrive so late that they are older than the moment when their person was resolved.
+_LATE = timedelta(days=1)
+#: Up to so many seconds lie between two looks in one poke.
+_BETWEEN = 60.0
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
-class PostHogPersonsErasedSensor(PostHogSensor):
+class PostHogPersonsErasedSensor(PostHogLookSensor):
     """Waits until nothing of persons can be read any more, in every place where PostHog keeps it.
 
     Each look reads the profiles from the database and from what lists show, and counts events by HogQL, by UUID and
@@ -59,22 +59,29 @@ class PostHogPersonsErasedSensor(PostHogSensor):
     Every look is made in a worker; with ``deferrable`` the triggerer waits in between.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
-        can be looked for, and which need a sign that they were deleted.
+        can be looked for, and which need a sign that they were deleted. As nothing is kept of these between two pokes,
+        both looks are made in one, up to a minute apart.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
+    :param moved_from: as in ``PostHogResolvePersonsOperator``: earlier addresses of the same PostHog. The request says
+        which one was asked; another one is refused before anything is sent.
     :param keep_work_file: keep the work file, which holds personal data, when the erasure is proved: a later task needs
         it.
     :param close_certificate: write the closing record of the certificate; without it, a later task does.
+    :param on_survivors: ``fail`` as soon as somebody cannot be erased; or ``go_on``: wait for the others, and return
+        ``PARTIAL``, so that later tasks can act for those who are ``VERIFIED``.
     :param quiet_period: seconds after PostHog was asked before which nobody counts as erased: events that were on their
         way then are counted only a while later.
     :param poke_interval: seconds between two looks; ``poll_interval`` is another name for it.
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
-    :returns: ``request_id``, ``state`` (``VERIFIED``), ``states`` (numbers by state), ``checked_at`` (the server's
-        time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers ``events``, ``future_events``,
-        ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no distinct ids to look
-        for them by. ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): where it is
-        enforced, PostHog hides events up to ``floor``, and nobody could look at them.
+    :returns: ``request_id``, ``host`` and ``project_id``, ``state`` (``VERIFIED`` or ``PARTIAL``), ``states`` (numbers
+        by state), ``checked_at`` (the server's time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers
+        ``events``, ``future_events``, ``later_events``, ``recordings`` that are left; ``recordings`` is null where
+        there were no distinct ids to look for them by. ``retention`` (``event_retention_months``,
+        ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and
+        nobody could look at them. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves
+        alone; ``tables_not_looked_at``: by table, why nobody could look.
     :raises PostHogErasureError: with the states, and some persons by UUID.
     """
 
@@ -87,8 +94,10 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         *,
         request: Mapping[str, Any] | Sequence[str],
         object_storage_conn_id: str | None = None,
+        moved_from: str | Sequence[str] | None = None,
         keep_work_file: bool = False,
         close_certificate: bool = True,
+        on_survivors: Literal["fail", "go_on"] = "fail",
         quiet_period: float | timedelta = 3600.0,
         poke_interval: float | timedelta = 3600.0,
         poll_interval: float | timedelta | None = None,
@@ -100,11 +109,13 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         super().__init__(poke_interval=interval, timeout=timeout, mode=mode, **kwargs)
         self.request = request
         self.object_storage_conn_id = object_storage_conn_id
+        self.moved_from = moved_from
         self.keep_work_file = keep_work_file
         self.close_certificate = close_certificate
+        self.on_survivors = on_survivors
         self.quiet_period = quiet_period
-        self._text = ""
         self._states: dict[str, int] = {}
+        self._read = 0
 
     def subject(self) -> str:
         """Name the request."""
@@ -139,6 +150,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
+            self._place().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -149,34 +161,106 @@ class PostHogPersonsErasedSensor(PostHogSensor):
 
         :param context: the task's context.
         """
-        from airflow_provider_posthog.audit.residue import residue
-        from airflow_provider_posthog.erasure.verify import verify
+        from airflow_provider_posthog.erasure.generation import detect
+        from airflow_provider_posthog.erasure.schedule import Looks
+        from airflow_provider_posthog.erasure.verify import picture
 
-        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
         if not isinstance(self.request, Mapping):
-            request = self._unproven()
-            return self._found(self._do(verify(self._plain(self.request), request)), "uuid")
+            return self._look_at_uuids(self.request)
         work = self._work_file(self.request)
         progress = self._progress(work, str(self.request.get("request_id")))
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
         self._check_work_file(work)
+        looks, server = Looks.of(progress.looks), self._do(detect())
+        seen = self._do(picture(work.persons(), server))
+        if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
+            self._text, self._states = looks.text, dict(looks.states)
+            return Finding(Verdict("pending", looks.text), {"states": self._states})
+        return self._count(work, progress, looks, seen, context)
+
+    def _count(
+        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], context: Context
+    ) -> Finding:
+        """Count what there is of the persons; where nothing is left, in the whole history, and once more later."""
+        from airflow_provider_posthog.erasure.schedule import may_prove
+        from airflow_provider_posthog.erasure.verify import verify
+
+        assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
+        self._look_at_retention()
         certificate = self._certificate(self.request, context)
-        report = self._do(verify(work.persons(), self._asked(self.request)))
+        asked, since = self._asked(self.request), moment(work.header().resolved_at)
+        report = self._do(verify(work.persons(), asked, since and since - _LATE))
+        if self._is_done(report):
+            report = self._do(verify(work.persons(), asked))
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
-        if found.verdict.state == "succeeded":
-            if certificate is not None:
-                certificate.saw(self._retention.as_json())
-                cannot_erase = self._do(residue(self.hook.settings()))
-                certificate.verified(work, report, cannot_erase, close=self.close_certificate)
+        if found.verdict.state == "failed":  # a cleared task looks anew
+            progress.looks = {}
+            return found
+        now = report.now or _LONG_AGO
+        told = looks.looked(now, seen, clean=self._is_done(report))
+        progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
+        if found.verdict.state == "pending":
+            return found
+        first = moment(looks.clean_at)
+        if first is None or not may_prove(first, now, timedelta(seconds=self.poke_interval)):
+            self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
+            return Finding(Verdict("pending", self._text), found.facts)
+        return self._prove(work, progress, report, certificate, found)
+
+    def _prove(
+        self, work: WorkFile, progress: Progress, report: Report, certificate: Certificate | None, found: Finding
+    ) -> Finding:
+        """Tell what two clean looks have proved, and what they did not look at."""
+        from airflow_provider_posthog.audit.residue import residue
+        from airflow_provider_posthog.erasure.tables import left_in_tables
+
+        left = self._do(left_in_tables(work.persons()))
+        if left.text:
+            self.log.warning("%s", left.text)
+        progress.unverified = report.unverified
+        tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
+        found = Finding(found.verdict, {**found.facts, **tables})
+        if certificate is not None:
+            certificate.saw(self._retention.as_json())
+            cannot_erase = self._do(residue(self.hook.settings()))
+            cannot_erase["tables"] = left.as_list()
+            cannot_erase["not_looked_at"] = {**cannot_erase["not_looked_at"], **left.not_looked_at}
+            if self._retention.not_looked_at:
+                cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
+            certificate.verified(work, report, cannot_erase, close=self.close_certificate)
+        if report.is_verified:
             progress.verified = found.facts
             if not self.keep_work_file:
                 work.remove()
         return found
+
+    def _look_at_uuids(self, uuids: Sequence[str]) -> Finding:
+        """Look at persons of whom only UUIDs are known; as nothing can be remembered, both looks are made now."""
+        from airflow_provider_posthog.erasure.verify import verify
+
+        self._look_at_retention()
+        found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+        if found.verdict.state == "succeeded":
+            time.sleep(min(self.poke_interval, _BETWEEN))
+            found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+        return found
+
+    def _is_done(self, report: Report) -> bool:
+        """Whether there is nothing to wait for: of anybody, or of those whom PostHog can still erase."""
+        return report.is_verified or (self.on_survivors == "go_on" and report.is_over)
+
+    def _look_at_retention(self) -> None:
+        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
+
+    def _place(self) -> Place:
+        from airflow_provider_posthog.erasure.place import Place
+
+        return Place.of(self.hook.settings(), self.moved_from)
 
     def _do(self, steps: Steps[T]) -> T:
         from airflow_provider_posthog.erasure.asking import discreet
@@ -195,15 +279,34 @@ class PostHogPersonsErasedSensor(PostHogSensor):
             )
 
     def _found(self, report: Report, verified_by: str) -> Finding:
+        from airflow_provider_posthog.erasure.judge import PENDING
+
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
-        facts: dict[str, Any] = {**report.as_json(), "verified_by": verified_by, "retention": self._retention.as_json()}
+        facts: dict[str, Any] = {
+            **self._place().as_json(),
+            **report.as_json(),
+            "verified_by": verified_by,
+            "retention": self._retention.as_json(),
+        }
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
-        self.log.info("%s: %s", self.subject(), self._text)
+        read = ByteBudget.of(self.hook.settings()).bytes_read - self._read
+        self.log.info(
+            "%s: %s %s of events was looked at; ClickHouse read %s bytes for it",
+            self.subject(),
+            self._text,
+            "The whole history" if report.is_proof else "The likely part",
+            f"{read:,}" if read else "an unknown number of",
+        )
+        self._read += read
+        self._states = {str(state): n for state, n in report.states.items() if n}
         if report.is_verified:
             return Finding(Verdict("succeeded"), {**facts, "state": "VERIFIED"})
-        self._states = {str(state): n for state, n in report.states.items()}
-        return Finding(Verdict("failed" if report.failures else "pending", self._text), facts)
+        if self._is_done(report):
+            return Finding(Verdict("succeeded"), {**facts, "state": "PARTIAL"})
+        if report.failures and (self.on_survivors == "fail" or not report.states.keys() & PENDING):
+            return Finding(Verdict("failed", self._text), facts)
+        return Finding(Verdict("pending", self._text), facts)
 
     def _plain(self, uuids: Sequence[str]) -> Iterator[Person]:
         from airflow_provider_posthog.erasure.work_file import Person
@@ -262,7 +365,9 @@ class PostHogPersonsErasedSensor(PostHogSensor):
 
     def _check_work_file(self, work: WorkFile) -> None:
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
-        if work.header().request_id != self.request.get("request_id"):
+        header = work.header()
+        self._place().check(vars(header), "request")
+        if header.request_id != self.request.get("request_id"):
             raise PostHogSettingsError(
                 "request",
                 f"its work file {self.request['work_path']} was written anew for another request.",
@@ -273,85 +378,3 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         text = f"{self.subject()} {how}: {reason}"
         told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
         return PostHogErasureError(text, job_id=told, states=self._states)
-
-    # Waiting between the looks.
-
-    def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Look, and wait for the next look.
-
-        :param context: the task's context.
-        """
-        try:
-            return super().execute(context)
-        except AirflowSensorTimeout as error:
-            raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
-
-    def _too_long(self) -> str:
-        return (
-            f"{self.subject()} {self.unmet} in time: {self._text}" if self._text else f"{self.subject()} {self.unmet}"
-        )
-
-    def _defer(self, context: Context, *, looked: bool) -> None:
-        deadline, limit = self._deadline()
-        self._defer_until(context, time.time() + (self.poke_interval if looked else 0.0), deadline, limit)
-
-    def _defer_until(self, context: Context, at: float, deadline: float, limit: str) -> None:
-        at = min(at, deadline)
-        self.defer(
-            trigger=self._wait_trigger(context, at, deadline, limit),
-            method_name="execute_complete",
-            # Behind the trigger's own end, for a triggerer that is gone.
-            timeout=timedelta(seconds=max(0.0, at - time.time()) + 3600.0),
-        )
-
-    def _wait_trigger(self, context: Context, at: float, deadline: float, limit: str) -> BaseTrigger:
-        from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
-
-        arguments = {"at": at, "deadline": deadline, "limit": limit, "bad_looks": self._bad_pokes}
-        return PostHogCheckTrigger(
-            check=self.check,
-            arguments=arguments,
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=at + 600.0,
-            poll_interval=60.0,
-            try_number=getattr(context.get("ti"), "try_number", None) or 0,
-        )
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Look again, now that it is time to.
-
-        :param context: the task's context.
-        :param event: the trigger's event.
-        """
-        try:
-            told = cast("CheckEvent", self.read_event(event))
-            if is_of_earlier_try(told.try_number, context):
-                return self._wait(context)
-            if told.ended.outcome != "succeeded":
-                return self._conclude(told)
-            facts = told.facts
-            self._bad_pokes = int(facts["bad_looks"])
-            return self._look_again(context, float(facts["deadline"]), str(facts["limit"]))
-        except PostHogError as error:
-            if self.never_fail:  # as poke mode does for any error
-                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
-            raise
-
-    def _look_again(self, context: Context, deadline: float, limit: str) -> Any:  # noqa: ANN401 - JSON
-        self.prepare(context)
-        try:
-            seen = self.poke(context)
-            if seen.is_done:
-                return seen.xcom_value
-        except PostHogError:
-            if not self.silent_fail:
-                raise
-            self.log.warning("silent_fail goes on", exc_info=True)
-        if time.time() >= deadline:
-            text = self._too_long()
-            if limit == "execution_timeout":
-                raise PostHogTaskTimeout(text, job_id=self.job_id)
-            raise AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
-        self._defer_until(context, time.time() + self.poke_interval, deadline, limit)
-        return None

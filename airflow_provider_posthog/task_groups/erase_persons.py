@@ -39,7 +39,8 @@ _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "h
 def erase_persons(group_id: str = "erase_persons", **options: Any) -> TaskGroup:  # noqa: ANN401 - see Erasure
     """Make the tasks of an erasure: ``resolve``, ``approve``, ``delete``, ``verify``, ``erase_...``, ``finish``.
 
-    ``finish`` closes the certificate and removes the work file. If the erasure is not approved, the group fails and
+    ``finish`` closes the certificate and removes the work file. If somebody cannot be erased, the warehouse is erased
+    for the others, and ``finish`` fails with both numbers. If the erasure is not approved, the group fails and
     ``discard`` does the same, without anything having been deleted. If ``verify`` fails, somebody has to act and clear
     it; the work file and the open certificate stay until then.
 
@@ -77,6 +78,7 @@ class Erasure:
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
     :param object_storage_conn_id: Airflow's connection for all paths.
+    :param moved_from: earlier addresses of the same PostHog, if its address has changed while an erasure runs.
     :param group_options: of Airflow's ``TaskGroup``, such as ``default_args`` or ``tooltip``.
     """
 
@@ -96,6 +98,7 @@ class Erasure:
     posthog_conn_id: str = DEFAULT_CONN_ID
     project_id: int | str | None = None
     object_storage_conn_id: str | None = None
+    moved_from: str | Sequence[str] | None = None
     group_options: Mapping[str, Any] = field(default_factory=dict)
 
     def group(self, group_id: str) -> TaskGroup:
@@ -114,7 +117,7 @@ class Erasure:
             verify >> finish
             names: set[str] = set()
             for one in self.warehouse:
-                verify >> self._erase(one, delete.output, names) >> finish
+                verify >> self._erase(one, delete.output, verify.output, names) >> finish
         return group
 
     @property
@@ -127,6 +130,7 @@ class Erasure:
             "posthog_conn_id": self.posthog_conn_id,
             "project_id": self.project_id,
             "object_storage_conn_id": self.object_storage_conn_id,
+            "moved_from": self.moved_from,
         }
 
     def _resolve(self) -> BaseOperator:
@@ -162,7 +166,9 @@ class Erasure:
         keep = {"keep_work_file": True, "close_certificate": False}
         request: Any = delete.output
         verify = PostHogPersonsErasedSensor(
-            task_id="verify", request=request, **{**self._common, **self.verify_options, **keep}
+            task_id="verify",
+            request=request,
+            **{"on_survivors": "go_on", **self._common, **self.verify_options, **keep},
         )
         return delete, verify
 
@@ -178,11 +184,13 @@ class Erasure:
         )
         return finish, discard
 
-    def _erase(self, one: Table | MakeTask, request: Any, names: set[str]) -> Any:  # noqa: ANN401
+    def _erase(self, one: Table | MakeTask, request: Any, proof: Any, names: set[str]) -> Any:  # noqa: ANN401
         if not isinstance(one, Mapping):
             return one(request)
         name = "erase_" + re.sub(r"\W+", "_", str(one.get("table", "table"))).strip("_")
         while name in names:
             name += "_too"
         names.add(name)
-        return PostHogEraseFromSqlOperator(**{"task_id": name, "request": request, **self._common, **one})
+        return PostHogEraseFromSqlOperator(
+            **{"task_id": name, "request": request, "proof": proof, **self._common, **one}
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import erasure
+from benchmarks import erasure, erasure_cost
 
 
 def test_killed_three_times_everybody_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,3 +15,11 @@ def test_killed_three_times_everybody_is_asked_for_once(tmp_path: Path, monkeypa
     assert (found.twice, found.proved) == (0, 2500)
     assert found.killed > 0
     assert set(found.costs) == set(found.calls) == set(erasure.TASKS)
+
+
+def test_a_look_along_the_key_reads_less_than_before_and_finds_the_same() -> None:
+    looks = erasure_cost.measured(20_000, (1, 20))
+    for persons in (1, 20):
+        now, before = looks[persons, "along the key"], looks[persons, "before"]
+        assert now.found == before.found == looks[persons, "whole history"].found == persons * erasure_cost.EVENTS_EACH
+        assert now.read < before.read

@@ -290,3 +290,42 @@ def test_a_sweep_deletes_the_events_of_many_each_up_to_their_own_request(api: Cl
     posthog.advance(10)
     assert posthog.sweep() == {"completed": 4, "events": 6}
     assert [events(api, person) for person in persons] == [1, 1, 0, 0, 2]
+
+
+# -- what the deletion of a person leaves ----------------------------------------------------------------------------
+
+
+def rows_of(client: Client, table: str, name: str) -> int:
+    found = client.query(f"select count() from {table} where distinct_id = {{v}}", v=name).json()
+    return int(found["results"][0][0])
+
+
+def test_sessions_and_heatmaps_stay_and_evaluations_of_flags_go(posthog: EmulatorProcess) -> None:
+    client, name = Client(posthog.url, posthog.api_key), f"visitor-{uuid.uuid4()}"
+    (person,) = posthog.add_persons([{"distinct_ids": [name]}])
+    at = "2026-01-01T00:00:00Z"
+    visit = {"event": "$pageview", "distinct_id": name, "timestamp": at, "properties": {"$session_id": name}}
+    posthog.capture([visit, visit])
+    posthog.add_rows("heatmaps", [{"distinct_id": name, "timestamp": at}])
+    posthog.add_rows(
+        "flag_evaluations", [{"distinct_id": name, "person_id": person, "timestamp": at, "created_at": at}]
+    )
+    tables = ("events", "sessions", "heatmaps", "flag_evaluations")
+    assert [rows_of(client, table, name) for table in tables] == [2, 1, 1, 1]
+    client.post("persons/bulk_delete/", {"ids": [person], "delete_events": True, "delete_recordings": True})
+    posthog.advance(2)
+    posthog.sweep()
+    assert [rows_of(client, table, name) for table in tables] == [0, 1, 1, 0]
+    posthog.reset()
+    assert [rows_of(client, table, name) for table in tables] == [0, 0, 0, 0]
+
+
+def test_newer_servers_tell_their_tables(posthog: EmulatorProcess) -> None:
+    client = Client(posthog.url, posthog.api_key)
+    sql = "select distinct table_name from system.information_schema.columns where column_name = 'distinct_id'"
+    told = {row[0] for row in client.query(sql).json()["results"]}
+    assert {"events", "sessions", "heatmaps", "flag_evaluations", "raw_session_replay_events"} <= told
+    posthog.settings(generation="A")
+    answers = [client.query(each) for each in (sql, "select count() from flag_evaluations")]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert all("Unknown table" in answer.json()["detail"] for answer in answers)

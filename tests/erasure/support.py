@@ -131,7 +131,11 @@ class Lab:
 
     def look(self, **given: Any) -> str:
         """Look once; return the worst state. Green is checked against what another client can read."""
-        found = self.sensor(keep_work_file=True, **given).look({})
+        sensor = self.sensor(keep_work_file=True, **given)
+        found = sensor.look({})
+        if found.verdict.state == "pending" and not set(found.facts["states"]) - {"VERIFIED"}:
+            assert "second look" in found.verdict.reason
+            found = sensor.look({})
         if found.verdict.state == "succeeded":
             assert found.facts["states"] == {"VERIFIED": found.facts["states"]["VERIFIED"]}
             assert self.readable() == []

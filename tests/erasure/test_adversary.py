@@ -408,7 +408,9 @@ def test_nobody_is_verified_of_whom_something_is_left(seen: Seen, request: Reque
     assert not (wish.events and seen.events.later) or wish.keep_person
     assert not wish.recordings or not seen.recordings
     assert request.proven is False or seen.now - request.accepted_at >= request.quiet_period
-    quiet = replace(seen, profile=None, listed=False, events=Events(), recordings=0, now=NOW + timedelta(days=99))
+    kept = {"uuid": "a", "created_at": None} if wish.keep_person else None
+    assert not (wish.keep_person and profile and request.proven) or (seen.profile or {}).get("uuid") == "a"
+    quiet = replace(seen, profile=kept, listed=False, events=Events(), recordings=0, now=NOW + timedelta(days=99))
     assert judge(Person("a"), quiet, request).state == "VERIFIED"
 
 

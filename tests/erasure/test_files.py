@@ -15,7 +15,7 @@ from airflow_provider_posthog.erasure.progress import Done, Progress, key_of
 from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
-HEADER = Header("0123456789abcdef", "2026-01-01T00:00:00+00:00", "B", "asked")
+HEADER = Header("0123456789abcdef", "2026-01-01T00:00:00+00:00", "B", "asked", "https://posthog.example", "1")
 ANN = Person("00000000-0000-4000-8000-000000000001", ("ann", "line\nbreak\u2028"), True, 3, "2026-01-01", 1, 2, 1)
 BOB = Person("00000000-0000-4000-8000-000000000002", ("bob",), False)
 

@@ -21,6 +21,7 @@ from airflow_provider_posthog.erasure.delete import Wish
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.erasure.identifiers import Identifier
 from airflow_provider_posthog.erasure.judge import Request
+from airflow_provider_posthog.erasure.place import Place
 from airflow_provider_posthog.erasure.progress import Progress
 from airflow_provider_posthog.erasure.request import Outcome, delete_all
 from airflow_provider_posthog.erasure.search import Limits, Search, new_header, search
@@ -75,7 +76,10 @@ class Worker:
 def find(posthog: EmulatorProcess, client: Client, folder: Path, uuids: list[str]) -> tuple[Search, WorkFile]:
     fs, path = fsspec.filesystem("file"), str(folder / "work.jsonl")
     server = run(detect(), client)
-    header, limits = new_header(server, "asked", "distinct_id"), Limits(len(uuids), 0)
+    header, limits = (
+        new_header(server, "asked", Place(posthog.url, posthog.project_id), "distinct_id"),
+        Limits(len(uuids), 0),
+    )
     identifiers = (Identifier("uuid", one, number) for number, one in enumerate(uuids, 1))
     found = search(identifiers, fs, path, header, server, Worker(client), limits)
     return found, WorkFile(fs, path)

@@ -199,6 +199,25 @@ def test_the_end_closes_the_certificate_once_and_removes_what_is_private(lab: La
         erase.execute(context())
 
 
+def test_one_survivor_leaves_the_warehouse_of_the_others_to_be_erased(lab: Lab, warehouse: DuckDB) -> None:
+    survivor = f"{lab.name}-survivor"
+    lab.add(survivor)
+    lab.event(survivor, timestamp="2100-01-01T00:00:00Z")
+    warehouse.run(f"INSERT INTO events VALUES ('{survivor}', 'x')")
+    request = deleted(lab)
+    proof = lab.sensor(keep_work_file=True, on_survivors="go_on").execute(context())
+    assert (proof["state"], proof["states"]) == ("PARTIAL", {"VERIFIED": 1, "SURVIVORS": 1})
+    table = {"sql_conn_id": "warehouse", "table": "events", "distinct_id_column": "distinct_id"}
+    told = PostHogEraseFromSqlOperator(task_id="erase", request=request, proof=proof, **table).execute(context())
+    assert (told["persons"], told["deleted"], warehouse.count()) == (1, 1, 1), "the survivor's row stays"
+    with pytest.raises(PostHogErasureError, match=r"proved for 1 persons, and not for 1 \(SURVIVORS 1\)"):
+        PostHogFinishErasureOperator(task_id="finish", request=request, proof=proof).execute(context())
+    assert (lab.folder / "work.jsonl").exists()
+    another = {**proof, "states": {"VERIFIED": 2}}
+    with pytest.raises(PostHogSettingsError, match="not the last one"):
+        PostHogEraseFromSqlOperator(task_id="erase", request=request, proof=another, **table).execute(context())
+
+
 @pytest.mark.parametrize("proof", [None, {}, {"state": "VERIFIED", "request_id": "another", "states": {"VERIFIED": 1}}])
 def test_no_proof_no_end(lab: Lab, proof: Any) -> None:
     request = deleted(lab)

@@ -1,0 +1,112 @@
+"""E-mail addresses: which texts are one plain address, and how one and the same may be spelt.
+
+What is no plain address would lead to nobody, be told as "not found" beside others, and look like a finished request.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from contextlib import suppress
+
+# Letters of any script, and what RFC 5322 allows in names; a quoted name may hold nearly everything.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)+"')
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\"\\.-]+")
+_LABEL = re.compile(r"[^\W_](?:[\w-]*\w)?")
+_NUMBER = re.compile(r"\[[0-9A-Za-z.:-]+\]")
+#: What is not seen, though Unicode does not call it a blank or a control: fillers, selectors, Braille's blank.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def problem_of(text: str) -> str:
+    """Say why a text is not one plain e-mail address; empty if it is one. The text is not shown.
+
+    :param text: the text, without blanks (ASCII) around it.
+    """
+    if has_unseen(text):
+        return "holds characters that are not seen, such as a blank of another kind"
+    if re.match(r"[a-z]+:", text, re.IGNORECASE):
+        return "is a link, such as mailto:, and not a plain address"
+    if "<" in text or ">" in text:
+        return "holds a name beside the address, or angle brackets"
+    name, _, domain = text.rpartition("@")
+    if not name or not domain:
+        return "is not an e-mail address"
+    if not _QUOTED.fullmatch(name) and re.search(r"[\s,;|@]", text[: len(name)]):
+        return "holds more than one plain address"
+    if not (_QUOTED.fullmatch(name) or _is_name(name)) or not _is_domain(domain):
+        return "is not one plain e-mail address"
+    return ""
+
+
+def has_unseen(text: str) -> bool:
+    """Tell whether a text holds a blank other than the plain one, or a character that nobody sees.
+
+    :param text: the text.
+    """
+    if _UNSEEN.search(text):
+        return True
+    return any(char != " " and unicodedata.category(char)[0] in "CZ" for char in text)
+
+
+def _is_name(name: str) -> bool:
+    letters = "".join(char if char.isascii() else _stand_in(char) for char in name)
+    return bool(_NAME.fullmatch(letters)) and name[0] != '"' and not _has_loose_dots(name)
+
+
+def _stand_in(char: str) -> str:
+    """Letters, marks, digits and symbols of any script may stand in a name; quotes, bullets and dashes were pasted."""
+    return "x" if unicodedata.category(char)[0] in "LMNS" else ","
+
+
+def _is_domain(domain: str) -> bool:
+    if _NUMBER.fullmatch(domain):
+        return True
+    plain = "".join("x" if unicodedata.category(char)[0] == "M" else char for char in domain)
+    return all(map(_LABEL.fullmatch, plain.split(".")))
+
+
+def _has_loose_dots(name: str) -> bool:
+    return name.startswith(".") or name.endswith(".") or ".." in name
+
+
+def folded(address: str) -> str:
+    """Return an address as it is compared: without case, composed, its host's name in ASCII.
+
+    :param address: the address.
+    """
+    # casefold() would take "straße" for "strasse", which is another mailbox
+    return _with_host(unicodedata.normalize("NFC", address.strip().lower()), "ascii")
+
+
+def spellings(address: str) -> set[str]:
+    """Return how an address may stand somewhere: as it was given, without case, composed or not, in both hosts' names.
+
+    :param address: the address.
+    """
+    small = address.strip().lower()
+    hosts = {address, small, _with_host(small, "ascii"), _with_host(small, "unicode")}
+    return {unicodedata.normalize(form, each) for each in hosts for form in ("NFC", "NFD")} | {address}
+
+
+def _with_host(address: str, form: str) -> str:
+    """Write the host's name in ASCII (``xn--...``), or in the letters that it stands for."""
+    name, at, host = address.rpartition("@")
+    with suppress(UnicodeError):
+        composed = unicodedata.normalize("NFC", host)
+        in_ascii = composed.encode("idna")
+        in_letters = in_ascii.decode("idna")
+        if composed in (in_ascii.decode("ascii"), in_letters):  # else it stands for another one: ß became ss
+            host = in_ascii.decode("ascii") if form == "ascii" else in_letters
+    return f"{name}{at}{host}"
+
+
+def is_printed_otherwise(address: str) -> bool:
+    """Tell whether HogQL may print an address of a profile otherwise than it is: it prints JSON, with its escapes.
+
+    :param address: the address.
+    """
+    return not address.isascii() or '"' in address or "\\" in address

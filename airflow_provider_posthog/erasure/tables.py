@@ -1,0 +1,108 @@
+"""What of persons is in tables that PostHog's deletion of a person leaves alone: sessions, heatmaps, and newer ones.
+
+PostHog sweeps the tables of events and of evaluations of flags for a person, marks recordings, and nothing else. Which
+tables there are is asked for, as newer servers tell it; of older ones those that are known are tried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.erasure.asking import ask, batched, is_unknown_table, packed
+from airflow_provider_posthog.erasure.work_file import Person
+from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogServerError, PostHogValidationError
+
+_CATALOG = (
+    "SELECT DISTINCT table_name FROM system.information_schema.columns WHERE column_name = {name} ORDER BY table_name"
+)
+#: Where PostHog's servers before 2026, which do not tell their tables, may keep distinct ids.
+_KNOWN = ("sessions", "raw_sessions", "heatmaps")
+#: What each look counts anyway.
+LOOKED_AT = frozenset({"events", "flag_evaluations", "person_distinct_ids", "persons"}) | {
+    "session_replay_events",
+    "raw_session_replay_events",
+}
+_NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w{0,99}){0,3}")
+_MOST = 50
+_BATCH = 1000
+NOT_OFFERED = "this server does not offer it"
+
+
+@dataclass
+class Left:
+    """What is in those tables.
+
+    :param rows: how many rows of the persons, by table; also where there are none.
+    :param not_looked_at: the tables that nobody could look into, and why.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    not_looked_at: dict[str, str] = field(default_factory=dict)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the tables that have rows, as a certificate lists them."""
+        return [{"table": table, "rows": rows} for table, rows in sorted(self.rows.items()) if rows]
+
+    @property
+    def text(self) -> str:
+        """Say what is left, as a sentence; empty if nothing is."""
+        named = ", ".join(f"{table} {rows:,}" for table, rows in sorted(self.rows.items()) if rows)
+        return f"PostHog's deletion leaves rows of these persons in other tables: {named}." if named else ""
+
+
+def left_in_tables(people: Iterable[Person]) -> Steps[Left]:
+    """Count the rows of persons, by every distinct id.
+
+    :param people: the persons; a batch of them is in memory at a time.
+    """
+    left = Left()
+    tables = yield from _tables(left)
+    for batch in batched(people, _BATCH):
+        ids = sorted({name for person in batch for name in person.distinct_ids})
+        for table in tables:
+            yield from _count(table, ids, left)
+    if "sessions" in left.rows:  # the same in another form
+        left.rows.pop("raw_sessions", None)
+        left.not_looked_at.pop("raw_sessions", None)
+    return left
+
+
+def _tables(left: Left) -> Steps[list[str]]:
+    try:
+        rows = yield from ask(_CATALOG, {"name": "distinct_id"}, str)
+    except PostHogValidationError as error:
+        if not is_unknown_table(error):
+            raise
+        left.not_looked_at["other tables"] = "this server does not tell which there are"
+        return [*_KNOWN]
+    found = [str(row[0]) for row in rows if str(row[0]) not in LOOKED_AT]
+    names = [name for name in found if _NAME.fullmatch(name)][:_MOST]
+    if len(names) < len(found):
+        left.not_looked_at["other tables"] = f"{len(found) - len(names)} more have distinct ids"
+    for table in ("heatmaps", "flag_evaluations"):
+        if table not in {str(row[0]) for row in rows}:
+            left.not_looked_at[table] = NOT_OFFERED
+    return names
+
+
+def _count(table: str, ids: Sequence[str], left: Left) -> Steps[None]:
+    """Count in one table; one that fails is told, and no reason for the erasure to fail."""
+    if table in left.not_looked_at:
+        return
+    try:
+        for pack in packed(ids):
+            sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own
+            rows = yield from ask(sql, {"ids": pack}, int)
+            left.rows[table] = left.rows.get(table, 0) + int(rows[0][0])
+    except (PostHogValidationError, PostHogServerError) as error:
+        left.rows.pop(table, None)
+        left.not_looked_at[table] = _why(error)
+
+
+def _why(error: PostHogAPIError) -> str:
+    unknown = isinstance(error, PostHogValidationError) and is_unknown_table(error)
+    return NOT_OFFERED if unknown else f"PostHog answered {error.status}"

@@ -1,0 +1,102 @@
+"""Work files are for their owner only, and none is left: not of killed tries, not of runs that were given up."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from airflow_provider_posthog.erasure.sweep import sweep
+from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter, is_part_of
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.erasure_end import PostHogDiscardErasureOperator
+from airflow_provider_posthog.operators.persons_sweep import PostHogSweepErasureFilesOperator
+from tests.erasure.support import Lab, lab, tidied
+
+__all__ = ["lab", "tidied"]
+
+HEADER = Header("0123456789abcdef", "2026-01-01T00:00:00+00:00", "B", "a" * 32, "https://posthog.example", "1")
+LOCAL = fsspec.filesystem("file")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def written(path: Path, *, whole: bool = True) -> WorkFile:
+    writer = WorkFileWriter(LOCAL, str(path), HEADER)
+    writer.__enter__()
+    writer.add([Person("u", ("ann",))])
+    if whole:
+        writer.commit()
+        writer.__exit__(None, None, None)
+    else:
+        writer._landing._close()  # as a kill leaves it
+    return WorkFile(LOCAL, str(path))
+
+
+def test_a_work_file_is_its_owners_from_its_first_byte_on(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        written(tmp_path / "new" / "work.jsonl", whole=False)
+        (part,) = (tmp_path / "new").iterdir()
+        assert mode_of(part) == 0o600
+        os.chmod(part, 0o644)  # of an older release
+        written(tmp_path / "new" / "work.jsonl")
+    finally:
+        os.umask(old)
+    assert mode_of(tmp_path / "new" / "work.jsonl") == 0o600
+
+
+def test_the_end_of_an_erasure_removes_what_killed_tries_have_left(lab: Lab) -> None:
+    found = lab.resolve()
+    left = [lab.folder / ".work.jsonl.0123456789ab.part", lab.folder / ".work.jsonl.ffffffffffff.part"]
+    others = [
+        lab.folder / name for name in (".work.jsonl.x.0123456789ab.part", ".other.jsonl.0123456789ab.part", "mine")
+    ]
+    for path in (*left, *others):
+        path.write_text(lab.name)
+    PostHogDiscardErasureOperator(task_id="d", request=found).execute({})
+    assert not any(path.exists() for path in [*left, lab.folder / "work.jsonl"])
+    assert all(path.exists() for path in others), "those of other files"
+
+
+def test_old_files_are_swept(tmp_path: Path) -> None:
+    work, part = written(tmp_path / "a.jsonl"), tmp_path / ".b.jsonl.0123456789ab.part"
+    part.write_text("ann")
+    (tmp_path / "notes.txt").write_text("not ours")
+    (tmp_path / "folder").mkdir()
+    task = PostHogSweepErasureFilesOperator(task_id="s", folder=f"file://{tmp_path}")
+    assert task.execute({}) == {"parts": 0, "work_files": 0, "kept": 2, "needed": 0, "unknown": 0}
+    long_ago = time.time() - 50 * 86_400
+    for path in (Path(work.path), part, tmp_path / "notes.txt"):
+        os.utime(path, (long_ago, long_ago))
+    assert task.execute({}) == {"parts": 1, "work_files": 1, "kept": 0, "needed": 0, "unknown": 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "notes.txt"]
+
+
+def test_a_file_that_is_needed_for_a_proof_stays_and_is_named(lab: Lab) -> None:
+    lab.delete()
+    later = datetime.now(timezone.utc) + timedelta(days=400)
+    swept = sweep(LOCAL, str(lab.folder), timedelta(days=45), later)
+    assert (swept.counts["needed"], swept.needed) == (1, [str(lab.folder / "work.jsonl")])
+    assert (lab.folder / "work.jsonl").exists()
+
+
+@pytest.mark.parametrize("given", [{"folder": "file:///nowhere/at/all"}, {"folder": ""}, {"max_age": 0}])
+def test_wrong_arguments_of_a_sweep(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(PostHogSettingsError):
+        PostHogSweepErasureFilesOperator(task_id="s", **{"folder": f"file://{tmp_path}", **given}).execute({})
+
+
+def test_part_files_of_long_names_are_known() -> None:
+    name = "x" * 230 + ".jsonl"
+    part = WorkFileWriter(LOCAL, f"/tmp/{name}", HEADER)._landing.part
+    assert is_part_of(part, name)
+    assert not is_part_of(part, "y" + name)
