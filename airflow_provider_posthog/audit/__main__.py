@@ -9,13 +9,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.finding import names
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
-from airflow_provider_posthog.audit.records import is_record_name
+from airflow_provider_posthog.audit.records import AuditError, is_record_name
 from airflow_provider_posthog.audit.report import report, summary
-from airflow_provider_posthog.audit.verify import Verdict, verify_folder, verify_lines
+from airflow_provider_posthog.audit.signing import read_public_key, write_key_pair
+from airflow_provider_posthog.audit.verify import Keys, Verdict, keys_of, verify_folder, verify_lines
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 
 SALT_VARIABLE = "POSTHOG_AUDIT_SALT"
+#: What ``verify`` exits with, besides 0 and 2.
+DAMAGED, NOT_CHECKED, OPEN = 1, 3, 4
+_SALT_HELP = f"with {SALT_VARIABLE} set, their seals too (several salts: with blanks between them)"
 _VERIFY_HELP = (
     "the folder of a request, a folder of such folders, a record, or a file with a record on each line: "
     "a path or a URL that fsspec knows, such as s3://bucket/certificates/DSR-42"
@@ -26,16 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     :param arguments: the command line's; by default ``sys.argv``.
-    :returns: 0 if every certificate is complete and unaltered (``verify``) or one holds the identifier (``find``), 1 if
-        not, 2 if it could not be read.
+    :returns: of ``verify``: 0 if every certificate is closed, complete and unaltered, and its origin was checked; 1 if
+        one is damaged or forged; 3 if the origin was not checked; 4 if one is still open. Of the others: 0, or 1 if
+        nothing was found. 2 if something could not be read.
     """
     asked = _parser().parse_args(arguments)
     try:
-        salt = os.environ.get(SALT_VARIABLE)
-        pseudonyms = Pseudonyms(salt) if salt else None
+        if asked.command == "keys":
+            return _keys(asked.private, asked.public)
+        keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in asked.public_key])
         if asked.command == "find":
-            return _find(asked.where, asked.kind, pseudonyms)
-        return _verify(asked.where, asked.report, pseudonyms)
+            return _find(asked.where, asked.kind, keys)
+        return _verify(asked.where, asked.report, keys)
     except (PostHogError, OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,17 +51,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_posthog.audit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    verify = commands.add_parser("verify", help=f"check certificates; with {SALT_VARIABLE} set, their seals too")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--public-key", metavar="PUBLIC.pem", action="append", default=[], help="check signatures; may be given twice"
+    )
+    verify = commands.add_parser("verify", parents=[common], help=f"check certificates; {_SALT_HELP}")
     verify.add_argument("where", metavar="FILE_OR_FOLDER", help=_VERIFY_HELP)
     verify.add_argument("--report", metavar="OUT.html", help="write a page to read and to print; of one certificate")
-    find = commands.add_parser("find", help="find the certificates that name an identifier, read from standard input")
+    find = commands.add_parser(
+        "find", parents=[common], help="find the certificates that name an identifier, read from standard input"
+    )
     find.add_argument("where", metavar="FOLDER", help="the folder of certificates")
-    find.add_argument("--kind", default="email", help="what it is: email, distinct_id, ... (email)")
+    find.add_argument("--kind", default="any", help="what it is: email, distinct_id, uuid, ticket, ... (any of them)")
+    keys = commands.add_parser("keys", help="make a pair of keys that sign certificates and check them")
+    keys.add_argument("private", metavar="PRIVATE.pem", help="the workers' file; only they may read it")
+    keys.add_argument("public", metavar="PUBLIC.pem", help="the file for everybody who checks")
     return parser
 
 
-def _verify(where: str, page: str | None, pseudonyms: Pseudonyms | None) -> int:
-    verdicts = list(_verdicts(where, pseudonyms))
+def _salts() -> list[Pseudonyms]:
+    return [Pseudonyms(salt) for salt in os.environ.get(SALT_VARIABLE, "").split()]
+
+
+def _keys(private: str, public: str) -> int:
+    print(f"key_id {write_key_pair(private, public)}")
+    return 0
+
+
+def _verify(where: str, page: str | None, keys: Keys) -> int:
+    verdicts = list(_verdicts(where, keys))
     if not verdicts:
         raise FileNotFoundError(f"there is no certificate in {where}")
     if page and len(verdicts) > 1:
@@ -64,33 +89,48 @@ def _verify(where: str, page: str | None, pseudonyms: Pseudonyms | None) -> int:
         with open(page, "w", encoding="utf-8") as file:
             file.write(report(verdicts[0]))
         print(f"  report: {page}")
-    return 0 if all(verdict.is_intact for verdict in verdicts) else 1
+    return _status(verdicts)
 
 
-def _find(where: str, kind: str, pseudonyms: Pseudonyms | None) -> int:
-    if pseudonyms is None:
+def _status(verdicts: Sequence[Verdict]) -> int:
+    """Return the worst: damaged, then of unknown origin, then open."""
+    states = {verdict.state for verdict in verdicts}
+    if "damaged" in states:
+        return DAMAGED
+    if not all(verdict.origin_checked for verdict in verdicts):
+        return NOT_CHECKED
+    return OPEN if "open" in states else 0
+
+
+def _find(where: str, kind: str, keys: Keys) -> int:
+    value = sys.stdin.readline().rstrip("\r\n")
+    if not keys.salts and kind != "ticket":
         raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_salt into it.")
-    wanted = pseudonyms.of(kind, sys.stdin.readline().rstrip("\r\n"))["hmac"].encode()
     fs, path = _open(where)
-    found = False
+    found = damaged = False
     for folder in _folders(fs, path):
-        if any(wanted in fs.cat_file(f"{folder}/{name}") for name in file_names(folder, fs) if is_record_name(name)):
-            found = True
-            print(folder)
+        try:
+            if names(fs, folder, kind, value, keys.salts):
+                found = True
+                print(folder)
+        except AuditError as error:
+            damaged = True
+            print(f"not looked through: {error}", file=sys.stderr)
     if not found:
         print("no certificate names it", file=sys.stderr)
-    return 0 if found else 1
+    return 2 if damaged else 0 if found else 1
 
 
-def _verdicts(where: str, pseudonyms: Pseudonyms | None) -> Iterator[Verdict]:
+def _verdicts(where: str, keys: Keys) -> Iterator[Verdict]:
     fs, path = _open(where)
+    checked: Any = {"pseudonyms": keys.salts, "public_keys": keys.public}
     if fs.isdir(path):
         for folder in _folders(fs, path):
-            yield verify_folder(folder, fs, pseudonyms=pseudonyms)
+            yield verify_folder(folder, fs, **checked)
     elif is_record_name(path.rpartition("/")[2]):  # one record alone says nothing of those round it
-        yield verify_folder(path.rpartition("/")[0], fs, pseudonyms=pseudonyms)
+        yield verify_folder(path.rpartition("/")[0], fs, **checked)
     else:
-        yield verify_lines(path, fs, pseudonyms=pseudonyms)
+        yield verify_lines(path, fs, **checked)
 
 
 def _folders(fs: AuditFileSystem, path: str) -> list[str]:

@@ -7,6 +7,7 @@ lists them. Texts are cleaned of e-mail addresses and keys, identifiers stand th
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from airflow_provider_posthog.audit.pseudonyms import Pseudonym, Pseudonyms
+from airflow_provider_posthog.audit.signing import PublicKey, Signer
 from airflow_provider_posthog.exceptions import PostHogError, clean
 
 SCHEMA_VERSION = 1
@@ -37,6 +39,8 @@ OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
 #: The most persons in one record, as in one of PostHog's deletions; more go into several records.
 MAX_PERSONS = 1000
 
+_SIGNED = b"record\0"
+_OVER_THE_BODY = ("seal", "signature", "hash")
 _NAME = re.compile(r"(\d{6,})-([a-z_]+)-([0-9a-f]{16})\.json")
 
 
@@ -45,7 +49,10 @@ class AuditError(PostHogError):
 
 
 class Counts(TypedDict, total=False):
-    """What PostHog counted: whole numbers, and ``newest_event`` as ISO text in UTC or null."""
+    """What PostHog counted: whole numbers, and ``newest_event`` as the day in UTC (``2026-11-01``) or null.
+
+    ``others`` are distinct ids that nobody asked for: they were merged into the same persons, and went along.
+    """
 
     events: int
     newest_event: str | None
@@ -54,17 +61,21 @@ class Counts(TypedDict, total=False):
     recordings: int
     profiles: int
     distinct_ids: int
+    others: int
 
 
 class PersonFacts(TypedDict, total=False):
-    """What is known of one person: ``uuid`` always, the others where they are known.
+    """What is known of one person: who it is always, the others where they are known.
 
+    ``uuid`` is the person's when it is appended. The record has ``person`` in its place, the HMAC of it: PostHog makes
+    UUIDs out of distinct ids, so that a UUID gives away every distinct id that can be guessed.
     ``state`` is that of the verification (``VERIFIED``, ``SURVIVORS``, ...). ``survivors`` are events still readable.
     ``deletion_status`` is what PostHog says, which is no proof. ``identifiers`` are pairs of kind and value when they
     are appended, and pseudonyms in the record.
     """
 
     uuid: str
+    person: str
     state: str
     before: Counts
     after: Counts
@@ -179,10 +190,12 @@ class AuditRecord:
     :param server_at: the time by PostHog's clock, where it was asked for.
     :param who: the task (:class:`Who`).
     :param salt_id: which salt made the pseudonyms and the seal.
+    :param key_id: which pair of keys made the signature; ``None`` where nothing is signed.
     :param facts: what is to be told (:class:`Facts`).
     :param previous: the hashes of the records that it follows: one; none for the first; two or more after two tasks
         wrote at the same moment.
     :param seal: HMAC of all fields above, which needs the salt.
+    :param signature: Ed25519 signature of the same, which needs the private key; ``None`` where nothing is signed.
     :param hash: SHA-256 of all fields above, as canonical JSON.
     """
 
@@ -195,9 +208,11 @@ class AuditRecord:
     server_at: str | None
     who: dict[str, Any]
     salt_id: str
+    key_id: str | None
     facts: dict[str, Any]
     previous: tuple[str, ...]
     seal: str
+    signature: str | None
     hash: str
 
     @property
@@ -215,13 +230,20 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms) -> AuditRecord:
-    """Seal and hash a record.
+def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms, signer: Signer | None = None) -> AuditRecord:
+    """Seal, sign and hash a record.
 
-    :param fields: all of its fields but ``seal`` and ``hash``.
+    :param fields: all of its fields but ``key_id``, ``seal``, ``signature`` and ``hash``.
     :param pseudonyms: makes the seal.
+    :param signer: makes the signature.
     """
-    sealed = {**fields, "seal": pseudonyms.seal(canonical(fields))}
+    told = {**fields, "key_id": signer.key_id if signer else None}
+    body = canonical(told)
+    sealed = {
+        **told,
+        "seal": pseudonyms.seal(body),
+        "signature": signer.sign(_SIGNED + body) if signer else None,
+    }
     return AuditRecord(**sealed, hash=hash_of(sealed))
 
 
@@ -239,8 +261,21 @@ def has_seal(record: AuditRecord, pseudonyms: Pseudonyms) -> bool:
     :param record: the record.
     :param pseudonyms: holds the salt.
     """
-    fields = {name: value for name, value in vars(record).items() if name not in ("seal", "hash")}
-    return pseudonyms.seal(canonical(fields)) == record.seal
+    return hmac.compare_digest(pseudonyms.seal(_body(record)), record.seal)
+
+
+def has_signature(record: AuditRecord, key: PublicKey) -> bool:
+    """Tell whether a record was signed with the private key of a public one.
+
+    :param record: the record.
+    :param key: the public key.
+    """
+    return record.signature is not None and key.has_signed(_SIGNED + _body(record), record.signature)
+
+
+def _body(record: AuditRecord) -> bytes:
+    """Return what is sealed and signed: all but the seal, the signature and the hash."""
+    return canonical({name: value for name, value in vars(record).items() if name not in _OVER_THE_BODY})
 
 
 def parse_record(raw: bytes) -> AuditRecord:
@@ -280,7 +315,9 @@ def _check_shape(fields: Mapping[str, Any]) -> None:
     objects = isinstance(fields["who"], dict) and isinstance(fields["facts"], dict)
     previous = fields["previous"]
     linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
-    if not (texts and numbered and objects and linked and fields["kind"] in KINDS):
+    signed = [fields[name] for name in ("key_id", "signature")]
+    signatures = signed == [None, None] or all(isinstance(one, str) for one in signed)
+    if not (texts and numbered and objects and linked and signatures and fields["kind"] in KINDS):
         raise AuditError("has a field of another type than a record's: it was altered")
 
 

@@ -36,6 +36,7 @@ class Report:
 
     :param states: how many persons are in each state.
     :param examples: some of those who are not verified.
+    :param places: which of the persons these are, from 1, by UUID.
     :param totals: sums of what can be read.
     :param now: the server's time.
     :param looked_up: how many queued deletions were looked up.
@@ -44,6 +45,7 @@ class Report:
 
     states: Counter[State] = field(default_factory=Counter)
     examples: dict[State, list[Judgement]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
     totals: Counter[str] = field(default_factory=Counter)
     now: datetime | None = None
     looked_up: int = 0
@@ -60,6 +62,7 @@ class Report:
         named = self.examples.setdefault(one.state, [])
         if one.state != "VERIFIED" and len(named) < _MAX_NAMED:
             named.append(one)
+            self.places[one.uuid] = sum(self.states.values())
 
     @property
     def is_verified(self) -> bool:
@@ -72,10 +75,10 @@ class Report:
         return {state: n for state, n in self.states.items() if state != "VERIFIED" and state not in PENDING and n}
 
     def text(self) -> str:
-        """Return it in a few sentences, with person UUIDs and no other identifiers."""
+        """Return it in a few sentences; persons by their places, as whoever knows a distinct id can tell its UUID."""
         parts = [", ".join(f"{state} {n}" for state, n in sorted(self.states.items()))]
         for state, named in sorted(self.examples.items(), key=lambda each: each[0] in PENDING):
-            parts += [f"{state} {one.uuid}: {one.reason}." for one in named[:5]]
+            parts += [f"{state} (person {self.places[one.uuid]}): {one.reason}." for one in named[:5]]
             if self.states[state] > 5:
                 parts.append(f"(and {self.states[state] - 5} more {state})")
         return "; ".join(parts[:1]) + (". " + " ".join(parts[1:]) if parts[1:] else "")

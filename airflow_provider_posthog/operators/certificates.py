@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: A record holds so many identifiers at the most; of more only those of the persons are told.
 MAX_IDENTIFIERS = 10_000
+_MAX_PLACES = 20
 
 
 class Certificate:
@@ -89,7 +90,9 @@ class Certificate:
                 person["note"] = "the profile was gone before it was asked for"
             persons.append(person)
         server: Any = {**self._server, "generation": done.generation}
-        self._trail.append("accepted", key=f"chunk-{key}", server_at=done.accepted_at, persons=persons, server=server)
+        # The rest of the key is a digest of UUIDs, by which a guess could be checked.
+        key = f"chunk-{key.partition('-')[0]}"
+        self._trail.append("accepted", key=key, server_at=done.accepted_at, persons=persons, server=server)
 
     def called(self, task: str, calls: Mapping[str, int]) -> None:
         """Tell which calls a try of a task made.
@@ -180,6 +183,20 @@ class Certificate:
         return self._trail.is_closed
 
 
+def places(work: WorkFile, uuids: Iterable[str]) -> str:
+    """Name persons by their places in the work file, which has their UUIDs: a log or an XCom must not.
+
+    :param work: the work file.
+    :param uuids: of the persons.
+    """
+    wanted = {*uuids}
+    found = [str(number) for number, person in enumerate(work.persons(), 1) if person.uuid in wanted]
+    shown = ", ".join(found[:_MAX_PLACES]) + (
+        f" and {len(found) - _MAX_PLACES} more" if len(found) > _MAX_PLACES else ""
+    )
+    return f"person {shown} of the work file"
+
+
 def open_certificate(
     hook: PostHogHook,
     path: str | ObjectStoragePath | None,
@@ -196,19 +213,21 @@ def open_certificate(
     :param context: the task's context.
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
-    :raises PostHogSettingsError: if the connection has no salt.
+    :raises PostHogSettingsError: if the connection has no salt, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no key.
     """
     if path is None or not str(path).strip():
         return None
     from airflow_provider_posthog.audit.chain import AuditTrail
     from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+    from airflow_provider_posthog.audit.signing import signer_of_environment
 
     path = storage_path("audit_path", path, conn_id, example="s3://private/certificates/")
     pseudonyms = Pseudonyms(hook.audit_salt())
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}
-    return Certificate(AuditTrail(path.path, path.fs, request_id, who, pseudonyms), server)
+    trail = AuditTrail(path.path, path.fs, request_id, who, pseudonyms, signer=signer_of_environment())
+    return Certificate(trail, server)
 
 
 def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
@@ -238,9 +257,13 @@ def _before(person: Person) -> PersonFacts:
         "recordings": person.recordings,
         "profiles": int(person.profile),
         "distinct_ids": len(person.distinct_ids),
+        "others": person.others,
     }
     names = person.distinct_ids[:MAX_IDENTIFIERS]
-    return {"uuid": person.uuid, "before": counts, "identifiers": [("distinct_id", name) for name in names]}
+    identifiers = [("distinct_id", name) for name in names]
+    # An address is found again whatever its case, also where it is a distinct id.
+    identifiers += [("email", name) for name in names if "@" in name]
+    return {"uuid": person.uuid, "before": counts, "identifiers": identifiers}
 
 
 def _sums(totals: Totals) -> Counts:
@@ -251,6 +274,7 @@ def _sums(totals: Totals) -> Counts:
         "recordings": totals.recordings,
         "profiles": totals.profiles,
         "distinct_ids": totals.distinct_ids,
+        "others": totals.others,
     }
 
 

@@ -98,6 +98,9 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         return str(self.request.get("request_id"))
 
     def _remove(self, work: WorkFile) -> None:
+        from airflow_provider_posthog.erasure.progress import Progress
+
+        Progress(work.fs, f"{work.path}.progress", self.request_id).forget()
         work.remove()
         for path in [self.storage(each, "also_remove") for each in self.also_remove]:
             if path.fs.exists(path.path):

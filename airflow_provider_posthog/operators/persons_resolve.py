@@ -22,7 +22,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     in events; each hit is checked here. E-mail addresses match whatever their case, as a property of the profile and
     as a distinct id; one that stands only in the properties of events, such as a former address, leads to nobody. The
     distinct ids go into the work
-    file, and nowhere else: what the task returns, logs and shows are counts and person UUIDs. Values in the events of
+    file, and nowhere else: what the task returns, logs and shows are counts, and no UUID either, since whoever knows a
+    distinct id can calculate it. Values in the events of
     other persons are not looked for, and no deletion of a person reaches them.
 
     ``distinct_ids``, ``emails``, ``properties`` and ``hogql`` may be templates, but are no template fields, since
@@ -45,7 +46,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         UUID, and recordings, cannot be looked for then.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``work_path``, ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
-        ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,
+        the numbers ``persons``, ``profiles``, ``personless``,
         ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
         ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
         ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now.
@@ -109,7 +110,6 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             "generation": found.header.generation,
             "verify_by": found.header.verify_by,
             **found.totals.as_json(),
-            "uuids": found.uuids,
             "not_found": found.not_found.as_json(),
             "retention": self.retention,
             **self.certified(),

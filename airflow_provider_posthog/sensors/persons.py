@@ -75,7 +75,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         ``later_events``, ``recordings`` that are left; ``recordings`` is null where there were no distinct ids to look
         for them by. ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): where it is
         enforced, PostHog hides events up to ``floor``, and nobody could look at them.
-    :raises PostHogErasureError: with the states, and some persons by UUID.
+    :raises PostHogErasureError: with the states, and some persons by their places in the work file.
     """
 
     check: ClassVar[str] = "persons_erased"
@@ -175,6 +175,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
                 certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             progress.verified = found.facts
             if not self.keep_work_file:
+                progress.forget()
                 work.remove()
         return found
 

@@ -61,12 +61,13 @@ def test_one_person_by_any_identifier(lab: Lab, generation: str) -> None:
         {"properties": [{"key": "email", "value": lab.email, "type": "person"}]},
         {"hogql": f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT 10"},
     ]
-    wanted = {"persons": 1, "profiles": 1, "personless": 0, "distinct_ids": 2, "events": 1, "uuids": [lab.person]}
+    wanted = {"persons": 1, "profiles": 1, "personless": 0, "distinct_ids": 2, "events": 1}
     for way in ways:
         found = lab.resolve(**way)
         assert {name: found[name] for name in wanted} == wanted
         assert found["others"] == (1 if "distinct_ids" in way else 0)
         assert found["not_found"]["count"] == 0
+        assert lab.named() == [lab.person]
         assert [line["distinct_ids"] for line in lines(lab)] == [sorted(lab.names)]
 
 
@@ -88,7 +89,7 @@ def test_a_person_with_many_distinct_ids_has_all_of_them(lab: Lab, generation: s
     names = [f"{lab.name}-{number:03}" for number in range(25)]
     uuid = lab.add(*names, properties={})
     found = lab.resolve(distinct_ids=[names[7]])
-    assert (found["distinct_ids"], found["others"], found["uuids"]) == (25, 24, [uuid])
+    assert (found["distinct_ids"], found["others"], lab.named()) == (25, 24, [uuid])
 
 
 def test_ids_that_lists_do_not_show_yet_are_found(lab: Lab) -> None:
@@ -100,7 +101,8 @@ def test_ids_that_lists_do_not_show_yet_are_found(lab: Lab) -> None:
 
 def test_several_persons_of_one_address(lab: Lab) -> None:
     other = lab.add(f"{lab.name}-other")
-    assert sorted(lab.resolve()["uuids"]) == sorted([lab.person, other])
+    lab.resolve()
+    assert sorted(lab.named()) == sorted([lab.person, other])
 
 
 def test_identifiers_that_lead_to_nobody_are_told_by_their_place(lab: Lab) -> None:
@@ -183,7 +185,8 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
     ):
         path = lab.folder / name
         path.write_text(text.format(email=lab.email, name=lab.name, uuid=lab.person), encoding="utf-8")
-        assert lab.resolve(identifiers_path=f"file://{path}")["uuids"] == [lab.person]
+        lab.resolve(identifiers_path=f"file://{path}")
+        assert lab.named() == [lab.person]
 
 
 @pytest.mark.parametrize(
@@ -223,8 +226,8 @@ def test_no_personal_data_is_shown(lab: Lab, caplog: pytest.LogCaptureFixture) -
 
 def test_templates_of_personal_data_are_rendered_out_of_sight(lab: Lab) -> None:
     operator = PostHogResolvePersonsOperator(task_id="task", emails=["{{ params.email }}"], work_path=lab.work_path)
-    found = operator.execute({**context(), "params": {"email": lab.email}})
-    assert found["uuids"] == [lab.person]
+    operator.execute({**context(), "params": {"email": lab.email}})
+    assert lab.named() == [lab.person]
     assert operator.emails == ["{{ params.email }}"]
     assert not {"emails", "distinct_ids", "properties", "hogql"} & set(operator.template_fields)
 
