@@ -191,9 +191,7 @@ def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: S
 
 
 def _unexpected(why: str) -> PostHogErasureError:
-    return PostHogErasureError(
-        f"Unexpected match: {why}. Nothing was deleted; look at it, and try again."
-    )
+    return PostHogErasureError(f"Unexpected match: {why}. Nothing was deleted; look at it, and try again.")
 
 
 def _distinct_ids(found: Mapping[str, persons.Person], server: Server) -> Steps[dict[str, list[str]]]:

@@ -153,7 +153,8 @@ def test_no_identifier_is_left_anywhere(stories: Stories) -> None:
         assert found["rendered"] > 0
         places = [name for name, text in {**stories.traces, **records}.items() if found["secret"] in text]
         assert places == []
-        lines = [line for line in output.splitlines() if found["person"] in line]
-        print("XX", [line[:300] for line in lines][:5])
-        places = [name for name, text in {**stories.traces, **records}.items() if found["person"] in text]
+        # But for the addresses of calls, which urllib3 logs for who debugs: PostHog takes a UUID in them.
+        shown = "\n".join(line for line in output.splitlines() if '"GET /api/' not in line)
+        traces = {**stories.traces, "output": shown, **records}
+        places = [name for name, text in traces.items() if found["person"] in text]
         assert places == [], "whoever knows a distinct id can calculate the UUID"
