@@ -18,7 +18,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}")
 _HMAC = re.compile(r"[0-9a-f]{64}")
 _MAX_LIST = 10_000
 #: Facts whose texts somebody wrote; the others are words, numbers and times.
-_TEXTS = ("error", "notes", "options", "cannot_erase")
+_TEXTS = ("error", "reason", "decision", "notes", "options", "cannot_erase")
 #: Where a UUID is that of a batch export or the like, and of no person.
 _NO_PERSONS = ("cannot_erase",)
 _Read = Callable[[str, Any], Any]
@@ -255,6 +255,8 @@ _FACTS: dict[str, _Read] = {
         not_looked_at=_map_of(_text),
     ),
     "error": _text,
+    "reason": _text,
+    "decision": _text,
     "notes": _list_of(_text, 100),
     "part": _count,
     "records": _count,

@@ -123,7 +123,7 @@ class CommonFacts(TypedDict, total=False):
     ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
     appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
     by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``error`` is the name of a class and
-    its message.
+    its message. ``reason`` and ``decision`` say why a request was ended without proof, and who decided what.
     """
 
     identifiers: Sequence[Pseudonym | tuple[str, str]]
@@ -136,6 +136,8 @@ class CommonFacts(TypedDict, total=False):
     calls: Mapping[str, int]
     cannot_erase: CannotErase
     error: str
+    reason: str
+    decision: str
     notes: Sequence[str]
 
 

@@ -95,6 +95,7 @@ def summary(verdict: Verdict) -> str:
     lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
     lines.append(f"  erasure: {word}. {why}")
     lines += [f"    - {doubt}" for doubt in ([] if look == "good" else verdict.doubts)]
+    lines += [f"  {one}" for one in _ending(verdict)]
     if verdict.story.not_found:
         lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
     lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
@@ -131,12 +132,20 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
     return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
 
 
+def _ending(verdict: Verdict) -> list[str]:
+    """Say why and by whose decision a request was ended without proof."""
+    facts = verdict.story.closing.facts if verdict.story.closing else {}
+    told = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
+    return [f"{says}{facts[name]}" for name, says in told if name in facts]
+
+
 def _headline(verdict: Verdict) -> str:
     word, why, look = _word(verdict)
     doubts = verdict.doubts if look == "bad" else []
     left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
     lost = verdict.story.not_found
     more = f"<p>{lost:,} identifiers led to nobody: nothing was erased for them.</p>" if lost else ""
+    more += "".join(f"<p>{text(one)}</p>" for one in _ending(verdict))
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"
         f'<div class="verdict {look}"><strong>{word}</strong>{left}<p>{text(why)}</p>{_list(doubts)}{more}</div>'

@@ -7,7 +7,7 @@ has set it without counting. What proves is that nothing is left to be read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -93,11 +93,14 @@ class Report:
         }
 
 
-def verify(people: Iterable[Person], request: Request) -> Steps[Report]:
+def verify(
+    people: Iterable[Person], request: Request, *, each: Callable[[Judgement], None] | None = None
+) -> Steps[Report]:
     """Look at all persons of a request, once.
 
     :param people: the persons; a batch of them is in memory at a time.
     :param request: what was asked for.
+    :param each: is told of each person; the report keeps some of them only.
     """
     server = yield from detect()
     report = Report(now=server.now)
@@ -105,6 +108,8 @@ def verify(people: Iterable[Person], request: Request) -> Steps[Report]:
         left = MAX_STATUSES - report.looked_up
         for one in (yield from look(batch, request, server, left)):
             report.add(one)
+            if each is not None:
+                each(one)
         report.unnamed += sum(not person.distinct_ids for person in batch)
     return report
 

@@ -11,8 +11,10 @@ from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.operators.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow_provider_posthog.audit.chain import AuditTrail
-    from airflow_provider_posthog.audit.records import Counts, Outcome, PersonFacts, Who
+    from airflow_provider_posthog.audit.records import AuditRecord, Counts, Outcome, PersonFacts, Who
     from airflow_provider_posthog.erasure.identifiers import Identifier
     from airflow_provider_posthog.erasure.progress import Done
     from airflow_provider_posthog.erasure.verify import Report
@@ -157,6 +159,54 @@ class Certificate:
         if close:
             states = {str(state): n for state, n in report.states.items() if n}
             self._trail.close("VERIFIED", states=states, server_at=report.now)
+
+    def timed_out(self, text: str, states: Mapping[str, int]) -> None:
+        """Tell that nobody waits for the proof any more.
+
+        :param text: what the last look found.
+        :param states: how many persons were in which state.
+        """
+        if not self._trail.is_closed:
+            self._trail.append("failed", key="timeout", error=f"The time is over: {text}", states=states)
+
+    def ended(
+        self,
+        states: Mapping[str, int],
+        persons: Iterable[PersonFacts],
+        at: datetime | None,
+        **why: str,
+    ) -> None:
+        """Tell how each person was when somebody ended the erasure without proof, and close the certificate.
+
+        :param states: how many persons were in which state.
+        :param persons: the persons.
+        :param at: the server's time of the last look; ``None`` if there was none.
+        :param why: ``reason`` and ``decision``.
+        """
+        self._trail.append_persons("state_changed", persons, key="end-", server_at=at)
+        told: Any = dict(why)
+        self._trail.close("NOT_VERIFIED", states=states, server_at=at, **told)
+
+    def told_states(self) -> dict[str, str]:
+        """Return the last state that was told of each person, by the HMAC of the UUID."""
+        from airflow_provider_posthog.audit.verify import Story
+
+        story = Story()
+        for record in self._trail.records():
+            story.take(record)
+        return story.states
+
+    def name_of(self, uuid: str) -> str:
+        """Return what stands for a person.
+
+        :param uuid: the person's.
+        """
+        return self._trail.pseudonyms.of("uuid", uuid)["hmac"]
+
+    @property
+    def closing(self) -> AuditRecord | None:
+        """The closing record; ``None`` while it goes on."""
+        return self._trail.find("closed")
 
     def noted(self, key: str, *notes: str) -> None:
         """Tell something else.

@@ -64,8 +64,8 @@ class PostHogErasureGateOperator(BaseOperator):
         )
 
 
-class _PostHogErasureEndOperator(PostHogErasureOperator):
-    """What both ends share.
+class PostHogErasureEndOperator(PostHogErasureOperator):
+    """What all ends share.
 
     :param request: what an earlier task of the erasure returned.
     :param also_remove: other files that hold identifiers, removed with the work file.
@@ -122,7 +122,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
 
 
-class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
+class PostHogFinishErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
     For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
@@ -137,7 +137,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "proof")
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "proof")
 
     def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -179,7 +179,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 
-class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
+class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.

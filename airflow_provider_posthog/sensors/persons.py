@@ -285,7 +285,22 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
+            self._note_timeout(context)
             raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
+        except AirflowSkipException:
+            self._note_timeout(context)
+            raise
+
+    def _note_timeout(self, context: Context) -> None:
+        """Tell the certificate that nobody looks any more; a look without a proof was the last one."""
+        if not self._text or not isinstance(self.request, Mapping):
+            return
+        try:
+            certificate = self._certificate(self.request, context)
+            if certificate is not None:
+                certificate.timed_out(self._text, self._states)
+        except PostHogError:  # the timeout is what has to be told
+            self.log.warning("The certificate could not be told of the timeout", exc_info=True)
 
     def _too_long(self) -> str:
         return (
@@ -351,6 +366,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
             self.log.warning("silent_fail goes on", exc_info=True)
         if time.time() >= deadline:
             text = self._too_long()
+            self._note_timeout(context)
             if limit == "execution_timeout":
                 raise AirflowTaskTimeout(text)
             raise AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)

@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_posthog.exceptions import PostHogErasureError
+from airflow_provider_posthog.operators.erasure_close import PostHogCloseErasureOperator
 from airflow_provider_posthog.operators.erasure_end import PostHogFinishErasureOperator
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from tests.audit.support import SALT, Clock, trail_in, who
@@ -133,7 +134,7 @@ def test_an_erasure_leaves_nothing_to_guess_by(
     refuse_guesses(lab, whole(lab, caplog, capfd, erase))
 
 
-def test_an_erasure_that_fails_leaves_nothing_to_guess_by_but_its_work_file(
+def test_an_erasure_that_fails_leaves_nothing_to_guess_by_once_it_is_ended(
     guessed: Lab, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lab = guessed
@@ -151,9 +152,11 @@ def test_an_erasure_that_fails_leaves_nothing_to_guess_by_but_its_work_file(
         lab.delete(found)
         with pytest.raises(PostHogErasureError) as survived:
             lab.sensor().execute({})
-        for path in [lab.folder / "work.jsonl", *lab.folder.glob("work.jsonl.progress/*/*")]:
-            path.unlink()  # they name who is still to be looked for, and go together
-        return [found, lab.request, str(failed.value), repr(failed.value), str(survived.value), vars(survived.value)]
+        end = PostHogCloseErasureOperator(
+            task_id="c", request=lab.request, reason="it survived", decision="it may", look_interval=0
+        ).execute({})
+        errors = [text for error in (failed.value, survived.value) for text in (str(error), repr(error), vars(error))]
+        return [found, lab.request, end, *errors]
 
     refuse_guesses(lab, whole(lab, caplog, capfd, fail))
 
