@@ -74,7 +74,7 @@ def get_provider_info() -> dict[str, object]:
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
     operators = (
-        *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
+        *("api", "dashboards", "erasure_close", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
         "warehouse_erasure",
     )
     return {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.extract import extract
 from airflow_provider_posthog.audit.finding import names
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.records import AuditError, is_record_name
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.command == "keys":
             return _keys(asked.private, asked.public)
         keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in asked.public_key])
+        if asked.command == "extract":
+            return _extract(asked.where, asked.kind, asked.out, keys)
         if asked.command == "find":
             return _find(asked.where, asked.kind, keys)
         return _verify(asked.where, asked.report, keys)
@@ -63,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     find.add_argument("where", metavar="FOLDER", help="the folder of certificates")
     find.add_argument("--kind", default="any", help="what it is: email, distinct_id, uuid, ticket, ... (any of them)")
+    extract = commands.add_parser(
+        "extract", parents=[common], help="write what a certificate says of one person, named on standard input"
+    )
+    extract.add_argument("where", metavar="FOLDER", help="the folder of the request")
+    extract.add_argument("out", metavar="OUT.html", help="the file to hand out: a page, or JSON (OUT.json)")
+    extract.add_argument(
+        "--kind", default="any", help="uuid, distinct_id, email; or person, as the page lists it (any)"
+    )
     keys = commands.add_parser("keys", help="make a pair of keys that sign certificates and check them")
     keys.add_argument("private", metavar="PRIVATE.pem", help="the workers' file; only they may read it")
     keys.add_argument("public", metavar="PUBLIC.pem", help="the file for everybody who checks")
@@ -119,6 +131,19 @@ def _find(where: str, kind: str, keys: Keys) -> int:
     if not found:
         print("no certificate names it", file=sys.stderr)
     return 2 if damaged else 0 if found else 1
+
+
+def _extract(where: str, kind: str, out: str, keys: Keys) -> int:
+    fs, path = _open(where)
+    try:
+        found = extract(path, fs, kind, sys.stdin.readline().rstrip("\r\n"), keys)
+    except AuditError as error:
+        print(f"no extract: {error}", file=sys.stderr)
+        return 1
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(json.dumps(found.facts, indent=1) + "\n" if out.endswith(".json") else found.page())
+    print(f"extract: {out}")
+    return 0
 
 
 def _verdicts(where: str, keys: Keys) -> Iterator[Verdict]:

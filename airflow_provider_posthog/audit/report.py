@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_posthog.audit.claims import claim
+from airflow_provider_posthog.audit.extract import hidden_events
 from airflow_provider_posthog.audit.pseudonyms import SHORT
 from airflow_provider_posthog.audit.records import AuditRecord
 from airflow_provider_posthog.audit.timeline import Mark, text, timeline
@@ -190,14 +191,7 @@ def _counts(verdict: Verdict) -> str:
 
 
 def _hidden(verdict: Verdict) -> str:
-    """Say which events nobody could count, if PostHog hid some."""
-    told = verdict.story.last("retention") or {}
-    if told.get("events_retention_enforced") is not True or not told.get("floor"):
-        return ""
-    return (
-        f"Events older than {told['floor']} are hidden by PostHog (retention of "
-        f"{told.get('event_retention_months')} months) and were not looked at."
-    )
+    return hidden_events(verdict.story.last("retention") or {})
 
 
 def _persons(verdict: Verdict) -> str:
