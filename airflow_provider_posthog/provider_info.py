@@ -74,7 +74,18 @@ def get_provider_info() -> dict[str, object]:
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
     operators = (
-        *("api", "dashboards", "erasure_close", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
+        *(
+            "api",
+            "dashboards",
+            "erasure_close",
+            "erasure_end",
+            "erasure_extension",
+            "exports",
+            "groups",
+            "insights",
+            "persons",
+            "queries",
+        ),
         "warehouse_erasure",
     )
     return {
@@ -83,7 +94,9 @@ def get_provider_info() -> dict[str, object]:
         "description": _DESCRIPTION,
         "integrations": _integrations(),
         "operators": _modules(*(f"operators.{name}" for name in operators)),
-        "sensors": _modules(*(f"sensors.{name}" for name in ("exports", "insights", "persons", "retention"))),
+        "sensors": _modules(
+            *(f"sensors.{name}" for name in ("erasures", "exports", "insights", "persons", "retention"))
+        ),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
         "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
         "transfers": [

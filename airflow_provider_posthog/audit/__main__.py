@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.deadline import WARN_DAYS, today
 from airflow_provider_posthog.audit.extract import extract
 from airflow_provider_posthog.audit.finding import names
+from airflow_provider_posthog.audit.ledger import due, read_ledger, requests_of
+from airflow_provider_posthog.audit.ledger_check import verify_ledger
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
-from airflow_provider_posthog.audit.records import AuditError, is_record_name
+from airflow_provider_posthog.audit.records import LEDGER, AuditError, is_record_name
 from airflow_provider_posthog.audit.report import report, summary
 from airflow_provider_posthog.audit.signing import read_public_key, write_key_pair
 from airflow_provider_posthog.audit.verify import Keys, Verdict, keys_of, verify_folder, verify_lines
@@ -34,19 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: the command line's; by default ``sys.argv``.
     :returns: of ``verify``: 0 if every certificate is closed, complete and unaltered, and its origin was checked; 1 if
-        one is damaged or forged; 3 if the origin was not checked; 4 if one is still open. Of the others: 0, or 1 if
-        nothing was found. 2 if something could not be read.
+        one, or the ledger, is damaged or forged; 3 if the origin was not checked; 4 if one is still open. Of ``due``: 1
+        if a request is due. Of the others: 0, or 1 if nothing was found. 2 if something could not be read.
     """
     asked = _parser().parse_args(arguments)
     try:
         if asked.command == "keys":
             return _keys(asked.private, asked.public)
+        if asked.command == "due":
+            return _due(asked.where, asked.within)
         keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in asked.public_key])
         if asked.command == "extract":
             return _extract(asked.where, asked.kind, asked.out, keys)
         if asked.command == "find":
             return _find(asked.where, asked.kind, keys)
-        return _verify(asked.where, asked.report, keys)
+        return _verify(asked.where, asked.report, keys, asked.ledger_head)
     except (PostHogError, OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", parents=[common], help=f"check certificates; {_SALT_HELP}")
     verify.add_argument("where", metavar="FILE_OR_FOLDER", help=_VERIFY_HELP)
     verify.add_argument("--report", metavar="OUT.html", help="write a page to read and to print; of one certificate")
+    verify.add_argument("--ledger-head", metavar="HASH", help="a head of the ledger that a task has logged or returned")
+    due = commands.add_parser("due", help=f"list the open requests that are due soon, or over; {_SALT_HELP}")
+    due.add_argument("where", metavar="FOLDER", help="the folder of certificates, with its ledger")
+    due.add_argument(
+        "--within", type=int, default=WARN_DAYS, metavar="DAYS", help=f"how many days before ({WARN_DAYS})"
+    )
     find = commands.add_parser(
         "find", parents=[common], help="find the certificates that name an identifier, read from standard input"
     )
@@ -90,17 +101,37 @@ def _keys(private: str, public: str) -> int:
     return 0
 
 
-def _verify(where: str, page: str | None, keys: Keys) -> int:
+def _due(where: str, within: int) -> int:
+    fs, path = _open(where)
+    records = list(read_ledger(path, fs, _salts()))
+    if not records:
+        raise FileNotFoundError(f"there is no ledger in {where}")
+    day = today()
+    found = due(records, within, day)
+    for one in found:
+        deadline = one.deadline
+        says = (deadline.warning(day) or deadline.text()) if deadline else "nobody knows when it is due"
+        print(f"{one.request_id}{f' ({one.ticket})' if one.ticket else ''}: {says}")
+    still = sum(listed.is_open for listed in requests_of(records).values())
+    print(f"{len(found)} of {still} open requests are due within {within} days, or over", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _verify(where: str, page: str | None, keys: Keys, head: str | None) -> int:
     verdicts = list(_verdicts(where, keys))
-    if not verdicts:
+    fs, path = _open(where)
+    ledger = verify_ledger(path, fs, keys, head) if fs.isdir(path) else None
+    if not verdicts and ledger is None:
         raise FileNotFoundError(f"there is no certificate in {where}")
     if page and len(verdicts) > 1:
         raise ValueError(f"{where} holds {len(verdicts)} certificates; --report makes a page of one")
-    print("\n".join(summary(verdict) for verdict in verdicts))
-    if page:
+    print("\n".join([*map(summary, verdicts), *([ledger.summary()] if ledger else [])]))
+    if page and verdicts:
         with open(page, "w", encoding="utf-8") as file:
             file.write(report(verdicts[0]))
         print(f"  report: {page}")
+    if ledger is not None and (ledger.problems or not (verdicts or ledger.origin_checked)):
+        return DAMAGED if ledger.problems else NOT_CHECKED
     return _status(verdicts)
 
 
@@ -163,7 +194,7 @@ def _folders(fs: AuditFileSystem, path: str) -> list[str]:
     names = file_names(path, fs)
     if any(is_record_name(name) for name in names):
         return [path]
-    inside = [f"{path}/{name}" for name in names if not name.startswith(".") and fs.isdir(f"{path}/{name}")]
+    inside = [f"{path}/{name}" for name in names if not name.startswith((".", LEDGER)) and fs.isdir(f"{path}/{name}")]
     return [folder for folder in inside if any(is_record_name(name) for name in file_names(folder, fs))]
 
 

@@ -21,6 +21,7 @@ from airflow_provider_posthog.audit.facts import read_time, tell, utc_text
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.records import (
     KINDS,
+    LEDGER,
     MAX_PERSONS,
     SCHEMA_VERSION,
     AuditError,
@@ -242,7 +243,7 @@ class AuditTrail:
             )
         fields = self._fields(kind, key, read_time("server_at", server_at), facts)
         record = make_record(fields, self.pseudonyms, self.signer)
-        self._write(record)
+        write_record(self._fs, self.folder, record)
         self._links[record.name] = _Link.of(record)
         return record
 
@@ -295,17 +296,24 @@ class AuditTrail:
             with_what = f"(key_id {record.key_id})" if record.key_id else "(none)"
             raise PostHogSettingsError(KEY_VARIABLE, f"is not the key that {began} {with_what}.", back)
 
-    def _write(self, record: AuditRecord) -> None:
-        path = f"{self.folder}/{record.name}"
-        if is_flat(self._fs):
-            # Object storage has an object whole or not at all, and may be write-once: nothing could be moved there.
-            self._fs.pipe_file(path, record.as_bytes())
-            self._fs.invalidate_cache(self.folder)
-            return
-        with Landing(self._fs, path, token=secrets.token_hex(4)) as landing:
-            landing.write(record.as_bytes())
-            landing.finish()
-            landing.commit()
+
+def write_record(fs: AuditFileSystem, folder: str, record: AuditRecord) -> None:
+    """Write a record as an object of its own, whole or not at all.
+
+    :param fs: the file system.
+    :param folder: the folder.
+    :param record: the record.
+    """
+    path = f"{folder}/{record.name}"
+    if is_flat(fs):
+        # Object storage has an object whole or not at all, and may be write-once: nothing could be moved there.
+        fs.pipe_file(path, record.as_bytes())
+        fs.invalidate_cache(folder)
+        return
+    with Landing(fs, path, token=secrets.token_hex(4)) as landing:
+        landing.write(record.as_bytes())
+        landing.finish()
+        landing.commit()
 
 
 def read_trail(folder: str, fs: AuditFileSystem) -> Iterator[AuditRecord]:
@@ -357,7 +365,7 @@ def request_folder(request_id: str) -> str:
             "Write what the request is called where it was made, such as DSR-42.",
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", request_id)[:120].lstrip(".")
-    if name == request_id:
+    if name == request_id != LEDGER:
         return name
     return f"{name}-{hashlib.sha256(request_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

@@ -75,7 +75,7 @@ def extract(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys)
     if len(found) != 1:
         raise AuditError(
             f"{folder} names {len(found)} persons by this identifier, and an extract is of one. Take the UUID or a "
-            "distinct id, as an address that was asked for does not say whose it was; or --kind person, the page's HMAC."
+            "distinct id: an address that was asked for does not say whose it was. Or use --kind person."
         )
     (person,) = found
     state = verdict.story.states.get(person) or "not told"

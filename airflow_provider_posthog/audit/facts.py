@@ -258,6 +258,11 @@ _FACTS: dict[str, _Read] = {
     "reason": _text,
     "decision": _text,
     "notes": _list_of(_text, 100),
+    "deadline": _fields(
+        received_at=_day, due_at=_day, rule=_matching(re.compile(r"month|\d{1,3} days")), extended=_flag
+    ),
     "part": _count,
+    "request": _text,
+    "head": _matching(_HMAC),
     "records": _count,
 }

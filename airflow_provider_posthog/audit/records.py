@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from airflow_provider_posthog.audit.deadline import DeadlineFacts
 from airflow_provider_posthog.audit.pseudonyms import Pseudonym, Pseudonyms
 from airflow_provider_posthog.audit.signing import PublicKey, Signer
 from airflow_provider_posthog.exceptions import PostHogError, clean
@@ -32,6 +33,11 @@ KINDS: tuple[Kind, ...] = (
     "note",
     "closed",
 )
+#: What happened to a request, in the ledger of all of them.
+LedgerKind = Literal["begun", "extended", "ended"]
+LEDGER_KINDS: tuple[LedgerKind, ...] = ("begun", "extended", "ended")
+#: The ledger's folder beside those of the requests, and the ``request_id`` of its entries.
+LEDGER = "_ledger"
 #: How a request ended, as its closing record says.
 Outcome = Literal["VERIFIED", "NOT_VERIFIED", "DRY_RUN"]
 OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
@@ -122,8 +128,9 @@ class CommonFacts(TypedDict, total=False):
 
     ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
     appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
-    by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``error`` is the name of a class and
-    its message. ``reason`` and ``decision`` say why a request was ended without proof, and who decided what.
+    by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``deadline`` says until when it has to
+    be answered. ``error`` is the name of a class and its message. ``reason`` and ``decision`` say why a request was
+    extended, or ended without proof, and who decided what.
     """
 
     identifiers: Sequence[Pseudonym | tuple[str, str]]
@@ -134,6 +141,7 @@ class CommonFacts(TypedDict, total=False):
     retention: Retention
     options: Mapping[str, bool | int | str | None]
     calls: Mapping[str, int]
+    deadline: DeadlineFacts
     cannot_erase: CannotErase
     error: str
     reason: str
@@ -145,7 +153,8 @@ class Facts(CommonFacts, total=False):
     """What a record tells: besides the common facts, those about persons.
 
     ``persons`` are 1000 at the most, and ``part`` numbers the records of a larger request. ``states`` counts persons by
-    state. ``outcome`` and ``records``, the number of all records, stand in the closing record.
+    state. ``outcome`` and ``records``, the number of all records, stand in the closing record. ``request`` and
+    ``head``, the hash of the request's first or closing record, stand in the entries of the ledger.
     """
 
     persons: Sequence[PersonFacts]
@@ -153,6 +162,8 @@ class Facts(CommonFacts, total=False):
     states: Mapping[str, int]
     outcome: Outcome
     records: int
+    request: str
+    head: str
 
 
 @dataclass(frozen=True)
@@ -319,7 +330,7 @@ def _check_shape(fields: Mapping[str, Any]) -> None:
     linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
     signed = [fields[name] for name in ("key_id", "signature")]
     signatures = signed == [None, None] or all(isinstance(one, str) for one in signed)
-    if not (texts and numbered and objects and linked and signatures and fields["kind"] in KINDS):
+    if not (texts and numbered and objects and linked and signatures and fields["kind"] in (*KINDS, *LEDGER_KINDS)):
         raise AuditError("has a field of another type than a record's: it was altered")
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.audit.claims import claim
+from airflow_provider_posthog.audit.deadline import Deadline, today
 from airflow_provider_posthog.audit.extract import hidden_events
 from airflow_provider_posthog.audit.pseudonyms import SHORT
 from airflow_provider_posthog.audit.records import AuditRecord
@@ -91,6 +93,7 @@ def summary(verdict: Verdict) -> str:
     """
     word, why, look = _word(verdict)
     lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
+    lines += [f"  {one}" for one in _time(verdict)]
     lines += [f"  left on purpose: {left}" for left in verdict.story.left]
     lines.append(f"  certificate: {_soundness(verdict)}; {len(verdict.story.records)} records; {_origin(verdict)}")
     lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
@@ -133,6 +136,17 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
     return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
 
 
+def _time(verdict: Verdict) -> list[str]:
+    """Say that a request is due soon or over; of one that is closed, that it was closed too late."""
+    deadline, closing = Deadline.from_facts(verdict.story.last("deadline")), verdict.story.closing
+    if deadline is None:
+        return []
+    if closing is None:
+        return [one for one in [deadline.warning(today())] if one]
+    over = -deadline.days_left(today(moment(closing.at)))
+    return [f"It was closed {over} days after it was due ({deadline.due})."] if over > 0 else []
+
+
 def _ending(verdict: Verdict) -> list[str]:
     """Say why and by whose decision a request was ended without proof."""
     facts = verdict.story.closing.facts if verdict.story.closing else {}
@@ -146,7 +160,7 @@ def _headline(verdict: Verdict) -> str:
     left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
     lost = verdict.story.not_found
     more = f"<p>{lost:,} identifiers led to nobody: nothing was erased for them.</p>" if lost else ""
-    more += "".join(f"<p>{text(one)}</p>" for one in _ending(verdict))
+    more += "".join(f"<p>{text(one)}</p>" for one in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"
         f'<div class="verdict {look}"><strong>{word}</strong>{left}<p>{text(why)}</p>{_list(doubts)}{more}</div>'
@@ -159,10 +173,12 @@ def _request(verdict: Verdict) -> str:
         return ""
     first, server = story.records[0], story.last("server") or {}
     who = first.who
+    deadline = Deadline.from_facts(story.last("deadline"))
     rows: list[tuple[str, object]] = [
         ("Request", verdict.request_id),
         ("Ticket", who.get("ticket") or "none"),
         ("Asked for by", f"DAG {who.get('dag_id')}, run {who.get('run_id')}, task {who.get('task_id')}"),
+        ("Deadline", deadline.text() if deadline else "not told"),
         ("First and last record", f"{first.at} and {story.records[-1].at}"),
         ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
         ("Server generation", server.get("generation") or "not told"),

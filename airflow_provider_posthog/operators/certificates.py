@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.operators.certificate_facts import MAX_IDENTIFIERS as MAX_IDENTIFIERS
+from airflow_provider_posthog.operators.certificate_facts import after, before, pairs, sums
 from airflow_provider_posthog.operators.storage_path import storage_path
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from airflow_provider_posthog.audit.chain import AuditTrail
-    from airflow_provider_posthog.audit.records import AuditRecord, Counts, Outcome, PersonFacts, Who
+    from airflow_provider_posthog.audit.deadline import Deadline
+    from airflow_provider_posthog.audit.ledger import Ledger
+    from airflow_provider_posthog.audit.records import AuditRecord, Outcome, PersonFacts, Who
     from airflow_provider_posthog.erasure.identifiers import Identifier
     from airflow_provider_posthog.erasure.progress import Done
     from airflow_provider_posthog.erasure.verify import Report
-    from airflow_provider_posthog.erasure.work_file import Person, Totals, WorkFile
+    from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
     from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-#: A record holds so many identifiers at the most; of more only those of the persons are told.
-MAX_IDENTIFIERS = 10_000
-_MAX_PLACES = 20
 
 
 class Certificate:
@@ -31,10 +30,14 @@ class Certificate:
 
     :param trail: where the records go.
     :param server: which PostHog it is.
+    :param ledger: the list of all requests.
     """
 
-    def __init__(self, trail: AuditTrail, server: Mapping[str, Any]) -> None:
+    def __init__(self, trail: AuditTrail, server: Mapping[str, Any], ledger: Ledger) -> None:
         self._trail = trail
+        self._ledger = ledger
+        #: The hash of the ledger's newest entry that this task knows of; to be kept elsewhere, too.
+        self.ledger_head: str | None = None
         self._server: Any = dict(server)
         self._retention: Any = {}
 
@@ -45,24 +48,29 @@ class Certificate:
         """
         self._retention = {"retention": dict(retention)}
 
-    def requested(self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier]) -> None:
+    def requested(
+        self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier], deadline: Deadline
+    ) -> None:
         """Tell who was found, with all identifiers and what there was of them.
 
         :param work: the work file.
         :param asked: what was asked for.
         :param missing: what of it leads to nobody.
+        :param deadline: until when it has to be answered.
         """
         totals = work.totals()
         self._trail.append_persons(
             "requested",
-            map(_before, work.persons()),
+            map(before, work.persons()),
             server_at=work.header().resolved_at,
-            identifiers=_pairs(asked),
-            not_found=_pairs(missing),
+            identifiers=pairs(asked),
+            not_found=pairs(missing),
             server=self._server,
-            before=_sums(totals),
+            before=sums(totals),
+            deadline=deadline.as_facts(),
             **self._retention,
         )
+        self._enter()
 
     def planned(self, totals: Totals, options: Mapping[str, Any], *, rehearsal: bool) -> None:
         """Tell what is about to be asked for, or would be.
@@ -71,9 +79,10 @@ class Certificate:
         :param options: of the request.
         :param rehearsal: whether nothing will be done.
         """
+        self._enter()  # a task that was killed may not have come so far
         kind: Any = "dry_run" if rehearsal else "note"
         notes = ["dry run: nothing is deleted" if rehearsal else "about to ask PostHog for the deletion"]
-        self._trail.append(kind, key="delete", options=options, before=_sums(totals), notes=notes, server=self._server)
+        self._trail.append(kind, key="delete", options=options, before=sums(totals), notes=notes, server=self._server)
 
     def accepted(self, key: str, uuids: Iterable[str], done: Done) -> None:
         """Tell what became of a chunk.
@@ -137,7 +146,7 @@ class Certificate:
             key=key,
             server_at=report.now,
             states={str(state): n for state, n in report.states.items()},
-            after=_after(report),
+            after=after(report),
             persons=persons,
         )
 
@@ -149,16 +158,17 @@ class Certificate:
         :param cannot_erase: what :func:`~airflow_provider_posthog.audit.residue.residue` found.
         :param close: whether nothing is to follow.
         """
-        if self._trail.is_closed:
+        if (closing := self.closing) is not None:
+            self._leave(closing)
             return
         self._trail.append("residue", cannot_erase=cannot_erase)
         persons: Iterator[PersonFacts] = (
             {"uuid": person.uuid, "state": "VERIFIED", "survivors": 0} for person in work.persons()
         )
-        self._trail.append_persons("verified", persons, server_at=report.now, after=_after(report), **self._retention)
+        self._trail.append_persons("verified", persons, server_at=report.now, after=after(report), **self._retention)
         if close:
             states = {str(state): n for state, n in report.states.items() if n}
-            self._trail.close("VERIFIED", states=states, server_at=report.now)
+            self._leave(self._trail.close("VERIFIED", states=states, server_at=report.now))
 
     def timed_out(self, text: str, states: Mapping[str, int]) -> None:
         """Tell that nobody waits for the proof any more.
@@ -185,7 +195,7 @@ class Certificate:
         """
         self._trail.append_persons("state_changed", persons, key="end-", server_at=at)
         told: Any = dict(why)
-        self._trail.close("NOT_VERIFIED", states=states, server_at=at, **told)
+        self._leave(self._trail.close("NOT_VERIFIED", states=states, server_at=at, **told))
 
     def told_states(self) -> dict[str, str]:
         """Return the last state that was told of each person, by the HMAC of the UUID."""
@@ -225,26 +235,61 @@ class Certificate:
         :param notes: what else is to be told.
         """
         more: dict[str, Any] = {"notes": notes} if notes else {}
-        self._trail.close(outcome, states=states, server_at=at, **more)
+        self._leave(self._trail.close(outcome, states=states, server_at=at, **more))
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """Until when the request has to be answered; ``None`` if nobody knows."""
+        from airflow_provider_posthog.audit.deadline import Deadline
+
+        record = self._trail.find("note", "extension") or self._trail.find("requested", "part-1")
+        return Deadline.from_facts(record.facts.get("deadline")) if record else None
+
+    def extended(self, deadline: Deadline, reason: str) -> None:
+        """Tell that there is more time.
+
+        :param deadline: the new one.
+        :param reason: why.
+        """
+        facts = deadline.as_facts()
+        self._trail.append("note", key="extension", deadline=facts, reason=reason)
+        self.ledger_head = self._ledger.enter("extended", self._trail.request_id, deadline=facts)
+
+    def warned(self, today: date) -> str | None:
+        """Tell, once, that the request is due soon, and once that it is over; return the warning for the log.
+
+        :param today: the day.
+        """
+        deadline = self.deadline
+        warning = deadline.warning(today) if deadline else None
+        if warning and deadline and not self.is_closed:
+            over = deadline.days_left(today) < 0
+            says = "the time is over" if over else "it is due soon"
+            self._trail.append("note", key="overdue" if over else "due", notes=[f"{says}: {deadline.text()}"])
+        return warning
+
+    def _enter(self) -> None:
+        """Enter the request in the ledger, once."""
+        from airflow_provider_posthog.audit.deadline import Deadline
+
+        done, first = self._trail.find("note", "ledger"), next(self._trail.records(), None)
+        if done is not None:
+            self.ledger_head = done.facts.get("head")
+        elif first is not None:
+            deadline = Deadline.from_facts(first.facts.get("deadline"))
+            more: dict[str, Any] = {"deadline": deadline.as_facts()} if deadline else {}
+            self.ledger_head = self._ledger.enter("begun", self._trail.request_id, head=first.hash, **more)
+            self._trail.append("note", key="ledger", head=self.ledger_head, notes=["entered in the ledger"])
+
+    def _leave(self, closing: AuditRecord) -> None:
+        """Tell the ledger how the request ended."""
+        outcome = closing.facts["outcome"]
+        self.ledger_head = self._ledger.enter("ended", self._trail.request_id, head=closing.hash, outcome=outcome)
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing may follow."""
         return self._trail.is_closed
-
-
-def places(work: WorkFile, uuids: Iterable[str]) -> str:
-    """Name persons by their places in the work file, which has their UUIDs: a log or an XCom must not.
-
-    :param work: the work file.
-    :param uuids: of the persons.
-    """
-    wanted = {*uuids}
-    found = [str(number) for number, person in enumerate(work.persons(), 1) if person.uuid in wanted]
-    shown = ", ".join(found[:_MAX_PLACES]) + (
-        f" and {len(found) - _MAX_PLACES} more" if len(found) > _MAX_PLACES else ""
-    )
-    return f"person {shown} of the work file"
 
 
 def open_certificate(
@@ -268,6 +313,7 @@ def open_certificate(
     if path is None or not str(path).strip():
         return None
     from airflow_provider_posthog.audit.chain import AuditTrail
+    from airflow_provider_posthog.audit.ledger import Ledger
     from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
     from airflow_provider_posthog.audit.signing import signer_of_environment
 
@@ -276,8 +322,9 @@ def open_certificate(
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}
-    trail = AuditTrail(path.path, path.fs, request_id, who, pseudonyms, signer=signer_of_environment())
-    return Certificate(trail, server)
+    signer = signer_of_environment()
+    trail = AuditTrail(path.path, path.fs, request_id, who, pseudonyms, signer=signer)
+    return Certificate(trail, server, Ledger(path.path, path.fs, who, pseudonyms, signer=signer))
 
 
 def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
@@ -293,48 +340,3 @@ def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
         map_index=-1 if index is None else index,
         ticket=ticket,
     )
-
-
-def _pairs(identifiers: Iterable[Identifier]) -> list[tuple[str, str]]:
-    return [(one.kind, one.value) for one in islice(identifiers, MAX_IDENTIFIERS)]
-
-
-def _before(person: Person) -> PersonFacts:
-    counts: Counts = {
-        "events": person.events,
-        "newest_event": person.newest_event,
-        "future_events": person.future_events,
-        "recordings": person.recordings,
-        "profiles": int(person.profile),
-        "distinct_ids": len(person.distinct_ids),
-        "others": person.others,
-    }
-    names = person.distinct_ids[:MAX_IDENTIFIERS]
-    identifiers = [("distinct_id", name) for name in names]
-    # An address is found again whatever its case, also where it is a distinct id.
-    identifiers += [("email", name) for name in names if "@" in name]
-    return {"uuid": person.uuid, "before": counts, "identifiers": identifiers}
-
-
-def _sums(totals: Totals) -> Counts:
-    return {
-        "events": totals.events,
-        "newest_event": totals.newest_event,
-        "future_events": totals.future_events,
-        "recordings": totals.recordings,
-        "profiles": totals.profiles,
-        "distinct_ids": totals.distinct_ids,
-        "others": totals.others,
-    }
-
-
-def _after(report: Report) -> Counts:
-    told = report.totals
-    after: Counts = {
-        "events": told["events"],
-        "future_events": told["future_events"],
-        "later_events": told["later_events"],
-    }
-    if not report.unnamed:  # without distinct ids nobody can look for recordings: that is not the same as none
-        after["recordings"] = told["recordings"]
-    return after

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
+from airflow_provider_posthog.operators.certificate_notices import MAX_TEXT, told_text
 from airflow_provider_posthog.operators.erasure_end import PostHogErasureEndOperator
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.judge import Judgement, Request
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.operators.certificates import Certificate
-
-_MAX_TEXT = 500
 
 
 @dataclass
@@ -75,7 +74,7 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        why = {name: _text(name, getattr(self, name)) for name in ("reason", "decision")}
+        why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
         work = self._work()
         certificate = self.certificate(context, self.request_id)
         closing = certificate.closing if certificate is not None else None
@@ -93,6 +92,7 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
             "state": "NOT_VERIFIED",
             "states": states,
             "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
         }
 
     def _closed_before(self, facts: Mapping[str, Any]) -> dict[str, int]:
@@ -150,14 +150,3 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
         return Request(wish, str(told.get("generation") or header.generation), asked, accepted)
-
-
-def _text(field: str, value: object) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    if not text or len(text) > _MAX_TEXT:
-        raise PostHogSettingsError(
-            field,
-            f"is empty, or longer than {_MAX_TEXT} characters.",
-            "Write a sentence for whoever reads the certificate, without personal data.",
-        )
-    return text

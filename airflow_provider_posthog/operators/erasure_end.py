@@ -163,6 +163,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
             "states": states,
             "left_on_purpose": left,
             "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
         }
 
     def _proved(self) -> tuple[dict[str, int], str | None]:
@@ -208,4 +209,5 @@ class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
             "request_id": self.request_id,
             "state": "NOT_VERIFIED",
             "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
         }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.certificates import places
+from airflow_provider_posthog.operators.certificate_facts import places
 from airflow_provider_posthog.operators.erasing import PostHogErasureOperator, VerifyBy, check_verify_by
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.persons_properties import (

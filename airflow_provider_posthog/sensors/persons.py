@@ -19,6 +19,7 @@ from airflow_provider_posthog.compat import (
     is_of_earlier_try,
 )
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
+from airflow_provider_posthog.operators.certificate_notices import note_timeout, warn_of_deadline
 from airflow_provider_posthog.operators.certificates import open_certificate
 from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
@@ -166,6 +167,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
         report = self._do(verify(work.persons(), self._asked(self.request)))
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
+        warn_of_deadline(certificate, self.request, report.now, self.log)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
         if found.verdict.state == "succeeded":
@@ -173,6 +175,7 @@ class PostHogPersonsErasedSensor(PostHogSensor):
                 certificate.saw(self._retention.as_json())
                 cannot_erase = self._do(residue(self.hook.settings()))
                 certificate.verified(work, report, cannot_erase, close=self.close_certificate)
+                found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
             progress.verified = found.facts
             if not self.keep_work_file:
                 progress.forget()
@@ -293,14 +296,9 @@ class PostHogPersonsErasedSensor(PostHogSensor):
 
     def _note_timeout(self, context: Context) -> None:
         """Tell the certificate that nobody looks any more; a look without a proof was the last one."""
-        if not self._text or not isinstance(self.request, Mapping):
-            return
-        try:
-            certificate = self._certificate(self.request, context)
-            if certificate is not None:
-                certificate.timed_out(self._text, self._states)
-        except PostHogError:  # the timeout is what has to be told
-            self.log.warning("The certificate could not be told of the timeout", exc_info=True)
+        request = self.request
+        if self._text and isinstance(request, Mapping):
+            note_timeout(lambda: self._certificate(request, context), self._text, self._states, self.log)
 
     def _too_long(self) -> str:
         return (

@@ -32,7 +32,8 @@ _BODY = (
     "{% set told = ti.xcom_pull(task_ids='RESOLVE') %}"
     "{{ told.persons }} persons, {{ told.events }} events, {{ told.recordings }} recordings. "
     "{{ told.others }} distinct ids belong to the same persons without having been asked for; "
-    "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back."
+    "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
+    "Received: {{ told.received_at or 'not told' }}; due: {{ told.due_at }}."
 )
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "hogql")
 

@@ -38,7 +38,7 @@ class Stories:
     traces: dict[str, str]
 
     def certificate(self, name: str) -> Path:
-        (folder,) = (self.folder / name / "certificates").iterdir()
+        (folder,) = (self.folder / name / "certificates").glob("[!_]*")
         return folder
 
 

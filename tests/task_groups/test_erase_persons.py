@@ -129,12 +129,14 @@ def test_a_person_is_asked_where_airflow_can() -> None:
         return
     assert isinstance(approve, HITL)
     told = {"persons": 2, "events": 7, "recordings": 0, "others": 1, "not_found": {"count": 3}}
+    told |= {"received_at": None, "due_at": "2026-12-29"}
     given: Any = {
         "ti": type("TI", (), {"xcom_pull": lambda self, task_ids: {"erase_persons.resolve": told}[task_ids]})()
     }
     approve.render_template_fields(given)
     assert (approve.subject, approve.retries) == ("Erase persons from PostHog (DSR-42)?", 0)  # type: ignore[attr-defined]
     assert approve.body.startswith("2 persons, 7 events, 0 recordings. 1 distinct ids")  # type: ignore[attr-defined]
+    assert approve.body.endswith("Received: not told; due: 2026-12-29.")  # type: ignore[attr-defined]
     rejected = {"chosen_options": ["Reject"], "params_input": {}, "responded_at": None, "responded_by_user": None}
     from datetime import datetime
 
