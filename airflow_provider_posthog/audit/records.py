@@ -113,6 +113,7 @@ class Retention(TypedDict, total=False):
 class CannotErase(TypedDict, total=False):
     """What a deletion in PostHog does not reach; ``audit.residue`` looks for it.
 
+    The last five are recipients: who may hold the data, too.
     Each list is null where it was not looked at; ``not_looked_at`` says why, as ``missing scope export:read``.
     """
 
@@ -120,6 +121,11 @@ class CannotErase(TypedDict, total=False):
     batch_exports: list[dict[str, Any]] | None
     static_cohorts: list[dict[str, Any]] | None
     group_types: list[dict[str, Any]] | None
+    hog_functions: list[dict[str, Any]] | None
+    subscriptions: list[dict[str, Any]] | None
+    warehouse_sources: list[dict[str, Any]] | None
+    elt_destinations: list[dict[str, Any]] | None
+    managed_warehouse: list[dict[str, Any]] | None
     not_looked_at: dict[str, str]
 
 

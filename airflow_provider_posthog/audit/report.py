@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_posthog.api.server_time import moment
@@ -45,6 +45,19 @@ _RESIDUE = {
     "batch_exports": ("Batch exports", "What was loaded into these destinations has to be erased there."),
     "static_cohorts": ("Static cohorts", "A list of members does not follow the deletion of a person."),
     "group_types": ("Groups", "PostHog deletes no groups; a group's key may name a person."),
+}
+_RECIPIENTS = {
+    "hog_functions": (
+        "Destinations and webhooks",
+        "They have sent events on as these came; deleted ones are not shown.",
+    ),
+    "subscriptions": ("Subscriptions", "They send pictures and tables of insights to people and channels."),
+    "warehouse_sources": ("Warehouse sources", "PostHog imports from there: erase there, or the data comes back."),
+    "elt_destinations": ("ELT destinations", "Imported tables are written to these databases."),
+    "managed_warehouse": (
+        "Managed warehouse",
+        "A copy of events and persons; that PostHog's deletion reaches it is not known.",
+    ),
 }
 _CHECKED_BY = {
     True: "Whoever lacks the salt, or the private key, cannot have written or changed them.",
@@ -229,18 +242,23 @@ def _residue(verdict: Verdict) -> str:
     found = verdict.story.last("cannot_erase")
     if not isinstance(found, Mapping):
         return _section("What PostHog cannot erase", "<p>It was not looked for.</p>")
-    parts = []
-    for name, (title, meaning) in _RESIDUE.items():
+    never = (
+        "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
+        "and comments. Exports are those of this API key's user.</p>"
+    )
+    told = "<p>That a recipient was told stands here only if somebody has noted it: see the records.</p>"
+    return _section("What PostHog cannot erase", *_listed(found, _RESIDUE), never) + _section(
+        "Recipients: who may have received the data", *_listed(found, _RECIPIENTS), told
+    )
+
+
+def _listed(found: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    for name, (title, meaning) in titles.items():
         items, reason = found.get(name), (found.get("not_looked_at") or {}).get(name)
         listed = _list(_pairs(item) for item in items[:MAX_ROWS]) if items else ""
         count = "not looked at" if items is None else f"{len(items):,}"
         note = f" ({text(reason)})" if reason else ""
-        parts.append(f"<p><b>{text(title)}: {count}</b>{note}. {text(meaning)}</p>{listed}")
-    parts.append(
-        "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
-        "and comments. Exports are those of this API key's user.</p>"
-    )
-    return _section("What PostHog cannot erase", *parts)
+        yield f"<p><b>{text(title)}: {count}</b>{note}. {text(meaning)}</p>{listed}"
 
 
 def _records(verdict: Verdict) -> str:

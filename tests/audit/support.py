@@ -56,7 +56,12 @@ def fill(trail: AuditTrail, states: Sequence[str] = ("VERIFIED", "VERIFIED"), *,
         "batch_exports": [{"id": "x", "name": "to the warehouse", "type": "S3", "paused": False}],
         "static_cohorts": None,
         "group_types": [],
-        "not_looked_at": {"static_cohorts": "missing scope cohort:read"},
+        "hog_functions": [{"id": "h", "name": "to the CRM", "type": "destination", "enabled": True}],
+        "subscriptions": None,
+        "not_looked_at": {
+            "static_cohorts": "missing scope cohort:read",
+            "subscriptions": "missing scope subscription:read",
+        },
     }
     trail.append("residue", cannot_erase=residue)
     counted: Any = [
