@@ -46,7 +46,7 @@ class LedgerVerdict:
         lines = [
             self.source,
             f"  ledger: {'ALTERED OR INCOMPLETE' if self.problems else state}; {self.entries} entries; "
-            f"{len(self.requests)} requests, {still} of them open",
+            f"{len(self.requests)} {'request' if len(self.requests) == 1 else 'requests'}, {still} of them open",
             *(f"    - {problem}" for problem in self.problems),
             *(f"  head: {head}" for head in self.heads),
             *(f"  note: {note}" for note in self.notes),

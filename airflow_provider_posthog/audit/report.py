@@ -60,8 +60,9 @@ _RECIPIENTS = {
     ),
 }
 _CHECKED_BY = {
-    True: "Whoever lacks the salt, or the private key, cannot have written or changed them.",
-    False: "That they fit together says nothing of who wrote them.",
+    "signed": "Whoever lacks the private key cannot have written or changed them.",
+    "sealed": "Whoever lacks the salt cannot have written or changed them; whoever holds it could.",
+    "": "That they fit together says nothing of who wrote them.",
 }
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
@@ -285,7 +286,7 @@ def _checking(verdict: Verdict) -> str:
     key = story.records[0].key_id if story.records else None
     parts = [
         f"<p>The records are {_soundness(verdict)}; {_origin(verdict)}.</p>",
-        f"<p>{_CHECKED_BY[verdict.origin_checked]}</p>",
+        f"<p>{_CHECKED_BY['signed' if verdict.signed else 'sealed' if verdict.sealed else '']}</p>",
         f"<p>Signed with the key <code>{text(key)}</code>.</p>" if key else "",
         _list(str(problem) for problem in verdict.problems[:MAX_ROWS]),
         f"<p>Closing record: <code>{text(closing.hash)}</code></p>" if closing else "",
