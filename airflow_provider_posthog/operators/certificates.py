@@ -159,7 +159,7 @@ class Certificate:
         :param close: whether nothing is to follow.
         """
         if (closing := self.closing) is not None:
-            self._leave(closing)
+            self.leave(closing)
             return
         self._trail.append("residue", cannot_erase=cannot_erase)
         persons: Iterator[PersonFacts] = (
@@ -168,7 +168,7 @@ class Certificate:
         self._trail.append_persons("verified", persons, server_at=report.now, after=after(report), **self._retention)
         if close:
             states = {str(state): n for state, n in report.states.items() if n}
-            self._leave(self._trail.close("VERIFIED", states=states, server_at=report.now))
+            self.leave(self._trail.close("VERIFIED", states=states, server_at=report.now))
 
     def timed_out(self, text: str, states: Mapping[str, int]) -> None:
         """Tell that nobody waits for the proof any more.
@@ -195,7 +195,7 @@ class Certificate:
         """
         self._trail.append_persons("state_changed", persons, key="end-", server_at=at)
         told: Any = dict(why)
-        self._leave(self._trail.close("NOT_VERIFIED", states=states, server_at=at, **told))
+        self.leave(self._trail.close("NOT_VERIFIED", states=states, server_at=at, **told))
 
     def told_states(self) -> dict[str, str]:
         """Return the last state that was told of each person, by the HMAC of the UUID."""
@@ -235,7 +235,7 @@ class Certificate:
         :param notes: what else is to be told.
         """
         more: dict[str, Any] = {"notes": notes} if notes else {}
-        self._leave(self._trail.close(outcome, states=states, server_at=at, **more))
+        self.leave(self._trail.close(outcome, states=states, server_at=at, **more))
 
     @property
     def deadline(self) -> Deadline | None:
@@ -281,8 +281,11 @@ class Certificate:
             self.ledger_head = self._ledger.enter("begun", self._trail.request_id, head=first.hash, **more)
             self._trail.append("note", key="ledger", head=self.ledger_head, notes=["entered in the ledger"])
 
-    def _leave(self, closing: AuditRecord) -> None:
-        """Tell the ledger how the request ended."""
+    def leave(self, closing: AuditRecord) -> None:
+        """Tell the ledger how the request ended; an earlier try may have been killed before it did.
+
+        :param closing: the closing record.
+        """
         outcome = closing.facts["outcome"]
         self.ledger_head = self._ledger.enter("ended", self._trail.request_id, head=closing.hash, outcome=outcome)
 

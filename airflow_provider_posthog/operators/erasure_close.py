@@ -78,8 +78,9 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
         work = self._work()
         certificate = self.certificate(context, self.request_id)
         closing = certificate.closing if certificate is not None else None
-        if closing is not None:
+        if certificate is not None and closing is not None:
             states = self._closed_before(closing.facts)
+            certificate.leave(closing)
         else:
             look = self._look(work, certificate)
             states = look.states()
