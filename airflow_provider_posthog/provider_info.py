@@ -68,32 +68,26 @@ def _connection_types() -> list[dict[str, object]]:
     ]
 
 
+#: The modules of operators.
+_OPERATORS = (
+    *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "queries"),
+    "warehouse_erasure",
+    "erasure_close",
+    "erasure_extension",
+)
+
+
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``.
 
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
-    operators = (
-        *(
-            "api",
-            "dashboards",
-            "erasure_close",
-            "erasure_end",
-            "erasure_extension",
-            "exports",
-            "groups",
-            "insights",
-            "persons",
-            "queries",
-        ),
-        "warehouse_erasure",
-    )
     return {
         "package-name": "airflow-provider-posthog",
         "name": _POSTHOG,
         "description": _DESCRIPTION,
         "integrations": _integrations(),
-        "operators": _modules(*(f"operators.{name}" for name in operators)),
+        "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
         "sensors": _modules(
             *(f"sensors.{name}" for name in ("erasures", "exports", "insights", "persons", "retention"))
         ),

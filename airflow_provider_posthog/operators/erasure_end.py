@@ -64,7 +64,7 @@ class PostHogErasureGateOperator(BaseOperator):
         )
 
 
-class PostHogErasureEndOperator(PostHogErasureOperator):
+class _PostHogErasureEndOperator(PostHogErasureOperator):
     """What all ends share.
 
     :param request: what an earlier task of the erasure returned.
@@ -122,7 +122,7 @@ class PostHogErasureEndOperator(PostHogErasureOperator):
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
 
 
-class PostHogFinishErasureOperator(PostHogErasureEndOperator):
+class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
     For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
@@ -137,7 +137,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "proof")
+    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "proof")
 
     def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -180,7 +180,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 
-class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
+class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.

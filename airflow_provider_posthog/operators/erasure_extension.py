@@ -54,6 +54,8 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         reason, until = told_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
         if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
+        if self.work_path is not None:
+            self.take_work_path(self.request)  # refuses another one than the request's
         request_id = str(self.request["request_id"])
         self.audit_path = self.audit_path or self.request.get("audit_path")
         self.ticket = self.ticket or self.request.get("ticket")

@@ -109,14 +109,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         totals = work.totals()
         self._check_count(totals)
         wish.check(server, totals.recordings)
-        options = {**self._options(wish), "verify_by": work.header().verify_by}
-        for left in left_on_purpose(options):
-            self.log.warning("Left on purpose: %s", left)
         earlier = self._asked_before(work, progress, server)
-        if certificate is not None:
-            certificate.planned(totals, options, rehearsal=rehearsal)
-            if isinstance(self.approval, Mapping):
-                certificate.noted("approved", _approved(self.approval))
+        self._announce(certificate, totals, wish, work.header().verify_by, rehearsal=rehearsal)
         if rehearsal:
             return self._rehearse(work, totals, server, wish, earlier)
         outcome = self._certified(work, progress, wish, server, certificate, context)
@@ -131,6 +125,18 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             "swallowed": outcome.swallowed,
             "asked_before": earlier,
         }
+
+    def _announce(
+        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, rehearsal: bool
+    ) -> None:
+        """Say what will be left on purpose, and tell the certificate what is about to be done."""
+        options = {**self._options(wish), "verify_by": verify_by}
+        for left in left_on_purpose(options):
+            self.log.warning("Left on purpose: %s", left)
+        if certificate is not None:
+            certificate.planned(totals, options, rehearsal=rehearsal)
+            if isinstance(self.approval, Mapping):
+                certificate.noted("approved", _approved(self.approval))
 
     def _wish(self) -> Wish:
         from airflow_provider_posthog.api.persons import MAX_BULK_DELETE

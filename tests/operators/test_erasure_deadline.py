@@ -150,6 +150,7 @@ def test_it_is_extended_with_a_reason(lab: Lab) -> None:
         ({"until": "2999-01-01"}, PostHogSettingsError),
         ({"until": "soon"}, PostHogSettingsError),
         ({"request": None}, PostHogSettingsError),
+        ({"work_path": "file:///another.jsonl"}, PostHogSettingsError),
         ({"request": {"request_id": "another"}}, PostHogErasureError),
     ],
 )
