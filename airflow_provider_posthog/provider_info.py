@@ -68,26 +68,27 @@ def _connection_types() -> list[dict[str, object]]:
     ]
 
 
+#: The modules of operators.
+_OPERATORS = (
+    *("access", "api", "dashboards", "erasure_close", "erasure_end", "erasure_extension", "exports", "files_erasure"),
+    *("groups", "insights", "looking_again", "persons", "persons_sweep", "queries", "suppression", "warehouse_erasure"),
+)
+
+
 def get_provider_info() -> dict[str, object]:
     """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``.
 
     Airflow 2.11 to 3.1 ignore ``conn-fields`` and ``ui-field-behaviour``, and ask the hook's methods instead.
     """
-    operators = (
-        *("api", "dashboards", "erasure_end", "exports", "groups", "insights", "persons", "persons_sweep", "queries"),
-        "warehouse_erasure",
-        "files_erasure",
-        "access",
-        "suppression",
-        "looking_again",
-    )
     return {
         "package-name": "airflow-provider-posthog",
         "name": _POSTHOG,
         "description": _DESCRIPTION,
         "integrations": _integrations(),
-        "operators": _modules(*(f"operators.{name}" for name in operators)),
-        "sensors": _modules(*(f"sensors.{name}" for name in ("exports", "insights", "persons", "retention"))),
+        "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
+        "sensors": _modules(
+            *(f"sensors.{name}" for name in ("erasures", "exports", "insights", "persons", "retention"))
+        ),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
         "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
         "transfers": [

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.deadline import WARN_DAYS, today
+from airflow_provider_posthog.audit.extract import extract
+from airflow_provider_posthog.audit.finding import names
+from airflow_provider_posthog.audit.ledger import due, read_ledger, requests_of
+from airflow_provider_posthog.audit.ledger_check import verify_ledger
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
-from airflow_provider_posthog.audit.records import is_record_name
+from airflow_provider_posthog.audit.records import LEDGER, AuditError, is_record_name
 from airflow_provider_posthog.audit.report import report, summary
-from airflow_provider_posthog.audit.verify import Verdict, verify_folder, verify_lines
+from airflow_provider_posthog.audit.signing import read_public_key, write_key_pair
+from airflow_provider_posthog.audit.verify import Keys, Verdict, keys_of, verify_folder, verify_lines
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 
 SALT_VARIABLE = "POSTHOG_AUDIT_SALT"
+#: What ``verify`` exits with, besides 0 and 2.
+DAMAGED, NOT_CHECKED, OPEN = 1, 3, 4
+_SALT_HELP = f"with {SALT_VARIABLE} set, their seals too (several salts: with blanks between them)"
 _VERIFY_HELP = (
     "the folder of a request, a folder of such folders, a record, or a file with a record on each line: "
     "a path or a URL that fsspec knows, such as s3://bucket/certificates/DSR-42"
@@ -26,16 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     :param arguments: the command line's; by default ``sys.argv``.
-    :returns: 0 if every certificate is complete and unaltered (``verify``) or one holds the identifier (``find``), 1 if
-        not, 2 if it could not be read.
+    :returns: of ``verify``: 0 if every certificate is closed, complete and unaltered, and its origin was checked; 1 if
+        one, or the ledger, is damaged or forged; 3 if the origin was not checked; 4 if one is still open. Of ``due``: 1
+        if a request is due. Of the others: 0, or 1 if nothing was found. 2 if something could not be read.
     """
     asked = _parser().parse_args(arguments)
     try:
-        salt = os.environ.get(SALT_VARIABLE)
-        pseudonyms = Pseudonyms(salt) if salt else None
+        if asked.command == "keys":
+            return _keys(asked.private, asked.public)
+        if asked.command == "due":
+            return _due(asked.where, asked.within)
+        keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in asked.public_key])
+        if asked.command == "extract":
+            return _extract(asked.where, asked.kind, asked.out, keys)
         if asked.command == "find":
-            return _find(asked.where, asked.kind, pseudonyms)
-        return _verify(asked.where, asked.report, pseudonyms)
+            return _find(asked.where, asked.kind, keys)
+        return _verify(asked.where, asked.report, keys, asked.ledger_head)
     except (PostHogError, OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,53 +60,133 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_posthog.audit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    verify = commands.add_parser("verify", help=f"check certificates; with {SALT_VARIABLE} set, their seals too")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--public-key", metavar="PUBLIC.pem", action="append", default=[], help="check signatures; may be given twice"
+    )
+    verify = commands.add_parser("verify", parents=[common], help=f"check certificates; {_SALT_HELP}")
     verify.add_argument("where", metavar="FILE_OR_FOLDER", help=_VERIFY_HELP)
     verify.add_argument("--report", metavar="OUT.html", help="write a page to read and to print; of one certificate")
-    find = commands.add_parser("find", help="find the certificates that name an identifier, read from standard input")
+    verify.add_argument("--ledger-head", metavar="HASH", help="a head of the ledger that a task has logged or returned")
+    due = commands.add_parser("due", help=f"list the open requests that are due soon, or over; {_SALT_HELP}")
+    due.add_argument("where", metavar="FOLDER", help="the folder of certificates, with its ledger")
+    due.add_argument(
+        "--within", type=int, default=WARN_DAYS, metavar="DAYS", help=f"how many days before ({WARN_DAYS})"
+    )
+    find = commands.add_parser(
+        "find", parents=[common], help="find the certificates that name an identifier, read from standard input"
+    )
     find.add_argument("where", metavar="FOLDER", help="the folder of certificates")
-    find.add_argument("--kind", default="email", help="what it is: email, distinct_id, ... (email)")
+    find.add_argument("--kind", default="any", help="what it is: email, distinct_id, uuid, ticket, ... (any of them)")
+    extract = commands.add_parser(
+        "extract", parents=[common], help="write what a certificate says of one person, named on standard input"
+    )
+    extract.add_argument("where", metavar="FOLDER", help="the folder of the request")
+    extract.add_argument("out", metavar="OUT.html", help="the file to hand out: a page, or JSON (OUT.json)")
+    extract.add_argument(
+        "--kind", default="any", help="uuid, distinct_id, email; or person, as the page lists it (any)"
+    )
+    keys = commands.add_parser("keys", help="make a pair of keys that sign certificates and check them")
+    keys.add_argument("private", metavar="PRIVATE.pem", help="the workers' file; only they may read it")
+    keys.add_argument("public", metavar="PUBLIC.pem", help="the file for everybody who checks")
     return parser
 
 
-def _verify(where: str, page: str | None, pseudonyms: Pseudonyms | None) -> int:
-    verdicts = list(_verdicts(where, pseudonyms))
-    if not verdicts:
+def _salts() -> list[Pseudonyms]:
+    return [Pseudonyms(salt) for salt in os.environ.get(SALT_VARIABLE, "").split()]
+
+
+def _keys(private: str, public: str) -> int:
+    print(f"key_id {write_key_pair(private, public)}")
+    return 0
+
+
+def _due(where: str, within: int) -> int:
+    fs, path = _open(where)
+    records = list(read_ledger(path, fs, _salts()))
+    if not records:
+        raise FileNotFoundError(f"there is no ledger in {where}")
+    day = today()
+    found = due(records, within, day)
+    for one in found:
+        deadline = one.deadline
+        says = (deadline.warning(day) or deadline.text()) if deadline else "nobody knows when it is due"
+        print(f"{one.request_id}{f' ({one.ticket})' if one.ticket else ''}: {says}")
+    still = sum(listed.is_open for listed in requests_of(records).values())
+    print(f"{len(found)} of {still} open requests are due within {within} days, or over", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _verify(where: str, page: str | None, keys: Keys, head: str | None) -> int:
+    verdicts = list(_verdicts(where, keys))
+    fs, path = _open(where)
+    ledger = verify_ledger(path, fs, keys, head) if fs.isdir(path) else None
+    if not verdicts and ledger is None:
         raise FileNotFoundError(f"there is no certificate in {where}")
     if page and len(verdicts) > 1:
         raise ValueError(f"{where} holds {len(verdicts)} certificates; --report makes a page of one")
-    print("\n".join(summary(verdict) for verdict in verdicts))
-    if page:
+    print("\n".join([*map(summary, verdicts), *([ledger.summary()] if ledger else [])]))
+    if page and verdicts:
         with open(page, "w", encoding="utf-8") as file:
             file.write(report(verdicts[0]))
         print(f"  report: {page}")
-    return 0 if all(verdict.is_intact for verdict in verdicts) else 1
+    if ledger is not None and (ledger.problems or not (verdicts or ledger.origin_checked)):
+        return DAMAGED if ledger.problems else NOT_CHECKED
+    return _status(verdicts)
 
 
-def _find(where: str, kind: str, pseudonyms: Pseudonyms | None) -> int:
-    if pseudonyms is None:
+def _status(verdicts: Sequence[Verdict]) -> int:
+    """Return the worst: damaged, then of unknown origin, then open."""
+    states = {verdict.state for verdict in verdicts}
+    if "damaged" in states:
+        return DAMAGED
+    if not all(verdict.origin_checked for verdict in verdicts):
+        return NOT_CHECKED
+    return OPEN if "open" in states else 0
+
+
+def _find(where: str, kind: str, keys: Keys) -> int:
+    value = sys.stdin.readline().rstrip("\r\n")
+    if not keys.salts and kind != "ticket":
         raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_salt into it.")
-    wanted = pseudonyms.of(kind, sys.stdin.readline().rstrip("\r\n"))["hmac"].encode()
     fs, path = _open(where)
-    found = False
+    found = damaged = False
     for folder in _folders(fs, path):
-        if any(wanted in fs.cat_file(f"{folder}/{name}") for name in file_names(folder, fs) if is_record_name(name)):
-            found = True
-            print(folder)
+        try:
+            if names(fs, folder, kind, value, keys.salts):
+                found = True
+                print(folder)
+        except AuditError as error:
+            damaged = True
+            print(f"not looked through: {error}", file=sys.stderr)
     if not found:
         print("no certificate names it", file=sys.stderr)
-    return 0 if found else 1
+    return 2 if damaged else 0 if found else 1
 
 
-def _verdicts(where: str, pseudonyms: Pseudonyms | None) -> Iterator[Verdict]:
+def _extract(where: str, kind: str, out: str, keys: Keys) -> int:
     fs, path = _open(where)
+    try:
+        found = extract(path, fs, kind, sys.stdin.readline().rstrip("\r\n"), keys)
+    except AuditError as error:
+        print(f"no extract: {error}", file=sys.stderr)
+        return 1
+    with open(out, "w", encoding="utf-8") as file:
+        file.write(json.dumps(found.facts, indent=1) + "\n" if out.endswith(".json") else found.page())
+    print(f"extract: {out}")
+    return 0
+
+
+def _verdicts(where: str, keys: Keys) -> Iterator[Verdict]:
+    fs, path = _open(where)
+    checked: Any = {"pseudonyms": keys.salts, "public_keys": keys.public}
     if fs.isdir(path):
         for folder in _folders(fs, path):
-            yield verify_folder(folder, fs, pseudonyms=pseudonyms)
+            yield verify_folder(folder, fs, **checked)
     elif is_record_name(path.rpartition("/")[2]):  # one record alone says nothing of those round it
-        yield verify_folder(path.rpartition("/")[0], fs, pseudonyms=pseudonyms)
+        yield verify_folder(path.rpartition("/")[0], fs, **checked)
     else:
-        yield verify_lines(path, fs, pseudonyms=pseudonyms)
+        yield verify_lines(path, fs, **checked)
 
 
 def _folders(fs: AuditFileSystem, path: str) -> list[str]:
@@ -98,7 +194,7 @@ def _folders(fs: AuditFileSystem, path: str) -> list[str]:
     names = file_names(path, fs)
     if any(is_record_name(name) for name in names):
         return [path]
-    inside = [f"{path}/{name}" for name in names if not name.startswith(".") and fs.isdir(f"{path}/{name}")]
+    inside = [f"{path}/{name}" for name in names if not name.startswith((".", LEDGER)) and fs.isdir(f"{path}/{name}")]
     return [folder for folder in inside if any(is_record_name(name) for name in file_names(folder, fs))]
 
 

@@ -21,6 +21,7 @@ from airflow_provider_posthog.audit.facts import read_time, tell, utc_text
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.records import (
     KINDS,
+    LEDGER,
     MAX_PERSONS,
     SCHEMA_VERSION,
     AuditError,
@@ -32,10 +33,12 @@ from airflow_provider_posthog.audit.records import (
     PersonFacts,
     Who,
     canonical,
+    has_seal,
     is_record_name,
     make_record,
     parse_record,
 )
+from airflow_provider_posthog.audit.signing import KEY_VARIABLE, Signer
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 from airflow_provider_posthog.extract.landing import FileSystem, Landing, is_flat
 
@@ -91,7 +94,9 @@ class AuditTrail:
     :param fs: the file system: fsspec's, such as ``ObjectStoragePath(...).fs``.
     :param request_id: the request's id, the same in all of its tasks; it may hold no e-mail address and no key.
     :param who: the task that writes.
-    :param pseudonyms: made with the connection's salt.
+    :param pseudonyms: made with the connection's salt. It is the same until the request is closed: with another one
+        nobody would be found again, and no salt would fit all records.
+    :param signer: signs the records, too; the same until the request is closed.
     :param now: the time.
     :raises PostHogSettingsError: if the request's id cannot be used.
     """
@@ -104,12 +109,14 @@ class AuditTrail:
         who: Who,
         pseudonyms: Pseudonyms,
         *,
+        signer: Signer | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self.request_id = request_id
         self.folder = f"{fs_path.rstrip('/')}/{request_folder(request_id)}"
         self.who = who
         self.pseudonyms = pseudonyms
+        self.signer = signer
         self._fs = fs
         self._now = now
         self._links: dict[str, _Link] = {}
@@ -234,8 +241,9 @@ class AuditTrail:
                 f"The certificate of request {self.request_id} is closed and says something else than this task: "
                 f"{kind}. Nothing was written. Start a new request, whose certificate stands beside this one."
             )
-        record = make_record(self._fields(kind, key, read_time("server_at", server_at), facts), self.pseudonyms)
-        self._write(record)
+        fields = self._fields(kind, key, read_time("server_at", server_at), facts)
+        record = make_record(fields, self.pseudonyms, self.signer)
+        write_record(self._fs, self.folder, record)
         self._links[record.name] = _Link.of(record)
         return record
 
@@ -247,7 +255,7 @@ class AuditTrail:
             "request_id": self.request_id,
             "sequence": 1 + max((link.sequence for link in heads), default=0),
             "kind": kind,
-            "key": clean(key),
+            "key": self._key(key),
             "at": utc_text(self._now()),
             "server_at": server_at,
             "who": self.who.as_json(),
@@ -257,8 +265,11 @@ class AuditTrail:
         }
 
     def _newest(self, kind: str, key: str) -> _Link | None:
-        found = [link for link in self._links.values() if (link.kind, link.key) == (kind, clean(key))]
+        found = [link for link in self._links.values() if (link.kind, link.key) == (kind, self._key(key))]
         return max(found, key=lambda link: (link.sequence, link.name), default=None)
+
+    def _key(self, key: str) -> str:
+        return self.pseudonyms.without_uuids(clean(key))
 
     def _look(self) -> None:
         """Read the records that came since the last look, from whichever task."""
@@ -268,19 +279,41 @@ class AuditTrail:
             raise AuditError(f"{self.folder}/{min(gone)} has disappeared: the certificate is incomplete.")
         for name in names:
             if name not in self._links:
-                self._links[name] = _Link.of(_read(self._fs, self.folder, name))
+                record = _read(self._fs, self.folder, name)
+                self._check_origin(record)
+                self._links[name] = _Link.of(record)
 
-    def _write(self, record: AuditRecord) -> None:
-        path = f"{self.folder}/{record.name}"
-        if is_flat(self._fs):
-            # Object storage has an object whole or not at all, and may be write-once: nothing could be moved there.
-            self._fs.pipe_file(path, record.as_bytes())
-            self._fs.invalidate_cache(self.folder)
-            return
-        with Landing(self._fs, path, token=secrets.token_hex(4)) as landing:
-            landing.write(record.as_bytes())
-            landing.finish()
-            landing.commit()
+    def _check_origin(self, record: AuditRecord) -> None:
+        """Refuse to write behind a record of another salt or key, and behind one that was forged."""
+        began = f"the certificate of request {self.request_id} was begun with"
+        back = "Write the former one back until the request is closed; new requests may have a new one."
+        if record.salt_id != self.pseudonyms.salt_id:
+            raise PostHogSettingsError("audit_salt", f"is not the one that {began} (salt_id {record.salt_id}).", back)
+        if not has_seal(record, self.pseudonyms):
+            raise AuditError(f"{self.folder}/{record.name} was not sealed with the connection's salt: it was forged.")
+        key_id = self.signer.key_id if self.signer else None
+        if record.key_id != key_id:
+            with_what = f"(key_id {record.key_id})" if record.key_id else "(none)"
+            raise PostHogSettingsError(KEY_VARIABLE, f"is not the key that {began} {with_what}.", back)
+
+
+def write_record(fs: AuditFileSystem, folder: str, record: AuditRecord) -> None:
+    """Write a record as an object of its own, whole or not at all.
+
+    :param fs: the file system.
+    :param folder: the folder.
+    :param record: the record.
+    """
+    path = f"{folder}/{record.name}"
+    if is_flat(fs):
+        # Object storage has an object whole or not at all, and may be write-once: nothing could be moved there.
+        fs.pipe_file(path, record.as_bytes())
+        fs.invalidate_cache(folder)
+        return
+    with Landing(fs, path, token=secrets.token_hex(4)) as landing:
+        landing.write(record.as_bytes())
+        landing.finish()
+        landing.commit()
 
 
 def read_trail(folder: str, fs: AuditFileSystem) -> Iterator[AuditRecord]:
@@ -332,7 +365,7 @@ def request_folder(request_id: str) -> str:
             "Write what the request is called where it was made, such as DSR-42.",
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", request_id)[:120].lstrip(".")
-    if name == request_id:
+    if name == request_id != LEDGER:
         return name
     return f"{name}-{hashlib.sha256(request_id.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

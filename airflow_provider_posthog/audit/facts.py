@@ -18,7 +18,9 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}")
 _HMAC = re.compile(r"[0-9a-f]{64}")
 _MAX_LIST = 10_000
 #: Facts whose texts somebody wrote; the others are words, numbers and times.
-_TEXTS = ("error", "notes", "options", "cannot_erase")
+_TEXTS = ("error", "reason", "decision", "notes", "options", "cannot_erase")
+#: Where a UUID is that of a batch export or the like, and of no person.
+_NO_PERSONS = ("cannot_erase",)
 _Read = Callable[[str, Any], Any]
 
 
@@ -37,15 +39,22 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
                 raise _refusal(field, "has something else than pairs of a kind and an identifier")
         return hidden(pairs, pseudonyms)
 
-    person = {**_PERSON, "identifiers": identifiers}
+    def person(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+        told = _object(field, value, {**_PERSON, "identifiers": identifiers})
+        if "uuid" in told:
+            told["person"] = pseudonyms.of("uuid", told.pop("uuid"))["hmac"]
+        if "person" not in told:
+            raise _refusal(field, "lacks uuid")
+        return told
+
     fields: dict[str, _Read] = {
         **_FACTS,
         "identifiers": identifiers,
         "not_found": identifiers,
-        "persons": _list_of(lambda field, value: _object(field, value, person, "uuid"), MAX_PERSONS),
+        "persons": _list_of(person, MAX_PERSONS),
     }
     told: dict[str, Any] = _object("facts", facts, fields)
-    return _without(told, _plain(facts))
+    return _without(told, _plain(facts), pseudonyms)
 
 
 def utc_text(value: datetime) -> str:
@@ -92,36 +101,35 @@ def _plain(facts: Mapping[str, Any]) -> list[str]:
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
 
 
-def _without(told: dict[str, Any], identifiers: list[str]) -> dict[str, Any]:
-    """Take identifiers out of the texts that somebody wrote."""
+def _without(told: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Take identifiers and the UUIDs of persons out of the texts that somebody wrote."""
 
-    def scrub(value: Any) -> Any:  # noqa: ANN401 - JSON
+    def scrub(value: Any, uuids: bool) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, Mapping):
-            return {name: scrub(inner) for name, inner in value.items()}
+            return {name: scrub(inner, uuids) for name, inner in value.items()}
         if isinstance(value, list):
-            return [scrub(inner) for inner in value]
+            return [scrub(inner, uuids) for inner in value]
         if isinstance(value, str):
             for identifier in identifiers:
                 value = value.replace(identifier, "<identifier>")
+            return value if uuids else pseudonyms.without_uuids(value)
         return value
 
     for name in _TEXTS:
         if name in told:
-            told[name] = scrub(told[name])
+            told[name] = scrub(told[name], name in _NO_PERSONS)
     for person in told.get("persons", ()):
         if "note" in person:
-            person["note"] = scrub(person["note"])
+            person["note"] = scrub(person["note"], False)
     return told
 
 
-def _object(field: str, value: Any, fields: Mapping[str, _Read], *needed: str) -> dict[str, Any]:  # noqa: ANN401
+def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, Mapping):
         raise _refusal(field, "is no object")
     unknown = [name for name in value if name not in fields]
     if unknown:
         raise _refusal(field, f"has {len(unknown)} fields that no record has (it has {', '.join(fields)})")
-    if any(name not in value for name in needed):
-        raise _refusal(field, f"lacks {' or '.join(needed)}")
     return {name: fields[name](name, value[name]) for name in value}
 
 
@@ -200,12 +208,26 @@ def _fields(**fields: _Read) -> _Read:
     return lambda field, value: _object(field, value, fields)
 
 
+def _day(field: str, value: Any) -> str | None:  # noqa: ANN401
+    """Read a time as its day: to the millisecond it would tell one event from all others."""
+    time = value if not isinstance(value, str) or len(value) != 10 else f"{value}T00:00:00Z"
+    told = read_time(field, time)
+    return told[:10] if told else None
+
+
 _COUNTS = _fields(
-    **{name: _count for name in ("events", "future_events", "later_events", "recordings", "profiles", "distinct_ids")},
-    newest_event=read_time,
+    events=_count,
+    newest_event=_day,
+    future_events=_count,
+    later_events=_count,
+    recordings=_count,
+    profiles=_count,
+    distinct_ids=_count,
+    others=_count,
 )
 _PERSON: dict[str, _Read] = {
     "uuid": _uuid,
+    "person": _matching(_HMAC),
     "state": _matching(_STATE),
     "before": _COUNTS,
     "after": _COUNTS,
@@ -231,10 +253,22 @@ _FACTS: dict[str, _Read] = {
         static_cohorts=_LISTED,
         group_types=_LISTED,
         tables=_LISTED,
+        hog_functions=_LISTED,
+        subscriptions=_LISTED,
+        warehouse_sources=_LISTED,
+        elt_destinations=_LISTED,
+        managed_warehouse=_LISTED,
         not_looked_at=_map_of(_text),
     ),
     "error": _text,
+    "reason": _text,
+    "decision": _text,
     "notes": _list_of(_text, 100),
+    "deadline": _fields(
+        received_at=_day, due_at=_day, rule=_matching(re.compile(r"month|\d{1,3} days")), extended=_flag
+    ),
     "part": _count,
+    "request": _text,
+    "head": _matching(_HMAC),
     "records": _count,
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import unicodedata
 from typing import TypedDict
+from uuid import UUID
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -18,6 +20,11 @@ SALT_REMEDY = (
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SALT = re.compile(r"[!-~]+")
+_UUID = re.compile(
+    r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32})(?![0-9A-Fa-f])"
+)
+#: So many digits of a pseudonym name a person on a page and in a text.
+SHORT = 16
 
 
 class Pseudonym(TypedDict):
@@ -51,6 +58,23 @@ def read_salt(field: str, value: object) -> str:
     raise PostHogSettingsError(field, problem, SALT_REMEDY)
 
 
+def normal(kind: str, value: str) -> str:
+    """Return an identifier in the one spelling that its pseudonym is made of.
+
+    :param kind: ``email``: small letters, composed (NFC), without blanks around; ``uuid``: small letters with dashes;
+        any other counts as it is.
+    :param value: the identifier.
+    """
+    if kind == "email":
+        return unicodedata.normalize("NFC", value.strip()).lower()
+    if kind == "uuid":
+        try:
+            return str(UUID(value.strip()))
+        except ValueError:
+            return value.strip().lower()
+    return value
+
+
 class Pseudonyms:
     """Makes stand-ins for identifiers, and seals for records, with one salt.
 
@@ -72,7 +96,8 @@ class Pseudonyms:
     def of(self, kind: str, value: str) -> Pseudonym:
         """Return what stands for an identifier: HMAC-SHA256 with the salt of ``identifier 0 kind 0 value``, as UTF-8.
 
-        The value counts as it is: PostHog takes ``Ann@example.org`` and ``ann@example.org`` for two.
+        E-mail addresses and UUIDs are written in small letters first (:func:`normal`), since they match so; a distinct
+        id counts as it is: PostHog takes ``Ann`` and ``ann`` for two.
 
         :param kind: ``email``, ``distinct_id``, ``uuid``, ``property``: a word of small letters.
         :param value: the identifier.
@@ -80,7 +105,15 @@ class Pseudonyms:
         """
         if not _KIND.fullmatch(kind):
             raise PostHogSettingsError("kind", "is not a word of small letters.", "Write email or distinct_id.")
-        return {"kind": kind, "hmac": self._mac(b"identifier", kind.encode(), value.encode("utf-8", "surrogatepass"))}
+        text = normal(kind, value).encode("utf-8", "surrogatepass")
+        return {"kind": kind, "hmac": self._mac(b"identifier", kind.encode(), text)}
+
+    def without_uuids(self, text: str) -> str:
+        """Return a text with pseudonyms in place of UUIDs: whoever knows a distinct id can calculate the person's.
+
+        :param text: such as an error's message.
+        """
+        return _UUID.sub(lambda found: f"<person {self.of('uuid', found[0])['hmac'][:SHORT]}>", text)
 
     def seal(self, body: bytes) -> str:
         """Return what only a holder of the salt can make of a record.

@@ -7,13 +7,16 @@ lists them. Texts are cleaned of e-mail addresses and keys, identifiers stand th
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from airflow_provider_posthog.audit.deadline import DeadlineFacts
 from airflow_provider_posthog.audit.pseudonyms import Pseudonym, Pseudonyms
+from airflow_provider_posthog.audit.signing import PublicKey, Signer
 from airflow_provider_posthog.exceptions import PostHogError, clean
 
 SCHEMA_VERSION = 1
@@ -33,6 +36,11 @@ KINDS: tuple[Kind, ...] = (
     "note",
     "closed",
 )
+#: What happened to a request, in the ledger of all of them.
+LedgerKind = Literal["begun", "extended", "ended"]
+LEDGER_KINDS: tuple[LedgerKind, ...] = ("begun", "extended", "ended")
+#: The ledger's folder beside those of the requests, and the ``request_id`` of its entries.
+LEDGER = "_ledger"
 #: How a request ended, as its closing record says.
 Outcome = Literal["VERIFIED", "NOT_VERIFIED", "DRY_RUN"]
 OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
@@ -40,6 +48,8 @@ OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
 #: The most persons in one record, as in one of PostHog's deletions; more go into several records.
 MAX_PERSONS = 1000
 
+_SIGNED = b"record\0"
+_OVER_THE_BODY = ("seal", "signature", "hash")
 _NAME = re.compile(r"(\d{6,})-([a-z_]+)-([0-9a-f]{16})\.json")
 
 
@@ -48,7 +58,10 @@ class AuditError(PostHogError):
 
 
 class Counts(TypedDict, total=False):
-    """What PostHog counted: whole numbers, and ``newest_event`` as ISO text in UTC or null."""
+    """What PostHog counted: whole numbers, and ``newest_event`` as the day in UTC (``2026-11-01``) or null.
+
+    ``others`` are distinct ids that nobody asked for: they were merged into the same persons, and went along.
+    """
 
     events: int
     newest_event: str | None
@@ -57,17 +70,21 @@ class Counts(TypedDict, total=False):
     recordings: int
     profiles: int
     distinct_ids: int
+    others: int
 
 
 class PersonFacts(TypedDict, total=False):
-    """What is known of one person: ``uuid`` always, the others where they are known.
+    """What is known of one person: who it is always, the others where they are known.
 
+    ``uuid`` is the person's when it is appended. The record has ``person`` in its place, the HMAC of it: PostHog makes
+    UUIDs out of distinct ids, so that a UUID gives away every distinct id that can be guessed.
     ``state`` is that of the verification (``VERIFIED``, ``SURVIVORS``, ...). ``survivors`` are events still readable.
     ``deletion_status`` is what PostHog says, which is no proof. ``identifiers`` are pairs of kind and value when they
     are appended, and pseudonyms in the record.
     """
 
     uuid: str
+    person: str
     state: str
     before: Counts
     after: Counts
@@ -99,6 +116,7 @@ class Retention(TypedDict, total=False):
 class CannotErase(TypedDict, total=False):
     """What a deletion in PostHog does not reach; ``audit.residue`` looks for it.
 
+    The last five are recipients: who may hold the data, too.
     Each list is null where it was not looked at; ``not_looked_at`` says why, as ``missing scope export:read``.
     ``tables`` are PostHog's tables that its deletion of a person leaves alone, each with its name (``table``) and how
     many rows of these persons it has (``rows``).
@@ -109,6 +127,11 @@ class CannotErase(TypedDict, total=False):
     static_cohorts: list[dict[str, Any]] | None
     group_types: list[dict[str, Any]] | None
     tables: list[dict[str, Any]] | None
+    hog_functions: list[dict[str, Any]] | None
+    subscriptions: list[dict[str, Any]] | None
+    warehouse_sources: list[dict[str, Any]] | None
+    elt_destinations: list[dict[str, Any]] | None
+    managed_warehouse: list[dict[str, Any]] | None
     not_looked_at: dict[str, str]
 
 
@@ -117,8 +140,9 @@ class CommonFacts(TypedDict, total=False):
 
     ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
     appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
-    by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``error`` is the name of a class and
-    its message.
+    by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``deadline`` says until when it has to
+    be answered. ``error`` is the name of a class and its message. ``reason`` and ``decision`` say why a request was
+    extended, or ended without proof, and who decided what.
     """
 
     identifiers: Sequence[Pseudonym | tuple[str, str]]
@@ -129,8 +153,11 @@ class CommonFacts(TypedDict, total=False):
     retention: Retention
     options: Mapping[str, bool | int | str | None]
     calls: Mapping[str, int]
+    deadline: DeadlineFacts
     cannot_erase: CannotErase
     error: str
+    reason: str
+    decision: str
     notes: Sequence[str]
 
 
@@ -138,7 +165,8 @@ class Facts(CommonFacts, total=False):
     """What a record tells: besides the common facts, those about persons.
 
     ``persons`` are 1000 at the most, and ``part`` numbers the records of a larger request. ``states`` counts persons by
-    state. ``outcome`` and ``records``, the number of all records, stand in the closing record.
+    state. ``outcome`` and ``records``, the number of all records, stand in the closing record. ``request`` and
+    ``head``, the hash of the request's first or closing record, stand in the entries of the ledger.
     """
 
     persons: Sequence[PersonFacts]
@@ -146,6 +174,8 @@ class Facts(CommonFacts, total=False):
     states: Mapping[str, int]
     outcome: Outcome
     records: int
+    request: str
+    head: str
 
 
 @dataclass(frozen=True)
@@ -185,10 +215,12 @@ class AuditRecord:
     :param server_at: the time by PostHog's clock, where it was asked for.
     :param who: the task (:class:`Who`).
     :param salt_id: which salt made the pseudonyms and the seal.
+    :param key_id: which pair of keys made the signature; ``None`` where nothing is signed.
     :param facts: what is to be told (:class:`Facts`).
     :param previous: the hashes of the records that it follows: one; none for the first; two or more after two tasks
         wrote at the same moment.
     :param seal: HMAC of all fields above, which needs the salt.
+    :param signature: Ed25519 signature of the same, which needs the private key; ``None`` where nothing is signed.
     :param hash: SHA-256 of all fields above, as canonical JSON.
     """
 
@@ -201,9 +233,11 @@ class AuditRecord:
     server_at: str | None
     who: dict[str, Any]
     salt_id: str
+    key_id: str | None
     facts: dict[str, Any]
     previous: tuple[str, ...]
     seal: str
+    signature: str | None
     hash: str
 
     @property
@@ -221,13 +255,20 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms) -> AuditRecord:
-    """Seal and hash a record.
+def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms, signer: Signer | None = None) -> AuditRecord:
+    """Seal, sign and hash a record.
 
-    :param fields: all of its fields but ``seal`` and ``hash``.
+    :param fields: all of its fields but ``key_id``, ``seal``, ``signature`` and ``hash``.
     :param pseudonyms: makes the seal.
+    :param signer: makes the signature.
     """
-    sealed = {**fields, "seal": pseudonyms.seal(canonical(fields))}
+    told = {**fields, "key_id": signer.key_id if signer else None}
+    body = canonical(told)
+    sealed = {
+        **told,
+        "seal": pseudonyms.seal(body),
+        "signature": signer.sign(_SIGNED + body) if signer else None,
+    }
     return AuditRecord(**sealed, hash=hash_of(sealed))
 
 
@@ -245,8 +286,21 @@ def has_seal(record: AuditRecord, pseudonyms: Pseudonyms) -> bool:
     :param record: the record.
     :param pseudonyms: holds the salt.
     """
-    fields = {name: value for name, value in vars(record).items() if name not in ("seal", "hash")}
-    return pseudonyms.seal(canonical(fields)) == record.seal
+    return hmac.compare_digest(pseudonyms.seal(_body(record)), record.seal)
+
+
+def has_signature(record: AuditRecord, key: PublicKey) -> bool:
+    """Tell whether a record was signed with the private key of a public one.
+
+    :param record: the record.
+    :param key: the public key.
+    """
+    return record.signature is not None and key.has_signed(_SIGNED + _body(record), record.signature)
+
+
+def _body(record: AuditRecord) -> bytes:
+    """Return what is sealed and signed: all but the seal, the signature and the hash."""
+    return canonical({name: value for name, value in vars(record).items() if name not in _OVER_THE_BODY})
 
 
 def parse_record(raw: bytes) -> AuditRecord:
@@ -286,7 +340,9 @@ def _check_shape(fields: Mapping[str, Any]) -> None:
     objects = isinstance(fields["who"], dict) and isinstance(fields["facts"], dict)
     previous = fields["previous"]
     linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
-    if not (texts and numbered and objects and linked and fields["kind"] in KINDS):
+    signed = [fields[name] for name in ("key_id", "signature")]
+    signatures = signed == [None, None] or all(isinstance(one, str) for one in signed)
+    if not (texts and numbered and objects and linked and signatures and fields["kind"] in (*KINDS, *LEDGER_KINDS)):
         raise AuditError("has a field of another type than a record's: it was altered")
 
 

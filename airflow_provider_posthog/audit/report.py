@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.audit.claims import claim
+from airflow_provider_posthog.audit.deadline import Deadline, today
+from airflow_provider_posthog.audit.extract import hidden_events
+from airflow_provider_posthog.audit.pseudonyms import SHORT
 from airflow_provider_posthog.audit.records import AuditRecord
 from airflow_provider_posthog.audit.timeline import Mark, text, timeline
 from airflow_provider_posthog.audit.verify import Verdict
@@ -17,7 +22,7 @@ _STATES = {
     "REQUESTED": "The deletion was asked for; nothing is proved yet.",
     "PROFILE_GONE": "The profile is gone; the events were not counted yet.",
     "EVENTS_PENDING": "The profile is gone; PostHog still has events, which it deletes in batches, days later.",
-    "VERIFIED": "Neither a profile, nor events up to the request, nor recordings were found.",
+    "VERIFIED": "Nothing of what was to be erased can be read any more.",
     "SURVIVORS": "PostHog says that it is done, but events are still readable.",
     "SWALLOWED": "PostHog accepted the request and queued nothing, as it had one for this person before.",
     "RECREATED": "The person came back: new events arrived after the deletion.",
@@ -28,6 +33,7 @@ _STATES = {
 _COUNTS = {
     "profiles": "Profiles",
     "distinct_ids": "Distinct ids",
+    "others": "Distinct ids that nobody asked for, merged into the same persons: they went along",
     "events": "Events",
     "newest_event": "Newest event",
     "future_events": "Events dated in the future",
@@ -44,6 +50,24 @@ _RESIDUE = {
         "PostHog's deletion of a person does not reach these rows; they go when their own retention ends. Where a "
         "table is not offered, nobody could look.",
     ),
+}
+_RECIPIENTS = {
+    "hog_functions": (
+        "Destinations and webhooks",
+        "They have sent events on as these came; deleted ones are not shown.",
+    ),
+    "subscriptions": ("Subscriptions", "They send pictures and tables of insights to people and channels."),
+    "warehouse_sources": ("Warehouse sources", "PostHog imports from there: erase there, or the data comes back."),
+    "elt_destinations": ("ELT destinations", "Imported tables are written to these databases."),
+    "managed_warehouse": (
+        "Managed warehouse",
+        "A copy of events and persons; that PostHog's deletion reaches it is not known.",
+    ),
+}
+_CHECKED_BY = {
+    "signed": "Whoever lacks the private key cannot have written or changed them.",
+    "sealed": "Whoever lacks the salt cannot have written or changed them; whoever holds it could.",
+    "": "That they fit together says nothing of who wrote them.",
 }
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
@@ -86,44 +110,79 @@ def summary(verdict: Verdict) -> str:
 
     :param verdict: what came of checking the certificate.
     """
-    word, why, _ = _word(verdict)
+    word, why, look = _word(verdict)
     lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
-    intact = "complete and unaltered" if verdict.is_intact else "ALTERED OR INCOMPLETE"
-    seals = "seals checked" if verdict.sealed else "seals not checked (no salt given)"
-    lines.append(f"  certificate: {intact}; {len(verdict.story.records)} records; {seals}")
+    lines += [f"  {one}" for one in _time(verdict)]
+    lines += [f"  left on purpose: {left}" for left in verdict.story.left]
+    lines.append(f"  certificate: {_soundness(verdict)}; {len(verdict.story.records)} records; {_origin(verdict)}")
     lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
     lines.append(f"  erasure: {word}. {why}")
-    lines += [f"    - {doubt}" for doubt in verdict.doubts]
+    lines += [f"    - {doubt}" for doubt in ([] if look == "good" else verdict.doubts)]
+    lines += [f"  {one}" for one in _ending(verdict)]
     if verdict.story.not_found:
         lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
     lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
     return "\n".join(lines)
 
 
+def _soundness(verdict: Verdict) -> str:
+    """Say what state the records are in; no more than that they fit together where anybody may have written them."""
+    if verdict.state == "damaged":
+        return "ALTERED OR INCOMPLETE"
+    if not verdict.origin_checked:
+        return "internally consistent" if verdict.state == "closed" else "open, and internally consistent so far"
+    return "complete and unaltered" if verdict.state == "closed" else "open, and unaltered so far"
+
+
+def _origin(verdict: Verdict) -> str:
+    checked = [name for name, was in (("seals", verdict.sealed), ("signatures", verdict.signed)) if was]
+    if not checked:
+        return "origin not checked (no salt and no public key given)"
+    return f"{' and '.join(checked)} checked"
+
+
 def _word(verdict: Verdict) -> tuple[str, str, str]:
-    if verdict.proves_erasure:
-        count = len(verdict.story.states)
-        if (verdict.story.last("options") or {}).get("keep_person"):
-            what = (
-                f"Events and recordings of each of {count:,} persons were erased; the profiles were kept, as asked for."
-            )
-        else:
-            what = f"Each of {count:,} persons was erased."
-        return "VERIFIED", f"{what} That was proved by counting.", "good"
-    closing = verdict.story.closing
+    story = verdict.story
+    if verdict.state == "closed" and not verdict.shortcomings:
+        if not verdict.origin_checked:
+            why = "The records tell of an erasure, and fit together; but without the salt or the public key "
+            return "ORIGIN NOT CHECKED", f"{why}anybody could have written them.", "neutral"
+        what = claim(len(story.states), story.last("after") or {}, story.options)
+        return ("VERIFIED, BUT NOT ALL WAS ERASED" if story.left else "VERIFIED"), what, "good"
+    closing = story.closing
     if verdict.is_intact and closing is not None and closing.facts.get("outcome") == "DRY_RUN":
         return "DRY RUN", "Nothing was erased: this shows what would have been done.", "neutral"
     return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
 
 
+def _time(verdict: Verdict) -> list[str]:
+    """Say that a request is due soon or over; of one that is closed, that it was closed too late."""
+    deadline, closing = Deadline.from_facts(verdict.story.last("deadline")), verdict.story.closing
+    if deadline is None:
+        return []
+    if closing is None:
+        return [one for one in [deadline.warning(today())] if one]
+    over = -deadline.days_left(today(moment(closing.at)))
+    return [f"It was closed {over} days after it was due ({deadline.due})."] if over > 0 else []
+
+
+def _ending(verdict: Verdict) -> list[str]:
+    """Say why and by whose decision a request was ended without proof."""
+    facts = verdict.story.closing.facts if verdict.story.closing else {}
+    told = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
+    return [f"{says}{facts[name]}" for name, says in told if name in facts]
+
+
 def _headline(verdict: Verdict) -> str:
     word, why, look = _word(verdict)
-    doubts = [] if look == "neutral" else verdict.doubts
+    doubts = verdict.doubts if look == "bad" else []
+    left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
     lost = verdict.story.not_found
     more = f"<p>{lost:,} identifiers led to nobody: nothing was erased for them.</p>" if lost else ""
+    more += "".join(f"<p>{text(one)}</p>" for one in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"
-        f'<div class="verdict {look}"><strong>{word}</strong><p>{text(why)}</p>{_list(doubts)}{more}</div>'
+        f'<div class="verdict {look}"><strong>{word}</strong>{left}<p>{text(why)}</p>{_list(doubts)}{more}</div>'
     )
 
 
@@ -133,17 +192,18 @@ def _request(verdict: Verdict) -> str:
         return ""
     first, server = story.records[0], story.last("server") or {}
     who = first.who
-    options = story.first("options") or {}
+    deadline = Deadline.from_facts(story.last("deadline"))
     rows: list[tuple[str, object]] = [
         ("Request", verdict.request_id),
         ("Ticket", who.get("ticket") or "none"),
         ("Asked for by", f"DAG {who.get('dag_id')}, run {who.get('run_id')}, task {who.get('task_id')}"),
+        ("Deadline", deadline.text() if deadline else "not told"),
         ("First and last record", f"{first.at} and {story.records[-1].at}"),
         ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
         ("Server generation", _generation(verdict) or "not told"),
         ("Identifiers", f"{story.identifiers:,} (kept as HMAC-SHA256 only)"),
-        ("Persons", f"{len(story.states):,}"),
-        ("Options", _pairs(options)),
+        ("Persons", f"{len(story.states):,} (kept as HMAC-SHA256 of the UUID only)"),
+        ("Options", _pairs(story.options)),
         ("Calls made", _pairs(story.calls)),
     ]
     return _section("The request", _table(rows))
@@ -158,7 +218,8 @@ def _generation(verdict: Verdict) -> str | None:
 def _states(verdict: Verdict) -> str:
     counted = Counter(state or "not told" for state in verdict.story.states.values())
     rows = [(state, f"{count:,}", _STATES.get(state, "")) for state, count in sorted(counted.items())]
-    return _section("Persons by state", _table(rows, "State", "Persons", "What that means"))
+    title = "Persons by state" if verdict.origin_checked else "Persons by state, as whoever wrote the records says"
+    return _section(title, _table(rows, "State", "Persons", "What that means"))
 
 
 def _counts(verdict: Verdict) -> str:
@@ -171,47 +232,45 @@ def _counts(verdict: Verdict) -> str:
 
 
 def _hidden(verdict: Verdict) -> str:
-    """Say which events nobody could count, if PostHog hid some."""
-    told = verdict.story.last("retention") or {}
-    if told.get("events_retention_enforced") is not True or not told.get("floor"):
-        return ""
-    return (
-        f"Events older than {told['floor']} are hidden by PostHog (retention of "
-        f"{told.get('event_retention_months')} months) and were not looked at."
-    )
+    return hidden_events(verdict.story.last("retention") or {})
 
 
 def _persons(verdict: Verdict) -> str:
     story = verdict.story
-    listed = {uuid: state for uuid, state in story.states.items() if state != "VERIFIED" or uuid in story.survivors}
+    listed = {name: state for name, state in story.states.items() if state != "VERIFIED" or name in story.survivors}
     title = "Persons that are not proved to be erased"
     if not listed and len(story.states) <= MAX_ROWS:
         title, listed = "Persons", story.states
     rows = [
-        (uuid, state or "not told", f"{story.survivors.get(uuid, 0):,}")
-        for uuid, state in sorted(listed.items())[:MAX_ROWS]
+        (name[:SHORT], state or "not told", f"{story.survivors.get(name, 0):,}")
+        for name, state in sorted(listed.items())[:MAX_ROWS]
     ]
     more = len(listed) - len(rows)
     rest = f'<p class="small">and {more:,} more, who are in the records</p>' if more > 0 else ""
-    return _section(title, _table(rows, "Person (uuid)", "State", "Events left"), rest)
+    return _section(title, _table(rows, "Person (HMAC of the UUID)", "State", "Events left"), rest)
 
 
 def _residue(verdict: Verdict) -> str:
     found = verdict.story.last("cannot_erase")
     if not isinstance(found, Mapping):
         return _section("What PostHog cannot erase", "<p>It was not looked for.</p>")
-    parts = []
-    for name, (title, meaning) in _RESIDUE.items():
+    never = (
+        "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
+        "and comments. Exports are those of this API key's user.</p>"
+    )
+    told = "<p>That a recipient was told stands here only if somebody has noted it: see the records.</p>"
+    return _section("What PostHog cannot erase", *_listed(found, _RESIDUE), never) + _section(
+        "Recipients: who may have received the data", *_listed(found, _RECIPIENTS), told
+    )
+
+
+def _listed(found: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    for name, (title, meaning) in titles.items():
         items, reason = found.get(name), (found.get("not_looked_at") or {}).get(name)
         listed = _list(_pairs(item) for item in items[:MAX_ROWS]) if items else ""
         count = "not looked at" if items is None else f"{len(items):,}"
         note = f" ({text(reason)})" if reason else ""
-        parts.append(f"<p><b>{text(title)}: {count}</b>{note}. {text(meaning)}</p>{listed}")
-    parts.append(
-        "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
-        "and comments. Exports are those of this API key's user.</p>"
-    )
-    return _section("What PostHog cannot erase", *parts)
+        yield f"<p><b>{text(title)}: {count}</b>{note}. {text(meaning)}</p>{listed}"
 
 
 def _records(verdict: Verdict) -> str:
@@ -234,11 +293,12 @@ def _row(record: AuditRecord) -> tuple[object, ...]:
 
 
 def _checking(verdict: Verdict) -> str:
-    closing = verdict.story.closing
-    seals = "were checked with the salt" if verdict.sealed else "were not checked, as no salt was given"
+    story, closing = verdict.story, verdict.story.closing
+    key = story.records[0].key_id if story.records else None
     parts = [
-        f"<p>The records are {'complete and unaltered' if verdict.is_intact else 'ALTERED OR INCOMPLETE'}; "
-        f"the seals {seals}.</p>",
+        f"<p>The records are {_soundness(verdict)}; {_origin(verdict)}.</p>",
+        f"<p>{_CHECKED_BY['signed' if verdict.signed else 'sealed' if verdict.sealed else '']}</p>",
+        f"<p>Signed with the key <code>{text(key)}</code>.</p>" if key else "",
         _list(str(problem) for problem in verdict.problems[:MAX_ROWS]),
         f"<p>Closing record: <code>{text(closing.hash)}</code></p>" if closing else "",
         f"<p>Check it again: <code>python -m airflow_provider_posthog.audit verify {text(verdict.source)}</code></p>",

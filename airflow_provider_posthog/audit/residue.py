@@ -1,16 +1,18 @@
 """What a deletion in PostHog does not reach, so that a certificate can list it.
 
 Files that were exported before, what batch exports have loaded elsewhere, the member lists of static cohorts, and
-group profiles stay as they are. What the key may not see is named, too: "not looked at" is not "there is none".
+group profiles stay as they are; and so does whatever others have received: through destinations and webhooks,
+subscriptions, and PostHog's own warehouses. What the key may not see is named, too: "not looked at" is not "there is
+none".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_posthog.api import batch_exports, exports, groups
-from airflow_provider_posthog.api.call import Call, json_page
+from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import Steps
@@ -18,6 +20,7 @@ from airflow_provider_posthog.audit.records import CannotErase
 from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogPermissionError,
+    PostHogQuotaError,
     PostHogServerError,
     PostHogValidationError,
 )
@@ -32,8 +35,9 @@ def residue(settings: ClientSettings) -> Steps[CannotErase]:
     """List what PostHog cannot erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
 
     :param settings: the project.
-    :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; each a list, or ``None`` with its
-        reason in ``not_looked_at``.
+    :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; and those who may have received
+        data: ``hog_functions``, ``subscriptions``, ``warehouse_sources``, ``elt_destinations`` and
+        ``managed_warehouse``; each a list, or ``None`` with its reason in ``not_looked_at``.
     :raises PostHogError: if PostHog cannot be reached, or refuses the key as such.
     """
     found: dict[str, list[dict[str, Any]] | None] = {}
@@ -45,8 +49,8 @@ def residue(settings: ClientSettings) -> Steps[CannotErase]:
             # 403 names the scope; without one it is an endpoint that takes no personal API keys.
             reason = f"missing scope {error.scope}" if error.scope else "PostHog refuses it to this key"
         except PostHogNotFoundError:
-            reason = "this server does not offer it"
-        except (PostHogServerError, PostHogValidationError) as error:
+            reason = _NOT_FOUND.get(name, "this server does not offer it")
+        except (PostHogServerError, PostHogValidationError, PostHogQuotaError) as error:
             reason = f"PostHog answered {error.status}"
         else:
             found[name] = items[:MAX_LISTED]
@@ -55,13 +59,8 @@ def residue(settings: ClientSettings) -> Steps[CannotErase]:
             continue
         found[name] = None
         not_looked_at[name] = reason
-    return CannotErase(
-        exports=found["exports"],
-        batch_exports=found["batch_exports"],
-        static_cohorts=found["static_cohorts"],
-        group_types=found["group_types"],
-        not_looked_at=not_looked_at,
-    )
+    told: Any = {**found, "not_looked_at": not_looked_at}
+    return cast("CannotErase", told)
 
 
 def exports_made(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
@@ -70,7 +69,7 @@ def exports_made(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
     :param settings: the project.
     :returns: for each ``id``, ``export_format``, ``created_at`` and ``expires_after``; newest first.
     """
-    return _listed(exports.list(limit=100), settings, "id", "export_format", "created_at", "expires_after")
+    return _rows(exports.list(limit=100), settings, "id", "export_format", "created_at", "expires_after")
 
 
 def destinations(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
@@ -89,9 +88,7 @@ def static_cohorts(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
     :param settings: the project.
     :returns: for each ``id``, ``name`` and ``count``.
     """
-    call: Call[dict[str, Any]] = Call(
-        "cohorts.list", "GET", "cohorts/", json_page, query={"limit": 100}, scopes=("cohort:read",), paging="offset"
-    )
+    call = _list("cohorts", "cohort:read")
     rows = yield from _pages(call, settings, lambda row: row.get("is_static") is True and not row.get("deleted"))
     return [_picked(row, "id", "name", "count") for row in rows]
 
@@ -106,15 +103,94 @@ def group_types(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
     return [_picked(row, "group_type_index", "group_type") for row in rows]
 
 
+def hog_functions(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the destinations and webhooks of PostHog's pipelines, which have sent events on; deleted ones are not shown.
+
+    Servers until 2025 list destinations only, unless they are asked for the ``types``; later ones list all.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``name``, ``type`` and ``enabled``.
+    """
+    query = {"types": ",".join(_SENDING), "limit": 100}
+    rows = yield from _pages(_list("hog_functions", "hog_function:read", query), settings, _sends)
+    return [{**_picked(row, "id", "name", "enabled"), "type": row.get("type") or "destination"} for row in rows]
+
+
+def subscriptions(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the subscriptions, which send pictures and tables of insights; not to whom, as that is an address.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``title`` and ``target_type`` (``email``, ``slack`` or ``webhook``).
+    """
+    rows = yield from _pages(_list("subscriptions", "subscription:read"), settings, lambda row: not row.get("deleted"))
+    return [_picked(row, "id", "title", "target_type") for row in rows]
+
+
+def warehouse_sources(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the sources that PostHog imports from: they bring a person's data back, and keep their own.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``source_type``, ``prefix`` and ``status``.
+    """
+    call = _list("external_data_sources", "external_data_source:read")
+    return _rows(call, settings, "id", "source_type", "prefix", "status")
+
+
+def elt_destinations(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """List the databases that PostHog writes imported tables to, since September 2026; its own warehouse is not one.
+
+    :param settings: the project.
+    :returns: for each ``id``, ``name`` and ``type``.
+    """
+    call = _list("external_data_destinations", "external_data_source:read")
+    rows = yield from _pages(call, settings, lambda row: row.get("is_posthog_warehouse") is not True)
+    return [_picked(row, "id", "name", "type") for row in rows]
+
+
+def managed_warehouse(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+    """Tell whether there is a managed warehouse: a copy of events and persons that no deletion is known to reach.
+
+    PostHog refuses this to personal API keys (2026), so that it is mostly not looked at.
+
+    :param settings: the project.
+    :returns: one with ``state`` and ``has_backfill``.
+    """
+    call: Call[dict[str, Any]] = Call(
+        "data_warehouse.warehouse_status", "GET", "data_warehouse/warehouse_status/", json_object
+    )
+    row = yield call
+    return [_picked(row, "state", "has_backfill")]
+
+
+#: The types of hog functions that send data out of PostHog.
+_SENDING = ("destination", "site_destination", "internal_destination")
+#: What a 404 means, where it is not that the server is too old.
+_NOT_FOUND = {"managed_warehouse": "there is none, or this server does not offer it"}
+
 _LOOKERS: Mapping[str, _Looker] = {
     "exports": exports_made,
     "batch_exports": destinations,
     "static_cohorts": static_cohorts,
     "group_types": group_types,
+    "hog_functions": hog_functions,
+    "subscriptions": subscriptions,
+    "warehouse_sources": warehouse_sources,
+    "elt_destinations": elt_destinations,
+    "managed_warehouse": managed_warehouse,
 }
 
 
-def _listed(call: Call[Any], settings: ClientSettings, *names: str) -> Steps[list[dict[str, Any]]]:
+def _sends(row: Mapping[str, Any]) -> bool:
+    return (row.get("type") or "destination") in _SENDING  # the oldest servers have destinations only, and no type
+
+
+def _list(path: str, scope: str, query: Mapping[str, Any] | None = None) -> Call[dict[str, Any]]:
+    return Call(
+        f"{path}.list", "GET", f"{path}/", json_page, query=query or {"limit": 100}, scopes=(scope,), paging="offset"
+    )
+
+
+def _rows(call: Call[Any], settings: ClientSettings, *names: str) -> Steps[list[dict[str, Any]]]:
     rows = yield from _pages(call, settings)
     return [_picked(row, *names) for row in rows]
 

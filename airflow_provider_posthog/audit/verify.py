@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
+from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
-from airflow_provider_posthog.audit.records import AuditError, AuditRecord, has_seal, is_record_name, parse_record
+from airflow_provider_posthog.audit.records import (
+    AuditError,
+    AuditRecord,
+    has_seal,
+    has_signature,
+    is_record_name,
+    parse_record,
+)
+from airflow_provider_posthog.audit.signing import PublicKey
 
 
 @dataclass(frozen=True)
@@ -32,13 +41,15 @@ class Problem:
 class Story:
     """What the records of a request say together; the last word on each person counts.
 
-    :param states: the last state of each person, by uuid; empty where none was told.
-    :param survivors: events of a person that were still readable, by uuid, where there were any.
+    :param states: the last state of each person, by the HMAC of the uuid; empty where none was told.
+    :param survivors: events of a person that were still readable, by the same, where there were any.
+    :param options: those of the request.
     :param records: every record without its persons and identifiers, for the time line.
     """
 
     states: dict[str, str] = field(default_factory=dict)
     survivors: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     records: list[AuditRecord] = field(default_factory=list)
     identifiers: int = 0
     not_found: int = 0
@@ -53,16 +64,28 @@ class Story:
         light = {name: value for name, value in facts.items() if name not in ("persons", "identifiers", "not_found")}
         light["persons_told"] = len(facts.get("persons", ()))
         for person in facts.get("persons", ()):
-            uuid = person["uuid"]
-            self.states[uuid] = person.get("state", self.states.get(uuid, ""))
-            if person.get("survivors"):
-                self.survivors[uuid] = person["survivors"]
-            elif "survivors" in person or person.get("state") == "VERIFIED":
-                self.survivors.pop(uuid, None)
+            self._take_person(person)
+        for name, value in facts.get("options", {}).items():
+            # What one try has left counts, whatever the next ones say: PostHog was asked once.
+            if name not in self.options or left_on_purpose({name: value}):
+                self.options[name] = value
         self.identifiers += len(facts.get("identifiers", ()))
         self.not_found += len(facts.get("not_found", ()))
         self.calls.update(facts.get("calls", {}))
         self.records.append(AuditRecord(**{**vars(record), "facts": light}))
+
+    def _take_person(self, person: Mapping[str, Any]) -> None:
+        name = person["person"]
+        self.states[name] = person.get("state", self.states.get(name, ""))
+        if person.get("survivors"):
+            self.survivors[name] = person["survivors"]
+        elif "survivors" in person or person.get("state") == "VERIFIED":
+            self.survivors.pop(name, None)
+
+    @property
+    def left(self) -> list[str]:
+        """What was left on purpose, a clause for each; none for a whole erasure."""
+        return left_on_purpose(self.options)
 
     @property
     def closing(self) -> AuditRecord | None:
@@ -90,9 +113,10 @@ class Verdict:
     """What came of checking one certificate.
 
     :param source: where it is.
-    :param problems: what is wrong; none means that it is complete and unaltered.
+    :param problems: what is wrong; any means that it is damaged.
     :param story: what it says.
-    :param sealed: whether the seals were checked: with the salt, which forgers of a whole certificate lack.
+    :param sealed: whether the seals were checked: with the salt, which forgers lack.
+    :param signed: whether the signatures were checked: with the public key; forgers lack the private one.
     :param notes: what is worth a look and not wrong.
     """
 
@@ -100,12 +124,25 @@ class Verdict:
     problems: list[Problem] = field(default_factory=list)
     story: Story = field(default_factory=Story)
     sealed: bool = False
+    signed: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_intact(self) -> bool:
-        """Whether the certificate is complete and unaltered; what it says may still be that nothing was erased."""
-        return not self.problems
+        """Whether it is closed, and nothing is wrong with it; whoever wrote it, and whatever it says."""
+        return self.state == "closed"
+
+    @property
+    def origin_checked(self) -> bool:
+        """Whether somebody who lacks the salt, or the private key, cannot have written it."""
+        return self.sealed or self.signed
+
+    @property
+    def state(self) -> Literal["open", "closed", "damaged"]:
+        """``damaged``: altered, forged or incomplete; ``open``: not closed, or its last records are missing."""
+        if self.problems:
+            return "damaged"
+        return "open" if self.story.closing is None else "closed"
 
     @property
     def request_id(self) -> str:
@@ -116,6 +153,16 @@ class Verdict:
     def doubts(self) -> list[str]:
         """Why it does not prove that each person was erased; none means that it does."""
         doubts = ["The certificate is altered or incomplete."] if self.problems else []
+        if not self.origin_checked:
+            doubts.append(
+                "Its origin was not checked: without the salt or the public key anybody could have written it."
+            )
+        return doubts + self.shortcomings
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """Why what the records say does not amount to the erasure of each person."""
+        doubts: list[str] = []
         closing = self.story.closing
         if closing is None:
             doubts.append("The request is not closed: it is still going on, or its last records are missing.")
@@ -134,7 +181,7 @@ class Verdict:
 
     @property
     def proves_erasure(self) -> bool:
-        """Whether it proves that each person was erased."""
+        """Whether it proves that each person was erased; never where its origin was not checked."""
         return not self.doubts
 
 
@@ -142,56 +189,118 @@ def _are(count: int) -> str:
     return "1 person is" if count == 1 else f"{count:,} persons are"
 
 
-def verify_folder(folder: str, fs: AuditFileSystem, *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+@dataclass(frozen=True)
+class Keys:
+    """What the origin of records is checked with; with nothing, it is not.
+
+    :param salts: one for each salt that was in use; which one a record needs says its ``salt_id``.
+    :param public: the public keys of those whose signatures count.
+    """
+
+    salts: tuple[Pseudonyms, ...] = ()
+    public: tuple[PublicKey, ...] = ()
+
+    def wrong(self, record: AuditRecord) -> Iterator[str]:
+        """Yield why somebody else may have written a record.
+
+        :param record: the record.
+        """
+        if self.salts:
+            fitting = [one for one in self.salts if one.salt_id == record.salt_id]
+            if not fitting:
+                yield f"its seal was made with another salt ({record.salt_id}): it was forged, or that salt is missing"
+            elif not has_seal(record, fitting[0]):
+                yield "its seal is wrong: it was forged"
+        if self.public:
+            signers = [one for one in self.public if one.key_id == record.key_id]
+            if record.signature is None:
+                yield "it is not signed: it was forged, or was written without the private key"
+            elif not signers:
+                yield f"it was signed with another key ({record.key_id}): it was forged, or that public key is missing"
+            elif not has_signature(record, signers[0]):
+                yield "its signature is wrong: it was forged"
+
+
+#: One salt, or each that was in use.
+Salts = Pseudonyms | Iterable[Pseudonyms] | None
+
+
+def keys_of(pseudonyms: Salts = None, public_keys: Iterable[PublicKey] = ()) -> Keys:
+    """Return what the origin of records is checked with.
+
+    :param pseudonyms: made with the salt, or with each salt that was in use.
+    :param public_keys: whose signatures count.
+    """
+    salts = (pseudonyms,) if isinstance(pseudonyms, Pseudonyms) else tuple(pseudonyms or ())
+    return Keys(salts, tuple(public_keys))
+
+
+def verify_folder(
+    folder: str, fs: AuditFileSystem, *, pseudonyms: Salts = None, public_keys: Iterable[PublicKey] = ()
+) -> Verdict:
     """Check the certificate in a folder.
 
     :param folder: the request's folder, as the file system spells it.
     :param fs: the file system.
-    :param pseudonyms: made with the salt, to check the seals, too.
+    :param pseudonyms: made with the salt, to check the seals, too; or several, of which each record needs the one of
+        its ``salt_id``.
+    :param public_keys: to check the signatures.
     """
     names = file_names(folder, fs)
     strange = [name for name in names if not is_record_name(name) and not name.startswith(".")]
     raws = ((name, fs.cat_file(f"{folder}/{name}")) for name in names if is_record_name(name))
-    verdict = verify(folder, raws, pseudonyms=pseudonyms)
+    verdict = verify(folder, raws, pseudonyms=pseudonyms, public_keys=public_keys)
     if strange:
         verdict.notes.append(f"{len(strange)} other files are in the folder, such as {strange[0]}.")
     return verdict
 
 
-def verify_lines(path: str, fs: AuditFileSystem, *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+def verify_lines(
+    path: str, fs: AuditFileSystem, *, pseudonyms: Salts = None, public_keys: Iterable[PublicKey] = ()
+) -> Verdict:
     """Check the certificate in one file: its records, a line each, in the order of their names (``cat *.json``).
 
     :param path: the file, as the file system spells it.
     :param fs: the file system.
-    :param pseudonyms: made with the salt, to check the seals, too.
+    :param pseudonyms: as in :func:`verify_folder`.
+    :param public_keys: as in :func:`verify_folder`.
     """
     lines = fs.cat_file(path).splitlines(keepends=True)
-    return verify(path, ((f"line {number}", line) for number, line in enumerate(lines, 1)), pseudonyms=pseudonyms)
+    raws = ((f"line {number}", line) for number, line in enumerate(lines, 1))
+    return verify(path, raws, pseudonyms=pseudonyms, public_keys=public_keys)
 
 
-def verify(source: str, raws: Iterable[tuple[str, bytes]], *, pseudonyms: Pseudonyms | None = None) -> Verdict:
+def verify(
+    source: str,
+    raws: Iterable[tuple[str, bytes]],
+    *,
+    pseudonyms: Salts = None,
+    public_keys: Iterable[PublicKey] = (),
+) -> Verdict:
     """Check the records of one certificate; each is read once, and its persons' states are kept, not its bytes.
 
     :param source: where it is.
     :param raws: the records as they are stored, in order, each with its file's name or ``line 3``.
-    :param pseudonyms: made with the salt, to check the seals, too.
+    :param pseudonyms: as in :func:`verify_folder`.
+    :param public_keys: as in :func:`verify_folder`.
     """
-    verdict = Verdict(source, sealed=pseudonyms is not None)
+    keys = keys_of(pseudonyms, public_keys)
+    verdict = Verdict(source, sealed=bool(keys.salts), signed=bool(keys.public))
     labels: list[str] = []
     for label, record in _readable(raws, verdict):
         labels.append(label)
         if is_record_name(label) and label != record.name:
             verdict.problems.append(Problem(label, f"is the record {record.name} under another name"))
-        if pseudonyms is not None and not has_seal(record, pseudonyms):
-            why = "its seal was made with another salt" if record.salt_id != pseudonyms.salt_id else "its seal is wrong"
-            verdict.problems.append(Problem(label, f"{why}: it was forged, or this is not the connection's salt"))
+        verdict.problems += [Problem(label, why) for why in keys.wrong(record)]
         try:
             verdict.story.take(record)
         except (AttributeError, KeyError, TypeError, ValueError):  # of a record that this package did not write
             verdict.problems.append(Problem(label, "has facts of another shape than a record's"))
             verdict.story.records.append(record)
-    verdict.problems += _wrong_links(list(zip(labels, verdict.story.records, strict=True)))
-    verdict.problems += _wrong_end(labels, verdict.story.records)
+    together = list(zip(labels, verdict.story.records, strict=True))
+    verdict.problems += [*wrong_links(together), *_wrong_keys(together), *_wrong_end(labels, verdict.story.records)]
+    if not keys.public and any(record.signature for record in verdict.story.records):
+        verdict.notes.append("It is signed, and the signatures were not checked: no public key was given.")
     return verdict
 
 
@@ -203,8 +312,11 @@ def _readable(raws: Iterable[tuple[str, bytes]], verdict: Verdict) -> Iterator[t
             verdict.problems.append(Problem(label, str(error)))
 
 
-def _wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
-    """Yield what is wrong with the order: each record names those that it follows, by their hashes."""
+def wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
+    """Yield what is wrong with the order: each record names those that it follows, by their hashes.
+
+    :param records: the records with their labels, in the order in which they are there.
+    """
     sequences: dict[str, int] = {}
     for label, record in records:
         if record.hash in sequences:
@@ -223,14 +335,20 @@ def _wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
             yield Problem(label, "is out of order")
 
 
+def _wrong_keys(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
+    """Yield who was not written with the salt and the key of the first: nobody changes them on the way."""
+    for label, record in records:
+        if (record.salt_id, record.key_id) != (records[0][1].salt_id, records[0][1].key_id):
+            yield Problem(label, "was made with another salt or key than the first record")
+
+
 def _wrong_end(labels: list[str], records: list[AuditRecord]) -> Iterator[Problem]:
     """Yield what is wrong with the closing record, which must follow all others."""
     if not records:
         yield Problem("", "There is no record.")
         return
     closings = [(label, record) for label, record in zip(labels, records, strict=True) if record.kind == "closed"]
-    if not closings:
-        yield Problem("", "There is no closing record: the request is still going on, or its last records are missing.")
+    if not closings:  # it is open
         return
     label, closing = closings[0]
     for other, second in closings[1:]:

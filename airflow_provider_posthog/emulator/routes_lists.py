@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_posthog.emulator.envelopes import Json
+from airflow_provider_posthog.emulator.envelopes import Json, not_for_keys
 from airflow_provider_posthog.emulator.messages import Answer, Request, json_answer
 from airflow_provider_posthog.emulator.routes import Handler, Route
 
@@ -15,6 +15,10 @@ _LISTS: tuple[tuple[str, str, str, Json], ...] = (
     ("experiments", "experiment", "GET, POST", _COUNTED),
     ("session_recordings", "session_recording", "GET", {"results": [], "has_next": False, "version": 3}),
     ("surveys", "survey", "GET, POST", _COUNTED),
+    ("hog_functions", "hog_function", "GET, POST", _COUNTED),
+    ("subscriptions", "subscription", "GET, POST", _COUNTED),
+    ("external_data_sources", "external_data_source", "GET, POST", _COUNTED),
+    ("external_data_destinations", "external_data_source", "GET, POST", _COUNTED),
 )
 
 
@@ -34,7 +38,27 @@ async def organization(request: Request) -> Answer:
     return json_answer(body, headers={"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"})
 
 
-ROUTES = tuple(
-    Route("GET", f"/{path}/", _empty(methods, body), (f"{scope}:read",)) for path, scope, methods, body in _LISTS
+async def warehouse_status(request: Request) -> Answer:
+    """Refuse to tell of the managed warehouse (``GET data_warehouse/warehouse_status/``): its view is internal.
+
+    :param request: nothing of it matters.
+    """
+    raise not_for_keys()
+
+
+# what only the newest servers have
+_NEW = ("external_data_destinations",)
+ROUTES = (
+    *(
+        Route(
+            "GET",
+            f"/{path}/",
+            _empty(methods, body),
+            (f"{scope}:read",),
+            generations="C" if path in _NEW else "ABC",
+        )
+        for path, scope, methods, body in _LISTS
+    ),
+    Route("GET", "/data_warehouse/warehouse_status/", warehouse_status),
 )
 ORGANIZATION_ROUTES = (Route("GET", "/api/organizations/@current/", organization, ("organization:read",)),)

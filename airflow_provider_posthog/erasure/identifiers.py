@@ -227,7 +227,7 @@ def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[s
         held = held if isinstance(held, Mapping) else {}
         if not all(fits(held, wanted) for wanted in properties):
             raise PostHogErasureError(
-                f"PostHog listed person {row.get('uuid')} for the filter in 'properties', whom it does not fit. "
+                "PostHog listed a person for the filter in 'properties' whom it does not fit. "
                 "Nothing was deleted: a filter that PostHog does not understand lists everybody."
             )
         yield Identifier("uuid", str(row.get("uuid")).lower(), position)

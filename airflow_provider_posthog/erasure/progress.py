@@ -1,8 +1,8 @@
 """How far a deletion is, so that a killed task goes on where it stopped and asks for nobody twice.
 
 Object storage cannot append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
-before PostHog is asked and one after it has answered. They hold UUIDs and numbers, no personal data. They belong to one
-request: those of another, with the same path, are not looked at.
+before PostHog is asked and one after it has answered. They hold numbers, and UUIDs of those who failed: they go with
+the work file. They belong to one request: those of another, with the same path, are not looked at.
 """
 
 from __future__ import annotations
@@ -124,6 +124,11 @@ class Progress:
     @unverified.setter
     def unverified(self, states: Mapping[str, str]) -> None:
         self._write("unverified", {"states": dict(states)})
+    def forget(self) -> None:
+        """Remove what names persons by UUID; what the proof has counted stays, for a task that is cleared later."""
+        for name in sorted(self._known() - {"verified.json", "size.json"}):
+            self._fs.rm_file(f"{self._folder}/{name}")
+        self._names = None
 
     def _known(self) -> set[str]:
         if self._names is None:

@@ -56,8 +56,8 @@ def renew(work: WorkFile, server: Server, do: Do) -> Renewed:
             file.add(new)
         if told.moved:
             raise PostHogErasureError(
-                f"{len(told.moved)} persons were merged with others since they were resolved, or made again "
-                f"({', '.join(told.moved[:20])}). Nothing was deleted: resolve again, and approve that.",
+                f"{len(told.moved)} persons were merged with others since they were resolved, or made again. Nothing "
+                "was deleted: resolve again, and approve that.",
                 job_id=header.request_id,
             )
         if changed:

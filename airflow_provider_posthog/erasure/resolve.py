@@ -181,20 +181,18 @@ def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Pe
 def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: Sequence[Identifier]) -> None:
     """Make sure that a person has what led there."""
     if str(person.get("uuid", "")).lower() != uuid:
-        raise _unexpected(uuid, "PostHog answered with another person")
+        raise _unexpected("PostHog answered with another person")
     held = person.get("properties") or {}
     addresses = {folded(str(held.get(name) or "")) for name in EMAIL_PROPERTIES} | set(map(folded, ids))
     for one in identifiers:
         if one.kind == "email" and folded(one.value) not in addresses:
-            raise _unexpected(uuid, f"the e-mail address {one.place} is not this person's")
+            raise _unexpected(f"the e-mail address {one.place} is not this person's")
         if one.kind == "distinct_id" and one.value not in ids:
-            raise _unexpected(uuid, f"the distinct id {one.place} is not this person's")
+            raise _unexpected(f"the distinct id {one.place} is not this person's")
 
 
-def _unexpected(uuid: str, why: str) -> PostHogErasureError:
-    return PostHogErasureError(
-        f"Unexpected match, person {uuid}: {why}. Nothing was deleted; look at it, and try again."
-    )
+def _unexpected(why: str) -> PostHogErasureError:
+    return PostHogErasureError(f"Unexpected match: {why}. Nothing was deleted; look at it, and try again.")
 
 
 def _distinct_ids(found: Mapping[str, persons.Person], server: Server) -> Steps[dict[str, list[str]]]:

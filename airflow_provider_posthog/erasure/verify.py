@@ -7,7 +7,7 @@ has set it without counting. What proves is that nothing is left to be read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -40,6 +40,7 @@ class Report:
 
     :param states: how many persons are in each state.
     :param examples: some of those who are not verified.
+    :param places: which of the persons these are, from 1, by UUID.
     :param totals: sums of what can be read.
     :param now: the server's time.
     :param looked_up: how many queued deletions were looked up.
@@ -50,6 +51,7 @@ class Report:
 
     states: Counter[State] = field(default_factory=Counter)
     examples: dict[State, list[Judgement]] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
     totals: Counter[str] = field(default_factory=Counter)
     now: datetime | None = None
     looked_up: int = 0
@@ -68,6 +70,7 @@ class Report:
         named = self.examples.setdefault(one.state, [])
         if one.state != "VERIFIED" and len(named) < _MAX_NAMED:
             named.append(one)
+            self.places[one.uuid] = sum(self.states.values())
         if one.state != "VERIFIED" and one.state not in PENDING:
             self.unverified[one.uuid] = one.state
 
@@ -87,10 +90,10 @@ class Report:
         return {state: n for state, n in self.states.items() if state != "VERIFIED" and state not in PENDING and n}
 
     def text(self) -> str:
-        """Return it in a few sentences, with person UUIDs and no other identifiers."""
+        """Return it in a few sentences; persons by their places, as whoever knows a distinct id can tell its UUID."""
         parts = [", ".join(f"{state} {n}" for state, n in sorted(self.states.items()))]
         for state, named in sorted(self.examples.items(), key=lambda each: each[0] in PENDING):
-            parts += [f"{state} {one.uuid}: {one.reason}." for one in named[:5]]
+            parts += [f"{state} (person {self.places[one.uuid]}): {one.reason}." for one in named[:5]]
             if self.states[state] > 5:
                 parts.append(f"(and {self.states[state] - 5} more {state})")
         return "; ".join(parts[:1]) + (". " + " ".join(parts[1:]) if parts[1:] else "")
@@ -105,13 +108,20 @@ class Report:
         }
 
 
-def verify(people: Iterable[Person], request: Request, since: datetime | None = None) -> Steps[Report]:
+def verify(
+    people: Iterable[Person],
+    request: Request,
+    since: datetime | None = None,
+    *,
+    each: Callable[[Judgement], None] | None = None,
+) -> Steps[Report]:
     """Look at all persons of a request, once.
 
     :param people: the persons; a batch of them is in memory at a time.
     :param request: what was asked for.
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
+    :param each: is told of each person; the report keeps some of them only.
     """
     server = yield from detect()
     report = Report(now=server.now, is_proof=since is None)
@@ -119,6 +129,8 @@ def verify(people: Iterable[Person], request: Request, since: datetime | None = 
         left = MAX_STATUSES - report.looked_up
         for one in (yield from look(batch, request, server, left, since)):
             report.add(one)
+            if each is not None:
+                each(one)
         report.unnamed += sum(not person.distinct_ids for person in batch)
     return report
 

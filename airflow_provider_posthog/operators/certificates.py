@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.operators.certificate_facts import MAX_IDENTIFIERS as MAX_IDENTIFIERS
+from airflow_provider_posthog.operators.certificate_facts import after, before, pairs, sums
 from airflow_provider_posthog.operators.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
     from airflow_provider_posthog.audit.chain import AuditTrail
-    from airflow_provider_posthog.audit.records import Counts, Outcome, PersonFacts, Who
+    from airflow_provider_posthog.audit.deadline import Deadline
+    from airflow_provider_posthog.audit.ledger import Ledger
+    from airflow_provider_posthog.audit.records import AuditRecord, Outcome, PersonFacts, Who
     from airflow_provider_posthog.erasure.identifiers import Identifier
     from airflow_provider_posthog.erasure.progress import Done
     from airflow_provider_posthog.erasure.verify import Report
-    from airflow_provider_posthog.erasure.work_file import Person, Totals, WorkFile
+    from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
     from airflow_provider_posthog.hooks.posthog import PostHogHook
-
-#: A record holds so many identifiers at the most; of more only those of the persons are told.
-MAX_IDENTIFIERS = 10_000
 
 
 class Certificate:
@@ -30,10 +32,14 @@ class Certificate:
     :param trail: where the records go.
     :param server: which PostHog it is.
     :param hook: what the task asks PostHog with.
+    :param ledger: the list of all requests.
     """
 
-    def __init__(self, trail: AuditTrail, server: Mapping[str, Any], hook: PostHogHook) -> None:
+    def __init__(self, trail: AuditTrail, server: Mapping[str, Any], hook: PostHogHook, ledger: Ledger) -> None:
         self._trail = trail
+        self._ledger = ledger
+        #: The hash of the ledger's newest entry that this task knows of; to be kept elsewhere, too.
+        self.ledger_head: str | None = None
         self._server: Any = dict(server)
         self._retention: Any = {}
         self._hook = hook
@@ -56,24 +62,29 @@ class Certificate:
         """
         self._retention = {"retention": dict(retention)}
 
-    def requested(self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier]) -> None:
+    def requested(
+        self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier], deadline: Deadline
+    ) -> None:
         """Tell who was found, with all identifiers and what there was of them.
 
         :param work: the work file.
         :param asked: what was asked for.
         :param missing: what of it leads to nobody.
+        :param deadline: until when it has to be answered.
         """
         totals = work.totals()
         self._open().append_persons(
             "requested",
-            map(_before, work.persons()),
+            map(before, work.persons()),
             server_at=work.header().resolved_at,
-            identifiers=_pairs(asked),
-            not_found=_pairs(missing),
+            identifiers=pairs(asked),
+            not_found=pairs(missing),
             server=self._server,
-            before=_sums(totals),
+            before=sums(totals),
+            deadline=deadline.as_facts(),
             **self._retention,
         )
+        self._enter()
 
     def planned(self, totals: Totals, options: Mapping[str, Any], *, rehearsal: bool) -> None:
         """Tell what is about to be asked for, or would be.
@@ -82,9 +93,10 @@ class Certificate:
         :param options: of the request.
         :param rehearsal: whether nothing will be done.
         """
+        self._enter()  # a task that was killed may not have come so far
         kind: Any = "dry_run" if rehearsal else "note"
         notes = ["dry run: nothing is deleted" if rehearsal else "about to ask PostHog for the deletion"]
-        self._open().append(kind, key="delete", options=options, before=_sums(totals), notes=notes, server=self._server)
+        self._open().append(kind, key="delete", options=options, before=sums(totals), notes=notes, server=self._server)
 
     def accepted(self, key: str, uuids: Iterable[str], done: Done) -> None:
         """Tell what became of a chunk.
@@ -103,7 +115,9 @@ class Certificate:
                 person["note"] = "the profile was gone before it was asked for"
             persons.append(person)
         server: Any = {**self._server, "generation": done.generation}
-        self._open().append("accepted", key=f"chunk-{key}", server_at=done.accepted_at, persons=persons, server=server)
+        # The rest of the key is a digest of UUIDs, by which a guess could be checked.
+        key = f"chunk-{key.partition('-')[0]}"
+        self._open().append("accepted", key=key, server_at=done.accepted_at, persons=persons, server=server)
 
     def called(self, task: str, calls: Mapping[str, int]) -> None:
         """Tell which calls a try of a task made.
@@ -147,7 +161,7 @@ class Certificate:
             key=key,
             server_at=report.now,
             states={str(state): n for state, n in report.states.items()},
-            after=_after(report),
+            after=after(report),
             persons=persons,
             server=self._server,
         )
@@ -160,7 +174,8 @@ class Certificate:
         :param cannot_erase: what :func:`~airflow_provider_posthog.audit.residue.residue` found.
         :param close: whether nothing is to follow.
         """
-        if self._trail.is_closed:
+        if (closing := self.closing) is not None:
+            self.leave(closing)
             return
         self._open().append("residue", cannot_erase=cannot_erase, server=self._server)
         persons: Iterator[PersonFacts] = (
@@ -168,11 +183,60 @@ class Certificate:
             for person in work.persons()
             if person.uuid not in report.unverified
         )
-        facts = {"after": _after(report), "server": self._server, **self._retention}
+        facts = {"after": after(report), "server": self._server, **self._retention}
         self._open().append_persons("verified", persons, server_at=report.now, **facts)
         if close and report.is_verified:
             states = {str(state): n for state, n in report.states.items() if n}
-            self._open().close("VERIFIED", states=states, server_at=report.now, server=self._server)
+            self.leave(self._open().close("VERIFIED", states=states, server_at=report.now, server=self._server))
+
+    def timed_out(self, text: str, states: Mapping[str, int]) -> None:
+        """Tell that nobody waits for the proof any more.
+
+        :param text: what the last look found.
+        :param states: how many persons were in which state.
+        """
+        if not self._trail.is_closed:
+            error = f"The time is over: {text}"
+            self._open().append("failed", key="timeout", error=error, states=states, server=self._server)
+
+    def ended(
+        self,
+        states: Mapping[str, int],
+        persons: Iterable[PersonFacts],
+        at: datetime | None,
+        **why: str,
+    ) -> None:
+        """Tell how each person was when somebody ended the erasure without proof, and close the certificate.
+
+        :param states: how many persons were in which state.
+        :param persons: the persons.
+        :param at: the server's time of the last look; ``None`` if there was none.
+        :param why: ``reason`` and ``decision``.
+        """
+        self._open().append_persons("state_changed", persons, key="end-", server_at=at, server=self._server)
+        told: Any = {**why, "server": self._server}
+        self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **told))
+
+    def told_states(self) -> dict[str, str]:
+        """Return the last state that was told of each person, by the HMAC of the UUID."""
+        from airflow_provider_posthog.audit.verify import Story
+
+        story = Story()
+        for record in self._trail.records():
+            story.take(record)
+        return story.states
+
+    def name_of(self, uuid: str) -> str:
+        """Return what stands for a person.
+
+        :param uuid: the person's.
+        """
+        return self._trail.pseudonyms.of("uuid", uuid)["hmac"]
+
+    @property
+    def closing(self) -> AuditRecord | None:
+        """The closing record; ``None`` while it goes on."""
+        return self._trail.find("closed")
 
     def noted(self, key: str, *notes: str) -> None:
         """Tell something else.
@@ -200,7 +264,61 @@ class Certificate:
         :param notes: what else is to be told.
         """
         more: dict[str, Any] = {"notes": notes} if notes else {}
-        self._open().close(outcome, states=states, server_at=at, server=self._server, **more)
+        self.leave(self._open().close(outcome, states=states, server_at=at, server=self._server, **more))
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """Until when the request has to be answered; ``None`` if nobody knows."""
+        from airflow_provider_posthog.audit.deadline import Deadline
+
+        record = self._trail.find("note", "extension") or self._trail.find("requested", "part-1")
+        return Deadline.from_facts(record.facts.get("deadline")) if record else None
+
+    def extended(self, deadline: Deadline, reason: str) -> None:
+        """Tell that there is more time.
+
+        :param deadline: the new one.
+        :param reason: why.
+        """
+        facts = deadline.as_facts()
+        self._open().append("note", key="extension", deadline=facts, reason=reason, server=self._server)
+        self.ledger_head = self._ledger.enter("extended", self._trail.request_id, deadline=facts)
+
+    def warned(self, today: date) -> str | None:
+        """Tell, once, that the request is due soon, and once that it is over; return the warning for the log.
+
+        :param today: the day.
+        """
+        deadline = self.deadline
+        warning = deadline.warning(today) if deadline else None
+        if warning and deadline and not self.is_closed:
+            over = deadline.days_left(today) < 0
+            says = "the time is over" if over else "it is due soon"
+            notes = [f"{says}: {deadline.text()}"]
+            self._open().append("note", key="overdue" if over else "due", notes=notes, server=self._server)
+        return warning
+
+    def _enter(self) -> None:
+        """Enter the request in the ledger, once."""
+        from airflow_provider_posthog.audit.deadline import Deadline
+
+        done, first = self._trail.find("note", "ledger"), next(self._trail.records(), None)
+        if done is not None:
+            self.ledger_head = done.facts.get("head")
+        elif first is not None:
+            deadline = Deadline.from_facts(first.facts.get("deadline"))
+            more: dict[str, Any] = {"deadline": deadline.as_facts()} if deadline else {}
+            self.ledger_head = self._ledger.enter("begun", self._trail.request_id, head=first.hash, **more)
+            notes = ["entered in the ledger"]
+            self._open().append("note", key="ledger", head=self.ledger_head, notes=notes, server=self._server)
+
+    def leave(self, closing: AuditRecord) -> None:
+        """Tell the ledger how the request ended; an earlier try may have been killed before it did.
+
+        :param closing: the closing record.
+        """
+        outcome = closing.facts["outcome"]
+        self.ledger_head = self._ledger.enter("ended", self._trail.request_id, head=closing.hash, outcome=outcome)
 
     @property
     def is_closed(self) -> bool:
@@ -224,19 +342,23 @@ def open_certificate(
     :param context: the task's context.
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
-    :raises PostHogSettingsError: if the connection has no salt.
+    :raises PostHogSettingsError: if the connection has no salt, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no key.
     """
     if path is None or not str(path).strip():
         return None
     from airflow_provider_posthog.audit.chain import AuditTrail
+    from airflow_provider_posthog.audit.ledger import Ledger
     from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+    from airflow_provider_posthog.audit.signing import signer_of_environment
 
     path = storage_path("audit_path", path, conn_id, example="s3://private/certificates/")
     pseudonyms = Pseudonyms(hook.audit_salt())
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}
-    return Certificate(AuditTrail(path.path, path.fs, request_id, who, pseudonyms), server, hook)
+    signer = signer_of_environment()
+    trail = AuditTrail(path.path, path.fs, request_id, who, pseudonyms, signer=signer)
+    return Certificate(trail, server, hook, Ledger(path.path, path.fs, who, pseudonyms, signer=signer))
 
 
 def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
@@ -252,43 +374,3 @@ def _who(context: Mapping[str, Any], ticket: str | None) -> Who:
         map_index=-1 if index is None else index,
         ticket=ticket,
     )
-
-
-def _pairs(identifiers: Iterable[Identifier]) -> list[tuple[str, str]]:
-    return [(one.kind, one.value) for one in islice(identifiers, MAX_IDENTIFIERS)]
-
-
-def _before(person: Person) -> PersonFacts:
-    counts: Counts = {
-        "events": person.events,
-        "newest_event": person.newest_event,
-        "future_events": person.future_events,
-        "recordings": person.recordings,
-        "profiles": int(person.profile),
-        "distinct_ids": len(person.distinct_ids),
-    }
-    names = person.distinct_ids[:MAX_IDENTIFIERS]
-    return {"uuid": person.uuid, "before": counts, "identifiers": [("distinct_id", name) for name in names]}
-
-
-def _sums(totals: Totals) -> Counts:
-    return {
-        "events": totals.events,
-        "newest_event": totals.newest_event,
-        "future_events": totals.future_events,
-        "recordings": totals.recordings,
-        "profiles": totals.profiles,
-        "distinct_ids": totals.distinct_ids,
-    }
-
-
-def _after(report: Report) -> Counts:
-    told = report.totals
-    after: Counts = {
-        "events": told["events"],
-        "future_events": told["future_events"],
-        "later_events": told["later_events"],
-    }
-    if not report.unnamed:  # without distinct ids nobody can look for recordings: that is not the same as none
-        after["recordings"] = told["recordings"]
-    return after

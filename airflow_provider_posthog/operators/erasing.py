@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.base import PostHogOperator
@@ -16,6 +17,7 @@ from airflow_provider_posthog.results.retention import look_if_possible
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.answers import Kind
     from airflow_provider_posthog.api.steps import Steps
+    from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.identifiers import Identifier
@@ -115,6 +117,8 @@ class PostHogErasureOperator(PeopleOperator):
         self.audit_path = audit_path
         self.ticket = ticket
         self.retention: dict[str, Any] = {}
+        self._certificate: Certificate | None = None
+        self._due: dict[str, Any] = {"received_at": None, "due_at": None}
 
     def certificate(self, context: Context, request_id: str) -> Certificate | None:
         """Return the certificate of a request; ``None`` if none is wanted.
@@ -122,9 +126,10 @@ class PostHogErasureOperator(PeopleOperator):
         :param context: the task's context.
         :param request_id: the request.
         """
-        return open_certificate(
+        self._certificate = open_certificate(
             self.hook, self.audit_path, self.object_storage_conn_id, context, request_id, self.ticket
         )
+        return self._certificate
 
     @property
     def place(self) -> Place:
@@ -143,8 +148,25 @@ class PostHogErasureOperator(PeopleOperator):
         self.place.check(earlier, field)
 
     def certified(self) -> dict[str, Any]:
-        """Return what the next tasks need for the certificate."""
-        return {"audit_path": str(self.audit_path) if self.audit_path else None, "ticket": self.ticket}
+        """Return what the next tasks need for the certificate, and what is to be kept outside of it."""
+        path = str(self.audit_path) if self.audit_path else None
+        return {"audit_path": path, "ticket": self.ticket, **self._due, "ledger_head": self.ledger_head()}
+
+    def ledger_head(self) -> str | None:
+        """Return the ledger's newest entry, by which somebody who cuts the end off is found out; and log it."""
+        head = self._certificate.ledger_head if self._certificate else None
+        if head:
+            self.log.info("The head of the ledger of all erasures is %s", head)
+        return head
+
+    def deadline(self, resolved_at: str) -> Deadline:
+        """Return until when the request has to be answered.
+
+        :param resolved_at: when the persons were searched for, from which it counts if nobody told more.
+        """
+        from airflow_provider_posthog.audit.deadline import Deadline, today
+
+        return Deadline.of(None, today(moment(resolved_at)))
 
     def storage(self, path: str | ObjectStoragePath, field: str = "work_path") -> ObjectStoragePath:
         """Return a path with the file system behind it.
@@ -205,8 +227,10 @@ class PostHogErasureOperator(PeopleOperator):
         self._look_at_retention(certificate)
         seen: list[Identifier] = []
         found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
+        deadline = self.deadline(header.resolved_at)
+        self._due = {name: deadline.as_facts().get(name) for name in self._due}
         if certificate is not None:
-            certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers)
+            certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers, deadline)
         self._tell(found)
         return found
 
@@ -241,6 +265,7 @@ class PostHogErasureOperator(PeopleOperator):
         self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
         self.audit_path = self.audit_path or persons.get("audit_path")
         self.ticket = self.ticket or persons.get("ticket")
+        self._due = {name: persons.get(name) for name in self._due}
         return work
 
     def take_work_path(self, handed_on: Mapping[str, Any]) -> None:

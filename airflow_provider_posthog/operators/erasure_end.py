@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import AirflowSkipException, BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
@@ -19,6 +20,8 @@ class PostHogErasureGateOperator(BaseOperator):
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param param: the run's parameter (``params``) that has to be true.
+    :param left: what the erasure will leave on purpose, as
+        :func:`~airflow_provider_posthog.audit.claims.left_on_purpose` says it.
     :returns: ``param``, and ``responded_by_user``: ``{"id": ...}`` of who started the run, or null where Airflow does
         not tell (before 3.1, and for scheduled runs).
     :raises PostHogErasureError: if it is not, with the numbers of what would be deleted.
@@ -27,16 +30,26 @@ class PostHogErasureGateOperator(BaseOperator):
     template_fields: Sequence[str] = ("persons",)
     ui_color = "#f9e8d2"
 
-    def __init__(self, *, persons: Mapping[str, Any], param: str = "approved", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        persons: Mapping[str, Any],
+        param: str = "approved",
+        left: Sequence[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
         self.param = param
+        self.left = left
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look at the parameter.
 
         :param context: the task's context.
         """
+        for left in self.left:
+            self.log.warning("Left on purpose: %s", left)
         if (context.get("params") or {}).get(self.param) is True:
             self.log.info("Approved by the run's parameter %r", self.param)
             user = getattr(context.get("dag_run"), "triggering_user_name", None)
@@ -45,13 +58,14 @@ class PostHogErasureGateOperator(BaseOperator):
         raise PostHogErasureError(
             f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "
             f"{told.get('persons')} persons with {told.get('events')} events and {told.get('recordings')} recordings. "
+            f"{''.join(f'Left on purpose: {one}. ' for one in self.left)}"
             f'To erase them, trigger the DAG with {{"{self.param}": true}}.',
             job_id=told.get("request_id"),
         )
 
 
 class _PostHogErasureEndOperator(PostHogErasureOperator):
-    """What both ends share.
+    """What all ends share.
 
     :param request: what an earlier task of the erasure returned.
     :param also_remove: other files that hold identifiers, removed with the work file.
@@ -99,6 +113,9 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         return str(self.request.get("request_id"))
 
     def _remove(self, work: WorkFile) -> None:
+        from airflow_provider_posthog.erasure.progress import Progress
+
+        Progress(work.fs, f"{work.path}.progress", self.request_id).forget()
         work.remove()
         for path in [self.storage(each, "also_remove") for each in self.also_remove]:
             if path.fs.exists(path.path):
@@ -116,7 +133,8 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned.
     :param also_remove: other files that hold identifiers.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`.
-    :returns: ``request_id``, ``state`` (``VERIFIED`` or ``DRY_RUN``), ``states``, ``audit_path``.
+    :returns: ``request_id``, ``state`` (``VERIFIED`` or ``DRY_RUN``), ``states``, ``audit_path``, and
+        ``left_on_purpose``, what the request did not ask to erase (texts).
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
@@ -134,6 +152,9 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
         work = self._work()
         certificate = self.certificate(context, self.request_id)
         states, at = self._proved()
+        left = left_on_purpose(self.request)
+        for one in left:
+            self.log.warning("Left on purpose: %s", one)
         if certificate is not None:
             certificate.close("VERIFIED" if states else "DRY_RUN", states, at)
         self._remove(work)
@@ -141,7 +162,9 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
             "request_id": self.request_id,
             "state": "VERIFIED" if states else "DRY_RUN",
             "states": states,
+            "left_on_purpose": left,
             "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
         }
 
     def _proved(self) -> tuple[dict[str, int], str | None]:
@@ -197,4 +220,5 @@ class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
             "request_id": self.request_id,
             "state": "NOT_VERIFIED",
             "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
         }

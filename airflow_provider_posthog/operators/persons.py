@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasing import MAX_NAMED, PostHogErasureOperator, VerifyBy, check_verify_by
+from airflow_provider_posthog.operators.certificate_facts import places
+from airflow_provider_posthog.operators.erasing import PostHogErasureOperator, VerifyBy, check_verify_by
 from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.persons_properties import (
     PostHogDeletePersonPropertyOperator,
@@ -53,12 +55,12 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
-        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``uuids`` (of up to 1,000 persons, else empty);
-        ``requested_at`` and ``accepted_at`` (the server's time); ``generation`` (A, B, C);
-        ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers ``persons``, ``accepted``,
-        ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for before, so PostHog queued
-        nothing), and ``events``, ``future_events``, ``recordings`` before the deletion; ``asked_before`` (UUIDs; null
-        if there are too many to look up).
+        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``requested_at`` and ``accepted_at`` (the server's
+        time); ``generation`` (A, B, C); ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers
+        ``persons``, ``accepted``, ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for
+        before, so PostHog queued nothing), and ``events``, ``future_events``, ``recordings`` before the deletion;
+        ``asked_before`` (how many; null if there are too many to look up). No UUID: whoever knows a distinct id can
+        calculate it.
     :raises PostHogErasureError: if somebody could not be deleted (state PARTIAL), or nobody is found, or too many.
     :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
     """
@@ -111,10 +113,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self._check_count(totals)
         wish.check(server, totals.recordings)
         earlier = self._asked_before(work, progress, server)
-        if certificate is not None:
-            certificate.planned(totals, self._options(wish), rehearsal=rehearsal)
-            if isinstance(self.approval, Mapping):
-                certificate.noted("approved", _approved(self.approval))
+        self._announce(certificate, totals, wish, work.header().verify_by, rehearsal=rehearsal)
         if rehearsal:
             return self._rehearse(work, totals, server, wish, earlier)
         outcome = self._certified(work, progress, wish, server, certificate, context)
@@ -129,6 +128,18 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             "swallowed": outcome.swallowed,
             "asked_before": earlier,
         }
+
+    def _announce(
+        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, rehearsal: bool
+    ) -> None:
+        """Say what will be left on purpose, and tell the certificate what is about to be done."""
+        options = {**self._options(wish), "verify_by": verify_by}
+        for left in left_on_purpose(options):
+            self.log.warning("Left on purpose: %s", left)
+        if certificate is not None:
+            certificate.planned(totals, options, rehearsal=rehearsal)
+            if isinstance(self.approval, Mapping):
+                certificate.noted("approved", _approved(self.approval))
 
     def _wish(self) -> Wish:
         from airflow_provider_posthog.api.persons import MAX_BULK_DELETE
@@ -193,22 +204,21 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 f"There are {totals.persons:,} persons, and max_persons is {self.max_persons:,}. Nothing was deleted."
             )
 
-    def _asked_before(self, work: WorkFile, progress: Progress, server: Server) -> list[str] | None:
-        """Return whose events were asked for before this request: PostHog will queue nothing for them."""
+    def _asked_before(self, work: WorkFile, progress: Progress, server: Server) -> int | None:
+        """Return for how many events were asked for before this request: PostHog will queue nothing for them."""
         from airflow_provider_posthog.erasure.request import asked_earlier
 
         if not self.delete_events or progress.has_begun:
             return None
         rows = asked_earlier(work, server, self.do)
-        for uuid, row in (rows or {}).items():
+        if rows:
             self.log.warning(
-                "The deletion of person %s's events was asked for before, on %s, and is %s: PostHog queues no second "
-                "one, and newer events stay",
-                uuid,
-                row.get("created_at"),
-                row.get("status"),
+                "The deletion of the events of %d persons was asked for before (%s): PostHog queues no second one, and "
+                "newer events stay",
+                len(rows),
+                places(work, rows),
             )
-        return None if rows is None else sorted(rows)
+        return None if rows is None else len(rows)
 
     def _options(self, wish: Wish) -> dict[str, bool]:
         return {
@@ -227,12 +237,11 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             "verify_by": header.verify_by,
             **self._options(wish),
             **self.certified(),
-            "uuids": [person.uuid for person in work.persons()] if totals.persons <= MAX_NAMED else [],
             **totals.as_json(),
         }
 
     def _rehearse(
-        self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: list[str] | None
+        self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: int | None
     ) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.request import chunks
 
@@ -303,10 +312,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             self.log.warning(
                 "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",
                 outcome.swallowed,
-                ", ".join(outcome.swallowed_uuids),
+                places(work, outcome.swallowed_uuids),
             )
         if outcome.failed:
-            named = "; ".join(f"{uuid}: {_told(why)}" for uuid, why in sorted(outcome.failures.items()))
+            named = "; ".join(f"{places(work, [uuid])}: {_told(why)}" for uuid, why in sorted(outcome.failures.items()))
             raise PostHogErasureError(
                 f"PARTIAL: {outcome.failed} of {outcome.persons} persons could not be deleted. A retry of the task "
                 f"asks for them again. {named}",

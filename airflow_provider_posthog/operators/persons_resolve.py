@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.certificate_notices import warn_of_deadline
 from airflow_provider_posthog.operators.erasing import PostHogErasureOperator, VerifyBy, check_verify_by
 
 if TYPE_CHECKING:
+    from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.identifiers import Identifier
 
@@ -22,7 +26,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     in events; each hit is checked here. E-mail addresses match whatever their case, as a property of the profile and
     as a distinct id; one that stands only in the properties of events, such as a former address, leads to nobody. The
     distinct ids go into the work
-    file, and nowhere else: what the task returns, logs and shows are counts and person UUIDs. Values in the events of
+    file, and nowhere else: what the task returns, logs and shows are counts, and no UUID either, since whoever knows a
+    distinct id can calculate it. Values in the events of
     other persons are not looked for, and no deletion of a person reaches them.
 
     ``distinct_ids``, ``emails``, ``properties`` and ``hogql`` may be templates, but are no template fields, since
@@ -43,18 +48,28 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :param must_find_all: fail if one of the identifiers leads to nobody. Without it, that is told in ``not_found``.
     :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: events that carry another
         UUID, and recordings, cannot be looked for then.
+    :param received_at: the day when the request was received (a date or ISO text, such as
+        ``{{ params.received_at }}``), from which its deadline counts; by default from now.
+    :param due_in: how long there is to answer: ``month``, one by the calendar (GDPR), or a number of days, such as 45
+        (CCPA). What is due within a week is said in the log, to who approves, and in the certificate.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
         ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
-        ``uuids`` (of up to 1,000 persons, else empty); the numbers ``persons``, ``profiles``, ``personless``,
+        the numbers ``persons``, ``profiles``, ``personless``,
         ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
         ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
-        ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now.
+        ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now;
+        ``received_at``, ``due_at`` (days) and ``ledger_head`` (docs/erasure-audit.md).
     :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
     :raises PostHogSettingsError: if an argument is wrong.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "uuids", "identifiers_path")
+    template_fields: Sequence[str] = (
+        *PostHogErasureOperator.template_fields,
+        "uuids",
+        "identifiers_path",
+        "received_at",
+    )
 
     def __init__(
         self,
@@ -68,6 +83,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         max_persons: int = 1000,
         must_find_all: bool = False,
         verify_by: VerifyBy = "distinct_id",
+        received_at: date | str | None = None,
+        due_in: Literal["month"] | int = "month",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -80,6 +97,21 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.max_persons = max_persons
         self.must_find_all = must_find_all
         self.verify_by = verify_by
+        self.received_at = received_at
+        self.due_in = due_in
+
+    def deadline(self, resolved_at: str) -> Deadline:
+        """Return until when the request has to be answered.
+
+        :param resolved_at: when the persons were searched for.
+        :raises PostHogSettingsError: if an argument is wrong.
+        """
+        from airflow_provider_posthog.audit.deadline import Deadline, read_day, read_rule, today
+
+        received, resolved = read_day("received_at", self.received_at), today(moment(resolved_at))
+        if received is not None and received > resolved + timedelta(days=1):
+            raise PostHogSettingsError("received_at", f"is {received}, in the future.", "Write the day of its receipt.")
+        return Deadline.of(received, resolved, read_rule("due_in", self.due_in))
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find them.
@@ -90,6 +122,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.work_file import digest_of
 
         self.work_target()
+        self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
         check_verify_by(self.verify_by)
         given = self._given(context)
         server = self.do(detect())
@@ -102,6 +135,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=self.must_find_all,
         )
+        warn_of_deadline(self._certificate, self._due, moment(found.header.resolved_at), self.log)
         return {
             "request_id": found.header.request_id,
             **self.place.as_json(),
@@ -111,7 +145,6 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             "generation": found.header.generation,
             "verify_by": found.header.verify_by,
             **found.totals.as_json(),
-            "uuids": found.uuids,
             "not_found": found.not_found.as_json(),
             "retention": self.retention,
             **self.certified(),

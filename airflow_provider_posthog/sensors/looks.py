@@ -42,7 +42,17 @@ class PostHogLookSensor(PostHogSensor):
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
+            self.note_timeout(context)
             raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
+        except AirflowSkipException:
+            self.note_timeout(context)
+            raise
+
+    def note_timeout(self, context: Context) -> None:
+        """Tell that nobody looks any more, where somebody has to know.
+
+        :param context: the task's context.
+        """
 
     def _too_long(self) -> str:
         return (
@@ -108,6 +118,7 @@ class PostHogLookSensor(PostHogSensor):
             self.log.warning("silent_fail goes on", exc_info=True)
         if time.time() >= deadline:
             text = self._too_long()
+            self.note_timeout(context)
             if limit == "execution_timeout":
                 raise PostHogTaskTimeout(text, job_id=self.job_id)
             raise AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)

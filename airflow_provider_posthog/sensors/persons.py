@@ -16,6 +16,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.operators.certificate_notices import note_timeout, warn_of_deadline
 from airflow_provider_posthog.operators.certificates import open_certificate
 from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
@@ -82,7 +83,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and
         nobody could look at them. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves
         alone; ``tables_not_looked_at``: by table, why nobody could look.
-    :raises PostHogErasureError: with the states, and some persons by UUID.
+        ``ledger_head``: of the list of all erasures, where there is a certificate.
+    :raises PostHogErasureError: with the states, and some persons by their places in the work file.
     """
 
     check: ClassVar[str] = "persons_erased"
@@ -196,6 +198,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             report = self._do(verify(work.persons(), asked))
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
+        warn_of_deadline(certificate, self.request, report.now, self.log)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
         if found.verdict.state == "failed":  # a cleared task looks anew
@@ -233,9 +236,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
+            found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
         if report.is_verified:
             progress.verified = found.facts
             if not self.keep_work_file:
+                progress.forget()
                 work.remove()
         return found
 
@@ -378,3 +383,12 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         text = f"{self.subject()} {how}: {reason}"
         told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
         return PostHogErasureError(text, job_id=told, states=self._states)
+
+    def note_timeout(self, context: Context) -> None:
+        """Tell the certificate that nobody looks any more; a look without a proof was the last one.
+
+        :param context: the task's context.
+        """
+        request = self.request
+        if self._text and isinstance(request, Mapping):
+            note_timeout(lambda: self._certificate(request, context), self._text, self._states, self.log)

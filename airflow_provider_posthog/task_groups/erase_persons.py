@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import TaskGroup, approval_operator
 from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -31,7 +32,8 @@ _BODY = (
     "{% set told = ti.xcom_pull(task_ids='RESOLVE') %}"
     "{{ told.persons }} persons, {{ told.events }} events, {{ told.recordings }} recordings. "
     "{{ told.others }} distinct ids belong to the same persons without having been asked for; "
-    "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back."
+    "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
+    "Received: {{ told.received_at or 'not told' }}; due: {{ told.due_at }}."
 )
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "hogql")
 
@@ -125,6 +127,11 @@ class Erasure:
         return {"identifiers_path": self.identifiers_path, **self.resolve_options}
 
     @property
+    def _left(self) -> list[str]:
+        """Say what the deletion is told to leave, and the search not to look for."""
+        return left_on_purpose({"verify_by": self.resolve_options.get("verify_by"), **self.delete_options})
+
+    @property
     def _common(self) -> dict[str, Any]:
         return {
             "posthog_conn_id": self.posthog_conn_id,
@@ -151,10 +158,11 @@ class Erasure:
             raise PostHogSettingsError("approval", "needs Airflow 3.1 for 'hitl'.", "Write 'params', or leave it out.")
         given: dict[str, Any] = {"task_id": "approve", "retries": 0}  # a retry would only ask again, or fail again
         if self.approval == "params" or operator is None:
-            return PostHogErasureGateOperator(**given, persons=told, param=self.approval_param)
+            return PostHogErasureGateOperator(**given, persons=told, param=self.approval_param, left=self._left)
         given |= {
             "subject": f"Erase persons from PostHog{f' ({self.ticket})' if self.ticket else ''}?",
-            "body": _BODY.replace("RESOLVE", resolve.task_id),
+            "body": "".join(f"Left on purpose: {one}. " for one in self._left)
+            + _BODY.replace("RESOLVE", resolve.task_id),
             "fail_on_reject": True,  # a request that was not carried out is no green run
         }
         return operator(**{**given, **self.approval_options})

@@ -10,6 +10,11 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.erasure.support import lab, tidied
+from tests.operators.support import connected
+
+__all__ = ["connected", "lab", "place", "tidied"]
+
 
 @pytest.fixture(params=["file", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, str]]:

@@ -15,7 +15,13 @@ PSEUDONYMS = Pseudonyms(SALT)
 ANN = "01900000-0000-5000-8000-000000000001"
 BEN = "01900000-0000-5000-8000-000000000002"
 IDENTIFIERS = [("email", "ann@example.org"), ("distinct_id", "user-of-ann-1"), ("email", "ben@example.org")]
-BEFORE = {"events": 7, "newest_event": "2026-11-01T10:00:00+01:00", "profiles": 2, "recordings": 1}
+BEFORE = {"events": 7, "newest_event": "2026-11-01T10:00:00+01:00", "profiles": 2, "recordings": 1, "others": 3}
+AFTER: Any = {"events": 0, "newest_event": None, "profiles": 0, "recordings": 0}
+
+
+def name_of(uuid: str) -> str:
+    """Return what stands for a person in a record."""
+    return PSEUDONYMS.of("uuid", uuid)["hmac"]
 
 
 def who(task: str = "erase", **changes: Any) -> Who:
@@ -50,14 +56,19 @@ def fill(trail: AuditTrail, states: Sequence[str] = ("VERIFIED", "VERIFIED"), *,
         "batch_exports": [{"id": "x", "name": "to the warehouse", "type": "S3", "paused": False}],
         "static_cohorts": None,
         "group_types": [],
-        "not_looked_at": {"static_cohorts": "missing scope cohort:read"},
+        "hog_functions": [{"id": "h", "name": "to the CRM", "type": "destination", "enabled": True}],
+        "subscriptions": None,
+        "not_looked_at": {
+            "static_cohorts": "missing scope cohort:read",
+            "subscriptions": "missing scope subscription:read",
+        },
     }
     trail.append("residue", cannot_erase=residue)
     counted: Any = [
         {"uuid": uuid, "state": state, "survivors": 0 if state == "VERIFIED" else 4}
         for uuid, state in zip((ANN, BEN), states, strict=True)
     ]
-    trail.append("verified", persons=counted, after={"events": 0, "newest_event": None, "profiles": 0})
+    trail.append("verified", persons=counted, after=AFTER)
     if close:
         told = {state: list(states).count(state) for state in states}
         trail.close("VERIFIED" if set(states) == {"VERIFIED"} else "NOT_VERIFIED", states=told)

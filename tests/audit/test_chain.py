@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -13,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_posthog.audit.chain import request_folder
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
-from airflow_provider_posthog.audit.records import AuditError, parse_record
+from airflow_provider_posthog.audit.records import AuditError, AuditRecord, hash_of, parse_record
+from airflow_provider_posthog.audit.signing import KEY_VARIABLE, Signer, signer_of_environment, write_key_pair
 from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from tests.audit.support import ANN, BEN, IDENTIFIERS, PSEUDONYMS, SALT, fill, stored, trail_in, who
@@ -118,7 +123,7 @@ def test_two_tasks_at_the_same_moment(place: Place) -> None:
     records = list(start.records())
     assert [record.sequence for record in records] == [1, 2, 2, 3, 4]
     assert set(records[3].previous) == {records[1].hash, records[2].hash}
-    assert verify_folder(start.folder, place[0]).proves_erasure
+    assert verify_folder(start.folder, place[0], pseudonyms=PSEUDONYMS).proves_erasure
 
 
 def test_many_tasks_at_once(place: Place) -> None:
@@ -156,7 +161,7 @@ def test_any_number_of_persons_goes_into_records_of_a_thousand(place: Place) -> 
     assert ["identifiers" in record.facts for record in records] == [True, False, False]
     assert all(record.facts["options"] == {"dry_run": False} for record in records)
     trail.close("VERIFIED", states={"VERIFIED": 2500})
-    assert verify_folder(trail.folder, place[0]).proves_erasure
+    assert verify_folder(trail.folder, place[0], pseudonyms=PSEUDONYMS).proves_erasure
 
 
 def test_nobody_at_all_is_told_too(place: Place) -> None:
@@ -218,6 +223,53 @@ def test_kinds_are_known(place: Place) -> None:
             trail_in(*place).append(kind)  # type: ignore[arg-type]
         with pytest.raises(PostHogSettingsError):
             trail_in(*place).append_persons(kind, [])  # type: ignore[arg-type]
+
+
+def test_another_salt_is_refused_until_the_request_is_closed(place: Place) -> None:
+    """Else no salt would fit the certificate, and nobody could be found in it again."""
+    trail = fill(trail_in(*place), close=False)
+    files = stored(place[0], trail)
+    for other in ({"pseudonyms": Pseudonyms(SALT[::-1])}, {"signer": Signer(Ed25519PrivateKey.generate())}):
+        with pytest.raises(PostHogSettingsError, match="certificate of request DSR-42 was begun with") as caught:
+            trail_in(*place, **other).close("VERIFIED", states={"VERIFIED": 2})
+        assert caught.value.field == ("audit_salt" if "pseudonyms" in other else KEY_VARIABLE)
+        assert SALT[::-1] not in str(caught.value)
+    assert stored(place[0], trail) == files
+    fill(trail_in(*place, "DSR-43", pseudonyms=Pseudonyms(SALT[::-1])))
+
+
+def test_a_forged_record_is_not_built_on(place: Place) -> None:
+    fs, folder = place
+    trail = fill(trail_in(fs, folder), close=False)
+    fields = json.loads(list(stored(fs, trail).values())[-1])
+    fields["facts"] = {}
+    record = AuditRecord(**{**fields, "previous": tuple(fields["previous"]), "hash": hash_of(fields)})
+    fs.pipe_file(f"{trail.folder}/{record.name}", record.as_bytes())
+    with pytest.raises(AuditError, match="it was forged"):
+        trail.append("note", notes=["more"])
+
+
+def test_a_key_is_never_shown_and_never_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = tmp_path / "private.pem"
+    key_id = write_key_pair(str(private), str(tmp_path / "public.pem"))
+    assert private.stat().st_mode & 0o077 == 0
+    with pytest.raises(FileExistsError):
+        write_key_pair(str(private), str(tmp_path / "another.pem"))
+    assert signer_of_environment() is None
+    for given in (str(private), private.read_text(), private.read_text().replace("\n", "\\n")):
+        monkeypatch.setenv(KEY_VARIABLE, given)
+        signer = signer_of_environment()
+        assert signer is not None
+        assert (signer.key_id, repr(signer)) == (key_id, f"<Signer {key_id}>")
+        with pytest.raises(TypeError):
+            pickle.dumps(signer)
+    secret = "".join(private.read_text().splitlines()[1:-1])
+    for wrong in (secret, f"-----BEGIN PRIVATE KEY-----\n{secret[5:]}\n", (tmp_path / "public.pem").read_text()):
+        monkeypatch.setenv(KEY_VARIABLE, wrong)
+        with pytest.raises(PostHogSettingsError) as caught:
+            signer_of_environment()
+        assert caught.value.field == KEY_VARIABLE
+        assert secret[5:] not in "".join(traceback.format_exception(caught.value))
 
 
 def test_seals_need_the_salt(place: Place) -> None:

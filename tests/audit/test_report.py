@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.audit.report import MAX_ROWS, report, summary
 from airflow_provider_posthog.audit.timeline import Mark, timeline
 from airflow_provider_posthog.audit.verify import Verdict, verify, verify_folder
-from tests.audit.support import ANN, BEN, IDENTIFIERS, PSEUDONYMS, fill, stored, trail_in, who
+from tests.audit.support import AFTER, ANN, BEN, IDENTIFIERS, PSEUDONYMS, fill, name_of, stored, trail_in, who
 
 Place = tuple[Any, str]
 EVIL = "<script>alert('x')</script>\"&\x00\x1b"
@@ -41,39 +41,104 @@ def verdict_of(place: Place, *states: str, **options: Any) -> Verdict:
     return verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
 
 
+def checked(trail: Any, place: Place) -> Verdict:
+    return verify_folder(trail.folder, place[0], pseudonyms=PSEUDONYMS)
+
+
 def test_a_proved_erasure(place: Place) -> None:
     page = report(verdict_of(place))
     assert headline(page) == "VERIFIED"
     shown = words(page)
     for text in (
-        "Each of 2 persons was erased",
+        "Each of 2 persons was erased: PostHog shows no profile, no events up to the request and no session recordings",
         "DSR-42",
         "DAG erasure, run manual__2026-11-22, task erase",
         "complete and unaltered",
-        "seals were checked",
+        "seals checked",
+        "merged into the same persons: they went along 3",
         "Exports made earlier: 1",
         "id: 5",
         "name: to the warehouse, paused: no, type: S3",
         "Static cohorts: not looked at (missing scope cohort:read)",
         "Groups: 0",
+        "Destinations and webhooks: 1",
+        "enabled: yes, id: h, name: to the CRM, type: destination",
+        "Subscriptions: not looked at (missing scope subscription:read)",
         "persons.bulk_delete: 1",
         "Events 7 0",
-        "Newest event 2026-11-01T09:00:00.000Z none",
-        ANN,
+        "Newest event 2026-11-01 none",
+        name_of(ANN)[:16],
     ):
         assert text in shown, text
     assert "NOT VERIFIED" not in shown
+    assert ANN not in page
 
 
-def test_kept_profiles_are_told(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("options", "left", "claimed"),
+    [
+        (
+            {"keep_person": True},
+            "the profile was kept (keep_person=True)",
+            "Of the person PostHog shows no events up to the request and no session recordings any more.",
+        ),
+        (
+            {"delete_events": False},
+            "the events were left (delete_events=False)",
+            "Of the person PostHog shows no profile and no session recordings any more.",
+        ),
+        (
+            {"delete_recordings": False, "delete_events": True},
+            "the session recordings were left (delete_recordings=False)",
+            "Of the person PostHog shows no profile and no events up to the request any more.",
+        ),
+        (
+            {"delete_events": False, "delete_recordings": False},
+            "the events were left (delete_events=False)",
+            "Of the person PostHog shows no profile any more.",
+        ),
+        ({"keep_groups": True}, "something was left (keep_groups=True)", "The person was erased"),
+        ({"verify_by": "uuid"}, "only the person's UUID was looked for", "The person was erased"),
+    ],
+)
+def test_what_is_left_on_purpose_stands_at_the_top(
+    place: Place, options: dict[str, Any], left: str, claimed: str
+) -> None:
     fs, folder = place
     trail = trail_in(fs, folder)
-    trail.append("requested", persons=[{"uuid": ANN}], options={"keep_person": True})
-    trail.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}])
+    trail.append("requested", persons=[{"uuid": ANN}])
+    trail.append("note", options=options)
+    trail.append("note", key="a later try", options=dict.fromkeys(options, None))
+    trail.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}], after=AFTER)
     trail.close("VERIFIED", states={"VERIFIED": 1})
-    shown = words(report(verify_folder(trail.folder, fs)))
-    assert "the profiles were kept, as asked for" in shown
-    assert "persons was erased" not in shown
+    verdict = checked(trail, place)
+    shown, page = summary(verdict), report(verdict)
+    assert headline(page) == "VERIFIED, BUT NOT ALL WAS ERASED"
+    for text in (shown, words(page)):
+        assert claimed in text
+        assert text.index(f"{left}") < text.index(claimed)
+    if not claimed.startswith("The person"):
+        assert "was erased:" not in shown
+
+
+def test_no_more_is_claimed_than_was_counted(place: Place) -> None:
+    fs, folder = place
+    trail = trail_in(fs, folder)
+    trail.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}], after={"events": 0})
+    trail.close("VERIFIED", states={"VERIFIED": 1})
+    shown = words(report(checked(trail, place)))
+    assert "Of the person PostHog shows no profile and no events up to the request any more." in shown
+    assert "no session recordings" not in shown
+
+
+def test_without_the_salt_the_page_says_nothing_of_the_erasure(place: Place) -> None:
+    fs, folder = place
+    verdict = verify_folder(fill(trail_in(fs, folder)).folder, fs)
+    page = report(verdict)
+    assert headline(page) == "ORIGIN NOT CHECKED"
+    assert "unaltered" not in page + summary(verdict)
+    assert "VERIFIED" not in summary(verdict)
+    assert "internally consistent; 5 records; origin not checked" in summary(verdict)
 
 
 def test_a_survivor_is_told(place: Place) -> None:
@@ -83,8 +148,8 @@ def test_a_survivor_is_told(place: Place) -> None:
     shown = words(page)
     assert "1 person is in the state SURVIVORS." in shown
     assert "4 events were still readable." in shown
-    assert f"{BEN} SURVIVORS 4" in shown
-    assert ANN not in shown, "who is proved to be gone is not among those who are not"
+    assert f"{name_of(BEN)[:16]} SURVIVORS 4" in shown
+    assert name_of(ANN)[:16] not in shown, "who is proved to be gone is not among those who are not"
     assert "erasure: NOT VERIFIED" in summary(verdict)
     assert "complete and unaltered" in summary(verdict)
 
@@ -115,7 +180,7 @@ def test_a_dry_run_is_no_erasure(place: Place) -> None:
     trail = trail_in(fs, folder)
     trail.append("dry_run", identifiers=IDENTIFIERS, persons=[{"uuid": ANN}])
     trail.close("DRY_RUN", states={})
-    verdict = verify_folder(trail.folder, fs)
+    verdict = checked(trail, place)
     assert headline(report(verdict)) == "DRY RUN"
     assert "Nothing was erased" in words(report(verdict))
     assert not verdict.proves_erasure

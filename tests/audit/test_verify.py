@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.records import canonical, hash_of, parse_record
+from airflow_provider_posthog.audit.report import report, summary
+from airflow_provider_posthog.audit.signing import PublicKey, Signer, read_public_key, read_signer, write_key_pair
 from airflow_provider_posthog.audit.verify import Verdict, verify, verify_folder, verify_lines
-from tests.audit.support import ANN, BEN, IDENTIFIERS, PSEUDONYMS, SALT, fill, stored, trail_in, who
+from tests.audit.support import ANN, BEN, IDENTIFIERS, PSEUDONYMS, SALT, fill, name_of, stored, trail_in, who
 
 Place = tuple[Any, str]
 
@@ -28,18 +31,29 @@ def files() -> dict[str, bytes]:
     return found
 
 
-def check(files: dict[str, bytes], *, pseudonyms: Pseudonyms | None = None) -> Verdict:
-    return verify("here", sorted(files.items()), pseudonyms=pseudonyms)
+def check(files: dict[str, bytes], **keys: Any) -> Verdict:
+    return verify("here", sorted(files.items()), **keys)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> tuple[Signer, PublicKey]:
+    write_key_pair(str(tmp_path / "private.pem"), str(tmp_path / "public.pem"))
+    return read_signer("key", str(tmp_path / "private.pem")), read_public_key("key", str(tmp_path / "public.pem"))
 
 
 def test_a_good_one_is_good(files: dict[str, bytes]) -> None:
-    for pseudonyms in (None, PSEUDONYMS):
-        verdict = check(files, pseudonyms=pseudonyms)
-        assert (verdict.problems, verdict.doubts) == ([], [])
-        assert verdict.proves_erasure
-        assert verdict.request_id == "DSR-42"
-        assert verdict.story.states == {ANN: "VERIFIED", BEN: "VERIFIED"}
-        assert verdict.sealed is (pseudonyms is not None)
+    verdict = check(files, pseudonyms=PSEUDONYMS)
+    assert (verdict.problems, verdict.doubts, verdict.state) == ([], [], "closed")
+    assert verdict.proves_erasure
+    assert verdict.request_id == "DSR-42"
+    assert verdict.story.states == {name_of(ANN): "VERIFIED", name_of(BEN): "VERIFIED"}
+
+
+def test_without_the_salt_nothing_is_proved(files: dict[str, bytes]) -> None:
+    verdict = check(files)
+    assert (verdict.problems, verdict.shortcomings, verdict.state) == ([], [], "closed")
+    assert not verdict.origin_checked
+    assert not verdict.proves_erasure
 
 
 @settings(max_examples=300)
@@ -80,8 +94,8 @@ def test_a_missing_record_is_found(files: dict[str, bytes]) -> None:
         verdict = check({other: raw for other, raw in files.items() if other != name})
         assert not verdict.is_intact, name
         assert not verdict.proves_erasure
-    problems = check({name: raw for name, raw in files.items() if "closed" not in name}).problems
-    assert ["no closing record" in problem.text for problem in problems] == [True]
+    rest = {name: raw for name, raw in files.items() if "closed" not in name}
+    assert check(rest, pseudonyms=PSEUDONYMS).state == "open", "as one that is still going on; the ledger knows better"
     assert "There is no record" in check({}).problems[0].text
 
 
@@ -162,6 +176,98 @@ def test_only_the_salt_finds_a_forgery_of_the_whole(files: dict[str, bytes]) -> 
     assert all("seal is wrong" in problem.text for problem in problems)
 
 
+def test_a_forged_success_is_no_success(place: Place) -> None:
+    """The records of an erasure that failed, rewritten by somebody without the salt: hashes fit, and nothing else."""
+    fs, folder = place
+    files = stored(fs, fill(trail_in(fs, folder), ("SURVIVORS", "SURVIVORS")))
+
+    def change(fields: dict[str, Any]) -> None:
+        text = json.dumps(fields["facts"]).replace("SURVIVORS", "VERIFIED").replace('"survivors": 4', '"survivors": 0')
+        fields["facts"], fields["seal"] = json.loads(text.replace("NOT_VERIFIED", "VERIFIED")), "0" * 64
+
+    verdict = check(forged(files, change))
+    assert (verdict.state, verdict.shortcomings) == ("closed", []), "it tells a good story"
+    assert not verdict.proves_erasure
+    assert summary(verdict).count("unaltered") == 0
+    assert "VERIFIED" not in summary(verdict)
+    assert "<strong>ORIGIN NOT CHECKED</strong>" in report(verdict)
+    assert check(forged(files, change), pseudonyms=PSEUDONYMS).state == "damaged"
+
+
+def test_the_salt_of_each_certificate_is_chosen_by_its_id(place: Place) -> None:
+    """Also a certificate of years ago verifies, when the connection's salt is another one by now."""
+    fs, folder = place
+    old, new = PSEUDONYMS, Pseudonyms(SALT[::-1])
+    trails = [fill(trail_in(fs, folder, name, pseudonyms=salt)) for name, salt in (("DSR-1", old), ("DSR-2", new))]
+    for trail in trails:
+        assert verify_folder(trail.folder, fs, pseudonyms=[new, old]).proves_erasure
+        assert not verify_folder(trail.folder, fs, pseudonyms=[Pseudonyms(SALT[1:] + "x")]).proves_erasure
+
+
+def test_records_of_two_salts_are_no_certificate(files: dict[str, bytes]) -> None:
+    """Both salts are known, and each seal is right: nobody changes the salt on the way."""
+    other = Pseudonyms(SALT[::-1])
+
+    def reseal(fields: dict[str, Any]) -> None:
+        if fields["kind"] == "verified":
+            fields["salt_id"] = other.salt_id
+
+    verdict = check(
+        resealed(files, reseal, {PSEUDONYMS.salt_id: PSEUDONYMS, other.salt_id: other}), pseudonyms=[PSEUDONYMS, other]
+    )
+    assert [problem.text for problem in verdict.problems] == ["was made with another salt or key than the first record"]
+
+
+def resealed(files: dict[str, bytes], change: Any, salts: dict[str, Pseudonyms]) -> dict[str, bytes]:
+    """Let somebody who has the salts change records: seals and hashes are right afterwards."""
+    made: dict[str, bytes] = {}
+    renewed: dict[str, str] = {}
+    for name in sorted(files):
+        fields = json.loads(files[name])
+        old = fields.pop("hash")
+        change(fields)
+        fields["previous"] = [renewed[one] for one in fields["previous"]]
+        body = {name: value for name, value in fields.items() if name not in ("seal", "signature")}
+        fields["seal"] = salts[fields["salt_id"]].seal(canonical(body))
+        fields["hash"] = renewed[old] = hash_of(fields)
+        made[parse_record(canonical(fields) + b"\n").name] = canonical(fields) + b"\n"
+    return made
+
+
+def test_who_holds_the_salt_and_not_the_key_cannot_forge(place: Place, key: tuple[Signer, PublicKey]) -> None:
+    fs, folder = place
+    signer, public = key
+    files = stored(fs, fill(trail_in(fs, folder, signer=signer), ("VERIFIED", "SURVIVORS")))
+    assert check(files, public_keys=[public]).state == "closed"
+    assert check(files, pseudonyms=PSEUDONYMS).notes == [
+        "It is signed, and the signatures were not checked: no public key was given."
+    ]
+
+    def change(fields: dict[str, Any]) -> None:
+        fields["facts"] = json.loads(json.dumps(fields["facts"]).replace("SURVIVORS", "VERIFIED"))
+
+    def strip(fields: dict[str, Any]) -> None:
+        change(fields)
+        fields["key_id"] = fields["signature"] = None
+
+    salts = {PSEUDONYMS.salt_id: PSEUDONYMS}
+    for forgery, says in ((change, "its signature is wrong"), (strip, "it is not signed")):
+        changed = resealed(files, forgery, salts)
+        assert check(changed, pseudonyms=PSEUDONYMS).state == "closed", "the salt alone does not tell"
+        verdict = check(changed, pseudonyms=PSEUDONYMS, public_keys=[public])
+        assert verdict.state == "damaged"
+        assert any(says in problem.text for problem in verdict.problems)
+
+
+def test_a_key_of_somebody_else_is_told(place: Place, key: tuple[Signer, PublicKey], tmp_path: Path) -> None:
+    fs, folder = place
+    write_key_pair(str(tmp_path / "other.pem"), str(tmp_path / "other.pub"))
+    files = stored(fs, fill(trail_in(fs, folder, signer=key[0])))
+    verdict = check(files, public_keys=[read_public_key("key", str(tmp_path / "other.pub"))])
+    assert {"signed with another key" in problem.text for problem in verdict.problems} == {True}
+    assert check(files, public_keys=[key[1], read_public_key("key", str(tmp_path / "other.pub"))]).proves_erasure
+
+
 def test_another_salt_is_told_apart_from_a_forgery(files: dict[str, bytes]) -> None:
     problems = check(files, pseudonyms=Pseudonyms(SALT[::-1])).problems
     assert len(problems) == len(files)
@@ -218,7 +324,7 @@ def test_a_record_beside_the_closing_one_is_found(place: Place) -> None:
     trail.close("VERIFIED", states={"VERIFIED": 2})
     late._look = lambda: None  # type: ignore[method-assign] # it does not see the closing record
     record = late.append("note", notes=["late"])
-    (problem,) = verify_folder(trail.folder, fs).problems
+    (problem,) = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS).problems
     assert (problem.record, "not covered" in problem.text) == (record.name, True)
 
 
@@ -232,7 +338,7 @@ def test_two_tries_that_close_at_the_same_moment(place: Place) -> None:
         one._look = lambda: None  # type: ignore[method-assign] # neither sees the other
     for one in tries:
         one.close("VERIFIED", states={"VERIFIED": 2})
-    verdict = verify_folder(tries[0].folder, fs)
+    verdict = verify_folder(tries[0].folder, fs, pseudonyms=PSEUDONYMS)
     assert verdict.proves_erasure, verdict.doubts
     assert len(verdict.story.records) == 6
     trail_in(fs, folder).close("VERIFIED", states={"VERIFIED": 2})
@@ -248,7 +354,7 @@ def test_two_closing_records_that_differ_are_found(place: Place) -> None:
         one._look = lambda: None  # type: ignore[method-assign]
     tries[0].close("VERIFIED", states={"VERIFIED": 2})
     tries[1].close("NOT_VERIFIED", states={"SURVIVORS": 2})
-    verdict = verify_folder(tries[0].folder, fs)
+    verdict = verify_folder(tries[0].folder, fs, pseudonyms=PSEUDONYMS)
     assert ["says something else" in problem.text for problem in verdict.problems] == [True]
     assert not verdict.proves_erasure
 
@@ -268,7 +374,7 @@ def test_other_files_are_named(place: Place) -> None:
     trail = fill(trail_in(fs, folder))
     fs.pipe_file(f"{trail.folder}/report.html", b"x")
     fs.pipe_file(f"{trail.folder}/.left.part", b"x")
-    verdict = verify_folder(trail.folder, fs)
+    verdict = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
     assert verdict.problems == []
     assert verdict.notes == ["1 other files are in the folder, such as report.html."]
 
@@ -291,7 +397,7 @@ def test_other_files_are_named(place: Place) -> None:
 def test_anything_but_verified_proves_nothing(place: Place, states: tuple[str, str]) -> None:
     fs, folder = place
     trail = fill(trail_in(fs, folder), states)
-    verdict = verify_folder(trail.folder, fs)
+    verdict = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
     assert verdict.is_intact
     assert not verdict.proves_erasure
     for state in set(states) - {"VERIFIED"}:
@@ -305,7 +411,7 @@ def test_a_person_who_was_asked_for_and_forgotten_is_a_doubt(place: Place) -> No
     trail.append("requested", identifiers=IDENTIFIERS, persons=[{"uuid": ANN}, {"uuid": BEN}])
     trail.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}])
     trail.close("VERIFIED", states={"VERIFIED": 1})
-    verdict = verify_folder(trail.folder, fs)
+    verdict = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
     assert verdict.is_intact
     assert "1 person is in the state not told." in verdict.doubts
     assert not verdict.proves_erasure
@@ -315,22 +421,24 @@ def test_a_closing_record_that_counts_others_is_a_doubt(place: Place) -> None:
     fs, folder = place
     trail = fill(trail_in(fs, folder), close=False)
     trail.close("VERIFIED", states={"VERIFIED": 3})
-    assert any("counts other states" in doubt for doubt in verify_folder(trail.folder, fs).doubts)
+    assert any(
+        "counts other states" in doubt for doubt in verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS).doubts
+    )
 
 
 def test_nobody_named_is_a_doubt(place: Place) -> None:
     fs, folder = place
     trail = trail_in(fs, folder)
     trail.close("VERIFIED", states={"VERIFIED": 1})
-    assert "No person is named." in verify_folder(trail.folder, fs).doubts
+    assert "No person is named." in verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS).doubts
 
 
 def test_a_request_that_goes_on_is_a_doubt(place: Place) -> None:
     fs, folder = place
     trail = fill(trail_in(fs, folder, who=who("wait")), close=False)
-    verdict = verify_folder(trail.folder, fs)
+    verdict = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
     assert any("not closed" in doubt for doubt in verdict.doubts)
-    assert any("no closing record" in problem.text for problem in verdict.problems)
+    assert (verdict.state, verdict.problems, verdict.is_intact) == ("open", [], False)
 
 
 def test_the_last_word_on_a_person_counts(place: Place) -> None:
@@ -339,10 +447,10 @@ def test_the_last_word_on_a_person_counts(place: Place) -> None:
     trail.append("state_changed", key="1", persons=[{"uuid": ANN, "state": "SURVIVORS", "survivors": 4}])
     trail.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}])
     trail.close("VERIFIED", states={"VERIFIED": 1})
-    assert verify_folder(trail.folder, fs).proves_erasure
+    assert verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS).proves_erasure
     again = trail_in(fs, folder, "DSR-43")
     again.append("verified", persons=[{"uuid": ANN, "state": "VERIFIED"}])
     again.append("state_changed", persons=[{"uuid": ANN, "state": "SURVIVORS", "survivors": 4}])
     again.close("VERIFIED", states={"VERIFIED": 1})
-    doubts = verify_folder(again.folder, fs).doubts
+    doubts = verify_folder(again.folder, fs, pseudonyms=PSEUDONYMS).doubts
     assert any("4 events were still readable" in doubt for doubt in doubts)

@@ -6,11 +6,16 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
+
+from airflow_provider_posthog.audit.__main__ import SALT_VARIABLE
 from airflow_provider_posthog.audit.__main__ import main as audit
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.e2e.deployment import Deployment, wait_for
 from tests.erasure.support import Lab
 
+#: The connection's, in ``conftest.py``.
+SALT = "5b0e7c41a9d84f2e86c3b7f0d1a2e394"
 APPROVE = "erase_persons.approve"
 WAITING = (None, "scheduled", "queued", "running")
 
@@ -44,7 +49,10 @@ class Request:
         return "".join(self.airflow.log("erasure", self.run_id, name, 1) for name in self.states())
 
 
-def test_a_person_decides(airflow: Deployment, posthog_alone: EmulatorProcess, tmp_path: Path) -> None:
+def test_a_person_decides(
+    airflow: Deployment, posthog_alone: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SALT_VARIABLE, SALT)
     approved, rejected = (Request(airflow, posthog_alone, tmp_path / name) for name in ("approved", "rejected"))
     question = approved.answer("Approve")
     assert question.startswith("Erase persons from PostHog (DSR-42)? 1 persons, 1 events, 0 recordings.")
@@ -68,7 +76,7 @@ def test_a_person_decides(airflow: Deployment, posthog_alone: EmulatorProcess, t
         files = (one for one in request.folder.rglob("*") if one.is_file())
         said = request.logs() + question + "".join(one.read_text() for one in files)
         assert not [private for private in (request.person.email, *request.person.names) if private in said]
-        (certificate,) = (request.folder / "certificates").iterdir()
+        (certificate,) = (request.folder / "certificates").glob("[!_]*")
         assert audit(["verify", str(certificate)]) == 0
         told = "".join(record.read_text() for record in certificate.iterdir())
         assert ("approved by Airflow's user " in told) is (request is approved)

@@ -131,7 +131,17 @@ def test_a_wrong_field_changes_nothing(api: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["actions", "feature_flags", "property_definitions", "experiments", "session_recordings", "surveys"]
+    "path",
+    [
+        "actions",
+        "feature_flags",
+        "property_definitions",
+        "experiments",
+        "session_recordings",
+        "surveys",
+        "hog_functions",
+        "subscriptions",
+    ],
 )
 def test_lists_of_what_there_is_none_of(api: Client, posthog: EmulatorProcess, path: str) -> None:
     assert api.get(f"{path}/").json()["results"] == []

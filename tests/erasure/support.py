@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -104,6 +105,10 @@ class Lab:
         self.posthog.add_recordings(
             [{"session_id": str(uuid.uuid4()), "distinct_id": self.name, "timestamp": ago(hours=1)}]
         )
+
+    def named(self) -> list[str]:
+        """The UUIDs of the persons in the work file, in their order."""
+        return [json.loads(line)["uuid"] for line in (self.folder / "work.jsonl").read_text().splitlines()[1:]]
 
     def resolve(self, **given: Any) -> dict[str, Any]:
         given = given or self.asked

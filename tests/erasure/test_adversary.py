@@ -58,7 +58,7 @@ def test_somebody_who_was_merged_meanwhile_stops_the_deletion(lab: Lab, generati
     gone(lab, lab.person)
     lab.add(*lab.names, uuid=str(uuid.uuid4()))
     before = len(asked(lab))
-    with pytest.raises(PostHogErasureError, match=f"1 persons were merged .*{lab.person}"):
+    with pytest.raises(PostHogErasureError, match="1 persons were merged"):
         lab.delete(found)
     assert len(asked(lab)) == before
 
@@ -201,10 +201,11 @@ def test_addresses_are_found_however_they_are_spelt(lab: Lab, generation: str) -
     as_id = lab.add(f"Jörg-{tail}", properties={})
     lab.event(f"jörg-{tail}", properties={"$process_person_profile": False})
     other = lab.add(f"{lab.name}-2", properties={"email": f"strasse-{tail}"})
-    found = lab.resolve(emails=[f"jÖrg-{tail}"])
-    assert {as_property, as_id} <= {*found["uuids"]}
+    lab.resolve(emails=[f"jÖrg-{tail}"])
+    assert {as_property, as_id} <= {*lab.named()}
     assert lab.resolve(emails=[f"JÖRG-{tail}"])["profiles"] == 2
-    assert lab.resolve(emails=[lab.email, f"straße-{tail}"])["uuids"] == [lab.person], f"{other} is somebody else"
+    lab.resolve(emails=[lab.email, f"straße-{tail}"])
+    assert lab.named() == [lab.person], f"{other} is somebody else"
 
 
 def test_an_address_that_is_a_distinct_id_of_events_only_is_found(lab: Lab) -> None:
@@ -230,8 +231,8 @@ def test_a_page_that_is_cut_and_called_the_last_is_not_believed(lab: Lab) -> Non
     others = [lab.add(f"{lab.name}-{number}", created_at=f"2030-01-0{number + 1}T00:00:00Z") for number in range(3)]
     first = {"uuid": others[2], "properties": {"email": lab.email}}
     lab.posthog.faults(method="GET", path="*/persons/", status=200, body={"results": [first], "next": None})
-    found = lab.resolve(properties=[{"key": "email", "value": lab.email, "type": "person"}])
-    assert sorted(found["uuids"]) == sorted([lab.person, *others])
+    lab.resolve(properties=[{"key": "email", "value": lab.email, "type": "person"}])
+    assert sorted(lab.named()) == sorted([lab.person, *others])
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,13 @@ def test_one_person_by_any_identifier(lab: Lab, generation: str) -> None:
         {"properties": [{"key": "email", "value": lab.email, "type": "person"}]},
         {"hogql": f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT 10"},
     ]
-    wanted = {"persons": 1, "profiles": 1, "personless": 0, "distinct_ids": 2, "events": 1, "uuids": [lab.person]}
+    wanted = {"persons": 1, "profiles": 1, "personless": 0, "distinct_ids": 2, "events": 1}
     for way in ways:
         found = lab.resolve(**way)
         assert {name: found[name] for name in wanted} == wanted
         assert found["others"] == (1 if "distinct_ids" in way else 0)
         assert found["not_found"]["count"] == 0
+        assert lab.named() == [lab.person]
         assert [line["distinct_ids"] for line in lines(lab)] == [sorted(lab.names)]
 
 
@@ -89,7 +90,7 @@ def test_a_person_with_many_distinct_ids_has_all_of_them(lab: Lab, generation: s
     names = [f"{lab.name}-{number:03}" for number in range(25)]
     uuid = lab.add(*names, properties={})
     found = lab.resolve(distinct_ids=[names[7]])
-    assert (found["distinct_ids"], found["others"], found["uuids"]) == (25, 24, [uuid])
+    assert (found["distinct_ids"], found["others"], lab.named()) == (25, 24, [uuid])
 
 
 def test_ids_that_lists_do_not_show_yet_are_found(lab: Lab) -> None:
@@ -101,7 +102,8 @@ def test_ids_that_lists_do_not_show_yet_are_found(lab: Lab) -> None:
 
 def test_several_persons_of_one_address(lab: Lab) -> None:
     other = lab.add(f"{lab.name}-other")
-    assert sorted(lab.resolve()["uuids"]) == sorted([lab.person, other])
+    lab.resolve()
+    assert sorted(lab.named()) == sorted([lab.person, other])
 
 
 def test_identifiers_that_lead_to_nobody_are_told_by_their_place(lab: Lab) -> None:
@@ -184,7 +186,8 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
     ):
         path = lab.folder / name
         path.write_text(text.format(email=lab.email, name=lab.name, uuid=lab.person), encoding="utf-8")
-        assert lab.resolve(identifiers_path=f"file://{path}")["uuids"] == [lab.person]
+        lab.resolve(identifiers_path=f"file://{path}")
+        assert lab.named() == [lab.person]
 
 
 @pytest.mark.parametrize(
@@ -233,8 +236,8 @@ def test_no_personal_data_is_shown(lab: Lab, caplog: pytest.LogCaptureFixture) -
 
 def test_templates_of_personal_data_are_rendered_out_of_sight(lab: Lab) -> None:
     operator = PostHogResolvePersonsOperator(task_id="task", emails=["{{ params.email }}"], work_path=lab.work_path)
-    found = operator.execute({**context(), "params": {"email": lab.email}})
-    assert found["uuids"] == [lab.person]
+    operator.execute({**context(), "params": {"email": lab.email}})
+    assert lab.named() == [lab.person]
     assert operator.emails == ["{{ params.email }}"]
     assert not {"emails", "distinct_ids", "properties", "hogql"} & set(operator.template_fields)
 
@@ -264,7 +267,7 @@ def test_the_certificate_of_an_erasure(lab: Lab, monkeypatch: pytest.MonkeyPatch
     assert lab.sensor().poke(ctx).is_done is False
     lab.posthog.advance(8 * DAY)
     assert lab.sensor().execute(ctx)["state"] == "VERIFIED"
-    (request,) = folder.iterdir()
+    (request,) = folder.glob("[!_]*")
     verdict = verify_folder(str(request), fsspec.filesystem("file"))
     assert verdict.problems == []
     text = "".join(path.read_text() for path in request.iterdir())
@@ -290,7 +293,7 @@ def test_the_certificate_tells_which_events_nobody_could_see(
     lab.request = PostHogDeletePersonsOperator(task_id="b", persons=found).execute({})
     lab.posthog.advance(8 * DAY)
     proof = lab.sensor().execute({})
-    (request,) = folder.iterdir()
+    (request,) = folder.glob("[!_]*")
     verdict = verify_folder(str(request), fsspec.filesystem("file"))
     told = [record.facts["retention"] for record in verdict.story.records if "retention" in record.facts]
     assert [record.kind for record in verdict.story.records if "retention" in record.facts] == ["requested", "verified"]
@@ -316,7 +319,7 @@ def test_an_erasure_goes_on_where_the_retention_is_not_known(
     lab.posthog.advance(8 * DAY)
     unknown = {"event_retention_months": None, "events_retention_enforced": None, "floor": None}
     assert found["retention"] == lab.sensor().execute({})["retention"] == unknown
-    (request,) = folder.iterdir()
+    (request,) = folder.glob("[!_]*")
     verdict = verify_folder(str(request), fsspec.filesystem("file"))
     assert (verdict.problems, verdict.story.last("retention")) == ([], unknown)
     assert "hidden by PostHog" not in report(verdict)
@@ -332,7 +335,7 @@ def test_the_certificate_names_a_survivor(lab: Lab, monkeypatch: pytest.MonkeyPa
     lab.request = PostHogDeletePersonsOperator(task_id="b", persons=found).execute({})
     with pytest.raises(PostHogErasureError, match="SURVIVORS"):
         lab.sensor().execute({})
-    (request,) = folder.iterdir()
+    (request,) = folder.glob("[!_]*")
     text = "".join(path.read_text() for path in request.iterdir())
     assert '"state":"SURVIVORS"' in text
     assert '"outcome":"VERIFIED"' not in text
@@ -434,6 +437,6 @@ def test_the_task_is_named_in_the_certificate_as_it_ran(lab: Lab, monkeypatch: p
         task_id="resolve", emails=[lab.email], work_path=lab.work_path, audit_path=f"file://{folder}"
     )
     operator.execute({"ti": ti})  # type: ignore[arg-type]
-    (record,) = (json.loads(path.read_text()) for path in folder.glob("*/*.json"))
+    (record,) = (json.loads(path.read_text()) for path in folder.glob("[!_]*/*-requested-*"))
     who = record["who"]
     assert (who["dag_id"], who["run_id"], who["try_number"], who["map_index"]) == ("gdpr", "manual__7", 3, 2)

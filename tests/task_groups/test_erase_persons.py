@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from airflow_provider_posthog.audit.__main__ import OPEN, SALT_VARIABLE
 from airflow_provider_posthog.audit.__main__ import main as audit
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+from airflow_provider_posthog.audit.report import summary
+from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.compat import AirflowException, AirflowSkipException, BaseOperator, approval_operator
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
@@ -44,6 +49,7 @@ class _Own(BaseOperator):
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     connect(monkeypatch, connected, audit_salt=SALT)
+    monkeypatch.setenv(SALT_VARIABLE, SALT)
     return Lab(connected, tmp_path)
 
 
@@ -123,17 +129,57 @@ def test_a_person_is_asked_where_airflow_can() -> None:
         return
     assert isinstance(approve, HITL)
     told = {"persons": 2, "events": 7, "recordings": 0, "others": 1, "not_found": {"count": 3}}
+    told |= {"received_at": None, "due_at": "2026-12-29"}
     given: Any = {
         "ti": type("TI", (), {"xcom_pull": lambda self, task_ids: {"erase_persons.resolve": told}[task_ids]})()
     }
     approve.render_template_fields(given)
     assert (approve.subject, approve.retries) == ("Erase persons from PostHog (DSR-42)?", 0)  # type: ignore[attr-defined]
     assert approve.body.startswith("2 persons, 7 events, 0 recordings. 1 distinct ids")  # type: ignore[attr-defined]
+    assert approve.body.endswith("Received: not told; due: 2026-12-29.")  # type: ignore[attr-defined]
     rejected = {"chosen_options": ["Reject"], "params_input": {}, "responded_at": None, "responded_by_user": None}
     from datetime import datetime
 
     with pytest.raises(AirflowException, match="Reject"):
         approve.execute_complete({}, {**rejected, "responded_at": datetime(2026, 1, 1)})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("approval", ["params", *(["hitl"] if HITL else [])])
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"delete_options": {"delete_events": False}}, ["the events were left (delete_events=False)"]),
+        ({"delete_options": {"keep_person": True}}, ["the profile was kept (keep_person=True)"]),
+        ({"resolve_options": {"verify_by": "uuid"}}, ["only the person's UUID was looked for"]),
+        ({}, []),
+    ],
+)
+def test_who_approves_is_told_what_is_left_on_purpose(approval: str, options: dict[str, Any], left: list[str]) -> None:
+    dag = group(f"left_{len(str(options))}_{approval}", approval=approval, **options)
+    approve = dag.get_task("erase_persons.approve")
+    if approval == "hitl":
+        shown = approve.body
+    else:
+        approve.persons = {"persons": 2, "events": 7, "recordings": 0}
+        with pytest.raises(PostHogErasureError) as refused:
+            approve.execute({"params": {}})
+        shown = str(refused.value)
+    assert [text for text in left if f"Left on purpose: {text}" not in shown] == []
+    assert ("Left on purpose" in shown) is bool(left)
+
+
+def test_the_log_and_the_end_say_what_was_left(
+    lab: Lab, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lab.delete(audit_path=f"file://{lab.folder}/certificates", delete_events=False)
+    text = "the events were left (delete_events=False)"
+    assert f"Left on purpose: {text}" in caplog.text + capfd.readouterr().out
+    proof = look(lab)
+    told = PostHogFinishErasureOperator(task_id="finish", request=lab.request, proof=proof).execute(context())
+    assert told["left_on_purpose"] == [text]
+    verdict = verify_folder(certificate(lab), LocalFileSystem(), pseudonyms=Pseudonyms(SALT))
+    assert f"left on purpose: {text}" in summary(verdict)
+    assert "erasure: VERIFIED, BUT NOT ALL WAS ERASED. Of the person PostHog shows no profile" in summary(verdict)
 
 
 @pytest.mark.parametrize("value", [None, False, "true", 1])
@@ -175,7 +221,7 @@ def test_the_end_closes_the_certificate_once_and_removes_what_is_private(lab: La
     request, extra = deleted(lab), lab.folder / "requests.csv"
     extra.write_text(lab.email)
     proof = look(lab)
-    assert audit(["verify", certificate(lab)]) == 1, "it is not closed yet"
+    assert audit(["verify", certificate(lab)]) == OPEN
     assert timeless(look(lab)) == timeless(proof)
     assert (lab.folder / "work.jsonl").exists(), "a retry of the sensor keeps the file, too"
     erase = PostHogEraseFromSqlOperator(

@@ -1,0 +1,60 @@
+"""Finding an identifier again: in which certificates it stands, in whatever way it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_provider_posthog.audit.chain import AuditFileSystem, read_trail
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+
+#: What an identifier may be if nobody says: a ticket stands in a certificate as it is.
+KINDS = ("email", "distinct_id", "uuid")
+
+
+def wanted(kind: str, value: str, salts: Iterable[Pseudonyms]) -> dict[str, set[str]]:
+    """Return the HMACs that stand for an identifier, by the ``salt_id`` of the records that may hold them.
+
+    An e-mail address is found whatever its case, and also where it is a distinct id; a distinct id as it is written.
+
+    :param kind: ``email``, ``distinct_id``, ``uuid``, another word, or ``any``.
+    :param value: the identifier.
+    :param salts: one for each salt that was in use.
+    """
+    kinds = KINDS if kind == "any" else ("email", "distinct_id") if kind == "email" else (kind,)
+    spellings = dict.fromkeys([value, value.strip()])
+    return {one.salt_id: {one.of(each, text)["hmac"] for each in kinds for text in spellings} for one in salts}
+
+
+def names(fs: AuditFileSystem, folder: str, kind: str, value: str, salts: Iterable[Pseudonyms]) -> bool:
+    """Tell whether a certificate names an identifier or a ticket.
+
+    :param fs: the file system.
+    :param folder: the certificate's folder.
+    :param kind: ``ticket``, or as in :func:`wanted`.
+    :param value: what to find.
+    :param salts: one for each salt that was in use.
+    """
+    text = value.strip()
+    if not text:
+        return False
+    hmacs = {} if kind == "ticket" else wanted(kind, value, salts)
+    for record in read_trail(folder, fs):
+        if kind in ("ticket", "any") and text in (record.who.get("ticket"), record.request_id):
+            return True
+        if hmacs.get(record.salt_id, set()) & set(_told(record.facts)):
+            return True
+    return False
+
+
+def _told(facts: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
+    """Yield every HMAC in a record's facts."""
+    if isinstance(facts, dict):
+        for name, value in facts.items():
+            if name in ("hmac", "person") and isinstance(value, str):
+                yield value
+            else:
+                yield from _told(value)
+    elif isinstance(facts, list):
+        for one in facts:
+            yield from _told(one)

@@ -1,0 +1,115 @@
+"""Checks the list of all requests against the certificates that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names, record_names, request_folder
+from airflow_provider_posthog.audit.ledger import Listed, ledger_folder, requests_of
+from airflow_provider_posthog.audit.records import (
+    LEDGER,
+    LEDGER_KINDS,
+    AuditError,
+    AuditRecord,
+    is_record_name,
+    parse_record,
+)
+from airflow_provider_posthog.audit.verify import Keys, Problem, wrong_links
+
+
+@dataclass
+class LedgerVerdict:
+    """What came of checking a ledger.
+
+    :param source: where it is.
+    :param problems: what is wrong.
+    :param origin_checked: whether somebody without the salt or the private key cannot have written it.
+    :param entries: how many entries it has.
+    :param requests: what it says of each request.
+    :param heads: the hashes of its newest entries: one, or several after tasks wrote at the same moment.
+    :param notes: what is worth a look and not wrong.
+    """
+
+    source: str
+    problems: list[Problem] = field(default_factory=list)
+    origin_checked: bool = False
+    entries: int = 0
+    requests: dict[str, Listed] = field(default_factory=dict)
+    heads: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Return it in a few lines of text."""
+        state = "complete and unaltered" if self.origin_checked else "internally consistent; origin not checked"
+        still = sum(listed.is_open for listed in self.requests.values())
+        lines = [
+            self.source,
+            f"  ledger: {'ALTERED OR INCOMPLETE' if self.problems else state}; {self.entries} entries; "
+            f"{len(self.requests)} {'request' if len(self.requests) == 1 else 'requests'}, {still} of them open",
+            *(f"    - {problem}" for problem in self.problems),
+            *(f"  head: {head}" for head in self.heads),
+            *(f"  note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+def verify_ledger(fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | None = None) -> LedgerVerdict | None:
+    """Check the ledger, and that each certificate that it names is there; ``None`` if there is no ledger.
+
+    :param fs_path: the folder of all certificates.
+    :param fs: the file system.
+    :param keys: what the origin is checked with.
+    :param head: a head that a task has logged or returned, which has to be in it.
+    """
+    verdict = LedgerVerdict(ledger_folder(fs_path), origin_checked=bool(keys.salts or keys.public))
+    records = list(_readable(verdict, fs, keys))
+    if not records and not verdict.problems and head is None:
+        return None
+    verdict.entries, verdict.requests = len(records), requests_of(record for _, record in records)
+    followed = {one for _, record in records for one in record.previous}
+    verdict.heads = [record.hash for _, record in records if record.hash not in followed]
+    verdict.problems += wrong_links(records)
+    if head is not None and head.strip().lower() not in {record.hash for _, record in records}:
+        verdict.problems.append(
+            Problem("", f"The head {head[:16]} is not in it: its end was cut off, or it was replaced.")
+        )
+    for listed in verdict.requests.values():
+        verdict.problems += _missing(fs_path, fs, listed)
+    known = {request_folder(name) for name in verdict.requests}
+    others = [name for name in _certificates(fs_path, fs) if name not in known]
+    if others:
+        verdict.notes.append(f"{len(others)} certificates are not in the ledger, such as {others[0]}.")
+    return verdict
+
+
+def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterator[tuple[str, AuditRecord]]:
+    for name in record_names(verdict.source, fs):
+        try:
+            record = parse_record(fs.cat_file(f"{verdict.source}/{name}"))
+        except AuditError as error:
+            verdict.problems.append(Problem(name, str(error)))
+            continue
+        if record.name != name:
+            verdict.problems.append(Problem(name, f"is the entry {record.name} under another name"))
+        if record.request_id != LEDGER or record.kind not in LEDGER_KINDS:
+            verdict.problems.append(Problem(name, "is no entry of a ledger"))
+        verdict.problems += [Problem(name, why) for why in keys.wrong(record)]
+        yield name, record
+
+
+def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Problem]:
+    """Yield what the ledger knows of a certificate and nobody can find."""
+    folder = f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}"
+    names = record_names(folder, fs)
+    if not names:
+        yield Problem("", f"The certificate of request {listed.request_id} is missing.")
+        return
+    for what, wanted in (("first", listed.began_with), ("closing", listed.closed_with)):
+        if wanted and not any(name.removesuffix(".json").endswith(f"-{wanted[:16]}") for name in names):
+            yield Problem("", f"The {what} record of request {listed.request_id} is missing, or was replaced.")
+
+
+def _certificates(fs_path: str, fs: AuditFileSystem) -> list[str]:
+    names = [name for name in file_names(fs_path, fs) if not name.startswith((".", LEDGER))]
+    return [name for name in names if any(is_record_name(each) for each in file_names(f"{fs_path}/{name}", fs))]

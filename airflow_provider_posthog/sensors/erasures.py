@@ -1,0 +1,73 @@
+"""Waiting until an erasure is due, so that somebody is told in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
+from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.storage_path import storage_path
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogErasuresDueSensor(BaseSensorOperator):
+    """Waits until open erasures are due soon, or over, as the ledger beside their certificates says. Asks no PostHog.
+
+    Let a task behind it tell somebody; ``soft_fail=True`` makes a day without any a skip.
+
+    :param audit_path: the folder of certificates, in object storage.
+    :param within: how long before they are due.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param posthog_conn_id: the connection whose ``audit_salt`` the ledger's seals are checked with.
+    :param kwargs: as Airflow's ``BaseSensorOperator``; it looks once an hour, in ``reschedule`` mode, unless said
+        otherwise.
+    :returns: the requests, the first due first: ``request_id``, ``ticket``, ``due_at`` (a day, or null where nobody
+        knows), ``days_left`` (negative if it is over). No personal data.
+    :raises AuditError: if the ledger is damaged or forged.
+    """
+
+    template_fields: Sequence[str] = ("audit_path", "object_storage_conn_id", "posthog_conn_id")
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        audit_path: str | ObjectStoragePath,
+        within: timedelta = timedelta(days=7),
+        object_storage_conn_id: str | None = None,
+        posthog_conn_id: str = DEFAULT_CONN_ID,
+        poke_interval: float | timedelta = 3600.0,
+        mode: str = "reschedule",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
+        self.audit_path = audit_path
+        self.within = within
+        self.object_storage_conn_id = object_storage_conn_id
+        self.posthog_conn_id = posthog_conn_id
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look into the ledger.
+
+        :param context: the task's context.
+        """
+        from airflow_provider_posthog.audit.deadline import today
+        from airflow_provider_posthog.audit.ledger import due, read_ledger
+        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+        from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+        if not isinstance(self.within, timedelta) or self.within < timedelta(0):
+            raise PostHogSettingsError("within", "is no length of time.", "Write timedelta(days=7).")
+        example = "s3://private/certificates/"
+        path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
+        salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_salt())
+        day = today()
+        found = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), self.within.days, day)]
+        for one in found:
+            self.log.warning("Erasure %s (%s) is due on %s", one["request_id"], one["ticket"], one["due_at"])
+        return PokeReturnValue(bool(found), found or None)
