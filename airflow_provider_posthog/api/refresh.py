@@ -130,15 +130,18 @@ def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
         return Outcome("unreachable", str(error)), error.retry_after or 0.0
     if isinstance(error, PostHogTransportError) and not error.sent:
         return Outcome("unreachable", str(error)), 0.0
-    if _is_cut(error):
+    if is_cut(error):
         return Outcome("cut", str(error)), None
     if isinstance(error, (PostHogPermissionError, PostHogAuthenticationError)):
         return Outcome("refused", str(error)), None
     return Outcome("failed", str(error)), None
 
 
-def _is_cut(error: PostHogError) -> bool:
-    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's."""
+def is_cut(error: PostHogError) -> bool:
+    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's.
+
+    :param error: of a request that was to calculate.
+    """
     if isinstance(error, PostHogTransportError):
         return error.sent
     return isinstance(error, PostHogServerError) and not error.code
@@ -216,7 +219,7 @@ def start(target: Target) -> Steps[str]:
     except Stopped:
         raise
     except PostHogError as error:
-        if not _is_cut(error):
+        if not is_cut(error):
             raise
         yield from _look_for_lost(target, error)
         return target.query_id

@@ -75,7 +75,8 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         seen: Timed[dashboards.Dashboard] = yield timed(dashboards.retrieve(number))
         targets: dict[int, Target] = {}
         texts, hidden = 0, 0
-        for tile in seen.value.get("tiles") or []:
+        # An answer without tiles is none of a dashboard, and no dashboard without insights.
+        for tile in needed(seen.value, "tiles", list, f"dashboard {number}"):
             insight = tile.get("insight")
             if not isinstance(insight, Mapping):
                 if tile.get("error"):
