@@ -54,6 +54,7 @@ class Target:
     :param superseded_before: a calculation that still runs and was started before this (seconds since 1970) has used up
         its time: it is cancelled, and another is started.
     :param may_start: start it; otherwise it has been started, and is only watched.
+    :param saved: the insight as it was seen before, with its query; ``None`` if it was not.
     """
 
     insight_id: int
@@ -68,6 +69,7 @@ class Target:
     life_since: float = 0.0
     superseded_before: float = 0.0
     may_start: bool = True
+    saved: Insight | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.insight_conditions import Condition, change
-from airflow_provider_posthog.api.insight_series import Measure, Series
+from airflow_provider_posthog.api.insight_series import Series
 from airflow_provider_posthog.api.insight_values import Number, Pick, Reading, readings
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import Timed, moment, timed
@@ -108,12 +108,7 @@ def threshold(
     from_dashboard: int | None = None,
     refresh: Calculation = "blocking",
     fresher_than: str | None = None,
-    step: int | str | None = None,
-    measure: Measure | None = None,
-    period: int = 1,
-    cohort: str | None = None,
-    row: int = 0,
-    column: int | str = 0,
+    pick: Mapping[str, Any] | None = None,
     query_id: str = "",
 ) -> Steps[Finding]:
     """Look whether an insight's newest value meets a condition (:func:`~.insight_values.readings`).
@@ -125,27 +120,30 @@ def threshold(
     :param operator: a key of :data:`~.insight_conditions.OPERATORS`, in place of a ``condition``.
     :param value: what to compare with, by the operator.
     :param condition: as :func:`~.insight_conditions.parse` reads it.
-    :param series: as :class:`~.insight_series.Pick` has it; and so ``step``, ``measure``, ``period``, ``cohort``,
-        ``row`` and ``column``.
+    :param series: which series of a trend: its number, from 0, its name, several of these, or ``None`` for all.
     :param from_dashboard: look at its result on this dashboard.
     :param refresh: PostHog's ``refresh``.
     :param fresher_than: when it must have been calculated after, ISO text with an offset.
+    :param pick: more of :class:`~.insight_series.Pick`.
     :param query_id: the name of a calculation, to cancel it by.
     """
     wanted = insight_conditions.compared(operator, value) if condition is None else insight_conditions.parse(condition)
-    pick = Pick(series, measure, step, period, cohort, row, column)
     since = None if fresher_than is None else moment(fresher_than)
     name = query_id or f"airflow-{uuid.uuid4().hex}"
-    gate = Gate(insight, wanted, pick, from_dashboard, refresh, since, name)
+    gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
+    found = yield from _look(gate)
+    told = {} if condition is not None else {"operator": operator, "threshold": value}
+    return replace(found, facts={**found.facts, **told}) if "value" in found.facts else found
+
+
+def _look(gate: Gate) -> Steps[Finding]:
     try:
-        answer = yield from _read(gate, refresh)
+        answer = yield from _read(gate, gate.refresh)
         found = _judge(gate, answer)
-        if refresh == "blocking" and isinstance(found, _Old):
+        if gate.refresh == "blocking" and isinstance(found, _Old):
             answer = yield from _read(gate, "force_blocking")
             found = _judge(replace(gate, refresh="force_blocking"), answer)
-        finding = _finding(gate, answer.value, found)
-        told = {} if condition is not None else {"operator": operator, "threshold": value}
-        return replace(finding, facts={**finding.facts, **told})
+        return _finding(gate, answer.value, found)
     except (PostHogSettingsError, PostHogValidationError) as error:
         # No such insight; or a query that cannot work, to which servers before 2025 answer so.
         return Finding(Verdict("failed", str(error)))

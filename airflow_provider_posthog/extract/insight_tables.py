@@ -18,6 +18,10 @@ _NO_VALUE = "$$_posthog_breakdown_null_$$"
 _TEXT, _WHOLE, _NUMBER = "Nullable(String)", "Nullable(Int64)", "Nullable(Float64)"
 #: Displays of a trend that have one number in place of one for each interval.
 _TOTALS = frozenset({"BoldNumber", "Metric", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap"})
+#: Displays of a trend that PostHog answers in other fields than points.
+_POINTLESS = frozenset({"BoxPlot", "CalendarHeatmap"})
+#: How the names of kinds begin whose results are neither series nor rows.
+_SHAPELESS = ("Paths", "WebOverview", "Experiment", "CalendarHeatmap")
 _LEGACY = {
     "TRENDS": "TrendsQuery",
     "FUNNELS": "FunnelsQuery",
@@ -26,7 +30,8 @@ _LEGACY = {
     "STICKINESS": "StickinessQuery",
     "PATHS": "PathsQuery",
 }
-_REMEDY = (
+#: What to write for a result that has no table.
+TABLELESS = (
     "Write the result as JSON: end the path with .json or .json.gz. Trends, stickiness, lifecycles, funnels, "
     "retention and SQL insights have tables."
 )
@@ -81,15 +86,31 @@ def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table
         made = _table(asked, insight, result)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         problem = f"PostHog's answer has not the shape that the result of a {kind} is known to have."
-        raise PostHogSettingsError(field, problem, _REMEDY) from None
+        raise PostHogSettingsError(field, problem, TABLELESS) from None
     if made is None:
-        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", _REMEDY)
+        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", TABLELESS)
     return made
 
 
+def no_table(insight: Mapping[str, Any]) -> str | None:
+    """Say why there is no table for what an insight's query brings, as far as that can be known beforehand.
+
+    :param insight: as ``GET insights/{id}/`` answers, calculated or not.
+    """
+    asked = _Asked.of(insight)
+    kind = clean(asked.kind)[:60]
+    if asked.kind.startswith(_SHAPELESS):
+        return f"it is a {kind}."
+    if asked.display in _POINTLESS:
+        return f"it is a {kind} shown as {asked.display}, which has no points."
+    return None
+
+
 def _table(asked: _Asked, insight: Mapping[str, Any], result: Any) -> Table | None:  # noqa: ANN401 - JSON
+    if no_table(insight) is not None:
+        return None
     if asked.kind in ("TrendsQuery", "LifecycleQuery", "StickinessQuery"):
-        return _trends(asked, _objects(result))
+        return _trends(asked, _with_points(insight, _objects(result)))
     if asked.kind == "FunnelsQuery":
         return _funnels(asked, result)
     if asked.kind == "RetentionQuery":
@@ -206,6 +227,16 @@ def _trends(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
             rows += [(*head, int(day) if on == "interval" else _moment(day), value) for day, value in _pairs(item)]
     columns = ["series_order", "series", *leading.columns, *status, *([] if total else [on]), "value"]
     return _typed(columns, rows, {"series_order": _WHOLE, "interval": _WHOLE, "value": _NUMBER})
+
+
+def _with_points(insight: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Refuse an answer that has its numbers in other fields: the table would be empty, and look whole.
+
+    :raises ValueError: if it does.
+    """
+    if insight.get("boxplot_data") is not None or any("calendar_heatmap_data" in item for item in items):
+        raise ValueError("other fields")
+    return items
 
 
 def _is_total(item: Mapping[str, Any]) -> bool:

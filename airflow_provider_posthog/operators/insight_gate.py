@@ -57,19 +57,19 @@ def arguments(task: Task, *, condition: str | None) -> dict[str, Any]:
     if task.measure not in (None, "", *_MEASURES):
         raise PostHogSettingsError("measure", f"{task.measure!r} is none.", f"Write one of {', '.join(_MEASURES)}.")
     of_several = condition is not None and insight_conditions.parse(condition).quantifier is not None
+    series = _series(task.series, of_several=of_several)
+    since = None if task.fresher_than in (None, "") else time_text("fresher_than", task.fresher_than)
     found = {
-        "series": _series(task.series, of_several=of_several),
-        "refresh": task.refresh,
         "measure": task.measure or None,
         "step": _place("step", task.step, least=1),
         "period": _whole("period", task.period),
         "cohort": _day(task.cohort),
         "row": _whole("row", task.row),
         "column": _place("column", task.column),
-        "fresher_than": None if task.fresher_than in (None, "") else time_text("fresher_than", task.fresher_than),
     }
-    usual = {"measure": None, "step": None, "period": 1, "cohort": None, "row": 0, "column": 0, "fresher_than": None}
-    return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
+    pick = {name: value for name, value in found.items() if value != getattr(Pick, name)}
+    told = {"fresher_than": since, "pick": pick}
+    return {"series": series, "refresh": task.refresh, **{name: value for name, value in told.items() if value}}
 
 
 def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a task with more arguments than Task
@@ -86,9 +86,9 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
         insight_lookup.dashboard_of(task.insight, task.from_dashboard),
     )
     name = query_id(context, {**found, "insight": insight, "from_dashboard": dashboard})
-    since, how = found.pop("fresher_than", None), found.pop("refresh")
-    since = None if since is None else moment(since)
-    return Gate(insight, condition, Pick(**found), dashboard, how, since, name)
+    since = moment(found.get("fresher_than"))
+    pick = Pick(found["series"], **found.get("pick", {}))
+    return Gate(insight, condition, pick, dashboard, found["refresh"], since, name)
 
 
 def seconds(field: str, value: float | timedelta) -> float:

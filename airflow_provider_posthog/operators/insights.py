@@ -24,6 +24,7 @@ from airflow_provider_posthog.operators import insight_gate
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
+from airflow_provider_posthog.operators.refresh_results import fitted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -46,8 +47,12 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.operators.refresh.PostHogRefreshOperator`: ``deferrable``,
         ``result_path``, ``in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: per insight ``id`` (int), ``short_id``, ``name``, ``dashboard_id`` (int or null), ``last_refresh`` (ISO
-        text), ``rows`` (int: entries of the result; of a trend its series), ``seconds`` (float), ``url`` and ``path``
-        (text, or null). A list for a list, else one of them.
+        text), ``rows`` (int: entries of the result; of a trend its series), ``has_more`` (bool: PostHog has more rows
+        than it gave, or of a trend more values of the breakdown), ``seconds`` (float), ``url`` and ``path`` (text, or
+        null). With ``values`` also ``values``, a list of ``series`` (its name, or null), ``value``, ``date``,
+        ``previous``, ``previous_date``, ``change``, ``change_percent`` and ``percent`` (whether the numbers are of
+        percent), and ``text``, which says them in words. A list for a list, else one of them; of hundreds the least
+        useful is left out.
     :raises PostHogSettingsError: if an argument is wrong, or there is no such insight.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
     :raises PostHogJobTimeout: if not all ended in time.
@@ -107,7 +112,9 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
                     f"dashboard {dashboard} does not show insight {number}, or not to this key.",
                     "Write the number of a dashboard that does, or leave it out.",
                 )
-            targets[number, dashboard] = replace(target, since=seen.at, before=seen.value.get("last_refresh"))
+            targets[number, dashboard] = replace(
+                target, since=seen.at, before=seen.value.get("last_refresh"), saved=seen.value
+            )
         return list(targets.values()), {"short_id": found.get("short_id")}
 
     def conclude(
@@ -115,7 +122,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Hand on what is known of each."""
         tell_outlets(context, self.outlets, {"last_refresh": oldest(done)})
-        return done if self.is_list else done[0]
+        return fitted(done)[0] if self.is_list else done[0]
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the insight's page, or that of all insights."""

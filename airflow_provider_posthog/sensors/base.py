@@ -364,10 +364,7 @@ class PostHogSensor(PostHogWaitingSensor):
         return self.found(self.check_arguments(context))
 
     def found(self, arguments: Mapping[str, Any]) -> Finding:
-        """Make the check once, with these arguments.
-
-        :param arguments: the check's.
-        """
+        """Make the check once, with its ``arguments``."""
         try:
             return run(checks.start(self.check, arguments), self.hook.client)
         except PostHogNotFoundError as error:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+    PostHogTransportError,
+)
 from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor
 from tests.operators.support import context, finish
 from tests.support.scripted import Reply, ScriptedServer, ok
@@ -156,3 +161,222 @@ def test_an_answer_that_is_no_dashboards_is_no_empty_dashboard(
     scripted.script(ok({"id": 5, "name": "Board", **answer}, Date=_stamp()), Reply(500))
     with pytest.raises(PostHogTransportError, match=r"tiles"):
         dashboard_refresh(dashboard=5).execute({})
+
+
+# All of the rows, or a word of it.
+
+HUNDREDS = {"kind": "HogQLQuery", "query": "select number from numbers(20000)"}
+CUT: dict[str, dict[str, Any]] = {
+    "no LIMIT": HUNDREDS,
+    "in a view": {"kind": "DataVisualizationNode", "source": HUNDREDS},
+    "a set": {"kind": "HogQLQuery", "query": "select 1 from numbers(200) union all select 2 from numbers(200)"},
+    "events": {"kind": "DataTableNode", "source": {"kind": "EventsQuery", "select": ["uuid"], "after": "all"}},
+}
+WHOLE: dict[str, dict[str, Any]] = {
+    "a LIMIT": {"kind": "HogQLQuery", "query": "select number from numbers(20000) limit 500"},
+    "in brackets": {"kind": "HogQLQuery", "query": "select * from (select number from numbers(300)) limit 1000"},
+    "few": {"kind": "HogQLQuery", "query": "select number from numbers(99)"},
+    "events": {
+        "kind": "DataTableNode",
+        "source": {"kind": "EventsQuery", "select": ["uuid"], "after": "all", "limit": 5},
+    },
+}
+
+
+@MODES
+@pytest.mark.parametrize("case", CUT)
+def test_rows_that_posthog_cut_become_no_file(
+    connected: EmulatorProcess, tmp_path: Any, case: str, deferrable: bool
+) -> None:
+    insight = saved(connected, CUT[case])["id"]
+    path = f"file://{tmp_path}/rows.csv"
+    with pytest.raises(PostHogIncompleteError, match=f"Insight {insight}"):
+        finish(refresh(insight=insight, result_path=path, deferrable=deferrable), context())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["warn", "ignore"])
+def test_cut_rows_are_written_if_that_is_meant_and_always_told(
+    connected: EmulatorProcess, tmp_path: Any, how: str
+) -> None:
+    insight = saved(connected, HUNDREDS)["id"]
+    done = refresh(insight=insight, result_path=f"file://{tmp_path}/rows.csv", on_truncation=how).execute(context())
+    assert (done["rows"], done["has_more"]) == (100, True)
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 101
+    assert refresh(insight=insight).execute(context(run_id="manual__2"))["has_more"] is True
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_whole_rows_are_written(connected: EmulatorProcess, tmp_path: Any, case: str) -> None:
+    insight = saved(connected, WHOLE[case])["id"]
+    done = refresh(insight=insight, result_path=f"file://{tmp_path}/rows.csv").execute(context())
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == done["rows"] + 1
+
+
+def test_more_values_of_a_breakdown_are_no_cut(scripted: ScriptedServer, tmp_path: Any) -> None:
+    days = {"days": ["2026-11-27"], "data": [3], "label": "Chrome", "breakdown_value": "Chrome"}
+    trend = {"query": {"kind": "TrendsQuery"}, "result": [days], "hasMore": True}
+    before = ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z", **trend), Date=_stamp())
+    scripted.script(before, before, ok(_insight(**trend), Date=_stamp()))
+    done = refresh(insight=7, result_path=f"file://{tmp_path}/x.csv").execute({})
+    assert done["has_more"] is True
+
+
+# Into the right place.
+
+
+def _files(folder: Any) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_in_the_way_is_seen_before_anything_is_calculated(connected: EmulatorProcess, tmp_path: Any) -> None:
+    (tmp_path / "1.csv").write_text("somebody's")
+    operator = refresh(insight=[TREND, 1], result_path=f"file://{tmp_path}/{{id}}.csv")
+    with pytest.raises(PostHogSettingsError, match="already exists"):
+        operator.execute(context())
+    assert asked(connected) == []
+    assert (_files(tmp_path), (tmp_path / "1.csv").read_text()) == (["1.csv"], "somebody's")
+
+
+@pytest.mark.parametrize("kind", ["PathsQuery", "WebOverviewQuery", "ExperimentTrendsQuery"])
+def test_a_kind_without_a_table_is_refused_before_anything_is_calculated(
+    scripted: ScriptedServer, tmp_path: Any, kind: str
+) -> None:
+    scripted.script(ok(_insight(query={"kind": kind}, is_cached=True), Date=_stamp()))
+    with pytest.raises(PostHogSettingsError, match=kind):
+        refresh(insight=7, result_path=f"file://{tmp_path}/x.csv").execute({})
+    assert not any("force" in request.path for request in scripted.requests)
+
+
+def test_a_retry_may_replace_what_its_task_has_written(
+    connected: EmulatorProcess, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage refuses the second file; until the retry the numbers of the first have moved."""
+    counts = {"kind": "HogQLQuery", "query": "select count() as n from events"}
+    numbers = [saved(connected, counts)["id"], saved(connected, {**counts, "query": "select 1 as one"})["id"]]
+    path = f"file://{tmp_path}/{{id}}.csv"
+    (tmp_path / f"{numbers[1]}.csv").mkdir()  # nothing can be moved there
+    with pytest.raises((PostHogIncompleteError, PostHogSettingsError, OSError)):
+        refresh(insight=numbers, result_path=path).execute(context(try_number=2))
+    (tmp_path / f"{numbers[1]}.csv").rmdir()
+    first = (tmp_path / f"{numbers[0]}.csv").read_text()
+    connected.capture([{"event": "x", "distinct_id": "d", "timestamp": datetime.now(timezone.utc).isoformat()}])
+    refresh(insight=numbers, result_path=path).execute(context(try_number=3))
+    assert (tmp_path / f"{numbers[0]}.csv").read_text() != first
+    assert _files(tmp_path) == sorted(f"{number}.csv" for number in numbers)
+
+
+def test_a_retry_does_not_replace_what_others_have_written(connected: EmulatorProcess, tmp_path: Any) -> None:
+    (tmp_path / "1.csv").write_text("somebody's")
+    with pytest.raises(PostHogSettingsError, match="already exists"):
+        refresh(insight=1, result_path=f"file://{tmp_path}/1.csv").execute(context(try_number=2))
+    assert (tmp_path / "1.csv").read_text() == "somebody's"
+
+
+def test_two_insights_are_never_one_file(connected: EmulatorProcess, tmp_path: Any) -> None:
+    both = [{"id": TREND, "dashboard_id": 1}, {"id": TREND}]
+    with pytest.raises(PostHogSettingsError, match="one file for insights"):
+        refresh(insight=both, result_path=f"file://{tmp_path}/{{id}}.csv").execute(context())
+    assert asked(connected) == []
+
+
+# Dashboards.
+
+
+@MODES
+def test_a_tile_that_fails_does_not_lose_the_files_of_the_others(
+    connected: EmulatorProcess, tmp_path: Any, deferrable: bool
+) -> None:
+    number = board(connected)
+    good = saved(connected, {"kind": "HogQLQuery", "query": "select 1 as one"}, dashboards=[number])
+    saved(connected, {"kind": "HogQLQuery", "query": "select nope from events"}, dashboards=[number], name="Broken")
+    saved(connected, HUNDREDS, dashboards=[number], name="Cut one")
+    operator = dashboard_refresh(dashboard=number, result_path=f"file://{tmp_path}/{{id}}.csv", deferrable=deferrable)
+    with pytest.raises(PostHogJobFailed) as failed:
+        finish(operator, context())
+    assert "Broken" in str(failed.value)
+    assert "Cut one" in str(failed.value)
+    assert f"{good['id']}.csv" in _files(tmp_path)
+    assert len([name for name in _files(tmp_path) if name.endswith(".csv")]) == 1
+
+
+def test_a_tile_without_a_table_becomes_json(scripted: ScriptedServer, tmp_path: Any) -> None:
+    edges = [{"source": "1_a", "target": "2_b", "value": 1}]
+    paths = _insight(id=8, short_id="pppppppp", query={"kind": "PathsQuery"}, result=edges)
+    table = _insight(columns=["n"], query={"kind": "HogQLQuery", "query": "select 1 as n"})
+    old = {"last_refresh": "2026-01-01T00:00:00Z"}
+    tiles = [{"id": 1, "insight": {**table, **old}}, {"id": 2, "insight": {**paths, **old}}]
+    scripted.script(ok({"id": 5, "name": "B", "tiles": tiles}, Date=_stamp()), ok(table), ok(paths))
+    path = f"file://{tmp_path}/{{short_id}}.csv.gz"
+    done = dashboard_refresh(dashboard=5, result_path=path, in_flight=1).execute(context())
+    assert _files(tmp_path) == ["abcdefgh.csv.gz", "pppppppp.json.gz"]
+    assert [each["path"].rpartition("/")[2] for each in done["insights"]] == _files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [({"include": ["B", 0]}, [0, 1]), ({"exclude": ["A"]}, [1, 2]), ({"include": ["A", "B"], "exclude": ["B"]}, [0])],
+)
+def test_only_the_tiles_that_are_meant(connected: EmulatorProcess, options: dict[str, Any], left: list[int]) -> None:
+    number = board(connected)
+    made = [
+        saved(connected, {"kind": "HogQLQuery", "query": f"select {name!r}"}, dashboards=[number], name=name)
+        for name in "ABC"
+    ]
+    wanted = {field: [made[0]["short_id"] if name == 0 else name for name in names] for field, names in options.items()}
+    done = dashboard_refresh(dashboard=number, **wanted).execute(context())
+    assert [each["id"] for each in done["insights"]] == [made[index]["id"] for index in left]
+    assert done["left_out_tiles"] == 3 - len(left)
+
+
+@pytest.mark.parametrize("field", ["include", "exclude"])
+@pytest.mark.parametrize("given", ["A", "['A']", {"A": 1}, [""], [None], 5, ["nobody"]])
+def test_names_that_are_none_of_its_insights_are_refused(connected: EmulatorProcess, field: str, given: Any) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        dashboard_refresh(dashboard=1, **{field: given}).execute(context())
+    assert refused.value.field == field
+    assert asked(connected) == []
+
+
+# The numbers.
+
+
+@MODES
+def test_numbers_are_handed_on_with_those_before_and_in_words(connected: EmulatorProcess, deferrable: bool) -> None:
+    done = finish(refresh(insight=TREND, values=True, deferrable=deferrable), context())
+    (value,) = done["values"]
+    assert value["change"] == value["value"] - value["previous"]
+    assert value["date"] > value["previous_date"]
+    assert done["text"].startswith(f"Pageviews per day: {value['value']} on {value['date']} (")
+    assert json.loads(json.dumps(done)) == done
+    board = finish(dashboard_refresh(dashboard=1, values=True, deferrable=deferrable), context(run_id="manual__2"))
+    by_id = {each["id"]: each for each in board["insights"]}
+    assert by_id[TREND]["values"] == done["values"]
+    assert [each["values"] for each in board["insights"] if each["id"] == 1] == [[]]  # its first cell is a text
+    assert by_id[1]["text"] == "Events by name: no number"
+
+
+def test_the_xcom_of_three_hundred_tiles_is_small() -> None:
+    from airflow_provider_posthog.operators.output import MAX_XCOM_BYTES
+    from airflow_provider_posthog.operators.refresh_results import fitted
+
+    value = {"series": "$pageview " * 3, "value": 12345.678, "date": "2026-11-28", "previous": 1234.5, "percent": False}
+    value |= {"previous_date": "2026-11-27", "change": 11111.178, "change_percent": 900.05}
+    tile = {
+        "id": 123456,
+        "short_id": "AbCd1234",
+        "name": "A name as people give it to insights",
+        "dashboard_id": 1234,
+        "last_refresh": "2026-11-29T06:00:00.123456Z",
+        "rows": 12,
+        "has_more": False,
+        "seconds": 12.345,
+        "url": "https://eu.posthog.com/project/12345/insights/AbCd1234",
+        "path": "s3://a-lake-of-some-name/insights/2026-11-29/AbCd1234.csv",
+    }
+    for more in ({}, {"values": [value], "text": "x" * 80}, {"values": [value] * 25, "text": "x" * 400}):
+        kept, left_out = fitted([{**tile, **more}] * 300)
+        assert len(json.dumps(kept).encode()) < MAX_XCOM_BYTES
+        assert left_out
+        assert {"id", "short_id", "name", "last_refresh"} <= set(kept[0])
+    assert fitted([tile] * 3) == ([tile] * 3, [])
