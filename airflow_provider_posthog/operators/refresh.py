@@ -297,8 +297,8 @@ class PostHogRefreshOperator(PostHogOperator):
             why = "overrides are not given to the triggerer"
         elif not fit(targets):
             why = f"{len(targets)} insights are too many for one trigger"
-        elif not run(refresh.may_watch(targets[0].query_id), self.hook.client):
-            why = "without the scope query:read nobody can tell how a calculation ended that no request waits for"
+        else:
+            why = run(refresh.why_not_watch(targets[0].query_id), self.hook.client) or ""
         if why:
             self.log.warning("Waiting in the worker: %s", why)
         return not why

@@ -12,7 +12,12 @@ from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.insight_checks import Calculation
 from airflow_provider_posthog.api.insight_conditions import OPERATORS
 from airflow_provider_posthog.api.insight_series import Series
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.operators import insight_gate
 from airflow_provider_posthog.sensors.base import PostHogSensor
 
@@ -61,6 +66,25 @@ class PostHogInsightSensor(PostHogSensor):
         known = facts.get("short_id") or (self.insight.get("short_id") if isinstance(self.insight, Mapping) else None)
         list_of_all = f"{settings.base_url}/project/{settings.project_id}/insights"
         return f"{list_of_all}/{known}" if known else list_of_all
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired; an error that ended it is raised as poke mode raises it.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        try:
+            return super().execute_complete(context, event)
+        except PostHogJobFailed:
+            raise
+        except PostHogJobError as lost:  # an event can tell an error's text only: the worker looks for itself
+            try:
+                found = self._look(context)
+            except PostHogError as error:
+                raise error from lost
+            if found.verdict.state != "succeeded":
+                raise
+            return dict(found.facts)
 
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.

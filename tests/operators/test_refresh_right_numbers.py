@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor
 from tests.operators.support import context, finish
-from tests.support.scripted import Reply, ScriptedServer, ok
+from tests.support.scripted import Reply, ScriptedServer, error, html, ok
 
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "deferred"])
 TREND = 2
@@ -61,6 +62,10 @@ def board(posthog: EmulatorProcess, **fields: Any) -> int:
 def asked(posthog: EmulatorProcess) -> list[dict[str, Any]]:
     """The requests that had something calculated."""
     return [call for call in posthog.calls("/insights/", "GET") if "force_" in json.dumps(call["query"])]
+
+
+def when(text: Any) -> datetime:
+    return datetime.fromisoformat(str(text).replace("Z", "+00:00"))
 
 
 def _stamp() -> str:
@@ -380,3 +385,71 @@ def test_the_xcom_of_three_hundred_tiles_is_small() -> None:
         assert left_out
         assert {"id", "short_id", "name", "last_refresh"} <= set(kept[0])
     assert fitted([tile] * 3) == ([tile] * 3, [])
+
+
+# Clocks, names and servers in trouble.
+
+
+def _old() -> Reply:
+    return ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z"), Date=_stamp())
+
+
+def _at(seconds: float, **fields: Any) -> Reply:
+    when = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    return ok(_insight(last_refresh=when.isoformat(), **fields), Date=_stamp())
+
+
+def _forces(server: ScriptedServer) -> int:
+    return sum("force_" in request.path for request in server.requests)
+
+
+def test_a_gateway_whose_clock_is_ahead_does_not_make_new_numbers_old(scripted: ScriptedServer) -> None:
+    """By PostHog's own clock the second calculation is newer than the first."""
+    scripted.script(_old(), _old(), _at(-60), _at(-58))
+    done = refresh(insight=7).execute({})
+    assert when(done["last_refresh"]) < datetime.now(timezone.utc) - timedelta(seconds=50)
+    assert _forces(scripted) == 2
+
+
+@pytest.mark.parametrize("second", [-60, -61])
+def test_numbers_that_do_not_become_newer_are_old_and_the_clocks_are_spoken_of(
+    scripted: ScriptedServer, second: float
+) -> None:
+    scripted.script(_old(), _old(), _at(-60), _at(second - 1))
+    with pytest.raises(PostHogJobFailed, match="still those from"):
+        refresh(insight=7).execute({})
+    assert _forces(scripted) == 2
+
+
+def test_an_error_of_old_numbers_names_the_clocks() -> None:
+    from airflow_provider_posthog.api.freshness import Target, fault
+
+    now = datetime.now(timezone.utc)
+    answer: Any = _insight(last_refresh=(now - timedelta(minutes=1)).isoformat())
+    assert "clocks" in str(fault(answer, Target(7, "name", since=now), calculated_now=True))
+
+
+@pytest.mark.parametrize("status", [500, 410, 502])
+def test_a_status_that_cannot_be_asked_for_keeps_the_insights_name(scripted: ScriptedServer, status: int) -> None:
+    """Behind a cut nobody can tell whether it may be calculated in the background."""
+    scripted.script(_old(), _old(), html(504), error(status, "Gone wrong."))
+    with pytest.raises(PostHogJobFailed, match="Signups") as failed:
+        refresh(insight=7).execute({})
+    assert "background" in str(failed.value)
+
+
+def test_a_calculation_that_posthog_names_itself_is_the_one_that_is_cancelled(scripted: ScriptedServer) -> None:
+    from airflow_provider_posthog.api.clients import Client
+    from airflow_provider_posthog.api.freshness import Target
+    from airflow_provider_posthog.api.refresh import in_background
+    from airflow_provider_posthog.api.steps import run
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    started = _insight(result=None, last_refresh=None, query_status={"id": "its-own-name", "complete": False})
+    going = ok({"query_status": {"id": "its-own-name", "complete": False, "error": False}}, 202)
+    scripted.script(error(404, code="not_found"), ok(started), going, going, ok({}))
+    with Client(PostHogHook().settings()) as client:
+        target = Target(7, "ours")
+        outcome = run(in_background(target, time.time() + 1.5, 0.2, 3), client)
+    assert outcome.state == "timeout"
+    assert "its-own-name" in next(call.path for call in scripted.requests if call.method == "DELETE")
