@@ -87,10 +87,9 @@ def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table
     result = insight.get("result", insight.get("results"))
     if result is None:
         raise PostHogIncompleteError("the insight has no result: it was not calculated, or its calculation failed")
-    asked = _Asked.of(insight)
-    kind = clean(asked.kind)[:60]
+    kind = clean(_Asked.of(insight).kind)[:60]
     try:
-        made = _table(asked, insight, result)
+        made = _table(_Asked.of(insight), insight, result)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         problem = f"PostHog's answer has not the shape that the result of a {kind} is known to have."
         raise PostHogSettingsError(field, problem, TABLELESS) from None

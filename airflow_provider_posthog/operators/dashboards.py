@@ -11,15 +11,17 @@ from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.operators.identity import Identity
 from airflow_provider_posthog.operators.insights import number_of, oldest
 from airflow_provider_posthog.operators.lists import listed
 from airflow_provider_posthog.operators.outlets import tell_outlets
+from airflow_provider_posthog.operators.output import Output
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.operators.refresh_results import fitted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.insights import Insight
-    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
 
 
 class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
@@ -34,13 +36,18 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
     :param require_all: fail if the key may not see the insight of a tile. Without it such tiles are counted.
     :param include: only these insights of it: ids, short ids or names.
     :param exclude: all but these.
+    :param table_path: one more file, ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``: the numbers of all its
+        insights as one long table, with the columns ``insight_id``, ``short_id``, ``insight`` (its name), ``series``,
+        ``breakdown``, ``date`` and ``value`` (docs/insights.md). SQL insights, which have columns of their own, are
+        not in it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.refresh.PostHogRefreshOperator`: ``deferrable``,
         ``result_path``, ``in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: ``dashboard_id`` (int), ``name``, ``insights`` (list: per insight what
         :class:`~airflow_provider_posthog.operators.insights.PostHogRefreshInsightOperator` returns),
         ``refreshed``, ``text_tiles`` and ``hidden_tiles`` (int), ``last_refresh`` (ISO text: that of the oldest
         result, null without insights), ``url``. With ``include`` or ``exclude`` also ``left_out_tiles`` (int), and
-        ``left_out`` (list) if the XCom of hundreds of insights would be too large. The same numbers, without
+        ``left_out`` (list) if the XCom of hundreds of insights would be too large; with ``table_path`` also ``table``:
+        ``path``, ``rows`` (int) and ``without`` (the ids of insights that are not in it). The same numbers, without
         ``insights``, are the ``extra`` of the events of the task's asset outlets.
     :raises PostHogSettingsError: if an argument is wrong, or tiles are hidden and must not be.
     :raises PostHogNotFoundError: if there is no such dashboard, or it was deleted.
@@ -50,7 +57,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
 
     template_fields: Sequence[str] = (
         *PostHogRefreshOperator.template_fields,
-        *("dashboard", "include", "exclude"),
+        *("dashboard", "include", "exclude", "table_path"),
     )
 
     def __init__(
@@ -60,6 +67,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         require_all: bool = False,
         include: Sequence[int | str] | None = None,
         exclude: Sequence[int | str] | None = None,
+        table_path: str | ObjectStoragePath | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -67,6 +75,7 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         self.require_all = require_all
         self.include = include
         self.exclude = exclude
+        self.table_path = table_path
         self._unseen: set[str] = set()
 
     @property
@@ -85,6 +94,14 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
         self._number()
         for field in ("include", "exclude"):
             self._names(field)
+        if self.table_path is not None:
+            from airflow_provider_posthog.extract.result_files import format_of, require_format
+
+            self._table_file().check("s3://bucket/{{ ds }}/dashboard.parquet")
+            made = format_of(str(self.table_path), field="table_path")
+            if made == "json":
+                raise PostHogSettingsError("table_path", "is no table.", "End it with .csv, .jsonl or .parquet.")
+            require_format(made, field="table_path")
 
     def _number(self) -> int:
         given = self.dashboard
@@ -168,10 +185,36 @@ class PostHogRefreshDashboardOperator(PostHogRefreshOperator):
             "last_refresh": oldest(done),
             "url": f"{self.address}/{self.link([], facts)}",
         }
+        if self.table_path is not None:
+            told["table"] = self._write_table(Identity.of(context))
         tell_outlets(context, self.outlets, told)
         self.log.info("Dashboard %s is fresh: %s insights", facts["dashboard_id"], len(done))
         kept, dropped = fitted(done)
         return {**told, "insights": kept, **({"left_out": dropped} if dropped else {})}
+
+    def _table_file(self) -> Output:
+        return Output("table_path", self.table_path or "", self.overwrite, self.object_storage_conn_id)
+
+    def _write_table(self, identity: Identity) -> dict[str, Any]:
+        """Write the numbers of all its insights as one long table."""
+        from airflow_provider_posthog.extract.insight_long import long_table
+        from airflow_provider_posthog.extract.result_files import compression_of, format_of, write_result
+
+        path, output = str(self.table_path), self._table_file()
+        made, without = long_table(self._fresh)
+        with output.landing(identity, compression=compression_of(path)) as landing:
+            write_result(landing, None, lambda: made, format_of(path, field="table_path"))
+            output.commit(landing)
+        self.warn_of(without)
+        return {"path": str(output.target), "rows": len(made.rows), "without": sorted(without)}
+
+    def warn_of(self, without: Mapping[int, str]) -> None:
+        """Say which insights are not in the table.
+
+        :param without: why, by the insight's number.
+        """
+        for number, reason in without.items():
+            self.log.warning("Insight %s is not in the table: %s", number, reason)
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the dashboard's page."""

@@ -42,6 +42,7 @@ from airflow_provider_posthog.operators.refresh_results import (
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import Client
+    from airflow_provider_posthog.api.insights import Insight
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
 
 #: An hour: 40 insights, three at once, of four and a half minutes each.
@@ -120,6 +121,7 @@ class PostHogRefreshOperator(PostHogOperator):
         self.cancel_on_kill = cancel_on_kill
         self.max_poll_failures = max_poll_failures
         self._open: set[str] = set()
+        self._fresh: list[Insight] = []
         self._stop: threading.Event | None = None  # made when the task runs: Airflow copies operators, and no locks
 
     # What a subclass says.
@@ -355,6 +357,7 @@ class PostHogRefreshOperator(PostHogOperator):
         error = told_errors(failed, len(done))
         if error is not None:
             raise error
+        self._fresh = [outcome.insight or {} for _, outcome in good]
         concluded = self.conclude(done, facts, context)
         self.files.settle([each["path"] for each in done], identity)
         return concluded

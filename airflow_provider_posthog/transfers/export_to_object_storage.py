@@ -89,10 +89,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Fetch the file.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Fetch the file, in a task's ``context``, which may be empty outside the task runner."""
         from airflow_provider_posthog.extract.csv_rows import CsvRows
         from airflow_provider_posthog.extract.file_kinds import Head, check_kind
 
@@ -118,10 +115,10 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             self._check_truncation(export, rows)
             if not output.commit(landing):
                 self.log.info("%s already holds these bytes", output.target)
-        path = str(output.target)
-        self.log.info("Wrote %s: %s bytes, %s rows", path, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
+        size = f"{landing.size:,}"
+        self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, "?" if rows is None else f"{rows:,}")
         found = {
-            "path": path,
+            "path": str(output.target),
             "bytes": landing.size,
             "rows": rows,
             "sha256": landing.sha256,
