@@ -29,8 +29,11 @@ ON_TRUNCATION = ("fail", "warn", "ignore")
 #: Series of one insight whose numbers are handed on; a breakdown may have hundreds.
 _MOST_SERIES = 25
 _LINES = 5
-#: What can be left out of what is handed on of an insight, the least useful first.
-_SPARE = ("url", "dashboard_id", "seconds", "rows", "text", "has_more", "path", "values")
+#: What can be left out of what is handed on of an insight, the least useful first. Without its dashboard it would be
+#: another insight for the tasks behind, the bare one.
+_SPARE = ("url", "seconds", "rows", "text", "has_more", "short_id", "path", "values")
+#: Characters of a name that stay where there are too many insights.
+_SHORT = 40
 #: Bytes that what stands around the list of insights may have.
 _ROUND = 4 * 1024
 
@@ -227,6 +230,8 @@ def fitted(done: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[s
     :returns: that, and what was left out of all of them.
     """
     kept, left_out = [dict(each) for each in done], []
+    if _size(kept) > MAX_XCOM_BYTES - _ROUND:
+        kept = [{**each, "name": each.get("name") and str(each["name"])[:_SHORT]} for each in kept]
     for name in _SPARE:
         if _size(kept) <= MAX_XCOM_BYTES - _ROUND:
             break

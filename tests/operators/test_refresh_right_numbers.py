@@ -383,7 +383,8 @@ def test_the_xcom_of_three_hundred_tiles_is_small() -> None:
         kept, left_out = fitted([{**tile, **more}] * 300)
         assert len(json.dumps(kept).encode()) < MAX_XCOM_BYTES
         assert left_out
-        assert {"id", "short_id", "name", "last_refresh"} <= set(kept[0])
+        assert {"id", "dashboard_id", "name", "last_refresh"} <= set(kept[0])
+        assert len(json.dumps(fitted([{**tile, "name": "n" * 400, **more}] * 300)[0]).encode()) < MAX_XCOM_BYTES
     assert fitted([tile] * 3) == ([tile] * 3, [])
 
 
