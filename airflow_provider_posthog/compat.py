@@ -103,6 +103,7 @@ __all__ = [
     "before_execution_timeout",
     "begins_anew",
     "default_deferrable",
+    "deployment",
     "get_connection_async",
     "has_retry_policies",
     "is_of_earlier_try",
@@ -164,6 +165,18 @@ def before_execution_timeout(limit: timedelta) -> float:
 def default_deferrable() -> bool:
     """Return ``[operators] default_deferrable``, as Airflow's own operators do."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def deployment() -> str:
+    """Return what tells this Airflow from another one that uses the same project: a setting, or its base URL.
+
+    ``AIRFLOW__POSTHOG__DEPLOYMENT``, else ``[api] base_url`` (Airflow 2: ``[webserver] base_url``).
+    """
+    for section, name in (("posthog", "deployment"), ("api", "base_url"), ("webserver", "base_url")):
+        told = str(conf.get(section, name, fallback="") or "").strip()
+        if told:
+            return told.rstrip("/")
+    return ""
 
 
 async def get_connection_async(conn_id: str) -> Connection:

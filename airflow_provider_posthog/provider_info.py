@@ -96,6 +96,7 @@ def get_provider_info() -> dict[str, object]:
             _transfer(_STORAGE, "file_download_to_object_storage"),
             _transfer(_STORAGE, "query_to_object_storage"),
             _transfer(_SQL, "posthog_to_sql"),
+            _transfer(_SQL, "dashboard_to_sql"),
         ],
         "connection-types": _connection_types(),
         "asset-uris": _assets(),

@@ -54,6 +54,7 @@ class Target:
     :param superseded_before: a calculation that still runs and was started before this (seconds since 1970) has used up
         its time: it is cancelled, and another is started.
     :param may_start: start it; otherwise it has been started, and is only watched.
+    :param saved: the insight as it was seen before, with its query; ``None`` if it was not.
     """
 
     insight_id: int
@@ -68,6 +69,7 @@ class Target:
     life_since: float = 0.0
     superseded_before: float = 0.0
     may_start: bool = True
+    saved: Insight | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,9 +134,29 @@ def fault(insight: Insight, target: Target, *, calculated_now: bool) -> str | No
     refreshed = moment(insight.get("last_refresh"))
     if refreshed is None:
         return "PostHog does not say when it was calculated (last_refresh)"
-    if target.since is not None and refreshed < target.since - _CLOCKS_APART:
-        return f"its numbers are from {refreshed:%Y-%m-%d %H:%M:%S} UTC, before this refresh was asked for"
+    if _is_before(refreshed, target):
+        return (
+            f"its numbers are from {refreshed:%Y-%m-%d %H:%M:%S} UTC, before this refresh was asked for at "
+            f"{target.since:%Y-%m-%d %H:%M:%S} UTC, by the Date of PostHog's answers. If these are new, the clocks of "
+            "PostHog and of the gateway before it differ"
+        )
     before = moment(target.before)
     if before is not None and refreshed <= before:
         return f"its numbers are still those from {before:%Y-%m-%d %H:%M:%S} UTC"
     return None
+
+
+def is_too_old(insight: Insight, target: Target) -> bool:
+    """Tell whether an answer is a new calculation in all but its time, which is before the request.
+
+    :param insight: the answer to a request that was to calculate it.
+    :param target: what was asked for.
+    """
+    if failure_in(insight) is not None or insight.get("result") is None or insight.get("is_cached") is not False:
+        return False
+    refreshed = moment(insight.get("last_refresh"))
+    return refreshed is not None and _is_before(refreshed, target)
+
+
+def _is_before(refreshed: datetime, target: Target) -> bool:
+    return target.since is not None and refreshed < target.since - _CLOCKS_APART

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import operator as operators
+import math
 import re
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Any, Literal
 
-from airflow_provider_posthog.api import insight_lookup, insights
+from airflow_provider_posthog.api import insight_conditions, insight_lookup, insights, refresh
+from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.insight_values import Number, Reading, newest
+from airflow_provider_posthog.api.freshness import Target
+from airflow_provider_posthog.api.insight_conditions import Condition, change
+from airflow_provider_posthog.api.insight_series import Series
+from airflow_provider_posthog.api.insight_values import Number, Pick, Reading, readings
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import Timed, moment, timed
 from airflow_provider_posthog.api.states import Verdict, failure_in
-from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.exceptions import PostHogServerError, PostHogSettingsError, PostHogValidationError, clean
+from airflow_provider_posthog.api.steps import Steps, Stopped
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogServerError,
+    PostHogSettingsError,
+    PostHogValidationError,
+    clean,
+)
 
 Calculation = Literal["force_cache", "blocking", "force_blocking"]
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    ">": operators.gt,
-    ">=": operators.ge,
-    "<": operators.lt,
-    "<=": operators.le,
-    "==": operators.eq,
-    "!=": operators.ne,
-}
 #: PostHog has no room for another query just now; it says so with 200 and a ``last_refresh`` of now.
 _NO_ROOM = "concurrency_limit_exceeded"
 #: Failures with a reason that passes by itself; others with a reason are the query's own and stay.
@@ -49,7 +54,7 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
     except (PostHogSettingsError, PostHogValidationError) as error:
         return Finding(Verdict("failed", str(error)))
     facts = facts_of(found)
-    away = _not_on(found, from_dashboard)
+    away = insight_lookup.not_on(found, from_dashboard)
     if away is not None:
         return Finding(Verdict("failed", away), facts)
     wanted, refreshed = moment(fresher_than), moment(found.get("last_refresh"))
@@ -65,33 +70,80 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
     return Finding(Verdict("succeeded"), facts)
 
 
+@dataclass(frozen=True)
+class Gate:
+    """What is asked of an insight's number.
+
+    :param insight: its number or short id.
+    :param condition: what it has to meet.
+    :param pick: which of its numbers.
+    :param dashboard: look at its result on this dashboard; ``None`` for the bare insight.
+    :param refresh: how it may be calculated.
+    :param fresher_than: when it must have been calculated after; ``None`` if any result will do that has no newer
+        complete point.
+    :param query_id: the name of a calculation, to cancel it by.
+    """
+
+    insight: int | str
+    condition: Condition
+    pick: Pick = field(default_factory=Pick)
+    dashboard: int | None = None
+    refresh: Calculation = "blocking"
+    fresher_than: datetime | None = None
+    query_id: str = ""
+
+    @property
+    def calculates(self) -> bool:
+        """Whether PostHog may calculate it for this."""
+        return self.refresh != "force_cache"
+
+
 def threshold(
     *,
     insight: int | str,
-    operator: str,
-    value: Number,
-    series: int | str = 0,
+    operator: str = "",
+    value: Number = 0,
+    condition: str | None = None,
+    series: Series = 0,
     from_dashboard: int | None = None,
     refresh: Calculation = "blocking",
+    fresher_than: str | None = None,
+    pick: Mapping[str, Any] | None = None,
+    query_id: str = "",
 ) -> Steps[Finding]:
-    """Look whether an insight's newest value meets a condition (:func:`~.insight_values.newest`).
+    """Look whether an insight's newest value meets a condition (:func:`~.insight_values.readings`).
 
     With ``blocking`` PostHog may answer from its cache; where a newer hour or day has ended since that was
-    calculated, it is calculated again.
+    calculated, it is calculated again. Each calculation is asked for once, and cancelled if a gateway cuts its request.
 
     :param insight: its number or short id.
-    :param operator: a key of :data:`OPERATORS`.
-    :param value: what to compare with.
-    :param series: which series of a trend: its number, from 0, or its name.
+    :param operator: a key of :data:`~.insight_conditions.OPERATORS`, in place of a ``condition``.
+    :param value: what to compare with, by the operator.
+    :param condition: as :func:`~.insight_conditions.parse` reads it.
+    :param series: which series of a trend: its number, from 0, its name, several of these, or ``None`` for all.
     :param from_dashboard: look at its result on this dashboard.
     :param refresh: PostHog's ``refresh``.
+    :param fresher_than: when it must have been calculated after, ISO text with an offset.
+    :param pick: more of :class:`~.insight_series.Pick`.
+    :param query_id: the name of a calculation, to cancel it by.
     """
+    wanted = insight_conditions.compared(operator, value) if condition is None else insight_conditions.parse(condition)
+    since = None if fresher_than is None else moment(fresher_than)
+    name = query_id or f"airflow-{uuid.uuid4().hex}"
+    gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
+    found = yield from _look(gate)
+    told = {} if condition is not None else {"operator": operator, "threshold": value}
+    return replace(found, facts={**found.facts, **told}) if "value" in found.facts else found
+
+
+def _look(gate: Gate) -> Steps[Finding]:
     try:
-        answer = yield from _read(insight, refresh, from_dashboard)
-        found = _judge(answer, series, from_dashboard, refresh)
-        if isinstance(found, Reading) and found.stale and refresh == "blocking":
-            answer = yield from _read(insight, "force_blocking", from_dashboard)
-            found = _judge(answer, series, from_dashboard, "force_blocking")
+        answer = yield from _read(gate, gate.refresh)
+        found = _judge(gate, answer)
+        if gate.refresh == "blocking" and isinstance(found, _Old):
+            answer = yield from _read(gate, "force_blocking")
+            found = _judge(replace(gate, refresh="force_blocking"), answer)
+        return _finding(gate, answer.value, found)
     except (PostHogSettingsError, PostHogValidationError) as error:
         # No such insight; or a query that cannot work, to which servers before 2025 answer so.
         return Finding(Verdict("failed", str(error)))
@@ -99,11 +151,46 @@ def threshold(
         if error.status not in _TOO_LARGE:
             raise
         return Finding(Verdict("failed", str(error)))
-    facts = facts_of(answer.value)
-    if isinstance(found, Verdict):
-        return Finding(found, facts)
-    facts.update(value=found.value, date=found.date, operator=operator, threshold=value)
-    return Finding(_compared(found, operator, value), facts)
+
+
+def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> Steps[Finding]:
+    """Find out whether an insight's newest value meets a condition now, and calculate it before where that is needed.
+
+    The calculation is that of a refresh, with its proof: cut by a gateway, it goes on in the background.
+
+    :param gate: what is asked.
+    :param deadline: when to give up, in seconds since 1970.
+    :param interval: the longest wait between two polls, in seconds.
+    :param max_failures: how many polls may fail in a row.
+    :returns: ``succeeded`` (it is met), ``pending`` (it is not), or ``failed`` (nobody can tell).
+    """
+    try:
+        answer = yield from _read(gate, None)
+        found = _judge(replace(gate, refresh="force_cache"), answer)
+        if gate.calculates and _needs_calculation(gate, answer, found):
+            number = insight_lookup.number_of(answer.value)
+            before = answer.value.get("last_refresh")
+            target = Target(number, gate.query_id, dashboard_id=gate.dashboard, since=answer.at, before=before)
+            outcome = yield from refresh.refresh(target, deadline, interval, max_failures)
+            if outcome.insight is None:
+                return Finding(
+                    Verdict("failed", f"it could not be calculated: {outcome.reason}"), facts_of(answer.value)
+                )
+            # Proved to be of now: its own time is the one that counts.
+            answer = Timed(outcome.insight, moment(outcome.insight.get("last_refresh")))
+            found = _judge(gate, answer)
+        return _finding(gate, answer.value, found)
+    except (PostHogSettingsError, PostHogValidationError) as error:
+        return Finding(Verdict("failed", str(error)))
+
+
+def _needs_calculation(gate: Gate, answer: Timed[Insight], found: _Found) -> bool:
+    if isinstance(found, Verdict) and found.state == "failed" and failure_in(answer.value) is None:
+        return False  # no calculation makes another insight of it
+    if gate.refresh == "force_blocking" or not isinstance(found, list):
+        return True
+    ends = moment(answer.value.get("cache_target_age"))  # PostHog itself would calculate it again behind that
+    return ends is not None and answer.at is not None and ends <= answer.at
 
 
 def facts_of(insight: Insight) -> dict[str, Any]:
@@ -120,18 +207,44 @@ def facts_of(insight: Insight) -> dict[str, Any]:
     }
 
 
-def _read(insight: int | str, refresh: Calculation, from_dashboard: int | None) -> Steps[Timed[Insight]]:
-    return insight_lookup.ask(
-        insight, lambda number: timed(insights.retrieve(number, refresh=refresh, from_dashboard=from_dashboard))
-    )
+@dataclass(frozen=True)
+class _Old:
+    """A result that a newer calculation has to replace.
+
+    :param reason: why, as a sentence.
+    """
+
+    reason: str
 
 
-def _judge(
-    answer: Timed[Insight], series: int | str, from_dashboard: int | None, refresh: Calculation
-) -> Reading | Verdict:
-    """Read the value out of an answer, or say why there can be none."""
+_Found = list[Reading] | Verdict | _Old
+
+
+def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
+    calculates = how in ("blocking", "force_blocking")
+
+    def call(number: int) -> Call[Timed[Insight]]:
+        name = gate.query_id if calculates else None
+        asked = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
+        # Sent again after its answer was lost, it would be calculated a second time beside the first.
+        return replace(timed(asked), repeatable=not calculates)
+
+    try:
+        found = yield from insight_lookup.ask(gate.insight, call)
+    except Stopped:
+        raise
+    except PostHogError as error:
+        if calculates and refresh.is_cut(error):
+            yield from refresh.cancel(gate.query_id)  # what goes on behind the cut would take the next one's place
+        raise
+    # A server, or what is before it, that does not tell the time must not make old numbers new.
+    return replace(found, at=found.at or datetime.now(timezone.utc))
+
+
+def _judge(gate: Gate, answer: Timed[Insight]) -> _Found:
+    """Read the values out of an answer, or say why there can be none."""
     found = answer.value
-    away = _not_on(found, from_dashboard)
+    away = insight_lookup.not_on(found, gate.dashboard)
     if away is not None:
         return Verdict("failed", away)
     failure = failure_in(found)
@@ -139,21 +252,53 @@ def _judge(
         return _of_failure(found, failure)
     if found.get("result") is None:
         return Verdict("pending", "PostHog has no result of it.")
-    if refresh == "force_blocking" and found.get("is_cached") is True:
+    if gate.refresh == "force_blocking" and found.get("is_cached") is True:
         return Verdict("pending", "PostHog answered from its cache.")
+    refreshed = moment(found.get("last_refresh"))
+    if gate.fresher_than is not None and (refreshed is None or refreshed <= gate.fresher_than):
+        when = "at no time that PostHog tells" if refreshed is None else f"at {refreshed:%Y-%m-%d %H:%M:%S} UTC"
+        return _Old(f"It was calculated {when}, not after {gate.fresher_than:%Y-%m-%d %H:%M:%S} UTC.")
     try:
-        return newest(found, series, answer.at)
+        made = readings(found, gate.pick, answer.at)
     except PostHogSettingsError as error:
         return Verdict("failed", str(error))
+    stale = next((reading for reading in made if reading.stale), None)
+    return made if stale is None else _Old(f"It has no value: {stale.reason}.")
 
 
-def _compared(found: Reading, operator: str, value: Number) -> Verdict:
-    if found.value is None:
-        return Verdict("pending", f"It has no value: {found.reason}.")
-    if OPERATORS[operator](found.value, value):
-        return Verdict("succeeded")
-    when = f" for {found.date}" if found.date else ""
-    return Verdict("pending", f"Its value{when} is {found.value}, not {operator} {value}.")
+def _finding(gate: Gate, insight: Insight, found: _Found) -> Finding:
+    facts = facts_of(insight)
+    if isinstance(found, Verdict):
+        return Finding(found, facts)
+    condition = gate.condition
+    if isinstance(found, _Old):
+        return Finding(Verdict("pending", found.reason), {**facts, "condition": str(condition), "met": None})
+    judged = insight_conditions.judge(condition, found)
+    facts.update(_facts_of_reading(judged.reading), condition=str(condition), met=judged.met)
+    if judged.met:
+        return Finding(Verdict("succeeded", _sentence(judged.text)), facts)
+    return Finding(Verdict("pending", _sentence(judged.text)), facts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _facts_of_reading(reading: Reading) -> dict[str, Any]:
+    return {
+        "series": reading.series,
+        "value": reading.value,
+        "date": reading.date,
+        "previous": reading.previous,
+        "previous_date": reading.previous_date,
+        "change": change(reading),
+        "change_percent": _finite(change(reading, percent=True)),
+    }
+
+
+def _finite(number: Number | None) -> Number | None:
+    """Leave out what JSON cannot hold."""
+    return None if number is None or not math.isfinite(number) else round(number, 6)
 
 
 def _of_failure(insight: Insight, reason: str) -> Verdict:
@@ -165,15 +310,3 @@ def _of_failure(insight: Insight, reason: str) -> Verdict:
     # PostHog gives no reason for what is its own fault.
     final = bool(message or not status) and not _PASSING.search(reason)
     return Verdict("failed", f"it could not be calculated: {reason}", final=final)
-
-
-def _not_on(insight: Insight, dashboard: int | None) -> str | None:
-    """Tell that the insight is not on the dashboard: PostHog then ignores the wish, and answers for the bare one."""
-    answer: Mapping[str, Any] = insight
-    tiles, numbers = answer.get("dashboard_tiles"), answer.get("dashboards")
-    if dashboard is None or (not isinstance(tiles, list) and not isinstance(numbers, list)):
-        return None
-    shown = {tile.get("dashboard_id") for tile in tiles or () if isinstance(tile, Mapping) and not tile.get("deleted")}
-    if dashboard in shown or dashboard in (numbers or ()):
-        return None
-    return f"it is not on dashboard {dashboard}, or the key may not see that"

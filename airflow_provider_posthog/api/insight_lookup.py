@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_posthog.api import insights
 from airflow_provider_posthog.api.call import Call
@@ -51,6 +51,45 @@ def ask(insight: object, make: Callable[[int], Call[T]]) -> Steps[T]:
     found = yield from _by_short_id(text)
     answer = yield make(number_of(found))
     return answer
+
+
+def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
+    """Tell on which dashboard an insight is meant, without asking PostHog; ``None`` for the bare insight.
+
+    What a refresh returned of an insight on a dashboard means its numbers there, and not those of the bare insight.
+
+    :param insight: as for :func:`find`.
+    :param from_dashboard: the task's own argument, which counts more: a dashboard's number.
+    :raises PostHogSettingsError: if it is no number.
+    """
+    if from_dashboard in (None, ""):
+        from_dashboard = insight.get("dashboard_id") if isinstance(insight, Mapping) else None
+    if from_dashboard is None:
+        return None
+    text = str(from_dashboard).strip()
+    if isinstance(from_dashboard, bool) or not _NUMBER.fullmatch(text):
+        raise PostHogSettingsError("from_dashboard", f"{text[:60]!r} is not a number.", "Write the dashboard's id.")
+    return int(text)
+
+
+def not_on(insight: Insight, dashboard: int | None) -> str | None:
+    """Tell that an insight is not on a dashboard: PostHog then ignores the wish, and answers for the bare one.
+
+    :param insight: PostHog's answer. Newer servers say ``dashboard_tiles`` only, older ones ``dashboards``.
+    :param dashboard: the dashboard; ``None`` for none.
+    :returns: what is wrong, said of the insight; ``None`` if it is there, or the server does not tell.
+    """
+    answer: Mapping[str, Any] = insight
+    tiles, numbers = answer.get("dashboard_tiles"), answer.get("dashboards")
+    if dashboard is None or (not isinstance(tiles, list) and not isinstance(numbers, list)):
+        return None
+    shown: set[object] = set(numbers) if isinstance(numbers, list) else set()
+    for tile in tiles if isinstance(tiles, list) else ():
+        if isinstance(tile, Mapping) and not tile.get("deleted"):
+            shown.add(tile.get("dashboard_id"))
+    if dashboard in shown:
+        return None
+    return f"it is not on dashboard {dashboard}, or the key may not see that"
 
 
 def _by_short_id(text: str) -> Steps[Insight]:

@@ -91,6 +91,23 @@ def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return node
 
 
+#: Kinds whose ``hasMore`` tells of further values of a breakdown: the answer is whole, with its "Other".
+_PARTED = frozenset(
+    {
+        *("TrendsQuery", "LifecycleQuery", "StickinessQuery", "FunnelsQuery", "RetentionQuery", "PathsQuery"),
+        *("CalendarHeatmapQuery", "FunnelCorrelationQuery"),
+    }
+)
+
+
+def more_rows(kind: object) -> bool:
+    """Tell whether ``hasMore`` in an answer says that rows are missing; of trends it tells of further breakdown values.
+
+    :param kind: the kind of the query.
+    """
+    return kind not in _PARTED
+
+
 def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the placeholders of a query node stand for, by name; those of variables as ``variables.name``.
 

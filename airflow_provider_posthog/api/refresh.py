@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from airflow_provider_posthog.api import insights, jobs, queries
-from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target, fault
+from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target, fault, is_too_old
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import Again, Ended, Watch
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
@@ -59,11 +59,10 @@ def refresh(target: Target, deadline: float, interval: float, max_failures: int)
     outcome = yield from in_request(target, deadline)
     if outcome.state != "cut":
         return outcome
-    watched = yield from may_watch(target.query_id)
+    unwatched = yield from why_not_watch(target.query_id)
     cancelled = yield from cancel(target.query_id)  # it may go on behind the cut, and no second one may run beside it
-    if not watched:
-        more = "Give the key the scope query:read, and it is calculated without a request that waits."
-        return replace(outcome, reason=f"{outcome.reason}. {more}")
+    if unwatched is not None:
+        return replace(outcome, reason=f"{outcome.reason}. It cannot be calculated in the background: {unwatched}")
     if not cancelled:
         return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that cannot be cancelled")
     background = yield from in_background(target, deadline, interval, max_failures)
@@ -99,24 +98,37 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
         return Outcome("timeout", _TOO_LATE)
     for earlier in target.earlier:  # a killed try's calculation may still run, and cannot be waited for
         yield from cancel(earlier.query_id)
-    wait = _FIRST_WAIT
+    wait, again = _FIRST_WAIT, False
     while True:
-        try:
-            answer: Insight = yield Send(target.read("force_blocking"), LAST)
-        except Stopped:
-            raise
-        except PostHogError as error:
-            outcome, pause = _of_error(error)
-        else:
-            outcome, pause = _of_answer(answer, target), None
-            if _has_no_room(answer):
-                pause = 0.0
+        outcome, pause, too_old = yield from _ask(target)
+        if too_old is not None and not again:
+            # The clocks of a gateway and of PostHog differ, or the answer is another's, who asked before: a second one
+            # that is newer than the first, by one and the same clock, was begun behind this task's request.
+            again, target = True, replace(target, since=None, before=too_old)
+            continue
         if pause is None:
             return Outcome(outcome.state, outcome.reason, outcome.insight, time.time() - began)
         pause, wait = max(pause, wait), min(wait * 2, _LONGEST_WAIT)
         if time.time() + pause >= deadline:
             return Outcome("timeout", outcome.reason, seconds=time.time() - began)
         yield Pause(pause)
+
+
+def _ask(target: Target) -> Steps[tuple[Outcome, float | None, str | None]]:
+    """Ask once.
+
+    :returns: what came of it; after how many seconds it makes sense to ask again, if ever; and the time of an answer
+        that is a new calculation in all but its time.
+    """
+    try:
+        answer: Insight = yield Send(target.read("force_blocking"), LAST)
+    except Stopped:
+        raise
+    except PostHogError as error:
+        return (*_of_error(error), None)
+    outcome = _of_answer(answer, target)
+    too_old = answer.get("last_refresh") if outcome.state == "failed" and is_too_old(answer, target) else None
+    return outcome, 0.0 if _has_no_room(answer) else None, too_old
 
 
 def _of_answer(answer: Insight, target: Target) -> Outcome:
@@ -130,15 +142,18 @@ def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
         return Outcome("unreachable", str(error)), error.retry_after or 0.0
     if isinstance(error, PostHogTransportError) and not error.sent:
         return Outcome("unreachable", str(error)), 0.0
-    if _is_cut(error):
+    if is_cut(error):
         return Outcome("cut", str(error)), None
     if isinstance(error, (PostHogPermissionError, PostHogAuthenticationError)):
         return Outcome("refused", str(error)), None
     return Outcome("failed", str(error)), None
 
 
-def _is_cut(error: PostHogError) -> bool:
-    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's."""
+def is_cut(error: PostHogError) -> bool:
+    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's.
+
+    :param error: of a request that was to calculate.
+    """
     if isinstance(error, PostHogTransportError):
         return error.sent
     return isinstance(error, PostHogServerError) and not error.code
@@ -149,18 +164,22 @@ def _has_no_room(answer: Insight) -> bool:
     return isinstance(status, Mapping) and _NO_ROOM in (status.get("error_code"), status.get("error_message"))
 
 
-def may_watch(query_id: str) -> Steps[bool]:
-    """Find out whether the key may ask for asynchronous calculations (scope ``query:read``); starts nothing.
+def why_not_watch(query_id: str) -> Steps[str | None]:
+    """Find out why nobody can watch an asynchronous calculation; ``None`` if the key may. Starts nothing.
 
     :param query_id: any name.
     """
     try:
         yield queries.status(query_id)
     except PostHogNotFoundError:
-        return True
+        return None
     except PostHogPermissionError:
-        return False
-    return True
+        return "without the scope query:read nobody can tell how a calculation ended that no request waits for"
+    except Stopped:
+        raise
+    except PostHogError as error:
+        return f"PostHog could not be asked how one goes on: {error}"
+    return None
 
 
 def in_background(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
@@ -189,6 +208,8 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
         else:
             watch = Watch(deadline=deadline, interval=interval, max_failures=max_failures)
             outcome = yield from _watch(query_id, watch, deadline)
+            if outcome.state in ("timeout", "unreachable") and query_id != target.query_id:
+                yield from cancel(query_id)  # PostHog has named it itself, and nobody else knows that name
             if outcome.state == "failed" and _NO_ROOM in outcome.reason and target.may_start:
                 pause = 0.0
         if pause is None:
@@ -216,7 +237,7 @@ def start(target: Target) -> Steps[str]:
     except Stopped:
         raise
     except PostHogError as error:
-        if not _is_cut(error):
+        if not is_cut(error):
             raise
         yield from _look_for_lost(target, error)
         return target.query_id

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.emulator.csv_writer import Row
 from airflow_provider_posthog.emulator.dates import buckets, parse_date
 from airflow_provider_posthog.emulator.envelopes import Json, invalid
+from airflow_provider_posthog.emulator.trend_formulas import apply, read_formulas
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.runner import Work
@@ -25,6 +26,10 @@ BUCKET = {
 _LABEL = {"hour": "%d-%b-%Y %H:%M", "day": "%d-%b-%Y", "week": "%d-%b-%Y", "month": "%b-%Y"}
 _TOTALS = ("BoldNumber", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap")
 NO_VALUE = "$$_posthog_breakdown_null_$$"
+OTHERS = "$$_posthog_breakdown_other_$$"
+BREAKDOWNS = 25
+# displays whose numbers are others, or elsewhere in the answer
+_NOT_DRAWN = ("BoxPlot", "CalendarHeatmap", "ActionsLineGraphCumulative")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,15 @@ class Range:
     def starts(self) -> list[datetime]:
         """Return the beginning of each interval."""
         return buckets(self.start, self.end, self.interval)
+
+    def before(self) -> Range:
+        """Return the range of the same length before this one."""
+        length = self.end - self.start + timedelta(microseconds=1)
+        days = round(length / timedelta(days=1))
+        if days and self.interval != "hour":
+            start = self.start - timedelta(days=days)  # by the zone's calendar
+            return Range(start, self.start - timedelta(microseconds=1), self.interval, self.zone)
+        return Range(self.start - length, self.start - timedelta(microseconds=1), self.interval, self.zone)
 
     def label(self, moment: datetime) -> str:
         """Return the heading of an interval, such as ``1-Apr-2022``.
@@ -56,24 +70,40 @@ class Range:
 
 
 def run_trends_query(work: Work) -> Json:
-    """Run a TrendsQuery: series of events with the usual maths and, if wanted, one breakdown by event property.
+    """Run a TrendsQuery: series of events with the usual maths, formulas, the period before, and one breakdown.
 
     :param work: what to run.
     :raises HogQLError: when HogQL refuses it.
     :raises ApiError: 400 for what the emulator does not compute.
     """
     node = work.node
-    for field in ("compareFilter", "compare", "formula", "properties", "filterTestAccounts", "samplingFactor"):
+    options = node.get("trendsFilter") or {}
+    for field in ("compare", "formula", "properties", "filterTestAccounts", "samplingFactor"):
         wish = node.get(field)
         if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
             raise invalid(f"The emulator does not compute {field} of a TrendsQuery.")
+    if options.get("display") in _NOT_DRAWN or (options.get("smoothingIntervals") or 1) != 1:
+        raise invalid("The emulator does not compute this display, or smoothing, of a TrendsQuery.")
     span = read_range(work)
+    spans = [(span, "current"), (span.before(), "previous")] if _compares(node) else [(span, None)]
     results: list[Json] = []
-    hogql = ""
-    for order, series in enumerate(node.get("series") or []):
-        found, hogql = _series(work, span, order, series)
-        results += found
-    return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(span.zone), "columns": None}
+    hogql, more = "", False
+    formulas = read_formulas(options)
+    for period, label in spans:
+        found: list[list[Json]] = []
+        for order, series in enumerate(node.get("series") or []):
+            made, hogql, cut = _series(work, period, order, series)
+            more = more or cut
+            found.append([{**item, "compare": True, "compare_label": label} for item in made] if label else made)
+        results += apply(formulas, found) if formulas else [item for items in found for item in items]
+    return {"results": results, "hogql": hogql, "hasMore": more, "timezone": str(span.zone), "columns": None}
+
+
+def _compares(node: Json) -> bool:
+    wish = node.get("compareFilter") or {}
+    if wish.get("compare") and wish.get("compare_to"):
+        raise invalid("The emulator compares with the period before, and with no other.")
+    return bool(wish.get("compare"))
 
 
 def read_range(work: Work) -> Range:
@@ -109,14 +139,47 @@ def _math(series: Json) -> str:
     return _MATH[math]
 
 
-def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[Json], str]:
+def _breakdown(node: Json) -> tuple[str, int]:
+    """Return the event property that a trend is broken down by, or "", and how many of its values are shown."""
+    wish = node.get("breakdownFilter") or {}
+    several = wish.get("breakdowns") or []
+    one = several[0] if len(several) == 1 else {"property": wish.get("breakdown"), "type": wish.get("breakdown_type")}
+    name = one.get("property") or ""
+    if len(several) > 1 or not isinstance(name, str) or one.get("type", "event") not in (None, "event"):
+        raise invalid("The emulator computes one breakdown, by an event property.")
+    if "`" in name:
+        raise invalid("A breakdown can not have a backtick in its name.")
+    if wish.get("breakdown_hide_other_aggregation"):
+        raise invalid("The emulator does not compute breakdown_hide_other_aggregation of a TrendsQuery.")
+    return name, int(wish.get("breakdown_limit") or BREAKDOWNS)
+
+
+def _limited(parts: dict[object, dict[str, object]], limit: int, math: str) -> tuple[dict[object, Any], bool]:
+    """Keep the largest values of a breakdown, and put the others together."""
+    if len(parts) <= limit:
+        return parts, False
+    if math not in ("total", "sum"):
+        raise invalid(f"The emulator computes the {math!r} of at most {limit} values of a breakdown.")
+
+    def size(part: object) -> float:
+        return sum(float(str(number or 0)) for number in parts[part].values())
+
+    ranked = sorted(parts, key=lambda part: (-size(part), str(part)))
+    kept: dict[object, Any] = {part: parts[part] for part in ranked[:limit]}
+    others: dict[str, float] = {}
+    for part in ranked[limit:]:
+        for bucket, number in parts[part].items():
+            others[bucket] = others.get(bucket, 0) + float(str(number or 0))
+    kept[OTHERS] = {bucket: int(number) if number.is_integer() else number for bucket, number in others.items()}
+    return kept, True
+
+
+def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[Json], str, bool]:
     if not isinstance(series, dict) or series.get("kind") != "EventsNode":
         raise invalid("The emulator computes trends of EventsNode series only.")
     if series.get("properties"):
         raise invalid("The emulator does not compute properties of a series of a TrendsQuery.")
-    breakdown = str((work.node.get("breakdownFilter") or {}).get("breakdown") or "")
-    if "`" in breakdown:
-        raise invalid("A breakdown can not have a backtick in its name.")
+    breakdown, limit = _breakdown(work.node)
     split = f"properties.`{breakdown}`" if breakdown else "''"
     values: dict[str, object] = {"from": span.start.isoformat(), "to": span.end.isoformat()}
     event = series.get("event")
@@ -133,8 +196,9 @@ def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[J
     parts: dict[object, dict[str, object]] = {} if breakdown else {"": {}}
     for part, moment, number in result.rows:
         parts.setdefault(NO_VALUE if part is None else part, {})[_bucket_key(moment, span)] = number
+    parts, more = _limited(parts, limit, series.get("math") or "total") if breakdown else (parts, False)
     made = [_item(span, order, series, display, breakdown, part, found) for part, found in parts.items()]
-    return made, result.hogql
+    return made, result.hogql, more
 
 
 def _bucket_key(moment: object, span: Range) -> str:
@@ -171,7 +235,7 @@ def _item(
     if breakdown:
         item["filter"]["breakdown"] = breakdown
         item["breakdown_value"] = part
-        item["label"] = "None" if part == NO_VALUE else str(part)
+        item["label"] = {NO_VALUE: "None", OTHERS: "Other"}.get(str(part), str(part))
     if display in _TOTALS:
         total = found.get("", 0)
         return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}
@@ -207,7 +271,8 @@ def trends_rows(results: list[Json]) -> list[Row]:
     """
     rows: list[Row] = []
     for index, item in enumerate(results):
-        row: Row = {"series": item.get("label") or f"Series #{index + 1}"}
+        compared = f" - {item['compare_label']}" if item.get("compare_label") else ""
+        row: Row = {"series": f"{item.get('label') or f'Series #{index + 1}'}{compared}"}
         custom = (item.get("action") or {}).get("custom_name")
         if custom:
             row["custom name"] = custom

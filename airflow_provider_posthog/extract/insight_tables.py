@@ -6,18 +6,28 @@ PostHog's own CSV of a trend has a column for each day; a table that gets a new 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.api.insight_ranges import zone_of
 from airflow_provider_posthog.api.insights import unwrap
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, clean
+from airflow_provider_posthog.extract.insight_rows import as_selected
 
-#: What PostHog writes for "has no such property"; the sign for "all others" is kept, as no value may look like it.
+#: What PostHog writes for "has no such property", which is no value, and for "all others", which it shows in words.
 _NO_VALUE = "$$_posthog_breakdown_null_$$"
+_OTHERS = "$$_posthog_breakdown_other_$$"
+_OTHERS_SHOWN = "Other (i.e. all remaining values)"
 _TEXT, _WHOLE, _NUMBER = "Nullable(String)", "Nullable(Int64)", "Nullable(Float64)"
 #: Displays of a trend that have one number in place of one for each interval.
 _TOTALS = frozenset({"BoldNumber", "Metric", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap"})
+#: Displays of a trend that PostHog answers in other fields than points.
+_POINTLESS = frozenset({"BoxPlot", "CalendarHeatmap"})
+#: How the names of kinds begin whose results are neither series nor rows.
+_SHAPELESS = ("Paths", "WebOverview", "Experiment", "CalendarHeatmap")
 _LEGACY = {
     "TRENDS": "TrendsQuery",
     "FUNNELS": "FunnelsQuery",
@@ -26,7 +36,8 @@ _LEGACY = {
     "STICKINESS": "StickinessQuery",
     "PATHS": "PathsQuery",
 }
-_REMEDY = (
+#: What to write for a result that has no table.
+TABLELESS = (
     "Write the result as JSON: end the path with .json or .json.gz. Trends, stickiness, lifecycles, funnels, "
     "retention and SQL insights have tables."
 )
@@ -57,7 +68,8 @@ def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table
     lifecycle               as a trend, with status before the date
     stickiness              as a trend, with interval (1, 2, ...) in place of the date
     funnel, steps           [breakdown], [compare], step, name, count, average_conversion_seconds and
-                            median_conversion_seconds (from the step before)
+                            median_conversion_seconds (from the step before), conversion_rate and
+                            conversion_rate_from_previous (percent of the first step, and of the one before)
     funnel, trends          [breakdown], [compare], date, conversion_rate (percent)
     funnel, time to convert [compare], bin_seconds, count
     retention               [breakdown], cohort, cohort_size, period, period_label, count, [aggregation_value]
@@ -75,27 +87,42 @@ def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table
     result = insight.get("result", insight.get("results"))
     if result is None:
         raise PostHogIncompleteError("the insight has no result: it was not calculated, or its calculation failed")
-    asked = _Asked.of(insight)
-    kind = clean(asked.kind)[:60]
+    kind = clean(_Asked.of(insight).kind)[:60]
     try:
-        made = _table(asked, insight, result)
+        made = _table(_Asked.of(insight), insight, result)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         problem = f"PostHog's answer has not the shape that the result of a {kind} is known to have."
-        raise PostHogSettingsError(field, problem, _REMEDY) from None
+        raise PostHogSettingsError(field, problem, TABLELESS) from None
     if made is None:
-        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", _REMEDY)
+        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", TABLELESS)
     return made
 
 
+def no_table(insight: Mapping[str, Any]) -> str | None:
+    """Say why there is no table for what an insight's query brings, as far as that can be known beforehand.
+
+    :param insight: as ``GET insights/{id}/`` answers, calculated or not.
+    """
+    asked = _Asked.of(insight)
+    kind = clean(asked.kind)[:60]
+    if asked.kind.startswith(_SHAPELESS):
+        return f"it is a {kind}."
+    if asked.display in _POINTLESS:
+        return f"it is a {kind} shown as {asked.display}, which has no points."
+    return None
+
+
 def _table(asked: _Asked, insight: Mapping[str, Any], result: Any) -> Table | None:  # noqa: ANN401 - JSON
+    if no_table(insight) is not None:
+        return None
     if asked.kind in ("TrendsQuery", "LifecycleQuery", "StickinessQuery"):
-        return _trends(asked, _objects(result))
+        return _trends(asked, _with_points(insight, _objects(result)))
     if asked.kind == "FunnelsQuery":
         return _funnels(asked, result)
     if asked.kind == "RetentionQuery":
-        return _retention(asked, _objects(result))
+        return _retention(asked, _objects(result), insight.get("timezone"))
     if isinstance(result, list) and all(isinstance(row, (list, tuple)) for row in result):
-        return _as_selected(insight, result)
+        return Table(*as_selected(insight, result))
     return None
 
 
@@ -107,6 +134,8 @@ class _Asked:
     breakdowns: int
     compare: bool
     display: str
+    by_cohort: bool = False
+    formulas: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, insight: Mapping[str, Any]) -> _Asked:
@@ -120,12 +149,21 @@ class _Asked:
         own = "funnelVizType" if node["kind"] == "FunnelsQuery" else "display"
         options = _mapping(node.get("funnelsFilter" if own == "funnelVizType" else "trendsFilter"))
         compare = _mapping(node.get("compareFilter")).get("compare") or options.get("compare")
-        breakdowns = _number_of(_mapping(node.get("breakdownFilter")))
-        return cls(node["kind"], breakdowns, bool(compare), str(options.get(own) or ""))
+        parts = _mapping(node.get("breakdownFilter"))
+        by_cohort = parts.get("breakdown_type") == "cohort"
+        made = (node["kind"], _number_of(parts), bool(compare), str(options.get(own) or ""))
+        return cls(*made, by_cohort, _formulas(options))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _formulas(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the formulas of a trend are called."""
+    nodes = options.get("formulaNodes") or options.get("formulas") or [options.get("formula")]
+    named = [(each.get("custom_name") or each.get("formula")) if isinstance(each, Mapping) else each for each in nodes]
+    return tuple(str(each) for each in named if each)
 
 
 def _number_of(breakdown: Mapping[str, Any]) -> int:
@@ -147,6 +185,7 @@ class _Leading:
     """The columns that tell series apart: breakdown values, and which of two periods that are compared."""
 
     def __init__(self, asked: _Asked, items: Sequence[Mapping[str, Any]]) -> None:
+        self._by_name = asked.by_cohort
         self._parts = max([asked.breakdowns, *(self._found(item) for item in items)])
         self._compare = asked.compare or any(item.get("compare_label") for item in items)
         names = [f"breakdown_{number + 1}" for number in range(self._parts)] if self._parts > 1 else ["breakdown"]
@@ -161,6 +200,8 @@ class _Leading:
 
     def cells(self, item: Mapping[str, Any]) -> list[Any]:
         value = item.get("breakdown_value")
+        if self._by_name and not isinstance(value, list) and value != "all" and item.get("label"):
+            value = re.sub(r" - (current|previous)$", "", str(item["label"]))  # of a cohort the value is its number
         if not isinstance(value, list):
             # PostHog joins the values of several breakdowns of a retention
             joined = value.split("::") if isinstance(value, str) and self._parts > 1 else []
@@ -174,11 +215,21 @@ def _shown(value: object) -> str | None:
     """Write a breakdown's value as text always: a column must not be of numbers one night and of text the next."""
     if value is None or value == _NO_VALUE:
         return None
+    if value == _OTHERS:
+        return _OTHERS_SHOWN
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _typed(columns: Sequence[str], rows: list[tuple[Any, ...]], types: Mapping[str, str]) -> Table:
-    return Table(tuple(columns), rows, [[name, types.get(name, _TEXT)] for name in columns])
+    """Make a table; numbers that are whole by rule become so (servers count in floats), unless one has a fraction."""
+    kinds = [types.get(name, _TEXT) for name in columns]
+    whole = [index for index, kind in enumerate(kinds) if kind == _WHOLE]
+    for index in whole:
+        if any(isinstance(row[index], float) and not row[index].is_integer() for row in rows):
+            kinds[index] = _NUMBER
+    whole = [index for index in whole if kinds[index] == _WHOLE]
+    made = [tuple(_whole(cell) if at in whole else cell for at, cell in enumerate(row)) for row in rows]
+    return Table(tuple(columns), made, [list(pair) for pair in zip(columns, kinds, strict=True)])
 
 
 def _moment(value: Any) -> str:  # noqa: ANN401 - JSON
@@ -199,7 +250,7 @@ def _trends(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
     on = "interval" if asked.kind == "StickinessQuery" else "date"
     rows: list[tuple[Any, ...]] = []
     for item in items:
-        head = [*_series(item), *leading.cells(item), *(item["status"] for _ in status)]
+        head = [*_series(item, asked.formulas), *leading.cells(item), *(item["status"] for _ in status)]
         if total:
             rows.append((*head, item["aggregated_value"]))
         else:
@@ -208,14 +259,26 @@ def _trends(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
     return _typed(columns, rows, {"series_order": _WHOLE, "interval": _WHOLE, "value": _NUMBER})
 
 
+def _with_points(insight: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Refuse an answer that has its numbers in other fields: the table would be empty, and look whole.
+
+    :raises ValueError: if it does.
+    """
+    if insight.get("boxplot_data") is not None or any("calendar_heatmap_data" in item for item in items):
+        raise ValueError("other fields")
+    return items
+
+
 def _is_total(item: Mapping[str, Any]) -> bool:
     return not item.get("data") and item.get("aggregated_value") is not None
 
 
-def _series(item: Mapping[str, Any]) -> tuple[Any, Any]:
+def _series(item: Mapping[str, Any], formulas: Sequence[str]) -> tuple[Any, Any]:
     action = _mapping(item.get("action"))
     order = action.get("order", item.get("order"))
     # with a breakdown, the label is the breakdown's value
+    if formulas and "breakdown_value" in item:
+        return order, formulas[order] if isinstance(order, int) and order < len(formulas) else formulas[0]
     return order, action.get("custom_name") or action.get("name") or item.get("label")
 
 
@@ -228,20 +291,31 @@ def _funnels(asked: _Asked, result: Any) -> Table:  # noqa: ANN401 - JSON
     groups = result if isinstance(first, list) else [result]
     steps = [step for group in groups for step in _objects(group)]
     leading = _Leading(asked, steps)
-    rows = [
-        (
-            *leading.cells(step),
-            step["order"] + 1,
-            step.get("custom_name") or step.get("name") or step.get("action_id"),
-            step["count"],
-            step.get("average_conversion_time"),
-            step.get("median_conversion_time"),
-        )
-        for step in steps
-    ]
-    times = ["average_conversion_seconds", "median_conversion_seconds"]
-    columns = [*leading.columns, "step", "name", "count", *times]
-    return _typed(columns, rows, {"step": _WHOLE, "count": _WHOLE, **dict.fromkeys(times, _NUMBER)})
+    rows: list[tuple[Any, ...]] = []
+    for group in groups:
+        counts = {step["order"]: step["count"] for step in group}
+        rows += [
+            (
+                *leading.cells(step),
+                step["order"] + 1,
+                step.get("custom_name") or step.get("name") or step.get("action_id"),
+                step["count"],
+                step.get("average_conversion_time"),
+                step.get("median_conversion_time"),
+                _rate(step["count"], counts.get(0)),
+                _rate(step["count"], counts.get(max(0, step["order"] - 1))),
+            )
+            for step in group
+        ]
+    numbers = ["average_conversion_seconds", "median_conversion_seconds"]
+    numbers += ["conversion_rate", "conversion_rate_from_previous"]
+    columns = [*leading.columns, "step", "name", "count", *numbers]
+    return _typed(columns, rows, {"step": _WHOLE, "count": _WHOLE, **dict.fromkeys(numbers, _NUMBER)})
+
+
+def _rate(part: float, whole: float | None) -> float | None:
+    """Return percent; ``None`` of nothing."""
+    return part * 100 / whole if whole else None
 
 
 def _bins(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
@@ -261,57 +335,34 @@ def _conversions(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
     return _typed([*leading.columns, "date", "conversion_rate"], rows, {"conversion_rate": _NUMBER})
 
 
-def _retention(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
+def _cohort(item: Mapping[str, Any], zone: object) -> str:
+    """Write a cohort's date as a trend writes that of its points: the project's local one."""
+    told = item.get("date") or item["label"]
+    try:
+        start = datetime.fromisoformat(str(told).replace("Z", "+00:00"))
+    except ValueError:
+        return str(told)
+    if start.tzinfo is not None and isinstance(zone, str) and zone:
+        start = start.astimezone(zone_of(zone))
+    return start.strftime("%Y-%m-%d" if start.hour == start.minute == 0 else "%Y-%m-%dT%H:%M:%S")
+
+
+def _retention(asked: _Asked, items: Sequence[Mapping[str, Any]], zone: object) -> Table:
     leading = _Leading(asked, items)
     valued = any("aggregation_value" in value for item in items for value in item["values"])
     rows: list[tuple[Any, ...]] = []
     for item in items:
         values = item["values"]
-        head = (*leading.cells(item), item.get("date") or item["label"], values[0]["count"] if values else None)
+        head = (*leading.cells(item), _cohort(item, zone), values[0]["count"] if values else None)
         for period, value in enumerate(values):
             more = [value.get("aggregation_value")] if valued else []
             rows.append((*head, period, value.get("label"), value["count"], *more))
     known = ["cohort", "cohort_size", "period", "period_label", "count"]
     columns = [*leading.columns, *known, *(["aggregation_value"] if valued else [])]
     types = {**dict.fromkeys(("cohort_size", "period", "count"), _WHOLE), "aggregation_value": _NUMBER}
-    return _typed(columns, [tuple(map(_whole, row)) for row in rows], types)
+    return _typed(columns, rows, types)
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Write ``3.0`` as ``3``: newer servers count in floats where nobody came back."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _as_selected(insight: Mapping[str, Any], result: Sequence[Sequence[Any]]) -> Table:
-    width = len(result[0]) if result else len(insight.get("columns") or ())
-    columns = _unique(insight.get("columns") or [f"column_{number}" for number in range(width)])
-    if any(len(row) != len(columns) for row in result):
-        raise ValueError("rows of another length")
-    types = _pairs_of(columns, insight.get("types"))
-    return Table(columns, [tuple(map(_scalar, row)) for row in result], types)
-
-
-def _unique(names: Sequence[Any]) -> tuple[str, ...]:
-    """Give a number to what is selected twice under one name: ``n``, ``n_2``."""
-    found: list[str] = []
-    for name in map(str, names):
-        candidate, number = name, 1
-        while candidate in found:
-            number += 1
-            candidate = f"{name}_{number}"
-        found.append(candidate)
-    return tuple(found)
-
-
-def _pairs_of(columns: Sequence[str], types: object) -> list[list[str]] | None:
-    """Return the types under the columns' names; a table of events has types without names."""
-    if not isinstance(types, list) or len(types) != len(columns):
-        return None
-    kinds = [each[1] if isinstance(each, (list, tuple)) and len(each) == 2 else each for each in types]
-    return [[name, str(kind)] for name, kind in zip(columns, kinds, strict=True)]
-
-
-def _scalar(value: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, (list, tuple, Mapping)):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return value

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.extract.insight_tables import Table
 from airflow_provider_posthog.extract.landing import Compression, Landing
 
@@ -80,10 +80,18 @@ def write_result(landing: Landing, document: object, table: Callable[[], Table],
 
 
 def _json(value: object) -> bytes:
+    """Write JSON.
+
+    :raises PostHogTransportError: if it holds what JSON cannot say.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False).encode()
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:  # half of a pair of surrogates, which only an escape can say
-        return json.dumps(value).encode()
+        return json.dumps(value, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise PostHogTransportError(
+            "the result is no JSON: it holds NaN or Infinity, or is nested too deeply. Write it as .csv or .parquet"
+        ) from None
 
 
 def _slices(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:

@@ -12,6 +12,7 @@ from airflow_provider_posthog.api.queries import hogql, placeholders
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 from airflow_provider_posthog.operators.identity import Job
 from airflow_provider_posthog.operators.job import PostHogJobOperator
+from airflow_provider_posthog.operators.lists import listed
 from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.answer import hides_cuts
 
@@ -132,7 +133,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             page = self._page(request["export_format"], offset)
             found = page.get("results", [])
             for export in found:
-                marker = (export.get("export_context") or {}).get(exports.MARKER_KEY)
+                told: object = export.get("export_context")  # of somebody's export it may be anything
+                marker = told.get(exports.MARKER_KEY) if isinstance(told, Mapping) else None
                 if marker:
                     job = Job(str(export.get("id")), str(marker), exports.created_at(export), export)
                     yield job, states.of_export(export)
@@ -168,6 +170,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         return 80 * 60.0 if self.export_format in VIDEOS else 40 * 60.0
 
     def _context(self) -> dict[str, Any]:
+        if not isinstance(self.export_context or {}, Mapping):
+            raise PostHogSettingsError("export_context", "is no dictionary.", "Write {'filename': ...} or the like.")
         context = dict(self.export_context or {})
         if exports.MARKER_KEY in context:
             raise PostHogSettingsError(
@@ -175,8 +179,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             )
         if "source" in context and self.query is not None:
             raise PostHogSettingsError("query", "export_context already has a 'source'.", "Give one of the two.")
-        if self.columns:
-            context["columns"] = list(self.columns)
+        if self.columns not in (None, []):
+            context["columns"] = listed("columns", self.columns)
         if self.filename:
             context["filename"] = self.filename
         return context

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
 )
 from airflow_provider_posthog.operators.erasing import PeopleOperator
+from airflow_provider_posthog.operators.lists import listed
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -61,6 +62,8 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         keys = [given] if isinstance(given, str) else [*(given or ())]
         if not keys or not all(isinstance(key, str) and key for key in keys):
             raise PostHogSettingsError("group_keys", "names no groups.", "Write their keys.")
+        if self.properties is not None:
+            listed("properties", self.properties)
         index = self._index()
         removed, missing = 0, 0
         left: dict[int, list[str]] = {}

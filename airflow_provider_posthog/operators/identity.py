@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_posthog.compat import iteration_of, reschedules_of
+from airflow_provider_posthog.compat import deployment, iteration_of, reschedules_of
 
 #: Seconds by which PostHog's clock may be behind ours.
 _CLOCKS_DIFFER = 60.0
@@ -20,7 +20,7 @@ _CLOCKS_DIFFER = 60.0
 class Marker:
     """A job's marker: written into the job on PostHog, read back by later tries.
 
-    :param owner: stands for dag, run, task and map index, and in a loop of Airflow 3.4 for the iteration.
+    :param owner: stands for deployment, dag, run, task and map index, and in a loop of Airflow 3.4 for the iteration.
     :param clearing: tells the tries before a user's "clear" from those after it.
     :param request: stands for what was asked for.
     :param submission: tells one submission from another of the same request, such as that of a try before.
@@ -73,6 +73,8 @@ class Identity:
         if ti is None:
             return cls(uuid.uuid4().hex[:20], 0, 1)
         names = [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1), *iteration_of(context)]
+        # Two Airflows with the same DAGs would take up each other's jobs, and cancel them.
+        names.append({"deployment": deployment()})
         retries = getattr(getattr(ti, "task", None), "retries", None) or 0
         # Airflow sets max_tries to try_number + retries when a user clears a task, and leaves it alone on a retry.
         clearing = max(0, (getattr(ti, "max_tries", None) or 0) - retries)

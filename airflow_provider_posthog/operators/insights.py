@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_lookup
+from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.freshness import Target
+from airflow_provider_posthog.api.insight_checks import Calculation, decide
+from airflow_provider_posthog.api.insight_series import Series
 from airflow_provider_posthog.api.insights import Insight
+from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
 from airflow_provider_posthog.api.server_time import Timed, moment, timed
-from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.api.steps import Steps, run
+from airflow_provider_posthog.compat import AirflowSkipException
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.operators import insight_gate
+from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
+from airflow_provider_posthog.operators.refresh_results import fitted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
+
+#: Twenty minutes: twice what PostHog gives a calculation.
+CHECK_TIMEOUT = 1200.0
 
 
 class PostHogRefreshInsightOperator(PostHogRefreshOperator):
@@ -29,12 +43,16 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight
-        leaves as it is.
+        leaves as it is. Default: the dashboard that what another refresh returned is of.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.refresh.PostHogRefreshOperator`: ``deferrable``,
         ``result_path``, ``in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: per insight ``id`` (int), ``short_id``, ``name``, ``dashboard_id`` (int or null), ``last_refresh`` (ISO
-        text), ``rows`` (int: entries of the result; of a trend its series), ``seconds`` (float), ``url`` and ``path``
-        (text, or null). A list for a list, else one of them.
+        text), ``rows`` (int: entries of the result; of a trend its series), ``has_more`` (bool: PostHog has more rows
+        than it gave, or of a trend more values of the breakdown), ``seconds`` (float), ``url`` and ``path`` (text, or
+        null). With ``values`` also ``values``, a list of ``series`` (its name, or null), ``value``, ``date``,
+        ``previous``, ``previous_date``, ``change``, ``change_percent`` and ``percent`` (whether the numbers are of
+        percent), and ``text``, which says them in words. A list for a list, else one of them; of hundreds the least
+        useful is left out.
     :raises PostHogSettingsError: if an argument is wrong, or there is no such insight.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
     :raises PostHogJobTimeout: if not all ended in time.
@@ -69,7 +87,10 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         """Refuse what cannot end well, before anything is sent."""
         super().check()
         wanted = self._wanted()
-        keys = [insight_lookup.key_of(insight) for insight in wanted]
+        keys = [
+            (insight_lookup.key_of(insight), insight_lookup.dashboard_of(insight, self.from_dashboard))
+            for insight in wanted
+        ]
         if not keys:
             raise PostHogSettingsError("insight", "is an empty list.", "Write an insight's id or short id.")
         if len(set(keys)) < len(keys):
@@ -77,16 +98,23 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
 
     def find(self) -> Steps[tuple[list[Target], dict[str, Any]]]:
         """Find the insights."""
-        dashboard = None if self.from_dashboard in (None, "") else number_of("from_dashboard", self.from_dashboard)
-        targets: dict[int, Target] = {}
+        targets: dict[tuple[int, int | None], Target] = {}
         for wanted in self._wanted():
+            dashboard = insight_lookup.dashboard_of(wanted, self.from_dashboard)
             found = yield from insight_lookup.find(wanted)
             number = insight_lookup.number_of(found)
             target = self.overridden(Target(number, "", title=str(found.get("name") or ""), dashboard_id=dashboard))
             # Read as it will be calculated: the same filters make the same result that is to be replaced.
             seen: Timed[Insight] = yield timed(target.read())
-            _check_on_dashboard(seen.value, dashboard)
-            targets[number] = replace(target, since=seen.at, before=seen.value.get("last_refresh"))
+            if insight_lookup.not_on(seen.value, dashboard) is not None:
+                raise PostHogSettingsError(
+                    "from_dashboard",
+                    f"dashboard {dashboard} does not show insight {number}, or not to this key.",
+                    "Write the number of a dashboard that does, or leave it out.",
+                )
+            targets[number, dashboard] = replace(
+                target, since=seen.at, before=seen.value.get("last_refresh"), saved=seen.value
+            )
         return list(targets.values()), {"short_id": found.get("short_id")}
 
     def conclude(
@@ -94,22 +122,158 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Hand on what is known of each."""
         tell_outlets(context, self.outlets, {"last_refresh": oldest(done)})
-        return done if self.is_list else done[0]
+        return fitted(done)[0] if self.is_list else done[0]
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the insight's page, or that of all insights."""
         return "insights" if self.is_list else f"insights/{facts.get('short_id')}"
 
 
-def _check_on_dashboard(insight: Insight, dashboard: int | None) -> None:
-    """Refuse a dashboard that PostHog would ignore without a word, and calculate the bare insight."""
-    shown_on: Any = insight.get("dashboards")
-    if dashboard is not None and isinstance(shown_on, list) and dashboard not in shown_on:
-        raise PostHogSettingsError(
-            "from_dashboard",
-            f"dashboard {dashboard} does not show insight {insight.get('id')}, or not to this key.",
-            "Write the number of a dashboard that does, or leave it out.",
-        )
+class PostHogInsightCheckOperator(PostHogOperator):
+    """Compares an insight's newest number with a condition now, and fails if it does not meet it.
+
+    What is read is what :class:`~airflow_provider_posthog.sensors.insights.PostHogInsightThresholdSensor` reads, but
+    nothing is waited for, except for a calculation that is needed: where PostHog's cache is empty or stale, a newer
+    hour or day has ended since, or the number is older than ``fresher_than``. That is a refresh, with its proof.
+
+    :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
+    :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
+        ``change >= -20 %``; docs/insights.md has all of it.
+    :param series: which series of a trend or lifecycle: its number, from 0, its name as PostHog shows it, or a list of
+        these. A trend with a breakdown needs the name. Default: the first; all of them if the condition says ``any``
+        or ``all``.
+    :param step: which step of a funnel: its number, from 1, or its name; default the last.
+    :param measure: of a funnel ``conversion`` (default: percent of the first step), ``conversion_from_previous``,
+        ``count``, ``average_seconds`` or ``median_seconds``; of a retention ``percent`` (default) or ``count``.
+    :param period: which column of a retention, from 0.
+    :param cohort: which row of a retention, by its date; default the newest whose period is over.
+    :param row: which row of an SQL insight, from 0.
+    :param column: which column of an SQL insight: its number, from 0, or its name.
+    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): what was calculated before is
+        calculated again, or with ``force_cache`` fails.
+    :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters.
+        Default: the dashboard that what a refresh returned is of.
+    :param refresh: ``blocking`` (calculate if need be), ``force_blocking`` (always), or ``force_cache`` (never, such as
+        behind a refresh).
+    :param timeout: seconds for all of it.
+    :param poll_interval: the longest wait between two polls of a calculation, in seconds.
+    :param cancel_on_kill: cancel the calculation when the task is killed.
+    :param max_poll_failures: how many polls of a calculation may fail in a row.
+    :param kwargs: as Airflow's ``BaseOperator``, and ``posthog_conn_id`` and ``project_id``.
+    :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
+        ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
+        ``previous``, ``previous_date``, ``change`` and ``change_percent`` (or null), ``condition`` (text), ``met``.
+    :raises PostHogSettingsError: if an argument is wrong.
+    :raises PostHogJobFailed: if it does not meet the condition; with insight, date, value and condition. Or if there is
+        no such insight, series or number, or it cannot be calculated.
+    :raises PostHogJobTimeout: if PostHog did not answer in time.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        *("insight", "from_dashboard"),
+        *insight_gate.FIELDS,
+    )
+    operator_extra_links = (PostHogLink(),)
+
+    def __init__(
+        self,
+        *,
+        insight: int | str | Mapping[str, Any],
+        condition: str,
+        series: Series = None,
+        step: int | str | None = None,
+        measure: str | None = None,
+        period: int | str = 1,
+        cohort: str | None = None,
+        row: int | str = 0,
+        column: int | str = 0,
+        fresher_than: datetime | str | None = None,
+        from_dashboard: int | str | None = None,
+        refresh: Calculation = "blocking",
+        timeout: float | timedelta = CHECK_TIMEOUT,
+        poll_interval: float = 5.0,
+        cancel_on_kill: bool = True,
+        max_poll_failures: int = MAX_POLL_FAILURES,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.insight = insight
+        self.condition = condition
+        self.series = series
+        self.step = step
+        self.measure = measure
+        self.period = period
+        self.cohort = cohort
+        self.row = row
+        self.column = column
+        self.fresher_than = fresher_than
+        self.from_dashboard = from_dashboard
+        self.refresh = refresh
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+        self.max_poll_failures = max_poll_failures
+        self._query_id: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the number, and compare it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        gate = insight_gate.gate(self, context)
+        seconds = insight_gate.seconds("timeout", self.timeout)
+        interval = insight_gate.seconds("poll_interval", self.poll_interval)
+        self._query_id = gate.query_id if gate.calculates else None
+        deadline = time.time() + seconds
+        try:
+            with self.in_time(deadline):
+                found = run(decide(gate, deadline, interval, self.max_poll_failures), self.hook.client)
+        except PostHogJobTimeout:
+            self.on_kill()
+            raise
+        self._query_id = None
+        return self._conclude(found, context)
+
+    def _conclude(self, found: Finding, context: Context) -> dict[str, Any]:
+        facts, reason = dict(found.facts), found.verdict.reason
+        settings, short_id = self.hook.settings(), facts.get("short_id")
+        name = f" {facts['name']!r}" if facts.get("name") else ""
+        text = f"insight {facts.get('id') or insight_lookup.key_of(self.insight)}{name}: {reason}"
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/insights/{short_id or ''}")
+        if found.verdict.state == "succeeded":
+            self.log.info("%s%s", text[:1].upper(), text[1:])
+            return facts
+        if found.verdict.state == "failed" or "value" not in facts:  # nobody can tell
+            raise PostHogJobFailed(f"PostHog: {text}")
+        raise self.unmet(f"{text[:1].upper()}{text[1:]} The condition is: {facts['condition']}")
+
+    def unmet(self, text: str) -> Exception:
+        """Return what ends the task if the condition is not met.
+
+        :param text: insight, date, value and condition.
+        """
+        return PostHogJobFailed(text)
+
+    def on_kill(self) -> None:
+        """Cancel the calculation, when the task is killed."""
+        if self.cancel_on_kill and self._query_id is not None:
+            insight_gate.cancel(self.hook, self._query_id)
+
+
+class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):
+    """Compares an insight's newest number with a condition now, and skips itself if it does not meet it.
+
+    The tasks behind it are then skipped, too, unless their ``trigger_rule`` says otherwise. Takes and returns what
+    :class:`PostHogInsightCheckOperator` does. A number that nobody can tell fails it.
+    """
+
+    def unmet(self, text: str) -> Exception:
+        """Return what skips the task.
+
+        :param text: insight, date, value and condition.
+        """
+        return AirflowSkipException(text)
 
 
 def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:

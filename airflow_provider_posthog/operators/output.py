@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: XComs are rows of Airflow's database, read by every task after this one and shown in its interface.
 MAX_XCOM_ITEMS = 100
 MAX_XCOM_BYTES = 48 * 1024
+#: The suffix of the note that a file is a task's own, beside it and hidden.
+_OWN = ".own"
 #: Airflow makes objects of what has such keys, and people's properties are whatever anybody sent to PostHog. In compact
 #: JSON a key comes after a bracket or a comma; inside text its first quote would have a backslash before it.
 _AIRFLOWS_OWN = re.compile(rb'[{,]"__(?:classname__|id__|type|var)":')
@@ -96,19 +99,38 @@ class Output:
             reset=reset,
         )
 
-    def commit(self, landing: Landing) -> bool:
+    def commit(self, landing: Landing, *, own: bool = False) -> bool:
         """Give the finished file its name.
 
         :param landing: what has written it.
+        :param own: note that the file is this task's, so that its retry may replace it: one of several files, whose
+            task may yet fail at another. :meth:`settle` ends that.
         :returns: ``False`` if these bytes were there already.
         :raises PostHogSettingsError: if another file is in the way.
         """
-        if self.overwrite or not self.target.fs.exists(self.target.path):
-            landing.commit()
-            return True
-        if not landing.same_as_there():
+        fs, note = self.target.fs, f"{landing.part.removesuffix('.part')}{_OWN}"
+        is_there = not self.overwrite and fs.exists(self.target.path)
+        if is_there and landing.same_as_there():
+            return False
+        if is_there and not (own and fs.exists(note)):
             raise self._in_the_way()
-        return False
+        if own and not self.overwrite and not is_there:
+            with fs.open(note, "wb"):
+                pass
+        landing.commit()
+        return True
+
+    def settle(self, identity: Identity) -> None:
+        """Forget that a file is this task's; what was noted of it is removed.
+
+        :param identity: the task's.
+        """
+        if self.overwrite:
+            return
+        note = f"{self.landing(identity).part.removesuffix('.part')}{_OWN}"
+        with suppress(OSError):  # it harms nobody
+            if self.target.fs.exists(note):
+                self.target.fs.rm_file(note)
 
     def _in_the_way(self) -> PostHogSettingsError:
         return PostHogSettingsError(

@@ -65,7 +65,8 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
-        (int); ``rows`` (list of lists, times as ISO text, or of another kind of query its ``results``; null with a
+        (int), ``has_more`` (bool: whether a trend's breakdown has more values); ``rows`` (list of lists, times as ISO
+        text, or of another kind of query its ``results``; null with a
         ``result_path``); ``path``, ``bytes`` and ``sha256`` of the file, else null; ``bytes_read``
         (int, null where the server does not say) by ClickHouse. With ``wait_for_completion=False`` only ``query_id``.
     :raises PostHogSettingsError: if an argument is wrong, there are too many rows for an XCom, or the query read more
@@ -149,7 +150,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         if (self.hogql is None) == (self.query is None):
             raise PostHogSettingsError("hogql", "and query: one of the two is needed.", "Write hogql='SELECT ...'.")
         if self.hogql is None:
-            node = unwrap(dict(self.query or {}))
+            node = unwrap(dict(self.query)) if isinstance(self.query, Mapping) else None
             if node is None:
                 raise PostHogSettingsError(
                     "query", "is no query node.", "Write {'kind': 'TrendsQuery', ...}, or hogql=... ."
@@ -229,6 +230,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             "columns": [{"name": name, "type": kind} for name, kind in columns],
             "row_count": len(rows) if isinstance(rows, list) else 0,
             "rows": rows,
+            "has_more": raw.get("hasMore") is True,
             "path": None,
             "bytes": None,
             "sha256": None,
@@ -254,8 +256,11 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         raw: Any = status.get("results")
         bytes_read: int | None = status.get("bytes_read")
         tell(self.hook.client, bytes_read)
+        given = raw
+        if isinstance(raw, Mapping) and not queries.more_rows(node.get("kind")):
+            given = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
         try:
-            answer = read(raw, self._question(node), asked=None if self.query is None else node.get("limit"))
+            answer = read(given, self._question(node), asked=None if self.query is None else node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
@@ -296,6 +301,10 @@ def _verdict(status: queries.QueryStatus) -> states.Verdict:
 
 
 def _variables(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    if not isinstance(variables, Mapping):
+        raise PostHogSettingsError(
+            "variables", "is no dictionary.", "Write {'<variable id>': {'code_name': ..., 'value': ...}}."
+        )
     for name, variable in variables.items():
         if not isinstance(variable, Mapping) or not {"code_name", "value"} <= set(variable):
             raise PostHogSettingsError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from abc import abstractmethod
@@ -21,12 +20,20 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogSettingsError,
-    clean,
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.base import PostHogOperator
 from airflow_provider_posthog.operators.identity import Identity
-from airflow_provider_posthog.operators.output import Output
+from airflow_provider_posthog.operators.insight_gate import seconds
+from airflow_provider_posthog.operators.refresh_files import Files
+from airflow_provider_posthog.operators.refresh_results import (
+    ON_TRUNCATION,
+    Giver,
+    OnTruncation,
+    check_overrides,
+    title_of,
+    told_errors,
+)
 from airflow_provider_posthog.operators.timeouts import PostHogTaskTimeout, calculations_timeout, naming
 
 if TYPE_CHECKING:
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
 
 #: An hour: 40 insights, three at once, of four and a half minutes each.
 TIMEOUT = 3600.0
-_NAMES = ("{short_id}", "{id}")
 
 
 class PostHogRefreshOperator(PostHogOperator):
@@ -49,7 +55,11 @@ class PostHogRefreshOperator(PostHogOperator):
         (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
         (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several insights it has
         ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
-    :param overwrite: replace files of those names. Without it, one with the same bytes is success, another an error.
+    :param overwrite: replace files of those names. Without it, one with the same bytes is success, and so is one that
+        an earlier try of this task has written; another is an error, before anything is calculated.
+    :param on_truncation: what to do if PostHog cut the rows of an SQL insight (no LIMIT: 100) that go into a file:
+        ``fail``, ``warn`` or ``ignore``. Without files it warns.
+    :param values: hand on each insight's newest complete numbers, too.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
         ``query:read``; without it the task waits in the worker, and says so. So it does for more than ``in_flight``
@@ -82,6 +92,8 @@ class PostHogRefreshOperator(PostHogOperator):
         result_path: str | ObjectStoragePath | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
+        on_truncation: OnTruncation = "fail",
+        values: bool = False,
         deferrable: bool | None = None,
         in_flight: int | None = None,
         poll_interval: float = 5.0,
@@ -96,6 +108,8 @@ class PostHogRefreshOperator(PostHogOperator):
         self.result_path = result_path
         self.overwrite = overwrite
         self.object_storage_conn_id = object_storage_conn_id
+        self.on_truncation = on_truncation
+        self.values = values
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.in_flight = in_flight
         self.poll_interval = poll_interval
@@ -103,6 +117,7 @@ class PostHogRefreshOperator(PostHogOperator):
         self.cancel_on_kill = cancel_on_kill
         self.max_poll_failures = max_poll_failures
         self._open: set[str] = set()
+        self._fresh: list[Insight] = []
         self._stop: threading.Event | None = None  # made when the task runs: Airflow copies operators, and no locks
 
     # What a subclass says.
@@ -141,29 +156,27 @@ class PostHogRefreshOperator(PostHogOperator):
 
         :raises PostHogSettingsError: if an argument is wrong.
         """
-        for name, value in (("poll_interval", self.poll_interval), ("timeout", self._seconds())):
-            if isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-                raise PostHogSettingsError(name, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
+        for name, value in (("poll_interval", self.poll_interval), ("timeout", self.timeout)):
+            seconds(name, value)
         limit = self.in_flight
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise PostHogSettingsError("in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
-        for name in ("filters_override", "variables_override"):
-            if not isinstance(getattr(self, name) or {}, Mapping):
-                raise PostHogSettingsError(name, "is no dictionary.", "Write it as PostHog's API has it.")
-        if self.result_path is not None:
-            self._check_path(str(self.result_path))
-
-    def _check_path(self, path: str) -> None:
-        from airflow_provider_posthog.extract.result_files import format_of, require_format
-
-        Output("result_path", path).check("s3://bucket/{{ ds }}/{short_id}.csv")
-        require_format(format_of(path))
-        if self.is_list and not any(name in path for name in _NAMES):
+        check_overrides(self.filters_override, self.variables_override)
+        if self.on_truncation not in ON_TRUNCATION:
             raise PostHogSettingsError(
-                "result_path",
-                "is one file for several insights.",
-                "Write {short_id} or {id} in it, such as 's3://bucket/{{ ds }}/{short_id}.csv'.",
+                "on_truncation", f"{self.on_truncation!r} is not known.", f"Write one of {', '.join(ON_TRUNCATION)}."
             )
+        self.files.check(several=self.is_list)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether a result that has no table becomes a file of JSON, and the files of some are kept if others fail."""
+        return False
+
+    @property
+    def files(self) -> Files:
+        """Where the results go."""
+        return Files(self.result_path, self.overwrite, self.object_storage_conn_id, self.falls_back)
 
     # The life cycle.
 
@@ -180,6 +193,7 @@ class PostHogRefreshOperator(PostHogOperator):
             found, facts = run(self.find(), self.hook.client)
             targets = [self._named(target, identity) for target in found]
             PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
+            self.files.refuse(targets, identity)
             if targets and self.deferrable and self._may_defer(targets):
                 self._defer(targets, facts, began, identity)
         outcomes = self._all([self._tracked(target, deadline) for target in targets], deadline)
@@ -284,8 +298,8 @@ class PostHogRefreshOperator(PostHogOperator):
             why = "overrides are not given to the triggerer"
         elif not fit(targets):
             why = f"{len(targets)} insights are too many for one trigger"
-        elif not run(refresh.may_watch(targets[0].query_id), self.hook.client):
-            why = "without the scope query:read nobody can tell how a calculation ended that no request waits for"
+        else:
+            why = run(refresh.why_not_watch(targets[0].query_id), self.hook.client) or ""
         if why:
             self.log.warning("Waiting in the worker: %s", why)
         return not why
@@ -331,54 +345,41 @@ class PostHogRefreshOperator(PostHogOperator):
         self, outcomes: Sequence[tuple[Target, Outcome]], facts: Mapping[str, Any], limit: str, context: Context
     ) -> Any:  # noqa: ANN401 - JSON
         bad = [(target, outcome) for target, outcome in outcomes if outcome.state != "fresh"]
-        if not bad:
-            return self.conclude([self._done(*each, context) for each in outcomes], facts, context)
-        self._cancel()
-        good = len(outcomes) - len(bad)
-        told = "; ".join(f"{_title(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
-        text = f"{len(bad)} of {len(outcomes)} insights are not proved to be fresh ({good} are): {told}"
+        if bad:
+            self._cancel()
+        good = [each for each in outcomes if each[1].state == "fresh"]
+        giver = Giver(self.files, self.on_truncation, self.address, values=self.values)
+        identity = Identity.of(context)
+        done, failed = giver.give(good, identity) if not bad or self.falls_back else ([], [])
+        if bad:
+            raise self._not_fresh(bad, len(good), limit, failed)
+        error = told_errors(failed, len(done))
+        if error is not None:
+            raise error
+        self._fresh = [outcome.insight or {} for _, outcome in good]
+        concluded = self.conclude(done, facts, context)
+        self.files.settle([each["path"] for each in done], identity)
+        return concluded
+
+    def _not_fresh(
+        self,
+        bad: Sequence[tuple[Target, Outcome]],
+        good: int,
+        limit: str,
+        failed: Sequence[tuple[str, Exception]],
+    ) -> BaseException:
+        told = "; ".join(f"{title_of(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
+        told += "".join(f"; {title} is fresh, but: {error}" for title, error in failed)
+        text = f"{len(bad)} of {len(bad) + good} insights are not proved to be fresh ({good} are): {told}"
         if all(outcome.state == "timeout" for _, outcome in bad):
-            if limit == "execution_timeout":
-                raise PostHogTaskTimeout(text)
-            raise PostHogJobTimeout(text)
-        raise PostHogJobFailed(text)
+            return PostHogTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text)
+        return PostHogJobFailed(text)
 
     @property
     def address(self) -> str:
         """The project's address in PostHog's interface."""
         settings = self.hook.settings()
         return f"{settings.base_url}/project/{settings.project_id}"
-
-    def _done(self, target: Target, outcome: Outcome, context: Context) -> dict[str, Any]:
-        """Write the result, and return what is handed on of it."""
-        insight = outcome.insight or {}
-        result, short_id = insight.get("result"), insight.get("short_id")
-        rows = len(result) if isinstance(result, (list, Mapping)) else 1
-        self.log.info("Insight %s is fresh: %s rows of %s", target.insight_id, rows, insight.get("last_refresh"))
-        return {
-            "id": target.insight_id,
-            "short_id": short_id,
-            "name": insight.get("name") or insight.get("derived_name"),
-            "dashboard_id": target.dashboard_id,
-            "last_refresh": insight.get("last_refresh"),
-            "rows": rows,
-            "seconds": round(outcome.seconds, 3),
-            "url": f"{self.address}/insights/{short_id}",
-            "path": None if self.result_path is None else self._write(target, insight, context),
-        }
-
-    def _write(self, target: Target, insight: Insight, context: Context) -> str:
-        from airflow_provider_posthog.extract.insight_tables import table_of
-        from airflow_provider_posthog.extract.result_files import compression_of, format_of, write_result
-
-        path = self.result_path or ""
-        if any(name in str(path) for name in _NAMES):
-            path = str(path).replace("{short_id}", str(insight.get("short_id"))).replace("{id}", str(target.insight_id))
-        output = Output("result_path", path, self.overwrite, self.object_storage_conn_id)
-        with output.landing(Identity.of(context), compression=compression_of(str(path))) as landing:
-            write_result(landing, insight.get("result"), lambda: table_of(insight), format_of(str(path)))
-            output.commit(landing)
-        return str(output.target)
 
     def _cancel(self) -> None:
         names, self._open = sorted(self._open), set()
@@ -390,9 +391,3 @@ class PostHogRefreshOperator(PostHogOperator):
 
     def _seconds(self) -> float:
         return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
-
-
-def _title(target: Target, outcome: Outcome) -> str:
-    name = target.title or (outcome.insight or {}).get("name")
-    # A name is what somebody typed.
-    return f"{clean(name)!r} (insight {target.insight_id})" if name else f"insight {target.insight_id}"

@@ -365,8 +365,12 @@ class PostHogSensor(PostHogWaitingSensor):
 
         :param context: the task's context.
         """
+        return self.found(self.check_arguments(context))
+
+    def found(self, arguments: Mapping[str, Any]) -> Finding:
+        """Make the check once, with its ``arguments``."""
         try:
-            return run(checks.start(self.check, self.check_arguments(context)), self.hook.client)
+            return run(checks.start(self.check, arguments), self.hook.client)
         except PostHogNotFoundError as error:
             raise self._failed("gone", str(error)) from error
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api import insight_lookup
-from airflow_provider_posthog.api.insight_checks import OPERATORS, Calculation
-from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.api import insight_conditions, insight_lookup
+from airflow_provider_posthog.api.checks import Finding
+from airflow_provider_posthog.api.insight_checks import Calculation
+from airflow_provider_posthog.api.insight_conditions import OPERATORS
+from airflow_provider_posthog.api.insight_series import Series
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.operators import insight_gate
 from airflow_provider_posthog.sensors.base import PostHogSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
 
-_REFRESHES = ("force_cache", "blocking", "force_blocking")
+
+#: The largest number that everything on the way, JSON and databases among it, can hold.
+_LARGEST = 1.7e308
 
 
 class PostHogInsightSensor(PostHogSensor):
@@ -25,7 +35,7 @@ class PostHogInsightSensor(PostHogSensor):
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own.
+        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``.
     """
@@ -57,6 +67,25 @@ class PostHogInsightSensor(PostHogSensor):
         list_of_all = f"{settings.base_url}/project/{settings.project_id}/insights"
         return f"{list_of_all}/{known}" if known else list_of_all
 
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired; an error that ended it is raised as poke mode raises it.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        try:
+            return super().execute_complete(context, event)
+        except PostHogJobFailed:
+            raise
+        except PostHogJobError as lost:  # an event can tell an error's text only: the worker looks for itself
+            try:
+                found = self._look(context)
+            except PostHogError as error:
+                raise error from lost
+            if found.verdict.state != "succeeded":
+                raise
+            return dict(found.facts)
+
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.
 
@@ -65,7 +94,7 @@ class PostHogInsightSensor(PostHogSensor):
         """
         return {
             "insight": insight_lookup.key_of(self.insight),
-            "from_dashboard": _dashboard_number(self.from_dashboard),
+            "from_dashboard": insight_lookup.dashboard_of(self.insight, self.from_dashboard),
         }
 
 
@@ -79,7 +108,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
         run's data interval; for runs without one their logical date, else the time at which the run started.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own.
+        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
@@ -106,66 +135,84 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     def _since(self, context: Context) -> datetime:
         if self.fresher_than is None:
             return _run_time(context)
-        when = self.fresher_than
-        found = _aware(when) if isinstance(when, datetime) else moment(when)
-        if found is None:
-            raise PostHogSettingsError(
-                "fresher_than",
-                f"{str(when)[:60]!r} is not a time.",
-                "Write a datetime, or ISO text such as '{{ data_interval_end }}' or '2026-01-31T06:00:00Z'.",
-            )
-        return found
+        return insight_gate.time_of("fresher_than", self.fresher_than)
 
 
 class PostHogInsightThresholdSensor(PostHogInsightSensor):
     """Waits until an insight's newest number meets a condition: a gate for the tasks behind it.
 
     Of a trend it is the newest *complete* point: the hour, day, week or month that goes on is left out, by PostHog's
-    clock and the project's time zone, and so is one that had not ended when PostHog calculated the result. Of a trend
-    shown as one total it is that total; of an SQL insight the first cell. No data meets no condition. A text fails
-    the task, and so does a calculation that cannot work.
+    clock and the project's time zone, and so is one that had not ended when PostHog calculated the result, or that an
+    end of the insight's range cuts. Of a trend shown as one total it is that total. No data meets no condition. A text
+    fails the task, and so does a calculation that cannot work. To decide at once, and not wait, take
+    :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
-    :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``.
+    :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
+        ``change >= -20 %``; docs/insights.md has all of it.
+    :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``, with ``value`` in place of a ``condition``.
     :param value: the number to compare with.
-    :param series: which series of a trend: its number, from 0, or its name as PostHog shows it. A trend with a
-        breakdown needs the name.
+    :param series: which series of a trend or lifecycle: its number, from 0, its name as PostHog shows it, or a list of
+        these. A trend with a breakdown needs the name. Default: the first; all of them if the condition says ``any``
+        or ``all``.
+    :param step: which step of a funnel: its number, from 1, or its name; default the last.
+    :param measure: of a funnel ``conversion`` (default: percent of the first step), ``conversion_from_previous``,
+        ``count``, ``average_seconds`` or ``median_seconds``; of a retention ``percent`` (default) or ``count``.
+    :param period: which column of a retention, from 0.
+    :param cohort: which row of a retention, by its date; default the newest whose period is over.
+    :param row: which row of an SQL insight, from 0.
+    :param column: which column of an SQL insight: its number, from 0, or its name.
+    :param fresher_than: a time, as of ``PostHogInsightFreshSensor``: what was calculated before says nothing. SQL and
+        totals do not show their age, and need it where others calculate them.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own.
+        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
     :param refresh: ``blocking`` (calculate if PostHog's cache is stale), ``force_blocking`` (at each look), or
         ``force_cache`` (never: only see what others have calculated).
     :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
-        ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``operator``, ``threshold``.
+        ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
+        ``previous``, ``previous_date``, ``change`` and ``change_percent`` (or null), ``condition`` (text), ``met``;
+        with ``operator`` that and ``threshold``, too.
     :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot work.
     """
 
     check: ClassVar[str] = "insight_threshold"
     unmet: ClassVar[str] = "does not meet the condition"
-    template_fields: Sequence[str] = (
-        *PostHogInsightSensor.template_fields,
-        "operator",
-        "value",
-        "series",
-        "refresh",
-    )
+    template_fields: Sequence[str] = (*PostHogInsightSensor.template_fields, *insight_gate.FIELDS, "operator", "value")
 
     def __init__(
         self,
         *,
-        operator: str,
-        value: float | str,
-        series: int | str = 0,
+        condition: str | None = None,
+        operator: str | None = None,
+        value: float | str | None = None,
+        series: Series = None,
+        step: int | str | None = None,
+        measure: str | None = None,
+        period: int | str = 1,
+        cohort: str | None = None,
+        row: int | str = 0,
+        column: int | str = 0,
+        fresher_than: datetime | str | None = None,
         refresh: Calculation = "blocking",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
+        self.condition = condition
         self.operator = operator
         self.value = value
         self.series = series
+        self.step = step
+        self.measure = measure
+        self.period = period
+        self.cohort = cohort
+        self.row = row
+        self.column = column
+        self.fresher_than = fresher_than
         self.refresh = refresh
+        self._query_id: str | None = None
 
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the insight and the condition.
@@ -173,32 +220,35 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
+        arguments = {**super().check_arguments(context), **self._compared()}
+        return arguments | insight_gate.arguments(self, condition=arguments.get("condition"))
+
+    def _compared(self) -> dict[str, Any]:
+        if (self.condition is None) == (self.operator is None):
+            raise PostHogSettingsError(
+                "condition", "and operator: one of the two is needed.", "Write condition='> 100'."
+            )
+        if self.condition is not None:
+            return {"condition": str(insight_conditions.parse(self.condition))}
         if self.operator not in OPERATORS:
             raise PostHogSettingsError(
                 "operator", f"{self.operator!r} is none.", f"Write one of {' '.join(OPERATORS)}."
             )
-        if self.refresh not in _REFRESHES:  # PostHog would take it for "from the cache"
-            raise PostHogSettingsError(
-                "refresh", f"{self.refresh!r} does not fit.", f"Write one of {', '.join(_REFRESHES)}."
-            )
-        if isinstance(self.series, bool) or (isinstance(self.series, int) and self.series < 0) or self.series == "":
-            raise PostHogSettingsError("series", f"{self.series!r} is none.", "Write its number, from 0, or its name.")
-        return {
-            **super().check_arguments(context),
-            "operator": self.operator,
-            "value": _threshold(self.value),
-            "series": self.series,
-            "refresh": self.refresh,
-        }
+        return {"operator": self.operator, "value": _threshold(self.value)}
 
+    def look(self, context: Context) -> Finding:
+        """Look once; what is calculated for that has a name, by which a kill can cancel it.
 
-def _dashboard_number(value: object) -> int | None:
-    if value is None:
-        return None
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        raise PostHogSettingsError("from_dashboard", f"{text[:60]!r} is not a number.", "Write the dashboard's id.")
-    return int(text)
+        :param context: the task's context.
+        """
+        arguments = self.check_arguments(context)
+        self._query_id = arguments["query_id"] = insight_gate.query_id(context, arguments)
+        return self.found(arguments)
+
+    def on_kill(self) -> None:
+        """Cancel what is calculated for the look that is killed."""
+        if self._query_id is not None and self.refresh != "force_cache":
+            insight_gate.cancel(self.hook, self._query_id)
 
 
 def _threshold(value: object) -> int | float:
@@ -206,15 +256,11 @@ def _threshold(value: object) -> int | float:
         if isinstance(value, bool):
             raise ValueError
         number: int | float = value if isinstance(value, int) else float(str(value))
-        if not math.isfinite(number):
+        if not math.isfinite(number) or abs(number) > _LARGEST:
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number may be larger than any float
         raise PostHogSettingsError("value", f"{str(value)[:60]!r} is not a number.", "Write a number.") from None
     return int(number) if number == int(number) else number
-
-
-def _aware(when: datetime) -> datetime:
-    return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 def _run_time(context: Mapping[str, Any]) -> datetime:
@@ -222,5 +268,5 @@ def _run_time(context: Mapping[str, Any]) -> datetime:
     run = context.get("dag_run")
     for when in (context.get("data_interval_end"), context.get("logical_date"), getattr(run, "start_date", None)):
         if isinstance(when, datetime):
-            return _aware(when)
+            return insight_gate.aware(when)
     raise PostHogSettingsError("fresher_than", "this run has no time of its own.", "Write fresher_than=... .")

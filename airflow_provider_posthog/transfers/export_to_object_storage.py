@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow_provider_posthog.api import exports, jobs
@@ -35,7 +35,7 @@ OnTruncation = Literal["fail", "warn", "ignore"]
 _ON_TRUNCATION = ("fail", "warn", "ignore")
 _COMPRESSIONS = (None, "gzip")
 #: What a login page or an error of a proxy comes as; no export of ours ever does.
-_NOT_A_FILE = frozenset({"text/html", "application/json"})
+_NOT_A_FILE = frozenset({"text/html", "application/json", "application/xml", "text/xml"})
 
 
 class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
@@ -89,11 +89,9 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Fetch the file.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Fetch the file, in a task's ``context``, which may be empty outside the task runner."""
         from airflow_provider_posthog.extract.csv_rows import CsvRows
+        from airflow_provider_posthog.extract.file_kinds import Head, check_kind
 
         self._check_arguments()
         settings = self.hook.settings()
@@ -104,21 +102,23 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         output = self._output(export, export_id)
         output.refuse_if_there(identity)
         counter = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None
+        head = Head()
         with output.landing(
             identity,
             compression=self.compression,
-            watch=counter.feed if counter else None,
-            reset=counter.reset if counter else None,
+            watch=_both(head.feed, counter.feed) if counter else head.feed,
+            reset=_both(head.reset, counter.reset) if counter else head.reset,
         ) as landing:
             received = self._download(export_id, landing)
+            check_kind(export.get("export_format"), head.data, f"the content of export {export_id}")
             rows = self._rows(export, counter.rows if counter else None, landing, output.target.fs)
             self._check_truncation(export, rows)
             if not output.commit(landing):
                 self.log.info("%s already holds these bytes", output.target)
-        path = str(output.target)
-        self.log.info("Wrote %s: %s bytes, %s rows", path, f"{landing.size:,}", "?" if rows is None else f"{rows:,}")
+        size = f"{landing.size:,}"
+        self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, "?" if rows is None else f"{rows:,}")
         found = {
-            "path": path,
+            "path": str(output.target),
             "bytes": landing.size,
             "rows": rows,
             "sha256": landing.sha256,
@@ -209,17 +209,40 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                 landing.restart()
                 landing.finish()
                 return 0
-            has_columns = bool((export.get("export_context") or {}).get("columns"))
-            return 0 if has_columns and csv.is_blank_row else rows
+            if _has_columns(export) and csv.is_blank_row:  # PostHog's way of writing no rows
+                header = csv.header
+                landing.restart()
+                landing.write(header + b"\r\n")
+                landing.finish()
+                return 0
+            return rows
         if export.get("export_format") == exports.XLSX:
-            from airflow_provider_posthog.extract.xlsx_rows import count_rows
-
-            try:
-                with fs.open(landing.part, "rb") as file:
-                    return count_rows(cast("IO[bytes]", gzip.open(file)) if self.compression else file)
-            except zipfile.BadZipFile as error:
-                raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
+            return self._rows_of_book(export, landing, fs)
         return None
+
+    def _rows_of_book(self, export: exports.Export, landing: Landing, fs: Any) -> int:  # noqa: ANN401
+        """Count the rows of a workbook; one without any keeps its header only, and no row of nothing."""
+        from airflow_provider_posthog.extract.xlsx_rows import count_rows, emptied
+
+        def book() -> IO[bytes]:
+            file = fs.open(landing.part, "rb")
+            return cast("IO[bytes]", gzip.open(file)) if self.compression else file
+
+        try:
+            with book() as file:
+                rows = count_rows(file)
+            empty = None
+            if rows <= 1:
+                with book() as file:
+                    empty = emptied(file, has_columns=_has_columns(export))
+        except zipfile.BadZipFile as error:
+            raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
+        if empty is None:
+            return rows
+        landing.restart()
+        landing.write(empty)
+        landing.finish()
+        return 0
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
         limit, why = exports.row_limit(export, rows or 0)
@@ -238,6 +261,21 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         if self.on_truncation == "fail":
             raise PostHogIncompleteError(text)
         self.log.warning(text)
+
+
+def _has_columns(export: exports.Export) -> bool:
+    context: object = export.get("export_context")
+    return bool(context.get("columns")) if isinstance(context, Mapping) else False
+
+
+def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls both with what it is called with."""
+
+    def call(*given: Any) -> None:  # noqa: ANN401
+        first(*given)
+        second(*given)
+
+    return call
 
 
 class _Counter:

@@ -191,11 +191,62 @@ def test_maths_of_trends(api: Client) -> None:
     assert any(line.startswith("Chrome,Chrome,") for line in lines)
 
 
+def _of(api: Client, node: dict[str, Any]) -> Any:
+    return api.post("query/", {"query": node, "refresh": "force_blocking"})
+
+
+def test_a_formula_is_calculated_point_by_point(api: Client) -> None:
+    series = [{"kind": "EventsNode", "event": name} for name in ("$pageview", "purchase", "never")]
+    node = {"kind": "TrendsQuery", "series": series, "dateRange": {"date_from": "-14d"}}
+    views, paid, _ = (item["data"] for item in _of(api, node).json()["results"])
+    for field, formula in (("formula", "B / A * 100"), ("formulas", ["B / A * 100"]), ("formula", "A / C")):
+        (item,) = _of(api, {**node, "trendsFilter": {field: formula}}).json()["results"]
+        if "C" in formula:
+            assert set(item["data"]) == {0}
+        else:
+            assert item["data"] == [b / a * 100 if a else 0 for a, b in zip(views, paid, strict=True)]
+    named = {"formulaNodes": [{"formula": "A", "custom_name": "views"}, {"formula": "-B"}]}
+    first, second = _of(api, {**node, "trendsFilter": named}).json()["results"]
+    assert (first["label"], first["data"], second["data"]) == ("views", views, [-each for each in paid])
+
+
+def test_the_period_before_is_as_long_and_ends_where_this_one_begins(api: Client) -> None:
+    node = {"kind": "TrendsQuery", "series": [{"kind": "EventsNode", "event": "$pageview"}]}
+    span = {"date_from": "-7d", "date_to": "-1d"}
+    whole = _of(api, {**node, "dateRange": {"date_from": "-14d", "date_to": "-1d"}}).json()["results"][0]
+    compared = {**node, "dateRange": span, "compareFilter": {"compare": True}}
+    now, before = _of(api, compared).json()["results"]
+    assert (now["compare_label"], before["compare_label"]) == ("current", "previous")
+    assert before["days"] + now["days"] == whole["days"]
+    assert before["data"] + now["data"] == whole["data"]
+
+
+def test_more_values_than_a_breakdown_shows_are_others(api: Client) -> None:
+    node = {"kind": "TrendsQuery", "series": [{"kind": "EventsNode", "event": "$pageview"}]}
+    whole = _of(api, node).json()["results"][0]["count"]
+    for limit, more in ((1, True), (25, False)):
+        parted = {**node, "breakdownFilter": {"breakdown": "$browser", "breakdown_limit": limit}}
+        answer = _of(api, parted).json()
+        assert answer["hasMore"] is more
+        assert sum(item["count"] for item in answer["results"]) == whole
+        labels = [item["label"] for item in answer["results"]]
+        assert ("Other" in labels) is more
+        assert len(labels) == 2 if more else len(labels) > 2
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"compareFilter": {"compare": True}},
+        {"compareFilter": {"compare": True, "compare_to": "-1y"}},
         {"formula": "A+B"},
+        {"trendsFilter": {"formula": "A +"}},
+        {"trendsFilter": {"formula": "__import__('os')"}},
+        {"trendsFilter": {"formula": "A + Z"}},
+        {"trendsFilter": {"display": "BoxPlot"}},
+        {"trendsFilter": {"display": "ActionsLineGraphCumulative"}},
+        {"trendsFilter": {"smoothingIntervals": 7}},
+        {"breakdownFilter": {"breakdowns": [{"property": "a"}, {"property": "b"}]}},
+        {"breakdownFilter": {"breakdown": [3], "breakdown_type": "cohort"}},
         {"interval": "minute"},
         {"dateRange": {"date_from": "whenever"}},
         {"series": [{"kind": "ActionsNode", "id": 1}]},

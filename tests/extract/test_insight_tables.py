@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.clients import Client
@@ -134,8 +136,9 @@ def test_lifecycle_and_stickiness() -> None:
 
 def test_a_funnel() -> None:
     made = table("FunnelsQuery", FUNNEL)
-    assert made.columns == ("step", "name", "count", "average_conversion_seconds", "median_conversion_seconds")
-    assert made.rows == [(1, "sign up", 5, None, None), (2, "Paid", 2, 10.5, 9)]
+    times = ("average_conversion_seconds", "median_conversion_seconds")
+    assert made.columns == ("step", "name", "count", *times, "conversion_rate", "conversion_rate_from_previous")
+    assert made.rows == [(1, "sign up", 5, None, None, 100.0, 100.0), (2, "Paid", 2, 10.5, 9, 40.0, 40.0)]
     assert table("FunnelsQuery", []).columns == made.columns
 
 
@@ -169,9 +172,9 @@ def test_a_funnel_by_its_time() -> None:
 def test_retention() -> None:
     made = table("RetentionQuery", COHORTS)
     assert dicts(made) == [
-        {"cohort": "2026-11-01T00:00:00Z", "cohort_size": 4, "period": 0, "period_label": "Day 0", "count": 4},
-        {"cohort": "2026-11-01T00:00:00Z", "cohort_size": 4, "period": 1, "period_label": "Day 1", "count": 0},
-        {"cohort": "2026-11-02T00:00:00Z", "cohort_size": 2, "period": 0, "period_label": "Day 0", "count": 2},
+        {"cohort": "2026-11-01", "cohort_size": 4, "period": 0, "period_label": "Day 0", "count": 4},
+        {"cohort": "2026-11-01", "cohort_size": 4, "period": 1, "period_label": "Day 1", "count": 0},
+        {"cohort": "2026-11-02", "cohort_size": 2, "period": 0, "period_label": "Day 0", "count": 2},
     ]
     assert all(type(row[4]) is int for row in made.rows), "newer servers write 0.0 where nobody came back"
 
@@ -182,7 +185,7 @@ def test_retention_by_breakdown_and_by_value() -> None:
     made = table("RetentionQuery", [cohort], **options)
     assert made.columns[:3] == ("breakdown_1", "breakdown_2", "cohort")
     assert made.columns[-1] == "aggregation_value"
-    assert made.rows == [("Chrome", "macOS", "2026-11-01T00:00:00Z", 1, 0, None, 1, 2.5)]
+    assert made.rows == [("Chrome", "macOS", "2026-11-01", 1, 0, None, 1, 2.5)]
 
 
 def test_sql_keeps_its_columns() -> None:
@@ -290,3 +293,120 @@ def test_cells_are_scalars() -> None:
     for made in (table("TrendsQuery", [LINE]), table("FunnelsQuery", FUNNEL), table("RetentionQuery", COHORTS)):
         assert json.loads(json.dumps(made.rows)) == [list(row) for row in made.rows]
         assert not any(isinstance(cell, (list, dict)) for row in made.rows for cell in row)
+
+
+def test_numbers_with_a_fraction_keep_it_in_parquet(tmp_path: Path) -> None:
+    """They are counts by rule; sampling and newer servers make parts of them."""
+    cohort = {**COHORTS[0], "values": [{"count": 12.75, "label": "Day 0"}]}
+    tables = (
+        (table("RetentionQuery", [cohort]), "count", 12.75),
+        (table("FunnelsQuery", [{**FUNNEL[0], "count": 2.5}]), "count", 2.5),
+        (
+            table("FunnelsQuery", {"bins": [[0, 2.25]]}, funnelsFilter={"funnelVizType": "time_to_convert"}),
+            "count",
+            2.25,
+        ),
+    )
+    pq = pytest.importorskip("pyarrow.parquet")
+    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.extract.result_files import write_result
+
+    for number, (made, column, expected) in enumerate(tables):
+        path = tmp_path / f"{number}.parquet"
+        with Landing(LocalFileSystem(), str(path), token="t") as landing:
+            write_result(landing, None, lambda made=made: made, "parquet")
+            landing.commit()
+        assert pq.read_table(path).column(column).to_pylist() == [expected]
+    whole = table("FunnelsQuery", [{**FUNNEL[0], "count": 2.0}])
+    assert (whole.rows[0][2], whole.types[2]) == (2, ["count", "Nullable(Int64)"])  # type: ignore[index]
+
+
+def test_a_cohorts_day_is_that_of_a_trend() -> None:
+    """They are joined."""
+    for told, zone, expected in (
+        ("2026-11-23T00:00:00-05:00", "America/New_York", "2026-11-23"),
+        ("2026-11-23T05:00:00Z", "America/New_York", "2026-11-23"),
+        ("2026-11-23T00:00:00-05:00", None, "2026-11-23"),
+        ("2026-11-23T07:00:00", "UTC", "2026-11-23T07:00:00"),
+    ):
+        made = table_of(
+            {"query": {"kind": "RetentionQuery"}, "result": [{**COHORTS[0], "date": told}], "timezone": zone}
+        )
+        assert dicts(made)[0]["cohort"] == expected
+
+
+def test_breakdowns_are_called_as_posthog_calls_them() -> None:
+    others = {**LINE, "breakdown_value": "$$_posthog_breakdown_other_$$", "label": "Other"}
+    assert dicts(table("TrendsQuery", [others]))[0]["breakdown"] == "Other (i.e. all remaining values)"
+    cohorts = [{**LINE, "breakdown_value": 5, "label": "Power users"}]
+    made = table("TrendsQuery", cohorts, breakdownFilter={"breakdown": [5], "breakdown_type": "cohort"})
+    assert dicts(made)[0]["breakdown"] == "Power users"
+    formula = {**LINE, "action": None, "label": "Chrome", "breakdown_value": "Chrome"}
+    made = table("TrendsQuery", [formula], trendsFilter={"formula": "A / B"}, breakdownFilter={"breakdown": "$browser"})
+    assert (dicts(made)[0]["series"], dicts(made)[0]["breakdown"]) == ("A / B", "Chrome")
+
+
+@pytest.mark.parametrize(
+    ("node", "result", "more"),
+    [
+        ({"trendsFilter": {"display": "BoxPlot"}}, [], {}),
+        ({"trendsFilter": {"display": "CalendarHeatmap"}}, [], {}),
+        ({}, [], {"boxplot_data": [{"min": 1}]}),
+        ({}, [{"data": [], "days": [], "label": "x", "calendar_heatmap_data": {}}], {}),
+    ],
+)
+def test_displays_without_points_have_no_table(node: dict[str, Any], result: list[Any], more: dict[str, Any]) -> None:
+    with pytest.raises(PostHogSettingsError, match=r"\.json"):
+        table_of({"query": {"kind": "TrendsQuery", **node}, "result": result, **more})
+
+
+def test_json_that_is_none_is_refused(tmp_path: Path) -> None:
+    from airflow_provider_posthog.exceptions import PostHogTransportError
+    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.extract.result_files import write_result
+
+    for kind in ("json", "jsonl"):
+        bad = float("nan")
+        with (
+            Landing(LocalFileSystem(), str(tmp_path / "x"), token="t") as landing,
+            pytest.raises(PostHogTransportError, match="NaN"),
+        ):
+            write_result(landing, [bad], lambda: Table(("n",), [(float("inf"),)]), kind)  # type: ignore[arg-type]
+
+
+def test_one_long_table_of_many_insights() -> None:
+    from airflow_provider_posthog.extract.insight_long import COLUMNS, long_table
+
+    def insight(number: int, kind: str, result: Any, **node: Any) -> dict[str, Any]:
+        return {
+            "id": number,
+            "short_id": f"s{number}",
+            "name": f"n{number}",
+            "result": result,
+            "query": {"kind": kind, **node},
+        }
+
+    total = {**LINE, "data": [], "days": [], "aggregated_value": 42}
+    made, without = long_table(
+        [
+            insight(1, "TrendsQuery", [{**LINE, "breakdown_value": ["Chrome", "macOS"], "compare_label": "previous"}]),
+            insight(2, "TrendsQuery", [total]),
+            insight(3, "FunnelsQuery", FUNNEL),
+            insight(4, "RetentionQuery", COHORTS),
+            insight(5, "LifecycleQuery", [{**LINE, "label": "x", "status": "new"}]),
+            insight(6, "HogQLQuery", [[1]]),
+            insight(7, "PathsQuery", []),
+            insight(8, "TrendsQuery", {"a": 1}),
+        ]
+    )
+    assert made.columns == COLUMNS == ("insight_id", "short_id", "insight", "series", "breakdown", "date", "value")
+    rows = dicts(made)
+    first = {name: rows[0][name] for name in COLUMNS[3:]}
+    assert first == {"series": "$pageview - previous", "breakdown": "Chrome :: macOS", "date": "2026-11-01", "value": 1}
+    by_insight = {number: [row for row in rows if row["insight_id"] == number] for number in range(1, 9)}
+    assert [row["value"] for row in by_insight[2]] == [42]
+    assert [row["series"] for row in by_insight[3]] == ["sign up", "Paid"]
+    assert by_insight[4][1]["series"] == "Day 1"
+    assert by_insight[5][0]["series"].endswith(" - new")
+    assert sorted(without) == [6, 7, 8]
+    assert all(isinstance(row["value"], float) for row in rows)

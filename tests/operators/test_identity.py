@@ -33,6 +33,23 @@ def test_runs_and_mapped_tasks_have_owners_of_their_own(other: dict[str, object]
     assert Identity.of(context()).owner != Identity.of(other).owner
 
 
+def test_two_deployments_of_one_dag_are_two_owners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging and production with the same DAG, run and task must not cancel each other's jobs."""
+    here = Identity.of(context()).owner
+    monkeypatch.setenv("AIRFLOW__POSTHOG__DEPLOYMENT", "staging")
+    staging = Identity.of(context()).owner
+    monkeypatch.setenv("AIRFLOW__POSTHOG__DEPLOYMENT", "production")
+    assert len({here, staging, Identity.of(context()).owner}) == 3
+    monkeypatch.delenv("AIRFLOW__POSTHOG__DEPLOYMENT")
+    assert Identity.of(context()).owner == here
+    for section in ("API", "WEBSERVER"):
+        monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://airflow.example.org/")
+    told = Identity.of(context()).owner
+    for section in ("API", "WEBSERVER"):
+        monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", "https://staging.example.org")
+    assert len({here, told, Identity.of(context()).owner}) == 3
+
+
 def test_tries_share_an_owner_and_no_personal_text_is_in_it() -> None:
     first, second = Identity.of(context()), Identity.of(context(try_number=2))
     assert (first.owner, first.clearing) == (second.owner, second.clearing)

@@ -458,3 +458,55 @@ def test_no_query_begins_that_the_rest_of_the_budget_does_not_cover(connected: E
 @MODES
 def test_a_guard_that_is_kept_changes_nothing(connected: EmulatorProcess, deferrable: bool) -> None:
     assert finish(query(hogql=SCAN, max_bytes_read=10**9, deferrable=deferrable))["rows"] == [[0]]
+
+
+# What hasMore means, and other kinds of answers.
+
+
+@MODES
+def test_more_values_of_a_breakdown_are_told_and_no_cut(
+    server: ScriptedServer, deferrable: bool, monkeypatch: Any
+) -> None:
+    extra = {"project_id": 1, "rate_limit_share": 0}
+    connection = {"conn_type": "posthog", "host": server.url, "password": "phx_" + "a" * 43, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    results = {"results": [{"label": "Chrome", "data": [1]}, {"label": "Other", "data": [2]}], "hasMore": True}
+    status = {"id": "q", "complete": True, "error": False, "results": results}
+    server.script(ok({"query_status": status}), ok({"query_status": status}))
+    node = {"kind": "TrendsQuery", "series": [], "breakdownFilter": {"breakdown": "$browser", "breakdown_limit": 1}}
+    done = finish(query(query=node, deferrable=deferrable), context())
+    assert (done["row_count"], done["has_more"]) == (2, True)
+
+
+def test_the_types_of_columns_are_those_of_their_places(connected: EmulatorProcess) -> None:
+    from airflow_provider_posthog.results.answer import Answer
+
+    done = query(hogql="select 1 as a, 'y' as S limit 1").execute(context())
+    assert [column["type"] for column in done["columns"]] == ["UInt8", "String"]
+    assert Answer([], ["a", "a"], [["a", "UInt8"], ["a", "String"]]).kinds() == ["UInt8", "String"]
+    node = {"kind": "EventsQuery", "select": ["event", "timestamp"], "after": "all", "limit": 3}
+    kinds = [column["type"] for column in query(query=node).execute(context(run_id="manual__2"))["columns"]]
+    assert kinds[0] == "String"
+    assert "DateTime" in kinds[1]
+
+
+@pytest.mark.parametrize("node", ["SELECT 1", ["SELECT 1"], 7, {}, {"kind": ""}])
+def test_what_is_no_query_node_is_refused(connected: EmulatorProcess, node: Any) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        query(query=node).execute({})
+    assert refused.value.field == "query"
+
+
+@pytest.mark.parametrize("variables", ["v", [1], {"v": 5}, {"v": {"code_name": "n"}}])
+def test_variables_that_say_no_value_are_refused(connected: EmulatorProcess, variables: Any) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        query(hogql="select 1 limit 1", variables=variables).execute({})
+    assert refused.value.field == "variables"
+
+
+def test_a_limit_that_is_a_variable_is_read(connected: EmulatorProcess) -> None:
+    from airflow_provider_posthog.api.queries import placeholders
+    from airflow_provider_posthog.results.answer import ask
+
+    node = {"variables": {"id": {"code_name": "n", "value": 5}}}
+    assert ask("select number from numbers(10) limit {variables.n}", placeholders(node)).limits.arms[0].limit == 5

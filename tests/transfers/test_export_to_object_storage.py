@@ -558,3 +558,94 @@ def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatc
         write()
     assert "Contents" not in client.list_objects_v2(Bucket="lake")
     assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
+
+
+# What PostHog writes where there are no rows, and what is no file of PostHog's.
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@pytest.mark.parametrize("columns", [["event"], ["event", "uuid"], None])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_an_empty_export_keeps_no_row_of_nothing(
+    make_export: MakeExport, connection: EmulatorProcess, tmp_path: Path, columns: Any, compression: Any
+) -> None:
+    export_id = make_export(EMPTY, columns=columns)
+    found = fetch(export_id, f"{tmp_path}/a.csv", compression=compression)
+    data = (tmp_path / "a.csv").read_bytes()
+    data = gzip.decompress(data) if compression else data
+    assert found["rows"] == 0
+    assert data == (",".join(columns).encode() + b"\r\n" if columns else b"")
+
+
+@pytest.mark.parametrize("columns", [["event", "uuid"], None])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_an_empty_workbook_keeps_no_row_of_nothing(
+    make_export: MakeExport, connection: EmulatorProcess, tmp_path: Path, columns: Any, compression: Any
+) -> None:
+    import io
+
+    import openpyxl
+
+    found = fetch(make_export(EMPTY, columns=columns, export_format=XLSX), f"{tmp_path}/a", compression=compression)
+    data = (tmp_path / "a").read_bytes()
+    book = openpyxl.load_workbook(io.BytesIO(gzip.decompress(data) if compression else data))
+    assert found["rows"] == 0
+    assert [row for row in book.worksheets[0].iter_rows(values_only=True) if any(row)] == (
+        [tuple(columns)] if columns else []
+    )
+
+
+def test_a_workbook_of_one_row_keeps_it(make_export: MakeExport, connection: EmulatorProcess, tmp_path: Path) -> None:
+    export_id = make_export("SELECT 1 AS n, 'x' AS s LIMIT 5", columns=["n", "s"], export_format=XLSX)
+    assert fetch(export_id, f"{tmp_path}/a.xlsx")["rows"] == 1
+
+
+WRONG = {
+    "XML": b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>',
+    "bare XML": b"<Error><Code>NoSuchKey</Code></Error>",
+    "a page": b"  <!DOCTYPE html><html></html>",
+    "JSON": b'{"detail": "no"}',
+    "a list": b'[{"a": 1}]',
+}
+
+
+@pytest.mark.parametrize("kind", ["text/csv", XLSX, "image/png", "image/gif", "video/mp4", "video/webm"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_answer_of_the_storage_becomes_no_file(kind: str, wrong: str) -> None:
+    from airflow_provider_posthog.extract.file_kinds import check_kind
+
+    with pytest.raises(PostHogTransportError, match="first bytes"):
+        check_kind(kind, WRONG[wrong], "the content of export 7")
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        ("text/csv", b"a,b\r\n<Error>,1"),
+        ("text/csv", b'"{""a"": 1}",b'),
+        ("text/csv", b"error\r\nNo data"),
+        (XLSX, b"PK\x03\x04.."),
+        ("image/png", b"\x89PNG\r\n\x1a\n..."),
+        ("video/mp4", b"\x00\x00\x00\x20ftypisom"),
+        ("video/webm", b"\x1a\x45\xdf\xa3.."),
+        ("image/gif", b"GIF89a"),
+        ("something/new", b"<Error>"),
+    ],
+)
+def test_files_of_their_kinds_are_let_through(kind: str, head: bytes) -> None:
+    from airflow_provider_posthog.extract.file_kinds import check_kind
+
+    check_kind(kind, head, "the content of export 7")
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_storage_that_answers_200_with_an_error_leaves_nothing(
+    make_export: MakeExport, connection: EmulatorProcess, tmp_path: Path, wrong: str
+) -> None:
+    export_id = make_export(TEN)
+    headers = {"Content-Type": "application/octet-stream"}
+    connection.faults(path="*/content/", status=200, body=WRONG[wrong].decode(), headers=headers, count=-1)
+    with pytest.raises(PostHogTransportError):
+        fetch(export_id, f"{tmp_path}/a.csv")
+    assert names(tmp_path) == []

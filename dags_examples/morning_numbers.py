@@ -1,0 +1,75 @@
+"""The numbers of a dashboard every morning: calculated afresh, gated by a change, and sent on.
+
+``refresh`` proves that every insight is new, ``no_cliff`` fails if the most important number fell by a fifth or more
+since the day before, and ``send`` gets what a mail or a chat message needs. With Airflow's SMTP provider,
+``SmtpNotifier`` in ``on_success_callback`` of the last task sends the same template; with Slack's, ``SlackNotifier``.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta, timezone
+
+from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
+from airflow_provider_posthog.operators.insights import (
+    PostHogInsightCheckOperator,
+    PostHogInsightShortCircuitOperator,
+)
+
+try:
+    from airflow.sdk import DAG, task
+except ImportError:  # Airflow 2
+    from airflow.decorators import task
+    from airflow.models.dag import DAG
+
+DASHBOARD = int(os.environ.get("POSTHOG_EXAMPLE_DASHBOARD", "7"))
+GATE = os.environ.get("POSTHOG_EXAMPLE_GATE", "AbCd1234")  # the short id of an insight on it
+CONDITION = os.environ.get("POSTHOG_EXAMPLE_CONDITION", "change >= -20 %")
+
+#: One line for each number; what ``SmtpNotifier(html_content=...)`` or ``SlackNotifier(text=...)`` takes, too.
+MESSAGE = "{{ ti.xcom_pull(task_ids='refresh')['insights'] | map(attribute='text') | join('\n') }}"
+
+with DAG(
+    "morning_numbers",
+    description="The numbers of a dashboard, every morning",
+    schedule="0 6 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
+    tags=["posthog", "example"],
+) as dag:
+    refresh = PostHogRefreshDashboardOperator(
+        task_id="refresh",
+        dashboard=DASHBOARD,
+        deferrable=True,
+        values=True,  # the newest complete number of each insight, the one before, and both in words
+    )
+
+    # Skips what is behind it if there was nothing yesterday.
+    any_numbers = PostHogInsightShortCircuitOperator(
+        task_id="any_numbers",
+        insight=GATE,
+        from_dashboard=DASHBOARD,
+        condition="any > 0",
+        refresh="force_cache",  # it is fresh already
+    )
+
+    # Fails, with insight, date, value and condition, if yesterday was a fifth below the day before.
+    no_cliff = PostHogInsightCheckOperator(
+        task_id="no_cliff",
+        insight=GATE,
+        from_dashboard=DASHBOARD,
+        condition=CONDITION,
+        refresh="force_cache",
+    )
+
+    @task
+    def send(message: str) -> str:
+        """Stand for a mail or a chat message.
+
+        :param message: a line for each number.
+        """
+        print(message)
+        return message
+
+    refresh >> any_numbers >> no_cliff >> send(MESSAGE)
