@@ -10,14 +10,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, fits
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names, parse_table, quote
 from airflow_provider_posthog.load.stock import Stock
-from airflow_provider_posthog.load.target import Loaded, Span, Target
+from airflow_provider_posthog.load.target import DELETED_AT, VALID_FROM, VALID_TO, Loaded, Span, Target
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pyarrow as pa
 
 _MOMENTS = ("time", "naive", "date")
@@ -83,7 +86,9 @@ class Loader(ABC):
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
             raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
         self._check_own_types(schema)
-        self._schema = self._opened = schema
+        self._opened = schema
+        self._schema = own_columns.added_to(schema, self.target)
+        check_names(self._schema.names, fold=self.dialect.fold, longest=self.dialect.longest_name)
         with told(self._connection, f"looking at the table {self.target.table}"):
             self._open()
 
@@ -113,7 +118,7 @@ class Loader(ABC):
         if table.schema.names != opened.names or table.schema.types != opened.types:
             raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
         self._check_rows(table)
-        table = fitted(table, self._types, self.dialect)
+        table = fitted(own_columns.filled(table, self.target), self._types, self.dialect)
         try:
             with told(self._connection, f"writing {table.num_rows:,} rows"):
                 self._write(table)
@@ -205,6 +210,31 @@ class Loader(ABC):
                     "Load them once more without a filter, or write replaces='all' if all rows are to go.",
                 )
 
+    @property
+    def _compared_names(self) -> list[str]:
+        """The columns by which a row differs from what was there."""
+        apart = {*self.target.key, *self.target.stamps}
+        if self.target.write == "scd2":
+            apart |= {VALID_FROM, VALID_TO}
+        return [name for name in self.schema.names if name not in apart]
+
+    @property
+    def _end_of_rows(self) -> dict[str, datetime | str | None]:
+        """What is written into rows that are gone, or that another version follows."""
+        column = VALID_TO if self.target.write == "scd2" else DELETED_AT
+        return {**self.target.stamps, column: self.target.now}
+
+    @property
+    def _is_open(self) -> str:
+        """The column that is null in the rows that are compared, and in those that can be gone; empty if all are."""
+        if self.target.write == "scd2":
+            return VALID_TO
+        return DELETED_AT if self.target.deleted == "mark" else ""
+
+    def _guard_gone(self, there: int, gone: int) -> None:
+        """Do nothing, unless far too many rows would be gone."""
+        self.target.guard.check(self.target.table, there, there - gone)
+
     def _commit(self) -> None:
         self._connection.commit()
 
@@ -214,7 +244,7 @@ class Loader(ABC):
     def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
         """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
         # Where rows are not deleted, their other columns stay; where they are, null has to do.
-        stay = self.target.write in ("merge", "append") or self.target.other_columns == "null"
+        stay = not self.target.replaces or self.target.other_columns == "null"
         added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
         fold = self.dialect.fold
         there = {fold(one.name): one.type for one in existing}
