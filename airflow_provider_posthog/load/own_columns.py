@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -89,12 +88,3 @@ def chosen(load_columns: object) -> tuple[str, ...]:
         if name not in LOAD_COLUMNS:
             raise PostHogSettingsError("load_columns", f"{name!r:.60} is none of them.", f"Write True, or {known}.")
     return tuple(dict.fromkeys(load_columns))
-
-
-def stamps(names: tuple[str, ...], values: Mapping[str, datetime | str | None]) -> dict[str, datetime | str | None]:
-    """Return the load columns that were asked for, with their values.
-
-    :param names: which.
-    :param values: the values of all.
-    """
-    return {name: values[name] for name in names}

@@ -120,9 +120,8 @@ class StagedLoader(Loader):
     def _insert(self, joined: str, conflict: str = "") -> int:
         columns, stage = self._list(self.schema.names), self._alias
         values = ", ".join(self._as_kept(name, stage) for name in self.schema.names)
-        return self._run(
-            f"INSERT INTO {self._name}{self._as_target} ({columns}) SELECT {values} FROM {self._stage} AS {stage} {joined}{conflict}"
-        )
+        source = f"{self._stage} AS {stage} {joined}{conflict}"
+        return self._run(f"INSERT INTO {self._name}{self._as_target} ({columns}) SELECT {values} FROM {source}")
 
     def _prove_keys(self, kept: int) -> None:
         """Prove that the table has each key of the stage once, to the letter."""

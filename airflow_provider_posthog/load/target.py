@@ -170,6 +170,13 @@ class Loaded:
     unchanged: int | None = None
     gone: int | None = None
 
+    def told(self) -> str:
+        """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
+        counts = {"new": self.inserted, "changed": self.changed, "unchanged": self.unchanged, "gone": self.gone}
+        if self.changed is None:
+            return ""
+        return " (" + ", ".join(f"{number:,} {what}" for what, number in counts.items() if number is not None) + ")"
+
 
 def check_deleted(deleted: object, write: object) -> None:
     """Check what becomes of rows that are gone.
