@@ -34,6 +34,7 @@ DIALECT = Dialect(
     fold=ascii_lower,
     longest_name=1024,
     single=frozenset({"float", "float4", "real"}),
+    alters="ALTER COLUMN {column} TYPE {type}",
 )
 #: The variable whose rows DuckDB reads, unless a table has its name.
 _BATCH = "posthog_batch_of_this_load"
@@ -113,6 +114,7 @@ class DuckDBLoader(StagedLoader):
         else:
             parts = ", ".join(self._definition(column) for column in self._compared([]))
             self._connection.execute(f"CREATE TABLE {self._name} ({parts})")
+        self._make_rejected()
         if self._staged:
             parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
             self._order = spare_name(self._order, self.schema.names, self.dialect.fold)
@@ -120,7 +122,7 @@ class DuckDBLoader(StagedLoader):
         else:
             self._take_stock()
             where, values = self._replaced()
-            self._deleted = self._run(f"DELETE FROM {self._name} WHERE {where}", values)
+            self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _place(self) -> list[str | None]:
         """Return the table's database, schema and name; ``None`` where its name does not say it."""
@@ -182,14 +184,14 @@ class DuckDBLoader(StagedLoader):
         names = [name for name in self.schema.names if name not in self.target.key]
         same = self._same(self._name, stage)
         if not self._others:
-            self._run(
+            self._execute(
                 f"DELETE FROM {self._name} WHERE EXISTS (SELECT 1 FROM {self._stage} AS {stage} {found} WHERE {same})"
             )
             return self._insert(found)
         updated = 0
         if names:  # rows have more columns, whose values stay
             assigned = ", ".join(f"{self._quote(name)} = {self._as_kept(name, stage)}" for name in names)
-            updated = self._run(
+            updated = self._execute(
                 f"UPDATE {self._name} SET {assigned} FROM (SELECT {stage}.* FROM {self._stage} AS {stage} {found} "
                 f"WHERE found.is_there) AS {stage} WHERE {same}"
             )
@@ -256,9 +258,14 @@ class DuckDBLoader(StagedLoader):
     def _count(self, of: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
 
-    def _run(self, statement: str, values: Sequence[Any] = ()) -> int:
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        self._connection.executemany(statement, [list(row) for row in rows])
+        return -1
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""
-        return int(self._connection.execute(statement, list(values)).fetchone()[0])
+        found = self._connection.execute(statement, list(values)).fetchone()
+        return int(found[0]) if found else -1
 
 
 def _moment(moment: datetime) -> str:

@@ -95,6 +95,7 @@ SQLITE = Flavour(
         },
         changes=_sqlite_changes,
         widest="TEXT",
+        bits=False,
     ),
     times="text",
     # An INTEGER PRIMARY KEY is the row's number, which SQLite gives it.

@@ -92,6 +92,7 @@ class GenericLoader(KeyedLoader):
                 name for name in self.schema.names if not keeps_texts(types.get(self.dialect.fold(name), ""))
             }
         self._make_seen()
+        self._make_rejected()
         self._connection.commit()
 
     def _check_rights(self, names: Sequence[str]) -> None:

@@ -29,8 +29,6 @@ _KEYS = 200
 class KeyedLoader(Loader):
     """Brings rows of ``merge``, ``append`` and ``scd2`` into the table as they come, batch by batch."""
 
-    _name: str
-    _value: str
     _flavour: Flavour
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - PEP 249
@@ -228,14 +226,6 @@ class KeyedLoader(Loader):
                 "them. Nothing was changed. Does a trigger of the table keep rows?"
             )
         return number
-
-    @abstractmethod
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement; return how many rows it touched."""
-
-    @abstractmethod
-    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement for each row; return how many rows it touched."""
 
     @abstractmethod
     def _rows_of(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogS
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
 from airflow_provider_posthog.load.postgres_copy import copy_in
 from airflow_provider_posthog.load.postgres_table import TableOfPostgres
+from airflow_provider_posthog.load.postgres_values import as_jsonb, literal, moment_of
 from airflow_provider_posthog.load.sending import send_aside
 from airflow_provider_posthog.load.staged import StagedLoader
 from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
@@ -37,6 +38,7 @@ DIALECT = Dialect(
     fold=str,
     longest_name=63,
     single=frozenset({"real", "float4"}),
+    alters="ALTER COLUMN {column} TYPE {type}",
 )
 #: What the extra of a connection may say to libpq.
 _LIBPQ = (
@@ -75,11 +77,6 @@ SELECT a.attname AS name,
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-#: Escapes whose own backslash is not escaped, and that jsonb does not keep: character 0, and half of a surrogate pair,
-#: as is left where a script cut a text in the middle of an emoji.
-_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPED = r"(?<!\\)((?:\\\\)*)"
-_NOT_JSONB = (rf"{_ESCAPED}\\u0000", rf"{_ESCAPED}{_HIGH}(?!{_LOW})", rf"(?<!{_HIGH}){_ESCAPED}{_LOW}")
 
 
 class PostgresLoader(StagedLoader):
@@ -98,6 +95,7 @@ class PostgresLoader(StagedLoader):
 
     database = "PostgreSQL"
     dialect = DIALECT
+    _value = "%s"
     _as_target = " AS target"  # it may be called "excluded"
     own_table = ("CREATE TEMPORARY TABLE", " ON COMMIT DROP")
     _stage, _differences, _number, _alias = _STAGE, _DIFFERENCES, _ORDER, _ALIAS
@@ -151,6 +149,7 @@ class PostgresLoader(StagedLoader):
             fits.check_unique({name: number for name, *_, number in columns})
         if added:
             self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
+        self._make_rejected()
         columns = self._rows_of(_COLUMNS, [self._oid])
         self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
         self._letters = {name for name, *_, letters, _ in columns if letters}
@@ -296,18 +295,18 @@ class PostgresLoader(StagedLoader):
         there, family = self._casts[name]
         staged = f"{stage}.c{at}"
         if there == "jsonb":
-            staged = _jsonb(staged)
+            staged = as_jsonb(staged)
         if family == "decimal" and family_of(self.schema.field(at)) == "float":
             staged = f"CAST({staged} AS text)"  # straight, it would lose two of its 17 digits
         return f"CAST({staged} AS {there})" if there else staged
 
     def _in_span(self, span: Span) -> tuple[str, list[Any]]:
-        start, end = map(_moment, span)
+        start, end = map(moment_of, span)
         by = self._quote(self.target.by or "")
         return f"{by} >= {start} AND {by} < {end}", []
 
     def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
-        name, listed = self._quote(column), ", ".join(map(_literal, values))
+        name, listed = self._quote(column), ", ".join(map(literal, values))
         # "C": there are types and collations to which Acme and acme are one.
         exact = f'CAST({name} AS text) COLLATE "C"' if any(isinstance(value, str) for value in values) else name
         return f"{exact} IN ({listed})", []
@@ -322,15 +321,18 @@ class PostgresLoader(StagedLoader):
         return int(self._rows_of(f"SELECT count(*) FROM {of}")[0][0])
 
     def _literal(self, value: datetime | str | None) -> str:
-        return "NULL" if value is None else _literal(value) if isinstance(value, str) else _moment(value)
+        return "NULL" if value is None else literal(value) if isinstance(value, str) else moment_of(value)
 
-    def _run(self, statement: str, values: Sequence[Any] = ()) -> int:
-        return self._execute(statement)
-
-    def _execute(self, statement: str) -> int:
-        """Run a statement without values; return how many rows it touched."""
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         with self._cursor() as cursor:
-            cursor.execute(statement)
+            # With values, a % in the statement itself would be one too many.
+            cursor.execute(statement, values) if values else cursor.execute(statement)
+            return int(cursor.rowcount)
+
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        with self._cursor() as cursor:
+            # A name can have a % of its own.
+            cursor.executemany(statement.replace("%", "%%").replace("%%s", "%s"), rows)
             return int(cursor.rowcount)
 
     def _rows_of(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -339,27 +341,6 @@ class PostgresLoader(StagedLoader):
             cursor.execute(statement, values) if values else cursor.execute(statement)
             # The connection's extra can ask for cursors whose rows are dictionaries.
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
-
-
-def _jsonb(text: str) -> str:
-    """Return a text's expression with the escapes that jsonb does not keep as U+FFFD."""
-    made = text
-    for pattern in _NOT_JSONB:
-        made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
-    found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
-    return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
-
-
-def _literal(value: str | int) -> str:
-    """Write a text, or a number; without placeholders, no % of a column's name is taken for one."""
-    if not isinstance(value, str):
-        return str(int(value))
-    text = value.replace("\0", "\ufffd").replace("\\", "\\\\").replace("'", "''")
-    return f"E'{text}'"
-
-
-def _moment(moment: datetime) -> str:
-    return f"TIMESTAMPTZ '{moment.isoformat(sep=' ')}'"
 
 
 def connect(

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.load.loader import Loader
@@ -25,7 +24,6 @@ class StagedLoader(Loader):
     #: What hides the table's own name where rows go into it.
     _as_target: ClassVar[str] = ""
     #: The stage, the differences, the stage's column of the order, and what rows of the stage are called; quoted.
-    _name: str
     _stage: str
     _differences: str
     _number: str
@@ -75,7 +73,7 @@ class StagedLoader(Loader):
                 "GROUP BY n HAVING NOT bool_or(is_there) OR bool_or(differs) OR count(*) > 1"
             )
         make, end = self.own_table
-        self._run(f"{make} {self._differences}{end} AS {found}")
+        self._execute(f"{make} {self._differences}{end} AS {found}")
 
     def _end_gone(self) -> int:
         """Delete or mark rows that are there and were not loaded; return how many."""
@@ -89,9 +87,9 @@ class StagedLoader(Loader):
         self._guard_gone(there, number)
         done = number
         if self.target.deleted == "delete":
-            done = self._run(f"DELETE FROM {self._name} WHERE {gone}", values)
+            done = self._execute(f"DELETE FROM {self._name} WHERE {gone}", values)
         elif number:
-            done = self._run(f"UPDATE {self._name} SET {self._ends()} WHERE {gone}", values)
+            done = self._execute(f"UPDATE {self._name} SET {self._ends()} WHERE {gone}", values)
         if done != number:
             raise PostHogIncompleteError(
                 f"{number:,} rows of {self.target.table} are gone from PostHog, and the database wrote {done:,} of "
@@ -114,14 +112,14 @@ class StagedLoader(Loader):
             f"ON found.n = {stage}.{self._number} AND found.is_there WHERE {same}"
         )
         is_open = f"{self._quote(self._is_open)} IS NULL"
-        self._run(f"UPDATE {self._name} SET {self._ends()} WHERE {is_open} AND EXISTS ({followed})")
+        self._execute(f"UPDATE {self._name} SET {self._ends()} WHERE {is_open} AND EXISTS ({followed})")
         return self._insert(f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}")
 
     def _insert(self, joined: str, conflict: str = "") -> int:
         columns, stage = self._list(self.schema.names), self._alias
         values = ", ".join(self._as_kept(name, stage) for name in self.schema.names)
         source = f"{self._stage} AS {stage} {joined}{conflict}"
-        return self._run(f"INSERT INTO {self._name}{self._as_target} ({columns}) SELECT {values} FROM {source}")
+        return self._execute(f"INSERT INTO {self._name}{self._as_target} ({columns}) SELECT {values} FROM {source}")
 
     def _prove_keys(self, kept: int) -> None:
         """Prove that the table has each key of the stage once, to the letter."""
@@ -146,10 +144,6 @@ class StagedLoader(Loader):
     def _is_unique(self) -> bool:
         """Whether an index makes the key unique among the rows that are compared."""
         return False
-
-    @abstractmethod
-    def _run(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement; return how many rows it touched."""
 
     @abstractmethod
     def _count(self, of: str) -> int:

@@ -14,6 +14,7 @@ from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 WriteMode = Literal["replace_interval", "replace", "merge", "append", "scd2"]
 OtherColumns = Literal["fail", "null"]
 Deleted = Literal["keep", "delete", "mark"]
+SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
 #: What a row is marked with that is gone, and what says from when to when a version of a row was the newest.
 DELETED_AT, VALID_FROM, VALID_TO = "deleted_at", "valid_from", "valid_to"
 #: Types of values within values. What PostHog has of them comes as JSON.
@@ -58,6 +59,12 @@ class Target:
     :param whole: whether everything there is is loaded, so that what is there beyond it is gone, and is counted.
     :param stamps: columns that say of each row which load has written it, with their value: a moment, a text, or
         ``None`` for no moment. Rows do not differ by them.
+    :param schema_policy: what becomes of columns and types that are not the table's: ``evolve`` adds columns and makes
+        types wider, ``freeze`` fails, and ``quarantine`` puts rows that do not fit into ``<table>__rejected``.
+    :param casts: SQL types by column, as which texts are read, each with whether the text is JSON.
+    :param max_rejects: how many values and rows may not fit; ``None`` for none, or, with ``quarantine``, for any.
+    :param label: tells the rejected rows of this load from those of others into the same table.
+    :param run: the run that loads, which stands beside them.
     :param now: the moment for which the rows stand, with an offset; for ``mark`` and ``scd2``.
     :raises PostHogSettingsError: if they do not go together.
     """
@@ -76,6 +83,11 @@ class Target:
     deleted: Deleted = "keep"
     whole: bool = False
     stamps: Mapping[str, datetime | str | None] = field(default_factory=dict)
+    schema_policy: SchemaPolicy = "evolve"
+    casts: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    max_rejects: int | None = None
+    label: str = ""
+    run: str = ""
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def __post_init__(self) -> None:
@@ -93,6 +105,7 @@ class Target:
                 "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
             )
         check_deleted(self.deleted, self.write)
+        check_policy(self.schema_policy, self.max_rejects)
         for column, sql_type in self.column_types.items():
             if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
                 raise PostHogSettingsError(
@@ -161,6 +174,8 @@ class Loaded:
     :param changed: rows that were there and differed; ``None`` where rows are not compared.
     :param unchanged: rows that were there as they are, and were not touched; ``None`` where rows are not compared.
     :param gone: rows that were there and are not among what was loaded; ``None`` where nobody looked.
+    :param rejected: rows that did not fit, and are in ``<table>__rejected``.
+    :param misfits: values that did not fit and are null, by column.
     """
 
     rows: int
@@ -169,6 +184,8 @@ class Loaded:
     changed: int | None = None
     unchanged: int | None = None
     gone: int | None = None
+    rejected: int = 0
+    misfits: Mapping[str, int] = field(default_factory=dict)
 
     def told(self) -> str:
         """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
@@ -176,6 +193,26 @@ class Loaded:
         if self.changed is None:
             return ""
         return " (" + ", ".join(f"{number:,} {what}" for what, number in counts.items() if number is not None) + ")"
+
+
+def check_policy(schema_policy: object, max_rejects: object) -> None:
+    """Check what becomes of what does not fit.
+
+    :param schema_policy: what the task says.
+    :param max_rejects: how many may not fit.
+    :raises PostHogSettingsError: if one of them is not known.
+    """
+    policies = get_args(SchemaPolicy)
+    if schema_policy not in policies:
+        raise PostHogSettingsError(
+            "schema_policy", f"{schema_policy!r:.40} is not known.", f"Write one of {', '.join(policies)}."
+        )
+    if max_rejects is None:
+        return
+    if isinstance(max_rejects, bool) or not isinstance(max_rejects, int) or max_rejects < 0:
+        raise PostHogSettingsError(
+            "max_rejects", f"{max_rejects!r:.40} is no number of rows.", "Write one, such as 100, or leave it out."
+        )
 
 
 def check_deleted(deleted: object, write: object) -> None:

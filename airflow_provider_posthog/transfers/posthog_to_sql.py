@@ -13,11 +13,19 @@ from airflow_provider_posthog.operators.outlets import tell_outlets
 from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.transfers.interval import interval_of
 from airflow_provider_posthog.transfers.lineage import Lineage
-from airflow_provider_posthog.transfers.loading import check_arguments, of_interval, target_of
+from airflow_provider_posthog.transfers.loading import (
+    check_arguments,
+    counts_of,
+    earlier_windows,
+    of_interval,
+    selected,
+    target_of,
+    with_types,
+)
 from airflow_provider_posthog.transfers.reading import IntervalOperator, need_arrow
 from airflow_provider_posthog.transfers.replacing import Replaces, check_mapped
 from airflow_provider_posthog.transfers.source import source_of
-from airflow_provider_posthog.transfers.verifying import Earlier, windows_before
+from airflow_provider_posthog.transfers.verifying import Earlier
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, Target, WriteMode
+    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
     from airflow_provider_posthog.transfers.databases import SqlDatabase
 
 #: The columns that tell the rows of each of PostHog's tables apart.
@@ -84,18 +92,26 @@ class PostHogToSqlOperator(IntervalOperator):
     :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
         ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
         names of some. A merge touches them only where a row has changed.
+    :param schema_policy: what becomes of what the table does not have: ``evolve`` adds columns, and makes types wider
+        where no value changes; ``freeze`` fails; ``quarantine`` puts rows with values that do not fit into
+        ``<table>__rejected``, with the reason.
+    :param max_rejects: how many values of typed ``columns`` may not fit (they are null then), or how many rows may be
+        in quarantine; default: none of the former, any of the latter.
+    :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
+        the database has such types (PostgreSQL, DuckDB).
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
         (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
         settle, before anything is open, and for PostHog's limits, after which the load begins anew.
-        ``verify_back`` counts earlier intervals again, in PostHog and in the table.
+        ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
+        ``{"price": ("properties.price", "decimal(12,2)")}``.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted``, ``inserted``, ``changed`` and ``unchanged`` (null
-        where rows are not compared), ``gone`` (null where nobody looked), ``windows``, ``duplicates`` (copies that were
-        dropped), ``start``, ``end`` (null for a source without a time), ``verified`` (how many earlier intervals were
-        counted again), ``reloaded`` (``start``, ``end``, ``rows`` and ``deleted`` of those that were read again),
-        ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends; null where nobody counted),
-        ``seconds``.
+        where rows are not compared), ``gone`` (null where nobody looked), ``rejected``, ``misfits`` (by column),
+        ``windows``, ``duplicates`` (copies that were dropped), ``start``, ``end`` (null for a source without a time),
+        ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
+        ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the
+        interval ends; null where nobody counted), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
     :raises PostHogIncompleteError: if it cannot be proved that all rows were read, or that the table holds them; if
         PostHog hides some; or if far fewer rows would take the place of those that are there.
@@ -144,6 +160,9 @@ class PostHogToSqlOperator(IntervalOperator):
         other_columns: OtherColumns = "fail",
         deleted: Deleted | None = None,
         load_columns: bool | Sequence[str] = False,
+        schema_policy: SchemaPolicy = "evolve",
+        max_rejects: int | None = None,
+        native_types: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -159,6 +178,9 @@ class PostHogToSqlOperator(IntervalOperator):
         self.other_columns = other_columns
         self.deleted = deleted
         self.load_columns = load_columns
+        self.schema_policy = schema_policy
+        self.max_rejects = max_rejects
+        self.native_types = native_types
         check_arguments(self)
 
     def transfer(self, context: Context) -> dict[str, Any]:
@@ -177,20 +199,16 @@ class PostHogToSqlOperator(IntervalOperator):
             self._extraction = extraction
             target = target_of(self, source, extraction.window, start, context)
             check_mapped(context, self.task_id, target.only, target.write, target.deleted)
-            earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
+            earlier = self._earlier(source, extraction.window, earlier_windows(self, target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
+            target = with_types(target, source, database.kind, native=self.native_types)
             self._link(context)
             loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
         found = {
             "table": self.table,
             "database": name,
-            "rows": loaded.rows,
-            "deleted": loaded.deleted,
-            "inserted": loaded.inserted,
-            "changed": loaded.changed,
-            "unchanged": loaded.unchanged,
-            "gone": loaded.gone,
+            **counts_of(loaded),
             "windows": done.windows,
             "duplicates": done.duplicates,
             **_edges(extraction.window if source.time else None),
@@ -313,6 +331,8 @@ class PostHogToSqlOperator(IntervalOperator):
             more["by"] = self.by
         own = ("columns", "event", "where", "values", "scan_back")
         given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
+        if "columns" in given:
+            given["columns"] = selected(given["columns"])
         return source_of(table, query, name, **{**more, **given})
 
     def _key_of_query(self) -> list[str] | None:
@@ -354,25 +374,6 @@ class PostHogToSqlOperator(IntervalOperator):
         begins = [window.start, *(each.start for each in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)
-
-    def _windows_before(
-        self, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta
-    ) -> list[Window]:
-        if not self.verify_back or start is None or end is None:
-            return []
-        if target.write != "replace_interval":
-            raise PostHogSettingsError(
-                "verify_back",
-                f"is not for write={target.write!r}.",
-                "Leave it out, or write look_back, which reads earlier intervals again.",
-            )
-        if self.scan_back is not None:  # which rows an earlier load has left out depends on when it began
-            raise PostHogSettingsError(
-                "verify_back",
-                "cannot count what was loaded with scan_back.",
-                "Write look_back, which reads earlier intervals again, or leave one of them out.",
-            )
-        return windows_before(start, end, look_back, self.verify_back)
 
 
 def _edges(window: Window | None) -> dict[str, str | None]:
