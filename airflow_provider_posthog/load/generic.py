@@ -56,6 +56,7 @@ class GenericLoader(KeyedLoader):
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._mysql = TableOfMySQL(self._rows_of, self._parts, target.table) if flavour is MYSQL else None
         self._is_cleared = False
+        self._is_alone = False
         self._changed = 0 if flavour.differs else None
 
     def _quote(self, name: str) -> str:
@@ -221,6 +222,9 @@ class GenericLoader(KeyedLoader):
             self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
     def _write(self, table: pa.Table) -> None:
+        if self._mysql and not self._is_alone:
+            self._is_alone = True
+            self._mysql.wait_for_others()
         self._delete()
         for batch in table.to_batches(max_chunksize=_BATCH):
             if batch.num_rows:

@@ -34,6 +34,9 @@ class _Cursor:
         self._told = None
         if statement.startswith("SET "):
             return
+        if "GET_LOCK" in statement:
+            self._told = [(1,)]
+            return
         if statement == "SELECT @@autocommit":
             self._told = [(self._connection.stays_in_autocommit,)]
             return
