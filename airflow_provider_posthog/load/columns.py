@@ -85,6 +85,8 @@ class Dialect:
     :param time_digits: how many digits behind the second a time keeps whose type does not say it.
     :param changes: tells of an Arrow type and a column's SQL type whether values would be changed there.
     :param widest: the type of a column that holds integers above 2^63.
+    :param bits: whether an ``INTEGER`` has 32 bits.
+    :param alters: the clause that gives a column another type, with ``{column}`` and ``{type}``; empty for none.
     """
 
     types: Mapping[str, str]
@@ -95,6 +97,8 @@ class Dialect:
     time_digits: int = 6
     changes: Callable[[pa.DataType, str], bool] | None = None
     widest: str = "numeric(20,0)"
+    bits: bool = True
+    alters: str = ""
 
     def type_of(self, column: pa.Field) -> str:
         """Return the SQL type for a new column.

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, is_null
-from airflow_provider_posthog.load.loader import Loaded, Loader
 from airflow_provider_posthog.load.names import ascii_lower, spare_name
-from airflow_provider_posthog.load.target import Span, Target
+from airflow_provider_posthog.load.staged import StagedLoader
+from airflow_provider_posthog.load.target import Loaded, Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,7 @@ DIALECT = Dialect(
     fold=ascii_lower,
     longest_name=1024,
     single=frozenset({"float", "float4", "real"}),
+    alters="ALTER COLUMN {column} TYPE {type}",
 )
 #: The variable whose rows DuckDB reads, unless a table has its name.
 _BATCH = "posthog_batch_of_this_load"
@@ -61,7 +62,7 @@ _MEMORY = 512
 _UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
 
 
-class DuckDBLoader(Loader):
+class DuckDBLoader(StagedLoader):
     """Loads into DuckDB, all in one transaction.
 
     Rows of ``replace_interval`` and ``replace`` go straight into the table. Those of ``merge`` and ``append`` first go
@@ -79,7 +80,11 @@ class DuckDBLoader(Loader):
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
         # Of this load alone: a table of the user's may have any name.
-        self._stage = ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog stage {uuid4().hex}"))
+        number = uuid4().hex
+        self._stage, self._differences = (
+            ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog {name} {number}"))
+            for name in ("stage", "differences")
+        )
         self._order = "posthog order"
         # What rows of the stage are called in a statement that also names the table.
         self._alias = self._quote(spare_name("stage", self._parts[-1:], self.dialect.fold))
@@ -109,6 +114,7 @@ class DuckDBLoader(Loader):
         else:
             parts = ", ".join(self._definition(column) for column in self._compared([]))
             self._connection.execute(f"CREATE TABLE {self._name} ({parts})")
+        self._make_rejected()
         if self._staged:
             parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
             self._order = spare_name(self._order, self.schema.names, self.dialect.fold)
@@ -116,7 +122,7 @@ class DuckDBLoader(Loader):
         else:
             self._take_stock()
             where, values = self._replaced()
-            self._deleted = self._changed(f"DELETE FROM {self._name} WHERE {where}", values)
+            self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _place(self) -> list[str | None]:
         """Return the table's database, schema and name; ``None`` where its name does not say it."""
@@ -161,42 +167,59 @@ class DuckDBLoader(Loader):
             self._stock.check()
             self._prove_replaced()
             return Loaded(self._rows, self._deleted, self._rows)
-        keys, columns = self._list(self.target.key), self._list(self.schema.names)
-        chosen = (
-            f"SELECT * FROM {self._stage} "
-            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {self._quote(self._order)} DESC) = 1"
-        )
-        deleted = 0
-        if self.target.write == "merge":
-            deleted = self._clear(chosen)
-        inserted = self._changed(
-            f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM ({chosen}) AS chosen "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {self._name} AS there WHERE {self._same('there', 'chosen')})"
-        )
-        kept = self._count(f"(SELECT DISTINCT {keys} FROM {self._stage})")
-        there = self._count(
-            f"(SELECT DISTINCT {keys} FROM {self._stage}) AS stage JOIN {self._name} AS there "
-            f"ON {self._same('there', 'stage')}"
-        )
-        self._prove("of the keys", there, kept)
-        self._connection.execute(f"DROP TABLE {self._stage}")
-        return Loaded(kept, deleted, inserted if self._others else inserted - deleted)
+        loaded = self._bring_in()
+        for table in (self._stage, self._differences):
+            self._connection.execute(f"DROP TABLE {table}")
+        return loaded
 
-    def _clear(self, chosen: str) -> int:
-        """Make room for rows of keys that are there, or, where rows have more columns, replace what is loaded of them.
+    @property
+    def _number(self) -> str:  # type: ignore[override]
+        return self._quote(self._order)
 
-        :param chosen: the statement that selects the rows.
-        :returns: how many rows that are.
-        """
-        condition = self._same(self._name, self._alias)
-        if not self._others:
-            staged = f"SELECT 1 FROM {self._stage} AS {self._alias} WHERE {condition}"
-            return self._changed(f"DELETE FROM {self._name} WHERE EXISTS ({staged})")
+    def _write_differences(self) -> int:
+        stage = self._alias
+        found = f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}"
+        if self.target.write == "append":
+            return self._insert(found)
         names = [name for name in self.schema.names if name not in self.target.key]
-        if not names:  # what is there is as it is to be
-            return self._count(f"{self._name} JOIN ({chosen}) AS {self._alias} ON {condition}")
-        assigned = ", ".join(f"{self._quote(name)} = {self._alias}.{self._quote(name)}" for name in names)
-        return self._changed(f"UPDATE {self._name} SET {assigned} FROM ({chosen}) AS {self._alias} WHERE {condition}")
+        same = self._same(self._name, stage)
+        if not self._others:
+            self._execute(
+                f"DELETE FROM {self._name} WHERE EXISTS (SELECT 1 FROM {self._stage} AS {stage} {found} WHERE {same})"
+            )
+            return self._insert(found)
+        updated = 0
+        if names:  # rows have more columns, whose values stay
+            assigned = ", ".join(f"{self._quote(name)} = {self._as_kept(name, stage)}" for name in names)
+            updated = self._execute(
+                f"UPDATE {self._name} SET {assigned} FROM (SELECT {stage}.* FROM {self._stage} AS {stage} {found} "
+                f"WHERE found.is_there) AS {stage} WHERE {same}"
+            )
+        return updated + self._insert(f"{found} AND NOT found.is_there")
+
+    def _keys(self, stage: str) -> list[str]:
+        return [f"{stage}.{self._quote(name)}" for name in self.target.key]
+
+    def _count_keys(self) -> int:
+        return self._count(f"(SELECT DISTINCT {self._list(self.target.key)} FROM {self._stage})")
+
+    def _keys_there(self) -> int:
+        distinct = f"(SELECT DISTINCT {self._list(self.target.key)} FROM {self._stage}) AS stage"
+        return self._count(
+            f"{distinct} JOIN {self._name} AS there ON {self._same('there', 'stage')}{self._if_open('there')}"
+        )
+
+    def _differs(self, name: str, there: str, stage: str) -> str:
+        letters = self._letters(name)
+        return f"{there}.{self._quote(name)}{letters} IS DISTINCT FROM {self._as_kept(name, stage)}"
+
+    def _as_kept(self, name: str, stage: str) -> str:
+        return f"CAST({stage}.{self._quote(name)} AS {self._types[name]})"
+
+    def _literal(self, value: datetime | str | None) -> str:
+        if value is None:
+            return "NULL"
+        return _moment(value) if isinstance(value, datetime) else "'" + value.replace("'", "''") + "'"
 
     def _commit(self) -> None:
         self._connection.execute("COMMIT")
@@ -235,9 +258,14 @@ class DuckDBLoader(Loader):
     def _count(self, of: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {of}").fetchone()[0])
 
-    def _changed(self, statement: str, values: Sequence[Any] = ()) -> int:
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        self._connection.executemany(statement, [list(row) for row in rows])
+        return -1
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""
-        return int(self._connection.execute(statement, list(values)).fetchone()[0])
+        found = self._connection.execute(statement, list(values)).fetchone()
+        return int(found[0]) if found else -1
 
 
 def _moment(moment: datetime) -> str:

@@ -26,6 +26,8 @@ class Flavour:
         at an empty result instead.
     :param session: statements that make a connection refuse what it would otherwise change.
     :param binary: a collation that tells all texts apart.
+    :param differs: the condition that a column is another than a value, null or not, and that of texts, to the letter;
+        ``None`` where there is no such thing that all databases know: rows are then written again, changed or not.
     """
 
     dialect: Dialect
@@ -34,6 +36,7 @@ class Flavour:
     columns: str | None = None
     session: tuple[str, ...] = ()
     binary: str = "one that tells all texts apart"
+    differs: tuple[str, str] | None = None
 
 
 #: Declared types whose columns SQLite makes into integers, and those that keep texts as texts
@@ -92,6 +95,7 @@ SQLITE = Flavour(
         },
         changes=_sqlite_changes,
         widest="TEXT",
+        bits=False,
     ),
     times="text",
     # An INTEGER PRIMARY KEY is the row's number, which SQLite gives it.
@@ -100,6 +104,7 @@ SQLITE = Flavour(
         "FROM pragma_table_xinfo({table}, {schema})"
     ),
     binary="COLLATE BINARY",
+    differs=("{column} IS NOT {value}", "{column} IS NOT ({value} COLLATE BINARY)"),
 )
 MYSQL = Flavour(
     Dialect(
@@ -137,6 +142,11 @@ MYSQL = Flavour(
         "SET sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
     ),
     binary="utf8mb4_nopad_bin (MariaDB) or utf8mb4_0900_bin (MySQL 8)",
+    # As bytes, of one character set: collations take texts for one, and all of them blanks at the end.
+    differs=(
+        "NOT ({column} <=> {value})",
+        "NOT (CAST(CONVERT({column} USING utf8mb4) AS BINARY) <=> CAST(CONVERT({value} USING utf8mb4) AS BINARY))",
+    ),
 )
 ANSI = Flavour(
     Dialect(

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Existing, family_of, is_null
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
-from airflow_provider_posthog.load.keys import alike, differing
-from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.keyed import KeyedLoader
 from airflow_provider_posthog.load.mysql import TableOfMySQL
-from airflow_provider_posthog.load.target import Span, Target
+from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
 from airflow_provider_posthog.load.transactions import leave_autocommit
 
 if TYPE_CHECKING:
@@ -25,14 +24,12 @@ if TYPE_CHECKING:
 
 #: Rows per executemany.
 _BATCH = 1_000
-#: Keys per question whether they are there; SQLite takes no condition deeper than 1,000.
-_KEYS = 200
 #: How databases that tell no SQLSTATE say that somebody may not.
 _DENIED = re.compile(r"(?i)\bdenied\b|\bprivileges?\b|\bpermissions?\b")
 _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 
 
-class GenericLoader(Loader):
+class GenericLoader(KeyedLoader):
     """Loads through a PEP 249 connection, row by row, with one commit at the end.
 
     It is as fast as the driver's ``executemany``. SQLite and MySQL are spoken to in their own words; another database
@@ -59,10 +56,8 @@ class GenericLoader(Loader):
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._mysql = TableOfMySQL(self._rows_of, self._parts, target.table) if flavour is MYSQL else None
         self._is_cleared = False
-        self._as_numbers: set[str] = set()
-        self._deleted = 0
-        self._inserted = 0
-        self._kept = 0
+        self._is_alone = False
+        self._changed = 0 if flavour.differs else None
 
     def _quote(self, name: str) -> str:
         quoted = super()._quote(name)
@@ -70,6 +65,12 @@ class GenericLoader(Loader):
         return quoted.replace("%", "%%") if "%" in self._value else quoted
 
     def _open(self) -> None:
+        if self._flavour.differs is None and (self.target.write == "scd2" or self.target.deleted != "keep"):
+            raise PostHogSettingsError(
+                "write" if self.target.write == "scd2" else "deleted",
+                "is not for a database that is only spoken to in standard SQL.",
+                "Leave it out, or name PostgreSQL, DuckDB, SQLite, MySQL or MariaDB.",
+            )
         leave_autocommit(self._connection)
         for statement in self._flavour.session:
             self._execute(statement)
@@ -91,6 +92,8 @@ class GenericLoader(Loader):
             self._as_numbers = {
                 name for name in self.schema.names if not keeps_texts(types.get(self.dialect.fold(name), ""))
             }
+        self._make_seen()
+        self._make_rejected()
         self._connection.commit()
 
     def _check_rights(self, names: Sequence[str]) -> None:
@@ -107,11 +110,10 @@ class GenericLoader(Loader):
         if not names:  # the table has none of them yet
             return
         wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
-        if self.target.write != "append":
+        if self.target.write != "append" and (not self._updates or self.target.deleted == "delete"):
             wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
-        if self.target.write == "merge" and self._others:
+        if self._updates:
             same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
-            del wanted["DELETE"]
             wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
         wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
         for right, statement in wanted.items():
@@ -189,15 +191,20 @@ class GenericLoader(Loader):
         return [Existing(name, "", nullable=nullable) for name, nullable in names]
 
     def _create(self) -> None:
-        indexed = (*self.target.only, self.target.by) if self.target.replaces else self.target.key
-        text = self._mysql.key_type(self.schema, list(self.target.only) or self.target.key) if self._mysql else None
+        versions = (VALID_FROM,) if self.target.write == "scd2" else ()
+        indexed = (*self.target.only, self.target.by) if self.target.replaces else (*self.target.key, *versions)
+        text = (
+            self._mysql.key_type(self.schema, list(self.target.only) or [name for name in indexed if name])
+            if self._mysql
+            else None
+        )
         parts = []
         for column in self.schema:
             is_text = column.name in indexed and family_of(column) == "text"
             own = self.target.column_types.get(column.name) or (text if is_text else None)
             parts.append(f"{self._quote(column.name)} {own}" if own else self._definition(column))
         if not self.target.replaces:
-            parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
+            parts.append(f"PRIMARY KEY ({self._list(indexed)})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
         if self._mysql:
             try:
@@ -215,6 +222,9 @@ class GenericLoader(Loader):
             self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
     def _write(self, table: pa.Table) -> None:
+        if self._mysql and not self._is_alone:
+            self._is_alone = True
+            self._mysql.wait_for_others()
         self._delete()
         for batch in table.to_batches(max_chunksize=_BATCH):
             if batch.num_rows:
@@ -229,84 +239,10 @@ class GenericLoader(Loader):
         values = ", ".join([self._value] * len(self.schema))
         self._execute_many(f"INSERT INTO {self._name} ({self._list(self.schema.names)}) VALUES ({values})", rows)
 
-    def _put(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Merge or append rows by their key."""
-        at = [self.schema.get_field_index(name) for name in self.target.key]
-        keys = [tuple(row[index] for index in at) for row in rows]
-        chosen = {self._comparable(key): (key, row) for key, row in zip(keys, rows, strict=True)}
-        keys = [key for key, _ in chosen.values()]
-        before = self._there(keys)
-        there = set(before)
-        if self.target.write == "merge" and self._others:
-            self._update([row for key, (_, row) in chosen.items() if key in there], at)
-        elif self.target.write == "merge":
-            same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-            self._execute_many(f"DELETE FROM {self._name} WHERE {same}", keys)
-            there = set()
-        self._deleted += len(before) if self.target.write == "merge" else 0
-        try:
-            self._insert([row for key, (_, row) in chosen.items() if key not in there])
-        except Exception as error:
-            # PEP 249's name for it, whichever driver it is of.
-            pair = alike(chosen) if any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__) else None
-            if pair is None:
-                raise
-            raise self._takes_for_one("keys", differing(self.target.key, pair)) from None
-        self._kept += len(chosen)
-        self._inserted += len(chosen) - len(set(before))
-        self._prove("of the keys", len(self._there(keys)), len(chosen))
-
-    def _update(self, rows: Sequence[Sequence[Any]], key: Sequence[int]) -> None:
-        """Replace what is loaded of rows that are there: they have more columns, whose values stay."""
-        others = [at for at in range(len(self.schema)) if at not in key]
-        if not others:
-            return
-        assigned = ", ".join(f"{self._quote(self.schema.names[at])} = {self._value}" for at in others)
-        same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-        statement = f"UPDATE {self._name} SET {assigned} WHERE {same}"
-        self._execute_many(statement, [[row[at] for at in (*others, *key)] for row in rows])
-
-    def _there(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return the keys of the table's rows that have one of the keys."""
-        same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-        found: list[tuple[Any, ...]] = []
-        for at in range(0, len(keys), _KEYS):
-            some = keys[at : at + _KEYS]
-            condition = " OR ".join([f"({same})"] * len(some))
-            statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE {condition}"
-            found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
-        asked = set(map(self._comparable, keys))
-        if not set(found) <= asked:
-            pair = next(filter(None, (alike([*asked, key]) for key in set(found) - asked)), None)
-            raise self._takes_for_one("keys", differing(self.target.key, pair))
-        return found
-
-    def _takes_for_one(self, what: str, columns: Sequence[str]) -> PostHogLoadError:
-        return PostHogLoadError(
-            f"{self.target.table} takes {what} for one that are different in {', '.join(columns)}, as a collation does "
-            "that ignores case, accents or blanks at the end, or a column that is too short, so rows would be lost. "
-            f"Nothing was changed. Give these columns a binary collation: {self._flavour.binary}."
-        )
-
-    def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
-        """Return a key so that what goes to the database is equal to what comes back."""
-        import pyarrow.types as is_
-
-        made = []
-        for name, value in zip(self.target.key, key, strict=True):
-            if name in self._as_numbers and isinstance(value, str) and is_.is_decimal(self.schema.field(name).type):
-                value = float(value)  # as SQLite has it
-            elif isinstance(value, datetime) and value.tzinfo:
-                value = value.astimezone(timezone.utc).replace(tzinfo=None)
-            elif isinstance(value, (UUID, memoryview)):
-                value = str(value) if isinstance(value, UUID) else bytes(value)
-            made.append(value)
-        return tuple(made)
-
     def _finish(self) -> Loaded:
         self._delete()
         if not self.target.replaces:
-            return Loaded(self._kept, self._deleted, self._inserted)
+            return self._merged()
         self._stock.check()
         self._prove_replaced()
         return Loaded(self._rows, self._stock.there, self._rows)
@@ -353,12 +289,13 @@ class GenericLoader(Loader):
     def _bare(self, statement: str) -> str:
         return statement.replace("%%", "%") if "%" in self._value else statement
 
-    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         if not rows:
-            return
+            return 0
         cursor = self._connection.cursor()
         try:
             cursor.executemany(statement, rows)
+            return int(cursor.rowcount)
         finally:
             cursor.close()
 

@@ -1,23 +1,31 @@
 """What all loaders do: check what comes, write it, prove it, commit it."""
 
+# ruff: noqa: S608 - names are quoted, and no value is part of a statement
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, fits
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names, parse_table, quote
+from airflow_provider_posthog.load.rejects import COLUMNS, SUFFIX, Rejects
 from airflow_provider_posthog.load.stock import Stock
-from airflow_provider_posthog.load.target import Loaded, Span, Target
+from airflow_provider_posthog.load.target import DELETED_AT, VALID_FROM, VALID_TO, Loaded, Span, Target
+from airflow_provider_posthog.load.widening import wider
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pyarrow as pa
 
 _MOMENTS = ("time", "naive", "date")
@@ -36,8 +44,11 @@ class Loader(ABC):
     #: The database, as it is called in a log.
     database: ClassVar[str]
     dialect: ClassVar[Dialect]
-    #: The quotation mark of names.
+    #: The quotation mark of names, and the driver's sign for a value.
     mark: ClassVar[str] = '"'
+    _value: str = "?"
+    _parts: tuple[str, ...]
+    _name: str
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - a PEP 249 connection
         self._connection = connection
@@ -48,6 +59,8 @@ class Loader(ABC):
         #: The SQL type of each column that is loaded, and the table's columns that are not.
         self._types: dict[str, str] = {}
         self._others: list[str] = []
+        self._rejects = Rejects(target)
+        self._are_rejects_old = True
         self._rows = 0
         self._committed = False
 
@@ -65,6 +78,7 @@ class Loader(ABC):
         :raises PostHogSettingsError: if the table does not fit; nothing was changed.
         :raises PostHogLoadError: if the database refuses something.
         """
+        self._opened, schema = schema, self._rejects.typed(schema)
         names = [column.name for column in schema]
         check_names(names, fold=self.dialect.fold, longest=self.dialect.longest_name)
         by = (self.target.by,) if self.target.write == "replace_interval" and self.target.by else ()
@@ -83,7 +97,8 @@ class Loader(ABC):
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
             raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
         self._check_own_types(schema)
-        self._schema = self._opened = schema
+        self._schema = own_columns.added_to(schema, self.target)
+        check_names(self._schema.names, fold=self.dialect.fold, longest=self.dialect.longest_name)
         with told(self._connection, f"looking at the table {self.target.table}"):
             self._open()
 
@@ -112,11 +127,15 @@ class Loader(ABC):
         opened = self._opened or self.schema
         if table.schema.names != opened.names or table.schema.types != opened.types:
             raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
+        table, rejected = self._rejects.split(table)
         self._check_rows(table)
-        table = fitted(table, self._types, self.dialect)
+        table = fitted(own_columns.filled(table, self.target), self._types, self.dialect)
         try:
             with told(self._connection, f"writing {table.num_rows:,} rows"):
-                self._write(table)
+                if rejected:
+                    self._reject(rejected)
+                if table.num_rows:
+                    self._write(table)
         except (pa.ArrowInvalid, OverflowError):  # its text can hold the value; SQLite's driver raises the other
             raise PostHogLoadError(
                 f"{self.database} has no room for some value, such as a time before its first year."
@@ -131,6 +150,9 @@ class Loader(ABC):
         """
         with told(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
             loaded = self._finish()
+            if self._rejects.quarantines:
+                self._reject([])
+        loaded = replace(loaded, rejected=self._rejects.rejected, misfits=self._rejects.misfits)
         unsure = "It may have happened all the same; loading the same again settles it."
         with told(self._connection, "the commit", unsure):
             self._commit()
@@ -156,6 +178,14 @@ class Loader(ABC):
         if not self._committed:
             self.abort()
         self.close()
+
+    @abstractmethod
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement; return how many rows it touched."""
+
+    @abstractmethod
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each row; return how many rows it touched."""
 
     @abstractmethod
     def _open(self) -> None:
@@ -205,6 +235,31 @@ class Loader(ABC):
                     "Load them once more without a filter, or write replaces='all' if all rows are to go.",
                 )
 
+    @property
+    def _compared_names(self) -> list[str]:
+        """The columns by which a row differs from what was there."""
+        apart = {*self.target.key, *self.target.stamps}
+        if self.target.write == "scd2":
+            apart |= {VALID_FROM, VALID_TO}
+        return [name for name in self.schema.names if name not in apart]
+
+    @property
+    def _end_of_rows(self) -> dict[str, datetime | str | None]:
+        """What is written into rows that are gone, or that another version follows."""
+        column = VALID_TO if self.target.write == "scd2" else DELETED_AT
+        return {**self.target.stamps, column: self.target.now}
+
+    @property
+    def _is_open(self) -> str:
+        """The column that is null in the rows that are compared, and in those that can be gone; empty if all are."""
+        if self.target.write == "scd2":
+            return VALID_TO
+        return DELETED_AT if self.target.deleted == "mark" else ""
+
+    def _guard_gone(self, there: int, gone: int) -> None:
+        """Do nothing, unless far too many rows would be gone."""
+        self.target.guard.check(self.target.table, there, there - gone)
+
     def _commit(self) -> None:
         self._connection.commit()
 
@@ -214,8 +269,13 @@ class Loader(ABC):
     def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
         """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
         # Where rows are not deleted, their other columns stay; where they are, null has to do.
-        stay = self.target.write in ("merge", "append") or self.target.other_columns == "null"
+        stay = not self.target.replaces or self.target.other_columns == "null"
+        if self._rejects.quarantines:
+            self._schema = self._rejects.fitting(self.schema, existing, self.dialect)
+        elif self.target.schema_policy == "evolve":
+            existing = [self._widened(one) for one in existing]
         added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
+        self._check_frozen(added if existing else [])
         fold = self.dialect.fold
         there = {fold(one.name): one.type for one in existing}
         for column in self.schema:
@@ -227,6 +287,53 @@ class Loader(ABC):
         self._others = [one.name for one in existing if fold(one.name) not in coming]
         self._schema = kept_as(self.schema, self._types)
         return added
+
+    def _check_frozen(self, added: Sequence[pa.Field]) -> None:
+        new = [column.name for column in added if column.name not in self.target.own]
+        if new and self.target.schema_policy == "freeze":
+            raise PostHogSettingsError(
+                "schema_policy",
+                f"is 'freeze', and the table lacks {', '.join(map(repr, new))}.",
+                "Leave them out of columns, add them to the table, or write 'evolve'.",
+            )
+
+    def _widened(self, one: Existing) -> Existing:
+        """Give a column of the table a type that also holds what comes, if it does not and there is one."""
+        coming = {self.dialect.fold(column.name): column for column in self.schema}.get(self.dialect.fold(one.name))
+        if coming is None or not self.dialect.alters or fits(coming, one.type, self.dialect):
+            return one
+        found = wider(coming, one.type, self.dialect)
+        if found is None:
+            return one
+        clause = self.dialect.alters.format(column=self._quote(one.name), type=found)
+        self._execute(f"ALTER TABLE {self._name} {clause}")
+        return replace(one, type=found)
+
+    @property
+    def _rejected_name(self) -> str:
+        *before, last = self._parts
+        check_names([last + SUFFIX], fold=self.dialect.fold, longest=self.dialect.longest_name)
+        return ".".join(self._quote(part) for part in (*before, last + SUFFIX))
+
+    def _make_rejected(self) -> None:
+        """Make the table of rows that do not fit, if there can be any."""
+        if self._rejects.quarantines:
+            text = self.dialect.types["text"]
+            columns = ", ".join(f"{self._quote(name)} {text}" for name in COLUMNS)
+            self._execute(f"CREATE TABLE IF NOT EXISTS {self._rejected_name} ({columns})")
+
+    def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Keep rows that do not fit in place of those that an earlier try has kept."""
+        told = self._rejects.told()
+        if self._are_rejects_old:
+            self._are_rejects_old = False
+            same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in ("task", *COLUMNS[3:5]))
+            where = [told[1], *self._rejects.edges]
+            self._execute_many(f"DELETE FROM {self._rejected_name} WHERE {same}", [where])
+        values = ", ".join([self._value] * len(COLUMNS))
+        if rows:
+            statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
+            self._execute_many(statement, [(*told, *row) for row in rows])
 
     def _parts_of_table(self, most: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
         parts = parse_table(self.target.table, parts=most, fold=fold)

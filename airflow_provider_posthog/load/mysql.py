@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import family_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ WHERE t.table_name = %s AND t.table_schema = coalesce(%s, database())
 #: Those that tell each text from each other, the best first: the last one takes "a" and "a " for one.
 _COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
 _COLLATION = f"SELECT collation_name FROM information_schema.collations WHERE collation_name IN {_COLLATIONS}"  # noqa: S608
+#: Seconds that other loads of the table are waited for.
+_PATIENCE = 3600
 #: Bytes of an index of InnoDB, of a character in it, and of a column of it that is no text, at the most.
 _INDEX, _CHARACTER, _OTHER = 3072, 4, 32
 
@@ -44,6 +47,20 @@ class TableOfMySQL:
         """
         if int(self._rows_of("SELECT @@autocommit", [])[0][0]):
             raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
+
+    def wait_for_others(self) -> None:
+        """Wait for other loads of the table to end: what they insert, nobody sees before.
+
+        :raises PostHogLoadError: if they take too long.
+        """
+        # A lock's name has 64 characters at the most; the database closes it with the connection.
+        name = sha256(".".join(part or "" for part in self._at).encode()).hexdigest()[:40]
+        found = self._rows_of("SELECT GET_LOCK(%s, %s)", [f"posthog {name}", _PATIENCE])
+        if not found or not found[0][0] or not int(found[0][0]):
+            raise PostHogLoadError(
+                f"Another load of {self._name} has not ended for {_PATIENCE:,} s. Nothing was changed. Run loads of "
+                "one table one after the other."
+            )
 
     def check_engine(self) -> None:
         """Check that what is written to the table can be undone.

@@ -5,17 +5,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
-from airflow_provider_posthog.load.loader import Loaded, Loader
+from airflow_provider_posthog.load.postgres_copy import copy_in
 from airflow_provider_posthog.load.postgres_table import TableOfPostgres
+from airflow_provider_posthog.load.postgres_values import as_jsonb, literal, moment_of
 from airflow_provider_posthog.load.sending import send_aside
-from airflow_provider_posthog.load.target import Span, Target
+from airflow_provider_posthog.load.staged import StagedLoader
+from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +38,7 @@ DIALECT = Dialect(
     fold=str,
     longest_name=63,
     single=frozenset({"real", "float4"}),
+    alters="ALTER COLUMN {column} TYPE {type}",
 )
 #: What the extra of a connection may say to libpq.
 _LIBPQ = (
@@ -48,11 +51,16 @@ _LIBPQ = (
     "gss",
     "channel",
 )
-_STAGE = "pg_temp.posthog_stage"
+_STAGE, _DIFFERENCES = "pg_temp.posthog_stage", "pg_temp.posthog_differences"
+#: What rows of the stage are called.
+_ALIAS = "stage"
 #: The order in which rows were written.
 _ORDER = "n"
 #: Tells our advisory locks on a table from other programs'.
 _LOCK = 0x5048_0000_0000_0000
+#: Families, and types of texts, whose own sign for "equal" tells all values apart that are not the same.
+_COMPARABLE = ("integer", "decimal", "float", "boolean", "date", "time", "bytes")
+_COMPARABLE_TEXTS = ("uuid", "jsonb")
 #: What ends a transaction that waits for PostHog, where a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
 #: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long; they
@@ -69,14 +77,9 @@ SELECT a.attname AS name,
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-#: Escapes whose own backslash is not escaped, and that jsonb does not keep: character 0, and half of a surrogate pair,
-#: as is left where a script cut a text in the middle of an emoji.
-_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPED = r"(?<!\\)((?:\\\\)*)"
-_NOT_JSONB = (rf"{_ESCAPED}\\u0000", rf"{_ESCAPED}{_HIGH}(?!{_LOW})", rf"(?<!{_HIGH}){_ESCAPED}{_LOW}")
 
 
-class PostgresLoader(Loader):
+class PostgresLoader(StagedLoader):
     r"""Loads into PostgreSQL through psycopg 2 or 3.
 
     Rows go into a temporary table while they come, so that nothing of the target is locked meanwhile. The end takes a
@@ -92,6 +95,10 @@ class PostgresLoader(Loader):
 
     database = "PostgreSQL"
     dialect = DIALECT
+    _value = "%s"
+    _as_target = " AS target"  # it may be called "excluded"
+    own_table = ("CREATE TEMPORARY TABLE", " ON COMMIT DROP")
+    _stage, _differences, _number, _alias = _STAGE, _DIFFERENCES, _ORDER, _ALIAS
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - psycopg's 2 or 3
         super().__init__(connection, target)
@@ -104,6 +111,10 @@ class PostgresLoader(Loader):
     @property
     def _ordered(self) -> bool:
         return not self.target.replaces
+
+    @property
+    def _is_unique(self) -> bool:
+        return self.target.write in ("merge", "append")
 
     def _open(self) -> None:
         self._connection.rollback()
@@ -134,10 +145,11 @@ class PostgresLoader(Loader):
         added = self._compared(existing)
         fits = TableOfPostgres(self._rows_of, self._oid, self._name, self.target)
         fits.check_rights({name for name, *_ in columns} & set(self.schema.names))
-        if self._ordered:
+        if self._is_unique:
             fits.check_unique({name: number for name, *_, number in columns})
         if added:
             self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
+        self._make_rejected()
         columns = self._rows_of(_COLUMNS, [self._oid])
         self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
         self._letters = {name for name, *_, letters, _ in columns if letters}
@@ -151,7 +163,8 @@ class PostgresLoader(Loader):
     def _create(self) -> None:
         parts = [self._definition(column) for column in self.schema]
         if self._ordered:
-            parts.append(f"PRIMARY KEY ({self._list(self.target.key)})")
+            versions = () if self._is_unique else (VALID_FROM,)
+            parts.append(f"PRIMARY KEY ({self._list((*self.target.key, *versions))})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
         if self.target.write == "replace_interval" and self.target.by:
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
@@ -192,93 +205,108 @@ class PostgresLoader(Loader):
             table = self._numbered(table, _ORDER)
         statement = f"COPY {_STAGE} FROM STDIN WITH (FORMAT binary)"
         with self._cursor() as cursor:
-            send_aside(lambda pieces: _copy(cursor, statement, pieces), encode(table))
+            send_aside(lambda pieces: copy_in(cursor, statement, pieces), encode(table))
 
     def _finish(self) -> Loaded:
         self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_LOCK + self._oid})")
-        columns = self._list(column.name for column in self.schema)
-        values = ", ".join(self._cast(at, column) for at, column in enumerate(self.schema))
         if not self._ordered:
-            return self._replace(columns, values)
+            return self._replace()
         # Without figures of its own the planner takes the stage for a small table.
         self._execute(f"ANALYZE {_STAGE}")
-        indexes = [self.schema.get_field_index(name) for name in self.target.key]
-        # As the target has them: to it two texts can be one UUID.
-        keys = [self._cast(at, self.schema.field(at)) for at in indexes]
-        order = ", ".join(keys)
-        chosen = f"SELECT DISTINCT ON ({order}) * FROM {_STAGE} ORDER BY {order}, {_ORDER} DESC"
-        updates = [column.name for column in self.schema if column.name not in self.target.key]
-        conflict = "DO NOTHING"
-        if self.target.write == "merge" and updates:
-            assigned = ", ".join(f"{self._quote(name)} = EXCLUDED.{self._quote(name)}" for name in updates)
-            conflict = f"DO UPDATE SET {assigned}"
-        inserted = self._execute(
-            f"INSERT INTO {self._name} AS target ({columns}) SELECT {values} FROM ({chosen}) AS chosen "
-            f"ON CONFLICT ({self._list(self.target.key)}) {conflict}"
-        )
-        kept = self._prove_keys(keys)
-        if self.target.write == "append":
-            return Loaded(kept, 0, inserted)
-        if updates:  # a trigger can keep the old row
-            self._prove("of the rows", inserted, kept)
-        return Loaded(kept, None, None)
+        return self._bring_in()
 
-    def _replace(self, columns: str, values: str) -> Loaded:
+    def _replace(self) -> Loaded:
         self._take_stock()
         self._stock.check()
         where, _ = self._replaced()
         deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}")
-        self._execute(f"INSERT INTO {self._name} ({columns}) SELECT {values} FROM {_STAGE}")
+        self._insert("")
         self._prove_replaced()
         return Loaded(self._rows, deleted, self._rows)
 
-    def _prove_keys(self, keys: Sequence[str]) -> int:
-        """Count the stage's keys, and prove that the target has each of them once, to the letter."""
-        # A column may take different texts for one, as citext does: their count is that of the texts.
-        texts = [
-            f'c{self.schema.get_field_index(name)} COLLATE "C"' if name in self._letters else key
+    def _write_differences(self) -> int:
+        updates = [name for name in self.schema.names if name not in self.target.key]
+        conflict = "DO NOTHING"
+        if self.target.write == "merge" and updates:
+            assigned = ", ".join(f"{self._quote(name)} = EXCLUDED.{self._quote(name)}" for name in updates)
+            conflict = f"DO UPDATE SET {assigned}"
+        return self._insert(
+            f"JOIN {_DIFFERENCES} AS found ON found.n = {_ALIAS}.{_ORDER}",
+            f" ON CONFLICT ({self._list(self.target.key)}) {conflict}",
+        )
+
+    def _letters_of_keys(self) -> list[str]:
+        """Return the stage's keys so that a column which takes different texts for one, as citext does, counts each."""
+        keys = self._keys(_ALIAS)
+        return [
+            f'{self._staged(name)} COLLATE "C"' if name in self._letters else key
             for name, key in zip(self.target.key, keys, strict=True)
         ]
-        named = ", ".join(
-            f"{key} AS k{at}, {text} AS t{at}" for at, (key, text) in enumerate(zip(keys, texts, strict=True))
+
+    def _count_keys(self) -> int:
+        texts = ", ".join(self._letters_of_keys())
+        return self._count(f"(SELECT DISTINCT {texts} FROM {_STAGE} AS {_ALIAS}) AS t")
+
+    def _keys_there(self) -> int:
+        # Each as the table has it, so that an index is of use, and to the letter.
+        staged = [f"{self._staged(name)} AS c{self.schema.get_field_index(name)}" for name in self.target.key]
+        distinct = f"(SELECT DISTINCT {', '.join(staged)} FROM {_STAGE} AS {_ALIAS}) AS {_ALIAS}"
+        return self._count(
+            f"{distinct} JOIN {self._name} AS there ON {self._same('there', _ALIAS)}{self._if_open('there')}"
         )
-        distinct = f"(SELECT DISTINCT {named} FROM {_STAGE}) AS stage"
-        kept = int(self._rows_of(f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(texts)} FROM {_STAGE}) AS t")[0][0])
-        same = " AND ".join(self._same(at, name) for at, name in enumerate(self.target.key))
-        there = int(self._rows_of(f"SELECT count(*) FROM {distinct} JOIN {self._name} AS target ON {same}")[0][0])
-        if there < kept and self._letters.intersection(self.target.key):
+
+    def _prove_keys(self, kept: int) -> None:
+        if self._letters.intersection(self.target.key) and (there := self._keys_there()) < kept:
             raise PostHogIncompleteError(
                 f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
                 f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
                 "citext and char(n) do, or does a trigger or rule of the table drop rows?"
             )
-        self._prove("of the keys", there, kept)
-        return kept
+        super()._prove_keys(kept)
 
-    def _same(self, at: int, name: str) -> str:
+    def _staged(self, name: str) -> str:
+        return f"{_ALIAS}.c{self.schema.get_field_index(name)}"
+
+    def _keys(self, stage: str) -> list[str]:
+        # As the target has them: to it two texts can be one UUID.
+        return [self._as_kept(name, stage) for name in self.target.key]
+
+    def _same(self, there: str, stage: str) -> str:
         """Return the condition that a row of the target has a key of the stage."""
-        column = f"target.{self._quote(name)}"
-        if name not in self._letters:
-            return f"{column} = stage.k{at}"
-        return f'{column} = stage.k{at} AND CAST({column} AS text) COLLATE "C" = stage.t{at}'
+        parts = []
+        for name in self.target.key:
+            column = f"{there}.{self._quote(name)}"
+            parts.append(f"{column} = {self._as_kept(name, stage)}")
+            if name in self._letters:
+                parts.append(f'CAST({column} AS text) COLLATE "C" = {self._staged(name)}')
+        return " AND ".join(parts)
 
-    def _cast(self, at: int, column: pa.Field) -> str:
+    def _differs(self, name: str, there: str, stage: str) -> str:
+        column, kept = f"{there}.{self._quote(name)}", self._as_kept(name, stage)
+        cast, family = self._casts[name]
+        if family in _COMPARABLE or cast in _COMPARABLE_TEXTS:
+            return f"{column} IS DISTINCT FROM {kept}"
+        # There are types without a sign for "equal" (json), and collations to which Acme and acme are one.
+        return f'CAST({column} AS text) COLLATE "C" IS DISTINCT FROM CAST({kept} AS text)'
+
+    def _as_kept(self, name: str, stage: str) -> str:
         """Return a stage's column as the target has it."""
-        there, family = self._casts[column.name]
-        staged = f"c{at}"
+        at = self.schema.get_field_index(name)
+        there, family = self._casts[name]
+        staged = f"{stage}.c{at}"
         if there == "jsonb":
-            staged = _jsonb(staged)
-        if family == "decimal" and family_of(column) == "float":
+            staged = as_jsonb(staged)
+        if family == "decimal" and family_of(self.schema.field(at)) == "float":
             staged = f"CAST({staged} AS text)"  # straight, it would lose two of its 17 digits
         return f"CAST({staged} AS {there})" if there else staged
 
     def _in_span(self, span: Span) -> tuple[str, list[Any]]:
-        start, end = map(_moment, span)
+        start, end = map(moment_of, span)
         by = self._quote(self.target.by or "")
         return f"{by} >= {start} AND {by} < {end}", []
 
     def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
-        name, listed = self._quote(column), ", ".join(map(_literal, values))
+        name, listed = self._quote(column), ", ".join(map(literal, values))
         # "C": there are types and collations to which Acme and acme are one.
         exact = f'CAST({name} AS text) COLLATE "C"' if any(isinstance(value, str) for value in values) else name
         return f"{exact} IN ({listed})", []
@@ -289,10 +317,22 @@ class PostgresLoader(Loader):
     def _cursor(self) -> Any:  # noqa: ANN401 - psycopg's 2 or 3
         return self._connection.cursor()
 
-    def _execute(self, statement: str) -> int:
-        """Run a statement without values; return how many rows it touched."""
+    def _count(self, of: str) -> int:
+        return int(self._rows_of(f"SELECT count(*) FROM {of}")[0][0])
+
+    def _literal(self, value: datetime | str | None) -> str:
+        return "NULL" if value is None else literal(value) if isinstance(value, str) else moment_of(value)
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         with self._cursor() as cursor:
-            cursor.execute(statement)
+            # With values, a % in the statement itself would be one too many.
+            cursor.execute(statement, values) if values else cursor.execute(statement)
+            return int(cursor.rowcount)
+
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        with self._cursor() as cursor:
+            # A name can have a % of its own.
+            cursor.executemany(statement.replace("%", "%%").replace("%%s", "%s"), rows)
             return int(cursor.rowcount)
 
     def _rows_of(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -301,55 +341,6 @@ class PostgresLoader(Loader):
             cursor.execute(statement, values) if values else cursor.execute(statement)
             # The connection's extra can ask for cursors whose rows are dictionaries.
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
-
-
-class _Reader:
-    """A file over pieces, for psycopg 2."""
-
-    def __init__(self, pieces: Iterator[memoryview]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """Return at most so many bytes; none at the end."""
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return b""
-            self._rest = piece
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(taken)
-
-
-def _copy(cursor: Any, statement: str, pieces: Iterator[memoryview]) -> None:  # noqa: ANN401 - psycopg's 2 or 3
-    if hasattr(cursor, "copy_expert"):
-        cursor.copy_expert(statement, _Reader(pieces), size=256 * 1024)
-        return
-    with cursor.copy(statement) as copy:
-        for piece in pieces:
-            for at in range(0, len(piece), 64 * 1024):
-                copy.write(piece[at : at + 64 * 1024])
-
-
-def _jsonb(text: str) -> str:
-    """Return a text's expression with the escapes that jsonb does not keep as U+FFFD."""
-    made = text
-    for pattern in _NOT_JSONB:
-        made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
-    found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
-    return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
-
-
-def _literal(value: str | int) -> str:
-    """Write a text, or a number; without placeholders, no % of a column's name is taken for one."""
-    if not isinstance(value, str):
-        return str(int(value))
-    text = value.replace("\0", "\ufffd").replace("\\", "\\\\").replace("'", "''")
-    return f"E'{text}'"
-
-
-def _moment(moment: datetime) -> str:
-    return f"TIMESTAMPTZ '{moment.isoformat(sep=' ')}'"
 
 
 def connect(

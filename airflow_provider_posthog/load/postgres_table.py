@@ -37,6 +37,7 @@ _RIGHTS: Mapping[str, tuple[str, ...]] = {
     "replace": ("SELECT", "INSERT", "DELETE"),
     "merge": ("SELECT", "INSERT", "UPDATE"),
     "append": ("SELECT", "INSERT"),
+    "scd2": ("SELECT", "INSERT", "UPDATE"),
 }
 
 
@@ -67,7 +68,8 @@ class TableOfPostgres:
         :param columns: those of the table that are loaded.
         :raises PostHogSettingsError: if a right is missing.
         """
-        for right in _RIGHTS[self._target.write]:
+        needed = _RIGHTS[self._target.write]
+        for right in (*needed, "DELETE") if self._target.deleted == "delete" else needed:
             statement, values = f"SELECT {_ON_TABLE}", [self._oid, right]
             if right != "DELETE":  # which is one of the table alone
                 statement = f"{statement} OR {_ON_COLUMNS}"
@@ -84,8 +86,8 @@ class TableOfPostgres:
         """Return the columns of which a right is needed."""
         found_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
         key = {name for name in found_by if name}
-        if right == "SELECT":
-            return columns & key
+        if right == "SELECT":  # a merge looks whether rows differ
+            return columns if self._target.write in ("merge", "scd2") else columns & key
         return columns - key if right == "UPDATE" else columns
 
     def check_unique(self, numbers: Mapping[str, int]) -> None:

@@ -11,8 +11,12 @@ from typing import Literal, get_args
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 
-WriteMode = Literal["replace_interval", "replace", "merge", "append"]
+WriteMode = Literal["replace_interval", "replace", "merge", "append", "scd2"]
 OtherColumns = Literal["fail", "null"]
+Deleted = Literal["keep", "delete", "mark"]
+SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
+#: What a row is marked with that is gone, and what says from when to when a version of a row was the newest.
+DELETED_AT, VALID_FROM, VALID_TO = "deleted_at", "valid_from", "valid_to"
 #: Types of values within values. What PostHog has of them comes as JSON.
 _NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
 #: A piece of time, half-open.
@@ -28,15 +32,16 @@ class Target:
     ==================== ====================================================================================
     ``replace_interval`` rows whose time ``by`` is in [start, end) are deleted and the new ones put in
     ``replace``          all rows of the table are deleted and the new ones put in
-    ``merge``            rows of the same key are replaced, new ones added; of two loaded, the last one stays
+    ``merge``            rows of one key that differ are replaced, new ones added; of two loaded, the last one stays
     ``append``           only rows whose key is not there yet are added; nothing is changed or deleted
+    ``scd2``             a row that changed gets an end (``valid_to``), and a version that begins (``valid_from``)
     ==================== ====================================================================================
 
     Each is idempotent: a second load of the same rows leaves the same table.
 
     :param table: the table's name; parts in double quotes are taken as they are.
     :param write: how rows get into it.
-    :param key: the columns that tell rows apart; for ``merge`` and ``append``.
+    :param key: the columns that tell rows apart; for ``merge``, ``append`` and ``scd2``.
     :param by: the column of the time; for ``replace_interval``.
     :param start: the first moment, with an offset; for ``replace_interval``.
     :param end: the first moment after it, with an offset; for ``replace_interval``.
@@ -48,6 +53,19 @@ class Target:
     :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
         ``fail``, as their values would be lost with the rows, or leave them ``null`` in the new rows. ``merge`` and
         ``append`` keep their values.
+    :param deleted: what becomes of rows that are there and not among what is loaded, by ``merge``, ``scd2``: ``keep``
+        them as they are, ``delete`` them, or ``mark`` them (``deleted_at``; ``valid_to`` of ``scd2``). Everything there
+        is has to be loaded.
+    :param whole: whether everything there is is loaded, so that what is there beyond it is gone, and is counted.
+    :param stamps: columns that say of each row which load has written it, with their value: a moment, a text, or
+        ``None`` for no moment. Rows do not differ by them.
+    :param schema_policy: what becomes of columns and types that are not the table's: ``evolve`` adds columns and makes
+        types wider, ``freeze`` fails, and ``quarantine`` puts rows that do not fit into ``<table>__rejected``.
+    :param casts: SQL types by column, as which texts are read, each with whether the text is JSON.
+    :param max_rejects: how many values and rows may not fit; ``None`` for none, or, with ``quarantine``, for any.
+    :param label: tells the rejected rows of this load from those of others into the same table.
+    :param run: the run that loads, which stands beside them.
+    :param now: the moment for which the rows stand, with an offset; for ``mark`` and ``scd2``.
     :raises PostHogSettingsError: if they do not go together.
     """
 
@@ -62,6 +80,15 @@ class Target:
     guard: ShrinkGuard = field(default_factory=ShrinkGuard)
     column_types: Mapping[str, str] = field(default_factory=dict)
     other_columns: OtherColumns = "fail"
+    deleted: Deleted = "keep"
+    whole: bool = False
+    stamps: Mapping[str, datetime | str | None] = field(default_factory=dict)
+    schema_policy: SchemaPolicy = "evolve"
+    casts: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    max_rejects: int | None = None
+    label: str = ""
+    run: str = ""
+    now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def __post_init__(self) -> None:
         modes = get_args(WriteMode)
@@ -77,6 +104,8 @@ class Target:
             raise PostHogSettingsError(
                 "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
             )
+        check_deleted(self.deleted, self.write)
+        check_policy(self.schema_policy, self.max_rejects)
         for column, sql_type in self.column_types.items():
             if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
                 raise PostHogSettingsError(
@@ -100,6 +129,16 @@ class Target:
             object.__setattr__(self, name, moment.astimezone(timezone.utc))
         if self.interval[0] >= self.interval[1]:
             raise PostHogSettingsError("end", "is not after the start.", "Write an end after the start.")
+
+    @property
+    def own(self) -> dict[str, datetime | str | None]:
+        """The columns that the loader adds to those that are loaded, with their value in rows that are written."""
+        made: dict[str, datetime | str | None] = dict(self.stamps)
+        if self.write == "scd2":
+            made |= {VALID_FROM: self.now, VALID_TO: None}
+        elif self.deleted == "mark":
+            made[DELETED_AT] = None
+        return made
 
     @property
     def replaces(self) -> bool:
@@ -129,10 +168,65 @@ class Loaded:
     """What a load did; the table holds it, and was asked so before the commit.
 
     :param rows: rows written, after all of one key but the last were left out.
-    :param deleted: rows that were there and were replaced; ``None`` where nobody counted (``merge`` into PostgreSQL).
-    :param inserted: rows that are new in the table; ``None`` where nobody counted.
+    :param deleted: rows that were there and are not any more: those that were replaced by ``replace_interval`` and
+        ``replace``, and those that are gone with ``deleted="delete"``.
+    :param inserted: rows (by ``scd2``: versions) that are new in the table.
+    :param changed: rows that were there and differed; ``None`` where rows are not compared.
+    :param unchanged: rows that were there as they are, and were not touched; ``None`` where rows are not compared.
+    :param gone: rows that were there and are not among what was loaded; ``None`` where nobody looked.
+    :param rejected: rows that did not fit, and are in ``<table>__rejected``.
+    :param misfits: values that did not fit and are null, by column.
     """
 
     rows: int
-    deleted: int | None
-    inserted: int | None
+    deleted: int
+    inserted: int
+    changed: int | None = None
+    unchanged: int | None = None
+    gone: int | None = None
+    rejected: int = 0
+    misfits: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
+        counts = {"new": self.inserted, "changed": self.changed, "unchanged": self.unchanged, "gone": self.gone}
+        if self.changed is None:
+            return ""
+        return " (" + ", ".join(f"{number:,} {what}" for what, number in counts.items() if number is not None) + ")"
+
+
+def check_policy(schema_policy: object, max_rejects: object) -> None:
+    """Check what becomes of what does not fit.
+
+    :param schema_policy: what the task says.
+    :param max_rejects: how many may not fit.
+    :raises PostHogSettingsError: if one of them is not known.
+    """
+    policies = get_args(SchemaPolicy)
+    if schema_policy not in policies:
+        raise PostHogSettingsError(
+            "schema_policy", f"{schema_policy!r:.40} is not known.", f"Write one of {', '.join(policies)}."
+        )
+    if max_rejects is None:
+        return
+    if isinstance(max_rejects, bool) or not isinstance(max_rejects, int) or max_rejects < 0:
+        raise PostHogSettingsError(
+            "max_rejects", f"{max_rejects!r:.40} is no number of rows.", "Write one, such as 100, or leave it out."
+        )
+
+
+def check_deleted(deleted: object, write: object) -> None:
+    """Check what becomes of rows that are gone.
+
+    :param deleted: what the task says.
+    :param write: how rows get into the table.
+    :raises PostHogSettingsError: if it is not known, or is not for this way of writing.
+    """
+    if deleted not in get_args(Deleted):
+        raise PostHogSettingsError("deleted", f"{deleted!r:.40} is not known.", "Write 'keep', 'delete' or 'mark'.")
+    if deleted != "keep" and write not in ("merge", "scd2"):
+        raise PostHogSettingsError("deleted", f"is not for write={write!r}.", "Write write='merge', or leave it out.")
+    if deleted == "delete" and write == "scd2":
+        raise PostHogSettingsError(
+            "deleted", "'delete' would remove history, which write='scd2' is for.", "Write 'mark' or 'keep'."
+        )

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.transfers.interval import interval_of
 from airflow_provider_posthog.transfers.lineage import Lineage
+from airflow_provider_posthog.transfers.loading import (
+    check_arguments,
+    counts_of,
+    earlier_windows,
+    of_interval,
+    selected,
+    target_of,
+    with_types,
+)
 from airflow_provider_posthog.transfers.reading import IntervalOperator, need_arrow
-from airflow_provider_posthog.transfers.replacing import Replaces, check_mapped, covered, mode_of
+from airflow_provider_posthog.transfers.replacing import Replaces, check_mapped
 from airflow_provider_posthog.transfers.source import source_of
-from airflow_provider_posthog.transfers.verifying import Earlier, windows_before
+from airflow_provider_posthog.transfers.verifying import Earlier
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.suppressor import Suppressor
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Loaded, OtherColumns, Target, WriteMode
+    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
     from airflow_provider_posthog.transfers.databases import SqlDatabase
 
 #: The columns that tell the rows of each of PostHog's tables apart.
@@ -63,8 +71,9 @@ class PostHogToSqlOperator(IntervalOperator):
         ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
         ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
-        are replaced, new ones added. ``append``: only rows whose key is not there yet are added. Each can be repeated
-        without harm.
+        are replaced where they differ, new ones added; what has not changed is not touched. ``append``: only rows whose
+        key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each version of a row,
+        with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
     :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``event``, the rows of
         these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where``, nobody
         knows which, and the task fails. ``all``: whatever the table has of the interval, or at all. That is for a
@@ -77,18 +86,34 @@ class PostHogToSqlOperator(IntervalOperator):
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
     :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
+    :param deleted: what becomes of rows of the table that are gone from what is read as a whole: ``keep`` them (default
+        of ``merge``), ``delete`` them, or ``mark`` them: a column ``deleted_at`` says when it was noticed (``scd2``, by
+        default: ``valid_to``), and is null again if they come back. Given without ``write``, rows are merged. Far too
+        many (``max_shrink``) are never gone.
+    :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
+        ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
+        names of some. A merge touches them only where a row has changed.
+    :param schema_policy: what becomes of what the table does not have: ``evolve`` adds columns, and makes types wider
+        where no value changes; ``freeze`` fails; ``quarantine`` puts rows with values that do not fit into
+        ``<table>__rejected``, with the reason.
+    :param max_rejects: how many values of typed ``columns`` may not fit (they are null then), or how many rows may be
+        in quarantine; default: none of the former, any of the latter.
+    :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
+        the database has such types (PostgreSQL, DuckDB).
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
         (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
         settle, before anything is open, and for PostHog's limits, after which the load begins anew.
-        ``verify_back`` counts earlier intervals again, in PostHog and in the table.
-    :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted`` and ``inserted`` (null where nobody counted),
+        ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
+        ``{"price": ("properties.price", "decimal(12,2)")}``.
+    :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted``, ``inserted``, ``changed`` and ``unchanged`` (null
+        where rows are not compared), ``gone`` (null where nobody looked), ``rejected``, ``misfits`` (by column),
         ``windows``, ``duplicates`` (copies that were dropped), ``suppressed`` (rows of persons who were erased; null
         without ``suppress_path``), ``start``, ``end`` (null for a source without a time),
         ``verified`` (how many earlier intervals were counted again), ``reloaded`` (``start``, ``end``, ``rows`` and
-        ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that
-        the interval ends; null where nobody counted), ``seconds``.
+        ``deleted`` of those that were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the
+        interval ends; null where nobody counted), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
     :raises PostHogIncompleteError: if it cannot be proved that all rows were read, or that the table holds them; if
         PostHog hides some; or if far fewer rows would take the place of those that are there.
@@ -136,6 +161,11 @@ class PostHogToSqlOperator(IntervalOperator):
         key: str | Sequence[str] | None = None,
         column_types: Mapping[str, str] | None = None,
         other_columns: OtherColumns = "fail",
+        deleted: Deleted | None = None,
+        load_columns: bool | Sequence[str] = False,
+        schema_policy: SchemaPolicy = "evolve",
+        max_rejects: int | None = None,
+        native_types: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -149,6 +179,12 @@ class PostHogToSqlOperator(IntervalOperator):
         self.key = key
         self.column_types = column_types
         self.other_columns = other_columns
+        self.deleted = deleted
+        self.load_columns = load_columns
+        self.schema_policy = schema_policy
+        self.max_rejects = max_rejects
+        self.native_types = native_types
+        check_arguments(self)
 
     def transfer(self, context: Context) -> dict[str, Any]:
         """Load the interval's rows.
@@ -164,17 +200,18 @@ class PostHogToSqlOperator(IntervalOperator):
         start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         with self._reading(source, start, end, back) as extraction:
             self._extraction = extraction
-            target = self._target(source, extraction.window, start)
-            check_mapped(context, self.task_id, target.only, target.write)
-            earlier = self._earlier(source, extraction.window, self._windows_before(target, start, end, back))
+            target = target_of(self, source, extraction.window, start, context)
+            check_mapped(context, self.task_id, target.only, target.write, target.deleted)
+            earlier = self._earlier(source, extraction.window, earlier_windows(self, target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
+            target = with_types(target, source, database.kind, native=self.native_types)
             self._link(context)
             loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
         found = {
             "table": self.table,
             "database": name,
-            **{name: getattr(loaded, name) for name in ("rows", "deleted", "inserted")},
+            **counts_of(loaded),
             "windows": done.windows,
             "duplicates": done.duplicates,
             "suppressed": self._suppress.met if self._suppress else None,
@@ -185,8 +222,8 @@ class PostHogToSqlOperator(IntervalOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, found["seconds"], done.windows
-        self.log.info("%s holds %s rows of %s, counted before the commit (%.0f s, %d windows)", *told)
+        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], done.windows
+        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
 
     def _link(self, context: Context) -> None:
@@ -255,8 +292,7 @@ class PostHogToSqlOperator(IntervalOperator):
             self._extraction = extraction
             if self._killed:
                 raise Stopped
-            target = replace(target, start=window.start, end=window.end, since=None)
-            loaded, _ = self._load(extraction, database, target)
+            loaded, _ = self._load(extraction, database, of_interval(target, window))
         if not there.agrees(loaded.rows, None):
             self.log.warning(
                 "PostHog counted %s rows from %s to %s, and %s were there when they were loaded again",
@@ -300,15 +336,21 @@ class PostHogToSqlOperator(IntervalOperator):
             more["by"] = self.by
         own = ("columns", "event", "where", "values", "scan_back")
         given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
+        if "columns" in given:
+            given["columns"] = selected(given["columns"])
         return source_of(table, query, name, **{**more, **given})
 
     def _key_of_query(self) -> list[str] | None:
         """Return HogQL of a query's key columns."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        return [quoted(name) for name in self._key("")] or None
+        return [quoted(name) for name in self.key_of("")] or None
 
-    def _key(self, table: str) -> tuple[str, ...]:
+    def key_of(self, table: str) -> tuple[str, ...]:
+        """Return the columns that tell rows apart.
+
+        :param table: what is read.
+        """
         if not self.key:
             return _KEYS.get(table, ())
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
@@ -337,53 +379,6 @@ class PostHogToSqlOperator(IntervalOperator):
         begins = [window.start, *(each.start for each in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)
-
-    def _windows_before(
-        self, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta
-    ) -> list[Window]:
-        if not self.verify_back or start is None or end is None:
-            return []
-        if target.write != "replace_interval":
-            raise PostHogSettingsError(
-                "verify_back",
-                f"is not for write={target.write!r}.",
-                "Leave it out, or write look_back, which reads earlier intervals again.",
-            )
-        if self.scan_back is not None:  # which rows an earlier load has left out depends on when it began
-            raise PostHogSettingsError(
-                "verify_back",
-                "cannot count what was loaded with scan_back.",
-                "Write look_back, which reads earlier intervals again, or leave one of them out.",
-            )
-        return windows_before(start, end, look_back, self.verify_back)
-
-    def _target(self, source: Source, window: Window, since: datetime | None) -> Target:
-        from airflow_provider_posthog.load.target import Target
-
-        write = mode_of(self.write, source)
-        if self.column_types is not None and not isinstance(self.column_types, Mapping):
-            raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
-        target = Target(
-            self.table,
-            write,
-            key=self._key(source.table),
-            by=source.time,
-            start=window.start,
-            end=window.end,
-            since=since,
-            only=covered(source, write, self.replaces),
-            guard=ShrinkGuard.of(self.max_shrink, self.allow_shrink),
-            column_types=dict(self.column_types or {}),
-            other_columns=self.other_columns,
-        )
-        needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
-        for argument, names in needed.items():
-            for name in names:
-                if source.columns and name not in source.columns:
-                    raise PostHogSettingsError(
-                        argument, f"{name!r} is none of the columns: {', '.join(source.columns)}.", "Select it, too."
-                    )
-        return target
 
 
 def _edges(window: Window | None) -> dict[str, str | None]:

@@ -65,7 +65,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     def __init__(
         self,
         *,
-        columns: Sequence[str] | Mapping[str, str] | None = None,
+        columns: Sequence[str] | Mapping[str, Any] | None = None,
         event: str | Sequence[str] | None = None,
         where: str | None = None,
         values: Mapping[str, Any] | None = None,

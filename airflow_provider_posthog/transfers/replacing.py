@@ -13,19 +13,31 @@ if TYPE_CHECKING:
 
 Replaces = Literal["own", "all"]
 _MODES = ("replace_interval", "replace")
+#: The ways of writing that look whether rows have changed, and whether they are gone.
+COMPARES = ("merge", "scd2")
 _OTHERWISE = "Write write='merge', or replaces='all' if the table holds nothing but what this task reads."
 #: Arguments that make mapped tasks read other rows, and those that make them write to another place.
 _READ = frozenset({"source", "event", "where", "values", "posthog_conn_id", "project_id"})
 _APART = ("table", "sql_conn_id", "start", "end")
 
 
-def mode_of(write: str | None, source: Source) -> WriteMode:
+def mode_of(write: str | None, source: Source, deleted: str | None = None) -> WriteMode:
     """Return how rows get into the table.
 
     :param write: what the task says; ``None`` for the source's default.
     :param source: what is read.
+    :param deleted: what becomes of rows that are gone, if the task says it.
     :raises PostHogSettingsError: if it would delete rows that are not read, or has no interval to replace.
     """
+    if source.time is not None and (write == "scd2" or deleted not in (None, "keep")):
+        argument, value = ("write", write) if write == "scd2" else ("deleted", deleted)
+        raise PostHogSettingsError(
+            argument,
+            f"{value!r} would take the {source.name} of other intervals for gone.",
+            "Leave by out, if everything can be read, or leave this out.",
+        )
+    if write is None and deleted is not None:
+        return "merge"
     if write is None:
         return "replace_interval" if source.time else "replace"
     if write == "replace_interval" and source.time is None:
@@ -76,16 +88,20 @@ def covered(source: Source, write: str, replaces: str) -> Mapping[str, tuple[str
     return found
 
 
-def check_mapped(context: Mapping[str, Any], task_id: str, only: Mapping[str, Any], write: str) -> None:
+def check_mapped(
+    context: Mapping[str, Any], task_id: str, only: Mapping[str, Any], write: str, deleted: str = "keep"
+) -> None:
     """Refuse mapped tasks that would replace one another's rows.
 
     :param context: the task's context.
     :param task_id: the task.
     :param only: what tells this task's rows from others'.
     :param write: how rows get into the table.
+    :param deleted: what becomes of rows that are gone.
     :raises PostHogSettingsError: if they read different rows, and delete the same.
     """
-    if write not in _MODES or getattr(context.get("ti"), "map_index", -1) in (None, -1):
+    deletes = write in _MODES or deleted != "keep"
+    if not deletes or getattr(context.get("ti"), "map_index", -1) in (None, -1):
         return
     tasks = getattr(context.get("dag"), "task_dict", None) or {}
     mapped = getattr(getattr(tasks.get(task_id), "expand_input", None), "value", None)

@@ -135,5 +135,5 @@ def test_rows_of_a_key_that_are_there_twice_are_noticed(duck: DuckDB) -> None:
     table = pa.table({"k": ["a"], "n": [3]})
     with pytest.raises(PostHogIncompleteError, match="2 of the keys, but 1"):
         duck.load(appending("t", ("k",)), table)
-    assert duck.load(merging("t", ("k",)), table).deleted == 2
+    assert duck.load(merging("t", ("k",)), table).changed == 1
     assert duck.rows("SELECT k, n FROM t") == [("a", 3)]

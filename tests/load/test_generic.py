@@ -88,7 +88,7 @@ def test_a_key_of_decimals_is_found_again(sqlite: SQLite, sql_type: str, precisi
     table = pa.table({"id": ids, "n": ["a", "b", "c"]})
     for inserted in (3, 0):
         assert sqlite.load(appending("t", ("id",)), table).inserted == inserted
-    assert sqlite.load(merging("t", ("id",)), table).deleted == 3
+    assert sqlite.load(merging("t", ("id",)), table).unchanged == 3
     assert sqlite.count("t") == 3
 
 
@@ -110,7 +110,7 @@ def test_rows_of_a_key_that_are_there_twice_are_noticed(sqlite: SQLite) -> None:
     table = pa.table({"k": ["a"], "n": [3]})
     with pytest.raises(Exception, match="2 of the keys, but 1"):
         sqlite.load(appending("t", ("k",)), table)
-    assert sqlite.load(merging("t", ("k",)), table).deleted == 2
+    assert sqlite.load(merging("t", ("k",)), table).changed == 1
     assert sqlite.rows("SELECT k, n FROM t") == [("a", 3)]
 
 
@@ -122,8 +122,8 @@ def in_new_york(postgres: Postgres) -> Iterator[Standard]:
 
 
 def test_a_key_of_times_is_found_again_whatever_the_session_s_zone(in_new_york: Standard) -> None:
-    for deleted in (0, 3):
-        assert in_new_york.load(merging(key=("uuid", "created_at")), events(3)).deleted == deleted
+    for inserted in (3, 0):
+        assert in_new_york.load(merging(key=("uuid", "created_at")), events(3)).inserted == inserted
     assert in_new_york.count() == 3
 
 

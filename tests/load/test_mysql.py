@@ -34,6 +34,9 @@ class _Cursor:
         self._told = None
         if statement.startswith("SET "):
             return
+        if "GET_LOCK" in statement:
+            self._told = [(1,)]
+            return
         if statement == "SELECT @@autocommit":
             self._told = [(self._connection.stays_in_autocommit,)]
             return
@@ -104,6 +107,8 @@ def _translated(statement: str, values: Any) -> str:
     statement = statement.replace("CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "COLLATE RTRIM")
     statement = re.sub(r"VARCHAR\((\d+)\)(?! COLLATE)", r"VARCHAR(\1) COLLATE NOCASE", statement)
     statement = statement.replace("LONGTEXT CHARACTER SET utf8mb4", "LONGTEXT COLLATE NOCASE")
+    compared = re.sub(r"CAST\(CONVERT\((.*?) USING utf8mb4\) AS BINARY\)", r"CAST(\1 AS BLOB)", statement)
+    statement = compared.replace("<=>", "IS")
     assert "utf8mb4" not in statement
     if not values:
         return statement

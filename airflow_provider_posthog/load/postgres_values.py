@@ -1,0 +1,42 @@
+"""Values as PostgreSQL's SQL has them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+#: Escapes whose own backslash is not escaped, and that jsonb does not keep: character 0, and half of a surrogate pair,
+#: as is left where a script cut a text in the middle of an emoji.
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPED = r"(?<!\\)((?:\\\\)*)"
+_NOT_JSONB = (rf"{_ESCAPED}\\u0000", rf"{_ESCAPED}{_HIGH}(?!{_LOW})", rf"(?<!{_HIGH}){_ESCAPED}{_LOW}")
+
+
+def as_jsonb(text: str) -> str:
+    """Return a text's expression with the escapes that jsonb does not keep as U+FFFD.
+
+    :param text: the expression.
+    """
+    made = text
+    for pattern in _NOT_JSONB:
+        made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
+    found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
+    return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
+
+
+def literal(value: str | int) -> str:
+    """Write a text, or a number; without placeholders, no % of a column's name is taken for one.
+
+    :param value: the value.
+    """
+    if not isinstance(value, str):
+        return str(int(value))
+    text = value.replace("\0", "\ufffd").replace("\\", "\\\\").replace("'", "''")
+    return f"E'{text}'"
+
+
+def moment_of(moment: datetime) -> str:
+    """Write a moment.
+
+    :param moment: with an offset.
+    """
+    return f"TIMESTAMPTZ '{moment.isoformat(sep=' ')}'"

@@ -1,0 +1,204 @@
+"""Values read as those of an SQL type: what does not fit is counted, never rounded, cut or guessed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from airflow_provider_posthog.load.columns import sql_family
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_INTEGER = re.compile(r"[-+]?\d{1,19}(?:\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4})?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,9}))?)?\s?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
+)
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+_SIZES = re.compile(r"\((\d{1,4})(?:, ?(\d{1,4}))?\)")
+#: How many bits integers of a type have; all others have 64.
+_BITS = {
+    "tinyint": 8,
+    "int1": 8,
+    "smallint": 16,
+    "int2": 16,
+    "mediumint": 24,
+    "int": 32,
+    "integer": 32,
+    "int4": 32,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type that values are read as.
+
+    :param read: makes a value of its text; a ``ValueError`` says that it does not fit.
+    :param arrow: the Arrow type of what it makes, by name, with precision and scale of a decimal.
+    """
+
+    read: Callable[[str], Any]
+    arrow: tuple[str, int, int] = ("string", 0, 0)
+
+    def type(self) -> pa.DataType:
+        """Return the Arrow type."""
+        import pyarrow as pa
+
+        name, precision, scale = self.arrow
+        if name == "decimal":
+            return pa.decimal128(precision, scale)
+        kinds = {"bool": pa.bool_(), "int64": pa.int64(), "double": pa.float64(), "date": pa.date32()}
+        return kinds.get(name) or (pa.timestamp("us", "UTC") if name == "time" else pa.string())
+
+
+def kind_of(sql_type: str, *, bits: bool = True) -> Kind | None:
+    """Return how values of an SQL type are read; ``None`` for a type that is not known.
+
+    :param sql_type: such as ``decimal(12,2)``.
+    :param bits: whether an ``integer`` has 32 bits, as in most databases.
+    """
+    text = sql_type.strip().lower()
+    name, sizes = text.partition("(")[0].strip(), _SIZES.search(text)
+    first, second = (int(size or 0) for size in sizes.groups()) if sizes else (0, 0)
+    if name in ("uuid", "json", "jsonb"):
+        return Kind(_uuid if name == "uuid" else _json)
+    family = sql_family(text)
+    if family == "decimal":
+        return _decimal_kind(first, second)
+    if family == "text":
+        return Kind(_text(first))
+    if family == "integer":
+        return Kind(_integer(_BITS.get(name, 64) if bits else 64, unsigned="unsigned" in text), ("int64", 0, 0))
+    kinds = {
+        "float": Kind(_float, ("double", 0, 0)),
+        "boolean": Kind(_truth, ("bool", 0, 0)),
+        "date": Kind(_day, ("date", 0, 0)),
+        "time": Kind(_time, ("time", 0, 0)),
+    }
+    return kinds.get(family or "")
+
+
+def read(column: pa.ChunkedArray, kind: Kind, *, raw: bool = False) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Read a column's values; return them, and where one did not fit, which is null then.
+
+    :param column: of texts, or of what has a text.
+    :param kind: what its values are read as.
+    :param raw: whether they are JSON: a text in it is in quotes, and nothing at all is no value.
+    """
+    import pyarrow as pa
+
+    # Each value that there is once: properties have few.
+    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    values: list[Any] = []
+    fits: list[bool] = []
+    for text in encoded.dictionary.to_pylist():
+        value, fit = _value(text, kind, raw)
+        values.append(value)
+        fits.append(not fit)
+    made = pa.array([*values, None], kind.type(), from_pandas=False)
+    indices = encoded.indices.fill_null(len(values))
+    misfits = pa.array([*fits, False], pa.bool_()).take(indices)
+    return pa.chunked_array([made.take(indices)]), pa.chunked_array([misfits])
+
+
+def _value(text: str, kind: Kind, raw: bool) -> tuple[Any, bool]:
+    try:
+        if raw:
+            if text in ("", "null"):
+                return None, True
+            if kind.read is not _json and text.startswith('"'):
+                text = json.loads(text)
+        return kind.read(text), True
+    except (ValueError, ArithmeticError):
+        return None, False
+
+
+def _integer(bits: int, *, unsigned: bool) -> Callable[[str], int]:
+    low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    high = min(high, 2**63 - 1)
+
+    def read_integer(text: str) -> int:
+        if not _INTEGER.fullmatch(text):
+            raise ValueError
+        number = int(text.partition(".")[0])
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return read_integer
+
+
+def _decimal_kind(precision: int, scale: int) -> Kind:
+    digits, behind = (precision, scale) if precision else (38, 18)
+
+    def read_decimal(text: str) -> Decimal:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
+        number = Decimal(text)
+        if not number:
+            return Decimal(0)
+        figures = "".join(map(str, number.as_tuple().digits))
+        exponent = int(number.as_tuple().exponent) + len(figures) - len(figures.rstrip("0"))
+        figures = figures.rstrip("0").lstrip("0")
+        if -exponent > behind or len(figures) + exponent > digits - behind:  # behind the point, and before it
+            raise ValueError
+        return number
+
+    return Kind(read_decimal, ("decimal", min(digits, 38), min(behind, 38)))
+
+
+def _float(text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    return float(text)
+
+
+def _truth(text: str) -> bool:
+    found = _TRUTHS.get(text.lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
+def _day(text: str) -> date:
+    if not _DAY.fullmatch(text):
+        raise ValueError
+    return date.fromisoformat(text)
+
+
+def _time(text: str) -> datetime:
+    parts = _TIME.fullmatch(text)
+    if parts is None or (parts[4] or "")[6:].strip("0"):
+        raise ValueError
+    day, minute, second, fraction, offset = parts.groups()
+    offset = "+00:00" if offset in (None, "Z") else offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
+    whole = f"{day}T{minute or '00:00'}{second or ':00'}.{(fraction or '').ljust(6, '0')[:6]}{offset}"
+    return datetime.fromisoformat(whole).astimezone(timezone.utc)
+
+
+def _uuid(text: str) -> str:
+    if len(text) != 36:
+        raise ValueError
+    return str(UUID(text))
+
+
+def _json(text: str) -> str:
+    json.loads(text)
+    return text
+
+
+def _text(longest: int) -> Callable[[str], str]:
+    def read_text(text: str) -> str:
+        if longest and len(text) > longest:
+            raise ValueError
+        return text
+
+    return read_text

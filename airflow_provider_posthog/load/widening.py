@@ -1,0 +1,50 @@
+"""Types that hold all that a column has and all that comes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from airflow_provider_posthog.load.columns import Dialect, family_of, fits, sql_family
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SIZE = re.compile(r"\((\d+)(?:, ?(\d+))?\)")
+#: Digits of a 64-bit integer, and of a decimal at the most.
+_INTEGER, _MOST = 19, 38
+
+
+def wider(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:
+    """Return a type that holds each value of a table's column and each that comes; ``None`` if there is none.
+
+    No value is changed by it: an integer does not become a float, which has fewer digits.
+
+    :param column: what comes.
+    :param sql_type: the type of the table's column.
+    :param dialect: the database's.
+    """
+    coming, there = family_of(column), sql_family(sql_type)
+    found: str | None = None
+    if there in ("integer", "decimal") and coming in ("integer", "unsigned", "decimal"):
+        found = _decimal(column, sql_type, dialect)
+    elif there in ("integer", "decimal") and coming == "float":
+        found = dialect.types["decimal"] if "{" not in dialect.types["decimal"] else None
+    elif there == "float" and coming == "float":
+        found = dialect.types["float"]
+    elif there == "time" and coming in ("time", "naive"):
+        found = re.sub(r"\(\d\)", "(6)", sql_type) if "(" in sql_type else dialect.types["time"]
+    return found if found is not None and fits(column, found, dialect) else None
+
+
+def _decimal(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:
+    if "{" not in dialect.types["decimal"]:
+        return dialect.types["decimal"]  # of any size
+    size = _SIZE.search(sql_type) if sql_family(sql_type) == "decimal" else None
+    before, behind = (_INTEGER, 0)
+    if size:
+        behind = int(size[2] or 0)
+        before = int(size[1]) - behind
+    scale = max(behind, getattr(column.type, "scale", 0))
+    precision = max(before, getattr(column.type, "precision", _INTEGER + 1) - getattr(column.type, "scale", 0)) + scale
+    return dialect.types["decimal"].format(p=precision, s=scale) if precision <= _MOST else None

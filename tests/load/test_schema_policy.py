@@ -1,0 +1,192 @@
+"""What becomes of columns, types and values that a table does not have: evolve, freeze, quarantine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.target import Target
+from tests.load.databases import Database, DuckDB, Postgres, merging
+from tests.load.mariadb import mariadb_database
+
+PRICES = {"price": ("decimal(12,2)", True), "paid": ("boolean", True)}
+SCHEMA = pa.schema([("id", pa.string()), ("price", pa.string()), ("paid", pa.string())])
+
+
+@pytest.fixture(params=["psycopg2", "psycopg", "duckdb", "sqlite", "mariadb"])
+def each(request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.param == "mariadb":
+        with mariadb_database() as database:
+            yield database
+        return
+    if request.param in ("duckdb", "sqlite"):
+        yield request.getfixturevalue({"duckdb": "duck", "sqlite": "sqlite"}[request.param])
+        return
+    yield request.getfixturevalue("postgres").through(request.param)
+
+
+def target(**options: Any) -> Target:
+    return merging("t", ("id",), **options)
+
+
+def rows(*values: tuple[str, str | None, str | None]) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(SCHEMA.names, each, strict=True)) for each in values], SCHEMA)
+
+
+def numbers(count: int, kind: Any = None, **more: Any) -> pa.Table:
+    table = pa.table({"id": [str(number) for number in range(count)], "n": pa.array(range(count), kind or pa.int64())})
+    for name, values in more.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def rejected(database: Database) -> list[tuple[str, Any]]:
+    found = database.rows("SELECT reason, data FROM t__rejected ORDER BY data")
+    return [(reason, json.loads(data)) for reason, data in found]
+
+
+# Typed properties.
+
+
+def test_properties_are_loaded_with_a_type_and_misfits_are_counted(each: Database) -> None:
+    given = rows(("1", "12.5", "true"), ("2", '"12,50"', "false"), ("3", "", '"maybe"'), ("4", '"7"', "null"))
+    loaded = each.load(target(casts=PRICES, max_rejects=2), given)
+    assert (loaded.rows, loaded.misfits) == (4, {"price": 1, "paid": 1})
+    found = each.rows("SELECT id, price, paid FROM t ORDER BY id")
+    assert [(None if price is None else float(price), paid) for _, price, paid in found] == [
+        (12.5, True),
+        (None, False),
+        (None, None),
+        (7.0, None),
+    ]
+    again = each.load(target(casts=PRICES, max_rejects=2), given)
+    assert (again.unchanged, again.misfits) == (4, {"price": 1, "paid": 1})
+
+
+@pytest.mark.parametrize("most", [None, 0, 1])
+def test_more_misfits_than_allowed_load_nothing(each: Database, most: int | None) -> None:
+    each.load(target(casts=PRICES), rows(("1", "1", "true")))
+    with pytest.raises(PostHogLoadError, match=r"price: 1, paid: 1.*max_rejects is") as refused:
+        each.load(target(casts=PRICES, max_rejects=most), rows(("1", '"secret"', '"secret"')))
+    assert "secret" not in str(refused.value)
+    assert each.count("t", "paid IS NOT NULL") == 1
+
+
+def test_a_column_that_is_not_there_or_of_no_type_is_refused(duck: DuckDB) -> None:
+    for casts in ({"cost": ("decimal(3,2)", False)}, {"price": ("money", False)}):
+        with pytest.raises(PostHogSettingsError) as refused:
+            duck.load(target(casts=casts), rows(("1", "1", "1")))
+        assert refused.value.field == "columns"
+
+
+# Quarantine.
+
+
+def test_rows_that_do_not_fit_go_into_quarantine_with_the_reason(each: Database) -> None:
+    policy = {"casts": PRICES, "schema_policy": "quarantine", "label": "dag.task", "run": "r"}
+    given = rows(("1", "1.5", "true"), ("2", '"12,50"', "true"), ("3", "x", "maybe"))
+    for new in (1, 0):
+        loaded = each.load(target(**policy), given)
+        assert (loaded.rows, loaded.inserted, loaded.rejected, loaded.misfits) == (1, new, 2, {})
+        assert rejected(each) == [
+            ("price is no decimal(12,2)", {"id": "2", "price": '"12,50"', "paid": "true"}),
+            ("price is no decimal(12,2); paid is no boolean", {"id": "3", "price": "x", "paid": "maybe"}),
+        ], "a second try does not double them"
+    each.load(target(**{**policy, "label": "dag.other"}), given)
+    assert each.count("t__rejected") == 4
+    each.load(target(**policy), given.slice(0, 1))
+    assert each.rows("SELECT DISTINCT task FROM t__rejected") == [("dag.other",)]
+
+
+def test_a_row_with_a_value_for_a_column_that_is_not_there_goes_into_quarantine(each: Database) -> None:
+    each.load(target(), numbers(3))
+    loaded = each.load(target(schema_policy="quarantine"), numbers(3, extra=["x", None, None]))
+    assert (loaded.rows, loaded.unchanged, loaded.rejected) == (2, 2, 1)
+    assert rejected(each) == [("extra is no column of the table", {"id": "0", "n": 0, "extra": "x"})]
+    assert each.columns("t") == ["id", "n"]
+
+
+@pytest.mark.parametrize(("sql_type", "bad"), [("smallint", "99999"), ("date", "soon"), ("numeric(4,1)", "1234.5")])
+def test_texts_of_another_type_are_read_as_the_table_s(postgres: Postgres, sql_type: str, bad: str) -> None:
+    good = {"smallint": "7", "date": "2026-11-01", "numeric(4,1)": "123.5"}[sql_type]
+    postgres.run(f"CREATE TABLE t (id text PRIMARY KEY, v {sql_type})")
+    table = pa.table({"id": ["1", "2"], "v": [good, bad]})
+    with pytest.raises(PostHogSettingsError):
+        postgres.load(target(), table)
+    assert postgres.load(target(schema_policy="quarantine"), table).rejected == 1
+    assert str(postgres.rows("SELECT v FROM t")[0][0]) == good
+
+
+def test_numbers_texts_and_uuids_that_are_too_much_for_a_column_go_into_quarantine(postgres: Postgres) -> None:
+    postgres.run("CREATE TABLE t (id uuid PRIMARY KEY, n integer, word varchar(3), yes boolean)")
+    ids = [f"00000000-0000-0000-0000-00000000000{number}" for number in range(4)]
+    table = pa.table({"id": [*ids, "jane"], "n": [1, 2**40, 1, 1, 1], "word": ["abc", "a", "abcd", "a", "a"],
+                      "yes": pa.array([1, 0, 1, 2, 1], pa.uint8())})  # fmt: skip
+    loaded = postgres.load(target(schema_policy="quarantine"), table)
+    assert (loaded.rows, loaded.rejected) == (1, 4)
+    assert [reason for reason, _ in rejected(postgres)] == [
+        "n is no integer",
+        "word is no character varying(3)",
+        "yes is no boolean",
+        "id is no uuid",
+    ]
+
+
+def test_quarantine_has_a_limit_if_one_is_given(each: Database) -> None:
+    each.load(target(), numbers(3))
+    for most in (0, 1):
+        with pytest.raises(PostHogLoadError, match=f"max_rejects is {most}"):
+            each.load(target(schema_policy="quarantine", max_rejects=most), numbers(3, extra=["x", "y", None]))
+    assert (
+        each.load(target(schema_policy="quarantine", max_rejects=2), numbers(3, extra=["x", "y", None])).rejected == 2
+    )
+
+
+# Freeze and evolve.
+
+
+def test_a_frozen_table_gets_no_column(each: Database) -> None:
+    each.load(target(schema_policy="freeze"), numbers(2))
+    with pytest.raises(PostHogSettingsError, match="lacks 'extra'"):
+        each.load(target(schema_policy="freeze"), numbers(2, extra=["x", "y"]))
+    assert each.columns("t") == ["id", "n"]
+    each.load(target(schema_policy="freeze", deleted="mark"), numbers(2))
+    assert each.columns("t") == ["id", "n", "deleted_at"], "what the task itself asks for"
+
+
+@pytest.mark.parametrize("kind", ["psycopg2", "duckdb"])
+def test_a_type_becomes_wider_without_a_change_of_values(request: pytest.FixtureRequest, kind: str) -> None:
+    database: Database = request.getfixturevalue("duck" if kind == "duckdb" else "postgres")
+    key = "" if kind == "duckdb" else " PRIMARY KEY"
+    database.run(f"CREATE TABLE t (id text{key}, n bigint, d decimal(6,2))",
+                 "INSERT INTO t VALUES ('0', 9007199254740993, 1234.56)")  # fmt: skip
+    decimals = pa.array([Decimal("0.1234")], pa.decimal128(8, 4))
+    table = pa.table({"id": ["1"], "n": decimals, "d": decimals})
+    with pytest.raises(PostHogSettingsError, match="but the table has it as"):
+        database.load(target(schema_policy="freeze"), table)
+    database.load(target(), table)
+    found = [tuple(map(Decimal, map(str, each))) for each in database.rows("SELECT n, d FROM t ORDER BY id")]
+    assert found == [
+        (Decimal(9007199254740993), Decimal("1234.56")),
+        (Decimal("0.1234"), Decimal("0.1234")),
+    ]
+
+
+def test_a_text_in_a_column_of_numbers_widens_nothing(each: Database) -> None:
+    each.load(target(), numbers(2))
+    with pytest.raises(PostHogSettingsError, match="'n' comes as string"):
+        each.load(target(), pa.table({"id": ["1"], "n": ["x"]}))
+
+
+@pytest.mark.parametrize("options", [{"schema_policy": "strict"}, {"max_rejects": -1}, {"max_rejects": True},
+                                     {"max_rejects": "5"}])  # fmt: skip
+def test_what_is_no_policy_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        target(**options)
+    assert refused.value.field == next(iter(options))
