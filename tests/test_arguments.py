@@ -92,6 +92,44 @@ def mentions(function: FunctionType) -> set[str]:
     return found
 
 
+def handed_to(function: FunctionType, name: str = "self") -> set[str]:
+    """What functions read of a task that it hands itself to, such as ``gate(self)``, and those that they hand it to."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(function)):
+        if not isinstance(node, ast.Call):
+            continue
+        places = [number for number, each in enumerate(node.args) if _is_name(each, name)]
+        if not places:
+            continue
+        other = _called(function, node.func)
+        if other is None or not other.__module__.startswith(f"{PACKAGE}."):
+            continue
+        parameter = list(inspect.signature(other).parameters)[places[0]]
+        found |= {
+            each.attr
+            for each in ast.walk(tree_of(other))
+            if isinstance(each, ast.Attribute) and _is_name(each.value, parameter)
+        }
+        found |= handed_to(other, parameter)
+    return found
+
+
+def _is_name(node: object, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _called(function: FunctionType, called: ast.expr) -> FunctionType | None:
+    """The function of a module that a call names: ``gate(...)`` or ``insight_gate.gate(...)``."""
+    known = dict(function.__globals__)
+    for node in ast.walk(tree_of(function)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            known.update({each.asname or each.name: getattr(module, each.name, None) for each in node.names})
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        return plain(getattr(known.get(called.value.id), called.attr, None))
+    return plain(known.get(called.id)) if isinstance(called, ast.Name) else None
+
+
 def read_by(kind: type[Any]) -> set[str]:
     """The attributes that a task reads when Airflow runs it."""
     seen: set[FunctionType] = set()
@@ -108,7 +146,7 @@ def read_by(kind: type[Any]) -> set[str]:
             function = plain(vars(one).get(name))
             if function is not None and function not in seen:
                 seen.add(function)
-                ahead.extend(mentions(function))
+                ahead.extend(mentions(function) | handed_to(function))
     return read
 
 

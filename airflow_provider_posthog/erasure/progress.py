@@ -124,6 +124,7 @@ class Progress:
     @unverified.setter
     def unverified(self, states: Mapping[str, str]) -> None:
         self._write("unverified", {"states": dict(states)})
+
     def forget(self) -> None:
         """Remove what names persons by UUID; what the proof has counted stays, for a task that is cleared later."""
         for name in sorted(self._known() - {"verified.json", "size.json"}):

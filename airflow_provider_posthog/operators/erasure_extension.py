@@ -56,6 +56,8 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
         if self.work_path is not None:
             self.take_work_path(self.request)  # refuses another one than the request's
+        if self.request.get("host"):
+            self.check_place(self.request, "request")
         request_id = str(self.request["request_id"])
         self.audit_path = self.audit_path or self.request.get("audit_path")
         self.ticket = self.ticket or self.request.get("ticket")
