@@ -3,8 +3,9 @@
 Runs that many :class:`~airflow_provider_posthog.triggers.jobs.PostHogJobTrigger` on one event loop, as a triggerer
 does, against the embedded PostHog in a process of its own. No export ends meanwhile, so that only waiting is measured.
 The connection has PostHog's limits, as one to PostHog Cloud. Prints calls a minute, CPU of one core, the event loop's
-lag (how late a timer of 50 ms fires), and how the memory grew: as a slope of a line through all samples, and against
-its own spread. The first minutes, in which caches fill, do not count.
+lag (how late a timer of 50 ms fires, here and in a process beside it that does nothing else), and how the memory grew:
+as a slope of a line through all samples, and against its own spread. The first minutes, in which caches fill, do not
+count.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=3.0, help="minutes before, which do not count")
     parser.add_argument("--interval", type=float, default=10.0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--step", choices=["create", "wait"], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=["create", "wait", "idle"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step == "create":
         print(json.dumps(_create(arguments.tasks)))
@@ -48,6 +49,10 @@ def main() -> int:
             _wait(json.load(sys.stdin), arguments.interval, arguments.warm_up * 60, arguments.minutes * 60)
         )
         print(json.dumps(figures))
+        return 0
+    if arguments.step == "idle":
+        lags, _ = asyncio.run(_probe((arguments.warm_up + arguments.minutes) * 60))
+        print(json.dumps({"idle_p50": _quantile(lags, 0.5), "idle_p99": _quantile(lags, 0.99)}))
         return 0
     figures = _measure(arguments)
     print(json.dumps(figures) if arguments.json else _told(figures))
@@ -61,20 +66,31 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     with EmulatorProcess(events=100, export_seconds=length + 3600) as posthog, tempfile.TemporaryDirectory() as home:
         posthog.settings(stuck_seconds=length + 3600)  # or it gives up an export after ten minutes
 
-        def run(step: str, share: float, given: str) -> str:
+        def start(step: str, share: float) -> subprocess.Popen[str]:
             connection = posthog.airflow_connection_json(rate_limit_share=share)
             env = {**os.environ, "AIRFLOW_HOME": home, "AIRFLOW_CONN_POSTHOG_DEFAULT": connection}
             command = [sys.executable, "-m", "benchmarks.triggerer_soak", "--step", step]
             for name in ("tasks", "interval", "warm_up", "minutes"):
                 command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-            done = subprocess.run(command, env=env, check=True, input=given, stdout=subprocess.PIPE, text=True)
-            return done.stdout.splitlines()[-1]
+            return subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-        jobs = run("create", 0, "")
-        figures: dict[str, float] = json.loads(run("wait", 1, jobs))
+        def end(process: subprocess.Popen[str], given: str = "") -> str:
+            told, _ = process.communicate(given)
+            if process.returncode:
+                raise SystemExit(process.returncode)
+            return told.splitlines()[-1]
+
+        jobs = end(start("create", 0))
+        idle = start("idle", 0)
+        figures: dict[str, float] = json.loads(end(start("wait", 1), jobs))
+        figures |= json.loads(end(idle))
         times = [_seconds(call["at"]) for call in posthog.calls("/exports/", "GET")]
-    begin, end = figures.pop("began"), figures.pop("ended")
-    return {"tasks": arguments.tasks, "calls": 60 * sum(begin <= at < end for at in times) / (end - begin), **figures}
+    begin, until = figures.pop("began"), figures.pop("ended")
+    return {
+        "tasks": arguments.tasks,
+        "calls": 60 * sum(begin <= at < until for at in times) / (until - begin),
+        **figures,
+    }
 
 
 def _create(count: int) -> list[str]:
@@ -165,6 +181,7 @@ def _told(figures: dict[str, float]) -> str:
         f"calls a minute   {figures['calls']:8.1f}\n"
         f"CPU of a core    {figures['cpu']:8.1%}\n"
         f"lag, ms          {figures['p50']:8.1f} p50 {figures['p99']:8.1f} p99 {figures['latest']:8.1f} max\n"
+        f"  idle process   {figures['idle_p50']:8.1f} p50 {figures['idle_p99']:8.1f} p99\n"
         f"memory, MB       {figures['megabytes']:8.1f}\n"
         f"  slope, KB/h    {figures['slope']:8.0f}, last less first {figures['drift']:.0f} KB, "
         f"spread {figures['spread']:.0f} KB, objects {figures['objects']:+.0f}\n"

@@ -140,6 +140,8 @@ class AsyncClient:
         self._read_again = read_again
         self._shared: _Shared | None = None
         self._held_until = 0.0
+        #: How often the connection's key was replaced while this client was in use.
+        self.keys_replaced = 0
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -215,6 +217,7 @@ class AsyncClient:
             return False
         await self.aclose()  # what still goes there with the old key would be refused as well
         self.settings = found
+        self.keys_replaced += 1
         return True
 
     async def pages(self, call: Call[Any], *, max_items: int | None = None) -> AsyncIterator[dict[str, Any]]:

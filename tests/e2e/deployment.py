@@ -110,6 +110,7 @@ class Deployment:
             "CORE__FERNET_KEY": "",
             "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://postgres:@/airflow?host={socket_folder}",
             "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "LOGGING__LOGGING_LEVEL": "INFO",
             "API__PORT": port,
             "API__BASE_URL": self.url,
             "API__SECRET_KEY": secrets.token_hex(16),

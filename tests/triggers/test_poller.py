@@ -62,6 +62,23 @@ def _list_of(*rows: dict[str, Any]) -> Reply:
     return ok({"count": len(rows), "next": None, "results": list(rows)})
 
 
+class Log:
+    """What triggers have logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def lines(self, what: str) -> list[str]:
+        return [line[line.index(what) :] for line in map(str, self._caplog.messages) if what in line]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Log:
+    monkeypatch.setattr(PostHogWatchingTrigger, "log", logging.getLogger("tests.triggers"))  # whatever Airflow's is
+    caplog.set_level(logging.INFO)
+    return Log(caplog)
+
+
 def test_40_exports_cost_a_call_a_round_and_each_is_noticed(connected: EmulatorProcess) -> None:
     ids = _create(connected, 40, 1.5)
     before = len(connected.calls("/exports/", "GET"))
@@ -189,7 +206,11 @@ def test_connections_do_not_share_a_poller(
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_50_that_wait_go_on_with_the_connections_new_key(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+    server: ScriptedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    log: Log,
+    status: int,
 ) -> None:
     use(monkeypatch, server)
     pending = _list_of(*({"id": each, "has_content": False} for each in range(1, 51)))
@@ -209,7 +230,8 @@ def test_50_that_wait_go_on_with_the_connections_new_key(
     assert {event["outcome"] for event in events} == {"succeeded"}
     keys = [request.headers["authorization"] for request in server.requests]
     assert keys == [*["Bearer phx_key"] * 3, *["Bearer phx_new"] * (len(keys) - 3)]
-    assert "the connection has another one" in caplog.text
+    assert len(log.lines("going on with that")) == 1
+    assert len({line for line in caplog.messages if line.endswith("another one: going on")}) == 50, "in each task's log"
     assert "phx_" not in caplog.text
 
 
@@ -239,23 +261,6 @@ def test_a_key_that_is_refused_and_is_the_connections_own_ends_it(connected: Emu
 
 
 # What the log says.
-
-
-class Log:
-    """What triggers have logged."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
-
-    def lines(self, what: str) -> list[str]:
-        return [line[line.index(what) :] for line in map(str, self._caplog.messages) if what in line]
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Log:
-    monkeypatch.setattr(PostHogWatchingTrigger, "log", logging.getLogger("tests.triggers"))  # whatever Airflow's is
-    caplog.set_level(logging.INFO)
-    return Log(caplog)
 
 
 def test_the_log_tells_of_changes_and_failures_once_and_of_the_end(
