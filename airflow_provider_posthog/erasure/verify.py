@@ -136,11 +136,7 @@ def verify(
 
 
 def look(
-    batch: Sequence[Person],
-    request: Request,
-    server: Server,
-    most: int = MAX_STATUSES,
-    since: datetime | None = None,
+    batch: Sequence[Person], request: Request, server: Server, most: int = MAX_STATUSES, since: datetime | None = None
 ) -> Steps[list[Judgement]]:
     """Look at some persons.
 
@@ -150,8 +146,7 @@ def look(
     :param most: how many queued deletions may be looked up.
     :param since: as in :func:`verify`.
     """
-    uuids = [person.uuid for person in batch]
-    listed = yield from counts.listed(uuids)
+    listed = yield from counts.listed([person.uuid for person in batch])
     found: dict[str, persons.Person] = {}
     if server.has_batches:
         found = yield from _profiles(batch, server, listed, set())
@@ -160,11 +155,8 @@ def look(
     recordings = yield from counts.recordings(batch)
     if not server.has_batches:
         found = yield from _profiles(batch, server, listed, {*events} if request.wish.events else set())
-    rows: Mapping[str, Any] = {}
-    asked: set[str] = set()
-    if server.has_batches:
-        asked = {*[uuid for uuid in uuids if uuid in events or not request.proven][: max(0, most)]}
-        rows = yield from deletions(sorted(asked))
+    asked = [person.uuid for person in batch if person.uuid in events or not request.proven][: max(0, most)]
+    rows: Mapping[str, Any] = (yield from deletions(sorted(asked))) if server.has_batches else {}
     return [
         judge(
             person,
@@ -175,7 +167,7 @@ def look(
                 events.get(person.uuid, counts.NONE),
                 recordings.get(person.uuid, 0),
                 rows.get(person.uuid),
-                person.uuid in asked,
+                server.has_batches and person.uuid in asked,
             ),
             request,
         )
