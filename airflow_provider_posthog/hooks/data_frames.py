@@ -1,4 +1,4 @@
-"""Rows of HogQL as a pandas data frame, each column of the type that PostHog gives it.
+"""Rows of HogQL as a data frame of pandas or polars, each column of the type that PostHog gives it.
 
 Types come from the answer's ``types``, never from the values: an empty or a null column has the type of a full one, and
 no integer goes through a float.
@@ -7,7 +7,7 @@ no integer goes through a float.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,10 @@ from airflow_provider_posthog.exceptions import PostHogTransportError, clean
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from airflow_provider_posthog.api.settings import ClientSettings
 
 _WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
 _INTEGER = re.compile(r"U?Int(?:8|16|32|64|128|256)|Bool")
@@ -35,7 +39,7 @@ def data_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: obj
     ``Int8`` to ``UInt256``, ``Bool``         ``Int64``; ``UInt64`` or objects if a number does not fit
     ``Float32``, ``Float64``                  ``float64``
     ``DateTime``, ``DateTime64``              ``datetime64[us, UTC]``; text without an offset is UTC
-    ``Date``, ``Date32``                      objects: ``datetime.date`` or ``None``
+    ``Date``, ``Date32``                      ``datetime64[s]``: midnight, of no zone
     ``String``, ``UUID``, enumerations        ``string``
     arrays, maps, tuples, decimals, the rest  objects, as they came
     ========================================= ==========================================================
@@ -64,6 +68,72 @@ def data_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: obj
     return frame
 
 
+def polars_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: object) -> pl.DataFrame:
+    """Make a data frame of polars, whose columns have PostHog's types; arrays, maps and tuples are JSON text.
+
+    :param rows: the answer's ``results``.
+    :param columns: its ``columns``, each of a name of its own.
+    :param types: its ``types``.
+    :raises PostHogTransportError: if a row or a value does not fit, or there is not a type for each column.
+    """
+    import polars as pl
+    import pyarrow as pa
+
+    from airflow_provider_posthog.extract.arrow_types import batch_of, schema_of
+
+    schema = schema_of(columns, types)  # type: ignore[arg-type] # it looks whether they are any
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch_of(rows, schema)])))
+
+
+def read_by_key(
+    settings: ClientSettings, hogql: str, values: Mapping[str, Any] | None, key: str | Sequence[str], df_type: str
+) -> Any:  # noqa: ANN401 - of pandas or polars
+    """Read all rows of a statement, however many, in parts by the hashes of their keys, and count them.
+
+    :param settings: where the project is, and with which key.
+    :param hogql: the statement.
+    :param values: what its placeholders stand for.
+    :param key: HogQL over its columns that tells its rows apart, or several.
+    :param df_type: ``pandas`` or ``polars``.
+    :raises PostHogError: if not all rows can be read.
+    """
+    import pyarrow as pa
+
+    from airflow_provider_posthog.extract.reader import Extraction
+    from airflow_provider_posthog.extract.sources import hogql as query
+
+    with Extraction(settings, query(hogql, key=key, values=values)) as extraction:
+        table = pa.Table.from_batches(
+            [batch for chunk in extraction for batch in chunk.table.to_batches()], extraction.schema
+        )
+    if df_type == "polars":
+        import polars as pl
+
+        return pl.from_arrow(table)
+    return _pandas(table)
+
+
+def _pandas(table: pa.Table) -> pd.DataFrame:
+    """Return rows with the types that :func:`data_frame` gives them."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for at, column in enumerate(table.schema):
+        kind, values = column.type, table.column(at)
+        if pa.types.is_uint64(kind) and (pc.max(values).as_py() or 0) >= 2**63:
+            continue
+        if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            table = table.set_column(at, column.name, values.cast(pa.int64()))
+        elif pa.types.is_date(kind):
+            table = table.set_column(at, column.name, values.cast(pa.timestamp("s")))
+        elif pa.types.is_float32(kind):
+            table = table.set_column(at, column.name, values.cast(pa.float64()))
+    kinds = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.string(): pd.StringDtype()}
+    made: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    return made
+
+
 def _kinds(types: object, count: int) -> list[str]:
     if not isinstance(types, list) or len(types) != count:
         return [""] * count
@@ -85,7 +155,7 @@ def _column(values: list[Any], kind: str) -> pd.Series:
     if kind.startswith("DateTime"):
         return _times(values)
     if kind in ("Date", "Date32"):
-        return _objects([None if value is None else _day(value) for value in values])
+        return _series(_days(values))
     if _TEXT.fullmatch(kind) and all(value is None or isinstance(value, str) for value in values):
         try:
             return _series(values, dtype="string")
@@ -119,6 +189,14 @@ def _day(value: str) -> date:
     if not _DAY.fullmatch(value):
         raise ValueError  # a time of that day, perhaps
     return date.fromisoformat(value)
+
+
+def _days(values: list[Any]) -> Any:  # noqa: ANN401 - an array of NumPy's
+    import numpy as np
+
+    # In seconds: pandas has no days, and nanoseconds end in 2262.
+    days = [None if value is None else _day(value) for value in values]
+    return np.array(days, dtype="datetime64[D]").astype("datetime64[s]")
 
 
 def _times(values: list[Any]) -> pd.Series:

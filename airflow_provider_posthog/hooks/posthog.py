@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -30,8 +31,6 @@ from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.results.retention import Retention
 
@@ -216,9 +215,15 @@ class PostHogHook(BaseHook):
         return rows
 
     def get_df(
-        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
-    ) -> pd.DataFrame:
-        """Run HogQL and return all of its rows as a pandas data frame, freshly calculated.
+        self,
+        hogql: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        key: str | Sequence[str] | None = None,
+        df_type: str = "pandas",
+        max_bytes_read: int | None = None,
+    ) -> Any:  # noqa: ANN401 - a frame of pandas or polars
+        """Run HogQL and return all of its rows as a data frame, freshly calculated.
 
         Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
         a float, times are UTC, and nulls are nulls (:func:`~airflow_provider_posthog.hooks.data_frames.data_frame`).
@@ -226,20 +231,36 @@ class PostHogHook(BaseHook):
         :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
             several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
         :param values: the values.
-        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
+        :param key: what tells the rows apart, such as ``uuid``, or several: with it there may be more than 50,000,
+            which are read in parts and counted (docs: *files.md*, *Rows by queries*), and arrays are JSON text.
+        :param df_type: ``pandas``, or ``polars``.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's; not with ``key``.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if pandas is not installed, or the query read more than it may.
+        :raises PostHogSettingsError: if pandas or polars is not installed, or the query read more than it may.
         """
-        try:
-            import pandas  # noqa: F401
-        except ImportError as error:
-            raise PostHogSettingsError(
-                "get_df", "needs pandas.", "Install airflow-provider-posthog[pandas], or use run()."
-            ) from error
-        from airflow_provider_posthog.hooks.data_frames import data_frame
+        self._check_frame(df_type, key, max_bytes_read)
+        from airflow_provider_posthog.hooks.data_frames import data_frame, polars_frame, read_by_key
 
+        if key is not None:
+            return read_by_key(self.settings(), hogql, values, key, df_type)
         answer = self._asked(hogql, values, max_bytes_read).whole()
-        return data_frame(answer.rows, answer.names(), answer.types)
+        make = data_frame if df_type == "pandas" else polars_frame
+        return make(answer.rows, answer.names(), answer.types)
+
+    @staticmethod
+    def _check_frame(df_type: str, key: object, max_bytes_read: int | None) -> None:
+        if df_type not in ("pandas", "polars"):
+            raise PostHogSettingsError("df_type", f"{df_type!r:.40} is not known.", "Write 'pandas' or 'polars'.")
+        if key is not None and max_bytes_read is not None:
+            raise PostHogSettingsError(
+                "max_bytes_read", "is not for rows that are read in parts by key.", "Leave one of them out."
+            )
+        needed = {df_type, "pyarrow"} if df_type == "polars" or key is not None else {df_type}
+        for package in sorted(needed):
+            if importlib.util.find_spec(package) is None:
+                extra = {"pandas": "pandas", "pyarrow": "warehouse"}.get(package)
+                what = f"airflow-provider-posthog[{extra}]" if extra else package
+                raise PostHogSettingsError("get_df", f"needs {package}.", f"Install {what}, or use run().")
 
     def run(
         self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None

@@ -6,8 +6,8 @@ A module of its own, because ``common.sql`` brings SQLAlchemy and a parser: oper
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
@@ -17,9 +17,6 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.hooks.dbapi import READS_ONLY, PostHogConnection, one_select, values_of
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.results.answer import Question, ask
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ELSEWHERE = "To send events, use PostHog's SDKs; to copy rows out, the operators of this provider."
 
@@ -186,37 +183,41 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         df_type: str = "pandas",
         hogql: str | None = None,
         values: Mapping[str, Any] | None = None,
-    ) -> pd.DataFrame:
-        """Return all rows of a statement as a pandas data frame with PostHog's types, as :meth:`PostHogHook.get_df`.
+        key: str | Sequence[str] | None = None,
+    ) -> Any:  # noqa: ANN401 - a frame of pandas or polars
+        """Return all rows of a statement as a data frame with PostHog's types, as :meth:`PostHogHook.get_df`.
 
         :param sql: the statement, with ``{name}`` for each value.
         :param parameters: the values.
-        :param df_type: ``pandas``, and nothing else.
+        :param df_type: ``pandas``, or ``polars``.
         :param hogql: another name for ``sql``, as in PostHogHook.
         :param values: another name for ``parameters``, as in PostHogHook.
+        :param key: what tells the rows apart; with it there may be more than 50,000.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: for another ``df_type``, or if pandas is not installed.
+        :raises PostHogSettingsError: for another ``df_type``, or if pandas or polars is not installed.
         """
-        if df_type != "pandas":
-            raise PostHogSettingsError(
-                "df_type", f"{df_type!r} is not made here.", "Write 'pandas'; polars.from_pandas() makes one of it."
-            )
-        return PostHogHook.get_df(self, *_told(sql, parameters, hogql, values))
+        statement, given = _told(sql, parameters, hogql, values)
+        if key is not None:  # not asked by _question, which reads them so
+            statement, given = one_select(statement), values_of(given)
+        return PostHogHook.get_df(self, statement, given, key=key, df_type=df_type)
 
     def get_df_by_chunks(  # type: ignore[override]
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, chunksize: int, df_type: str = "pandas"
-    ) -> Iterator[pd.DataFrame]:
+    ) -> Iterator[Any]:
         """Yield the rows of a statement in data frames of one size; PostHog sends them all at once nevertheless.
 
         :param sql: the statement, with ``{name}`` for each value.
         :param parameters: the values.
         :param chunksize: how many rows each has, but for the last one.
-        :param df_type: ``pandas``, and nothing else.
+        :param df_type: ``pandas``, or ``polars``.
         :raises PostHogSettingsError: as :meth:`get_df`.
         """
         frame = self.get_df(sql, parameters, df_type=df_type)
         for start in range(0, len(frame), chunksize):
-            yield frame.iloc[start : start + chunksize].reset_index(drop=True)
+            if df_type == "polars":
+                yield frame[start : start + chunksize]
+            else:
+                yield frame.iloc[start : start + chunksize].reset_index(drop=True)
 
     def insert_rows(self, table: Any, rows: Any, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401 - as Airflow's
         """Refuse.

@@ -249,8 +249,12 @@ class PostgresLoader(StagedLoader):
 
     def _keys_there(self) -> int:
         # Each as the table has it, so that an index is of use, and to the letter.
-        staged = [f"{self._staged(name)} AS c{self.schema.get_field_index(name)}" for name in self.target.key]
-        distinct = f"(SELECT DISTINCT {', '.join(staged)} FROM {_STAGE} AS {_ALIAS}) AS {_ALIAS}"
+        keys = [
+            f"{self._staged(name) if name in self._letters else self._as_kept(name, _ALIAS)} "
+            f"AS c{self.schema.get_field_index(name)}"
+            for name in self.target.key
+        ]
+        distinct = f"(SELECT DISTINCT {', '.join(keys)} FROM {_STAGE} AS {_ALIAS}) AS {_ALIAS}"
         return self._count(
             f"{distinct} JOIN {self._name} AS there ON {self._same('there', _ALIAS)}{self._if_open('there')}"
         )

@@ -59,8 +59,9 @@ class Target:
     :param whole: whether everything there is is loaded, so that what is there beyond it is gone, and is counted.
     :param stamps: columns that say of each row which load has written it, with their value: a moment, a text, or
         ``None`` for no moment. Rows do not differ by them.
-    :param schema_policy: what becomes of columns and types that are not the table's: ``evolve`` adds columns and makes
-        types wider, ``freeze`` fails, and ``quarantine`` puts rows that do not fit into ``<table>__rejected``.
+    :param schema_policy: what becomes of columns and types that are not the table's: ``None`` adds columns and leaves
+        types alone, ``evolve`` makes types wider, too, ``freeze`` fails, and ``quarantine`` puts rows that do not fit
+        into ``<table>__rejected``.
     :param casts: SQL types by column, as which texts are read, each with whether the text is JSON.
     :param max_rejects: how many values and rows may not fit; ``None`` for none, or, with ``quarantine``, for any.
     :param label: tells the rejected rows of this load from those of others into the same table.
@@ -83,7 +84,7 @@ class Target:
     deleted: Deleted = "keep"
     whole: bool = False
     stamps: Mapping[str, datetime | str | None] = field(default_factory=dict)
-    schema_policy: SchemaPolicy = "evolve"
+    schema_policy: SchemaPolicy | None = None
     casts: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     max_rejects: int | None = None
     label: str = ""
@@ -203,7 +204,7 @@ def check_policy(schema_policy: object, max_rejects: object) -> None:
     :raises PostHogSettingsError: if one of them is not known.
     """
     policies = get_args(SchemaPolicy)
-    if schema_policy not in policies:
+    if schema_policy is not None and schema_policy not in policies:
         raise PostHogSettingsError(
             "schema_policy", f"{schema_policy!r:.40} is not known.", f"Write one of {', '.join(policies)}."
         )

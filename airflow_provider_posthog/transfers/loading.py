@@ -101,6 +101,12 @@ def target_of(
         label=_label(task, context),
         run=_run_of(context),
     )
+    _check_selected(target, source)
+    return target
+
+
+def _check_selected(target: Target, source: Source) -> None:
+    """Refuse not to load a column by which rows are found."""
     needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
     for argument, names in needed.items():
         for name in names:
@@ -108,7 +114,6 @@ def target_of(
                 raise PostHogSettingsError(
                     argument, f"{name!r} is none of the columns: {', '.join(source.columns)}.", "Select it, too."
                 )
-    return target
 
 
 def of_interval(target: Target, window: Window) -> Target:

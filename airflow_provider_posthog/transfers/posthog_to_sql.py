@@ -93,9 +93,9 @@ class PostHogToSqlOperator(IntervalOperator):
     :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
         ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
         names of some. A merge touches them only where a row has changed.
-    :param schema_policy: what becomes of what the table does not have: ``evolve`` adds columns, and makes types wider
-        where no value changes; ``freeze`` fails; ``quarantine`` puts rows with values that do not fit into
-        ``<table>__rejected``, with the reason.
+    :param schema_policy: what becomes of what the table does not have. By default columns are added, and another type
+        is an error; ``evolve`` makes types wider where no value changes by it; ``freeze`` adds nothing; ``quarantine``
+        puts rows with values that do not fit into ``<table>__rejected``, with the reason.
     :param max_rejects: how many values of typed ``columns`` may not fit (they are null then), or how many rows may be
         in quarantine; default: none of the former, any of the latter.
     :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
@@ -163,7 +163,7 @@ class PostHogToSqlOperator(IntervalOperator):
         other_columns: OtherColumns = "fail",
         deleted: Deleted | None = None,
         load_columns: bool | Sequence[str] = False,
-        schema_policy: SchemaPolicy = "evolve",
+        schema_policy: SchemaPolicy | None = None,
         max_rejects: int | None = None,
         native_types: bool = False,
         **kwargs: Any,  # noqa: ANN401

@@ -147,6 +147,35 @@ def postgres_ours() -> dict[str, float]:
     return _ours(PostgresLoader, _postgres())
 
 
+def postgres_merge() -> dict[str, float]:
+    """Merge rows by their key that are all there as they are: nothing is to be written."""
+    from airflow_provider_posthog.load import copy_binary  # noqa: F401 - imported when it is used first
+    from airflow_provider_posthog.load.postgres import PostgresLoader
+    from airflow_provider_posthog.load.target import Target
+
+    first = next(_tables())
+
+    def merge() -> None:
+        with PostgresLoader(_postgres(), Target("events", "merge", key=("uuid",))) as loader:
+            loader.open(first.schema)
+            for table in _tables():
+                loader.write(table)
+            loader.commit()
+
+    merge()
+    with closing(_postgres()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT max(xmin::text::bigint) FROM events")
+        made_by = cursor.fetchone()[0]
+    found = _timed(merge)
+    with closing(_postgres()) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT count(*) FROM events WHERE xmin::text::bigint <> {made_by} OR xmax <> 0")
+        if touched := cursor.fetchone()[0]:
+            raise SystemExit(f"{touched:,} rows were written or locked that had not changed")
+    return found
+
+
 def postgres_copy(index: bool = True) -> dict[str, float]:
     r"""Do what psql's ``\copy`` does."""
     _made(index)
@@ -221,6 +250,7 @@ WAYS: dict[str, Callable[[], dict[str, float]]] = {
     way.__name__: way
     for way in (
         postgres_ours,
+        postgres_merge,
         postgres_copy,
         postgres_copy_bare,
         postgres_to_sql,

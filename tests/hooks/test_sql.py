@@ -574,7 +574,7 @@ def test_data_frames(connected: EmulatorProcess) -> None:
     ):
         assert [chunk["n"].tolist() for chunk in chunks] == [[1, 2, 3], [4]]
     with pytest.raises(PostHogSettingsError, match="df_type"):
-        hook.get_df(sql, values, df_type="polars")
+        hook.get_df(sql, values, df_type="arrow")
 
 
 BROKEN: dict[str, dict[str, Any]] = {

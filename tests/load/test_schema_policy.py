@@ -169,8 +169,8 @@ def test_a_type_becomes_wider_without_a_change_of_values(request: pytest.Fixture
     decimals = pa.array([Decimal("0.1234")], pa.decimal128(8, 4))
     table = pa.table({"id": ["1"], "n": decimals, "d": decimals})
     with pytest.raises(PostHogSettingsError, match="but the table has it as"):
-        database.load(target(schema_policy="freeze"), table)
-    database.load(target(), table)
+        database.load(target(), table)
+    database.load(target(schema_policy="evolve"), table)
     found = [tuple(map(Decimal, map(str, each))) for each in database.rows("SELECT n, d FROM t ORDER BY id")]
     assert found == [
         (Decimal(9007199254740993), Decimal("1234.56")),
@@ -181,7 +181,7 @@ def test_a_type_becomes_wider_without_a_change_of_values(request: pytest.Fixture
 def test_a_text_in_a_column_of_numbers_widens_nothing(each: Database) -> None:
     each.load(target(), numbers(2))
     with pytest.raises(PostHogSettingsError, match="'n' comes as string"):
-        each.load(target(), pa.table({"id": ["1"], "n": ["x"]}))
+        each.load(target(schema_policy="evolve"), pa.table({"id": ["1"], "n": ["x"]}))
 
 
 @pytest.mark.parametrize("options", [{"schema_policy": "strict"}, {"max_rejects": -1}, {"max_rejects": True},
