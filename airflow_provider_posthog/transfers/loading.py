@@ -95,14 +95,21 @@ def target_of(
         deleted=deleted,
         whole=whole,
         stamps=_stamps(task, window if source.time else None, context),
-        schema_policy=task.schema_policy,
-        casts=typed(task.columns),
-        max_rejects=task.max_rejects,
-        label=_label(task, context),
-        run=_run_of(context),
+        **_policy(task, context),
     )
     _check_selected(target, source)
     return target
+
+
+def _policy(task: PostHogToSqlOperator, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what becomes of what does not fit."""
+    return {
+        "schema_policy": task.schema_policy,
+        "casts": typed(task.columns),
+        "max_rejects": task.max_rejects,
+        "label": _label(task, context),
+        "run": _run_of(context),
+    }
 
 
 def _check_selected(target: Target, source: Source) -> None:
