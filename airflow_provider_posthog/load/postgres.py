@@ -52,6 +52,10 @@ _LIBPQ = (
     "channel",
 )
 _STAGE, _DIFFERENCES = "pg_temp.posthog_stage", "pg_temp.posthog_differences"
+_MORE_MEMORY = """
+SELECT pg_catalog.set_config('work_mem', '65536', true) FROM pg_catalog.pg_settings
+WHERE name = 'work_mem' AND setting::bigint < 65536
+"""
 #: What rows of the stage are called.
 _ALIAS = "stage"
 #: The order in which rows were written.
@@ -107,6 +111,7 @@ class PostgresLoader(StagedLoader):
         self._oid = 0
         self._casts: dict[str, tuple[str, str | None]] = {}
         self._letters: set[str] = set()
+        self._are_keys_once = False
 
     @property
     def _ordered(self) -> bool:
@@ -211,6 +216,8 @@ class PostgresLoader(StagedLoader):
         self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_LOCK + self._oid})")
         if not self._ordered:
             return self._replace()
+        # Keys of a million rows need more than the 4 MB that a server gives by default.
+        self._rows_of(_MORE_MEMORY)
         # Without figures of its own the planner takes the stage for a small table.
         self._execute(f"ANALYZE {_STAGE}")
         return self._bring_in()
@@ -245,7 +252,9 @@ class PostgresLoader(StagedLoader):
 
     def _count_keys(self) -> int:
         texts = ", ".join(self._letters_of_keys())
-        return self._count(f"(SELECT DISTINCT {texts} FROM {_STAGE} AS {_ALIAS}) AS t")
+        kept = self._count(f"(SELECT DISTINCT {texts} FROM {_STAGE} AS {_ALIAS}) AS t")
+        self._are_keys_once = kept == self._rows
+        return kept
 
     def _keys_there(self) -> int:
         # Each as the table has it, so that an index is of use, and to the letter.
@@ -254,7 +263,8 @@ class PostgresLoader(StagedLoader):
             f"AS c{self.schema.get_field_index(name)}"
             for name in self.target.key
         ]
-        distinct = f"(SELECT DISTINCT {', '.join(keys)} FROM {_STAGE} AS {_ALIAS}) AS {_ALIAS}"
+        once = "" if self._are_keys_once else "DISTINCT "
+        distinct = f"(SELECT {once}{', '.join(keys)} FROM {_STAGE} AS {_ALIAS}) AS {_ALIAS}"
         return self._count(
             f"{distinct} JOIN {self._name} AS there ON {self._same('there', _ALIAS)}{self._if_open('there')}"
         )

@@ -76,8 +76,7 @@ def target_of(
     :raises PostHogSettingsError: if its arguments do not go together.
     """
     write = mode_of(task.write, source, task.deleted)
-    if task.column_types is not None and not isinstance(task.column_types, Mapping):
-        raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+    types = _column_types(task)
     deleted: Deleted = task.deleted or ("mark" if write == "scd2" else "keep")
     only, whole = _rows_of_task(task, source, write, deleted)
     target = Target(
@@ -90,19 +89,32 @@ def target_of(
         since=since,
         only=only,
         guard=ShrinkGuard.of(task.max_shrink, task.allow_shrink),
-        column_types=dict(task.column_types or {}),
+        column_types=types,
         other_columns=task.other_columns,
         deleted=deleted,
         whole=whole,
         stamps=_stamps(task, window if source.time else None, context),
-        schema_policy=task.schema_policy,
-        casts=typed(task.columns),
-        max_rejects=task.max_rejects,
-        label=_label(task, context),
-        run=_run_of(context),
+        **_policy(task, context),
     )
     _check_selected(target, source)
     return target
+
+
+def _column_types(task: PostHogToSqlOperator) -> dict[str, str]:
+    if task.column_types is not None and not isinstance(task.column_types, Mapping):
+        raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+    return dict(task.column_types or {})
+
+
+def _policy(task: PostHogToSqlOperator, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what becomes of what does not fit."""
+    return {
+        "schema_policy": task.schema_policy,
+        "casts": typed(task.columns),
+        "max_rejects": task.max_rejects,
+        "label": _label(task, context),
+        "run": _run_of(context),
+    }
 
 
 def _check_selected(target: Target, source: Source) -> None:
