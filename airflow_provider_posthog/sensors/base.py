@@ -386,17 +386,11 @@ class PostHogSensor(PostHogWaitingSensor):
         return PostHogCheckTrigger(check=self.check, arguments=self.check_arguments(context), looked=looked, **waiting)
 
     def read_event(self, event: Mapping[str, Any] | None) -> Told:
-        """Read the trigger's event.
-
-        :param event: its payload.
-        """
+        """Read the payload of the trigger's ``event``."""
         from airflow_provider_posthog.triggers.checks import CheckEvent
 
         return CheckEvent.parse(event, self.check)
 
     def result(self, told: Told) -> dict[str, Any]:
-        """Return the facts.
-
-        :param told: what the event said.
-        """
+        """Return the facts that an event has told."""
         return dict(getattr(told, "facts", {}))
