@@ -86,7 +86,6 @@ def test_a_profile_that_was_to_be_kept_is_looked_for(lab: Lab) -> None:
 
 def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab: Lab) -> None:
     lab.delete()
-    lab.posthog.advance(HOUR)
     lab.posthog.control("DELETE", "calls")
     assert lab.look() == "EVENTS_PENDING"
     for sql in of_events(lab):
@@ -227,6 +226,7 @@ def test_the_next_count_is_after_the_sweep() -> None:
 
 
 def test_nothing_is_counted_while_nothing_can_have_changed(lab: Lab) -> None:
+    lab.posthog.settings(sweep_outcome="skip")  # an hour may hold a Sunday's morning
     lab.delete()
     assert lab.look(poke_interval=HOUR) == "EVENTS_PENDING"
     lab.posthog.control("DELETE", "calls")
