@@ -98,16 +98,17 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
         return Outcome("timeout", _TOO_LATE)
     for earlier in target.earlier:  # a killed try's calculation may still run, and cannot be waited for
         yield from cancel(earlier.query_id)
-    wait, again = _FIRST_WAIT, False
+    wait, first = _FIRST_WAIT, ""
     while True:
         outcome, pause, too_old = yield from _ask(target)
-        if too_old is not None and not again:
+        if too_old is not None and not first:
             # The clocks of a gateway and of PostHog differ, or the answer is another's, who asked before: a second one
             # that is newer than the first, by one and the same clock, was begun behind this task's request.
-            again, target = True, replace(target, since=None, before=too_old)
+            first, target = f"{outcome.reason}. Asked once more: ", replace(target, since=None, before=too_old)
             continue
         if pause is None:
-            return Outcome(outcome.state, outcome.reason, outcome.insight, time.time() - began)
+            reason = f"{first}{outcome.reason}" if outcome.reason else ""
+            return Outcome(outcome.state, reason, outcome.insight, time.time() - began)
         pause, wait = max(pause, wait), min(wait * 2, _LONGEST_WAIT)
         if time.time() + pause >= deadline:
             return Outcome("timeout", outcome.reason, seconds=time.time() - began)
