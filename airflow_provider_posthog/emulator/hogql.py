@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_posthog.emulator.hogql_ast import Call, Constant, Select, SelectSet
+from airflow_provider_posthog.emulator.hogql_ast import Call, Constant, Node, Select, SelectSet
 from airflow_provider_posthog.emulator.hogql_clickhouse import ClickHousePrinter, Floor
 from airflow_provider_posthog.emulator.hogql_echo import EchoPrinter
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
-from airflow_provider_posthog.emulator.hogql_resolver import Resolver, constant_int, output_name
-from airflow_provider_posthog.emulator.hogql_select import parse
+from airflow_provider_posthog.emulator.hogql_placeholders import Filler, has_offset
+from airflow_provider_posthog.emulator.hogql_refusals import refuse
+from airflow_provider_posthog.emulator.hogql_resolver import Resolver, constant_int, first_select, output_name
+from airflow_provider_posthog.emulator.hogql_schema import tables
+from airflow_provider_posthog.emulator.hogql_select import SelectParser
 
 __all__ = ["Compiled", "Floor", "Rules", "translate"]
 
@@ -27,6 +30,9 @@ _SETTINGS = (
     "readonly=2, max_execution_time=60, allow_experimental_object_type=1, format_csv_allow_double_quotes=0, "
     "max_ast_elements=4000000, max_expanded_ast_elements=4000000, max_bytes_before_external_group_by=0"
 )
+
+# newer servers: NULL is in `(NULL, 1)`, and not in `(1)`
+_NULL_IN = "\nSETTINGS transform_null_in=1"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Rules:
     :param export: the limits of exports instead of those of ``/query/``
     :param personal_api_key: refuse OFFSET, as PostHog does since 2026
     :param floor: what hides old events, if anything does
+    :param cohorts: tells the ids of the cohorts that there are
     """
 
     zone: str
@@ -63,6 +70,7 @@ class Rules:
     export: bool = False
     personal_api_key: bool = True
     floor: Floor | None = None
+    cohorts: Callable[[], Container[int]] = frozenset
 
 
 def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
@@ -80,18 +88,20 @@ def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled
 
 
 def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
-    tree, has_offset = parse(text, values, newer=rules.newer)
-    if has_offset and rules.personal_api_key:
+    tree = Filler(values, rules.cohorts).fill(SelectParser(text, newer=rules.newer).query())
+    refuse(tree)
+    if rules.newer and rules.personal_api_key and has_offset(tree):
         raise HogQLError(_OFFSET_REFUSED)
-    page = _limit(tree, export=rules.export)
-    Resolver().query(tree)
+    page = _limit(tree, rules)
     echo = EchoPrinter(newer=rules.newer)
-    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, floor=rules.floor)
-    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, floor=rules.floor)
+    name_of = (lambda column: echo.print(column).replace("%", "")) if rules.newer else None
+    Resolver(tables(newer=rules.newer), name_of).query(tree)
+    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, floor=rules.floor, name_of=name_of)
+    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, floor=rules.floor, name_of=name_of)
     bare = ClickHousePrinter("", rules.zone, newer=rules.newer, qualified=False)
-    first = _first(tree)
+    first = first_select(tree)
     return Compiled(
-        sql=run.statement(tree),
+        sql=run.statement(tree) + (_NULL_IN if rules.newer else ""),
         clickhouse=f"{shown.statement(tree)} SETTINGS {_SETTINGS}",
         hogql=echo.statement(tree),
         columns=[echo.column_name(column) for column in first.columns],
@@ -100,23 +110,37 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
     )
 
 
-def _first(tree: Select | SelectSet) -> Select:
-    return tree if isinstance(tree, Select) else _first(tree.members[0])
-
-
-def _limit(tree: Select | SelectSet, *, export: bool) -> int | None:
+def _limit(tree: Node, rules: Rules) -> int | None:
     """Put PostHog's limits on the outermost SELECTs; tells the page size if the query said nothing."""
-    default, most = (MAX_ROWS, MAX_EXPORT_ROWS) if export else (DEFAULT_ROWS, MAX_ROWS)
-    if isinstance(tree, Select) and tree.limit is None:
-        tree.limit, tree.offset = Constant(default + 1), Constant(0)
+    default, most = (MAX_ROWS, MAX_EXPORT_ROWS) if rules.export else (DEFAULT_ROWS, MAX_ROWS)
+    if isinstance(tree, SelectSet):
+        for member in tree.members:
+            _cap(member, default, most, newer=rules.newer)
+        return None
+    if not isinstance(tree, Select):
+        raise HogQLError("Only SELECT queries are supported")
+    # for older servers, LIMIT BY is a LIMIT
+    if tree.limits.limit is None and (rules.newer or tree.limit_by is None):
+        tree.limits.limit, tree.limits.offset = Constant(default + 1), tree.limits.offset or Constant(0)
         return default
-    for member in [tree] if isinstance(tree, Select) else tree.members:
-        if isinstance(member, SelectSet):
-            _limit(member, export=export)
-        elif member.limit is None:
-            member.limit = Constant(default)
-        elif constant_int(member.limit) is not None:
-            member.limit = Constant(min(constant_int(member.limit) or 0, most))
-        else:
-            member.limit = Call("min2", [Constant(most), member.limit])
+    _cap(tree, default, most, newer=rules.newer)
     return None
+
+
+def _cap(node: Node, default: int, most: int, *, newer: bool) -> None:
+    """Limit a SELECT, or each of several: those with a LIMIT to the most rows, those without to the page."""
+    if isinstance(node, SelectSet):
+        for member in node.members:
+            _cap(member, default, most, newer=newer)
+        return
+    if not isinstance(node, Select) or node.limits.percent:
+        return
+    limits, by = node.limits, node.limit_by
+    if not newer and by is not None:
+        by.count = Constant(min(constant_int(by.count) or 0, most))
+    elif limits.limit is None:
+        limits.limit = Constant(default)
+    elif constant_int(limits.limit) is not None:
+        limits.limit = Constant(min(constant_int(limits.limit) or 0, most))
+    else:
+        limits.limit = Call("min2", [Constant(most), limits.limit])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from airflow_provider_posthog.emulator.hogql_ast import Column
 
@@ -134,6 +136,19 @@ TABLES: dict[str, Table] = {
         Table("numbers", {"number": _INTEGER}),
     )
 }
+
+# what older servers do not have
+_NEWER: frozenset[str] = frozenset()
+
+
+@cache
+def tables(*, newer: bool) -> Mapping[str, Table]:
+    """List the tables by name.
+
+    :param newer: with those that servers of 2025 and later have
+    """
+    return {name: table for name, table in TABLES.items() if newer or name not in _NEWER}
+
 
 # The property definitions of the project: PostHog casts the properties it has seen as numbers
 NUMBERS: dict[str, frozenset[str]] = {

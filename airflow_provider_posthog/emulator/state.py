@@ -104,6 +104,7 @@ class State:
         """
         self.settings.merge(changes)
         self.warehouse.timezone = self.settings.timezone
+        self.warehouse.newer_functions = self.settings.generation != "A"
         self.storage.link_seconds = self.settings.link_seconds
         self.queries.bucket.size(self.settings.query_bytes_per_hour, self.settings.query_budget_hours)
 

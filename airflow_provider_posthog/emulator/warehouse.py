@@ -147,7 +147,7 @@ class Warehouse:
         """
         zone = self.timezone
         export = limit_context == "export"
-        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor)
+        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor, self._cohorts)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
@@ -238,6 +238,10 @@ class Warehouse:
             if not _open:
                 _engine.close()
                 _engine = None
+
+    def _cohorts(self) -> set[int]:
+        found = _run(f"SELECT DISTINCT cohort_id FROM {self._database}.cohort_people")  # noqa: S608 - of our own making
+        return set(map(int, found.split()))
 
     def _execute(self, compiled: Compiled) -> tuple[bytes, int]:
         try:
