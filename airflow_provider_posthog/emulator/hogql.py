@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_posthog.emulator.hogql_ast import Call, Constant, Node, Select, SelectSet
+from airflow_provider_posthog.emulator.hogql_ast import Call, Constant, Join, Node, Select, SelectSet
 from airflow_provider_posthog.emulator.hogql_clickhouse import ClickHousePrinter, Floor
 from airflow_provider_posthog.emulator.hogql_echo import EchoPrinter
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
-from airflow_provider_posthog.emulator.hogql_placeholders import Filler, has_offset
+from airflow_provider_posthog.emulator.hogql_placeholders import Filler, has_offset, walk
 from airflow_provider_posthog.emulator.hogql_refusals import refuse
 from airflow_provider_posthog.emulator.hogql_resolver import Resolver, constant_int, first_select, output_name
 from airflow_provider_posthog.emulator.hogql_schema import tables
 from airflow_provider_posthog.emulator.hogql_select import SelectParser
+from airflow_provider_posthog.emulator.hogql_system import system_tables
 
 __all__ = ["Compiled", "Floor", "Rules", "translate"]
 
@@ -40,7 +41,8 @@ class Compiled:
     """A query ready to run.
 
     ``sql`` is what runs, ``clickhouse`` and ``hogql`` what PostHog shows; ``page`` is the number of rows of a page if
-    the query has no LIMIT of its own (one row more is asked for, to see whether there are more), else None.
+    the query has no LIMIT of its own (one row more is asked for, to see whether there are more), else None. ``system``
+    are the tables of the server's own state that it reads.
     """
 
     sql: str
@@ -49,6 +51,7 @@ class Compiled:
     columns: list[str]
     type_names: list[str]
     page: int | None
+    system: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,14 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
         columns=[echo.column_name(column) for column in first.columns],
         type_names=[output_name(column) or bare.print(column) for column in first.columns],
         page=page,
+        system=frozenset(_tables(tree)) & system_tables().keys(),
     )
+
+
+def _tables(tree: Node) -> Iterator[str]:
+    for part in walk(tree):
+        if isinstance(part, Join) and isinstance(part.table, list):
+            yield ".".join(part.table)
 
 
 def _limit(tree: Node, rules: Rules) -> int | None:

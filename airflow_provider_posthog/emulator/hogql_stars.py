@@ -50,7 +50,7 @@ def _columns(item: Columns, sources: Sequence[Source]) -> list[Node]:
         return _matching(item.regex, [name for _, name in names])
     for excluded in item.exclude:
         names = _without(excluded, names, sources)
-    if missing := [name for name in item.replace if name not in dict(names).values()]:
+    if missing := [name for name in item.replace if name not in {column for _, column in names}]:
         raise HogQLError(f'Column "{missing[0]}" in REPLACE list was not found in {_label(sources)}')
     if not names:
         raise HogQLError("No columns matched the EXCLUDE list")

@@ -17,6 +17,7 @@ from airflow_provider_posthog.emulator.hogql import Compiled, Floor, Rules, tran
 from airflow_provider_posthog.emulator.hogql_engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_results import read_rows
+from airflow_provider_posthog.emulator.hogql_system import Sources, clickhouse_name, create_system_tables, lines_of
 from airflow_provider_posthog.emulator.hogql_tables import create_statements
 
 __all__ = ["HogQLError", "QueryResult", "Warehouse"]
@@ -98,13 +99,15 @@ class Warehouse:
     ) -> None:
         self.timezone = timezone
         self.newer_functions = newer_functions
+        #: what fills the tables that show the server's own state, by name
+        self.sources: Sources = {}
         self._database = f"project_{next(_numbers)}"
         first = start or data.default_start(days)
         filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
         # the last statement makes the events
         self._people = filled[:-1] if events else filled
         _open.add(self._database)
-        for statement in [*create_statements(self._database), *filled]:
+        for statement in [*create_statements(self._database), *create_system_tables(self._database), *filled]:
             _run(statement)
         # links to the same files, so it costs nothing
         _run(f"CREATE TABLE {self._database}.events_at_start AS {self._database}.events")
@@ -239,13 +242,26 @@ class Warehouse:
                 _engine.close()
                 _engine = None
 
+    def _fill(self, name: str) -> None:
+        """Write the server's state of now into the table that shows it."""
+        table = f"{self._database}.{clickhouse_name(name)}"
+        _run(f"TRUNCATE TABLE {table}")
+        lines = lines_of(name, self.sources[name]()) if name in self.sources else ""
+        if lines:
+            _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")
+
     def _cohorts(self) -> set[int]:
         found = _run(f"SELECT DISTINCT cohort_id FROM {self._database}.cohort_people")  # noqa: S608 - of our own making
         return set(map(int, found.split()))
 
     def _execute(self, compiled: Compiled) -> tuple[bytes, int]:
         try:
-            return _measured(compiled.sql, _FORMAT)
+            if not compiled.system:
+                return _measured(compiled.sql, _FORMAT)
+            with _engine_lock:
+                for name in compiled.system:
+                    self._fill(name)
+                return _measured(compiled.sql, _FORMAT)
         except RuntimeError as error:
             raise from_clickhouse(str(error), self._database) from error
 
