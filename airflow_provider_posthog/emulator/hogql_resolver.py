@@ -227,6 +227,8 @@ class Resolver:
         self._visit(node.value)
         self._visit(node.index)
         value, key = node.value, node.index
+        while isinstance(value, Index) and value.op == "member":
+            value = value.value
         ref = value.ref if isinstance(value, Field) else None
         if ref is None or not isinstance(key, Constant) or not isinstance(key.value, (str, int)):
             return

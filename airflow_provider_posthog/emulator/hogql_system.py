@@ -68,16 +68,14 @@ def system_tables() -> dict[str, Table]:
     }
 
 
-def create_system_tables(database: str) -> list[str]:
-    """Write the statements that make the tables in ClickHouse.
+def create_statement(database: str, name: str) -> str:
+    """Write the statement that makes a table in ClickHouse anew.
 
     :param database: the project's ClickHouse database
+    :param name: the table's name in HogQL
     """
-    statements = []
-    for name in _COLUMNS:
-        columns = ", ".join(f"`{column}` {_KINDS[kind][1]}" for column, kind in _columns(name))
-        statements.append(f"CREATE TABLE {database}.{clickhouse_name(name)} ({columns}) ENGINE = Memory")
-    return statements
+    columns = ", ".join(f"`{column}` {_KINDS[kind][1]}" for column, kind in _columns(name))
+    return f"CREATE OR REPLACE TABLE {database}.{clickhouse_name(name)} ({columns}) ENGINE = Memory"
 
 
 def clickhouse_name(name: str) -> str:

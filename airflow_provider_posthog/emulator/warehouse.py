@@ -17,7 +17,7 @@ from airflow_provider_posthog.emulator.hogql import Compiled, Floor, Rules, tran
 from airflow_provider_posthog.emulator.hogql_engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_results import read_rows
-from airflow_provider_posthog.emulator.hogql_system import Sources, clickhouse_name, create_system_tables, lines_of
+from airflow_provider_posthog.emulator.hogql_system import Sources, clickhouse_name, create_statement, lines_of
 from airflow_provider_posthog.emulator.hogql_tables import create_statements
 
 __all__ = ["HogQLError", "QueryResult", "Warehouse"]
@@ -107,7 +107,7 @@ class Warehouse:
         # the last statement makes the events
         self._people = filled[:-1] if events else filled
         _open.add(self._database)
-        for statement in [*create_statements(self._database), *create_system_tables(self._database), *filled]:
+        for statement in [*create_statements(self._database), *filled]:
             _run(statement)
         # links to the same files, so it costs nothing
         _run(f"CREATE TABLE {self._database}.events_at_start AS {self._database}.events")
@@ -245,7 +245,8 @@ class Warehouse:
     def _fill(self, name: str) -> None:
         """Write the server's state of now into the table that shows it."""
         table = f"{self._database}.{clickhouse_name(name)}"
-        _run(f"TRUNCATE TABLE {table}")
+        # only now, since few ever ask: so the server starts no later for them
+        _run(create_statement(self._database, name))
         lines = lines_of(name, self.sources[name]()) if name in self.sources else ""
         if lines:
             _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")

@@ -66,6 +66,11 @@ def old(warehouse: Warehouse) -> Iterator[Warehouse]:
             "AND timestamp <= '2026-11-03 00:00:00'",
         ),
         ("SELECT interval + 1 FROM (SELECT 1 AS interval)", "SELECT 2"),
+        (
+            "SELECT count() FROM events WHERE properties['cart'].total = 3 OR properties?.cart?.total = 3 "
+            "OR person.properties['$os'].x.1 = 'y'",
+            "SELECT 0",
+        ),
         ("SELECT f'{event}-{1 + 1}' FROM events LIMIT 1", "SELECT concat(event, '-2') FROM {db}.events LIMIT 1"),
         ("SELECT '12'::int + CAST('3' AS Int), 5::string", "SELECT 15, '5'"),
         ("SELECT [1, 2, 3][2:3], [1, 2, 3][:2], [1, 2, 3][2:]", "SELECT [2, 3], [1, 2], [2, 3]"),
