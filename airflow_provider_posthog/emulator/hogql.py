@@ -11,7 +11,7 @@ from airflow_provider_posthog.emulator.hogql_echo import EchoPrinter
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_placeholders import Filler, has_offset, walk
 from airflow_provider_posthog.emulator.hogql_refusals import refuse
-from airflow_provider_posthog.emulator.hogql_resolver import Resolver, constant_int, first_select, output_name
+from airflow_provider_posthog.emulator.hogql_resolver import Resolver, first_select, output_name
 from airflow_provider_posthog.emulator.hogql_schema import tables
 from airflow_provider_posthog.emulator.hogql_select import SelectParser
 from airflow_provider_posthog.emulator.hogql_system import system_tables
@@ -147,10 +147,17 @@ def _cap(node: Node, default: int, most: int, *, newer: bool) -> None:
         return
     limits, by = node.limits, node.limit_by
     if not newer and by is not None:
-        by.count = Constant(min(constant_int(by.count) or 0, most))
+        by.count = Constant(min(_whole(by.count) or 0, most))
     elif limits.limit is None:
         limits.limit = Constant(default)
-    elif constant_int(limits.limit) is not None:
-        limits.limit = Constant(min(constant_int(limits.limit) or 0, most))
+    elif _whole(limits.limit) is not None:
+        limits.limit = Constant(min(_whole(limits.limit) or 0, most))
     else:
         limits.limit = Call("min2", [Constant(most), limits.limit])
+
+
+def _whole(node: Node | None) -> int | None:
+    """Tell the whole number a LIMIT says, None if it is an expression."""
+    if isinstance(node, Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
+        return node.value
+    return None

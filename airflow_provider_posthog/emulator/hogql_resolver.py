@@ -388,13 +388,3 @@ def _compared(node: Node | None) -> list[tuple[Node, Node]]:
     if isinstance(node, Compare):
         return [(node.left, node.right)]
     return [(node.expr, node.low), (node.expr, node.high)] if isinstance(node, Between) else []
-
-
-def constant_int(node: Node | None) -> int | None:
-    """Tell the whole number a LIMIT says, None if it is an expression.
-
-    :param node: the expression
-    """
-    if isinstance(node, Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
-        return node.value
-    return None

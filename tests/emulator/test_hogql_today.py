@@ -300,8 +300,9 @@ def test_functions_of_today_are_clickhouses(warehouse: Warehouse, name: str) -> 
     if name.startswith(_ABSENT) or name == "matchesAction":
         return
     codes = ["fine"]
+    # of no rows: some of them make nonsense of nonsense
     try:
-        warehouse.query(f"select {name}({', '.join(['number'] * function.least)}) from numbers(1)")
+        warehouse.query(f"select {name}({', '.join(['number'] * function.least)}) from numbers(0)")
     except HogQLError as error:
         codes.append(error.code)
     assert not {"unknown_function", "unknown_aggregate_function"} & set(codes)
