@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from airflow_provider_posthog.emulator.hogql_ast import (
     Alias,
+    Between,
     Call,
+    Cast,
     Column,
     Compare,
     Constant,
     Field,
+    Index,
     Join,
     Logic,
     Node,
     Ref,
     Select,
+    Slice,
 )
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_functions import Function, find
 from airflow_provider_posthog.emulator.hogql_kinds import kind_of
 from airflow_provider_posthog.emulator.hogql_printer import Printer
 from airflow_provider_posthog.emulator.hogql_resolver import output_name
-from airflow_provider_posthog.emulator.hogql_values import identifier, literal
+from airflow_provider_posthog.emulator.hogql_values import identifier, literal, words
 
 # these get the project's time zone as their last argument, unless the query gives one
-_IN_ZONE = frozenset({"toDateTime", "toDateTime64", "toDateTimeUS", "parseDateTime", "parseDateTimeBestEffort", "now"})
+_IN_ZONE = words(
+    "toDateTime toDateTime64 toDateTimeUS parseDateTime parseDateTimeBestEffort now toTimeZone to_char make_timestamp"
+)
 _PARSERS = frozenset({"parseDateTime64BestEffortOrNull", "parseDateTime64BestEffortUSOrNull", "toDateTime64", "now64"})
+_CAST_FUNCTIONS = {
+    **dict.fromkeys(("int", "integer"), "toInt64"),
+    **dict.fromkeys(("float", "double", "double precision", "real"), "toFloat64"),
+    **dict.fromkeys(("text", "varchar", "char", "string"), "toString"),
+    **dict.fromkeys(("boolean", "bool"), "toBool"),
+    "date": "toDate",
+    **dict.fromkeys(
+        ("datetime", "timestamp", "timestamptz", "timestamp with time zone", "timestamp with local time zone"),
+        "toDateTime",
+    ),
+}
 _CASTS = {"toInt": "Int64", "toFloat": "Float64", "toDecimal": "Decimal(18, 6)", "toUUID": "UUID"}
 # what a comparison with NULL on one side gives; with two NULLs it is the other way round
 _TRUE_WITH_NULL = frozenset({"notEquals", "notLike", "notILike", "notMatch", "notIMatch"})
@@ -75,14 +94,23 @@ class ClickHousePrinter(Printer):
     :param newer: whether the functions of newer servers are known
     :param qualified: False writes columns without their table, as ClickHouse names result columns
     :param floor: what hides old events
+    :param name_of: writes a column that is a call, which names it; None for servers where such a column has no name
     """
 
     clickhouse = True
 
     def __init__(
-        self, database: str, zone: str, *, newer: bool, qualified: bool = True, floor: Floor | None = None
+        self,
+        database: str,
+        zone: str,
+        *,
+        newer: bool,
+        qualified: bool = True,
+        floor: Floor | None = None,
+        name_of: Callable[[Node], str] | None = None,
     ) -> None:
         super().__init__(newer=newer)
+        self.name_of = name_of
         self.database = database
         self.zone = zone
         self.qualified = qualified
@@ -133,6 +161,11 @@ class ClickHousePrinter(Printer):
         if function.name == "concat":
             return self.call_text("concat", node, [self._text_of(argument) for argument in node.args])
         args = [self.print(argument) for argument in node.args]
+        written = function.written(args)
+        if written is not None:
+            return written
+        if function.name == "toDecimal" and len(args) == 2:
+            return f"accurateCastOrNull({args[0]}, concat('Decimal64(', toString({args[1]}), ')'))"
         if function.name in _CASTS:
             return self.call_text(function.clickhouse, node, [*args, self.constant(_CASTS[function.name])])
         name = self._overload(function, node)
@@ -144,7 +177,7 @@ class ClickHousePrinter(Printer):
         kind = kind_of(node.args[0]).kind if node.args else ""
         if function.name == "toDateTime" and kind in ("datetime", "date", "integer"):
             return "toDateTime"
-        if function.name == "toDate" and kind in ("datetime", "date"):
+        if function.name in ("toDate", "to_date") and kind in ("datetime", "date"):
             return "toDate"
         return function.clickhouse
 
@@ -179,11 +212,38 @@ class ClickHousePrinter(Printer):
             return self._with_constant(node, text, left, right)
         if node.op in ("in", "notIn") and not left_null:
             return text
+        if node.op in ("in", "notIn") and self.newer:
+            # these servers run with transform_null_in: NULL is in no list without it
+            return text if node.op == "in" else f"ifNull({text}, 1)"
         if node.op in _TRUE_WITH_NULL:
             return f"ifNull({text}, isNotNull({left}) or isNotNull({right}))"
         if node.op in _TRUE_WITH_NULLS:
             return f"ifNull({text}, isNull({left}) and isNull({right}))"
         return f"ifNull({text}, 0)"
+
+    def between(self, node: Between, text: str) -> str:
+        """Write BETWEEN so that it is 0 or 1 even where a part is NULL."""
+        if not any(_may_be_null(part) for part in (node.expr, node.low, node.high)):
+            return text
+        return f"ifNull({text}, 0)"
+
+    def cast(self, node: Cast) -> str:
+        """Write a cast with the function that PostHog takes for its type.
+
+        :raises HogQLError: for a type that it knows none for: most of ClickHouse's own
+        """
+        function = _CAST_FUNCTIONS.get(node.type)
+        if function is None:
+            raise HogQLError(f"Unsupported type cast to '{node.type}'")
+        zone = f", {self.constant(self.zone)}" if function == "toDateTime" else ""
+        return f"{function}({self.print(node.expr)}{zone})"
+
+    def slice(self, node: Slice) -> str:
+        """Write a slice: its last element is part of it."""
+        value, first = self.print(node.value), self.print(node.first) if node.first else "1"
+        if node.last is None:
+            return f"arraySlice({value}, {first})"
+        return f"arraySlice({value}, {first}, plus(minus({self.print(node.last)}, {first}), 1))"
 
     def _with_constant(self, node: Compare, text: str, left: str, right: str) -> str:
         same = node.op == "equals"
@@ -195,22 +255,34 @@ class ClickHousePrinter(Printer):
     # -- statements ----------------------------------------------------------------------------------------------
 
     def columns(self, node: Select) -> list[str]:
-        """Write the columns of a SELECT, each field under its name once."""
+        """Write the columns of a SELECT, each field under its name once: the last of equal ones has it."""
         taken = {column.name for column in node.columns if isinstance(column, Alias)}
         written = []
-        for column in node.columns:
-            name = output_name(column) if isinstance(column, Field) else ""
+        for column in reversed(node.columns):
+            name = self._name_of(column)
             text = self.print(column)
             written.append(f"{text} AS {self.name(name)}" if name and name not in taken else text)
             taken.add(name)
-        return written
+        return written[::-1]
+
+    def _name_of(self, column: Node) -> str:
+        if isinstance(column, (Field, Index)):
+            return output_name(column)
+        if self.name_of is None or not isinstance(column, Call) or column.infix:
+            return ""
+        return self.name_of(column)
+
+    def limited(self, members: str) -> str:
+        """Write several SELECTs as a table: ClickHouse knows no LIMIT of the whole."""
+        return f"SELECT * FROM ({members})"  # noqa: S608 - of our own making
 
     def where(self, node: Select) -> Node | None:
         """Give the condition with PostHog's guards: only rows of the project, and no events that are hidden."""
         first = node.source[0] if node.source else None
         if first is None or not isinstance(first.table, list) or first.args is not None:
             return node.where
-        team = Field(["team_id"], Ref(first.alias or first.table[-1], "team_id", Column("integer", nullable=False)))
+        name = first.alias or "__".join(first.table)
+        team = Field(["team_id"], Ref(name, "team_id", Column("integer", nullable=False)))
         guards: list[Node] = [Compare("equals", team, Constant(1)), *self._hiding(first)]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
         parts = guards if node.where is None else [*guards, *further]
@@ -239,7 +311,8 @@ class ClickHousePrinter(Printer):
         if hidden:
             text = self._hidden_join(join)
         elif isinstance(join.table, list):
-            text = self._named(".".join(join.table), join.alias or join.table[-1], join.args)
+            name = "__".join(join.table)
+            text = self._named(name, join.alias or name, join.args)
         else:
             self.depth -= 1
             text = self.print(join.table)
@@ -253,7 +326,7 @@ class ClickHousePrinter(Printer):
     def _lazy(self, alias: str, table: str, left: str, right: str) -> str:
         owner, _, column = left.partition(".")
         condition = f"equals({self.name(owner)}.{self.name(column)}, {self.name(alias)}.{self.name(right)})"
-        return f"\n{self._indent()}LEFT OUTER JOIN {self._named(table, alias, None)} ON {condition}"
+        return f"\n{self.indent()}LEFT OUTER JOIN {self._named(table, alias, None)} ON {condition}"
 
     def _named(self, table: str, alias: str, args: list[Node] | None) -> str:
         if args is not None:
@@ -267,6 +340,8 @@ def _may_be_null(node: Node) -> bool:
     """Whether PostHog guards a comparison with this against NULL: yes, unless it knows better."""
     if isinstance(node, Constant):
         return node.value is None
+    if isinstance(node, Index) and node.op == "member":
+        return _may_be_null(node.value)
     if isinstance(node, Field) and node.ref is not None:
         return bool(node.ref.properties) or node.ref.column.nullable
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_posthog.emulator.hogql_ast import Call, Compare, Field, Join, Node, Select
+from airflow_provider_posthog.emulator.hogql_ast import Between, Call, Cast, Compare, Field, Join, Node, Select, Slice
 from airflow_provider_posthog.emulator.hogql_printer import Printer
 from airflow_provider_posthog.emulator.hogql_resolver import output_name
 from airflow_provider_posthog.emulator.hogql_values import identifier, literal
@@ -30,6 +30,19 @@ class EchoPrinter(Printer):
     def comparison(self, node: Compare, text: str, left: str, right: str) -> str:
         """Write a comparison as it is: HogQL says nothing of NULL."""
         return text
+
+    def between(self, node: Between, text: str) -> str:
+        """Write BETWEEN as it is."""
+        return text
+
+    def cast(self, node: Cast) -> str:
+        """Write a cast as the user did."""
+        return f"CAST({self.print(node.expr)} AS {node.type})"
+
+    def slice(self, node: Slice) -> str:
+        """Write a slice as the user did."""
+        first, last = (self.print(end) if end else "" for end in (node.first, node.last))
+        return f"{self.print(node.value)}[{first}:{last}]"
 
     def columns(self, node: Select) -> list[str]:
         """Write the columns of a SELECT."""

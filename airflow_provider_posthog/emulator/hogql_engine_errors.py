@@ -39,6 +39,7 @@ _POSTHOG_WORDS = {
     ),
     "union_all_result_structures_mismatch": "Mismatched number of columns in UNION ALL.",
 }
+_OUR_SETTINGS = " SETTINGS transform_null_in = 1"
 _TOO_LONG = (
     "Query has hit the max execution time before completing. "
     "See our docs for how to improve your query performance. You may need to materialize."
@@ -55,7 +56,7 @@ def from_clickhouse(text: str, database: str) -> HogQLError:
     :param database: the name of our database, which the user does not know and must not meet
     :returns: a status of 400 for what users may see, 504 for timeouts and memory, 500 with nothing said for the rest
     """
-    found = _ERROR.search(text.replace(f"{database}.", "").strip())
+    found = _ERROR.search(text.replace(f"{database}.", "").replace(_OUR_SETTINGS, "").strip())
     if found is None:
         return HogQLError("ClickHouse error while executing query.", code="error", status=500)
     code = (found.group(3) or f"code_{found.group(1)}").lower()

@@ -19,3 +19,7 @@ class HogQLError(Exception):
         self.code = code
         self.attr = attr
         self.status = status
+
+
+class UnsupportedError(HogQLError):
+    """A statement that PostHog's grammar reads and its parser then refuses: no other reading of it is tried."""

@@ -1,7 +1,8 @@
 """Which functions HogQL has, how many arguments they take, and what ClickHouse calls them.
 
-The list in ``data`` was read from a PostHog server of October 2024; ``any_case`` marks the names that may be written in
-other case, because ClickHouse allows it.
+The first list in ``data`` was read from a PostHog server of October 2024; the second one has what PostHog's source of
+2026 adds to it or changes in it. ``any_case`` marks the names that may be written in other case, because ClickHouse
+allows it. A name in ClickHouse with parentheses is a template: ``{}`` and ``{0}`` stand for the arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 
-_LIST = Path(__file__).parent / "data" / "hogql_functions.tsv"
+_DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class Function:
         plural = "" if size == 1 else "s"
         raise HogQLError(f"{term} '{self.name}' expects {bound}{size} argument{plural}, found {count}")
 
+    def written(self, args: list[str]) -> str | None:
+        """Write a call of a function that ClickHouse has no name for; None for one that it has.
+
+        :param args: the written arguments
+        :raises HogQLError: if there are more or fewer than the template takes
+        """
+        if "(" not in self.clickhouse:
+            return None
+        count = self.clickhouse.count("{}")
+        if count and count != len(args):
+            plural = "" if count == 1 else "s"
+            raise HogQLError(f"Function '{self.name}' requires exactly {count} argument{plural}")
+        return self.clickhouse.format(*args)
+
 
 def _function(line: str) -> Function:
     name, kind, least, most, clickhouse, any_case = line.split("\t")
@@ -58,22 +73,11 @@ def functions(*, newer: bool) -> dict[str, Function]:
 
     :param newer: with those that servers of 2025 and later have
     """
-    lines = _LIST.read_text().splitlines()[1:]
-    found = {function.name: function for function in map(_function, lines)}
-    return found | {function.name: function for function in NEWER} if newer else found
-
-
-# Refused by the measured server of October 2024, taken by servers of 2025 and later:
-NEWER = (
-    # clients write windows with it; the strict form of toDateTime
-    Function("toDateTime64", "function", 1, 3, "toDateTime64", any_case=False),
-    # dates with the month first
-    Function("toDateTimeUS", "function", 1, 2, "parseDateTime64BestEffortUSOrNull", any_case=False),
-    # what PostHog itself writes around boolean properties
-    Function("toBool", "function", 1, 1, "toBool", any_case=False),
-    # any bucket width, which the toStartOf functions of 2024 lack
-    Function("toStartOfInterval", "function", 2, 4, "toStartOfInterval", any_case=False),
-)
+    found: dict[str, Function] = {}
+    for name in ("hogql_functions.tsv", "hogql_functions_2026.tsv") if newer else ("hogql_functions.tsv",):
+        lines = (_DATA / name).read_text(encoding="utf-8").splitlines()[1:]
+        found |= {function.name: function for function in map(_function, lines)}
+    return found
 
 
 def find(name: str, *, newer: bool) -> Function:

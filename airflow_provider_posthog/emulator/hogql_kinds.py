@@ -10,6 +10,7 @@ from airflow_provider_posthog.emulator.hogql_ast import (
     Column,
     Constant,
     Field,
+    Index,
     Node,
     Select,
     SelectSet,
@@ -52,6 +53,8 @@ def kind_of(node: Node) -> Column:
         return node.ref.column
     if isinstance(node, Constant):
         return _constant(node.value)
+    if isinstance(node, Index) and node.op == "member":
+        return kind_of(node.value)
     if isinstance(node, WindowCall):
         return _call(node.call)
     if isinstance(node, Call):

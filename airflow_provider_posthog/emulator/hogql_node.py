@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.emulator.dates import parse_date
 from airflow_provider_posthog.emulator.envelopes import Json, invalid, parse_error
-from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from airflow_provider_posthog.emulator.hogql_placeholders import Dates
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.runner import Work
-
-_VARIABLE = re.compile(r"\{\s*variables\.(\w+)\s*\}")
-_FILTERS = re.compile(r"\{\s*filters\s*\}")
 
 
 def run_hogql_query(work: Work) -> Json:
@@ -28,11 +24,8 @@ def run_hogql_query(work: Work) -> Json:
     if not isinstance(text, str):
         raise parse_error("1 validation error for QueryRequest\nquery.HogQLQuery.query\n  Field required")
     sent = work.node.get("values")
-    values: dict[str, object] = {**(sent if isinstance(sent, dict) else {}), **_variables(work.node, text)}
-    condition, dates = _filters(work)
-    if condition and _FILTERS.search(text):
-        text, values = _FILTERS.sub(f"({condition})", text), {**values, **dates}
-    result = work.hogql(text, values or None)
+    values: dict[str, object] = {**(sent if isinstance(sent, dict) else {}), **_variables(work.node)}
+    result = work.hogql(text, {**values, "filters": _filters(work)})
     return {
         "results": result.rows,
         "columns": result.columns,
@@ -49,20 +42,19 @@ def run_hogql_query(work: Work) -> Json:
     }
 
 
-def _variables(node: Json, text: str) -> dict[str, object]:
+def _variables(node: Json) -> dict[str, object]:
     """Return the values of ``{variables.name}`` by that name."""
     wish = node.get("variables") or {}
     if not isinstance(wish, dict) or not all(isinstance(each, dict) for each in wish.values()):
         raise invalid("variables: Input should be a valid dictionary of variables", attr="variables")
-    found = {str(each.get("code_name")): None if each.get("isNull") else each.get("value") for each in wish.values()}
-    for name in _VARIABLE.findall(text):
-        if name not in found:
-            raise HogQLError(f"Variable {name} is missing from query")
-    return {f"variables.{name}": value for name, value in found.items()}
+    return {
+        f"variables.{each.get('code_name')}": None if each.get("isNull") else each.get("value")
+        for each in wish.values()
+    }
 
 
-def _filters(work: Work) -> tuple[str, dict[str, object]]:
-    """Return the condition that ``{filters}`` stands for, with its values; an empty one where there are no filters."""
+def _filters(work: Work) -> Dates:
+    """Return what ``{filters}`` stands for."""
     wish = work.node.get("filters") or {}
     unknown = (
         [name for name, value in wish.items() if value and name != "dateRange"] if isinstance(wish, dict) else [""]
@@ -70,14 +62,13 @@ def _filters(work: Work) -> tuple[str, dict[str, object]]:
     if unknown:
         raise invalid("The emulator fills only the dateRange of filters into a HogQLQuery.")
     span, zone = wish.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
-    conditions: list[str] = []
-    values: dict[str, object] = {}
-    for name, sign in (("date_from", ">="), ("date_to", "<")):
+    found: dict[str, str | None] = {}
+    for name in ("date_from", "date_to"):
+        found[name] = None
         if not span.get(name) or span[name] == "all":
             continue
         try:
-            values[f"filters_{name}"] = parse_date(str(span[name]), work.now, zone).isoformat()
+            found[name] = parse_date(str(span[name]), work.now, zone).isoformat()
         except ValueError:
             raise invalid(f"filters: {span[name]!r} is not a date.") from None
-        conditions.append(f"timestamp {sign} toDateTime({{filters_{name}}})")
-    return " AND ".join(conditions), values
+    return Dates(found["date_from"], found["date_to"])

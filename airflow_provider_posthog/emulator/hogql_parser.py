@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from abc import ABC
 
 from airflow_provider_posthog.emulator.hogql_ast import (
     Alias,
+    Apply,
+    Between,
     Call,
+    Cast,
     Compare,
     Constant,
+    Distinct,
     Field,
     Index,
-    Lambda,
     Logic,
     Node,
-    Select,
-    SelectSet,
-    Sequence,
-    Window,
-    WindowCall,
+    Slice,
 )
-from airflow_provider_posthog.emulator.hogql_errors import HogQLError
-from airflow_provider_posthog.emulator.hogql_lexer import Token
-from airflow_provider_posthog.emulator.hogql_values import constant_of
-from airflow_provider_posthog.emulator.hogql_words import Words
+from airflow_provider_posthog.emulator.hogql_atoms import AtomParser
+from airflow_provider_posthog.emulator.hogql_calls import (
+    ADD,
+    ALIAS,
+    AND,
+    BETWEEN,
+    CMP,
+    DISTINCT,
+    IS,
+    MUL,
+    NULLISH,
+    OR,
+    TERNARY,
+    joined,
+)
 
-_UNITS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
 _COMPARE = {
     "=": "equals",
     "==": "equals",
@@ -49,294 +57,99 @@ _COMPARE = {
     "ilike": "ilike",
     "not ilike": "notILike",
 }
-# written as functions they mean the same, with the same care for NULL
-_COMPARE_FUNCTIONS = frozenset(_COMPARE.values()) - {"imatch", "notMatch", "notIMatch"}
-_ARITHMETIC = {"+": "plus", "-": "minus", "*": "multiply", "/": "divide", "%": "modulo"}
-_ALIAS, _TERNARY, _OR, _AND, _NOT, _NULLISH, _IS, _CMP, _ADD, _MUL, _NEG, _POSTFIX = range(2, 26, 2)
+_ARITHMETIC = {"+": "plus", "-": "minus", "*": "multiply", "/": "divide", "%": "modulo", "||": "concat"}
+_LEVELS = {"+": ADD, "-": ADD, "||": ADD, "*": MUL, "/": MUL, "%": MUL}
+# `LIMIT 10%`: what cannot be the right side of a modulo
+_AFTER_PERCENT = frozenset({"", ")", ";", "offset", "with", "union", "intersect", "except", "settings"})
 
 
-class ExpressionParser(Words, ABC):
-    """Reads expressions; the statements around them are the sub-class's.
-
-    :param text: the HogQL
-    :param values: what ``{placeholders}`` stand for
-    :param newer: also take what servers of 2025 and later take (``BETWEEN``)
-    """
-
-    def __init__(self, text: str, values: Mapping[str, object], *, newer: bool) -> None:
-        super().__init__(text)
-        self.values = values
-        self.newer = newer
-        self.has_offset = False
-
-    @abstractmethod
-    def select_set(self) -> Select | SelectSet:
-        """Read a SELECT, or several with UNION ALL between."""
-
-    @abstractmethod
-    def window(self) -> Window:
-        """Read what stands in the parentheses after OVER."""
-
-    # -- expressions ---------------------------------------------------------------------------------------------
-
-    def expressions(self) -> list[Node]:
-        """Read expressions with commas between."""
-        found = [self.expression()]
-        while self.accept(","):
-            if self.at(")") or self.at("]") or self.at("from"):
-                break
-            found.append(self.expression())
-        return found
+class ExpressionParser(AtomParser, ABC):
+    """Reads expressions; the statements around them are the sub-class's."""
 
     def expression(self, least: int = 0) -> Node:
         """Read an expression.
 
         :param least: operators that bind less than this end it
         """
-        left = self._prefix()
-        while True:
-            further = self._postfix(left) or self._infix(left, least)
-            if further is None:
-                return left
+        left = self._postfixes(self.prefix())
+        while (further := self._infix(left, least)) is not None:
             left = further
+        return left
 
-    def _prefix(self) -> Node:
-        token = self.token
-        if token.kind == "op":
-            return self._prefix_sign(token.text)
-        if token.kind in ("number", "string"):
-            return self._literal(self.take())
-        if token.kind == "name":
-            read = self._keyword(token.text.lower())
-            if read is not None:
-                return read()
-        if self.ahead().text == "->" and self.ahead().kind == "op":
-            name = self.identifier()
-            self.take()
-            return Lambda([name], self.expression())
-        return self._name()
+    def _postfixes(self, left: Node) -> Node:
+        while (further := self._postfix(left)) is not None:
+            left = further
+        return left
 
-    def _prefix_sign(self, sign: str) -> Node:
-        if sign == "-":
-            self.take()
-            value = self.expression(_NEG)
-            if isinstance(value, Constant) and isinstance(value.value, (int, float)):
-                return Constant(-value.value)
-            return Call("negate", [value])
-        if sign == "(":
-            return self._parentheses()
-        if sign == "[":
-            self.take()
-            items = [] if self.at("]") else self.expressions()
-            self.expect("]")
-            return Sequence("array", items)
-        if sign == "{":
-            return self.placeholder()
-        if sign == "*":
-            self.take()
-            return Field(["*"])
-        raise self.error()
-
-    def _keyword(self, word: str) -> Callable[[], Node] | None:
-        if word == "case":
-            return self._case
-        if word == "not":
-            return self._not
-        if word == "interval" and self.ahead().text not in (".", ",", ")"):
-            return self._interval
-        if word in ("null", "true", "false") and self.ahead().text not in (".", "("):
-            return lambda: Constant({"null": None, "true": True, "false": False}[self.take().text.lower()])
-        if word in ("cast", "date", "timestamp") and self.ahead().kind == "string":
-            raise HogQLError(f"Unsupported node: ColumnExpr{word.capitalize()}")
-        return None
-
-    def _not(self) -> Node:
-        self.take()
-        return Logic("not", [self.expression(_NOT)])
-
-    def _case(self) -> Node:
-        self.take()
-        subject = None if self.at("when") else self.expression()
-        pairs: list[tuple[Node, Node]] = []
-        while self.accept("when"):
-            condition = self.expression()
-            self.expect("then")
-            pairs.append((condition, self.expression()))
-        default: Node = self.expression() if self.accept("else") else Constant(None)
-        self.expect("end")
-        if not pairs:
-            raise self.error()
-        if subject is not None:
-            keys, results = Sequence("array", [key for key, _ in pairs]), Sequence("array", [item for _, item in pairs])
-            return Call("transform", [subject, keys, results, default])
-        flat = [node for pair in pairs for node in pair]
-        return Call("if" if len(pairs) == 1 else "multiIf", [*flat, default])
-
-    def _interval(self) -> Node:
-        self.take()
-        value = self.expression(_ADD)
-        unit = self.token.text.lower().removesuffix("s") if self.token.kind == "name" else ""
-        if unit in _UNITS:
-            self.take()
-            return Call(f"toInterval{unit.capitalize()}", [value])
-        if isinstance(value, Constant) and isinstance(value.value, str):
-            number, _, unit = value.value.partition(" ")
-            unit = unit.lower().removesuffix("s")
-            if number.isdigit() and unit in _UNITS:
-                return Call(f"toInterval{unit.capitalize()}", [Constant(int(number))])
-        raise self.error()
-
-    def _literal(self, token: Token) -> Node:
-        if token.kind == "string":
-            return Constant(token.text)
-        if token.text.lower().startswith("0x"):
-            return Constant(int(token.text, 16))
-        return Constant(int(token.text) if token.text.isdigit() else float(token.text))
-
-    def placeholder(self) -> Node:
-        """Read ``{name}`` and put its value in its place.
-
-        :raises HogQLError: if no value of that name was sent
-        """
-        self.expect("{")
-        name = self.identifier()
-        while self.accept("."):
-            name += "." + self.identifier()
-        self.expect("}")
-        if name in self.values:
-            return constant_of(self.values[name])
-        if name == "filters":
-            return Constant(True)
-        if not self.values:
-            raise HogQLError(f"Unresolved placeholder: {{{name}}}")
-        raise HogQLError(
-            f"Placeholder {{{name}}} is not available in this context. "
-            f"You can use the following: {', '.join(self.values)}"
-        )
-
-    def _parentheses(self) -> Node:
-        names = self._lambda_arguments()
-        if names is not None:
-            return Lambda(names, self.expression())
-        self.expect("(")
-        if self.at("select") or self.at("with") or (self.at("(") and self._is_query()):
-            query = self.select_set()
-            self.expect(")")
-            return query
-        comma = False
-        items = []
-        while not self.at(")"):
-            items.append(self.expression())
-            if not self.accept(","):
-                break
-            comma = True
-        self.expect(")")
-        return items[0] if len(items) == 1 and not comma else Sequence("tuple", items)
-
-    def _is_query(self) -> bool:
-        count = 0
-        while self.ahead(count).text == "(":
-            count += 1
-        return self.ahead(count).kind == "name" and self.ahead(count).text.lower() in ("select", "with")
-
-    def _lambda_arguments(self) -> list[str] | None:
-        count, names = 1, []
-        while self.ahead(count).kind in ("name", "quoted"):
-            names.append(self.ahead(count).text)
-            count += 1
-            if self.ahead(count).text != ",":
-                break
-            count += 1
-        if self.ahead(count).text != ")" or self.ahead(count + 1).text != "->":
-            return None
-        for _ in range(count + 2):
-            self.take()
-        return names
-
-    def _name(self) -> Node:
-        name = self.identifier()
-        if not self.at("("):
-            return Field([name])
-        if name.lower() == "cast":
-            raise HogQLError("Unsupported node: ColumnExprCast")
-        distinct, args = self._arguments()
-        params = None
-        if self.at("("):
-            params = args
-            distinct, args = self._arguments()
-        call = Call(name, args, params, distinct)
-        if self.accept("over"):
-            return WindowCall(call, self._over())
-        if name in _COMPARE_FUNCTIONS and len(args) == 2:
-            return Compare(name, args[0], args[1])
-        return call
-
-    def _over(self) -> Window | str:
-        if not self.accept("("):
-            return self.identifier()
-        window = self.window()
-        self.expect(")")
-        return window
-
-    def _arguments(self) -> tuple[bool, list[Node]]:
-        self.expect("(")
-        distinct = self.at("distinct") and self.accept("distinct")
-        args = [] if self.at(")") else self.expressions()
-        self.expect(")")
-        return distinct, args
+    # -- what follows a value at once ----------------------------------------------------------------------------
 
     def _postfix(self, left: Node) -> Node | None:
-        if self.at("."):
+        if self.token.kind != "op":
+            return None
+        if self.token.text in (".", "?."):
+            return self._member(left, nullish=self.take().text == "?.")
+        if self.token.text == "[":
             self.take()
-            if self.token.kind == "number" and self.token.text.isdigit():
-                return Index("tuple", left, Constant(int(self.take().text)))
-            member = "*" if self.accept("*") else self.identifier()
-            if isinstance(left, Field):
-                return Field([*left.chain, member])
-            return Index("array", left, Constant(member))
-        if self.at("["):
+            return self._subscript(left)
+        if self.token.text == "::" and self.newer:
             self.take()
+            return Cast(left, self.type_name(nested=False))
+        if self.token.text == "(" and self.newer:
+            self.take()
+            args = [] if self.at(")") else self.expressions()
+            self.expect(")")
+            return Apply(left, args)
+        return None
+
+    def _member(self, left: Node, *, nullish: bool) -> Node:
+        if self.token.kind == "number" and self.token.text.isdigit():
+            return Index("tuple", left, Constant(int(self.take().text)), nullish)
+        if nullish and self.accept("["):
             index = self.expression()
             self.expect("]")
-            return Index("array", left, index)
-        return None
+            return Index("array", left, index, nullish)
+        if isinstance(left, Field) and not nullish and left.chain[-1] != "*":
+            if self.accept("*"):
+                return self.excluding(Field([*left.chain, "*"]))
+            return Field([*left.chain, self.identifier()])
+        return Index("array", left, Constant(self.identifier()), nullish)
+
+    def _subscript(self, left: Node) -> Node:
+        first = None if self.at(":") and self.newer else self.expression()
+        if self.newer and self.accept(":"):
+            last = None if self.at("]") else self.expression()
+            self.expect("]")
+            return Slice(left, first, last)
+        self.expect("]")
+        return Index("array", left, first or Constant(None))
+
+    # -- what stands between two values --------------------------------------------------------------------------
 
     def _infix(self, left: Node, least: int) -> Node | None:
         operator = self._operator()
-        if operator in _COMPARE and least < _CMP:
+        if operator in _COMPARE and least < CMP:
             return self._comparison(left, operator)
-        if operator in ("+", "-", "||") and least < _ADD:
+        if operator in _LEVELS and least < _LEVELS[operator]:
+            return self._arithmetic(left, operator)
+        if operator in ("and", "or") and least < (AND if operator == "and" else OR):
             self.take()
-            right = self.expression(_ADD)
-            return Call("concat", [left, right]) if operator == "||" else Call(_ARITHMETIC[operator], [left, right])
-        if operator in ("*", "/", "%") and least < _MUL:
-            self.take()
-            return Call(_ARITHMETIC[operator], [left, self.expression(_MUL)])
-        if operator in ("and", "or") and least < (_AND if operator == "and" else _OR):
-            self.take()
-            right = self.expression(_AND if operator == "and" else _OR)
-            if isinstance(left, Logic) and left.op == operator:
-                return Logic(operator, [*left.args, right])
-            return Logic(operator, [left, right])
+            return self._logic(operator, left, self.expression(AND if operator == "and" else OR))
+        if operator == "is" and least < (DISTINCT if self._is_distinct() else IS):
+            return self._is(left)
+        if operator in ("between", "not between") and self.newer and least < BETWEEN:
+            return self._between(left, operator)
         return self._rare_infix(left, operator, least)
 
     def _rare_infix(self, left: Node, operator: str, least: int) -> Node | None:
-        if operator == "is" and least < _IS:
+        if operator == "??" and least < NULLISH:
             self.take()
-            op = "notEquals" if self.accept("not") else "equals"
-            self.expect("null")
-            return Compare(op, left, Constant(None))
-        if operator in ("between", "not between") and self.newer and least < _CMP:
-            return self._between(left, operator)
-        if operator == "??" and least < _NULLISH:
+            return Call("ifNull", [left, self.expression(NULLISH)])
+        if operator == "?" and least <= TERNARY:
             self.take()
-            return Call("ifNull", [left, self.expression(_NULLISH)])
-        if operator == "?" and least <= _TERNARY:
-            self.take()
-            middle = self.expression(_TERNARY)
+            middle = self.expression(TERNARY)
             self.expect(":")
-            return Call("if", [left, middle, self.expression(_TERNARY)])
-        if operator == "as" and least < _ALIAS:
+            return Call("if", [left, middle, self.expression(TERNARY)])
+        if operator == "as" and least < ALIAS:
             self.take()
             return Alias(left, self.alias())
         return None
@@ -347,21 +160,54 @@ class ExpressionParser(Words, ABC):
         word = self.token.text.lower()
         if word == "not" and self.ahead().text.lower() in ("in", "like", "ilike", "between"):
             return f"not {self.ahead().text.lower()}"
+        if word == "%":
+            follows = self.ahead()
+            text = "" if follows.kind == "end" else follows.text.lower()
+            return "" if text in _AFTER_PERCENT else word
         return word
+
+    def _arithmetic(self, left: Node, operator: str) -> Node:
+        self.take()
+        level = _LEVELS[operator]
+        right = self.expression(level)
+        return joined([left, right]) if operator == "||" else Call(_ARITHMETIC[operator], [left, right], infix=True)
+
+    def _logic(self, operator: str, left: Node, right: Node) -> Node:
+        items = [
+            item
+            for node in (left, right)
+            for item in (node.args if isinstance(node, Logic) and node.op == operator else [node])
+        ]
+        return Logic(operator, items)
+
+    def _is_distinct(self) -> bool:
+        follows = self.ahead(2 if self.ahead().text.lower() == "not" else 1)
+        return self.newer and follows.text.lower() == "distinct"
+
+    def _is(self, left: Node) -> Node:
+        self.take()
+        negated = self.accept("not")
+        if self.newer and self.accept("distinct", "from"):
+            return Distinct(left, self.expression(DISTINCT), negated)
+        self.expect("null")
+        return self._postfixes(Compare("notEquals" if negated else "equals", left, Constant(None)))
 
     def _comparison(self, left: Node, operator: str) -> Node:
         for _ in operator.split():
             self.take()
-        if operator.endswith("in") and self.accept("cohort"):
-            raise HogQLError("Could not find a cohort: this project has none")
-        return Compare(_COMPARE[operator], left, self.expression(_CMP))
+        if operator.endswith("in") and self.at("cohort"):
+            found = self.attempt(lambda: self._cohort(left, operator))
+            if found is not None:
+                return found
+        return Compare(_COMPARE[operator], left, self.expression(CMP))
+
+    def _cohort(self, left: Node, operator: str) -> Node:
+        self.expect("cohort")
+        return Compare("inCohort" if operator == "in" else "notInCohort", left, self.expression(CMP))
 
     def _between(self, left: Node, operator: str) -> Node:
         for _ in operator.split():
             self.take()
-        low = self.expression(_CMP)
+        low = self.expression(BETWEEN)
         self.expect("and")
-        inside = Logic(
-            "and", [Compare("greaterOrEquals", left, low), Compare("lessOrEquals", left, self.expression(_CMP))]
-        )
-        return Logic("not", [inside]) if operator.startswith("not") else inside
+        return Between(left, low, self.expression(BETWEEN), operator.startswith("not"))

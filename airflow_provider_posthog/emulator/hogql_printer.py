@@ -7,23 +7,25 @@ from collections.abc import Callable
 
 from airflow_provider_posthog.emulator.hogql_ast import (
     Alias,
+    Between,
     Call,
+    Cast,
     Compare,
     Constant,
+    Distinct,
     Field,
-    Frame,
     Index,
     Join,
     Lambda,
     Logic,
     Node,
-    Order,
     Select,
     SelectSet,
     Sequence,
-    Window,
+    Slice,
     WindowCall,
 )
+from airflow_provider_posthog.emulator.hogql_clauses import ClausePrinter
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_functions import find
 
@@ -33,7 +35,7 @@ _FOLDED: dict[str, Callable[[object, object], bool]] = {
 }
 
 
-class Printer(ABC):
+class Printer(ClausePrinter, ABC):
     """Writes expressions and statements; the sub-classes write what differs.
 
     :param newer: whether the functions of newer servers are known
@@ -42,8 +44,8 @@ class Printer(ABC):
     clickhouse = False
 
     def __init__(self, *, newer: bool) -> None:
+        super().__init__()
         self.newer = newer
-        self.depth = 0
         self.aggregations: list[str] = []
 
     # -- what differs --------------------------------------------------------------------------------------------
@@ -53,13 +55,6 @@ class Printer(ABC):
         """Write a constant.
 
         :param value: None, bool, int, float, text or a list of those
-        """
-
-    @abstractmethod
-    def name(self, text: str) -> str:
-        """Write a name, quoted where it must be.
-
-        :param text: the name
         """
 
     @abstractmethod
@@ -84,6 +79,28 @@ class Printer(ABC):
         :param text: its plain form
         :param left: its written left side
         :param right: its written right side
+        """
+
+    @abstractmethod
+    def between(self, node: Between, text: str) -> str:
+        """Write ``a BETWEEN low AND high``.
+
+        :param node: the condition
+        :param text: its plain form
+        """
+
+    @abstractmethod
+    def cast(self, node: Cast) -> str:
+        """Write ``CAST(a AS type)``.
+
+        :param node: the cast
+        """
+
+    @abstractmethod
+    def slice(self, node: Slice) -> str:
+        """Write ``a[1:2]``.
+
+        :param node: the slice
         """
 
     @abstractmethod
@@ -125,16 +142,35 @@ class Printer(ABC):
             return self._checked_call(node)
         if isinstance(node, Compare):
             return self._compare(node)
+        if isinstance(node, Cast):
+            return self.cast(node)
         return self._structure(node)
 
+    def _infix(self, node: Node) -> str | None:
+        if isinstance(node, Between):
+            word = "NOT BETWEEN" if node.negated else "BETWEEN"
+            text = f"{self._operand(node.expr)} {word} {self._operand(node.low)} AND {self._operand(node.high)}"
+            return self.between(node, text)
+        if isinstance(node, Distinct):
+            word = "IS NOT DISTINCT FROM" if node.negated else "IS DISTINCT FROM"
+            return f"{self._operand(node.left)} {word} {self._operand(node.right)}"
+        return self.slice(node) if isinstance(node, Slice) else None
+
+    def _operand(self, node: Node) -> str:
+        text = self.print(node)
+        return f"({text})" if isinstance(node, (Alias, Between, Distinct, Lambda)) else text
+
     def _structure(self, node: Node) -> str:
+        written = self._infix(node)
+        if written is not None:
+            return written
         if isinstance(node, Logic):
-            return f"{node.op}({self._list(node.args)})"
+            return f"{node.op}({self.listed(node.args)})"
         if isinstance(node, Alias):
             inside = self.print(node.expr)
             return f"{f'({inside})' if isinstance(node.expr, Alias) else inside} AS {self.name(node.name)}"
         if isinstance(node, Sequence):
-            return f"tuple({self._list(node.items)})" if node.op == "tuple" else f"[{self._list(node.items)}]"
+            return f"tuple({self.listed(node.items)})" if node.op == "tuple" else f"[{self.listed(node.items)}]"
         if isinstance(node, Index):
             return self._index(node)
         if isinstance(node, WindowCall):
@@ -148,12 +184,11 @@ class Printer(ABC):
 
     def _index(self, node: Index) -> str:
         value = self.print(node.value)
+        if node.op == "member":
+            return value
         if node.op == "tuple":
             return f"{value if isinstance(node.value, Field) else f'({value})'}.{self.print(node.index)}"
         return f"{value}[{self.print(node.index)}]"
-
-    def _list(self, nodes: list[Node]) -> str:
-        return ", ".join(self.print(node) for node in nodes)
 
     def _checked_call(self, node: Call) -> str:
         function = find(node.name, newer=self.newer)
@@ -177,8 +212,10 @@ class Printer(ABC):
         :param node: the call, for its parameters and its DISTINCT
         :param args: the arguments
         """
-        params = f"({self._list(node.params)})" if node.params is not None else ""
-        return f"{name}{params}({'DISTINCT ' if node.distinct else ''}{', '.join(args)})"
+        params = f"({self.listed(node.params)})" if node.params is not None else ""
+        order = f" ORDER BY {', '.join(map(self.order, node.order_by))}" if node.order_by else ""
+        text = f"{name}{params}({'DISTINCT ' if node.distinct else ''}{', '.join(args)}{order})"
+        return text if node.filter is None else f"{text} FILTER (WHERE {self.print(node.filter)})"
 
     def _compare(self, node: Compare) -> str:
         if isinstance(node.left, Constant) and isinstance(node.right, Constant) and node.op in _FOLDED:
@@ -193,31 +230,9 @@ class Printer(ABC):
             text = f"{node.op}({left}, {right})"
         return self.comparison(node, text, left, right)
 
-    def window(self, window: Window) -> str:
-        """Write a window.
-
-        :param window: what stands in the parentheses after OVER
-        """
-        parts = []
-        if window.partition_by:
-            parts.append(f"PARTITION BY {self._list(window.partition_by)}")
-        if window.order_by:
-            parts.append("ORDER BY " + ", ".join(self._order(order) for order in window.order_by))
-        if isinstance(window.frame, Frame):
-            frame = window.frame
-            bounds = frame.start if frame.end is None else f"BETWEEN {frame.start} AND {frame.end}"
-            parts.append(f"{frame.method} {bounds}")
-        return " ".join(parts)
-
-    def _order(self, order: Order) -> str:
-        return f"{self.print(order.expr)} {'DESC' if order.descending else 'ASC'}"
-
     # -- statements ----------------------------------------------------------------------------------------------
 
-    def _indent(self, extra: int = 0) -> str:
-        return "    " * (self.depth + extra)
-
-    def _sub_query(self, node: Select | SelectSet) -> str:
+    def _sub_query(self, node: Node) -> str:
         outside, self.aggregations = self.aggregations, []
         self.depth += 1
         try:
@@ -226,43 +241,55 @@ class Printer(ABC):
             self.depth -= 1
             self.aggregations = outside
 
-    def statement(self, node: Select | SelectSet) -> str:
+    def statement(self, node: Node) -> str:
         """Write a query without parentheses around it.
 
         :param node: the query, resolved
         """
+        joint = f"\n{self.indent()}"
         if isinstance(node, SelectSet):
-            joint = f"\n{self._indent()}UNION ALL\n{self._indent()}"
-            return joint.join(
-                self._sub_query(member) if isinstance(member, SelectSet) else self.statement(member)
-                for member in node.members
-            )
-        return f"\n{self._indent()}".join(clause for clause in self._clauses(node) if clause)
+            limits = [clause for clause in self.limits(node.limits) if clause]
+            return joint.join([self.limited(self._members(node)) if limits else self._members(node), *limits])
+        if not isinstance(node, Select):
+            raise HogQLError(f"Unknown AST node {type(node).__name__}")
+        return joint.join(clause for clause in self._clauses(node) if clause)
+
+    def limited(self, members: str) -> str:
+        """Write several SELECTs so that a LIMIT of the whole may follow.
+
+        :param members: what is written of them
+        """
+        return members
+
+    def _members(self, node: SelectSet) -> str:
+        # in parentheses where the LIMIT of the whole would be that of the last one
+        bracketed = any(self.limits(node.limits)) and not self.clickhouse
+        written = [
+            self._sub_query(member) if bracketed or isinstance(member, SelectSet) else self.statement(member)
+            for member in node.members
+        ]
+        text = written[0]
+        for operator, member in zip(node.operators, written[1:], strict=True):
+            text += f"\n{self.indent()}{operator}\n{self.indent()}{member}"
+        return text
 
     def _clauses(self, node: Select) -> list[str]:
         source = [self._join(join) for join in node.source]
         where = self.where(node)
         return [
-            self._block(f"SELECT{' DISTINCT' if node.distinct else ''}", self.columns(node)),
-            self._block("FROM", source, joint=""),
-            self._block(node.array_join_kind, [self.print(item) for item in node.array_join]),
-            self._block("PREWHERE", [self.print(node.prewhere)] if node.prewhere else []),
-            self._block("WHERE", [self.print(where)] if where else []),
-            self._block("GROUP BY", [self.print(item) for item in node.group_by]),
-            self._block("HAVING", [self.print(node.having)] if node.having else []),
-            self._block("WINDOW", [f"{self.name(key)} AS ({self.window(item)})" for key, item in node.windows.items()]),
-            self._block("ORDER BY", [self._order(order) for order in node.order_by]),
-            f"LIMIT {self.print(node.limit)}" if node.limit else "",
-            "WITH TIES" if node.with_ties else "",
-            f"OFFSET {self.print(node.offset)}" if node.offset else "",
-            f"BY {self._list(node.limit_by)}" if node.limit_by else "",
+            self.block(f"SELECT{' DISTINCT' if node.distinct else ''}", self.columns(node)),
+            self.block("FROM", source, joint=""),
+            self.block(node.array_join_kind, [self.print(item) for item in node.array_join]),
+            self.block("PREWHERE", [self.print(node.prewhere)] if node.prewhere else []),
+            self.block("WHERE", [self.print(where)] if where else []),
+            self.group_by(node),
+            self.block("HAVING", [self.print(node.having)] if node.having else []),
+            self.block("WINDOW", [f"{self.name(key)} AS ({self.window(item)})" for key, item in node.windows.items()]),
+            self.block("ORDER BY", [self.order(order) for order in node.order_by]),
+            self.interpolate(node),
+            self.limit_by(node),
+            *self.limits(node.limits),
         ]
-
-    def _block(self, word: str, items: list[str], joint: str = ",") -> str:
-        if not items:
-            return ""
-        indent = f"\n{self._indent(1)}"
-        return word + indent + (joint + indent).join(items)
 
     def _join(self, join: Join) -> str:
         self.depth += 1
@@ -286,12 +313,15 @@ class Printer(ABC):
         return ""
 
     def sample(self, join: Join) -> str:
-        """Write FINAL and SAMPLE, with a space before them; empty if there is neither.
+        """Write SAMPLE, with a space before it; empty if there is none.
 
         :param join: the join
         """
-        text = " FINAL" if join.final else ""
+        text = ""
         if join.sample is not None:
-            ratio, offset = join.sample
+            ratio, offset = map(self._ratio, join.sample)
             text += f" SAMPLE {ratio}" + (f" OFFSET {offset}" if offset else "")
         return text
+
+    def _ratio(self, value: str | Node | None) -> str:
+        return self.print(value) if isinstance(value, Node) else value or ""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cache
 
 from airflow_provider_posthog.emulator.hogql_ast import Column
+from airflow_provider_posthog.emulator.hogql_schema_types import Link, Table
+from airflow_provider_posthog.emulator.hogql_system import system_tables
+
+__all__ = ["NUMBERS", "TABLES", "Link", "Table", "tables"]
 
 _STRING = Column("string", nullable=False)
 _JSON = Column("json", nullable=False)
@@ -12,28 +17,6 @@ _TIME = Column("datetime", nullable=False)
 _UUID = Column("uuid", nullable=False)
 _INTEGER = Column("integer", nullable=False)
 _OTHER = Column("other", nullable=False)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A field that stands for a row of another table: ``events.person`` and the like."""
-
-    table: str
-    left: str
-    right: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its fields in PostHog's order, and those that ``*`` leaves out."""
-
-    name: str
-    fields: dict[str, Column | Link]
-    hidden: frozenset[str] = frozenset({"team_id"})
-
-    def star(self) -> list[str]:
-        """List the columns that ``*`` stands for."""
-        return [name for name, kind in self.fields.items() if isinstance(kind, Column) and name not in self.hidden]
 
 
 def _events() -> Table:
@@ -156,6 +139,16 @@ TABLES: dict[str, Table] = {
         Table("numbers", {"number": _INTEGER}),
     )
 }
+
+
+@cache
+def tables(*, newer: bool) -> Mapping[str, Table]:
+    """List the tables by name.
+
+    :param newer: with those that servers of 2025 and later have
+    """
+    return {**TABLES, **system_tables()} if newer else TABLES
+
 
 # The property definitions of the project: PostHog casts the properties it has seen as numbers
 NUMBERS: dict[str, frozenset[str]] = {

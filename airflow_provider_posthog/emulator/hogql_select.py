@@ -2,67 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from airflow_provider_posthog.emulator.hogql_ast import (
     Alias,
-    Constant,
+    Bound,
+    Cte,
+    Fill,
     Frame,
-    Join,
+    Lambda,
+    LimitBy,
+    Limits,
+    Node,
     Order,
     Select,
     SelectSet,
+    Sequence,
     Window,
 )
-from airflow_provider_posthog.emulator.hogql_errors import HogQLError
-from airflow_provider_posthog.emulator.hogql_parser import ExpressionParser
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError, UnsupportedError
+from airflow_provider_posthog.emulator.hogql_from import FromParser
 
-_JOIN_WORDS = ("all", "any", "asof", "semi", "anti", "inner", "left", "right", "full", "outer", "cross", "join")
+_MODES = ("rollup", "cube")
 
 
-class SelectParser(ExpressionParser):
+class SelectParser(FromParser):
     """Reads whole queries."""
 
-    def query(self) -> Select | SelectSet:
+    def query(self) -> Node:
         """Read a query to its very end.
 
-        :raises HogQLError: if anything follows it, a semicolon too
+        :raises HogQLError: if anything follows it; older servers take no semicolon either
         """
         if self.token.kind == "end":
             raise HogQLError("Empty query")
-        found = self.select_set()
-        if self.token.kind != "end":
-            raise self.error()
+        found = self.tag(self.take()) if self.token.kind == "tag" and self.newer else self.select_set()
+        if self.newer:
+            self.accept(";")
+        self.end()
         return found
 
-    def select_set(self) -> Select | SelectSet:
-        """Read a SELECT, or several with UNION ALL between."""
-        members = [self._member()]
-        while self.at("union"):
-            self.expect("union", "all")
-            members.append(self._member())
-        if len(members) == 1:
-            return members[0]
-        return SelectSet(members)
+    def end(self) -> None:
+        """Make sure that nothing follows.
 
-    def _member(self) -> Select | SelectSet:
-        if self.accept("("):
+        :raises HogQLError: if something does
+        """
+        if self.token.kind != "end":
+            raise self.error()
+
+    # -- several SELECTs -----------------------------------------------------------------------------------------
+
+    def select_set(self) -> Node:
+        """Read a SELECT, or several of them put together, and the LIMIT of the whole."""
+        members, operators = [self._arm()], []
+        while operator := self._set_operator():
+            operators.append(operator)
+            members.append(self._arm())
+        found = SelectSet(members, operators) if operators else members[0]
+        if self.newer and (self.at("order", "by") or self.at("limit") or self.at("offset")):
+            self._limit_set(found)
+        return found
+
+    def _set_operator(self) -> str:
+        if self.at("union", "all") and not self.newer:
+            self.expect("union", "all")
+            return "UNION ALL"
+        if not self.newer or self.token.text.lower() not in ("union", "intersect", "except"):
+            return ""
+        word = self.take().text.upper()
+        if self.at("all") or (self.at("distinct") and word != "EXCEPT"):
+            word += f" {self.take().text.upper()}"
+        elif word == "UNION":
+            word = "UNION DISTINCT"
+        if word.startswith("UNION") and self.accept("by", "name"):
+            word += " BY NAME"
+        return word
+
+    def _limit_set(self, found: Node) -> None:
+        """Read what ends a query in parentheses: its LIMIT takes the place of the inner one, its order is forgotten."""
+        if self.accept("order", "by"):
+            self.orders()
+        limits = Limits()
+        self._limits(limits)
+        if isinstance(found, (Select, SelectSet)):
+            found.limits.limit = limits.limit or found.limits.limit
+            found.limits.offset = limits.offset or found.limits.offset
+            found.limits.with_ties = found.limits.with_ties or limits.with_ties
+            found.limits.percent = found.limits.percent or limits.percent
+
+    def _arm(self) -> Node:
+        ctes = self._ctes() if self.accept("with") else {}
+        if self.at("(") and (not ctes or self.newer):
+            self.take()
             found = self.select_set()
             self.expect(")")
-            return found
-        return self._select()
+        elif self.at("{") and not ctes:
+            found = self.placeholder()
+        else:
+            found = self._select()
+        first = found
+        while isinstance(first, SelectSet):
+            first = first.members[0]
+        if ctes and isinstance(first, Select):
+            first.ctes = {**ctes, **first.ctes}
+        return found
+
+    def _ctes(self) -> dict[str, Cte]:
+        recursive = self.newer and self.ahead().text.lower() != "as" and self.accept("recursive")
+        found: dict[str, Cte] = {}
+        while True:
+            name, cte = self._cte()
+            cte.recursive = recursive
+            found[name] = cte
+            if not self.accept(",") or self.at("select") or self.at("("):
+                return found
+
+    def _cte(self) -> tuple[str, Cte]:
+        named = self.attempt(self._query_cte)
+        if named is not None:
+            return named
+        column = self.expression()
+        if isinstance(column, Lambda) and isinstance(column.body, Alias):
+            column = Alias(Lambda(column.args, column.body.expr), column.body.name)
+        if not isinstance(column, Alias):
+            raise self.error()
+        return column.name, Cte(column.expr, is_column=True)
+
+    def _query_cte(self) -> tuple[str, Cte]:
+        name = self.alias()
+        names: list[str] = []
+        if self.newer and self.accept("("):
+            names = self.names()
+        self.expect("as")
+        materialized = None
+        if self.newer and self.at("not", "materialized"):
+            self.expect("not", "materialized")
+            materialized = False
+        elif self.newer and self.accept("materialized"):
+            materialized = True
+        self.expect("(")
+        query = self.select_set()
+        self.expect(")")
+        return name, Cte(query, names=names, materialized=materialized)
+
+    # -- one SELECT ----------------------------------------------------------------------------------------------
 
     def _select(self) -> Select:
         query = Select()
-        if self.accept("with"):
-            self._ctes(query)
         self.expect("select")
-        query.distinct = self.at("distinct") and self.accept("distinct")
+        query.distinct = self.at("distinct") and self.ahead().text not in (",", ".") and self.accept("distinct")
         if self.at("top") and self.ahead().kind == "number":
-            raise HogQLError("Unsupported: SelectStmt.topClause()")
-        query.columns = self.expressions()
+            raise UnsupportedError("Unsupported: SelectStmt.topClause()")
+        query.columns = self._select_columns()
         if self.accept("from"):
-            self._joins(query)
+            self.joins(query)
         self._array_join(query)
         query.prewhere = self.expression() if self.accept("prewhere") else None
         query.where = self.expression() if self.accept("where") else None
@@ -70,129 +161,85 @@ class SelectParser(ExpressionParser):
         if self.accept("window"):
             self._named_windows(query)
         if self.accept("order", "by"):
-            query.order_by = self._orders()
-        self._limits(query)
+            query.order_by = self.orders()
+            self._interpolate(query)
+        query.limit_by = self._limit_by()
+        if self.newer or query.limit_by is None:
+            self._limits(query.limits)
         if self.at("settings"):
-            raise HogQLError("Unsupported: SelectStmt.settingsClause()")
+            raise UnsupportedError("Unsupported: SelectStmt.settingsClause()")
         return query
 
-    def _ctes(self, query: Select) -> None:
-        while True:
-            if (
-                self.token.kind in ("name", "quoted")
-                and self.ahead().text.lower() == "as"
-                and self.ahead(2).text == "("
-            ):
-                name = self.alias()
-                self.expect("as", "(")
-                query.ctes[name] = self.select_set()
-                self.expect(")")
-            else:
-                column = self.expression()
-                if not isinstance(column, Alias):
-                    raise self.error()
-                query.ctes[column.name] = column.expr
-            if not self.accept(","):
-                return
-
-    # -- FROM ----------------------------------------------------------------------------------------------------
-
-    def _joins(self, query: Select) -> None:
-        query.source = [self._table()]
-        while True:
-            if self.accept(","):
-                joined = self._table()
-                joined.kind = "CROSS JOIN"
-            else:
-                kind = self._join_kind()
-                if not kind:
-                    return
-                joined = self._table()
-                joined.kind = kind
-                self._constraint(joined)
-            query.source.append(joined)
-
-    def _join_kind(self) -> str:
-        count = 0
-        while self.ahead(count).kind == "name" and self.ahead(count).text.lower() in _JOIN_WORDS:
-            count += 1
-            if self.ahead(count - 1).text.lower() == "join":
-                return " ".join(self.take().text.upper() for _ in range(count))
-        return ""
-
-    def _constraint(self, joined: Join) -> None:
-        if self.accept("on"):
-            joined.constraint = self.expression()
-        elif self.accept("using"):
-            braces = self.accept("(")
-            joined.using = self.expressions()
-            if braces:
-                self.expect(")")
-        elif joined.kind != "CROSS JOIN":
-            raise self.error()
-
-    def _table(self) -> Join:
-        if self.at("{"):
-            self.placeholder()
-            raise HogQLError("JoinExpr with table of type Constant not supported")
-        if self.accept("("):
-            joined = Join(self.select_set())
-            self.expect(")")
-        else:
-            chain = [self.identifier()]
-            while self.accept("."):
-                chain.append(self.identifier())
-            joined = Join(chain)
-            if self.accept("("):
-                joined.args = [] if self.at(")") else self.expressions()
-                self.expect(")")
-        if self._join_kind_follows():
-            return joined
-        joined.alias = self.bare_alias()
-        joined.final = self.accept("final")
-        if self.accept("sample"):
-            joined.sample = (self._ratio(), self._ratio() if self.accept("offset") else None)
-        return joined
-
-    def _join_kind_follows(self) -> bool:
-        place = self.place
-        found = bool(self._join_kind())
-        self.place = place
+    def _select_columns(self) -> list[Node]:
+        found: list[Node] = []
+        while not found or (self.accept(",") and not self.ends_list()):
+            if self.at("from") and self.is_name(self.ahead()) and not self._is_clause(self.ahead().text):
+                raise UnsupportedError('Cannot use "from" before an implicit alias')
+            found.append(self._select_column())
         return found
 
-    def _ratio(self) -> str:
-        top = self._number()
-        return f"{top}/{self._number()}" if self.accept("/") else top
+    def _is_clause(self, word: str) -> bool:
+        return word.lower() in ("from", "where", "order", "group", "limit", "union")
 
-    def _number(self) -> str:
-        value = self.placeholder() if self.at("{") else self.expression(24)
-        if not isinstance(value, Constant) or not isinstance(value.value, (int, float)):
-            raise self.error()
-        return str(value.value)
+    def _select_column(self) -> Node:
+        if self.newer and self.is_name(self.token) and self.ahead().text == ":":
+            name = self.alias()
+            self.take()
+            return Alias(self.expression(), name)
+        column = self.expression()
+        alias = self.bare_column_alias() if self.newer else None
+        return column if alias is None else Alias(column, alias)
 
     def _array_join(self, query: Select) -> None:
         for words in (("array", "join"), ("left", "array", "join"), ("inner", "array", "join")):
             if self.accept(*words):
                 query.array_join_kind = " ".join(words).upper()
                 query.array_join = self.expressions()
+        if query.array_join and not query.source:
+            raise UnsupportedError("Using ARRAY JOIN without a FROM clause is not permitted")
+        if not all(isinstance(item, Alias) for item in query.array_join):
+            raise UnsupportedError("ARRAY JOIN arrays must have an alias")
 
     # -- what follows the WHERE ----------------------------------------------------------------------------------
 
     def _grouping(self, query: Select) -> None:
         if self.accept("group", "by"):
-            query.group_by = self.expressions()
-        if self.at("with") and self.ahead().text.lower() in ("totals", "cube", "rollup"):
-            raise HogQLError(f"Unsupported: SelectStmt.{self.ahead().text.upper()}()")
+            self._group_by(query)
+        # PostHog's parser reads these and lets them fall
+        for word in ("cube", "rollup", "totals"):
+            self.accept("with", word)
         query.having = self.expression() if self.accept("having") else None
+        query.qualify = self.expression() if self.newer and self.accept("qualify") else None
+
+    def _group_by(self, query: Select) -> None:
+        if self.newer and self.at("grouping", "sets", "("):
+            self.expect("grouping", "sets", "(")
+            query.group_mode = "grouping_sets"
+            while not query.group_by or self.accept(","):
+                self.expect("(")
+                query.group_by.append(Sequence("tuple", [] if self.at(")") else self.expressions()))
+                self.expect(")")
+            self.expect(")")
+            return
+        if self.newer and self.at("all") and self.ahead().text not in (",", ".", "("):
+            self.take()
+            query.group_mode = "all"
+            return
+        mode = self.token.text.lower()
+        if mode in _MODES and self.at(mode, "("):
+            self.expect(mode, "(")
+            query.group_by = self.expressions()
+            self.expect(")")
+            query.group_mode = mode
+            return
+        query.group_by = self.expressions()
 
     def _named_windows(self, query: Select) -> None:
-        while True:
+        while not query.windows or self.accept(","):
             name = self.identifier()
             self.expect("as", "(")
             query.windows[name] = self.window()
             self.expect(")")
-            if not self.accept(","):
-                return
 
     def window(self) -> Window:
         """Read what stands in the parentheses after OVER."""
@@ -200,7 +247,7 @@ class SelectParser(ExpressionParser):
         if self.accept("partition", "by"):
             window.partition_by = self.expressions()
         if self.accept("order", "by"):
-            window.order_by = self._orders()
+            window.order_by = self.orders()
         if self.at("rows") or self.at("range"):
             method = self.take().text.upper()
             if self.accept("between"):
@@ -211,57 +258,84 @@ class SelectParser(ExpressionParser):
                 window.frame = Frame(method, self._bound())
         return window
 
-    def _bound(self) -> str:
+    def _bound(self) -> Bound:
         if self.accept("current", "row"):
-            return "CURRENT ROW"
-        if self.accept("unbounded"):
-            size = "UNBOUNDED"
-        elif self.token.kind == "number" and self.token.text.isdigit():
-            size = self.take().text
-        else:
-            raise self.error()
+            return Bound("CURRENT ROW")
+        size = None
+        if not self.accept("unbounded"):
+            if not self.newer and self.token.kind != "number":
+                raise self.error()
+            size = self.expression()
         if not (self.at("preceding") or self.at("following")):
             raise self.error()
-        return f"{size} {self.take().text.upper()}"
+        return Bound(self.take().text.upper(), size)
 
-    def _orders(self) -> list[Order]:
-        orders = []
-        while True:
+    def orders(self) -> list[Order]:
+        """Read what follows ORDER BY."""
+        orders: list[Order] = []
+        while not orders or self.accept(","):
             order = Order(self.expression())
-            if self.accept("desc") or self.accept("descending"):
-                order.descending = True
-            elif self.accept("asc") or self.accept("ascending"):
-                order.descending = False
-            # PostHog's parser reads these and lets them fall
+            order.descending = self.accept("desc") or self.accept("descending")
+            if not order.descending and not self.accept("asc"):
+                self.accept("ascending")
+            # PostHog's parser reads these two and lets them fall
             if self.accept("nulls") and not (self.accept("first") or self.accept("last")):
                 raise self.error()
+            if self.accept("collate"):
+                self.take()
+            if self.newer and self.accept("with", "fill"):
+                order.fill = self._fill()
             orders.append(order)
-            if not self.accept(","):
-                return orders
+        return orders
 
-    def _limits(self, query: Select) -> None:
-        if self.accept("limit"):
-            query.limit = self.expression()
-            if self.accept(","):
-                query.offset, query.limit = query.limit, self.expression()
-            query.with_ties = self.accept("with", "ties")
-            if query.offset is None and self.accept("offset"):
-                query.offset = self.expression()
-            if not query.with_ties and self.accept("by"):
-                query.limit_by = self.expressions()
+    def _fill(self) -> Fill:
+        found = Fill()
+        found.low = self.expression() if self.accept("from") else None
+        found.high = self.expression() if self.accept("to") else None
+        found.step = self.expression() if self.accept("step") else None
+        return found
+
+    def _interpolate(self, query: Select) -> None:
+        if not self.newer or not self.accept("interpolate"):
+            return
+        query.interpolate = {}
+        if not self.accept("("):
+            return
+        while not query.interpolate or self.accept(","):
+            name = self.identifier()
+            query.interpolate[name] = self.expression() if self.accept("as") else None
+        self.expect(")")
+
+    # -- LIMIT ---------------------------------------------------------------------------------------------------
+
+    def _limit_by(self) -> LimitBy | None:
+        """Read ``LIMIT n BY a, b``; a LIMIT without BY is left to be read."""
+        return self.attempt(self._read_limit_by) if self.at("limit") else None
+
+    def _read_limit_by(self) -> LimitBy:
+        self.expect("limit")
+        count = self.expression()
+        offset = None
+        if self.accept(","):
+            offset, count = count, self.expression()
         elif self.accept("offset"):
-            query.offset = self.expression()
-        self.has_offset = self.has_offset or query.offset is not None
+            offset = self.expression()
+        self.expect("by")
+        return LimitBy(count, self.expressions(), offset)
 
+    def _limits(self, limits: Limits) -> None:
+        while True:
+            if limits.limit is None and self.accept("limit"):
+                self._limit(limits)
+            elif limits.offset is None and self.accept("offset"):
+                limits.offset = self.expression()
+            else:
+                return
 
-def parse(text: str, values: Mapping[str, object], *, newer: bool = True) -> tuple[Select | SelectSet, bool]:
-    """Read a HogQL query.
-
-    :param text: the HogQL
-    :param values: what ``{placeholders}`` stand for
-    :param newer: also take what servers of 2025 and later take
-    :returns: the tree, and whether an OFFSET stands anywhere in it
-    :raises HogQLError: where PostHog's parser would stop, or a placeholder has no value
-    """
-    parser = SelectParser(text, values, newer=newer)
-    return parser.query(), parser.has_offset
+    def _limit(self, limits: Limits) -> None:
+        limits.limit = self.expression()
+        limits.percent = self.newer and self.accept("%")
+        if self.accept(","):
+            # not ClickHouse's order of the two
+            limits.offset = self.expression()
+        limits.with_ties = self.accept("with", "ties")

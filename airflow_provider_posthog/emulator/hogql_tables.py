@@ -61,7 +61,7 @@ CREATE VIEW {db}.sessions AS SELECT
     countIf(event = '$autocapture') AS `$autocapture_count`,
     dateDiff('second', min(timestamp), max(timestamp)) AS `$session_duration`
 FROM {db}.raw_sessions FINAL GROUP BY session_id;
-CREATE TABLE {db}.`system.information_schema.columns` (
+CREATE TABLE {db}.system__information_schema__columns (
     team_id Int64 DEFAULT 1, table_name String, column_name String
 ) ENGINE = MergeTree ORDER BY table_name
 """
@@ -73,5 +73,5 @@ def create_statements(database: str) -> list[str]:
     :param database: the project's ClickHouse database
     """
     columns = ", ".join(f"('{name}', '{column}')" for name, table in SHOWN.items() for column in table.fields)
-    catalog = f"INSERT INTO {database}.`system.information_schema.columns` (table_name, column_name) VALUES {columns}"  # noqa: S608 - of our own making
+    catalog = f"INSERT INTO {database}.system__information_schema__columns (table_name, column_name) VALUES {columns}"  # noqa: S608 - of our own making
     return [f"CREATE DATABASE {database}", *TABLES.format(db=database).split(";\n"), catalog]

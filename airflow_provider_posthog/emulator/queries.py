@@ -172,6 +172,8 @@ class QueryService:
             await self._state.clock.sleep(self._state.settings.query_seconds)
             hidden = self._state.settings.hidden_months()
             without = self._state.settings.missing_tables()
+            # here and not in the thread, where a run could be planned twice
+            self._state.batch_exports.all()
             work = Work(self._state.warehouse, node, self._state.clock.now(), "query", personal, hidden, without)
             body = await asyncio.to_thread(run, work)
         finally:

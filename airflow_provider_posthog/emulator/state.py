@@ -28,6 +28,7 @@ from airflow_provider_posthog.emulator.queries import QueryService
 from airflow_provider_posthog.emulator.settings import Settings
 from airflow_provider_posthog.emulator.sharing import SharingStore
 from airflow_provider_posthog.emulator.storage import Storage
+from airflow_provider_posthog.emulator.system_rows import sources
 from airflow_provider_posthog.emulator.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class State:
         self.deletions = Deletions(self)
         self.groups = GroupStore(self)
         self.elements = ElementStore()
+        self.warehouse.sources = sources(self)
         self.change_settings(self._first_settings)
 
     def is_due(self) -> bool:
@@ -104,6 +106,7 @@ class State:
         """
         self.settings.merge(changes)
         self.warehouse.timezone = self.settings.timezone
+        self.warehouse.newer_functions = self.settings.generation != "A"
         self.storage.link_seconds = self.settings.link_seconds
         self.queries.bucket.size(self.settings.query_bytes_per_hour, self.settings.query_budget_hours)
 

@@ -17,6 +17,7 @@ from airflow_provider_posthog.emulator.hogql import Compiled, Floor, Rules, tran
 from airflow_provider_posthog.emulator.hogql_engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql_errors import HogQLError
 from airflow_provider_posthog.emulator.hogql_results import read_rows
+from airflow_provider_posthog.emulator.hogql_system import Sources, clickhouse_name, create_statement, lines_of
 from airflow_provider_posthog.emulator.hogql_tables import create_statements
 
 __all__ = ["HogQLError", "QueryResult", "Warehouse"]
@@ -100,6 +101,8 @@ class Warehouse:
     ) -> None:
         self.timezone = timezone
         self.newer_functions = newer_functions
+        #: what fills the tables that show the server's own state, by name
+        self.sources: Sources = {}
         self._database = f"project_{next(_numbers)}"
         first = start or data.default_start(days)
         filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
@@ -150,9 +153,8 @@ class Warehouse:
         :param without: tables that the server does not have
         :raises HogQLError: for what PostHog answers an error to
         """
-        zone = self.timezone
-        export = limit_context == "export"
-        rules = Rules(zone, self._database, self.newer_functions, export, personal_api_key, floor, without)
+        zone, newer, export = self.timezone, self.newer_functions, limit_context == "export"
+        rules = Rules(zone, self._database, newer, export, personal_api_key, floor, without, self._cohorts)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
@@ -247,9 +249,27 @@ class Warehouse:
                 _engine.close()
                 _engine = None
 
+    def _fill(self, name: str) -> None:
+        """Write the server's state of now into the table that shows it."""
+        table = f"{self._database}.{clickhouse_name(name)}"
+        # only now, since few ever ask: so the server starts no later for them
+        _run(create_statement(self._database, name))
+        lines = lines_of(name, self.sources[name]()) if name in self.sources else ""
+        if lines:
+            _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")
+
+    def _cohorts(self) -> set[int]:
+        found = _run(f"SELECT DISTINCT cohort_id FROM {self._database}.cohort_people")  # noqa: S608 - of our own making
+        return set(map(int, found.split()))
+
     def _execute(self, compiled: Compiled) -> tuple[bytes, int]:
         try:
-            return _measured(compiled.sql, _FORMAT)
+            if not compiled.system:
+                return _measured(compiled.sql, _FORMAT)
+            with _engine_lock:
+                for name in compiled.system:
+                    self._fill(name)
+                return _measured(compiled.sql, _FORMAT)
         except RuntimeError as error:
             raise from_clickhouse(str(error), self._database) from error
 

@@ -189,40 +189,60 @@ def test_offset_is_refused_for_personal_keys(warehouse: Warehouse, query: str) -
     warehouse.query(query, personal_api_key=False)
 
 
-def test_offset_of_the_old_server(warehouse: Warehouse) -> None:
-    result = warehouse.query("select number from numbers(9) limit 2 offset 3", personal_api_key=False)
+def test_offset_of_the_old_server(old: Warehouse) -> None:
+    result = old.query("select number from numbers(9) limit 2 offset 3")
     assert result.rows == [[3], [4]]
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        "SELECT 1;",
         "SELECT 1 as inf",
         "SELECT 1 as nan",
-        "SELECT uuid FROM events LIMIT 1 BY event LIMIT 5",
-        "SELECT count() c FROM events",
         "SELECT",
         "",
         "SELECT 1 FROM",
         "SELECT (1",
         "SELECT 'open",
-        "SELECT 1 UNION SELECT 2",
         "INSERT INTO events SELECT 1",
         "DROP TABLE events",
         "SHOW TABLES",
         "SELECT 1 SETTINGS max_threads=1",
         "SELECT 1 FORMAT JSON",
         "SELECT 1 INTO OUTFILE '/tmp/x'",
-        "SELECT CAST(1 AS String)",
     ],
 )
 def test_texts_that_are_no_hogql(warehouse: Warehouse, query: str) -> None:
     assert refused(warehouse, query).code == "invalid_input"
 
 
-def test_the_error_about_a_semicolon(warehouse: Warehouse) -> None:
-    assert refused(warehouse, "select 1;").detail == "no viable alternative at input 'select 1;'"
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1;",
+        "SELECT uuid FROM events LIMIT 1 BY event LIMIT 5",
+        "SELECT count() c FROM events",
+        "SELECT 1 UNION SELECT 2",
+        "SELECT 1 INTERSECT SELECT 2",
+        "(SELECT 1) UNION ALL (SELECT 2) LIMIT 3",
+        "SELECT CAST(1 AS String)",
+        "SELECT 1::int",
+        "SELECT number FROM numbers(3) WHERE number BETWEEN 1 AND 2",
+        "SELECT * EXCLUDE (uuid) FROM events",
+        "SELECT 1 IS DISTINCT FROM 2",
+        "WITH a AS (SELECT 1) (SELECT * FROM a)",
+        "SELECT 1 # comment",
+        "SELECT <a>b</a>",
+    ],
+)
+def test_what_only_newer_servers_read(old: Warehouse, query: str) -> None:
+    assert refused(old, query).code == "invalid_input"
+    old.newer_functions = True
+    old.query(query)
+
+
+def test_the_error_about_a_semicolon(old: Warehouse) -> None:
+    assert refused(old, "select 1;").detail == "no viable alternative at input 'select 1;'"
 
 
 @pytest.mark.parametrize("query", ["select 1 -- comment", "select /* here; */ 1", "select 1 // so"])
@@ -310,7 +330,11 @@ def test_unknown_fields(warehouse: Warehouse, name: str) -> None:
     assert refused(warehouse, f"select {name} from events").detail == f"Unable to resolve field: {name.strip('`')}"
 
 
-@pytest.mark.parametrize("table", ["system.tables", "nope", "url('http://x')", "file('/etc/passwd')", "numbers"])
+def test_unknown_tables_of_the_old_server(old: Warehouse) -> None:
+    assert refused(old, "select * from system.tables").detail == 'Unknown table "system".'
+
+
+@pytest.mark.parametrize("table", ["nope", "url('http://x')", "file('/etc/passwd')", "numbers"])
 def test_unknown_tables(warehouse: Warehouse, table: str) -> None:
     detail = refused(warehouse, f"select * from {table}").detail
     assert "numbers" in table or detail == f'Unknown table "{table.partition(".")[0].partition("(")[0]}".'

@@ -21,7 +21,7 @@ PERSON = "01a20104-0ea3-0000-377d-bff1b95c70a4"
 
 @pytest.fixture(scope="module")
 def warehouse() -> Iterator[Warehouse]:
-    house = Warehouse(events=0)
+    house = Warehouse(events=0, newer_functions=False)
     moment = datetime(2026, 11, 21, 22, 9, 32, 852556, timezone.utc)
     house.insert_events(
         {

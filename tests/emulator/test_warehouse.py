@@ -109,7 +109,7 @@ def test_a_zone_that_does_not_exist(empty: Warehouse) -> None:
         ("select toDateTime('no time')", None),
         ("select map('a', toDateTime('2026-01-01T00:00:00Z'))", {"a": "2026-01-01T00:00:00.000000Z"}),
         ("select toUUID('11111111-1111-4111-8111-111111111111')", "11111111-1111-4111-8111-111111111111"),
-        ("select toDecimal('1.5')", "1.5"),
+        ("select toDecimal('1.5', 2)", "1.5"),
         ("select avg(number) from numbers(5)", 2.0),
         ("select quantiles(0.5, 1)(number) from numbers(5)", [2.0, 4.0]),
         ("select 1 / 0", None),

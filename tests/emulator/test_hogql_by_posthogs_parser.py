@@ -1,0 +1,72 @@
+"""The emulator's reading of HogQL, judged by PostHog's own parser: over statements of every kind, and made-up ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from tests.support.hogql_trees import read, theirs
+from tests.support.posthog_parser import tree
+
+_LINES = (Path(__file__).parent / "data" / "hogql_statements.txt").read_text(encoding="utf-8").splitlines()
+STATEMENTS: dict[str, str] = {}
+for _line in _LINES:
+    if _line.startswith("== "):
+        _group = _line[3:]
+    elif "  | " in _line and not _line.startswith("#"):
+        _what, _, _sql = _line.partition("  | ")
+        STATEMENTS[f"{_group}: {_what}"] = _sql
+
+
+def test_there_are_enough_statements_of_every_kind() -> None:
+    assert len(STATEMENTS) == len(set(STATEMENTS.values())) > 400
+    assert len({name.partition(":")[0] for name in STATEMENTS}) > 25
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_what_posthog_reads_is_read_in_the_same_way_and_what_it_refuses_is_refused(name: str) -> None:
+    sql = STATEMENTS[name]
+    judged = tree(sql)
+    if judged is None:
+        with pytest.raises(HogQLError) as caught:
+            read(sql)
+        assert (caught.value.status, caught.value.code) == (400, "invalid_input")
+    else:
+        assert read(sql) == theirs(judged)
+
+
+_ATOM = st.sampled_from(["a", "b.c", "1", "'x'", "f(a)", "(a)", "(a, b)", "a[1]", "null", "{p}", "not (a)", "a::int"])
+_BINARY = st.sampled_from(
+    [
+        *("+", "-", "*", "/", "%", "||", "=", "!=", "<=", ">=", "and", "or", "in", "not in", "like", "not ilike"),
+        *("=~", "??", "is distinct from", "is not distinct from"),
+    ]
+)
+
+
+def _deeper(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("{} {} {}".format, inner, _BINARY, inner),
+        st.builds("{} between {} and {}".format, inner, inner, inner),
+        st.builds("{} not between {} and {}".format, inner, inner, inner),
+        st.builds("{} ? {} : {}".format, inner, inner, inner),
+        st.builds("not {}".format, inner),
+        st.builds("- {}".format, inner),
+        st.builds("({})".format, inner),
+        st.builds("{} is null".format, inner),
+        st.builds("{} is not null".format, inner),
+        st.builds("f({}, {})".format, inner, inner),
+        st.builds("{}::int".format, inner),
+    )
+
+
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.recursive(_ATOM, _deeper, max_leaves=3))
+def test_operators_bind_as_they_do_for_posthog(expression: str) -> None:
+    judged = tree(f"SELECT {expression} AS z")
+    if judged is not None:
+        assert read(f"SELECT {expression} AS z") == theirs(judged)
