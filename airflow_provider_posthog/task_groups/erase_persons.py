@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Approval = Literal["hitl", "params"]
 Table = Mapping[str, Any]
 #: Is given what the delete task returns, and makes a task.
-MakeTask = Callable[[Any], Any]
+MakeTask = Callable[[Any, Any], Any]
 
 _BODY = (
     "{% set told = ti.xcom_pull(task_ids='RESOLVE') %}"
@@ -70,8 +70,8 @@ class Erasure:
         ``response_timeout``.
     :param warehouse: what to erase outside PostHog, all at once, when PostHog is proved to have nothing left: arguments
         of :class:`~airflow_provider_posthog.operators.warehouse_erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``,
-        ``table``, ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` returns
-        and make a task of your own.
+        ``table``, ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and
+        ``verify`` return (a request and its proof), and make a task of your own.
     :param max_persons: the most persons there may be; more are an error.
     :param remove_identifiers: remove the file at ``identifiers_path``, too, at the end.
     :param resolve_options: further arguments of ``PostHogResolvePersonsOperator``, such as ``must_find_all``.
@@ -194,7 +194,7 @@ class Erasure:
 
     def _erase(self, one: Table | MakeTask, request: Any, proof: Any, names: set[str]) -> Any:  # noqa: ANN401
         if not isinstance(one, Mapping):
-            return one(request)
+            return one(request, proof)
         name = "erase_" + re.sub(r"\W+", "_", str(one.get("table", "table"))).strip("_")
         while name in names:
             name += "_too"

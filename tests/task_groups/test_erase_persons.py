@@ -37,11 +37,12 @@ HITL = approval_operator()
 class _Own(BaseOperator):
     """A user's own task."""
 
-    template_fields = ("request",)
+    template_fields = ("request", "proof")
 
-    def __init__(self, *, request: Any, **kwargs: Any) -> None:
+    def __init__(self, *, request: Any, proof: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.request = request
+        self.proof = proof
 
     def execute(self, context: Any) -> None: ...
 
@@ -100,7 +101,7 @@ def notes(lab: Lab) -> list[str]:
 
 def test_its_tasks_and_their_order() -> None:
     table = {"sql_conn_id": "warehouse", "table": "analytics.events", "distinct_id_column": "distinct_id"}
-    own: list[Any] = [lambda request: _Own(task_id="own", request=request)]
+    own: list[Any] = [lambda request, proof: _Own(task_id="own", request=request, proof=proof)]
     dag = group("order", approval="params", warehouse=[table, table, *own])
     erasing = {"erase_analytics_events", "erase_analytics_events_too", "own"}
     assert after(dag, "resolve") == {"approve", "delete", "discard"}
