@@ -232,6 +232,8 @@ class PostHogInsightCheckOperator(PostHogOperator):
         except PostHogJobTimeout:
             self.on_kill()
             raise
+        if found.verdict.state == "failed":
+            self.on_kill()  # what could not be watched to its end may go on
         self._query_id = None
         return self._conclude(found, context)
 

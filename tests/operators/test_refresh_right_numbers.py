@@ -448,7 +448,7 @@ def test_a_calculation_that_posthog_names_itself_is_the_one_that_is_cancelled(sc
 
     started = _insight(result=None, last_refresh=None, query_status={"id": "its-own-name", "complete": False})
     going = ok({"query_status": {"id": "its-own-name", "complete": False, "error": False}}, 202)
-    scripted.script(error(404, code="not_found"), ok(started), going, going, ok({}))
+    scripted.script(error(404, code="not_found"), ok(started), *[going] * 20)
     with Client(PostHogHook().settings()) as client:
         target = Target(7, "ours")
         outcome = run(in_background(target, time.time() + 1.5, 0.2, 3), client)
