@@ -129,7 +129,7 @@ async def _logged(state: State, raw: web.Request, call: Call, work: Work) -> web
     began = loop.time()
     fault = state.faults.take(call.method, call.path)
     try:
-        answer = await _faulty(raw, fault, work) if fault else await work()
+        answer = await _faulty(state, raw, fault, work) if fault else await work()
         if fault is not None and fault.cut == "middle":
             await _send_half(raw, answer, fault.cut_bytes)
         response = await _send(raw, answer)
@@ -141,9 +141,12 @@ async def _logged(state: State, raw: web.Request, call: Call, work: Work) -> web
         call.seconds = round(loop.time() - began, 4)
 
 
-async def _faulty(raw: web.Request, fault: Fault, work: Work) -> Answer:
+async def _faulty(state: State, raw: web.Request, fault: Fault, work: Work) -> Answer:
     if fault.delay:
+        life = state.life
         await asyncio.sleep(fault.delay)
+        if state.life is not life:  # of a test that is over: nothing of it may come into the next one
+            _abort(raw)
     if fault.cut == "before":
         _abort(raw)
     if fault.status is not None and not fault.work:

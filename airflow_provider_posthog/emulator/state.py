@@ -67,6 +67,8 @@ class State:
         self.get_internally: InternalCaller = _nothing
         self._first_settings = dict(settings or {})
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: Another one after each reset.
+        self.life = object()
         self._start()
 
     def _start(self) -> None:
@@ -119,6 +121,7 @@ class State:
         self.faults.waiting.clear()
         self.calls.calls.clear()
         self.storage.clear()
+        self.life = object()
         self._start()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -29,7 +29,7 @@ class Client:
 
     def __call__(self, method: str, path: str, **options: object) -> requests.Response:
         full = self.url + (path if path.startswith("/") else f"/api/projects/1/{path}")
-        return self.session.request(method, full, timeout=30, allow_redirects=False, **options)
+        return self.session.request(method, full, **{"timeout": 30, "allow_redirects": False, **options})
 
     def get(self, path: str, **options: object) -> requests.Response:
         return self("GET", path, **options)

@@ -86,6 +86,16 @@ def test_first_that_fits_wins_and_others_wait(api: Client, posthog: EmulatorProc
     assert [api.get("exports/").status_code for _ in range(3)] == [500, 502, 200]
 
 
+def test_a_request_that_was_held_up_comes_into_no_later_test(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.faults(method="POST", path="*/exports/", delay=1.0)
+    with pytest.raises(requests.ReadTimeout):
+        api.post("exports/", BODY, timeout=0.2)
+    posthog.reset()
+    posthog.faults(method="GET", path="/api/users/@me/", delay=1.2)
+    api.get("/api/users/@me/")  # by now the first one was let go
+    assert api.get("exports/").json()["count"] == posthog.stats()["exports"]["created"] == 0
+
+
 def test_delay(api: Client, posthog: EmulatorProcess) -> None:
     posthog.faults(path="*/exports/", delay=0.4)
     began = time.monotonic()
