@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.exchange import Exchange, host_of
+from airflow_provider_posthog.api.keys import REFUSED
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait
 from airflow_provider_posthog.api.wire import foreign_encodings, no_answer, read_some
 from airflow_provider_posthog.exceptions import (
@@ -125,7 +126,7 @@ def download(
     patience = _Patience(base_wait, sleep)
     while True:
         try:
-            stream = _open(client, call, received, etag)
+            stream = _opened(client, call, received, etag)
             with stream.response:
                 if received and stream.start != received:
                     log.info("The download starts again: the storage does not resume it")
@@ -200,6 +201,17 @@ def _blocks(response: requests.Response) -> Iterator[bytes]:
 
 def _no_answer(error: OSError) -> NoAnswer:
     return no_answer(cast("requests.RequestException", error))  # these are OSErrors, and nothing else arises here
+
+
+def _opened(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:
+    """Open the file as :func:`_open` does; once more if the key was refused, and the connection has another one now."""
+    refused = client.settings
+    try:
+        return _open(client, call, offset, etag)
+    except REFUSED as error:
+        if not client.has_new_key(refused, error):
+            raise
+    return _open(client, call, offset, etag)
 
 
 def _open(client: Client, call: Call[bytes], offset: int, etag: str | None) -> _Stream:

@@ -16,11 +16,13 @@ from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.compat import BaseHook
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogAuthenticationError, PostHogError
+from airflow_provider_posthog.extract.download import download
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.operators.certificates import open_certificate
+from tests.extract.conftest import Sink
 from tests.support.checks import use
 from tests.support.fixtures import server
-from tests.support.scripted import ScriptedServer, error, ok
+from tests.support.scripted import Reply, ScriptedServer, error, ok
 from tests.support.waiting import wait_for
 
 __all__ = ["server"]
@@ -50,6 +52,22 @@ def test_a_task_goes_on_with_the_connections_new_key(
     assert hook.settings().api_key == "phx_new"
     assert hook.keys_replaced == 1
     assert "the connection has another one" in caplog.text
+    assert "phx_" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_download_goes_on_with_the_connections_new_key(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    use(monkeypatch, server)
+    server.script(ok({"id": 1}), error(status), Reply(headers={"Content-Type": "text/csv"}, body=b"a,b\n1,2\n"))
+    hook, sink = PostHogHook(), Sink()
+    with caplog.at_level(logging.DEBUG):
+        hook.send(exports.retrieve(1))
+        _replace_key(monkeypatch, server)
+        assert download(hook.client, exports.content(1), sink, base_wait=0.01).size == 8
+    assert sink.data == b"a,b\n1,2\n"
+    assert _keys(server) == ["phx_key", "phx_key", "phx_new"]
     assert "phx_" not in caplog.text
 
 
