@@ -74,7 +74,7 @@ COLUMNS: dict[str, tuple[str, str, Any]] = {
     "empty_list": ("[]", "object", []),
     "tuple": ("(1, 'a')", "object", [1, "a"]),
     "map": ("map('a', 1)", "object", {"a": 1}),
-    "decimal": ("toDecimal('1.5')", "object", "1.5"),
+    "decimal": ("toDecimal('1.5', 6)", "object", "1.5"),
     "nothing": ("null", "object", None),
 }
 
