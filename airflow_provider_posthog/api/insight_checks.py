@@ -162,7 +162,7 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
     :param deadline: when to give up, in seconds since 1970.
     :param interval: the longest wait between two polls, in seconds.
     :param max_failures: how many polls may fail in a row.
-    :returns: ``succeeded`` (it is met), ``pending`` (it is not), or ``failed`` (nobody can tell).
+    :returns: ``succeeded`` (it is met), ``pending`` (it is not), or ``failed`` (it cannot be known).
     """
     try:
         answer = yield from _read(gate, None)

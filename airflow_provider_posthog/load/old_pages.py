@@ -123,10 +123,12 @@ def _check_alone(connection: Any) -> None:  # noqa: ANN401
 
 
 def _ask(connection: Any, sql: str) -> Any:  # noqa: ANN401
-    """Return a value; ``None`` from a DuckDB that is too old to know it."""
+    """Return a value; ``None`` from a DuckDB that is too old to know it. Another error leaves the file as it is."""
+    from duckdb import BinderException, CatalogException
+
     try:
         return connection.execute(sql).fetchone()[0]
-    except Exception:
+    except (BinderException, CatalogException):
         return None
 
 

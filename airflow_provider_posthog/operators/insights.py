@@ -246,7 +246,7 @@ class PostHogInsightCheckOperator(PostHogOperator):
         if found.verdict.state == "succeeded":
             self.log.info("%s%s", text[:1].upper(), text[1:])
             return facts
-        if found.verdict.state == "failed" or "value" not in facts:  # nobody can tell
+        if found.verdict.state == "failed" or "value" not in facts:  # it cannot be known
             raise PostHogJobFailed(f"PostHog: {text}")
         raise self.unmet(f"{text[:1].upper()}{text[1:]} The condition is: {facts['condition']}")
 
@@ -267,7 +267,7 @@ class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):
     """Compares an insight's newest number with a condition now, and skips itself if it does not meet it.
 
     The tasks behind it are then skipped, too, unless their ``trigger_rule`` says otherwise. Takes and returns what
-    :class:`PostHogInsightCheckOperator` does. A number that nobody can tell fails it.
+    :class:`PostHogInsightCheckOperator` does. A number that cannot be known fails it.
     """
 
     def unmet(self, text: str) -> Exception:
