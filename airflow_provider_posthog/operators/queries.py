@@ -137,7 +137,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             from airflow_provider_posthog.results.files import format_of, require_format
 
             output.check("s3://bucket/{{ ds }}.parquet")
-            require_format(format_of(str(self.result_path)))
+            require_format(format_of(str(self.result_path), field="result_path"), field="result_path")
             output.refuse_if_there(self._identity)
         elif self.max_rows == 0:
             raise PostHogSettingsError("result_path", "is not given, and max_rows is 0.", "Write one of the two.")
