@@ -5,7 +5,7 @@ Every Airflow process loads this module, so it imports neither Airflow nor an HT
 
 from __future__ import annotations
 
-from airflow_provider_posthog.connection_form import (
+from airflow_provider_posthog.connection.form import (
     CONN_TYPE,
     HOOK_CLASS,
     HOOK_NAME,
@@ -69,10 +69,7 @@ def _connection_types() -> list[dict[str, object]]:
 
 
 #: The modules of operators.
-_OPERATORS = (
-    *("access", "api", "dashboards", "erasure_close", "erasure_end", "erasure_extension", "exports", "files_erasure"),
-    *("groups", "insights", "looking_again", "persons", "persons_sweep", "queries", "suppression", "warehouse_erasure"),
-)
+_OPERATORS = (*("access", "api", "dashboards", "erasure", "exports", "groups", "insights", "persons", "queries"),)
 
 
 def get_provider_info() -> dict[str, object]:

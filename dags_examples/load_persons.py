@@ -86,7 +86,7 @@ with DAG(
         :param loaded: what ``snapshot`` returned.
         """
         from airflow_provider_posthog.exceptions import PostHogIncompleteError
-        from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+        from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
         now = f"TIMESTAMPTZ '{datetime.now(timezone.utc).isoformat()}'"
         # What is not committed when the connection is closed was never there.

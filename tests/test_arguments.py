@@ -194,7 +194,7 @@ def test_every_argument_is_read_by_the_task(kind: type[Any]) -> None:
 
 
 def test_the_check_sees_what_is_ignored() -> None:
-    from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+    from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 
     class Ignores(PostHogErasureOperator):
         def execute(self, context: Any) -> None:
@@ -233,7 +233,7 @@ def test_tasks_that_write_no_certificate_take_nothing_for_one(
 
 @pytest.mark.parametrize("name", ["PostHogFinishErasureOperator", "PostHogDiscardErasureOperator"])
 def test_the_work_path_of_an_end_is_the_request_s(name: str) -> None:
-    from airflow_provider_posthog.operators import erasure_end
+    from airflow_provider_posthog.operators.erasure import end as erasure_end
 
     options = {"request": {}, **({"proof": {}} if "Finish" in name else {})}
     with pytest.raises(PostHogSettingsError) as refused:
@@ -251,7 +251,7 @@ def test_a_file_download_is_not_left_alone() -> None:
 
 
 def test_a_work_path_beside_the_one_that_was_handed_on_is_refused() -> None:
-    from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
+    from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 
     task = PostHogErasureOperator(task_id="task", work_path="memory://private/mine")
     with pytest.raises(PostHogSettingsError) as refused:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog import connection_form as form
 from airflow_provider_posthog.api.settings import ClientSettings, Shares
+from airflow_provider_posthog.connection import form
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 KEY = "phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1"
@@ -708,7 +708,7 @@ def test_the_docs_list_every_extra_with_its_default() -> None:
 
 def test_importing_the_form_imports_neither_airflow_nor_an_http_library() -> None:
     code = (
-        "import sys, airflow_provider_posthog.connection_form, airflow_provider_posthog.provider_info as p;"
+        "import sys, airflow_provider_posthog.connection.form, airflow_provider_posthog.provider_info as p;"
         "p.get_provider_info();"
         "bad = {'airflow','requests','httpx','aiohttp','pandas','flask','wtforms','sqlalchemy'} & set(sys.modules);"
         "sys.exit(f'imported {bad}' if bad else 0)"

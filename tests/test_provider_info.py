@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from airflow.triggers import base
 
-from airflow_provider_posthog import connection_form as form
+from airflow_provider_posthog.connection import form
 from airflow_provider_posthog.provider_info import get_provider_info
 
 INFO: dict[str, Any] = get_provider_info()

@@ -27,15 +27,15 @@ from airflow_provider_posthog.api.clients import (
     policy_of,
     too_large,
 )
-from airflow_provider_posthog.api.discretion import log_no_requests_to
 from airflow_provider_posthog.api.exchange import Done, Exchange
 from airflow_provider_posthog.api.in_flight import in_flight_to
 from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_another
 from airflow_provider_posthog.api.pages import Pages
+from airflow_provider_posthog.api.redaction import log_no_requests_to
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.steps import within
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
+from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
 
 T = TypeVar("T")

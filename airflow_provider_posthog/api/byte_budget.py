@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.telling import Slowdown
+from airflow_provider_posthog.api.wait_log import Slowdown
 
 #: PostHog's code of a 429 that means this budget.
 EXCEEDED = "api_queries_budget_exceeded"

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import requests  # noqa: TID253 - this module is imported when a task runs
 import urllib3
 
-from airflow_provider_posthog.api import discretion  # noqa: F401 - what urllib3 logs is nobody's to read
+from airflow_provider_posthog.api import redaction as discretion  # noqa: F401 - what urllib3 logs is nobody's to read
 from airflow_provider_posthog.api.body import ENCODINGS, Arriving, TooLargeError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
@@ -39,11 +39,6 @@ from airflow_provider_posthog.api.wire import (
     no_answer,
 )
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
-
-if TYPE_CHECKING:
-    from airflow_provider_posthog.api.async_clients import AsyncClient
-
-__all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -342,11 +337,3 @@ def ca_context(path: str) -> ssl.SSLContext:
             f"the CA file {path} cannot be read ({type(error).__name__}).",
             "Write the path of a PEM file that is on this machine, or true or false.",
         ) from None
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute
-    if name == "AsyncClient":
-        from airflow_provider_posthog.api.async_clients import AsyncClient
-
-        return AsyncClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

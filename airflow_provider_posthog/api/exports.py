@@ -107,7 +107,7 @@ def create(
 def content(export_id: Number) -> Call[bytes]:
     """Download an export's file: bytes, or a redirect to a presigned address of the object storage.
 
-    Fetch it with :func:`airflow_provider_posthog.extract.download.download`, which keeps the key from the storage
+    Fetch it with :func:`airflow_provider_posthog.download.http.download`, which keeps the key from the storage
     and the file out of memory.
 
     :param export_id: the export's id.

@@ -97,7 +97,7 @@ def retrieve(file_download_id: Uuid) -> Call[FileDownload]:
 def download(file_download_id: Uuid, file: Uuid) -> Call[bytes]:
     """Download one file, by a redirect to a presigned address of the object storage; 400 before it is done.
 
-    Fetch it with :func:`airflow_provider_posthog.extract.download.download`, which keeps the key from the storage
+    Fetch it with :func:`airflow_provider_posthog.download.http.download`, which keeps the key from the storage
     and the file out of memory; a client by itself follows no redirect.
 
     :param file_download_id: the file download's UUID.

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_posthog.api.call import Lane
-from airflow_provider_posthog.api.telling import Slowdown
+from airflow_provider_posthog.api.wait_log import Slowdown
 
 MINUTE = 60.0
 HOUR = 3600.0

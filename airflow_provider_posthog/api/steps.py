@@ -19,7 +19,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -208,30 +208,6 @@ class _Crew(Generic[T]):
                     self.done.put((number, run(steps, client, stop=self._stop)))
         except BaseException as error:
             self.done.put((-1, error))  # for the thread that waits to raise
-
-
-async def within(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Wait for work to end, and cancel it if it does not.
-
-    ``asyncio.wait_for`` forgets its own cancellation before Python 3.12, if the work ends at that moment: a trigger
-    that Airflow has cancelled would go on.
-
-    :param work: the work.
-    :param seconds: how long it may take.
-    :raises asyncio.TimeoutError: if it took longer.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if task.done():
-            return task.result()
-        raise asyncio.TimeoutError
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # nobody else may ask for it, and asyncio would complain
 
 
 async def run_all_async(

@@ -40,7 +40,7 @@ from airflow_provider_posthog.audit.records import (
 )
 from airflow_provider_posthog.audit.signing import KEY_VARIABLE, Signer
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
-from airflow_provider_posthog.extract.landing import FileSystem, Landing, is_flat
+from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing, is_flat
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

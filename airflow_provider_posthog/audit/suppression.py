@@ -13,7 +13,7 @@ from typing import Any, Literal
 from airflow_provider_posthog.audit.chain import request_folder
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.landing import Landing
+from airflow_provider_posthog.storage.atomic_file import Landing
 
 Kind = Literal["distinct_id", "uuid"]
 VERSION = 1

@@ -90,9 +90,9 @@ def _read_stdin(stopped: asyncio.Event) -> None:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    from airflow_provider_posthog.emulator.server import start
+    from airflow_provider_posthog.emulator.data.warehouse import Warehouse
+    from airflow_provider_posthog.emulator.http.server import start
     from airflow_provider_posthog.emulator.state import State
-    from airflow_provider_posthog.emulator.warehouse import Warehouse
 
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_posthog.emulator.hogql_schema import NEW_TABLES
+from airflow_provider_posthog.emulator.hogql.schema import NEW_TABLES
 
 # the switches that make the server of October 2024 whose answers were recorded; the defaults are Cloud's of 2026
 OCTOBER_2024: dict[str, object] = {

@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.landing import is_flat, make_folder
-from airflow_provider_posthog.extract.staging import FOLDER as UNFINISHED
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.atomic_file import is_flat, make_folder
+from airflow_provider_posthog.storage.staging import FOLDER as UNFINISHED
 
 MANIFEST = "manifest.json"
 PAGE = "index.html"

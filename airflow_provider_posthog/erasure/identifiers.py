@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, get_args
 from airflow_provider_posthog.api.arguments import is_uuid
 from airflow_provider_posthog.erasure.addresses import problem_of
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.extract.landing import FileSystem
+from airflow_provider_posthog.storage.atomic_file import FileSystem
 
 Kind = Literal["distinct_id", "email", "uuid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

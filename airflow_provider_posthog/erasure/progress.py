@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
-from airflow_provider_posthog.extract.landing import Landing
+from airflow_provider_posthog.storage.atomic_file import Landing
 
 
 @dataclass

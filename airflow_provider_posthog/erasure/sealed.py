@@ -19,7 +19,7 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.asking import batched
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.landing import Landing
+from airflow_provider_posthog.storage.atomic_file import Landing
 
 VERSION = 1
 END = ".sealed"

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.landing import FileSystem, Landing
+from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing
 
 VERSION = 2
 _TOKEN = 12

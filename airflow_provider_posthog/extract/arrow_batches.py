@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
-from airflow_provider_posthog.extract.arrow_types import batch_of
+from airflow_provider_posthog.results.arrow_types import batch_of
 
 #: Bytes of memory that are taken from the system at once. Small, as what is left at the end of each answer lies idle.
 ROOM = 4 * 1024 * 1024

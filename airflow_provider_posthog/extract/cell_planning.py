@@ -11,8 +11,6 @@ from itertools import pairwise
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.arrow_types import moment_of
-from airflow_provider_posthog.extract.asking import Result, is_too_heavy
 from airflow_provider_posthog.extract.cells import (
     EPOCH,
     HASHES,
@@ -27,7 +25,9 @@ from airflow_provider_posthog.extract.cells import (
     order_of,
 )
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
+from airflow_provider_posthog.extract.query_client import Result, is_too_heavy
 from airflow_provider_posthog.extract.windows import Piece, Window
+from airflow_provider_posthog.results.arrow_types import moment_of
 
 log = logging.getLogger(__name__)
 

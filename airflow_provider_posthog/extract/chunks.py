@@ -13,13 +13,13 @@ from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError, clean
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.arrow_batches import Batches, Rooms
-from airflow_provider_posthog.extract.arrow_types import schema_of
-from airflow_provider_posthog.extract.asking import Asker, is_too_heavy
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
+from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
 from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window
+from airflow_provider_posthog.results.arrow_types import schema_of
 
 log = logging.getLogger(__name__)
 

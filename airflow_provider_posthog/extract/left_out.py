@@ -8,8 +8,8 @@ from datetime import datetime
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogTransportError
 from airflow_provider_posthog.extract import statements
-from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import Window, iso

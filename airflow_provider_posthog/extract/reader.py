@@ -18,7 +18,6 @@ from airflow_provider_posthog.api.budget import share_of
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
@@ -28,6 +27,7 @@ from airflow_provider_posthog.extract.key_planning import KeyPlanner
 from airflow_provider_posthog.extract.page_limits import PageLimits
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.ranges import left_of
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.windows import LATEST, Piece, Position, Window, checked

@@ -79,7 +79,7 @@ def polars_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: o
     import polars as pl
     import pyarrow as pa
 
-    from airflow_provider_posthog.extract.arrow_types import batch_of, schema_of
+    from airflow_provider_posthog.results.arrow_types import batch_of, schema_of
 
     schema = schema_of(columns, types)  # type: ignore[arg-type] # it looks whether they are any
     return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch_of(rows, schema)])))

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api import exports, insight_lookup, insights, projects, queries
 from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
+from airflow_provider_posthog.connection import form as connection_form
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogNotFoundError,

@@ -14,9 +14,9 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.hogql import statements
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.hooks.dbapi import READS_ONLY, PostHogConnection, one_select, values_of
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.results.answer import Question, ask
+from airflow_provider_posthog.results.cursor import READS_ONLY, PostHogConnection, one_select, values_of
 
 _ELSEWHERE = "To send events, use PostHog's SDKs; to copy rows out, the operators of this provider."
 

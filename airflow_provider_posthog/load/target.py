@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Literal, get_args
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
 WriteMode = Literal["replace_interval", "replace", "merge", "append", "scd2"]
 OtherColumns = Literal["fail", "null"]

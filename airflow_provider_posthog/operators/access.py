@@ -12,16 +12,16 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.operators.erasing import PostHogErasureOperator
-from airflow_provider_posthog.operators.storage_path import is_bucket, storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.access import EventsPart, Subject
     from airflow_provider_posthog.erasure.access_folder import AccessFolder
     from airflow_provider_posthog.erasure.work_file import WorkFile
-    from airflow_provider_posthog.extract.copying import Copy
+    from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.sources import Source
 
 _EXAMPLE = "s3://private/access/{{ run_id }}"
@@ -44,7 +44,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :param max_persons: the most persons there may be: a folder is handed to one.
     :param in_flight: how many queries are asked side by side.
     :param page_rows: the most rows of a query, up to 49,999.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.erasing.PostHogErasureOperator`; with ``audit_path``
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`; with ``audit_path``
         the certificate says what was handed out, in numbers.
     :returns: ``request_id``, ``path``, ``until`` (the server's time up to which it is), ``counts`` (``profiles``,
         ``distinct_ids``, ``groups``, ``cohorts``, ``recordings``, ``events``), ``files``, ``bytes``, and
@@ -80,7 +80,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        from airflow_provider_posthog.transfers.reading import need_arrow
+        from airflow_provider_posthog.tasks.bulk import need_arrow
 
         need_arrow(type(self).__name__)
         folder = self._folder()
@@ -205,8 +205,8 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.access import EVENT_COLUMNS, check_events, count_events
         from airflow_provider_posthog.erasure.asking import utc
         from airflow_provider_posthog.extract import sources
-        from airflow_provider_posthog.extract.manifest import Interval
-        from airflow_provider_posthog.transfers.reading import EPOCH
+        from airflow_provider_posthog.storage.manifest import Interval
+        from airflow_provider_posthog.tasks.bulk import EPOCH
 
         source = sources.events(EVENT_COLUMNS, by="timestamp", where=part.where, values=dict(part.values))
         name = f"events_{number:03}"
@@ -234,10 +234,10 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.access_folder import EVENTS
         from airflow_provider_posthog.erasure.asking import discreet
         from airflow_provider_posthog.erasure.work_file import digest_of
-        from airflow_provider_posthog.extract import manifest as manifests
-        from airflow_provider_posthog.extract.copying import Copy, Reading
-        from airflow_provider_posthog.extract.files import Layout
-        from airflow_provider_posthog.extract.staging import Owner, Staging
+        from airflow_provider_posthog.extract.copy_interval import Copy, Reading
+        from airflow_provider_posthog.extract.writers import Layout
+        from airflow_provider_posthog.storage import manifest as manifests
+        from airflow_provider_posthog.storage.staging import Owner, Staging
 
         target, root = self.storage(self.path, "path"), f"{folder.work}/{EVENTS}"
         settings = self.hook.settings()

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError, PostHogTransportError
-from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.identity import Identity
-from airflow_provider_posthog.operators.output import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.api.endpoint import Endpoint
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
-    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
 Shape = Literal["pages", "rows", "file", "value"]
 
@@ -185,8 +185,8 @@ class PostHogApiOperator(PostHogOperator):
         """Write the answer; return how many rows it has."""
         rows = None
         if shape == "file":
-            from airflow_provider_posthog.extract.download import download
-            from airflow_provider_posthog.extract.export_file import download_export
+            from airflow_provider_posthog.download.export_file import download_export
+            from airflow_provider_posthog.download.http import download
 
             fetch = download_export if call.name == "exports.content" else download
             kind = fetch(self.hook.client, call, landing).content_type

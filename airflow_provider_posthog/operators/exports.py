@@ -10,11 +10,11 @@ from airflow_provider_posthog.api.hogql import limits_of, one_statement
 from airflow_provider_posthog.api.insights import runnable_query, unwrap
 from airflow_provider_posthog.api.queries import hogql, placeholders
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
-from airflow_provider_posthog.operators.identity import Job
-from airflow_provider_posthog.operators.job import PostHogJobOperator
-from airflow_provider_posthog.operators.lists import listed
-from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.answer import hides_cuts
+from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.lists import listed
+from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 TABLES = (exports.CSV, exports.XLSX)
 VIDEOS = ("video/mp4", "video/webm", "image/gif")
@@ -51,7 +51,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
     :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
     :param timeout: seconds from the creation; default 40 minutes, 80 for videos, which is more than PostHog tries.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     :raises PostHogSettingsError: if the arguments cannot make a file.

@@ -11,8 +11,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.operators.erasing import PeopleOperator
-from airflow_provider_posthog.operators.lists import listed
+from airflow_provider_posthog.tasks.erasure import PeopleOperator
+from airflow_provider_posthog.tasks.lists import listed
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context

@@ -15,16 +15,16 @@ from airflow_provider_posthog.api.insight_checks import Calculation, decide
 from airflow_provider_posthog.api.insight_series import Series
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
-from airflow_provider_posthog.api.server_time import Timed, moment, timed
+from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps, run
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators import insight_gate
-from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.operators.refresh import PostHogRefreshOperator
-from airflow_provider_posthog.operators.refresh_results import fitted
+from airflow_provider_posthog.tasks import insight_gate
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
+from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -44,7 +44,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight
         leaves as it is. Default: the dashboard that what another refresh returned is of.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.refresh.PostHogRefreshOperator`: ``deferrable``,
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.refresh.PostHogRefreshOperator`: ``deferrable``,
         ``result_path``, ``in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: per insight ``id`` (int), ``short_id``, ``name``, ``dashboard_id`` (int or null), ``last_refresh`` (ISO
         text), ``rows`` (int: entries of the result; of a trend its series), ``has_more`` (bool: PostHog has more rows
@@ -276,24 +276,3 @@ class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):
         :param text: insight, date, value and condition.
         """
         return AirflowSkipException(text)
-
-
-def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the ``last_refresh`` of the oldest of some results; ``None`` if there are none.
-
-    :param done: what is known of each insight.
-    """
-    return min((each["last_refresh"] for each in done), key=lambda told: str(moment(told)), default=None)
-
-
-def number_of(field: str, value: object) -> int:
-    """Read the number of a thing on PostHog from a task's argument.
-
-    :param field: the argument.
-    :param value: a number, or text of digits.
-    :raises PostHogSettingsError: if it is neither.
-    """
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", f"Write the {field}'s id.")
-    return int(text)

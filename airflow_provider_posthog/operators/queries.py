@@ -17,13 +17,13 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
     PostHogTransportError,
 )
-from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.identity import Identity, Job
-from airflow_provider_posthog.operators.job import PostHogJobOperator
-from airflow_provider_posthog.operators.output import Output, json_line, unfit_for_xcom
-from airflow_provider_posthog.operators.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.identity import Identity, Job
+from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -63,7 +63,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         One that has read more fails, so that a schedule does not burn the project's budget unseen; and none begins when
         less is left of the budget. Servers that do not tell are not guarded.
     :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
         (int), ``has_more`` (bool: whether a trend's breakdown has more values); ``rows`` (list of lists, times as ISO
         text, or of another kind of query its ``results``; null with a
@@ -134,7 +134,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         ByteGuard.of(self.max_bytes_read)
         output = self._output()
         if output is not None:
-            from airflow_provider_posthog.extract.result_files import format_of, require_format
+            from airflow_provider_posthog.results.files import format_of, require_format
 
             output.check("s3://bucket/{{ ds }}.parquet")
             require_format(format_of(str(self.result_path)))
@@ -273,8 +273,8 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         return Output("result_path", self.result_path, self.overwrite, self.object_storage_conn_id)
 
     def _write(self, output: Output, answer: queries.QueryAnswer, node: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_provider_posthog.extract.insight_tables import table_of
-        from airflow_provider_posthog.extract.result_files import compression_of, format_of, write_result
+        from airflow_provider_posthog.results.files import compression_of, format_of, write_result
+        from airflow_provider_posthog.results.insight_tables import table_of
 
         path = str(self.result_path)
         asked = {**answer, "query": answer.get("query") or node}

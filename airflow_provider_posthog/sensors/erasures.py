@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.storage_path import storage_path
+from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context

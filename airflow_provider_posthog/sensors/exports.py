@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError
-from airflow_provider_posthog.sensors.base import PostHogWaitingSensor
-from airflow_provider_posthog.sensors.told import Told
+from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
+from airflow_provider_posthog.tasks.sensor_events import Told
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -28,7 +28,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
     2025 never report a failure; there ``timeout`` ends the wait.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` returned.
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor`: ``posthog_conn_id``,
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: the export's summary, as ``PostHogCreateExportOperator`` returns it.

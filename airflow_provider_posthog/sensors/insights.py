@@ -18,8 +18,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.operators import insight_gate
-from airflow_provider_posthog.sensors.base import PostHogSensor
+from airflow_provider_posthog.tasks import insight_gate
+from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -36,7 +36,7 @@ class PostHogInsightSensor(PostHogSensor):
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
         which has a cache of its own. Default: the dashboard that what a refresh returned is of.
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``.
     """
 
@@ -109,7 +109,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
         run's data interval; for runs without one their logical date, else the time at which the run started.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
         which has a cache of its own. Default: the dashboard that what a refresh returned is of.
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor`: ``posthog_conn_id``,
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight.
@@ -168,7 +168,7 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         which has a cache of its own. Default: the dashboard that what a refresh returned is of.
     :param refresh: ``blocking`` (calculate if PostHog's cache is stale), ``force_blocking`` (at each look), or
         ``force_cache`` (never: only see what others have calculated).
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor`: ``posthog_conn_id``,
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),

@@ -16,11 +16,11 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.certificate_notices import note_timeout, warn_of_deadline
-from airflow_provider_posthog.operators.certificates import open_certificate
-from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.retention import look_if_possible
-from airflow_provider_posthog.sensors.looks import PostHogLookSensor
+from airflow_provider_posthog.tasks.certificate import open_certificate
+from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
+from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
+from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.schedule import Looks
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
-    from airflow_provider_posthog.operators.certificates import Certificate
+    from airflow_provider_posthog.tasks.certificate import Certificate
 
 T = TypeVar("T")
 #: Events may arrive so late that they are older than the moment when their person was resolved.
@@ -74,7 +74,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         way then are counted only a while later.
     :param poke_interval: seconds between two looks; ``poll_interval`` is another name for it.
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
     :returns: ``request_id``, ``host`` and ``project_id``, ``state`` (``VERIFIED`` or ``PARTIAL``), ``states`` (numbers
         by state), ``checked_at`` (the server's time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.sensors.base import PostHogSensor
+from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -25,7 +25,7 @@ class PostHogRetentionSensor(PostHogSensor):
 
     :param before: the moment: a time (UTC, if it has no offset) or ISO text, such as ``{{ data_interval_end }}``.
     :param within: how long before the events are hidden. A timedelta.
-    :param kwargs: as :class:`~airflow_provider_posthog.sensors.base.PostHogWaitingSensor` and Airflow's
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``.
     :returns: ``event_retention_months`` (int), ``events_retention_enforced`` (bool or null), ``floor`` (events up to it
         are hidden, or would be), ``before``, ``hidden_from`` (when PostHog hides what is from before), ISO text in UTC;

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import TaskGroup, approval_operator
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_end import (
+from airflow_provider_posthog.operators.erasure import (
     PostHogDiscardErasureOperator,
+    PostHogEraseFromSqlOperator,
     PostHogErasureGateOperator,
     PostHogFinishErasureOperator,
 )
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
-from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Erasure:
     :param approval_options: further arguments of ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
         ``response_timeout``.
     :param warehouse: what to erase outside PostHog, all at once, when PostHog is proved to have nothing left: arguments
-        of :class:`~airflow_provider_posthog.operators.warehouse_erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``,
+        of :class:`~airflow_provider_posthog.operators.erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``,
         ``table``, ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and
         ``verify`` return (a request and its proof), and make a task of your own.
     :param max_persons: the most persons there may be; more are an error.

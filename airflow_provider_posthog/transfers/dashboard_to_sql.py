@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.tasks.dashboard import PostHogDashboardTask
+from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.load.target import Loaded, Target
 
 
-class PostHogDashboardToSqlOperator(PostHogRefreshDashboardOperator):
+class PostHogDashboardToSqlOperator(PostHogDashboardTask):
     """Calculates all insights of a dashboard afresh, proves each, and puts their numbers into one long table.
 
     The columns are ``insight_id``, ``short_id``, ``insight`` (its name), ``series``, ``breakdown``, ``date`` (text, as
@@ -39,7 +39,7 @@ class PostHogDashboardToSqlOperator(PostHogRefreshDashboardOperator):
     """
 
     template_fields: Sequence[str] = (
-        *PostHogRefreshDashboardOperator.template_fields,
+        *PostHogDashboardTask.template_fields,
         *("sql_conn_id", "table", "max_shrink", "allow_shrink"),
     )
 
@@ -60,7 +60,7 @@ class PostHogDashboardToSqlOperator(PostHogRefreshDashboardOperator):
 
     def check(self) -> None:
         """Refuse what cannot end well, before anything is sent."""
-        from airflow_provider_posthog.transfers.databases import SqlDatabase
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         super().check()
         try:
@@ -81,7 +81,7 @@ class PostHogDashboardToSqlOperator(PostHogRefreshDashboardOperator):
 
     def conclude(self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context) -> dict[str, Any]:
         """Load the numbers, and hand on what is known of the dashboard."""
-        from airflow_provider_posthog.extract.insight_long import long_table
+        from airflow_provider_posthog.results.insight_long import long_table
 
         made, without = long_table(self._fresh)
         self.warn_of(without)
@@ -94,9 +94,9 @@ class PostHogDashboardToSqlOperator(PostHogRefreshDashboardOperator):
     def _load(self, made: Any, insights: Sequence[int]) -> Loaded:  # noqa: ANN401 - a Table
         import pyarrow as pa
 
-        from airflow_provider_posthog.extract import arrow_types
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
         from airflow_provider_posthog.load.target import Loaded
-        from airflow_provider_posthog.transfers.databases import SqlDatabase
+        from airflow_provider_posthog.results import arrow_types
 
         if not insights:
             return Loaded(0, 0, 0)

@@ -17,19 +17,19 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators.base import PostHogOperator
-from airflow_provider_posthog.operators.identity import Identity
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.operators.output import Output
-from airflow_provider_posthog.operators.storage_path import storage_path
 from airflow_provider_posthog.results.answer import WRAPPED
-from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, dataset_of_path, of_export
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, dataset_of_path, of_export
+from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.result_file import Output
+from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.extract.csv_rows import CsvRows
-    from airflow_provider_posthog.extract.download import Received
-    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.download.csv_rows import CsvRows
+    from airflow_provider_posthog.download.http import Received
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
 OnTruncation = Literal["fail", "warn", "ignore"]
 _ON_TRUNCATION = ("fail", "warn", "ignore")
@@ -90,8 +90,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch the file, in a task's ``context``, which may be empty outside the task runner."""
-        from airflow_provider_posthog.extract.csv_rows import CsvRows
-        from airflow_provider_posthog.extract.file_kinds import Head, check_kind
+        from airflow_provider_posthog.download.csv_rows import CsvRows
+        from airflow_provider_posthog.download.file_kinds import Head, check_kind
 
         self._check_arguments()
         settings = self.hook.settings()
@@ -173,7 +173,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         return export
 
     def _output(self, export: exports.Export, export_id: int) -> Output:
-        from airflow_provider_posthog.extract.landing import safe_name
+        from airflow_provider_posthog.storage.atomic_file import safe_name
 
         path = self.path if isinstance(self.path, ObjectStoragePath) else str(self.path).strip()
         if str(path).endswith("/"):
@@ -182,7 +182,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
     def _download(self, export_id: int, landing: Landing) -> Received:
-        from airflow_provider_posthog.extract.export_file import download_export
+        from airflow_provider_posthog.download.export_file import download_export
 
         received = download_export(self.hook.client, exports.content(export_id), landing)
         if received.content_type in _NOT_A_FILE:
@@ -222,7 +222,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     def _rows_of_book(self, export: exports.Export, landing: Landing, fs: Any) -> int:  # noqa: ANN401
         """Count the rows of a workbook; one without any keeps its header only, and no row of nothing."""
-        from airflow_provider_posthog.extract.xlsx_rows import count_rows, emptied
+        from airflow_provider_posthog.download.xlsx_rows import count_rows, emptied
 
         def book() -> IO[bytes]:
             file = fs.open(landing.part, "rb")

@@ -16,18 +16,18 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
     PostHogValidationError,
 )
-from airflow_provider_posthog.operators.identity import Identity, Job
-from airflow_provider_posthog.operators.job import PostHogJobOperator
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
-from airflow_provider_posthog.transfers.file_download_job import FileDownloadJobOperator
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of
-from airflow_provider_posthog.transfers.lineage import Lineage, LineageMixin, Thing, dataset_of_path
+from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.tasks.file_download import FileDownloadJobOperator
+from airflow_provider_posthog.tasks.identity import Identity, Job
+from airflow_provider_posthog.tasks.interval import folder_of, interval_of
+from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, Thing, dataset_of_path
+from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.extract.manifest import Interval
-    from airflow_provider_posthog.extract.staging import Staging
+    from airflow_provider_posthog.storage.manifest import Interval
+    from airflow_provider_posthog.storage.staging import Staging
 
 _MODELS = ("events", "persons", "sessions")
 #: Seconds before a look whether PostHog has listed more files, where their rows are not all that it wrote.
@@ -65,7 +65,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param timeout: seconds that each week's file download may take on PostHog, the wait for a place included; default
         a day.
-    :param kwargs: as :class:`~airflow_provider_posthog.operators.job.PostHogJobOperator`.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (a list of ``path``, ``bytes``, ``sha256``,
         ``rows``), ``rows`` (int; null if nobody counted them), ``bytes`` (int), ``interval`` (``start``, ``end``).
         No files and 0 rows if PostHog had no data.
@@ -171,7 +171,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _until_expired(self, context: Context, work: Callable[[], object]) -> None:
         """Do a week's work; let the week begin anew, once in a try, if PostHog has thrown its files away meanwhile."""
-        from airflow_provider_posthog.extract.fetch_files import BrokenFileError
+        from airflow_provider_posthog.download.file_download import BrokenFileError
 
         try:
             work()
@@ -187,8 +187,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _open(self, context: Context) -> None:
         """Find out what is asked for, and what earlier tries have done of it."""
-        from airflow_provider_posthog.extract.manifest import Interval
-        from airflow_provider_posthog.extract.staging import Owner, Staging
+        from airflow_provider_posthog.storage.manifest import Interval
+        from airflow_provider_posthog.storage.staging import Owner, Staging
 
         self._check()
         interval = Interval(self.name or self.model, *interval_of(context, self.start, self.end))
@@ -290,7 +290,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _fetch(self, job: Job, files: Sequence[str], tag: str) -> None:
         """Bring files of a week, and drop those that are not among them."""
-        from airflow_provider_posthog.extract.download import StoredFileGoneError
+        from airflow_provider_posthog.download.http import StoredFileGoneError
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 
         staging = self.staging
@@ -308,8 +308,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         except (PostHogValidationError, StoredFileGoneError) as error:
             raise _ExpiredError(f"The files of file download {job.id} have expired. {error}", job_id=job.id) from error
 
-    def _fetcher(self) -> Any:  # noqa: ANN401 - extract.fetch_files.Fetcher
-        from airflow_provider_posthog.extract.fetch_files import Fetcher
+    def _fetcher(self) -> Any:  # noqa: ANN401 - download.file_download.Fetcher
+        from airflow_provider_posthog.download.file_download import Fetcher
 
         return Fetcher(
             self.hook.settings(),
@@ -327,7 +327,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _prove(self, found: file_downloads.FileDownload, tag: str) -> int | None:
         """Compare the rows of the files with what PostHog says it wrote."""
-        from airflow_provider_posthog.extract.fetch_files import BrokenFileError
+        from airflow_provider_posthog.download.file_download import BrokenFileError
 
         counted, told = self._counted(tag), found.get("records_completed")
         if counted is not None and isinstance(told, int) and counted != told:
@@ -359,7 +359,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         )
 
     def _publish(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.storage import manifest as manifests
 
         staging, interval = self.staging, cast("Interval", self._whole)
         rows = staging.note.get("rows", 0)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK
-from airflow_provider_posthog.transfers.interval import interval_of
-from airflow_provider_posthog.transfers.lineage import Lineage
-from airflow_provider_posthog.transfers.loading import (
+from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
+from airflow_provider_posthog.tasks.bulk import IntervalOperator, need_arrow
+from airflow_provider_posthog.tasks.interval import interval_of
+from airflow_provider_posthog.tasks.lineage import Lineage
+from airflow_provider_posthog.tasks.loading import (
     check_arguments,
     counts_of,
     earlier_windows,
@@ -22,10 +22,10 @@ from airflow_provider_posthog.transfers.loading import (
     target_of,
     with_types,
 )
-from airflow_provider_posthog.transfers.reading import IntervalOperator, need_arrow
-from airflow_provider_posthog.transfers.replacing import Replaces, check_mapped
-from airflow_provider_posthog.transfers.source import source_of
-from airflow_provider_posthog.transfers.verifying import Earlier
+from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
+from airflow_provider_posthog.tasks.source import source_of
+from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.suppressor import Suppressor
     from airflow_provider_posthog.extract.windows import Window
+    from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.loader import Loader
     from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
-    from airflow_provider_posthog.transfers.databases import SqlDatabase
 
 #: The columns that tell the rows of each of PostHog's tables apart.
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -100,7 +100,7 @@ class PostHogToSqlOperator(IntervalOperator):
         in quarantine; default: none of the former, any of the latter.
     :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
         the database has such types (PostgreSQL, DuckDB).
-    :param kwargs: as :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator`: ``columns``, ``event``,
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.IntervalOperator`: ``columns``, ``event``,
         ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
         (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
@@ -191,7 +191,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
         :param context: the task's context.
         """
-        from airflow_provider_posthog.transfers.databases import SqlDatabase
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         began = time.monotonic()
         need_arrow(type(self).__name__)
@@ -245,7 +245,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
         :param found: what the task's assets are told; empty if the task has failed.
         """
-        from airflow_provider_posthog.transfers.databases import SqlDatabase
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
@@ -279,7 +279,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
     def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
         """Load an earlier interval again, by itself."""
-        from airflow_provider_posthog.extract.asking import Stopped
+        from airflow_provider_posthog.extract.query_client import Stopped
 
         window = there.window
         self.log.warning(
@@ -305,7 +305,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
         """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
-        from airflow_provider_posthog.extract.asking import Stopped
+        from airflow_provider_posthog.extract.query_client import Stopped
 
         self.check_settled(extraction.settled_at)
         told = False

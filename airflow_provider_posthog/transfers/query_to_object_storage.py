@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.operators.identity import Identity
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.results.shrink_guard import MAX_SHRINK, ShrinkGuard
-from airflow_provider_posthog.transfers.interval import folder_of, has_interval, interval_of, moment_of
-from airflow_provider_posthog.transfers.lineage import Lineage, dataset_of_path
-from airflow_provider_posthog.transfers.reading import ReadingOperator, check_partition_by, need_arrow
-from airflow_provider_posthog.transfers.writer import writer_of
+from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.tasks.bulk import ReadingOperator, check_partition_by, need_arrow
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
+from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
+from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.extract.copying import Copy
-    from airflow_provider_posthog.extract.files import Layout
+    from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.interval_counts import Recounter
-    from airflow_provider_posthog.extract.manifest import Interval
     from airflow_provider_posthog.extract.sources import Source
-    from airflow_provider_posthog.extract.staging import Owner, Staging
+    from airflow_provider_posthog.extract.writers import Layout
+    from airflow_provider_posthog.storage.manifest import Interval
+    from airflow_provider_posthog.storage.staging import Owner, Staging
 
 
 class PostHogQueryToObjectStorageOperator(ReadingOperator):
@@ -52,9 +52,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param kwargs: what is read, as :class:`~airflow_provider_posthog.transfers.reading.ReadingOperator` (``table``,
+    :param kwargs: what is read, as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``table``,
         ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
-        :class:`~airflow_provider_posthog.transfers.reading.IntervalOperator` (``columns``, ``event``, ``where``,
+        :class:`~airflow_provider_posthog.tasks.bulk.IntervalOperator` (``columns``, ``event``, ``where``,
         ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``, ``scan_back``,
         ``on_retention``). ``look_back`` reads the
         intervals in the folder again that end within it before ``start``, each into its own files; ``verify_back``
@@ -170,7 +170,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         :param found: what the task's assets are told; empty if the task has failed.
         """
-        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.storage import manifest as manifests
 
         source = self.source(self.name)
         stem = str(found.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
@@ -186,7 +186,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
     def _interval(self, context: Context, source: Source) -> Interval:
         """Return the interval; of what is read as a whole it may be a snapshot, named after the run."""
-        from airflow_provider_posthog.extract.manifest import Interval
+        from airflow_provider_posthog.storage.manifest import Interval
 
         name = self.name or source.name
         if source.time is None and not has_interval(context, self.start, self.end):
@@ -194,9 +194,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         return Interval(name, *interval_of(context, self.start, self.end))
 
     def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        from airflow_provider_posthog.extract import manifest as manifests
-        from airflow_provider_posthog.extract.copying import Copy, Reading
-        from airflow_provider_posthog.extract.folder_types import FolderTypes
+        from airflow_provider_posthog.extract.copy_interval import Copy, Reading
+        from airflow_provider_posthog.storage import manifest as manifests
+        from airflow_provider_posthog.storage.folder_types import FolderTypes
 
         settings, interval = self.reading_settings(), staging.interval
         facts: dict[str, Any] = {
@@ -231,8 +231,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         return self._copy.run()
 
     def _check(self) -> None:
-        from airflow_provider_posthog.extract.files import SUFFIXES
-        from airflow_provider_posthog.extract.folder_types import POLICIES
+        from airflow_provider_posthog.extract.writers import SUFFIXES
+        from airflow_provider_posthog.storage.folder_types import POLICIES
 
         if self.format not in SUFFIXES:
             raise PostHogSettingsError(
@@ -257,7 +257,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ShrinkGuard.of(self.max_shrink, self.allow_shrink)
 
     def _layout(self, source: Source) -> Layout:
-        from airflow_provider_posthog.extract.files import SUFFIXES, Layout
+        from airflow_provider_posthog.extract.writers import SUFFIXES, Layout
 
         compression = next(iter(SUFFIXES[self.format])) if self.compression is None else self.compression
         return Layout(
@@ -280,7 +280,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         return str(self._target.path).rstrip("/")
 
     def _owner(self, who: Identity, interval: Interval) -> Owner:
-        from airflow_provider_posthog.extract.staging import Owner
+        from airflow_provider_posthog.storage.staging import Owner
 
         asked = (
             "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
@@ -296,7 +296,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         :raises PostHogSettingsError: if it is of another project.
         """
-        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.storage import manifest as manifests
 
         there = manifests.read(self._target.fs, self._root, interval) or {}
         project = self.hook.settings().project_id
@@ -309,7 +309,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         return there
 
     def _staging(self, interval: Interval, owner: Owner) -> Staging:
-        from airflow_provider_posthog.extract.staging import Staging
+        from airflow_provider_posthog.storage.staging import Staging
 
         return Staging.open(self._target.fs, self._root, interval, owner, time.time)
 
@@ -352,7 +352,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
     def _earlier(self, interval: Interval, length: timedelta) -> list[Interval]:
         """Return the intervals in the folder that end within a length of time before this one."""
-        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.storage import manifest as manifests
 
         if not length:
             return []
@@ -365,7 +365,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     def _result(
         self, context: Context, interval: Interval, earlier: Mapping[str, int], manifest: Mapping[str, Any]
     ) -> dict[str, Any]:
-        from airflow_provider_posthog.extract import manifest as manifests
+        from airflow_provider_posthog.storage import manifest as manifests
 
         folder = str(self._target)
         found = {

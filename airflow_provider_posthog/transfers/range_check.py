@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
-from airflow_provider_posthog.operators.outlets import tell_outlets
-from airflow_provider_posthog.transfers.interval import folder_of, interval_of
+from airflow_provider_posthog.tasks.interval import folder_of, interval_of
+from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -57,8 +57,8 @@ class PostHogRangeCheckOperator(BaseOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        from airflow_provider_posthog.extract.manifest import Interval
-        from airflow_provider_posthog.extract.tiling import summary
+        from airflow_provider_posthog.storage.manifest import Interval
+        from airflow_provider_posthog.storage.tiling import summary
 
         whole = Interval(self.name, *interval_of(context, self.start, self.end))
         folder = folder_of(self.path, self.object_storage_conn_id)

@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.compat import asset_stores
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import check, look
 from airflow_provider_posthog.triggers.event_looks import LateLook, Look, Member, Seen, Terms, news, of_event, payload

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
 from airflow_provider_posthog.api.poller import Waiter, look_at
 from airflow_provider_posthog.api.retry import LAST
-from airflow_provider_posthog.api.steps import run_async, within
+from airflow_provider_posthog.api.steps import run_async
+from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.triggers.poller import JobPoller, joined
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 

@@ -30,9 +30,9 @@ from airflow_provider_posthog.api.jobs import (
     Watch,
 )
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.steps import within
-from airflow_provider_posthog.api.telling import Telling, words_of
-from airflow_provider_posthog.connection_form import DEFAULT_CONN_ID
+from airflow_provider_posthog.api.wait_log import Telling, words_of
+from airflow_provider_posthog.api.within import within
+from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
 
 if TYPE_CHECKING:

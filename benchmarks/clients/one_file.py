@@ -28,8 +28,8 @@ def ours() -> Callable[[], None]:
     from airflow_provider_posthog.api import exports
     from airflow_provider_posthog.api.clients import Client
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.extract.download import download
-    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.download.http import download
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
     client = Client(ClientSettings(base_url=URL, api_key="phx_bench", project_id=1, verify=CA_FILE or True))
 

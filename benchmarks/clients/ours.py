@@ -21,10 +21,10 @@ def main() -> None:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.extract import sources
-    from airflow_provider_posthog.extract.copying import Copy, Reading
-    from airflow_provider_posthog.extract.files import Layout
-    from airflow_provider_posthog.extract.manifest import Interval
-    from airflow_provider_posthog.extract.staging import Owner, Staging
+    from airflow_provider_posthog.extract.copy_interval import Copy, Reading
+    from airflow_provider_posthog.extract.writers import Layout
+    from airflow_provider_posthog.storage.manifest import Interval
+    from airflow_provider_posthog.storage.staging import Owner, Staging
 
     url, folder, in_flight = sys.argv[1:4]
     imported = time.monotonic()

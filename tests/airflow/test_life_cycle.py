@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
-from airflow_provider_posthog.operators.identity import Marker
+from airflow_provider_posthog.tasks.identity import Marker
 from tests.operators.support import (
     ALL_EVENTS,
     created,

@@ -28,8 +28,8 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 from airflow_provider_posthog.results.retention import Retention, decide
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.retry_policy import PostHogRetryPolicy
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from tests.operators.support import connect, make_dag, rows_of_database, task_states
 
 RunDag = Callable[..., Any]

@@ -16,8 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_posthog.exceptions import PostHogErasureError
-from airflow_provider_posthog.operators.erasure_close import PostHogCloseErasureOperator
-from airflow_provider_posthog.operators.erasure_end import PostHogFinishErasureOperator
+from airflow_provider_posthog.operators.erasure import PostHogCloseErasureOperator, PostHogFinishErasureOperator
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from tests.audit.support import SALT, Clock, trail_in, who
 from tests.erasure.support import DAY, Lab

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_posthog.emulator.faults import Fault
+from airflow_provider_posthog.emulator.http.faults import Fault
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
 from airflow_provider_posthog.emulator.settings import Settings
 from tests.emulator.client import CSV, Client, hogql

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.emulator.csv_writer import Table, TooManyColumns, write_csv, write_xlsx
-from airflow_provider_posthog.emulator.dates import buckets, parse_date
-from airflow_provider_posthog.emulator.exports import slugify
-from airflow_provider_posthog.emulator.runner import spell
+from airflow_provider_posthog.emulator.insights.dates import buckets, parse_date
+from airflow_provider_posthog.emulator.jobs.csv_writer import Table, TooManyColumns, write_csv, write_xlsx
+from airflow_provider_posthog.emulator.jobs.exports import slugify
+from airflow_provider_posthog.emulator.jobs.runner import spell
 
 # the csv module of Python 3.10 cannot read NUL
 CELLS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=20)

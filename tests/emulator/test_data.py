@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.emulator.data import default_start
-from airflow_provider_posthog.emulator.warehouse import Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import Warehouse
+from airflow_provider_posthog.emulator.data.web_shop import default_start
 
 START = datetime(2026, 5, 4, tzinfo=timezone.utc)
 DAYS = 7

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_posthog.emulator.warehouse import HogQLError, QueryResult, Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import HogQLError, QueryResult, Warehouse
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 NEW_YORK = "America/New_York"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.emulator.hogql_errors import HogQLError
+from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from tests.support.hogql_trees import read, theirs
 from tests.support.posthog_parser import tree
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_posthog.emulator.warehouse import Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 
 SETTINGS = (
     " SETTINGS readonly=2, max_execution_time=60, allow_experimental_object_type=1, format_csv_allow_double_quotes=0, "

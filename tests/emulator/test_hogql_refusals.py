@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.emulator.hogql import Rules, translate
-from airflow_provider_posthog.emulator.hogql_functions import functions
-from airflow_provider_posthog.emulator.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.hogql.functions import functions
+from airflow_provider_posthog.emulator.hogql.translate import Rules, translate
 
 RULES = Rules("UTC", "project_0", personal_api_key=False)
 OLD_RULES = Rules("UTC", "project_0", newer=False, personal_api_key=False)
@@ -279,6 +279,6 @@ def test_the_sources_name_no_function_of_clickhouses_own_files() -> None:
 
 
 def _list() -> Path:
-    import airflow_provider_posthog.emulator.hogql_functions as module
+    import airflow_provider_posthog.emulator.hogql.functions as module
 
-    return Path(str(module.__file__)).parent / "data" / "hogql_functions.tsv"
+    return Path(str(module.__file__)).parent / "hogql_functions.tsv"

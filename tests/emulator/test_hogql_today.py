@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_posthog.emulator.hogql_functions import functions
-from airflow_provider_posthog.emulator.hogql_placeholders import Dates
+from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.hogql.functions import functions
+from airflow_provider_posthog.emulator.hogql.placeholders import Dates
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.emulator.warehouse import HogQLError, Warehouse
 from tests.emulator.client import Client, hogql
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.emulator.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 ONCE = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from airflow_provider_posthog.emulator.person_deletion import next_sweep
+from airflow_provider_posthog.emulator.people.person_deletion import next_sweep
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.emulator.client import Client
 

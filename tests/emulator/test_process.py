@@ -139,7 +139,7 @@ def test_importing_it_costs_little() -> None:
 
 def test_the_server_knows_nothing_of_the_rest() -> None:
     code = (
-        "import sys, airflow_provider_posthog.emulator.server, airflow_provider_posthog.emulator.__main__;"
+        "import sys, airflow_provider_posthog.emulator.http.server, airflow_provider_posthog.emulator.__main__;"
         "ours = [m for m in sys.modules if m.startswith('airflow_provider_posthog')];"
         "print([m for m in ours if '.' in m and not m.startswith('airflow_provider_posthog.emulator')],"
         "'airflow' in sys.modules)"

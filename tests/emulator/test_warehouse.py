@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_posthog.emulator.hogql_results import converter, reported_type
-from airflow_provider_posthog.emulator.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.hogql.results import converter, reported_type
 
 START = datetime(2026, 7, 1, tzinfo=timezone.utc)
 
@@ -233,7 +233,7 @@ def test_the_error_has_its_parts(empty: Warehouse) -> None:
 def test_closing_the_last_project_removes_clickhouses_files() -> None:
     script = (
         "import glob, os, tempfile\n"
-        "from airflow_provider_posthog.emulator.warehouse import Warehouse\n"
+        "from airflow_provider_posthog.emulator.data.warehouse import Warehouse\n"
         "house = Warehouse(events=5)\n"
         "opened = glob.glob(os.path.join(tempfile.gettempdir(), 'clickhouse-embedded-*'))\n"
         "house.close()\n"
@@ -263,7 +263,7 @@ def _environment(folder: str) -> dict[str, str]:
 
 def test_the_emulators_store_needs_no_airflow() -> None:
     script = (
-        "import sys\nimport airflow_provider_posthog.emulator.warehouse\n"
+        "import sys\nimport airflow_provider_posthog.emulator.data.warehouse\n"
         "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'pandas', 'chdb', 'sqlglot')])"
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -11,9 +11,12 @@ import pytest
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.erasure.place import Place, spelt
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_end import PostHogDiscardErasureOperator, PostHogFinishErasureOperator
+from airflow_provider_posthog.operators.erasure import (
+    PostHogDiscardErasureOperator,
+    PostHogEraseFromSqlOperator,
+    PostHogFinishErasureOperator,
+)
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
-from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
 from tests.erasure.support import DAY, Lab
 from tests.operators.support import connect
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_provider_posthog.emulator import warehouse
-from airflow_provider_posthog.extract.asking import Result
+from airflow_provider_posthog.emulator.data import warehouse
+from airflow_provider_posthog.extract.query_client import Result
 from airflow_provider_posthog.extract.statements import Statement
 
 #: As posthog/models/event/sql.py has it; fewer rows in a granule, so that fewer are needed.

@@ -13,8 +13,8 @@ import pytest
 from airflow_provider_posthog.api import exports
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.download.http import Received, download
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.extract.download import Received, download
 from tests.extract import reading
 from tests.extract.reading import Middleman, middleman_to
 from tests.extract.storage import Storage, Turn, storage_of

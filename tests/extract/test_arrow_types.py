@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogTransportError
-from airflow_provider_posthog.extract.arrow_types import TIMESTAMP, batch_of, moment_of, schema_of, type_of
+from airflow_provider_posthog.results.arrow_types import TIMESTAMP, batch_of, moment_of, schema_of, type_of
 
 UTC = timezone.utc
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -310,7 +310,7 @@ def test_events_are_converted_without_pandas() -> None:
     """It would be 50 MB and most of a second for each task."""
     script = """
 import sys
-from airflow_provider_posthog.extract.arrow_types import batch_of, schema_of
+from airflow_provider_posthog.results.arrow_types import batch_of, schema_of
 kinds = ["UUID", "Nullable(String)", "DateTime64(6, 'UTC')"]
 schema = schema_of(["a", "b", "c"], [[kind, kind] for kind in kinds])
 batch = batch_of([["a", None, "2026-01-01T00:00:00.000001-05:00"], ["ä", "x", "2026-01-01T00:00:00Z"]], schema)

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogTransportError
-from airflow_provider_posthog.extract.asking import Asker, Parts, Stopped, is_too_heavy, parse
+from airflow_provider_posthog.extract.query_client import Asker, Parts, Stopped, is_too_heavy, parse
 from airflow_provider_posthog.extract.statements import Statement
 from tests.support.scripted import Reply, ScriptedServer
 

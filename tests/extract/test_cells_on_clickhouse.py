@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_posthog.extract import sources, statements
-from airflow_provider_posthog.extract.asking import Asker
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH, HASHES, LAST_DAY, Cell, Group
 from airflow_provider_posthog.extract.page_size import PageSize
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.ranges import left_of
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import Piece, Position, Window

@@ -13,10 +13,10 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.extract import progress, sources
-from airflow_provider_posthog.extract.copying import Copy, Reading
-from airflow_provider_posthog.extract.files import Layout
-from airflow_provider_posthog.extract.manifest import Interval
-from airflow_provider_posthog.extract.staging import Owner, Staging
+from airflow_provider_posthog.extract.copy_interval import Copy, Reading
+from airflow_provider_posthog.extract.writers import Layout
+from airflow_provider_posthog.storage.manifest import Interval
+from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import memory
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -87,7 +87,7 @@ def test_progress_is_told(
 ) -> None:
     monkeypatch.setattr(progress, "FIRST", 0.0)
     fs, root = memory()
-    with caplog.at_level(logging.INFO, "airflow_provider_posthog.extract.copying"):
+    with caplog.at_level(logging.INFO, "airflow_provider_posthog.extract.copy_interval"):
         found = Copy(reading, open_(fs, root), Layout(), {}).run()
     lines = [record.getMessage() for record in caplog.records if "rows/s" in record.getMessage()]
     assert f"of {found['rows']:,} rows" in lines[0]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.extract.csv_rows import CsvRows
+from airflow_provider_posthog.download.csv_rows import CsvRows
 
 CELLS = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),

@@ -18,6 +18,7 @@ import pytest
 from airflow_provider_posthog.api import exports
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.download.http import BLOCK, MAX_ATTEMPTS, PROGRESS, Received, download
 from airflow_provider_posthog.exceptions import (
     PostHogAuthenticationError,
     PostHogError,
@@ -27,7 +28,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
-from airflow_provider_posthog.extract.download import BLOCK, MAX_ATTEMPTS, PROGRESS, Received, download
 from tests.extract.conftest import KEY, Sink, redirect
 from tests.extract.storage import Storage, Turn
 from tests.support.fixtures import Certificates

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.erasure.files.file import UnreadableError, Wanted, look, rewrite
+from airflow_provider_posthog.erasure.files.folder import Erased, FolderErasure, check_root
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.erase_file import UnreadableError, Wanted, look, rewrite
-from airflow_provider_posthog.extract.erase_folder import Erased, FolderErasure, check_root
-from airflow_provider_posthog.extract.files import SUFFIXES, Layout, TableFiles
-from airflow_provider_posthog.extract.manifest import Interval
-from airflow_provider_posthog.extract.staged_file import StagedFile
-from airflow_provider_posthog.extract.staging import Owner, Staging
+from airflow_provider_posthog.extract.writers import SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.manifest import Interval
+from airflow_provider_posthog.storage.staged_file import StagedFile
+from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
 
 START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)

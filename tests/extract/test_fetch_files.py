@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.extract.fetch_files import BrokenFileError, Rows
+from airflow_provider_posthog.download.file_download import BrokenFileError, Rows
 
 MIB = 1024 * 1024
 # repeated so often that the whole is around what is unpacked at once

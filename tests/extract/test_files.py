@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.files import MAX_OPEN, SUFFIXES, Layout, TableFiles
-from airflow_provider_posthog.extract.manifest import Interval
-from airflow_provider_posthog.extract.staging import Owner, Staging
+from airflow_provider_posthog.extract.writers import MAX_OPEN, SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.storage.manifest import Interval
+from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import CrashingFs, memory
 
 START = datetime(2026, 11, 1, 22, tzinfo=timezone.utc)

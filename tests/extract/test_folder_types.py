@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.folder_types import FolderTypes
-from airflow_provider_posthog.extract.manifest import Interval
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.folder_types import FolderTypes
+from airflow_provider_posthog.storage.manifest import Interval
 from tests.extract.crashing import memory
 
 FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)

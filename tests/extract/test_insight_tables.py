@@ -14,7 +14,7 @@ from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract.insight_tables import Table, table_of
+from airflow_provider_posthog.results.insight_tables import Table, table_of
 
 ACTION = {"id": "$pageview", "type": "events", "order": 0, "name": "$pageview", "custom_name": None, "math": "total"}
 LINE = {
@@ -308,8 +308,8 @@ def test_numbers_with_a_fraction_keep_it_in_parquet(tmp_path: Path) -> None:
         ),
     )
     pq = pytest.importorskip("pyarrow.parquet")
-    from airflow_provider_posthog.extract.landing import Landing
-    from airflow_provider_posthog.extract.result_files import write_result
+    from airflow_provider_posthog.results.files import write_result
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
     for number, (made, column, expected) in enumerate(tables):
         path = tmp_path / f"{number}.parquet"
@@ -362,8 +362,8 @@ def test_displays_without_points_have_no_table(node: dict[str, Any], result: lis
 
 def test_json_that_is_none_is_refused(tmp_path: Path) -> None:
     from airflow_provider_posthog.exceptions import PostHogTransportError
-    from airflow_provider_posthog.extract.landing import Landing
-    from airflow_provider_posthog.extract.result_files import write_result
+    from airflow_provider_posthog.results.files import write_result
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
     for kind in ("json", "jsonl"):
         bad = float("nan")
@@ -375,7 +375,7 @@ def test_json_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_long_table_of_many_insights() -> None:
-    from airflow_provider_posthog.extract.insight_long import COLUMNS, long_table
+    from airflow_provider_posthog.results.insight_long import COLUMNS, long_table
 
     def insight(number: int, kind: str, result: Any, **node: Any) -> dict[str, Any]:
         return {

@@ -13,7 +13,7 @@ from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.extract.insight_tables import table_of
+from airflow_provider_posthog.results.insight_tables import table_of
 
 VIEWS, PAID = ({"kind": "EventsNode", "event": name} for name in ("$pageview", "purchase"))
 RANGES = ({"date_from": "-7d"}, {"date_from": "-30d", "date_to": "-1d"}, {"date_from": "-1dStart", "date_to": "-1dEnd"})
@@ -54,8 +54,8 @@ def _numbers(text: str, kind: str) -> list[float]:
 
 def test_sixty_insights_number_by_number(posthog: EmulatorProcess) -> None:
     """Each is calculated once for the table, and once by PostHog for its CSV."""
-    from airflow_provider_posthog.emulator.csv_writer import write_csv
-    from airflow_provider_posthog.emulator.runner import to_table
+    from airflow_provider_posthog.emulator.jobs.csv_writer import write_csv
+    from airflow_provider_posthog.emulator.jobs.runner import to_table
 
     settings = ClientSettings(base_url=posthog.url, api_key=posthog.api_key, project_id=1, rate_limit_share=0)
     compared = 0

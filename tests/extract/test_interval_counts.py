@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.emulator.warehouse import Warehouse
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogTransportError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.interval_counts import MOST, Recount, recount, statement

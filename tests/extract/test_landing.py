@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.extract.landing import Landing, safe_name
+from airflow_provider_posthog.storage.atomic_file import Landing, safe_name
 
 
 @pytest.fixture(params=["file", "memory"])

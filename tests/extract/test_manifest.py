@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.manifest import (
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.manifest import (
     MAX_KEY,
     MAX_NAME,
     NULL_PARTITION,

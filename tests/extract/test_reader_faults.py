@@ -21,9 +21,9 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.extract import cell_planning, sources, statements
-from airflow_provider_posthog.extract.arrow_types import moment_of
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.windows import Position
+from airflow_provider_posthog.results.arrow_types import moment_of
 from tests.extract.reading import (
     REFUSALS,
     SECOND,

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
-from airflow_provider_posthog.extract import asking, reader, sources
-from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.extract import query_client as asking
+from airflow_provider_posthog.extract import reader, sources
+from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.windows import PARTS as HASH_PARTS
 from tests.extract.reading import (

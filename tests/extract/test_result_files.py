@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
-from airflow_provider_posthog.extract.insight_tables import Table
-from airflow_provider_posthog.extract.landing import Landing
-from airflow_provider_posthog.extract.result_files import (
+from airflow_provider_posthog.results.files import (
     ResultFormat,
     compression_of,
     format_of,
     require_format,
     write_result,
 )
+from airflow_provider_posthog.results.insight_tables import Table
+from airflow_provider_posthog.storage.atomic_file import Landing
 
 ROWS = Table(("event", "n", "ok"), [('a "quoted"\r\ntext, 💥', 2**53 + 1, True), (None, -1, False), ("", None, None)])
 TYPED = [["event", "String"], ["n", "Nullable(Int64)"], ["ok", "Bool"]]

@@ -12,10 +12,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
-from airflow_provider_posthog.extract import manifest as manifests
-from airflow_provider_posthog.extract.manifest import Interval
-from airflow_provider_posthog.extract.staging import Owner, Staging
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.manifest import Interval
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
 
 ONE = Interval("events", datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 2, tzinfo=timezone.utc))

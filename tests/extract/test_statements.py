@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_provider_posthog.emulator.warehouse import Warehouse
+from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources, statements
 from airflow_provider_posthog.extract.sources import Source

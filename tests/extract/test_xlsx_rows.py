@@ -12,7 +12,7 @@ import pytest
 from openpyxl import Workbook
 from openpyxl.worksheet.pagebreak import Break
 
-from airflow_provider_posthog.extract.xlsx_rows import count_rows
+from airflow_provider_posthog.download.xlsx_rows import count_rows
 
 TEXT = "No data available or unable to format for export."
 

@@ -215,7 +215,7 @@ def bender(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     connection = json.loads(posthog.airflow_connection_json())
     connection |= {"host": made.url, "port": None, "schema": None}
     connection["extra"] = {**connection["extra"], "rate_limit_share": 0}
-    for module in ("operators.job_start", "api.refresh"):  # only the patience, not the code
+    for module in ("tasks.job_start", "api.refresh"):  # only the patience, not the code
         monkeypatch.setattr(f"airflow_provider_posthog.{module}._LOST_WAITS", (0.01,))
     posthog.settings(export_seconds=0.02, file_download_seconds=0.0)
     with closing(PostHogHook()) as direct:

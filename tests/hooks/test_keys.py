@@ -14,11 +14,11 @@ import pytest
 from airflow_provider_posthog.api import exports
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.compat import BaseHook
+from airflow_provider_posthog.download.http import download
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogAuthenticationError, PostHogError
-from airflow_provider_posthog.extract.download import download
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.operators.certificates import open_certificate
+from airflow_provider_posthog.tasks.certificate import open_certificate
 from tests.extract.conftest import Sink
 from tests.support.checks import use
 from tests.support.fixtures import server

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api.call import Call, json_object
+from airflow_provider_posthog.connection import form as connection_form
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,

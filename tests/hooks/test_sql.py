@@ -31,9 +31,9 @@ from airflow.providers.common.sql.sensors.sql import SqlSensor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog import connection_form
 from airflow_provider_posthog.api.hogql import statements
 from airflow_provider_posthog.compat import BaseHook
+from airflow_provider_posthog.connection import form as connection_form
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from tests.load.databases import DAY, END, SCHEMA, START, Database, appending, events, merging, replacing
 
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.load.loader import Loaded
 from airflow_provider_posthog.load.target import Target
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from tests.load.databases import Database, DuckDB, Postgres, SQLite, Standard, appending, events, merging, replacing
 from tests.load.mariadb import mariadb_database
 

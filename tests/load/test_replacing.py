@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.stock import Stock
 from airflow_provider_posthog.load.target import Target
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from tests.load.databases import DAY, END, SCHEMA, START, Database, DuckDB, Postgres, SQLite, events, merging, replacing
 
 NAMES = ["click", "Click", "click ", "it's", "back\\slash", "100%", "ключ", "💚", "$pageview", "a\nb"]

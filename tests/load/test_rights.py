@@ -12,7 +12,7 @@ from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSetting
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.generic import SQLITE, GenericLoader
 from airflow_provider_posthog.load.transactions import leave_autocommit
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from tests.load.databases import DAY, END, SCHEMA, Postgres, SQLite, Standard, appending, events, merging, replacing
 
 

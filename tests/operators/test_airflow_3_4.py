@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogSettingsError
-from airflow_provider_posthog.operators.identity import Identity
+from airflow_provider_posthog.tasks.identity import Identity
 from tests.operators.support import (
     Store,
     context,

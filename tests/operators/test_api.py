@@ -32,7 +32,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.operators.api import PostHogApiOperator, shape_of
-from airflow_provider_posthog.operators.output import MAX_XCOM_BYTES
+from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
 from tests.api.endpoint_cases import CASES, UUID, Case
 from tests.operators.support import context, export_operator, finish, make_dag, task_states, xcoms
 from tests.support.scripted import Reply, ScriptedServer, cut, error, html, ok
@@ -509,7 +509,7 @@ _TASK = """
 import json, sys
 from airflow_provider_posthog.operators.api import PostHogApiOperator
 from airflow_provider_posthog.api import catalog
-from airflow_provider_posthog.extract import landing
+from airflow_provider_posthog.storage import atomic_file as landing
 
 def peak():
     with open("/proc/self/status") as status:

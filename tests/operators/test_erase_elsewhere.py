@@ -15,14 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.files.file import Wanted
+from airflow_provider_posthog.erasure.files.folder import FolderErasure
 from airflow_provider_posthog.erasure.progress import Progress
 from airflow_provider_posthog.erasure.work_file import WorkFile
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract.erase_file import Wanted
-from airflow_provider_posthog.extract.erase_folder import FolderErasure
-from airflow_provider_posthog.operators.files_erasure import PostHogEraseFromFilesOperator
-from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
-from airflow_provider_posthog.transfers.databases import SqlDatabase
+from airflow_provider_posthog.hooks.databases import SqlDatabase
+from airflow_provider_posthog.operators.erasure import PostHogEraseFromFilesOperator, PostHogEraseFromSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database

@@ -17,8 +17,7 @@ from airflow_provider_posthog.audit.verify import Verdict, verify_folder
 from airflow_provider_posthog.compat import AirflowException, AirflowSkipException
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_close import PostHogCloseErasureOperator
-from airflow_provider_posthog.operators.erasure_end import PostHogFinishErasureOperator
+from airflow_provider_posthog.operators.erasure import PostHogCloseErasureOperator, PostHogFinishErasureOperator
 from tests.erasure.support import DAY, Lab
 from tests.operators.support import connect, context
 

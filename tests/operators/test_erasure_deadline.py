@@ -16,8 +16,11 @@ from airflow_provider_posthog.audit.report import report, summary
 from airflow_provider_posthog.audit.verify import Verdict, keys_of, verify_folder
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_end import PostHogDiscardErasureOperator, PostHogFinishErasureOperator
-from airflow_provider_posthog.operators.erasure_extension import PostHogExtendErasureOperator
+from airflow_provider_posthog.operators.erasure import (
+    PostHogDiscardErasureOperator,
+    PostHogExtendErasureOperator,
+    PostHogFinishErasureOperator,
+)
 from airflow_provider_posthog.sensors.erasures import PostHogErasuresDueSensor
 from tests.erasure.support import DAY, Lab
 from tests.operators.support import connect, context

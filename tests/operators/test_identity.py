@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_posthog.operators.identity import Identity, Job, Marker
+from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
 from tests.operators.support import context
 
 

@@ -13,7 +13,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.erasure.sealed import Sealed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.looking_again import PostHogLookAgainOperator, PostHogSealErasureOperator
+from airflow_provider_posthog.operators.erasure import PostHogLookAgainOperator, PostHogSealErasureOperator
 from tests.erasure.support import Lab, new_lab
 from tests.extract.crashing import memory
 from tests.operators.support import connect, context

@@ -15,8 +15,8 @@ import pytest
 from airflow_provider_posthog.erasure.sweep import sweep
 from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter, is_part_of
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_end import PostHogDiscardErasureOperator
-from airflow_provider_posthog.operators.persons_sweep import PostHogSweepErasureFilesOperator
+from airflow_provider_posthog.operators.erasure import PostHogDiscardErasureOperator
+from airflow_provider_posthog.operators.persons import PostHogSweepErasureFilesOperator
 from tests.erasure.support import Lab, lab, tidied
 
 __all__ = ["lab", "tidied"]

@@ -522,7 +522,7 @@ def test_names_in_errors_hold_no_addresses(scripted: ScriptedServer) -> None:
 def test_a_trigger_of_a_large_dashboard_fits_into_its_row(connected: EmulatorProcess) -> None:
     """MySQL keeps 64 KB of it, which Airflow's encryption makes a third longer."""
     from airflow_provider_posthog.api.freshness import Target
-    from airflow_provider_posthog.operators.identity import Identity
+    from airflow_provider_posthog.tasks.identity import Identity
 
     operator = dashboard_refresh(dashboard=1)
     targets = [

@@ -362,8 +362,8 @@ def test_numbers_are_handed_on_with_those_before_and_in_words(connected: Emulato
 
 
 def test_the_xcom_of_three_hundred_tiles_is_small() -> None:
-    from airflow_provider_posthog.operators.output import MAX_XCOM_BYTES
-    from airflow_provider_posthog.operators.refresh_results import fitted
+    from airflow_provider_posthog.tasks.refresh_results import fitted
+    from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
 
     value = {"series": "$pageview " * 3, "value": 12345.678, "date": "2026-11-28", "previous": 1234.5, "percent": False}
     value |= {"previous_date": "2026-11-27", "change": 11111.178, "change_percent": 900.05}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.results.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
 WHAT = "analytics.events, 2026-11-01 to 2026-11-02"
 counts = st.integers(0, 10_000_000)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed, PostHogSettingsError
-from airflow_provider_posthog.sensors.base import BAD_POKES_KEY, PostHogSensor
+from airflow_provider_posthog.tasks.sensor import BAD_POKES_KEY, PostHogSensor
 from tests.operators.support import Store, context, finish, outcome_errors, task_deferred
 from tests.sensors.modes import MODES, ended, first_poke, see_through
 from tests.support.checks import says, scripted_check, use

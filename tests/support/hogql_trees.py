@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from airflow_provider_posthog.emulator import hogql_ast as ast
-from airflow_provider_posthog.emulator.hogql_select import SelectParser
+from airflow_provider_posthog.emulator.hogql import ast as ast
+from airflow_provider_posthog.emulator.hogql.select import SelectParser
 
 Tree = Any
 _OPERATORS = {

@@ -18,12 +18,12 @@ from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.compat import AirflowException, AirflowSkipException, BaseOperator, approval_operator
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure_end import (
+from airflow_provider_posthog.operators.erasure import (
     PostHogDiscardErasureOperator,
+    PostHogEraseFromSqlOperator,
     PostHogErasureGateOperator,
     PostHogFinishErasureOperator,
 )
-from airflow_provider_posthog.operators.warehouse_erasure import PostHogEraseFromSqlOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from airflow_provider_posthog.task_groups.erase_persons import erase_persons
 from tests.erasure.support import Lab, timeless
@@ -351,7 +351,7 @@ def test_a_database_that_is_not_known_is_refused(lab: Lab, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("params", [{}, {"approved": "yes"}, {"approved": False}, {"other": True}])
 def test_the_gate_lets_nothing_pass_that_is_not_true(params: dict[str, Any]) -> None:
-    from airflow_provider_posthog.operators.erasure_end import PostHogErasureGateOperator
+    from airflow_provider_posthog.operators.erasure import PostHogErasureGateOperator
 
     gate = PostHogErasureGateOperator(task_id="gate", persons={"persons": 2, "events": 9, "recordings": 0})
     with pytest.raises(PostHogErasureError, match="Not approved: the run's parameter 'approved' is not true"):

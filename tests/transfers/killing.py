@@ -47,10 +47,10 @@ for line in orders:
 
 _WARM = (
     "hooks.posthog",
-    "extract.copying",
-    "extract.fetch_files",
+    "extract.copy_interval",
+    "download.file_download",
     "extract.reader",
-    "transfers.databases",
+    "hooks.databases",
     "load.postgres",
     "load.copy_binary",
     "load.duckdb",

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_posthog.compat import AirflowTaskTimeout
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogRateLimitError
-from airflow_provider_posthog.transfers import deferring
+from airflow_provider_posthog.tasks import deferring
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB, postgres_database

@@ -514,7 +514,7 @@ def test_s3(make_export: MakeExport, connection: EmulatorProcess, s3: tuple[Any,
 
 def test_s3_in_parts(s3: tuple[Any, Any]) -> None:
     """A file of several parts that fails leaves neither objects nor uploads behind; one that succeeds is whole."""
-    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
     fs, client = s3
     block = bytes(range(256)) * 4096
@@ -537,7 +537,7 @@ def test_s3_in_parts(s3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("broken", ["upload_part", "complete_multipart_upload"])
 def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """An upload that is neither ended nor given up is kept, unseen, and S3 sends a bill for it."""
-    from airflow_provider_posthog.extract.landing import Landing
+    from airflow_provider_posthog.storage.atomic_file import Landing
 
     fs, client = s3
     ask = fs.call_s3
@@ -613,7 +613,7 @@ WRONG = {
 @pytest.mark.parametrize("kind", ["text/csv", XLSX, "image/png", "image/gif", "video/mp4", "video/webm"])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_answer_of_the_storage_becomes_no_file(kind: str, wrong: str) -> None:
-    from airflow_provider_posthog.extract.file_kinds import check_kind
+    from airflow_provider_posthog.download.file_kinds import check_kind
 
     with pytest.raises(PostHogTransportError, match="first bytes"):
         check_kind(kind, WRONG[wrong], "the content of export 7")
@@ -634,7 +634,7 @@ def test_a_wrong_answer_of_the_storage_becomes_no_file(kind: str, wrong: str) ->
     ],
 )
 def test_files_of_their_kinds_are_let_through(kind: str, head: bytes) -> None:
-    from airflow_provider_posthog.extract.file_kinds import check_kind
+    from airflow_provider_posthog.download.file_kinds import check_kind
 
     check_kind(kind, head, "the content of export 7")
 

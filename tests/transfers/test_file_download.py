@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
+from airflow_provider_posthog.download.file_download import BrokenFileError, suffix_of
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
@@ -28,7 +29,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.extract.fetch_files import BrokenFileError, suffix_of
 from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from tests.operators.support import Store, context, run_trigger, task_deferred
 from tests.support.scripted import Reply, ScriptedServer, error, ok

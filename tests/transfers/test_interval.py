@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.transfers.interval import interval_of
+from airflow_provider_posthog.tasks.interval import interval_of
 
 BERLIN = "Europe/Berlin"
 

@@ -23,11 +23,9 @@ from airflow_provider_posthog.assets import convert_asset_to_openlineage, create
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed
 from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.hooks.databases import SqlDatabase
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.transfers.databases import SqlDatabase
-from airflow_provider_posthog.transfers.export_to_object_storage import PostHogExportToObjectStorageOperator
-from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
-from airflow_provider_posthog.transfers.lineage import (
+from airflow_provider_posthog.tasks.lineage import (
     Thing,
     dataset_of_path,
     of_export,
@@ -35,6 +33,8 @@ from airflow_provider_posthog.transfers.lineage import (
     tables_of,
     without_values,
 )
+from airflow_provider_posthog.transfers.export_to_object_storage import PostHogExportToObjectStorageOperator
+from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB, SQLite, postgres_database

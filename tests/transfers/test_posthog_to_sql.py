@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
 from tests.operators.support import context, make_dag, when

@@ -15,9 +15,9 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogRateLimitError, PostHogSettingsError
-from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.extract.query_client import Stopped
+from airflow_provider_posthog.hooks.databases import SqlDatabase
 from airflow_provider_posthog.load.target import Target
-from airflow_provider_posthog.transfers.databases import SqlDatabase
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB, SQLite, postgres_database

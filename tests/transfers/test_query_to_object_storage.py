@@ -21,7 +21,7 @@ import pytest
 from airflow_provider_posthog.compat import Asset
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.asking import Stopped
+from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.operators.support import context, make_dag, rows_of_database, task_states, when, xcoms

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract.manifest import Interval
-from airflow_provider_posthog.extract.tiling import check_tiling
+from airflow_provider_posthog.storage.manifest import Interval
+from airflow_provider_posthog.storage.tiling import check_tiling
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.operators.support import context, make_dag, task_states, xcoms

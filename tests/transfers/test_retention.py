@@ -64,8 +64,8 @@ def looks(posthog: EmulatorProcess) -> int:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What tasks say of hidden events; Airflow's own logs end elsewhere in each of its versions."""
-    from airflow_provider_posthog.operators.retention import RetentionMixin
     from airflow_provider_posthog.results.retention_guard import RetentionGuard
+    from airflow_provider_posthog.tasks.retention import RetentionMixin
 
     texts: list[str] = []
 

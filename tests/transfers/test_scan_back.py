@@ -12,9 +12,9 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.bulk import ends_a_day
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
-from airflow_provider_posthog.transfers.reading import ends_a_day
 from tests.load.databases import DuckDB
 from tests.operators.support import context
 from tests.transfers.test_posthog_to_sql import day, event

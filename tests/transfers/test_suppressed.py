@@ -21,7 +21,7 @@ from airflow_provider_posthog.erasure.work_file import WorkFile
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.suppressor import Suppressor
-from airflow_provider_posthog.operators.suppression import PostHogSuppressPersonsOperator
+from airflow_provider_posthog.operators.erasure import PostHogSuppressPersonsOperator
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab

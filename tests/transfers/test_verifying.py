@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.transfers.verifying import windows_before
+from airflow_provider_posthog.tasks.verifying import windows_before
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 MINUTES = st.integers(0, 600).map(lambda number: timedelta(minutes=number))

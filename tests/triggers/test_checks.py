@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api.steps import within
+from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogJobError
 from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
 from tests.operators.support import run_trigger

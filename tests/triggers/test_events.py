@@ -515,7 +515,7 @@ def test_dag_files_with_a_watcher_load_nothing_heavy() -> None:
     code = "import sys, airflow_provider_posthog.triggers.events; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
     assert "airflow_provider_posthog.triggers.events" in done.stdout.split()
-    assert not {"airflow_provider_posthog.api.async_clients", "airflow_provider_posthog.extract.asking"} & set(
+    assert not {"airflow_provider_posthog.api.async_clients", "airflow_provider_posthog.extract.query_client"} & set(
         done.stdout.split()
     )
 

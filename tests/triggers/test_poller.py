@@ -285,7 +285,7 @@ def test_a_timeout_says_what_posthog_said_last(connected: EmulatorProcess) -> No
 def test_the_log_says_that_the_limits_hold_back_the_polls_and_until_when(
     connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.api.telling._LATE", 0.1)
+    monkeypatch.setattr("airflow_provider_posthog.api.wait_log._LATE", 0.1)
     ids = _create(connected, 3, 30)
     connect(monkeypatch, connected, rate_limit_share=0.01)
     events = _run(*(_trigger(each, seconds=1.5) for each in ids))

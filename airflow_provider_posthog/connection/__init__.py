@@ -1,0 +1,1 @@
+"""What stands in a connection: its address, its fields, its form."""

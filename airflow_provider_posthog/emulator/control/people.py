@@ -1,0 +1,151 @@
+"""``/__emulator__/``: persons, captured events and the deletion of events, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
+from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.http.routes import Route
+from airflow_provider_posthog.emulator.people.ingestion import CaptureRefused, capture
+from airflow_provider_posthog.emulator.people.people_tables import OTHERS
+from airflow_provider_posthog.emulator.people.person import Person
+from airflow_provider_posthog.emulator.routes.persons import threaded
+
+PREFIX = "/__emulator__"
+PERSON = {"distinct_ids", "properties", "uuid", "created_at", "is_identified"}
+EVENT = {"event", "distinct_id", "uuid", "timestamp", "created_at", "elements_chain", "properties", "$set", "$unset"}
+RECORDING = {"session_id", "distinct_id", "timestamp"}
+
+
+def _wrong(detail: str) -> ApiError:
+    return ApiError(400, {"detail": detail})
+
+
+def _objects(body: Json, name: str, known: set[str], needed: set[str]) -> list[dict[str, Any]]:
+    wish = body.get(name)
+    fits: Callable[[object], bool] = lambda each: isinstance(each, dict) and needed <= set(each) <= known  # noqa: E731
+    if set(body) != {name} or not isinstance(wish, list) or not all(map(fits, wish)):
+        needs = f", of which {', '.join(sorted(needed))} must be there"
+        raise _wrong(f"Send {name!r} alone, a list of objects with {', '.join(sorted(known))}{needs}.")
+    return wish
+
+
+def _moment(sent: object) -> datetime | None:
+    if sent is None:
+        return None
+    try:
+        found = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
+    except ValueError:
+        raise _wrong(f"{sent!r} is no ISO time.") from None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def _create(request: Request, wish: dict[str, Any]) -> Person:
+    names, people = wish["distinct_ids"], request.state.people
+    if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
+        raise _wrong("'distinct_ids' takes a list of texts, at least one.")
+    if taken := [each for each in names if people.by_distinct_id(each) is not None]:
+        raise _wrong(f"There is a person with the distinct id {taken[0]!r} already.")
+    return people.create(
+        names,
+        dict(wish.get("properties") or {}),
+        uuid=wish.get("uuid"),
+        created_at=_moment(wish.get("created_at")),
+        is_identified=bool(wish.get("is_identified", True)),
+    )
+
+
+def persons(request: Request) -> Answer:
+    """Make persons, or ``count`` of them at once.
+
+    :param request: ``persons`` in its body, each with ``distinct_ids`` and perhaps ``properties``, ``uuid``,
+        ``created_at`` and ``is_identified``; or ``count`` alone.
+    """
+    body = request.json()
+    if set(body) == {"count"} and isinstance(body["count"], int) and 0 < body["count"] <= 1_000_000:
+        first = request.state.people.numbered
+        wishes: list[dict[str, Any]] = [
+            {"distinct_ids": [f"made-{number}"], "properties": {"email": f"made-{number}@example.invalid"}}
+            for number in range(first, first + body["count"])
+        ]
+    else:
+        wishes = _objects(body, "persons", PERSON, {"distinct_ids"})
+    made = [_create(request, each) for each in wishes]
+    request.state.people.publish(made, new=True)
+    return json_answer({"uuids": [each.uuid for each in made]}, 201)
+
+
+def captured(request: Request) -> Answer:
+    """Capture events as PostHog does: they find or make persons, and ``$set`` changes them.
+
+    :param request: ``events`` in its body, each with ``event`` and ``distinct_id`` and perhaps the rest.
+    """
+    events = _objects(request.json(), "events", EVENT, {"event", "distinct_id"})
+    try:
+        return json_answer({"persons": capture(request.state, events)}, 201)
+    except CaptureRefused:
+        raise _wrong("The setting 'capture' is 'refused'.") from None
+
+
+def recordings(request: Request) -> Answer:
+    """Add session recordings.
+
+    :param request: ``recordings`` in its body, each with ``session_id``, ``distinct_id`` and ``timestamp``.
+    """
+    wish = _objects(request.json(), "recordings", RECORDING, RECORDING)
+    request.state.people.tables.add_recordings(
+        [(each["session_id"], each["distinct_id"], each["timestamp"]) for each in wish]
+    )
+    return json_answer({"inserted": len(wish)}, 201)
+
+
+def rows(request: Request) -> Answer:
+    """Add rows of a table that PostHog fills by itself: heatmaps, or evaluations of flags.
+
+    :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
+    """
+    body = request.json()
+    table, found = body.get("table"), body.get("rows")
+    if set(body) != {"table", "rows"} or table not in OTHERS or not isinstance(found, list):
+        raise _wrong(f"Send 'table', one of {', '.join(OTHERS)}, and 'rows', a list of objects.")
+    request.state.people.tables.add_rows(str(table), found)
+    return json_answer({"inserted": len(found)}, 201)
+
+
+def failing_deletions(request: Request) -> Answer:
+    """Let the deletion of persons fail, or of none any more.
+
+    :param request: ``uuids`` (none: no deletion fails any more) and ``step`` in its body.
+    """
+    body = request.json()
+    uuids, step = body.get("uuids"), body.get("step", "delete_postgres")
+    if set(body) - {"uuids", "step"} or not isinstance(uuids, list) or not isinstance(step, str):
+        raise _wrong("Send 'uuids', a list of texts, and perhaps 'step', a text.")
+    request.state.deletions.fail([str(each) for each in uuids], step)
+    return json_answer({})
+
+
+def sweep(request: Request) -> Answer:
+    """Run the weekly deletion of events now.
+
+    :param request: nothing of it matters.
+    """
+    return json_answer(request.state.deletions.sweep(request.state.clock.now()))
+
+
+def _route(path: str, work: Callable[[Request], Answer]) -> Route:
+    return Route("POST", PREFIX + path, threaded(work), throttle=None, public=True)
+
+
+ROUTES = (
+    _route("/persons", persons),
+    _route("/persons/failures", failing_deletions),
+    _route("/capture", captured),
+    _route("/recordings", recordings),
+    _route("/rows", rows),
+    _route("/sweep", sweep),
+)

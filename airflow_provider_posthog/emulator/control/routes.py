@@ -1,0 +1,260 @@
+"""``/__emulator__/``: what no PostHog has. Tests set switches, order failures and look at what was called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
+from airflow_provider_posthog.emulator.http.faults import FaultError, read_fault
+from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.http.routes import Handler, Route
+from airflow_provider_posthog.emulator.jobs.exports import Script
+from airflow_provider_posthog.emulator.settings import OUTCOMES, SettingError
+
+PREFIX = "/__emulator__"
+
+
+def _wrong(detail: str) -> ApiError:
+    return ApiError(400, {"detail": detail})
+
+
+def _only(body: Json, *names: str) -> Json:
+    for name in body:
+        if name not in names:
+            raise _wrong(f"There is no {name!r} here. There are: {', '.join(names)}.")
+    return body
+
+
+def _typed(body: Json, name: str, default: object, check: Callable[[object], bool], takes: str) -> object:
+    value = body.get(name, default)
+    if value is not default and not check(value):
+        raise _wrong(f"{name!r} takes {takes}, not {value!r}.")
+    return value
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+async def settings(request: Request) -> Answer:
+    """Show or change the settings.
+
+    :param request: new values by name in its body.
+    """
+    try:
+        request.state.change_settings(request.json())
+    except SettingError as error:
+        raise _wrong(str(error)) from None
+    return json_answer(request.state.settings.as_json())
+
+
+async def keys(request: Request) -> Answer:
+    """Make a key, and its user if need be.
+
+    :param request: ``scopes``, ``user`` and ``projects`` in its body.
+    """
+    body = _only(request.json(), "scopes", "user", "projects")
+    texts: Callable[[object], bool] = lambda v: isinstance(v, list) and all(isinstance(each, str) for each in v)  # noqa: E731
+    numbers: Callable[[object], bool] = lambda v: isinstance(v, list) and all(map(_whole, v))  # noqa: E731
+    _typed(body, "scopes", None, texts, "a list of texts")
+    _typed(body, "projects", None, numbers, "a list of numbers")
+    user = _typed(body, "user", 1, _whole, "a number, 1 or more")
+    projects = body.get("projects")
+    made = request.state.keyring.create(
+        scopes=tuple(body.get("scopes", ["*"])),
+        user_id=int(str(user)),
+        projects=None if projects is None else tuple(projects),
+    )
+    return json_answer({"api_key": made.value, "user": made.user.brief()}, 201)
+
+
+async def revoke_key(request: Request) -> Answer:
+    """Delete a key, also for the exports that are running with it.
+
+    :param request: ``api_key`` in its body.
+    """
+    body = _only(request.json(), "api_key")
+    if not request.state.keyring.revoke(str(body.get("api_key"))):
+        raise ApiError(404, {"detail": "There is no such key."})
+    return json_answer({})
+
+
+async def script_exports(request: Request) -> Answer:
+    """Say what becomes of the next exports.
+
+    :param request: ``outcome``, ``count``, ``export_seconds``, ``exception_text`` and ``content`` in its body.
+    """
+    body = _only(request.json(), "outcome", "count", "export_seconds", "exception_text", "content")
+    _typed(body, "outcome", None, lambda value: value in OUTCOMES, f"one of {', '.join(OUTCOMES)}")
+    _typed(body, "count", 1, _whole, "a whole number, 1 or more")
+    _typed(body, "export_seconds", None, _is_seconds, "a number of seconds")
+    for name in ("exception_text", "content"):
+        _typed(body, name, None, lambda value: isinstance(value, str), "a text")
+    request.state.exports.scripts.append(Script(**body))
+    return json_answer(body, 201)
+
+
+async def faults(request: Request) -> Answer:
+    """Show the faults, or add one.
+
+    :param request: a fault in its body.
+    """
+    if request.method == "POST":
+        try:
+            request.state.faults.waiting.append(read_fault(request.json()))
+        except FaultError as error:
+            raise _wrong(str(error)) from None
+    status = 201 if request.method == "POST" else 200
+    return json_answer({"faults": [each.as_json() for each in request.state.faults.waiting]}, status)
+
+
+async def clear_faults(request: Request) -> Answer:
+    """Take all faults away.
+
+    :param request: nothing of it matters.
+    """
+    request.state.faults.waiting.clear()
+    return json_answer({})
+
+
+async def calls(request: Request) -> Answer:
+    """Show the calls that were made.
+
+    :param request: ``path`` in its query shows those whose path contains it, ``method`` those with that method.
+    """
+    path, method = request.query("path") or "", request.query("method")
+    found = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
+    return json_answer({"calls": [each.as_json() for each in found]})
+
+
+async def clear_calls(request: Request) -> Answer:
+    """Forget the calls.
+
+    :param request: nothing of it matters.
+    """
+    request.state.calls.calls.clear()
+    return json_answer({})
+
+
+async def stats(request: Request) -> Answer:
+    """Count the calls per route, the exports, and the calculations of insights and queries.
+
+    :param request: nothing of it matters.
+    """
+    exports = request.state.exports.all()
+    counted = {
+        "created": len(exports),
+        "running": sum(not each.ended.is_set() for each in exports),
+        "with_content": sum(each.content is not None for each in exports),
+        "failed": sum(bool(each.exception) for each in exports),
+    }
+    calculations = request.state.queries.calculations.as_json()
+    return json_answer({**request.state.calls.stats(), "exports": counted, "calculations": calculations})
+
+
+async def clock(request: Request) -> Answer:
+    """Show the clock, or move it forward.
+
+    :param request: ``advance`` in seconds in its body.
+    """
+    body = _only(request.json(), "advance")
+    seconds = _typed(body, "advance", 0, _is_seconds, "a number of seconds, 0 or more")
+    request.state.clock.advance(float(str(seconds)))
+    return json_answer({"now": iso(request.state.clock.now())})
+
+
+async def query_budget(request: Request) -> Answer:
+    """Show how many bytes the project's queries may still read, or set it.
+
+    :param request: ``remaining`` in its body; below zero for what a query took too much.
+    """
+    body = _only(request.json(), "remaining")
+    takes: Callable[[object], bool] = lambda value: isinstance(value, int) and not isinstance(value, bool)  # noqa: E731
+    remaining = _typed(body, "remaining", None, takes, "a whole number of bytes")
+    bucket = request.state.queries.bucket
+    if isinstance(remaining, int):
+        bucket.fill(remaining)
+    return json_answer({"remaining": int(bucket.level())})
+
+
+async def events(request: Request) -> Answer:
+    """Add events, with nothing derived from them: what is sent is what HogQL finds.
+
+    :param request: ``events`` in its body, each with ``uuid``, ``event``, ``distinct_id``, ``person_id``,
+        ``timestamp``, ``created_at`` and ``properties``.
+    """
+    body = _only(request.json(), "events")
+    wish = body.get("events")
+    needed = {"uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties"}
+    if not isinstance(wish, list) or not all(isinstance(each, dict) and set(each) == needed for each in wish):
+        raise _wrong(f"'events' takes a list of objects with exactly {', '.join(sorted(needed))}.")
+    try:
+        request.state.warehouse.insert_events(wish)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise _wrong(str(error)) from None
+    return json_answer({"inserted": len(wish)}, 201)
+
+
+async def count(request: Request) -> Answer:
+    """Count the events of a window, not through HogQL: the truth that loads are checked against.
+
+    :param request: ``start``, ``end`` (ISO, the end excluded) and ``column`` (``timestamp`` or ``created_at``).
+    """
+    column = request.query("column") or "timestamp"
+    if column not in ("timestamp", "created_at"):
+        raise _wrong(f"'column' takes timestamp or created_at, not {column!r}.")
+    window = [_moment(request, name) for name in ("start", "end")]
+    return json_answer({"count": request.state.warehouse.count_events(window[0], window[1], column)})
+
+
+def _moment(request: Request, name: str) -> datetime:
+    text = request.query(name) or ""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise _wrong(f"{name!r} takes an ISO time, not {text!r}.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+async def reset(request: Request) -> Answer:
+    """Go back to the start: settings, faults, calls, exports, insights, queries, keys, clock, persons and events.
+
+    :param request: nothing of it matters.
+    """
+    await asyncio.to_thread(request.state.people.restore)
+    request.state.reset()
+    return json_answer({})
+
+
+def _route(method: str, path: str, handler: Handler) -> Route:
+    return Route(method, PREFIX + path, handler, throttle=None, public=True)
+
+
+ROUTES = (
+    _route("GET", "/settings", settings),
+    _route("POST", "/settings", settings),
+    _route("POST", "/keys", keys),
+    _route("DELETE", "/keys", revoke_key),
+    _route("POST", "/exports", script_exports),
+    _route("GET", "/faults", faults),
+    _route("POST", "/faults", faults),
+    _route("DELETE", "/faults", clear_faults),
+    _route("GET", "/calls", calls),
+    _route("DELETE", "/calls", clear_calls),
+    _route("GET", "/stats", stats),
+    _route("GET", "/clock", clock),
+    _route("POST", "/clock", clock),
+    _route("GET", "/query_budget", query_budget),
+    _route("POST", "/query_budget", query_budget),
+    _route("POST", "/events", events),
+    _route("GET", "/events/count", count),
+    _route("POST", "/reset", reset),
+)

@@ -1,0 +1,1 @@
+"""The store: projects, events, and the server's own state as tables."""

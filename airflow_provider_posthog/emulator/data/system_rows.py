@@ -1,0 +1,70 @@
+"""The server's own state as rows of the tables ``system.*``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.emulator.http.envelopes import Json
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.core import Core
+    from airflow_provider_posthog.emulator.hogql.system import Rows, Sources
+    from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExport
+
+    Things = Callable[[], Iterable[Any]]
+    BatchExports = Callable[[], Iterable[BatchExport]]
+
+
+def sources(
+    core: Core, *, exports: Things, insights: Things, dashboards: Things, batch_exports: BatchExports
+) -> Sources:
+    """Return what fills the tables, by name.
+
+    :param core: the clock and the project.
+    :param exports: all of them, and so on.
+    """
+
+    def rows(things: Things) -> Callable[[], Rows]:
+        return lambda: [_of_project(core, dict(vars(each))) for each in things()]
+
+    return {
+        "system.exports": rows(exports),
+        "system.insights": rows(insights),
+        "system.dashboards": rows(dashboards),
+        "system.batch_exports": lambda: _batch_exports(core, batch_exports),
+        "system.batch_export_runs": lambda: _runs(core, batch_exports),
+        "system.batch_export_backfills": lambda: _backfills(core, batch_exports),
+    }
+
+
+def _of_project(core: Core, row: Json) -> dict[str, object]:
+    return {"updated_at": row.get("last_modified_at"), **row, "team_id": core.project.id}
+
+
+def _batch_exports(core: Core, batch_exports: BatchExports) -> Rows:
+    now = core.clock.now()
+    shown = [each.as_json(now, core.project.id) for each in batch_exports()]
+    return [{**each, "deleted": 0, "destination_id": each["id"]} for each in shown]
+
+
+def _runs(core: Core, batch_exports: BatchExports) -> Rows:
+    now = core.clock.now()
+    rows = []
+    for export in batch_exports():
+        for run in export.visible_runs(now):
+            shown = run.as_json(now)
+            links = {"batch_export_id": shown["batch_export"], "backfill_id": shown["backfill"]}
+            rows.append({**shown, **links, "team_id": core.project.id})
+    return rows
+
+
+def _backfills(core: Core, batch_exports: BatchExports) -> Rows:
+    now, project = core.clock.now(), core.project.id
+    shown = [
+        backfill.as_json(now, project)
+        for export in batch_exports()
+        for backfill in export.backfills
+        if backfill.visible_from <= now
+    ]
+    return [{**each, "team_id": each["team"], "batch_export_id": each["batch_export"]} for each in shown]

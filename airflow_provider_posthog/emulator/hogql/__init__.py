@@ -1,0 +1,1 @@
+"""HogQL text -> ClickHouse SQL, and what PostHog answers of it."""

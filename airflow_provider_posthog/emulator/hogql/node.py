@@ -1,0 +1,74 @@
+"""HogQLQuery nodes: HogQL with the variables and the filters that insights and dashboards put into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from airflow_provider_posthog.emulator.hogql.placeholders import Dates
+from airflow_provider_posthog.emulator.http.envelopes import Json, invalid, parse_error
+from airflow_provider_posthog.emulator.insights.dates import parse_date
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.jobs.work import Work
+
+
+def run_hogql_query(work: Work) -> Json:
+    """Run a HogQLQuery.
+
+    :param work: what to run: ``query``, ``values``, ``variables`` and, of ``filters``, the ``dateRange``.
+    :raises HogQLError: when HogQL refuses it, or a variable is missing.
+    :raises ApiError: 400 for what the emulator does not fill in.
+    """
+    text = work.node.get("query")
+    if not isinstance(text, str):
+        raise parse_error("1 validation error for QueryRequest\nquery.HogQLQuery.query\n  Field required")
+    sent = work.node.get("values")
+    values: dict[str, object] = {**(sent if isinstance(sent, dict) else {}), **_variables(work.node)}
+    result = work.hogql(text, {**values, "filters": _filters(work)})
+    return {
+        "results": result.rows,
+        "columns": result.columns,
+        "types": [list(each) for each in result.types],
+        "hasMore": result.has_more,
+        "limit": result.limit,
+        "offset": result.offset,
+        "hogql": result.hogql,
+        "clickhouse": result.clickhouse,
+        "timezone": result.timezone,
+        "explain": None,
+        "metadata": None,
+        "query": None,
+    }
+
+
+def _variables(node: Json) -> dict[str, object]:
+    """Return the values of ``{variables.name}`` by that name."""
+    wish = node.get("variables") or {}
+    if not isinstance(wish, dict) or not all(isinstance(each, dict) for each in wish.values()):
+        raise invalid("variables: Input should be a valid dictionary of variables", attr="variables")
+    return {
+        f"variables.{each.get('code_name')}": None if each.get("isNull") else each.get("value")
+        for each in wish.values()
+    }
+
+
+def _filters(work: Work) -> Dates:
+    """Return what ``{filters}`` stands for."""
+    wish = work.node.get("filters") or {}
+    unknown = (
+        [name for name, value in wish.items() if value and name != "dateRange"] if isinstance(wish, dict) else [""]
+    )
+    if unknown:
+        raise invalid("The emulator fills only the dateRange of filters into a HogQLQuery.")
+    span, zone = wish.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
+    found: dict[str, str | None] = {}
+    for name in ("date_from", "date_to"):
+        found[name] = None
+        if not span.get(name) or span[name] == "all":
+            continue
+        try:
+            found[name] = parse_date(str(span[name]), work.now, zone).isoformat()
+        except ValueError:
+            raise invalid(f"filters: {span[name]!r} is not a date.") from None
+    return Dates(found["date_from"], found["date_to"])

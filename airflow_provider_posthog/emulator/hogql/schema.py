@@ -1,0 +1,159 @@
+"""The tables and columns HogQL shows of a project, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from airflow_provider_posthog.emulator.hogql.ast import Column
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table
+from airflow_provider_posthog.emulator.hogql.system import system_tables
+
+__all__ = ["NUMBERS", "TABLES", "Link", "Table", "tables"]
+
+_STRING = Column("string", nullable=False)
+_JSON = Column("json", nullable=False)
+_TIME = Column("datetime", nullable=False)
+_UUID = Column("uuid", nullable=False)
+_INTEGER = Column("integer", nullable=False)
+_OTHER = Column("other", nullable=False)
+
+
+def _events() -> Table:
+    fields: dict[str, Column | Link] = {
+        "uuid": _UUID,
+        "event": _STRING,
+        "properties": _JSON,
+        "timestamp": _TIME,
+        "team_id": _INTEGER,
+        "distinct_id": _STRING,
+        "elements_chain": _STRING,
+        "created_at": _TIME,
+        "$session_id": _STRING,
+        "$window_id": _STRING,
+        "person_mode": _STRING,
+    }
+    fields |= {f"$group_{index}": _STRING for index in range(5)}
+    fields |= {
+        "elements_chain_href": _STRING,
+        "elements_chain_texts": _OTHER,
+        "elements_chain_ids": _OTHER,
+        "elements_chain_elements": _OTHER,
+        # of the table itself, but not part of `*`: PostHog reads it through a join
+        "person_id": _UUID,
+        "person": Link("persons", "person_id", "id"),
+        "pdi": Link("person_distinct_ids", "distinct_id", "distinct_id"),
+        "session": Link("sessions", "$session_id", "session_id"),
+    }
+    fields |= {f"group_{index}": Link("groups", f"$group_{index}", "key") for index in range(5)}
+    return Table("events", fields, frozenset({"team_id", "person_id"}))
+
+
+def _sessions() -> Table:
+    fields: dict[str, Column | Link] = {"id": _STRING, "session_id": _STRING, "team_id": _INTEGER}
+    fields |= {"distinct_id": _STRING, "$start_timestamp": _TIME, "$end_timestamp": _TIME, "$urls": _OTHER}
+    fields |= {"$num_uniq_urls": _INTEGER, "$entry_current_url": _STRING, "$exit_current_url": _STRING}
+    fields |= {"$pageview_count": _INTEGER, "$autocapture_count": _INTEGER, "$session_duration": _INTEGER}
+    return Table("sessions", fields)
+
+
+def _replay() -> Table:
+    fields: dict[str, Column | Link] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
+    fields |= {"min_first_timestamp": _TIME, "max_last_timestamp": _TIME, "first_url": _STRING}
+    counters = (
+        "click_count keypress_count mouse_activity_count active_milliseconds console_log_count console_warn_count"
+    )
+    fields |= {name: _INTEGER for name in f"{counters} console_error_count size event_count message_count".split()}
+    fields |= {"is_deleted": _INTEGER}
+    return Table("raw_session_replay_events", fields)
+
+
+def _heatmaps() -> Table:
+    fields: dict[str, Column | Link] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
+    fields |= {name: _INTEGER for name in ("x", "y", "scale_factor", "viewport_width", "viewport_height")}
+    fields |= {"pointer_target_fixed": _OTHER, "current_url": _STRING, "timestamp": _TIME, "type": _STRING}
+    return Table("heatmaps", fields)
+
+
+def _flag_evaluations() -> Table:
+    fields: dict[str, Column | Link] = {"uuid": _UUID, "event": _STRING, "properties": _JSON, "timestamp": _TIME}
+    fields |= {"team_id": _INTEGER, "distinct_id": _STRING, "created_at": _TIME, "person_id": _UUID}
+    fields |= {"flag_key": _STRING, "response": _STRING, "session_id": _STRING}
+    return Table("flag_evaluations", fields)
+
+
+#: What servers before December 2025 do not have.
+NEW_TABLES = frozenset({"flag_evaluations", "system.information_schema.columns"})
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        _events(),
+        Table(
+            "persons",
+            {
+                "id": _UUID,
+                "created_at": _TIME,
+                "team_id": _INTEGER,
+                "properties": _JSON,
+                "is_identified": _INTEGER,
+                "pdi": Link("person_distinct_ids", "id", "person_id"),
+            },
+        ),
+        Table(
+            "person_distinct_ids",
+            {
+                "team_id": _INTEGER,
+                "distinct_id": _STRING,
+                "person_id": _UUID,
+                "person": Link("persons", "person_id", "id"),
+            },
+        ),
+        Table(
+            "groups",
+            {
+                "index": _INTEGER,
+                "team_id": _INTEGER,
+                "key": _STRING,
+                "created_at": _TIME,
+                "updated_at": _TIME,
+                "properties": _JSON,
+            },
+        ),
+        Table(
+            "cohort_people",
+            {
+                "person_id": _UUID,
+                "cohort_id": _INTEGER,
+                "team_id": _INTEGER,
+                "person": Link("persons", "person_id", "id"),
+            },
+        ),
+        _sessions(),
+        _replay(),
+        _heatmaps(),
+        _flag_evaluations(),
+        Table(
+            "system.information_schema.columns",
+            {"team_id": _INTEGER, "table_name": _STRING, "column_name": _STRING},
+        ),
+        Table("numbers", {"number": _INTEGER}),
+    )
+}
+
+
+@cache
+def tables(*, newer: bool) -> Mapping[str, Table]:
+    """List the tables by name.
+
+    :param newer: with those that servers of 2025 and later have
+    """
+    return {**TABLES, **system_tables()} if newer else TABLES
+
+
+# The property definitions of the project: PostHog casts the properties it has seen as numbers
+NUMBERS: dict[str, frozenset[str]] = {
+    "events": frozenset(
+        {"amount", "quantity", "$screen_height", "$screen_width", "$viewport_height", "$viewport_width"}
+    ),
+    "persons": frozenset({"seats"}),
+}

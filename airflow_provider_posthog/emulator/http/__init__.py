@@ -1,0 +1,1 @@
+"""Requests and answers: sockets, keys, limits, faults, pages."""

@@ -1,0 +1,1 @@
+"""Insights, dashboards and the query nodes behind them."""

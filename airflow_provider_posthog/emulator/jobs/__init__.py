@@ -1,0 +1,1 @@
+"""What takes time: queries, exports, batch exports, file downloads."""

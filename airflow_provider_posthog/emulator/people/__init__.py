@@ -1,0 +1,1 @@
+"""Persons, groups, events that come in, and deletions."""

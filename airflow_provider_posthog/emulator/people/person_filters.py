@@ -1,0 +1,115 @@
+"""Filters of lists of persons and events, as conditions of ClickHouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from airflow_provider_posthog.emulator.http.envelopes import invalid, server_error
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.people.people_tables import listed, text
+
+Write = Callable[[str, str, list[str]], str]
+
+
+def _any(template: str, joiner: str = " OR ") -> Write:
+    def write(value: str, raw: str, wanted: list[str]) -> str:
+        return "(" + (joiner.join(template.format(value=value, wanted=text(each)) for each in wanted) or "0") + ")"
+
+    return write
+
+
+def _like(template: str, joiner: str = " OR ") -> Write:
+    inner = _any(template, joiner)
+    return lambda value, raw, wanted: inner(value, raw, [f"%{each}%" for each in wanted])
+
+
+OPERATORS: dict[str, Write] = {
+    "exact": lambda value, raw, wanted: f"{value} IN {listed(wanted)}" if wanted else "0",
+    "is_not": lambda value, raw, wanted: f"{value} NOT IN {listed(wanted)}" if wanted else "1",
+    "icontains": _like("{value} ILIKE {wanted}"),
+    "not_icontains": _like("{value} NOT ILIKE {wanted}", " AND "),
+    "regex": _any("match({value}, {wanted})"),
+    "not_regex": _any("NOT match({value}, {wanted})", " AND "),
+    "gt": _any("toFloat64OrNull({value}) > toFloat64OrNull({wanted})"),
+    "gte": _any("toFloat64OrNull({value}) >= toFloat64OrNull({wanted})"),
+    "lt": _any("toFloat64OrNull({value}) < toFloat64OrNull({wanted})"),
+    "lte": _any("toFloat64OrNull({value}) <= toFloat64OrNull({wanted})"),
+    "is_set": lambda value, raw, wanted: f"{raw} != ''",
+    "is_not_set": lambda value, raw, wanted: f"{raw} = ''",
+}
+
+
+def property_text(name: str, column: str = "properties") -> str:
+    """Return SQL for a property as text, without the quotes of JSON.
+
+    :param name: of the property.
+    :param column: that holds the JSON.
+    """
+    return f"replaceRegexpAll(JSONExtractRaw({column}, {text(name)}), '^\"|\"$', '')"
+
+
+def _words(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [each if isinstance(each, str) else json.dumps(each) for each in values if each is not None]
+
+
+def _condition(wish: object) -> str:
+    if not isinstance(wish, dict) or not isinstance(wish.get("key"), str):
+        # PostHog looks for the keys of whatever it gets
+        raise server_error()
+    operator = str(wish.get("operator") or "exact")
+    if operator not in OPERATORS:
+        raise invalid(f"Operator {operator} is not supported.")
+    raw = f"JSONExtractRaw(properties, {text(wish['key'])})"
+    return OPERATORS[operator](property_text(wish["key"]), raw, _words(wish.get("value")))
+
+
+def _group(wish: object) -> str:
+    if isinstance(wish, dict) and isinstance(wish.get("values"), list):
+        joiner = " OR " if wish.get("type") == "OR" else " AND "
+        return "(" + (joiner.join(map(_group, wish["values"])) or "1") + ")"
+    return _condition(wish)
+
+
+def property_conditions(request: Request) -> list[str]:
+    """Return the conditions of the parameter ``properties``.
+
+    Servers since the end of 2025 read a list only, and fail over the groups (``{"type": "AND", "values": [...]}``) that
+    are documented.
+
+    :param request: of a list.
+    :raises ApiError: 400 for what is no JSON, 500 for what PostHog stumbles over.
+    """
+    sent = request.query("properties")
+    if not sent:
+        return []
+    try:
+        wish = json.loads(sent)
+    except ValueError:
+        raise invalid("Properties are unparsable!") from None
+    if isinstance(wish, dict) and request.state.settings.generation == "A":
+        return [_group(wish)]
+    if not isinstance(wish, list):
+        raise server_error()
+    return [_condition(each) for each in wish]
+
+
+def person_condition(request: Request) -> str:
+    """Return the condition of a list of persons. Parameters that PostHog does not know are ignored, as there.
+
+    :param request: ``distinct_id``, ``email``, ``search`` and ``properties`` in its query.
+    """
+    conditions = property_conditions(request)
+    if distinct_id := request.query("distinct_id"):
+        owners = f"SELECT person_id FROM {{db}}.person_distinct_ids WHERE distinct_id = {text(distinct_id)}"  # noqa: S608
+        conditions.append(f"id IN ({owners})")
+    if email := request.query("email"):
+        conditions.append(f"{property_text('email')} = {text(email)}")
+    if search := request.query("search"):
+        pattern = text(f"%{search}%")
+        owners = f"SELECT person_id FROM {{db}}.person_distinct_ids WHERE distinct_id ILIKE {pattern}"  # noqa: S608
+        columns = (property_text("email"), property_text("name"), "toString(id)")
+        likes = [f"{column} ILIKE {pattern}" for column in columns]
+        conditions.append(f"({' OR '.join([*likes, f'id IN ({owners})'])})")
+    return " AND ".join(conditions) or "1"

@@ -1,0 +1,65 @@
+"""Lists of things that the emulator has none of, so that a client that looks for them finds an empty first page."""
+
+from __future__ import annotations
+
+from airflow_provider_posthog.emulator.http.envelopes import Json, not_for_keys
+from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.http.routes import Handler, Route
+
+_COUNTED: Json = {"count": 0, "next": None, "previous": None, "results": []}
+# path, scope, the methods that PostHog has for it (here only GET is answered), and its empty page
+_LISTS: tuple[tuple[str, str, str, Json], ...] = (
+    ("actions", "action", "GET, POST", {"results": []}),
+    ("feature_flags", "feature_flag", "GET, POST", _COUNTED),
+    ("property_definitions", "property_definition", "GET", _COUNTED),
+    ("experiments", "experiment", "GET, POST", _COUNTED),
+    ("session_recordings", "session_recording", "GET", {"results": [], "has_next": False, "version": 3}),
+    ("surveys", "survey", "GET, POST", _COUNTED),
+    ("hog_functions", "hog_function", "GET, POST", _COUNTED),
+    ("subscriptions", "subscription", "GET, POST", _COUNTED),
+    ("external_data_sources", "external_data_source", "GET, POST", _COUNTED),
+    ("external_data_destinations", "external_data_source", "GET, POST", _COUNTED),
+)
+
+
+def _empty(methods: str, body: Json) -> Handler:
+    async def handler(request: Request) -> Answer:
+        return json_answer(body, headers={"Allow": f"{methods}, HEAD, OPTIONS"})
+
+    return handler
+
+
+async def organization(request: Request) -> Answer:
+    """Return the caller's organization (``GET organizations/@current/``).
+
+    :param request: nothing of it matters.
+    """
+    body = request.state.project.organization_json(request.state.settings.timezone)
+    return json_answer(body, headers={"Allow": "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"})
+
+
+async def warehouse_status(request: Request) -> Answer:
+    """Refuse to tell of the managed warehouse (``GET data_warehouse/warehouse_status/``): its view is internal.
+
+    :param request: nothing of it matters.
+    """
+    raise not_for_keys()
+
+
+# what only the newest servers have
+_NEW = ("external_data_destinations",)
+ROUTES = (
+    *(
+        Route(
+            "GET",
+            f"/{path}/",
+            _empty(methods, body),
+            (f"{scope}:read",),
+            generations="C" if path in _NEW else "ABC",
+        )
+        for path, scope, methods, body in _LISTS
+    ),
+    Route("GET", "/data_warehouse/warehouse_status/", warehouse_status),
+)
+ORGANIZATION_ROUTES = (Route("GET", "/api/organizations/@current/", organization, ("organization:read",)),)

@@ -1,0 +1,183 @@
+"""``/persons/``: deleting one or many, and the state of the deletion of their events."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid as uuids
+from collections.abc import Callable
+
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, invalid, server_error
+from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
+from airflow_provider_posthog.emulator.http.paging import page
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.http.routes import Route
+from airflow_provider_posthog.emulator.people.person import Person
+from airflow_provider_posthog.emulator.people.person_deletion import DeletionFailed
+from airflow_provider_posthog.emulator.routes.persons import READ, WRITE, person_of, threaded
+
+MOST_IDS = {"A": 100, "B": 1000, "C": 1000}
+NEITHER = "You need to specify either distinct_ids or ids"
+STATES = ("pending", "completed", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wish:
+    """What a deletion is asked to take along."""
+
+    events: bool
+    recordings: bool
+    keep: bool
+
+
+def _wish(request: Request, has: Callable[[str], bool]) -> _Wish:
+    # the oldest servers know nothing of the last two, and delete the person that they were asked to keep
+    newer = request.state.settings.generation != "A"
+    return _Wish(has("delete_events"), newer and has("delete_recordings"), newer and has("keep_person"))
+
+
+def _take_along(request: Request, persons: list[Person], wish: _Wish) -> None:
+    if wish.events:
+        request.state.deletions.request_events(persons)
+    if wish.recordings:
+        request.state.deletions.delete_recordings(persons)
+
+
+def delete(request: Request) -> Answer:
+    """Delete a person (``DELETE persons/{id}/``): 202 with an empty body.
+
+    :param request: ``id`` in its path; ``delete_events``, ``delete_recordings`` and ``keep_person`` in its query, which
+        count as said whatever their value is, ``false`` too.
+    :raises ApiError: when the person cannot be deleted: 500, or 503 on today's servers; those in between say nothing.
+    """
+    state, user = request.state, request.caller().user
+    person, wish = person_of(request), _wish(request, lambda name: request.query(name) is not None)
+    _take_along(request, [person], wish)
+    if wish.keep:
+        return Answer(202)
+    if state.deletions.queued:
+        state.deletions.enqueue([person], user)
+        return Answer(202)
+    try:
+        state.deletions.delete(person, user)
+        state.people.bury()
+    except DeletionFailed as failed:
+        if state.settings.generation == "A":
+            raise server_error() from None
+        if state.settings.generation == "C":
+            detail = f"Deleting the person failed at step {failed.step}. Please try again."
+            raise ApiError(503, envelope("server_error", "person_deletion_failed", detail)) from None
+    return Answer(202)
+
+
+def _asked_for(request: Request, body: Json) -> list[Person]:
+    """Return the persons of a bulk deletion, each once; ids that nobody has are left out without a word."""
+    generation, people = request.state.settings.generation, request.state.people
+    distinct_ids, ids = body.get("distinct_ids"), body.get("ids")
+    if distinct_ids and ids and generation != "A":
+        raise invalid("You can only pass either distinct_ids or ids, not both")
+    most, name = MOST_IDS[generation], "distinct_ids" if distinct_ids else "ids"
+    wish = distinct_ids or ids
+    if not wish:
+        raise invalid(NEITHER)
+    if len(wish) > most:
+        raise invalid(f"You can only pass {most} {name} in one call")
+    found = map(people.by_distinct_id, map(str, wish)) if distinct_ids else (_by_uuid(request, each) for each in wish)
+    return list({each.uuid: each for each in found if each is not None}.values())
+
+
+def _by_uuid(request: Request, wish: object) -> Person | None:
+    try:
+        return request.state.people.get(str(uuids.UUID(str(wish))))
+    except ValueError:
+        if request.state.settings.generation == "C":
+            return None
+        # older servers hand it to the database as it is
+        raise server_error() from None
+
+
+def bulk_delete(request: Request) -> Answer:
+    """Delete many persons (``POST persons/bulk_delete/``): 202, whatever becomes of it.
+
+    :param request: ``ids`` (uuids) or ``distinct_ids``, and flags, in its body; the text ``"false"`` is true.
+    """
+    state, body = request.state, request.json()
+    persons, wish = _asked_for(request, body), _wish(request, lambda name: bool(body.get(name)))
+    doomed = [] if wish.keep else persons
+    queued = state.deletions.queued
+    if queued:
+        state.deletions.enqueue(doomed, request.caller().user)
+    errors = [] if queued else _delete_each(request, doomed)
+    _take_along(request, persons, wish)
+    if state.settings.generation == "A":
+        return Answer(202)
+    summary: Json = {
+        "persons_found": len(persons),
+        "persons_deleted": 0 if queued else len(doomed) - len(errors),
+        **({"persons_queued_for_deletion": len(doomed) if queued else 0} if state.settings.generation == "C" else {}),
+        "events_queued_for_deletion": wish.events and bool(persons),
+        "recordings_queued_for_deletion": wish.recordings and bool(persons),
+        "deletion_errors": errors,
+    }
+    return json_answer(summary, 202)
+
+
+def _delete_each(request: Request, persons: list[Person]) -> list[Json]:
+    generation, errors = request.state.settings.generation, []
+    for person in persons:
+        try:
+            request.state.deletions.delete(person, request.caller().user, numbered=generation != "A")
+        except DeletionFailed as failed:
+            if generation == "A":
+                request.state.people.bury()
+                raise server_error() from None
+            step = {"step": failed.step} if generation == "C" else {}
+            errors.append({"person_uuid": person.uuid, **step})
+    request.state.people.bury()
+    return errors
+
+
+def deletion_status(request: Request) -> Answer:
+    """List the deletions of events that were asked for (``GET persons/deletion_status/``), newest first.
+
+    A person that is not in it has never been asked for; one that is completed need not be without events.
+
+    :param request: ``person_uuid``, ``status``, ``limit`` and ``offset`` in its query.
+    """
+    status, person = request.query("status") or "all", request.query("person_uuid")
+    if status not in STATES:
+        raise invalid(f'"{status}" is not a valid choice.', "invalid_choice", "status")
+    if person:
+        try:
+            person = str(uuids.UUID(person))
+        except ValueError:
+            raise invalid("Must be a valid UUID.", attr="person_uuid") from None
+    rows = sorted(request.state.deletions.requests.values(), key=lambda each: each.created_at, reverse=True)
+    shown = [each.as_json() for each in rows if not person or each.person_uuid == person]
+    return page(request, [each for each in shown if status in ("all", each["status"])], lambda each: each)
+
+
+def delete_events(request: Request) -> Answer:
+    """Ask for the deletion of a person's events (``POST persons/{id}/delete_events/``, deprecated).
+
+    :param request: ``id`` in its path.
+    """
+    _take_along(request, [person_of(request)], _Wish(events=True, recordings=False, keep=True))
+    return Answer(202)
+
+
+def delete_recordings(request: Request) -> Answer:
+    """Delete a person's recordings (``POST persons/{id}/delete_recordings/``, deprecated).
+
+    :param request: ``id`` in its path.
+    """
+    _take_along(request, [person_of(request)], _Wish(events=False, recordings=True, keep=True))
+    return Answer(202)
+
+
+ROUTES = (
+    Route("POST", "/persons/bulk_delete/", threaded(bulk_delete), WRITE, "deletion"),
+    Route("GET", "/persons/deletion_status/", threaded(deletion_status), READ, "persons", generations="BC"),
+    Route("DELETE", "/persons/{id}/", threaded(delete), WRITE, "deletion"),
+    Route("POST", "/persons/{id}/delete_events/", threaded(delete_events), WRITE, "deletion", generations="BC"),
+    Route("POST", "/persons/{id}/delete_recordings/", threaded(delete_recordings), WRITE, "deletion", generations="BC"),
+)

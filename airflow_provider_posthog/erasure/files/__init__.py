@@ -1,0 +1,1 @@
+"""Erasing persons' rows from files that were written from PostHog."""

@@ -1,0 +1,153 @@
+"""Ending an erasure that cannot be proved, by somebody's decision."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
+from airflow_provider_posthog.operators.erasure.end import _PostHogErasureEndOperator
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_provider_posthog.audit.records import PersonFacts
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.judge import Judgement, Request
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.tasks.certificate import Certificate
+
+
+@dataclass
+class _Look:
+    """How the persons were when the erasure was ended."""
+
+    persons: list[PersonFacts] = field(default_factory=list)
+    at: datetime | None = None
+
+    def add(self, one: Judgement) -> None:
+        person: PersonFacts = {"uuid": one.uuid, "state": one.state, "survivors": one.survivors}
+        if one.reason:
+            person["note"] = one.reason
+        self.persons.append(person)
+
+    def states(self) -> dict[str, int]:
+        return dict(Counter(person["state"] for person in self.persons))
+
+
+class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
+    """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
+
+    For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
+    certificate stays open, and the work file with its identifiers stays, until then. Everybody is looked at twice more;
+    where PostHog cannot be asked, the last states that were told count. Those who are ``VERIFIED`` can have an extract
+    of the certificate (``python -m airflow_provider_posthog.audit extract``).
+
+    :param request: what ``PostHogDeletePersonsOperator`` returned; or its ``request_id``, ``work_path`` and
+        ``audit_path``, also from a DAG of its own.
+    :param reason: why it cannot be proved, such as "PostHog's support cannot delete events of the future, ticket 7"; no
+        personal data, at most 500 characters.
+    :param decision: who decided what, such as "The data-protection officer accepts it, 2026-12-01".
+    :param look_interval: seconds between two looks: ``VERIFIED`` is who is gone in both.
+    :param also_remove: other files that hold identifiers, removed with the work file.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``state`` (``NOT_VERIFIED``), ``states`` (numbers by state), ``audit_path``.
+    :raises PostHogErasureError: if the certificate is closed already as something else.
+    :raises PostHogSettingsError: if an argument is wrong; nothing is closed or removed then.
+    """
+
+    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "reason", "decision")
+
+    def __init__(self, *, reason: str, decision: str, look_interval: float = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.look_interval = look_interval
+        self.reason = reason
+        self.decision = decision
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
+        work = self._work()
+        certificate = self.certificate(context, self.request_id)
+        closing = certificate.closing if certificate is not None else None
+        if certificate is not None and closing is not None:
+            states = self._closed_before(closing.facts)
+            certificate.leave(closing)
+        else:
+            look = self._look(work, certificate)
+            states = look.states()
+            if certificate is not None:
+                certificate.ended(states, look.persons, look.at, **why)
+        self._remove(work)
+        self.log.warning("Erasure %s is ended without proof: %s", self.request_id, states)
+        return {
+            "request_id": self.request_id,
+            "state": "NOT_VERIFIED",
+            "states": states,
+            "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
+        }
+
+    def _closed_before(self, facts: Mapping[str, Any]) -> dict[str, int]:
+        """Go on where an earlier try was killed, which has closed the certificate and not yet removed the files."""
+        if "decision" not in facts:
+            raise PostHogErasureError(
+                f"The certificate of erasure {self.request_id} is closed already, as {facts.get('outcome')}.",
+                job_id=self.request_id,
+            )
+        return dict(facts["states"])
+
+    def _look(self, work: WorkFile, certificate: Certificate | None) -> _Look:
+        from airflow_provider_posthog.erasure.verify import verify
+
+        if not work.exists():
+            return self._told(work, certificate)
+        looks = [_Look()]
+        try:
+            looks[0].at = self.do(verify(work.persons(), self._asked(work), each=looks[0].add)).now
+            if looks[0].states().get("VERIFIED"):  # one look may have met a replica that knows of nobody
+                time.sleep(self.look_interval)
+                looks.append(_Look())
+                looks[1].at = self.do(verify(work.persons(), self._asked(work), each=looks[1].add)).now
+        except PostHogSettingsError:
+            raise
+        except PostHogError as error:
+            self.log.warning("PostHog cannot be asked (%s): the last states that were told count", type(error).__name__)
+            return self._told(work, certificate)
+        both = zip(looks[0].persons, looks[-1].persons, strict=True)
+        return _Look([last if first["state"] == "VERIFIED" else first for first, last in both], looks[-1].at)
+
+    def _told(self, work: WorkFile, certificate: Certificate | None) -> _Look:
+        """Return the states that were told before; nobody has looked at whoever has none."""
+        told = certificate.told_states() if certificate is not None else {}
+
+        names = set(told)
+        if work.exists():
+            names |= {certificate.name_of(one.uuid) if certificate else one.uuid for one in work.persons()}
+        return _Look([{"person": name, "state": told.get(name) or "REQUESTED"} for name in sorted(names)])
+
+    def _asked(self, work: WorkFile) -> Request:
+        """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
+        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.judge import Request
+
+        told, header = self.request, work.header()
+        wish = Wish(
+            told.get("delete_events") is not False,
+            told.get("delete_recordings") is not False,
+            told.get("keep_person") is True,
+        )
+        resolved = moment(header.resolved_at)
+        asked = moment(told.get("requested_at")) or resolved
+        accepted = moment(told.get("accepted_at")) or resolved
+        if asked is None or accepted is None:
+            raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
+        return Request(wish, str(told.get("generation") or header.generation), asked, accepted)

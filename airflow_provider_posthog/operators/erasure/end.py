@@ -1,0 +1,224 @@
+"""The tasks round an erasure: the gate before it, and the end, which closes the certificate and tidies up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.audit.claims import left_on_purpose
+from airflow_provider_posthog.compat import AirflowSkipException, BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+
+
+class PostHogErasureGateOperator(BaseOperator):
+    """Lets an erasure pass only if the run says that it is approved, where Airflow has no operator that asks a person.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned.
+    :param param: the run's parameter (``params``) that has to be true.
+    :param left: what the erasure will leave on purpose, as
+        :func:`~airflow_provider_posthog.audit.claims.left_on_purpose` says it.
+    :returns: ``param``, and ``responded_by_user``: ``{"id": ...}`` of who started the run, or null where Airflow does
+        not tell (before 3.1, and for scheduled runs).
+    :raises PostHogErasureError: if it is not, with the numbers of what would be deleted.
+    """
+
+    template_fields: Sequence[str] = ("persons",)
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        persons: Mapping[str, Any],
+        param: str = "approved",
+        left: Sequence[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.persons = persons
+        self.param = param
+        self.left = left
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look at the parameter.
+
+        :param context: the task's context.
+        """
+        for left in self.left:
+            self.log.warning("Left on purpose: %s", left)
+        if (context.get("params") or {}).get(self.param) is True:
+            self.log.info("Approved by the run's parameter %r", self.param)
+            user = getattr(context.get("dag_run"), "triggering_user_name", None)
+            return {"param": self.param, "responded_by_user": {"id": user} if user else None}
+        told = self.persons if isinstance(self.persons, Mapping) else {}
+        raise PostHogErasureError(
+            f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "
+            f"{told.get('persons')} persons with {told.get('events')} events and {told.get('recordings')} recordings. "
+            f"{''.join(f'Left on purpose: {one}. ' for one in self.left)}"
+            f'To erase them, trigger the DAG with {{"{self.param}": true}}.',
+            job_id=told.get("request_id"),
+        )
+
+
+class _PostHogErasureEndOperator(PostHogErasureOperator):
+    """What all ends share.
+
+    :param request: what an earlier task of the erasure returned.
+    :param also_remove: other files that hold identifiers, removed with the work file.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "also_remove")
+
+    def __init__(
+        self,
+        *,
+        request: Mapping[str, Any],
+        also_remove: Sequence[str | ObjectStoragePath] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        if kwargs.get("work_path") is not None:
+            raise PostHogSettingsError("work_path", "is named by the request.", "Leave it out.")
+        super().__init__(**kwargs)
+        self.request = request
+        self.also_remove = also_remove
+
+    def _work(self) -> WorkFile:
+        """Return the work file; an earlier try may have removed it."""
+        from airflow_provider_posthog.erasure.work_file import WorkFile
+
+        if not isinstance(self.request, Mapping):
+            raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
+        self.check_place(self.request, "request")
+        self.take_work_path(self.request)
+        self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
+        self.audit_path = self.audit_path or self.request.get("audit_path")
+        self.ticket = self.ticket or self.request.get("ticket")
+        target = self.work_target()
+        work = WorkFile(target.fs, target.path)
+        if work.exists() and work.header().request_id != self.request_id:
+            raise PostHogSettingsError(
+                "request",
+                f"its work file {self.work_path} was written anew for another request.",
+                "Write a path for each request, such as one with {{ run_id }} in it.",
+            )
+        return work
+
+    @property
+    def request_id(self) -> str:
+        """The request."""
+        return str(self.request.get("request_id"))
+
+    def _remove(self, work: WorkFile) -> None:
+        from airflow_provider_posthog.erasure.progress import Progress
+
+        Progress(work.fs, f"{work.path}.progress", self.request_id).forget()
+        work.remove()
+        for path in [self.storage(each, "also_remove") for each in self.also_remove]:
+            if path.fs.exists(path.path):
+                path.fs.rm_file(path.path)
+        self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
+
+
+class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
+    """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
+
+    For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
+    (``keep_work_file=True, close_certificate=False``). After a dry run it closes the certificate as such.
+
+    :param request: what ``PostHogDeletePersonsOperator`` returned.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned.
+    :param also_remove: other files that hold identifiers.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``state`` (``VERIFIED`` or ``DRY_RUN``), ``states``, ``audit_path``, and
+        ``left_on_purpose``, what the request did not ask to erase (texts).
+    :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
+    """
+
+    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "proof")
+
+    def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.proof = proof
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        work = self._work()
+        certificate = self.certificate(context, self.request_id)
+        states, at = self._proved()
+        left = left_on_purpose(self.request)
+        for one in left:
+            self.log.warning("Left on purpose: %s", one)
+        if certificate is not None:
+            certificate.close("VERIFIED" if states else "DRY_RUN", states, at)
+        self._remove(work)
+        return {
+            "request_id": self.request_id,
+            "state": "VERIFIED" if states else "DRY_RUN",
+            "states": states,
+            "left_on_purpose": left,
+            "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
+        }
+
+    def _proved(self) -> tuple[dict[str, int], str | None]:
+        """Return the states, and when they were seen; no states after a dry run."""
+        if self.request.get("dry_run") is True:
+            return {}, None
+        proof = self.proof if isinstance(self.proof, Mapping) else {}
+        states = {str(state): n for state, n in (proof.get("states") or {}).items() if n}
+        if proof.get("state") == "PARTIAL" and proof.get("request_id") == self.request_id:
+            raise PostHogErasureError(
+                f"Erasure {self.request_id} is proved for {states.pop('VERIFIED', 0)} persons, and not for "
+                f"{sum(states.values())} ({', '.join(f'{state} {n}' for state, n in sorted(states.items()))}). The "
+                "certificate stays open, and the work file stays.",
+                job_id=self.request_id,
+                states={**proof["states"]},
+            )
+        if proof.get("state") != "VERIFIED" or proof.get("request_id") != self.request_id:
+            raise PostHogErasureError(
+                f"Erasure {self.request_id} is not proved: its sensor was skipped or looked at another request. The "
+                "certificate stays open, and the work file stays.",
+                job_id=self.request_id,
+            )
+        self.check_place(proof, "proof")
+        return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
+
+
+class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
+    """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
+
+    :param request: what ``PostHogResolvePersonsOperator`` returned.
+    :param also_remove: other files that hold identifiers.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``state`` (``NOT_VERIFIED``), ``audit_path``.
+    :raises PostHogErasureError: if its deletion has begun: then only a proof can end it.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        work = self._work()
+        if work.exists() and self.progress(work).has_begun:
+            raise PostHogErasureError(
+                f"The deletion of erasure {self.request_id} has begun: its work file is needed to prove it.",
+                job_id=self.request_id,
+            )
+        certificate = self.certificate(context, self.request_id)
+        if certificate is not None:
+            certificate.close("NOT_VERIFIED", {}, None, "not approved: nothing was deleted")
+        self._remove(work)
+        return {
+            "request_id": self.request_id,
+            "state": "NOT_VERIFIED",
+            "audit_path": str(self.audit_path) if self.audit_path else None,
+            "ledger_head": self.ledger_head(),
+        }

@@ -1,0 +1,76 @@
+"""More time for an erasure, with the reason, as the law wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogExtendErasureOperator(PostHogErasureOperator):
+    """Extends the deadline of an erasure, once: its certificate and the ledger tell until when, and why.
+
+    The person has to be told within the first month (GDPR, article 12(3)). This task tells nobody.
+
+    :param request: what an earlier task of the erasure returned; or its ``request_id`` and ``audit_path``.
+    :param reason: why, such as "PostHog deletes events on weekends, and the last one failed"; no personal data.
+    :param until: the new last day; by default as late as the law allows: two further months, or, of a request with a
+        number of days, as many days again.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``due_at``, ``ledger_head``.
+    :raises PostHogErasureError: if there is no certificate that knows a deadline, or it is closed.
+    :raises PostHogSettingsError: if an argument is wrong, or it was extended to another day before.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "reason", "until")
+
+    def __init__(
+        self,
+        *,
+        request: Mapping[str, Any],
+        reason: str,
+        until: date | str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.request = request
+        self.reason = reason
+        self.until = until
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Extend it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.audit.deadline import read_day
+
+        reason, until = told_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
+        if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
+            raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
+        if self.work_path is not None:
+            self.take_work_path(self.request)  # refuses another one than the request's
+        if self.request.get("host"):
+            self.check_place(self.request, "request")
+        request_id = str(self.request["request_id"])
+        self.audit_path = self.audit_path or self.request.get("audit_path")
+        self.ticket = self.ticket or self.request.get("ticket")
+        self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
+        certificate = self.certificate(context, request_id)
+        deadline = certificate.deadline if certificate is not None else None
+        if certificate is None or deadline is None or certificate.is_closed:
+            raise PostHogErasureError(
+                f"Erasure {request_id} has no open certificate with a deadline: there is nothing to extend.",
+                job_id=request_id,
+            )
+        if not deadline.extended or (until is not None and until != deadline.due):  # else an earlier try has done it
+            deadline = deadline.extended_to(until)
+        certificate.extended(deadline, reason)
+        self.log.warning("Erasure %s: %s", request_id, deadline.text())
+        return {"request_id": request_id, "due_at": deadline.due.isoformat(), "ledger_head": self.ledger_head()}

@@ -1,0 +1,111 @@
+"""Erasing the rows of the same persons from files that were written from PostHog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
+from airflow_provider_posthog.tasks.storage_path import storage_path
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.erasure.files.folder import Erased, FolderErasure
+
+
+class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
+    """Writes the files of a folder anew without the rows of an erasure's persons, and proves that none is left.
+
+    Parquet, JSON lines and CSV, also compressed, in folders of partitions, too: what this package has written, and
+    files like them. All files are read first; only then those with such rows are replaced, one by one, each as a whole,
+    and the manifests say how many rows and which checksum they have now. All other rows stay as they are. A try that
+    was killed leaves nothing half, and the next one goes on. Memory does not grow with the files.
+
+    Object storage with versions keeps the files of before until these expire; so do backups and snapshots.
+
+    :param path: the folder that the files were written into, the one with ``_manifests``, if there is one.
+    :param name: only the files of this name, where several tables are in one folder.
+    :param path_conn_id: Airflow's connection for the folder, if it is another than ``object_storage_conn_id``.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure_elsewhere.EraseElsewhereOperator`: ``request``,
+        ``proof``, ``distinct_id_column``, ``person_id_column``, ``email_column``, ``identifiers_path``.
+    :returns: ``path``; ``persons``, whose rows went, and ``left_out``, how many are not ``VERIFIED``; ``files``, how
+        many were read, ``rewritten``, ``removed`` (in a partition of one of these persons); ``rows``, how many there
+        were; ``deleted``, how many went, ``deleted_by``, the same by column; ``left`` (0).
+    :raises PostHogIncompleteError: if a file cannot be read, lacks a column, has other rows than its manifest says, or
+        is unfinished; then no file was changed. Holds nothing of the rows.
+    :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the proof
+        is another request's or not the last one.
+    """
+
+    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "path", "name", "path_conn_id")
+
+    def __init__(
+        self,
+        *,
+        path: str | ObjectStoragePath,
+        name: str | None = None,
+        path_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.name = name
+        self.path_conn_id = path_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Write the files anew.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.tasks.bulk import need_arrow
+
+        need_arrow(type(self).__name__)
+        job = self._job()
+        certificate = self.certificate(context, str(self.request.get("request_id")))
+        task = getattr(context.get("ti"), "task_id", "files")
+        where = f"the files in {self.path}"
+
+        def begin(plan: Erased) -> None:
+            if certificate is not None:  # before the first file is replaced, so that no kill leaves it untold
+                certificate.noted(f"{task}-begun", f"about to erase {_as_text(plan)} {self.told()} from {where}")
+
+        done = job.run(begin)
+        text = f"erased {_as_text(done)} {self.told()} from {where}; 0 are left"
+        if certificate is not None:
+            certificate.noted(f"{task}-done", text)
+        job.finish()
+        self.log.info("E%s. %d files, of which %d were written anew", text[1:], done.files, done.rewritten)
+        counts = {name: getattr(done, name) for name in ("files", "rewritten", "removed", "rows", "deleted")}
+        return {
+            "path": str(self.path),
+            "persons": self.persons,
+            "left_out": self.left_out,
+            **counts,
+            "deleted_by": {one.name: done.by[one.name] for one in self.columns},
+            "left": 0,
+        }
+
+    def _job(self) -> FolderErasure:
+        from airflow_provider_posthog.erasure.files.file import Wanted
+        from airflow_provider_posthog.erasure.files.folder import FolderErasure, check_root
+
+        if self.name is not None and not str(self.name).strip():
+            raise PostHogSettingsError("name", "is empty.", "Write what the files' names begin with, or leave it out.")
+        target = storage_path(
+            "path",
+            self.path,
+            self.path_conn_id or self.object_storage_conn_id,
+            example="s3://lake/events/",
+            folder=True,
+        )
+        root = str(target.path).rstrip("/")
+        check_root(target.fs, root)
+        work = self.whose()
+        wanted = [Wanted.of(one.name, self.values(work, one), any_case=one.any_case) for one in self.columns]
+        return FolderErasure(target.fs, root, wanted, work.header().request_id, self.name)
+
+
+def _as_text(found: Erased) -> str:
+    by = ", ".join(f"{n:,} by {column}" for column, n in found.by.items())
+    return f"{found.deleted:,} rows{f' ({by})' if by else ''}"

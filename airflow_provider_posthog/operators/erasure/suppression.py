@@ -1,0 +1,84 @@
+"""Keeping those who were erased out of later loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.tasks.erasure_elsewhere import Column, EraseElsewhereOperator
+from airflow_provider_posthog.tasks.storage_path import storage_path
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.audit.suppression import Kind
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+
+
+class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
+    """Writes the persons of an erasure on a list that extraction and loads can consult, as HMACs.
+
+    An app that still runs, a backfill or a backup can bring a person back into PostHog. The transfers that are given
+    the same ``suppress_path`` drop such rows, count them or fail. The list has HMACs of distinct ids and UUIDs with the
+    connection's ``audit_salt``: whoever lacks that can read nobody from it. It stays pseudonymous data all the same.
+
+    Runs before the work file is removed. A retry writes the same.
+
+    :param suppress_path: the folder of the list, in object storage.
+    :param suppress_conn_id: Airflow's connection for it, if it is another than ``object_storage_conn_id``.
+    :param request: what ``PostHogDeletePersonsOperator`` returned.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned; then those go on the list who are ``VERIFIED``.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``suppress_path``, ``persons`` and ``left_out`` (who are not ``VERIFIED``), ``entries``.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
+        or not the last one.
+    """
+
+    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "suppress_path", "suppress_conn_id")
+
+    def __init__(
+        self,
+        *,
+        suppress_path: str | ObjectStoragePath,
+        suppress_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        kwargs.setdefault("person_id_column", "person_id")
+        super().__init__(**kwargs)
+        self.suppress_path = suppress_path
+        self.suppress_conn_id = suppress_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Write them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+        from airflow_provider_posthog.audit.suppression import SuppressionList
+
+        conn_id = self.suppress_conn_id or self.object_storage_conn_id
+        path = storage_path("suppress_path", self.suppress_path, conn_id, example="s3://private/erased/", folder=True)
+        listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_salt()))
+        work = self.whose()
+        request_id = work.header().request_id
+        certificate = self.certificate(context, request_id)
+        entries = listed.add(request_id, self._identifiers(work))
+        text = f"wrote {entries:,} entries {self.told()} on the list of those who must not come again"
+        if certificate is not None:
+            certificate.noted(getattr(context.get("ti"), "task_id", "suppress"), text)
+        self.log.info("W%s: %s", text[1:], self.suppress_path)
+        return {
+            "request_id": request_id,
+            "suppress_path": str(self.suppress_path),
+            "persons": self.persons,
+            "left_out": self.left_out,
+            "entries": entries,
+        }
+
+    def _identifiers(self, work: WorkFile) -> Iterator[tuple[Kind, str]]:
+        kinds: tuple[tuple[Kind, Column], ...] = (
+            ("distinct_id", Column("distinct_id", False, "distinct_id")),
+            ("uuid", Column("person_id", True, "person_id")),
+        )
+        for kind, column in kinds:
+            for value in self.values(work, column):
+                yield kind, value

@@ -1,0 +1,129 @@
+"""Erasing the rows of the same persons from a table that was loaded from PostHog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.hooks.databases import SqlDatabase
+    from airflow_provider_posthog.load.removal import Criterion
+    from airflow_provider_posthog.tasks.certificate import Certificate
+
+
+class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
+    """Deletes the rows of the persons of an erasure from a table, in one transaction, and proves that none is left.
+
+    Whose rows they are says the work file, so this task runs before the work file is removed, and after PostHog is
+    proved to have nothing left that a load could bring back. A retry is harmless. The certificate is told how many rows
+    went. PostgreSQL, DuckDB and SQLite. Snowflake and BigQuery, too, by Airflow's hooks for them, and statement by
+    statement; as these keep statements in a history, they are told hashes with a salt of their own each time.
+
+    Databases keep erased rows in their files for a while. DuckDB's is rewritten: a copy takes its place, for which it
+    has to be on this worker, with room for a second one. SQLite writes over them. Of PostgreSQL, and where that was not
+    possible, it is said in ``old_pages``, in the log and in the certificate.
+
+    A database may write statements into a log of its own, with the values in them: PostgreSQL does, if
+    ``log_statement`` or ``log_min_duration_statement`` says so.
+
+    :param sql_conn_id: Airflow's connection to the database.
+    :param table: the table, such as ``analytics.events``.
+    :param rewrite_file: rewrite a DuckDB's file after the rows are gone. Of several tables in one file, the last task
+        is enough.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure_elsewhere.EraseElsewhereOperator`: ``request``,
+        ``proof``, ``distinct_id_column``, ``person_id_column``, ``email_column``, ``identifiers_path``.
+    :returns: ``sql_conn_id``, ``table``; ``persons``, whose rows went, and ``left_out``, how many are not ``VERIFIED``;
+        ``deleted``, how many rows went; ``deleted_by``, the same by column; ``left`` (0); ``old_pages``, what the
+        database keeps of them, and how to get rid of it, or null.
+    :raises PostHogLoadError: if the database refuses, or rows are left; then nothing was deleted. Holds no value.
+    :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the proof
+        is another request's or not the last one.
+    """
+
+    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "sql_conn_id", "table")
+
+    def __init__(self, *, sql_conn_id: str, table: str, rewrite_file: bool = True, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.sql_conn_id = sql_conn_id
+        self.table = table
+        self.rewrite_file = rewrite_file
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete the rows.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
+
+        work = self.whose()
+        certificate = self.certificate(context, work.header().request_id)
+        name = getattr(context.get("ti"), "task_id", "warehouse")
+        removed, pages = self._erase(SqlDatabase(self.sql_conn_id, for_rows=False), work, certificate, name)
+        return {
+            "sql_conn_id": self.sql_conn_id,
+            "table": self.table,
+            "persons": self.persons,
+            "left_out": self.left_out,
+            "deleted": sum(removed.values()),
+            "deleted_by": removed,
+            "left": 0,
+            "old_pages": pages,
+        }
+
+    def _erase(
+        self, database: SqlDatabase, work: WorkFile, certificate: Certificate | None, name: str
+    ) -> tuple[dict[str, int], str | None]:
+        from airflow_provider_posthog.load.hashed_removal import FLAVOURS
+        from airflow_provider_posthog.load.removal import as_text
+
+        where = f"the table {self.table} ({self.sql_conn_id})"
+
+        def begin(removed: Mapping[str, int] | None) -> None:
+            if certificate is not None:  # before it is done, so that no kill leaves it untold
+                rows = as_text(removed) if removed is not None else "the rows"
+                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.told()} from {where}")
+
+        by_hash = database.kind in FLAVOURS
+        removed, pages = (self._by_hash if by_hash else self._at_once)(database, self._criteria(work), begin)
+        text = f"erased {as_text(removed)} {self.told()} from {where}; 0 are left"
+        if certificate is not None:
+            certificate.noted(f"{name}-done", text, *([pages] if pages else []))
+        self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
+        return removed, pages
+
+    def _at_once(
+        self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[Mapping[str, int]], None]
+    ) -> tuple[dict[str, int], str | None]:
+        from airflow_provider_posthog.load import old_pages
+        from airflow_provider_posthog.load.errors import told
+        from airflow_provider_posthog.load.removal import Removal
+
+        connection, placeholder = database.connect()
+        with closing(connection):
+            old_pages.prepare(connection, database.kind)
+            removed = Removal(connection, self.table, placeholder).run(criteria)
+            begin(removed)
+            with told(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
+                connection.commit()
+            return removed, old_pages.clear(connection, database.kind, self.table, rewrite=self.rewrite_file)
+
+    def _by_hash(
+        self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[None], None]
+    ) -> tuple[dict[str, int], str | None]:
+        from airflow_provider_posthog.load.hashed_removal import FLAVOURS, HashedRemoval
+
+        flavour = FLAVOURS[database.kind]
+        with closing(database.connect_by_hook()) as connection:
+            removal = HashedRemoval(connection, self.table, flavour)
+            begin(None)
+            return removal.run(criteria), flavour.keeps
+
+    def _criteria(self, work: WorkFile) -> list[Criterion]:
+        from airflow_provider_posthog.load.removal import Criterion
+
+        return [Criterion(one.name, self.values(work, one), one.any_case) for one in self.columns]

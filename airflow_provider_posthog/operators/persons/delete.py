@@ -1,0 +1,344 @@
+"""Erasing persons: find them, and ask for their deletion. ``sensors.persons`` proves that they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.audit.claims import left_on_purpose
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
+from airflow_provider_posthog.tasks.certificate_facts import places
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
+from airflow_provider_posthog.tasks.identity import Identity
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.generation import Server
+    from airflow_provider_posthog.erasure.progress import Done, Progress
+    from airflow_provider_posthog.erasure.request import Outcome
+    from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
+    from airflow_provider_posthog.tasks.certificate import Certificate
+
+
+class PostHogDeletePersonsOperator(PostHogErasureOperator):
+    """Asks PostHog to delete persons, each once, whatever happens to the worker in between.
+
+    Events and recordings are asked for first, while the profile is kept, where the server can do that (found out, not
+    assumed); then the profile. Who failed is asked for again, and named. PostHog's answer proves nothing:
+    :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does. A retry goes on where the last
+    try stopped.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
+    :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
+    :param delete_recordings: delete the session recordings.
+    :param keep_person: keep the profile, with its properties. Refused on servers that would delete it.
+    :param dry_run: only say what would be done; may be a template. Rendered, it is shown as ``rehearsal``.
+    :param max_persons: the most persons there may be; more are an error.
+    :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
+    :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
+    :param verify_by: for UUIDs, as in ``PostHogResolvePersonsOperator``.
+    :param approval: what the task returned that approved it: Airflow's ``ApprovalOperator``, or
+        :class:`~airflow_provider_posthog.operators.erasure.PostHogErasureGateOperator`. The certificate then tells
+        who that was, by Airflow's id of the user.
+    :param kwargs: as :class:`PostHogErasureOperator`.
+    :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
+        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``requested_at`` and ``accepted_at`` (the server's
+        time); ``generation`` (A, B, C); ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers
+        ``persons``, ``accepted``, ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for
+        before, so PostHog queued nothing), and ``events``, ``future_events``, ``recordings`` before the deletion;
+        ``asked_before`` (how many; null if there are too many to look up). No UUID: whoever knows a distinct id can
+        calculate it.
+    :raises PostHogErasureError: if somebody could not be deleted (state PARTIAL), or nobody is found, or too many.
+    :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "rehearsal", "approval")
+
+    def __init__(
+        self,
+        *,
+        persons: Mapping[str, Any] | Sequence[str],
+        delete_events: bool = True,
+        delete_recordings: bool = True,
+        keep_person: bool = False,
+        dry_run: bool | str = False,
+        max_persons: int = 1000,
+        chunk_size: int = 1000,
+        verify_by: VerifyBy = "distinct_id",
+        approval: Mapping[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.persons = persons
+        self.delete_events = delete_events
+        self.delete_recordings = delete_recordings
+        self.keep_person = keep_person
+        self.rehearsal = dry_run  # Airflow's operators have a method dry_run()
+        self.max_persons = max_persons
+        self.chunk_size = chunk_size
+        self.verify_by = verify_by
+        self.approval = approval
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask for the deletion.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.erasure.generation import detect
+
+        rehearsal, wish = _flag("dry_run", self.rehearsal), self._wish()
+        persons = self.persons
+        given = self.handed_on(persons) if isinstance(persons, Mapping) else None
+        server = self.do(detect())
+        wish.check(server, 0)
+        work = given or self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        certificate = self.certificate(context, work.header().request_id)
+        progress = self.progress(work)
+        if not progress.has_begun:
+            self._renew(work, server, certificate)
+        totals = work.totals()
+        self._check_count(totals)
+        wish.check(server, totals.recordings)
+        earlier = self._asked_before(work, progress, server)
+        self._announce(certificate, totals, wish, work.header().verify_by, rehearsal=rehearsal)
+        if rehearsal:
+            return self._rehearse(work, totals, server, wish, earlier)
+        outcome = self._certified(work, progress, wish, server, certificate, context)
+        return {
+            **self._about(work, totals, wish),
+            "dry_run": False,
+            "generation": outcome.generation or server.generation,
+            "requested_at": outcome.requested_at or server.now.isoformat(),
+            "accepted_at": outcome.accepted_at or server.now.isoformat(),
+            "accepted": outcome.persons - outcome.missing,
+            "missing": outcome.missing,
+            "swallowed": outcome.swallowed,
+            "asked_before": earlier,
+        }
+
+    def _announce(
+        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, rehearsal: bool
+    ) -> None:
+        """Say what will be left on purpose, and tell the certificate what is about to be done."""
+        options = {**self._options(wish), "verify_by": verify_by}
+        for left in left_on_purpose(options):
+            self.log.warning("Left on purpose: %s", left)
+        if certificate is not None:
+            certificate.planned(totals, options, rehearsal=rehearsal)
+            if isinstance(self.approval, Mapping):
+                certificate.noted("approved", _approved(self.approval))
+
+    def _wish(self) -> Wish:
+        from airflow_provider_posthog.api.persons import MAX_BULK_DELETE
+        from airflow_provider_posthog.erasure.delete import Wish
+
+        if not 1 <= self.chunk_size <= MAX_BULK_DELETE:
+            raise PostHogSettingsError("chunk_size", "is not from 1 to 1,000.", "Leave it out, or write such a number.")
+        check_verify_by(self.verify_by)
+        return Wish(self.delete_events, self.delete_recordings, self.keep_person)
+
+    def _found(self, persons: Sequence[str], server: Server, context: Context) -> WorkFile:
+        """Write the work file of persons of whom only UUIDs were given."""
+        from airflow_provider_posthog.erasure.identifiers import from_arguments
+        from airflow_provider_posthog.erasure.work_file import WorkFile, digest_of
+
+        uuids = [*from_arguments(uuids=persons)]
+        if not uuids:
+            raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
+        # A later try of this task may go on with the file; another run is another request for the same persons.
+        asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
+        target = self.work_target()
+        work = WorkFile(target.fs, target.path)
+        if work.exists() and work.header().asked == asked:
+            self.check_place(vars(work.header()), "work_path")
+        else:
+            self.search(
+                iter(uuids),
+                asked,
+                server,
+                context,
+                max_persons=self.max_persons,
+                verify_by=self.verify_by,
+                must_find_all=True,
+            )
+            work = WorkFile(target.fs, target.path)
+        return work
+
+    def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
+        """Look again at who it is about: days may have passed since they were resolved and approved."""
+        from airflow_provider_posthog.erasure.renew import renew
+
+        told = renew(work, server, self.do)
+        if not told.added and not told.gone:
+            return
+        text = (
+            f"since they were resolved, {told.added} distinct ids were added to these persons, and {told.gone} persons "
+            "are gone"
+        )
+        self.log.warning("%s", text)
+        if certificate is not None:
+            certificate.noted("renewed", text)
+
+    def _check_count(self, totals: Totals) -> None:
+        """Make sure that nobody has fallen out of the work file, and that there are not too many."""
+        told = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
+        if isinstance(told, int) and told != totals.persons:
+            raise PostHogSettingsError(
+                "persons", f"names {told} persons, and its work file {totals.persons}.", "Resolve again."
+            )
+        if totals.persons > self.max_persons:
+            raise PostHogErasureError(
+                f"There are {totals.persons:,} persons, and max_persons is {self.max_persons:,}. Nothing was deleted."
+            )
+
+    def _asked_before(self, work: WorkFile, progress: Progress, server: Server) -> int | None:
+        """Return for how many events were asked for before this request: PostHog will queue nothing for them."""
+        from airflow_provider_posthog.erasure.request import asked_earlier
+
+        if not self.delete_events or progress.has_begun:
+            return None
+        rows = asked_earlier(work, server, self.do)
+        if rows:
+            self.log.warning(
+                "The deletion of the events of %d persons was asked for before (%s): PostHog queues no second one, and "
+                "newer events stay",
+                len(rows),
+                places(work, rows),
+            )
+        return None if rows is None else len(rows)
+
+    def _options(self, wish: Wish) -> dict[str, bool]:
+        return {
+            "delete_events": wish.events,
+            "delete_recordings": wish.recordings,
+            "keep_person": wish.keep_person,
+        }
+
+    def _about(self, work: WorkFile, totals: Totals, wish: Wish) -> dict[str, Any]:
+        header = work.header()
+        return {
+            "request_id": header.request_id,
+            **self.place.as_json(),
+            "work_path": str(self.work_path),
+            "object_storage_conn_id": self.object_storage_conn_id,
+            "verify_by": header.verify_by,
+            **self._options(wish),
+            **self.certified(),
+            **totals.as_json(),
+        }
+
+    def _rehearse(
+        self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: int | None
+    ) -> dict[str, Any]:
+        from airflow_provider_posthog.erasure.request import chunks
+
+        in_chunks = sum(1 for _ in chunks(work, self.chunk_size))
+        calls = in_chunks * (2 if server.can_keep_persons and not wish.keep_person else 1)
+        self.log.info(
+            "Dry run: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
+            "and cannot be",
+            totals.profiles,
+            calls,
+            totals.events if wish.events else 0,
+            totals.recordings if wish.recordings else 0,
+            totals.personless,
+        )
+        return {
+            **self._about(work, totals, wish),
+            "dry_run": True,
+            "generation": server.generation,
+            "requested_at": None,
+            "accepted_at": None,
+            "accepted": 0,
+            "missing": 0,
+            "swallowed": 0,
+            "asked_before": earlier,
+            "calls": calls,
+        }
+
+    def _certified(
+        self,
+        work: WorkFile,
+        progress: Progress,
+        wish: Wish,
+        server: Server,
+        certificate: Certificate | None,
+        context: Context,
+    ) -> Outcome:
+        """Delete, and tell the certificate how it went."""
+        name = f"{getattr(context.get('ti'), 'task_id', 'delete')}-{Identity.of(context).execution}"
+        try:
+            outcome = self._delete(work, progress, wish, server, certificate)
+        except Exception as error:
+            if certificate is not None:
+                certificate.failed(name, error, self.calls)
+            raise
+        if certificate is not None:
+            certificate.called(name, self.calls)
+        return outcome
+
+    def _delete(
+        self, work: WorkFile, progress: Progress, wish: Wish, server: Server, certificate: Certificate | None
+    ) -> Outcome:
+        from airflow_provider_posthog.erasure.request import delete_all
+
+        def report(key: str, uuids: list[str], done: Done) -> None:
+            if certificate is not None:
+                certificate.accepted(key, uuids, done)
+            self.log.info(
+                "Asked for %d persons (chunk %s): %d failed, %d were gone, %d swallowed",
+                done.persons,
+                key,
+                len(done.failed),
+                len(done.missing),
+                len(done.swallowed),
+            )
+
+        outcome = delete_all(work, progress, wish, server, self.do, chunk_size=self.chunk_size, report=report)
+        if outcome.swallowed:
+            self.log.warning(
+                "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",
+                outcome.swallowed,
+                places(work, outcome.swallowed_uuids),
+            )
+        if outcome.failed:
+            named = "; ".join(f"{places(work, [uuid])}: {_told(why)}" for uuid, why in sorted(outcome.failures.items()))
+            raise PostHogErasureError(
+                f"PARTIAL: {outcome.failed} of {outcome.persons} persons could not be deleted. A retry of the task "
+                f"asks for them again. {named}",
+                job_id=work.header().request_id,
+                states={"PARTIAL": outcome.failed, "REQUESTED": outcome.persons - outcome.failed},
+            )
+        return outcome
+
+
+def _approved(told: Mapping[str, Any]) -> str:
+    """Tell who has approved, from what Airflow's ``ApprovalOperator`` or our gate returned."""
+    user = told.get("responded_by_user")
+    who = f"Airflow's user {user.get('id')}" if isinstance(user, Mapping) and user.get("id") else "nobody"
+    if param := told.get("param"):
+        return f"approved by the run's parameter {param!r}; the run was started by {who}"
+    if who == "nobody":
+        return "approved by no person: its time was over, and approval the answer for that case"
+    return f"approved by {who} at {told.get('responded_at')}"
+
+
+def _told(why: str) -> str:
+    from airflow_provider_posthog.erasure.delete import ORPHANED
+
+    if why == ORPHANED:
+        return (
+            "the profile is gone, but the server failed before it queued the deletion of the events, and cannot be "
+            "asked again: ask PostHog's support"
+        )
+    return why
+
+
+def _flag(field: str, value: object) -> bool:
+    """Read a flag that may have been a template."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise PostHogSettingsError(field, "is neither true nor false.", "Write True or False.")

@@ -1,0 +1,142 @@
+"""Properties of persons: removed or set, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, work_of
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.steps import Steps
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.generation import Server
+
+#: How many persons are changed and read back together.
+_BATCH = 100
+
+
+class _PersonsOperator(PeopleOperator):
+    """What the two operators share: whom they are about, and the reading back.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
+    :param patience: how many seconds PostHog may take until a change can be read back.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    """
+
+    template_fields: Sequence[str] = (*PeopleOperator.template_fields, "object_storage_conn_id", "persons")
+
+    def __init__(
+        self,
+        *,
+        persons: Mapping[str, Any] | Sequence[str],
+        patience: float = 300.0,
+        object_storage_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.persons = persons
+        self.patience = patience
+        self.object_storage_conn_id = object_storage_conn_id
+
+    def _uuids(self) -> Iterator[str]:
+        from airflow_provider_posthog.erasure.identifiers import from_arguments
+
+        if isinstance(self.persons, Mapping):
+            yield from (
+                person.uuid for person in work_of(self.persons, self.object_storage_conn_id).persons() if person.profile
+            )
+            return
+        yield from (one.value for one in from_arguments(uuids=self.persons))
+
+    def _change(self, what: str, work: Any) -> dict[str, Any]:  # noqa: ANN401 - makes the steps for a batch
+        from airflow_provider_posthog.erasure.asking import batched
+        from airflow_provider_posthog.erasure.generation import detect
+
+        server = self.do(detect())
+        count = 0
+        wrong: dict[str, list[str]] = {}
+        for uuids in batched(self._uuids(), _BATCH):
+            count += len(uuids)
+            wrong.update(self.do(self._steps(work, uuids, server)))
+        if not count:
+            raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
+        if wrong:
+            raise PostHogJobFailed(
+                f"Properties of {len(wrong)} of {count} persons were not {what} within {self.patience:.0f} seconds, "
+                f"though PostHog accepted it: {', '.join(sorted(wrong)[:20])}. Does ingestion run?"
+            )
+        self.log.info("Properties of %d persons were %s, and read back", count, what)
+        return {"persons": count}
+
+    def _steps(self, work: Any, uuids: Sequence[str], server: Server) -> Steps[dict[str, list[str]]]:  # noqa: ANN401
+        steps: Steps[dict[str, list[str]]] = work(uuids, server, self.patience)
+        return steps
+
+
+class PostHogDeletePersonPropertyOperator(_PersonsOperator):
+    """Removes properties of profiles, and reads back that they are gone.
+
+    This is no erasure: events keep their own copies of the values, and so do exports.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
+    :param properties: the names of the properties, such as ``["email", "name"]``.
+    :param patience: how many seconds PostHog may take until they are gone.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :returns: ``persons`` (how many) and ``properties`` (the names).
+    :raises PostHogJobFailed: if a property is still there; it names the persons.
+    """
+
+    template_fields: Sequence[str] = (*_PersonsOperator.template_fields, "properties")
+
+    def __init__(self, *, properties: Sequence[str] | str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.properties = properties
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Remove them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.erasure.properties import remove
+
+        names = [self.properties] if isinstance(self.properties, str) else [*self.properties]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise PostHogSettingsError("properties", "names no properties.", "Write their names, such as ['email'].")
+        done = self._change("removed", lambda uuids, server, patience: remove(uuids, names, server, patience))
+        return {**done, "properties": names}
+
+
+class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
+    """Sets properties of profiles, the same for all, and reads back that they are set. Others stay.
+
+    Values may be templates, but are no template fields, since Airflow stores and shows those.
+
+    :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
+    :param properties: the values by name: JSON.
+    :param patience: how many seconds PostHog may take until they can be read.
+    :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :returns: ``persons`` (how many) and ``properties`` (the names).
+    :raises PostHogJobFailed: if a value cannot be read back, or a person is not there; it names the persons.
+    """
+
+    def __init__(self, *, properties: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.properties = properties
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Set them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.erasure.properties import write
+
+        values = self.hidden(self.properties, context)
+        if not isinstance(values, Mapping) or not values:
+            raise PostHogSettingsError("properties", "holds none.", "Write a dictionary of values by name.")
+        done = self._change("set", lambda uuids, server, patience: write(uuids, values, server, patience))
+        return {**done, "properties": sorted(values)}

@@ -1,0 +1,215 @@
+"""Finding every person behind identifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.certificate_notices import warn_of_deadline
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.audit.deadline import Deadline
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.erasure.identifiers import Identifier
+
+_LISTS = ("distinct_ids", "emails", "uuids")
+
+
+class PostHogResolvePersonsOperator(PostHogErasureOperator):
+    """Finds every person behind identifiers, and what there is to be erased. Changes nothing.
+
+    Several persons of one e-mail address, all distinct ids merged into a person, and distinct ids that are seen only
+    in events; each hit is checked here. E-mail addresses match whatever their case, as a property of the profile and
+    as a distinct id; one that stands only in the properties of events, such as a former address, leads to nobody. The
+    distinct ids go into the work
+    file, and nowhere else: what the task returns, logs and shows are counts, and no UUID either, since whoever knows a
+    distinct id can calculate it. Values in the events of
+    other persons are not looked for, and no deletion of a person reaches them.
+
+    ``distinct_ids``, ``emails``, ``properties`` and ``hogql`` may be templates, but are no template fields, since
+    Airflow stores and shows those. Many identifiers belong into a file: ``identifiers_path``.
+
+    :param distinct_ids: distinct ids.
+    :param emails: e-mail addresses.
+    :param uuids: person UUIDs.
+    :param properties: PostHog's list of ``{"key", "value", "operator"}``; the operator is ``exact``, ``icontains`` or
+        ``is_set``.
+    :param hogql: a statement whose first column is person UUIDs, with a LIMIT above their number: one that is reached
+        is an error, since who is left out is not erased. Several SELECTs (UNION and the like) go into brackets:
+        ``SELECT * FROM (...) LIMIT n``.
+    :param identifiers_path: a file in object storage: CSV with a header, or JSON lines (``.jsonl``), with
+        ``distinct_id``, ``email`` and ``uuid``.
+    :param work_path: the work file that is written for the next tasks.
+    :param max_persons: the most persons there may be; more are an error.
+    :param must_find_all: fail if one of the identifiers leads to nobody. Without it, that is told in ``not_found``.
+    :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: events that carry another
+        UUID, and recordings, cannot be looked for then.
+    :param received_at: the day when the request was received (a date or ISO text, such as
+        ``{{ params.received_at }}``), from which its deadline counts; by default from now.
+    :param due_in: how long there is to answer: ``month``, one by the calendar (GDPR), or a number of days, such as 45
+        (CCPA). What is due within a week is said in the log, to who approves, and in the certificate.
+    :param kwargs: as :class:`PostHogErasureOperator`.
+    :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
+        ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
+        the numbers ``persons``, ``profiles``, ``personless``,
+        ``distinct_ids``, ``others`` (merged ones that were not asked for), ``events``, ``future_events``,
+        ``recordings``; ``newest_event``; ``not_found`` (``count``, ``kinds``, and ``places`` of up to 100);
+        ``retention`` (``event_retention_months``, ``events_retention_enforced``, ``floor``): what PostHog hides by now;
+        ``received_at``, ``due_at`` (days) and ``ledger_head`` (docs/erasure-audit.md).
+    :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
+    :raises PostHogSettingsError: if an argument is wrong.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogErasureOperator.template_fields,
+        "uuids",
+        "identifiers_path",
+        "received_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        distinct_ids: Sequence[str] | None = None,
+        emails: Sequence[str] | None = None,
+        uuids: Sequence[str] | None = None,
+        properties: Sequence[Mapping[str, Any]] | None = None,
+        hogql: str | None = None,
+        identifiers_path: str | ObjectStoragePath | None = None,
+        max_persons: int = 1000,
+        must_find_all: bool = False,
+        verify_by: VerifyBy = "distinct_id",
+        received_at: date | str | None = None,
+        due_in: Literal["month"] | int = "month",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.distinct_ids = distinct_ids
+        self.emails = emails
+        self.uuids = uuids
+        self.properties = properties
+        self.hogql = hogql
+        self.identifiers_path = identifiers_path
+        self.max_persons = max_persons
+        self.must_find_all = must_find_all
+        self.verify_by = verify_by
+        self.received_at = received_at
+        self.due_in = due_in
+
+    def deadline(self, resolved_at: str) -> Deadline:
+        """Return until when the request has to be answered.
+
+        :param resolved_at: when the persons were searched for.
+        :raises PostHogSettingsError: if an argument is wrong.
+        """
+        from airflow_provider_posthog.audit.deadline import Deadline, read_day, read_rule, today
+
+        received, resolved = read_day("received_at", self.received_at), today(moment(resolved_at))
+        if received is not None and received > resolved + timedelta(days=1):
+            raise PostHogSettingsError("received_at", f"is {received}, in the future.", "Write the day of its receipt.")
+        return Deadline.of(received, resolved, read_rule("due_in", self.due_in))
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.erasure.generation import detect
+        from airflow_provider_posthog.erasure.work_file import digest_of
+
+        self.work_target()
+        self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
+        check_verify_by(self.verify_by)
+        given = self._given(context)
+        server = self.do(detect())
+        found = self.search(
+            self._identifiers(given),
+            digest_of(given),
+            server,
+            context,
+            max_persons=self.max_persons,
+            verify_by=self.verify_by,
+            must_find_all=self.must_find_all,
+        )
+        warn_of_deadline(self._certificate, self._due, moment(found.header.resolved_at), self.log)
+        return {
+            "request_id": found.header.request_id,
+            **self.place.as_json(),
+            "work_path": str(self.work_path),
+            "object_storage_conn_id": self.object_storage_conn_id,
+            "resolved_at": found.header.resolved_at,
+            "generation": found.header.generation,
+            "verify_by": found.header.verify_by,
+            **found.totals.as_json(),
+            "not_found": found.not_found.as_json(),
+            "retention": self.retention,
+            **self.certified(),
+        }
+
+    def _given(self, context: Context) -> dict[str, Any]:
+        """Return what was asked for, checked."""
+        from airflow_provider_posthog.erasure import identifiers
+        from airflow_provider_posthog.erasure.asking import ask_all
+
+        given = {
+            "distinct_ids": self.hidden(self.distinct_ids, context),
+            "emails": self.hidden(self.emails, context),
+            "uuids": self.uuids,
+            "properties": self.hidden(self.properties, context),
+            "hogql": self.hidden(self.hogql, context),
+            "identifiers_path": str(self.identifiers_path) if self.identifiers_path else None,
+        }
+        if not any(given.values()):
+            raise PostHogSettingsError(
+                "emails", "nobody is asked for.", "Write distinct_ids, emails, uuids, properties, hogql or a file."
+            )
+        for _ in identifiers.from_arguments(**{name: given[name] for name in _LISTS}):
+            pass  # each is checked, before anything is sent
+        if given["properties"]:
+            identifiers.check_filter(given["properties"])
+        if given["hogql"]:
+            ask_all(given["hogql"])
+        return given
+
+    def _identifiers(self, given: Mapping[str, Any]) -> Iterator[Identifier]:
+        from airflow_provider_posthog.erasure import identifiers
+
+        yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
+        if self.identifiers_path:
+            file = self.storage(self.identifiers_path, "identifiers_path")
+            yield from identifiers.from_file(file.fs, file.path)
+        if given["properties"]:
+            rows = self._listed(given["properties"])
+            yield from identifiers.of_persons(rows, given["properties"])
+        if given["hogql"]:
+            yield from identifiers.from_arguments(uuids=sorted(self._chosen(given["hogql"])))
+
+    def _listed(self, properties: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the persons that fit a filter.
+
+        PostHog cuts a page at its own cap and calls it the last one. So the end is asked for once more, behind
+        everybody who was listed, until nobody new comes.
+        """
+        from airflow_provider_posthog.api import persons
+        from airflow_provider_posthog.erasure.asking import discreet
+
+        seen: set[str] = set()
+        more = True
+        with discreet():
+            while more and len(seen) <= self.max_persons:
+                call = persons.list(properties=properties, limit=persons.MAX_PAGE, offset=len(seen))
+                more = False
+                for row in self.hook.pages(call, self.max_persons + 1):
+                    if str(row.get("uuid")) not in seen:
+                        seen.add(str(row.get("uuid")))
+                        more = True
+                        yield row
+
+    def _chosen(self, hogql: str) -> set[str]:
+        from airflow_provider_posthog.erasure.asking import rows_of
+
+        return {str(row[0]) for row in self.do(rows_of(hogql)) if row}

@@ -1,0 +1,70 @@
+"""Removing the files of erasures that nobody has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.storage_path import storage_path
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogSweepErasureFilesOperator(BaseOperator):
+    """Removes work files of erasures that are too old, and part files that killed tries have left.
+
+    Both hold distinct ids. Work files are removed by the end of an erasure; this is for runs that were given up. Run it
+    once a day. Files of another kind in the folder are not touched.
+
+    :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into.
+    :param max_age: how old a work file may be; seconds or a timedelta. Part files go after a day.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :returns: the numbers ``parts`` and ``work_files`` (removed), ``kept`` (young), ``needed`` (their deletion has begun
+        and is not proved, so they stay), ``unknown`` (the storage does not tell their age).
+    :raises PostHogSettingsError: if an argument is wrong.
+    """
+
+    template_fields: Sequence[str] = ("folder", "object_storage_conn_id")
+    ui_color = "#f9e8d2"
+
+    def __init__(
+        self,
+        *,
+        folder: str | ObjectStoragePath,
+        max_age: float | timedelta = 45 * 86_400.0,
+        object_storage_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+        self.max_age = max_age
+        self.object_storage_conn_id = object_storage_conn_id
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Remove them.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.erasure.sweep import sweep
+
+        age = self.max_age if isinstance(self.max_age, timedelta) else timedelta(seconds=self.max_age)
+        if age <= timedelta(0):
+            raise PostHogSettingsError("max_age", "is not above 0.", "Write seconds or a timedelta, such as 45 days.")
+        target = storage_path(
+            "folder", self.folder, self.object_storage_conn_id, example="s3://private/erasures/", folder=True
+        )
+        if not target.fs.isdir(target.path):
+            raise PostHogSettingsError("folder", "there is no such folder.", "Write where the work files are.")
+        swept = sweep(target.fs, target.path, age)
+        if swept.needed:
+            self.log.warning(
+                "%d work files are older and stay, since their deletion has begun and is not proved: %s",
+                len(swept.needed),
+                ", ".join(swept.needed[:20]),
+            )
+        self.log.info("Removed %(work_files)d work files and %(parts)d part files", swept.counts)
+        return dict(swept.counts)

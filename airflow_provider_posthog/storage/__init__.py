@@ -1,0 +1,1 @@
+"""Files, staging and manifests on any file system that fsspec knows."""

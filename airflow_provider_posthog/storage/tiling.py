@@ -1,0 +1,108 @@
+"""Whether the intervals in a folder hold a range of time together: without a gap, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.manifest import Interval, iso
+
+#: How many gaps an error names.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a range of a folder holds.
+
+    :param intervals: how many intervals.
+    :param files: how many files.
+    :param rows: how many rows; ``None`` where nobody counted those of an interval.
+    :param bytes: of all files.
+    :param duplicates: copies that were dropped.
+    :param left_out: rows that were left out (``scan_back``); ``None`` if none of the intervals counted.
+    """
+
+    intervals: int
+    files: int
+    rows: int | None
+    bytes: int
+    duplicates: int
+    left_out: int | None
+
+
+def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a file system
+    """Return what a range holds, if the intervals in the folder tile it.
+
+    :param fs: the file system.
+    :param root: the folder of the files.
+    :param whole: the range, with the name of its intervals.
+    :raises PostHogIncompleteError: if a part of it is in no interval, or in several.
+    :raises PostHogSettingsError: if the intervals are of several projects, or of different rows.
+    """
+    inside = [
+        one
+        for one in manifests.written(fs, root, whole.name)
+        if not one.is_snapshot and one.start < whole.end and one.end > whole.start
+    ]
+    check_tiling(inside, whole)
+    found = [_manifest(fs, root, one) for one in inside]
+    kinds = {_kind(each) for each in found}
+    if len(kinds) > 1:
+        raise PostHogSettingsError(
+            "path",
+            f"its intervals of {whole.name} are of {len(kinds)} projects, or kinds of rows.",
+            "Write each into a folder, or by a name, of its own.",
+        )
+    rows: list[int | None] = [each.get("rows") for each in found]
+    known = [number for number in rows if number is not None]
+    left_out = [int(each["left_out"]) for each in found if each.get("left_out") is not None]
+    return Summary(
+        intervals=len(found),
+        files=sum(len(each["files"]) for each in found),
+        rows=sum(known) if len(known) == len(rows) else None,
+        bytes=sum(int(each.get("bytes") or 0) for each in found),
+        duplicates=sum(int(each.get("duplicates") or 0) for each in found),
+        left_out=sum(left_out) if left_out else None,
+    )
+
+
+def check_tiling(intervals: Sequence[Interval], whole: Interval) -> None:
+    """Make sure that intervals hold all of a range, each part of it once.
+
+    :param intervals: the intervals that have a part of it, oldest first.
+    :param whole: the range.
+    :raises PostHogIncompleteError: if they do not.
+    """
+    at, wrong = whole.start, []
+    for one in intervals:
+        if one.start > at:
+            wrong.append(f"nothing holds {iso(at)} to {iso(one.start)}")
+        elif one.start < at:
+            wrong.append(f"{iso(one.start)} to {iso(min(at, one.end))} is held twice, or begins before the range")
+        at = max(at, one.end)
+    if at < whole.end:
+        wrong.append(f"nothing holds {iso(at)} to {iso(whole.end)}")
+    elif at > whole.end:
+        wrong.append(f"the last interval goes on until {iso(at)}, behind the range")
+    if wrong:
+        more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise PostHogIncompleteError(f"{whole}: {'; '.join(wrong[:_NAMED])}{more}. Run the tasks of these intervals.")
+
+
+def _kind(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells rows of one kind; how far back they were looked for is no matter."""
+    source = manifest.get("source") or {}
+    return tuple(
+        str(each) for each in (*map(manifest.get, ("project_id", "host")), *map(source.get, ("table", "time")))
+    )
+
+
+def _manifest(fs: Any, root: str, interval: Interval) -> dict[str, Any]:  # noqa: ANN401 - a file system
+    found = manifests.read(fs, root, interval)
+    if found is None:
+        raise PostHogError(f"The manifest of {interval} has just been removed. Let the task retry.")
+    return found

@@ -1,0 +1,255 @@
+"""What operators share that read rows in bulk: the arguments that say what is read, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.results.event_reads import reads_events
+from airflow_provider_posthog.results.retention import check_choice
+from airflow_provider_posthog.tasks.deferring import DeferringOperator
+from airflow_provider_posthog.tasks.lineage import LineageMixin
+from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.tasks.source import source_of
+from airflow_provider_posthog.tasks.suppressing import SuppressingMixin
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.extract.sources import Source
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_DAY = timedelta(days=1)
+
+
+class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, DeferringOperator):
+    """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
+
+    :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
+    :param event: only events of this name, or these names.
+    :param where: a HogQL condition.
+    :param values: what the placeholders of ``where`` or of a query stand for.
+    :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
+        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
+        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
+        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.)
+    :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
+    :param end: until when; not in the future.
+    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
+    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
+    :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
+    :param look_back: read again what is up to so long before ``start``, for what came late or has changed; default: a
+        day of sessions, which are open that long at the most, else nothing. A timedelta.
+    :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
+        again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
+        A timedelta.
+    :param scan_back: of events by ``created_at``: leave out those that happened more than this before the interval,
+        such as ``timedelta(days=7)``. PostHog then has to look at these days only, not at all of its history. What is
+        left out is counted in the interval that ends a day (UTC), and said. A timedelta; default: nothing is left out.
+    :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
+        project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
+        Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.suppressing.SuppressingMixin`: ``suppress_path``,
+        ``suppressed``, ``suppress_conn_id``; and as
+        :class:`~airflow_provider_posthog.tasks.deferring.DeferringOperator`: ``deferrable``.
+    """
+
+    template_fields: Sequence[str] = (
+        *DeferringOperator.template_fields,
+        "suppress_path",
+        "suppressed",
+        "suppress_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        columns: Sequence[str] | Mapping[str, Any] | None = None,
+        event: str | Sequence[str] | None = None,
+        where: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        by: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        in_flight: int = 3,
+        page_rows: int = 49_999,
+        settle: timedelta = timedelta(minutes=5),
+        look_back: timedelta | None = None,
+        verify_back: timedelta = timedelta(0),
+        scan_back: timedelta | None = None,
+        on_retention: OnRetention = "fail",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.columns = columns
+        self.event = event
+        self.where = where
+        self.values = values
+        self.by = by
+        self.start = start
+        self.end = end
+        self.in_flight = in_flight
+        self.page_rows = page_rows
+        self.settle = settle
+        self.look_back = look_back
+        self.verify_back = verify_back
+        self.scan_back = scan_back
+        self.on_retention = on_retention
+
+    def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
+        """Make sure that PostHog does not hide a part of what is about to be read.
+
+        :param source: what is read.
+        :param start: the first moment; ``None`` for a source that is read as a whole.
+        :param end: the first moment after it.
+        :raises PostHogIncompleteError: if it does, and ``on_retention`` is ``fail``.
+        """
+        if source.table == "events" or (source.is_query and source.time and reads_events(source.table)):
+            self.retention_guard.check(start or EPOCH, end)
+        elif reads_events(source.text):
+            self.retention_guard.check_open()
+
+    def check_reading(self) -> None:
+        """Check what can be wrong with the arguments whatever is read.
+
+        :raises PostHogSettingsError: if one cannot be used.
+        """
+        check_choice(self.on_retention)
+        self.check_suppressed()
+        for field in ("settle", "look_back", "verify_back"):
+            length = getattr(self, field)
+            if field == "look_back" and length is None:
+                continue
+            example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
+            if not isinstance(length, timedelta) or length < timedelta(0):
+                raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")
+        for field in ("in_flight", "page_rows"):
+            number = getattr(self, field)
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise PostHogSettingsError(field, f"{number!r} is no whole number.", "Write one, or leave it out.")
+        if self.values is not None and not isinstance(self.values, Mapping):
+            raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
+
+    def looks_back(self, source: Source) -> timedelta:
+        """Return how far before ``start`` rows are read again.
+
+        :param source: what is read.
+        :raises PostHogSettingsError: if it has no time.
+        """
+        for field in ("look_back", "verify_back"):
+            if source.time is None and getattr(self, field):
+                raise PostHogSettingsError(field, f"{source.name} is read as a whole.", "Leave it out.")
+        return source.changes_for if self.look_back is None else self.look_back
+
+    def left_out(
+        self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta = timedelta(0)
+    ) -> int | None:
+        """Count what ``scan_back`` leaves out of a day, if the interval ends one, and warn of it.
+
+        :param source: what is read.
+        :param start: the interval's start.
+        :param end: its end.
+        :param look_back: how far before it rows are read again.
+        :returns: how many rows; ``None`` if they were not counted.
+        """
+        if source.scan_back is None or start is None or end is None or not ends_a_day(start, end):
+            return None
+        from airflow_provider_posthog.extract.left_out import count
+        from airflow_provider_posthog.extract.windows import Window
+
+        first = max(EPOCH, min(start, end - _DAY))  # of shorter intervals: what all those of the day leave out
+        before = first - look_back - source.scan_back
+        try:
+            rows = count(self.reading_settings(), source, Window(first, end), before)
+        except PostHogError as error:  # the rows are loaded
+            self.log.warning("How many events scan_back leaves out could not be counted: %s", error)
+            return None
+        if rows:
+            self.log.warning(
+                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened before %s. To "
+                "have them, load this time once more without scan_back",
+                f"{rows:,}",
+                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end, before)),
+            )
+        return rows
+
+
+class ReadingOperator(IntervalOperator):
+    """Reads a table or a query in bulk. Subclasses say where the rows go.
+
+    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or
+        ``cohort_members``.
+    :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
+    :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
+    :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.
+    :param cohort_id: of ``cohort_members``: the cohort's number.
+    :param kwargs: as :class:`IntervalOperator`.
+    """
+
+    lineage_reads_files = True  # the manifest has the columns
+
+    def __init__(
+        self,
+        *,
+        table: str | None = None,
+        hogql: str | None = None,
+        key: str | Sequence[str] | None = None,
+        time: str | None = None,
+        cohort_id: int | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+        self.hogql = hogql
+        self.key = key
+        self.time = time
+        self.cohort_id = cohort_id
+
+    def source(self, name: str | None) -> Source:
+        """Return what is read.
+
+        :param name: what to call a query.
+        :raises PostHogSettingsError: if an argument is wrong.
+        """
+        self.check_reading()
+        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by", "scan_back")
+        return source_of(self.table, self.hogql, name, **{field: getattr(self, field) for field in asked})
+
+
+def ends_a_day(start: datetime, end: datetime) -> bool:
+    """Tell whether an interval holds the last moment of a day (UTC); of intervals that follow one another one does.
+
+    :param start: its start, in UTC.
+    :param end: its end, in UTC.
+    """
+    midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+    return start < midnight <= end
+
+
+def need_arrow(operator: str) -> None:
+    """Refuse to run without the packages that rows in bulk need.
+
+    :param operator: the operator's name.
+    :raises PostHogSettingsError: if one is not installed.
+    """
+    try:
+        import orjson  # noqa: F401
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise PostHogSettingsError(
+            operator, f"needs {error.name}.", "Install airflow-provider-posthog[warehouse]."
+        ) from error
+
+
+def check_partition_by(value: object) -> None:
+    """Refuse what names no column to partition by.
+
+    :param value: the argument.
+    :raises PostHogSettingsError: if it is no text; ``None`` is fine.
+    """
+    if value is None or (isinstance(value, str) and value.strip()):
+        return
+    raise PostHogSettingsError(
+        "partition_by", f"is no name, but {value!r:.60}.", "Write 'day', 'hour' or one column, or leave it out."
+    )

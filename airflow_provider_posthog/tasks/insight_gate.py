@@ -1,0 +1,207 @@
+"""What the tasks that compare an insight's number have in common: the arguments that say which number, and when."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_posthog.api import insight_conditions, insight_lookup, refresh
+from airflow_provider_posthog.api.insight_checks import Gate
+from airflow_provider_posthog.api.insight_series import FUNNEL_MEASURES, RETENTION_MEASURES, Pick
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.steps import run
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.identity import Identity
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+#: The arguments that may be templates.
+FIELDS = (
+    *("condition", "series", "step", "measure", "period", "cohort", "row", "column"),
+    *("fresher_than", "refresh"),
+)
+_REFRESHES = ("force_cache", "blocking", "force_blocking")
+_MEASURES = (*FUNNEL_MEASURES, *RETENTION_MEASURES)
+
+
+class Task(Protocol):
+    """A task with these arguments; templates may have made text of each."""
+
+    series: Any
+    step: Any
+    measure: Any
+    period: Any
+    cohort: Any
+    row: Any
+    column: Any
+    fresher_than: Any
+    refresh: Any
+
+
+def arguments(task: Task, *, condition: str | None) -> dict[str, Any]:
+    """Return a task's arguments as the check ``insight_threshold`` takes them: JSON; those that say nothing left out.
+
+    :param task: the task.
+    :param condition: its condition, if it has one as text.
+    :raises PostHogSettingsError: if one cannot be used.
+    """
+    if task.refresh not in _REFRESHES:  # PostHog would take it for "from the cache"
+        raise PostHogSettingsError(
+            "refresh", f"{task.refresh!r} does not fit.", f"Write one of {', '.join(_REFRESHES)}."
+        )
+    if task.measure not in (None, "", *_MEASURES):
+        raise PostHogSettingsError("measure", f"{task.measure!r} is none.", f"Write one of {', '.join(_MEASURES)}.")
+    of_several = condition is not None and insight_conditions.parse(condition).quantifier is not None
+    series = _series(task.series, of_several=of_several)
+    since = None if task.fresher_than in (None, "") else time_text("fresher_than", task.fresher_than)
+    found = {
+        "measure": task.measure or None,
+        "step": _place("step", task.step, least=1),
+        "period": _whole("period", task.period),
+        "cohort": _day(task.cohort),
+        "row": _whole("row", task.row),
+        "column": _place("column", task.column),
+    }
+    pick = {name: value for name, value in found.items() if value != getattr(Pick, name)}
+    told = {"fresher_than": since, "pick": pick}
+    return {"series": series, "refresh": task.refresh, **{name: value for name, value in told.items() if value}}
+
+
+def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a task with more arguments than Task
+    """Return what a task asks of an insight's number.
+
+    :param task: the task, with its ``insight``, ``from_dashboard`` and ``condition``.
+    :param context: the task's context.
+    :raises PostHogSettingsError: if an argument cannot be used.
+    """
+    condition = insight_conditions.parse(task.condition)
+    found = arguments(task, condition=str(condition))
+    insight, dashboard = (
+        insight_lookup.key_of(task.insight),
+        insight_lookup.dashboard_of(task.insight, task.from_dashboard),
+    )
+    name = query_id(context, {**found, "insight": insight, "from_dashboard": dashboard})
+    since = moment(found.get("fresher_than"))
+    pick = Pick(found["series"], **found.get("pick", {}))
+    return Gate(insight, condition, pick, dashboard, found["refresh"], since, name)
+
+
+def seconds(field: str, value: float | timedelta) -> float:
+    """Read a time to wait from a task's argument.
+
+    :param field: the argument.
+    :param value: seconds, or a ``timedelta``.
+    :raises PostHogSettingsError: if it is no time to wait.
+    """
+    given = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given) or given <= 0:
+        raise PostHogSettingsError(field, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
+    return float(given)
+
+
+def _series(value: object, *, of_several: bool) -> int | str | list[int | str] | None:
+    if value is None:
+        return None if of_several else 0
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    wanted: list[Any] = list(value) if isinstance(value, Sequence) and several else [value]
+    fits = [isinstance(each, (int, str)) and not isinstance(each, bool) and each != "" for each in wanted]
+    if not wanted or not all(fits) or any(isinstance(each, int) and each < 0 for each in wanted):
+        raise PostHogSettingsError(
+            "series", f"{str(value)[:60]!r} is none.", "Write its number, from 0, its name, or a list of these."
+        )
+    only: int | str = wanted[0]
+    return wanted if several else only
+
+
+def _whole(field: str, value: object) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise PostHogSettingsError(field, f"{text[:60]!r} is no place.", "Write its number, from 0.")
+    return int(text)
+
+
+def _place(field: str, value: object, *, least: int = 0) -> int | str | None:
+    """Read a place by its number, or by its name; of digits a number."""
+    if value is None or value == "":
+        return None if field == "step" else 0
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        text = str(value).strip()
+        if not text.isascii() or not text.isdigit() or len(text) > 9:
+            if isinstance(value, str):
+                return value
+        elif int(text) >= least:
+            return int(text)
+    raise PostHogSettingsError(
+        field, f"{str(value)[:60]!r} is no {field}.", f"Write its number, from {least}, or its name."
+    )
+
+
+def _day(value: object) -> str | None:
+    if value in (None, ""):
+        return None
+    found = moment(str(value))
+    if found is None:
+        raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is no date.", "Write one such as '2026-11-01'.")
+    return str(value).strip()[:10]
+
+
+def time_of(field: str, when: object) -> datetime:
+    """Read a time from a task's argument.
+
+    :param field: the argument.
+    :param when: a ``datetime``, or ISO text; in UTC if it has no offset.
+    :raises PostHogSettingsError: if it is none.
+    """
+    found = aware(when) if isinstance(when, datetime) else moment(when)
+    if found is None:
+        raise PostHogSettingsError(
+            field,
+            f"{str(when)[:60]!r} is not a time.",
+            "Write a datetime, or ISO text such as '{{ data_interval_end }}' or '2026-01-31T06:00:00Z'.",
+        )
+    return found
+
+
+def time_text(field: str, when: object) -> str:
+    """Write a time from a task's argument as ISO text with an offset.
+
+    :param field: the argument.
+    :param when: as for :func:`time_of`.
+    :raises PostHogSettingsError: if it is none.
+    """
+    return time_of(field, when).isoformat()
+
+
+def aware(when: datetime) -> datetime:
+    """Return a time in UTC; one without an offset is.
+
+    :param when: the time.
+    """
+    return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
+
+
+def query_id(context: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Return the name under which a task has an insight calculated.
+
+    :param context: the task's context.
+    :param asked: what is asked of the insight, as JSON.
+    """
+    return Identity.of(context).own_name({"gate": dict(asked)})
+
+
+def cancel(hook: PostHogHook, name: str) -> None:
+    """End the calculation of a task that is killed; within seconds, with a client of its own.
+
+    :param hook: the task's.
+    :param name: the calculation's.
+    """
+    from airflow_provider_posthog.api.clients import Client
+
+    end = time.time() + CANCEL_SECONDS
+    with Client(hook.settings()) as client, client.until(end):
+        run(refresh.cancel(name), client)

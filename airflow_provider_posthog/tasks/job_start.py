@@ -1,0 +1,199 @@
+"""Starting a job on PostHog, or taking up the one that an earlier try of the task has started."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.compat import state_store
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogNotFoundError,
+    PostHogServerError,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.earlier_jobs import choose
+from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+#: Where the job's id is kept between tries (Airflow 3.3); never renamed.
+STORE_KEY = "posthog_job"
+#: Seconds between looks for a job whose creation was not answered.
+_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class JobStartOperator(PostHogOperator):
+    """Has a job on PostHog: its own, or an earlier try's.
+
+    :param timeout: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
+    :param durable: as there.
+    :param cancel_on_kill: as there.
+    """
+
+    job_kind: ClassVar[JobKind]
+
+    def __init__(
+        self,
+        *,
+        timeout: float | timedelta | None = None,
+        durable: bool = True,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeout = timeout
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
+        self._job: Job | None = None
+        self._identity = Identity.of({})
+        self._known: set[str] = set()  # the ids of jobs of earlier tries
+        self._superseded: list[str] = []  # those that have used up their time, but may yet end well
+
+    @abstractmethod
+    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
+        """Start the job, with the marker in it, and return its id and what PostHog said.
+
+        :param request: what :meth:`prepare` returned.
+        :param marker: the marker.
+        """
+
+    @abstractmethod
+    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
+        """Yield the key's own jobs of this kind that carry a marker, newest first.
+
+        :param request: what :meth:`prepare` returned.
+        """
+
+    @abstractmethod
+    def default_timeout(self) -> float:
+        """Return how many seconds PostHog itself may take, with a margin."""
+
+    def _timeout_seconds(self) -> float:
+        if self.timeout is None:
+            return self.default_timeout()
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+
+    # Starting, and taking up again.
+
+    def _attach(self, context: Context, identity: Identity, request: Mapping[str, Any]) -> Job | None:
+        """Find the job of an earlier try that this one should go on with."""
+        store = state_store(context) if self.durable else None
+        stored = Job.from_json(store.get(STORE_KEY)) if store is not None else None
+        if not self.durable or (identity.is_first and stored is None):
+            return None
+        mine = identity.marker(request)
+        found = self._earlier_jobs(stored, mine.owner, request)
+        earlier = choose(found, identity, mine, self._timeout_seconds(), self.job_kind.name, self.log.info)
+        self._known = earlier.ids
+        late = self._supersede(earlier.superseded, identity)
+        return earlier.job or late
+
+    def _earlier_jobs(
+        self, stored: Job | None, owner: str, request: Mapping[str, Any]
+    ) -> Iterator[tuple[Job, Verdict]]:
+        marker = Marker.parse(stored.marker) if stored is not None else None
+        if stored is not None and marker is not None and marker.owner == owner:  # iterations may share a store
+            with suppress(PostHogNotFoundError):
+                yield self._retrieve(stored)
+        # Without a store (before 3.3), or when a worker died between the creation and the store: PostHog knows.
+        yield from self.find_jobs(request)
+
+    def _supersede(self, jobs: Sequence[Job], identity: Identity) -> Job | None:
+        """Give up jobs that have used up their time; return one that has ended well in this very moment."""
+        for job in jobs:
+            cancelled, mine = self._cancel(job), identity.shares_life(job)
+            self.log.warning(
+                "%s %s of an earlier try still runs after its timeout of %.0f s: it is superseded%s",
+                self.job_kind.name,
+                job.id,
+                self._timeout_seconds(),
+                " and cancelled" if cancelled else "; if the one in its place fails, it may be taken after all",
+            )
+            if cancelled or not mine:
+                continue
+            self._superseded.append(job.id)
+            with suppress(PostHogError):  # a job that has just ended cannot be cancelled
+                again, verdict = (job, None) if self.job_kind.cancel is None else self._retrieve(job)
+                if verdict is not None and verdict.state == "succeeded":
+                    return again
+        return None
+
+    def _ended_after_all(self) -> Job | None:
+        """Return a superseded job that has ended well, now that the one in its place did not."""
+        for job_id in self._superseded:
+            with suppress(PostHogError):
+                job, verdict = self._retrieve(Job(job_id, "", 0.0))
+                if verdict.state == "succeeded":
+                    self.log.info("%s %s, which was superseded, has succeeded after all", self.job_kind.name, job_id)
+                    return job
+        return None
+
+    def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
+        marker = str(identity.marker(request))
+        for last in (False, True):
+            try:
+                job_id, facts = self.submit_job(request, marker)
+            except (PostHogTransportError, PostHogServerError) as error:
+                job = self._find_lost(request, marker, error)
+                if job is not None:
+                    return job
+                # It is proved that no job exists. A 500 is PostHog's own failure: again would fail again.
+                if last or (isinstance(error, PostHogAPIError) and error.status == 500):
+                    raise
+            else:
+                self.log.info("Started %s %s", self.job_kind.name, job_id)
+                return Job(job_id, marker, time.time(), facts)
+        raise AssertionError("unreachable")
+
+    def _find_lost(self, request: Mapping[str, Any], marker: str, error: PostHogError) -> Job | None:
+        """Look for a job that PostHog may have started without our hearing of it."""
+        if isinstance(error, PostHogTransportError) and not error.sent:
+            raise error
+        self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
+        for seconds in _LOST_WAITS:
+            time.sleep(seconds)
+            for job, _ in self.find_jobs(request):
+                if job.marker == marker:
+                    self.log.info("Found %s %s by its marker: it was started", self.job_kind.name, job.id)
+                    return job
+        return None
+
+    def _keep(self, context: Context, job: Job) -> None:
+        store = state_store(context) if self.durable else None
+        if store is not None:
+            store.set(STORE_KEY, job.to_json())
+
+    def _retrieve(self, job: Job) -> tuple[Job, Verdict]:
+        """Ask PostHog once for a job, and keep what it says."""
+        facts = self.hook.client.send(self.job_kind.status(job.id))
+        return replace(job, facts=facts), self.job_kind.judge(facts)
+
+    def _cancel(self, job: Job) -> bool:
+        cancel = self.job_kind.cancel
+        if cancel is None or not self.cancel_on_kill:
+            return False
+        try:
+            with self.hook.client.until(time.time() + CANCEL_SECONDS):
+                self.hook.client.send(cancel(job.id))
+        except PostHogError as error:
+            self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
+            return False
+        self.log.info("Cancelled %s %s", self.job_kind.name, job.id)
+        return True
+
+    def _forget(self, context: Context) -> None:
+        """Drop the kept id, so that a user's clear of an ended task really runs it again."""
+        store = state_store(context)
+        if store is not None and store.get(STORE_KEY) is not None:
+            store.delete(STORE_KEY)

@@ -1,0 +1,325 @@
+"""How a task's rows get into a table: from its arguments to a target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.load import own_columns
+from airflow_provider_posthog.load.target import Target, WriteMode, check_deleted, check_policy
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.tasks.replacing import COMPARES, covered, mode_of
+from airflow_provider_posthog.tasks.verifying import windows_before
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.extract.windows import Window
+    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy
+    from airflow_provider_posthog.tasks.replacing import Replaces
+
+#: A property, of which PostHog may know a type.
+_PROPERTY = re.compile(r"(?P<of>(?:person\.)?)properties\.(?:(?P<plain>[A-Za-z_$][\w$]*)|`(?P<quoted>[^`\\]+)`)")
+#: What databases call the types that not all of them have, by the connection's type.
+_NATIVE: Mapping[str, Mapping[str, str]] = {
+    "postgres": {"uuid": "uuid", "json": "jsonb", "boolean": "boolean"},
+    "duckdb": {"uuid": "UUID", "json": "JSON", "boolean": "BOOLEAN"},
+    "motherduck": {"uuid": "UUID", "json": "JSON", "boolean": "BOOLEAN"},
+}
+
+
+class LoadTask(Protocol):
+    """The arguments of a task that loads rows into a table."""
+
+    task_id: str
+    table: str
+    write: WriteMode | None
+    replaces: Replaces
+    deleted: Deleted | None
+    event: Any
+    by: str | None
+    columns: Any
+    column_types: Mapping[str, str] | None
+    other_columns: OtherColumns
+    load_columns: bool | Sequence[str]
+    schema_policy: SchemaPolicy | None
+    max_rejects: int | None
+    max_shrink: float | str
+    allow_shrink: bool | str
+    scan_back: Any
+    verify_back: Any
+
+    def key_of(self, table: str) -> tuple[str, ...]:
+        """Return the columns that tell rows apart.
+
+        :param table: which of PostHog's tables is read; empty for a query.
+        """
+        ...
+
+
+def check_arguments(task: LoadTask) -> None:
+    """Refuse what can be refused before a task runs.
+
+    :param task: the task.
+    :raises PostHogSettingsError: if arguments are not known, or do not go together.
+    """
+    modes = get_args(WriteMode)
+    if task.write is not None and task.write not in modes:
+        raise PostHogSettingsError("write", f"{task.write!r:.40} is not known.", f"Write one of {', '.join(modes)}.")
+    if task.deleted is not None:
+        check_deleted(task.deleted, task.write or "merge")
+        if task.event is not None or task.by:
+            raise PostHogSettingsError(
+                "deleted",
+                f"{task.deleted!r} is for what is read as a whole, not for events or an interval.",
+                "Leave it out, or leave event and by out.",
+            )
+    own_columns.chosen(task.load_columns)
+    check_policy(task.schema_policy, task.max_rejects)
+    if task.schema_policy == "quarantine" and task.verify_back:
+        raise PostHogSettingsError(
+            "schema_policy",
+            "'quarantine' leaves rows out, which verify_back would read again for ever.",
+            "Leave one of them out.",
+        )
+    typed(task.columns)
+
+
+def target_of(
+    task: LoadTask,
+    source: Source,
+    window: Window,
+    since: datetime | None,
+    context: Mapping[str, Any],
+) -> Target:
+    """Return where a task's rows go, and how.
+
+    :param task: the task.
+    :param source: what is read.
+    :param window: of which time; of a source without one, whatever it says.
+    :param since: from when its rows are new.
+    :param context: the task's context.
+    :raises PostHogSettingsError: if its arguments do not go together.
+    """
+    write = mode_of(task.write, source, task.deleted)
+    types = _column_types(task)
+    deleted: Deleted = task.deleted or ("mark" if write == "scd2" else "keep")
+    only, whole = _rows_of_task(task, source, write, deleted)
+    target = Target(
+        task.table,
+        write,
+        key=task.key_of(source.table),
+        by=source.time,
+        start=window.start,
+        end=window.end,
+        since=since,
+        only=only,
+        guard=ShrinkGuard.of(task.max_shrink, task.allow_shrink),
+        column_types=types,
+        other_columns=task.other_columns,
+        deleted=deleted,
+        whole=whole,
+        stamps=_stamps(task, window if source.time else None, context),
+        **_policy(task, context),
+    )
+    _check_selected(target, source)
+    return target
+
+
+def _column_types(task: LoadTask) -> dict[str, str]:
+    if task.column_types is not None and not isinstance(task.column_types, Mapping):
+        raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+    return dict(task.column_types or {})
+
+
+def _policy(task: LoadTask, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what becomes of what does not fit."""
+    return {
+        "schema_policy": task.schema_policy,
+        "casts": typed(task.columns),
+        "max_rejects": task.max_rejects,
+        "label": _label(task, context),
+        "run": _run_of(context),
+    }
+
+
+def _check_selected(target: Target, source: Source) -> None:
+    """Refuse not to load a column by which rows are found."""
+    needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
+    for argument, names in needed.items():
+        for name in names:
+            if source.columns and name not in source.columns:
+                raise PostHogSettingsError(
+                    argument, f"{name!r} is none of the columns: {', '.join(source.columns)}.", "Select it, too."
+                )
+
+
+def of_interval(target: Target, window: Window) -> Target:
+    """Return a target for another interval.
+
+    :param target: the task's.
+    :param window: the interval.
+    """
+    edges = {own_columns.INTERVAL_START: window.start, own_columns.INTERVAL_END: window.end}
+    stamps = {name: edges.get(name, value) for name, value in target.stamps.items()}
+    return replace(target, start=window.start, end=window.end, since=None, stamps=stamps)
+
+
+def typed(columns: object) -> dict[str, tuple[str, bool]]:
+    """Return the types of the columns that have one, each with whether its text is JSON.
+
+    :param columns: the task's: HogQL, or HogQL and a type, by name.
+    :raises PostHogSettingsError: if a type is not known.
+    """
+    from airflow_provider_posthog.load.typed import kind_of
+
+    found: dict[str, tuple[str, bool]] = {}
+    for name, value in columns.items() if isinstance(columns, Mapping) else ():
+        if isinstance(value, str) or hasattr(value, "resolve"):  # the result of another task is not there yet
+            continue
+        pair = tuple(value) if isinstance(value, tuple | list) else ()
+        if len(pair) != 2 or not all(isinstance(part, str) and part.strip() for part in pair):
+            raise PostHogSettingsError(
+                "columns",
+                f"{str(name)!r:.60} is neither HogQL nor HogQL and a type.",
+                'Write "properties.price", or ("properties.price", "decimal(12,2)").',
+            )
+        if kind_of(pair[1]) is None:
+            raise PostHogSettingsError(
+                "columns",
+                f"{str(name)!r:.60} has a type that values cannot be read as.",
+                "Write one such as 'decimal(12,2)', 'bigint', 'boolean', 'date', 'timestamp', 'uuid' or 'jsonb'.",
+            )
+        found[str(name)] = (pair[1], _PROPERTY.fullmatch(pair[0].strip()) is not None)
+    return found
+
+
+def selected(columns: Any) -> Any:  # noqa: ANN401 - whatever the task says
+    """Return columns as they are selected: of a property with a type, its JSON.
+
+    PostHog makes a value of the type that it believes a property to have, and nothing of those that do not fit.
+
+    :param columns: the task's.
+    """
+    if not isinstance(columns, Mapping):
+        return columns
+    return {
+        name: value if isinstance(value, str) else _json_of(str(value[0]).strip()) for name, value in columns.items()
+    }
+
+
+def _json_of(expression: str) -> str:
+    found = _PROPERTY.fullmatch(expression)
+    if found is None:
+        return expression
+    name = (found["plain"] or found["quoted"]).replace("'", "\\'")
+    return f"JSONExtractRaw({found['of']}properties, '{name}')"
+
+
+def native_types(source: Source, database: str) -> dict[str, str]:
+    """Return the types that a database has for what PostHog's columns hold, beyond those of all databases.
+
+    :param source: what is read.
+    :param database: the connection's type.
+    """
+    types = _NATIVE.get(database, {})
+    if source.is_query or not types:
+        return {}
+    kinds = {"uuid": "uuid", "person_id": "uuid", "properties": "json", "is_identified": "boolean"}
+    if source.table == "persons":
+        kinds["id"] = "uuid"
+    return {name: types[kinds[each]] for name, each in source.columns.items() if each in kinds}
+
+
+def with_types(target: Target, source: Source, database: str, *, native: bool) -> Target:
+    """Return a target with the types of columns that are made.
+
+    :param target: the task's.
+    :param source: what is read.
+    :param database: the connection's type.
+    :param native: whether to make columns of types that not all databases have.
+    """
+    types = native_types(source, database) if native else {}
+    for name, (sql_type, _) in target.casts.items():
+        short = sql_type.partition("(")[0].strip().lower()
+        if short in ("decimal", "numeric") and "(" in sql_type:
+            types[name] = sql_type
+        elif short in ("uuid", "json", "jsonb") and database in _NATIVE:
+            types[name] = _NATIVE[database]["uuid" if short == "uuid" else "json"]
+    return replace(target, column_types={**types, **target.column_types})
+
+
+def _label(task: LoadTask, context: Mapping[str, Any]) -> str:
+    at = getattr(context.get("ti"), "map_index", -1)
+    dag = getattr(context.get("ti"), "dag_id", None) or getattr(task, "dag_id", "")
+    return f"{dag}.{task.task_id}" + (f"[{at}]" if at not in (None, -1) else "")
+
+
+def _run_of(context: Mapping[str, Any]) -> str:
+    return str(context.get("run_id") or getattr(context.get("ti"), "run_id", None) or "")
+
+
+def _rows_of_task(
+    task: LoadTask, source: Source, write: str, deleted: str
+) -> tuple[Mapping[str, tuple[str, ...] | tuple[int, ...]], bool]:
+    """Return the values that tell which rows of the table are this task's, and whether all of these are read."""
+    if write not in COMPARES:
+        return covered(source, write, task.replaces), False
+    if deleted != "keep":
+        return covered(source, "replace", task.replaces), True
+    covered(source, write, task.replaces)  # refuses what is not for it
+    try:
+        return covered(source, "replace", "own"), source.time is None
+    except PostHogSettingsError:  # nobody knows which rows of the table it reads, so none of them is gone
+        return {}, False
+
+
+def _stamps(task: LoadTask, window: Window | None, context: Mapping[str, Any]) -> Mapping[str, datetime | str | None]:
+    values: dict[str, datetime | str | None] = {
+        own_columns.LOADED_AT: datetime.now(timezone.utc),
+        own_columns.INTERVAL_START: window.start if window else None,
+        own_columns.INTERVAL_END: window.end if window else None,
+        own_columns.RUN: _run_of(context),
+    }
+    return {name: values[name] for name in own_columns.chosen(task.load_columns)}
+
+
+def counts_of(loaded: Loaded) -> dict[str, Any]:
+    """Return what a load did, as a task returns it.
+
+    :param loaded: what the loader said.
+    """
+    names = ("rows", "deleted", "inserted", "changed", "unchanged", "gone", "rejected")
+    return {**{name: getattr(loaded, name) for name in names}, "misfits": dict(loaded.misfits)}
+
+
+def earlier_windows(
+    task: LoadTask, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta
+) -> list[Window]:
+    """Return the earlier intervals that are counted again.
+
+    :param task: the task.
+    :param target: where its rows go.
+    :param start: its interval's start.
+    :param end: its interval's end.
+    :param look_back: what is read again anyway.
+    :raises PostHogSettingsError: if it cannot be known what they should hold.
+    """
+    if not task.verify_back or start is None or end is None:
+        return []
+    if target.write != "replace_interval":
+        raise PostHogSettingsError(
+            "verify_back",
+            f"is not for write={target.write!r}.",
+            "Leave it out, or write look_back, which reads earlier intervals again.",
+        )
+    if task.scan_back is not None:  # which rows an earlier load has left out depends on when it began
+        raise PostHogSettingsError(
+            "verify_back",
+            "cannot count what was loaded with scan_back.",
+            "Write look_back, which reads earlier intervals again, or leave one of them out.",
+        )
+    return windows_before(start, end, look_back, task.verify_back)

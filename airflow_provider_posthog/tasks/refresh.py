@@ -1,0 +1,393 @@
+"""What refreshing insights and refreshing dashboards have in common: the calculations, and the proof."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.api import refresh
+from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, MAX_POLL_FAILURES
+from airflow_provider_posthog.api.steps import Steps, run, run_all
+from airflow_provider_posthog.compat import before_execution_timeout, default_deferrable, is_of_earlier_try
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.insight_gate import seconds
+from airflow_provider_posthog.tasks.refresh_files import Files
+from airflow_provider_posthog.tasks.refresh_results import (
+    ON_TRUNCATION,
+    Giver,
+    OnTruncation,
+    check_overrides,
+    title_of,
+    told_errors,
+)
+from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, calculations_timeout, naming
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.clients import Client
+    from airflow_provider_posthog.api.insights import Insight
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+
+#: An hour: 40 insights, three at once, of four and a half minutes each.
+TIMEOUT = 3600.0
+
+
+class PostHogRefreshOperator(PostHogOperator):
+    """Calculates insights afresh, and succeeds only if all their numbers are proved to be new. Subclasses say which.
+
+    :param filters_override: filters in place of the insights' own, as PostHog's ``filters``; their results are kept
+        apart from the insights' own.
+    :param variables_override: by the variable's id, each with ``code_name`` and ``value``; kept apart likewise.
+    :param result_path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json``
+        (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
+        (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several insights it has
+        ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
+    :param overwrite: replace files of those names. Without it, one with the same bytes is success, and so is one that
+        an earlier try of this task has written; another is an error, before anything is calculated.
+    :param on_truncation: what to do if PostHog cut the rows of an SQL insight (no LIMIT: 100) that go into a file:
+        ``fail``, ``warn`` or ``ignore``. Without files it warns.
+    :param values: hand on each insight's newest complete numbers, too.
+    :param object_storage_conn_id: Airflow's connection for the object storage.
+    :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
+        ``query:read``; without it the task waits in the worker, and says so. So it does for more than ``in_flight``
+        insights with overrides, which may hold personal data and so do not go to the triggerer, and for hundreds.
+    :param in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which is
+        all that PostHog runs at once for a project).
+    :param poll_interval: the longest wait between two polls of a calculation, in seconds; the first polls come sooner.
+    :param timeout: seconds for all of it; what is calculated then is cancelled, and the rest not begun.
+    :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
+    :param max_poll_failures: how many polls of a calculation may fail in a row.
+    :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
+    :raises PostHogJobTimeout: if not all ended in time.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "filters_override",
+        "variables_override",
+        "result_path",
+        "object_storage_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"filters_override": "json", "variables_override": "json"}
+    operator_extra_links = (PostHogLink(),)
+
+    def __init__(
+        self,
+        *,
+        filters_override: Mapping[str, Any] | None = None,
+        variables_override: Mapping[str, Mapping[str, Any]] | None = None,
+        result_path: str | ObjectStoragePath | None = None,
+        overwrite: bool = False,
+        object_storage_conn_id: str | None = None,
+        on_truncation: OnTruncation = "fail",
+        values: bool = False,
+        deferrable: bool | None = None,
+        in_flight: int | None = None,
+        poll_interval: float = 5.0,
+        timeout: float | timedelta = TIMEOUT,
+        cancel_on_kill: bool = True,
+        max_poll_failures: int = MAX_POLL_FAILURES,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters_override = filters_override
+        self.variables_override = variables_override
+        self.result_path = result_path
+        self.overwrite = overwrite
+        self.object_storage_conn_id = object_storage_conn_id
+        self.on_truncation = on_truncation
+        self.values = values
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.in_flight = in_flight
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.max_poll_failures = max_poll_failures
+        self._open: set[str] = set()
+        self._fresh: list[Insight] = []
+        self._stop: threading.Event | None = None  # made when the task runs: Airflow copies operators, and no locks
+
+    # What a subclass says.
+
+    @abstractmethod
+    def find(self) -> Steps[tuple[list[Target], dict[str, Any]]]:
+        """Find the insights to calculate; reads from PostHog, and starts nothing.
+
+        :returns: the insights, with the server's time as ``since``; and facts for :meth:`conclude`, small and JSON.
+        """
+
+    @property
+    @abstractmethod
+    def is_list(self) -> bool:
+        """Whether there may be several insights, and so several files."""
+
+    @abstractmethod
+    def conclude(self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Return what the task hands on, all insights being fresh.
+
+        :param done: what is known of each.
+        :param facts: what :meth:`find` returned.
+        :param context: the task's context.
+        """
+
+    @abstractmethod
+    def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
+        """Return the path in PostHog's interface that shows them, relative to the project.
+
+        :param targets: the insights.
+        :param facts: what :meth:`find` returned.
+        """
+
+    def check(self) -> None:
+        """Refuse what cannot end well, before anything is sent.
+
+        :raises PostHogSettingsError: if an argument is wrong.
+        """
+        for name, value in (("poll_interval", self.poll_interval), ("timeout", self.timeout)):
+            seconds(name, value)
+        limit = self.in_flight
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise PostHogSettingsError("in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
+        check_overrides(self.filters_override, self.variables_override)
+        if self.on_truncation not in ON_TRUNCATION:
+            raise PostHogSettingsError(
+                "on_truncation", f"{self.on_truncation!r} is not known.", f"Write one of {', '.join(ON_TRUNCATION)}."
+            )
+        self.files.check(several=self.is_list)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether a result that has no table becomes a file of JSON, and the files of some are kept if others fail."""
+        return False
+
+    @property
+    def files(self) -> Files:
+        """Where the results go."""
+        return Files(self.result_path, self.overwrite, self.object_storage_conn_id, self.falls_back)
+
+    # The life cycle.
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Calculate the insights, or take up what an earlier try has begun.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        self.check()
+        began = time.time()
+        identity = Identity.of(context)
+        deadline = began + self._seconds()
+        with self.in_time(deadline):
+            found, facts = run(self.find(), self.hook.client)
+            targets = [self._named(target, identity) for target in found]
+            PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
+            self.files.refuse(targets, identity)
+            if targets and self.deferrable and self._may_defer(targets):
+                self._defer(targets, facts, began, identity)
+        outcomes = self._all([self._tracked(target, deadline) for target in targets], deadline)
+        return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired: read every result back, and prove it.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        from airflow_provider_posthog.triggers.refresh import parse
+
+        told, facts, end = parse(event)
+        if is_of_earlier_try(end.try_number, context):
+            return self.execute(context)
+        if end.ended.outcome != "succeeded":
+            raise PostHogJobFailed(f"Lost sight of the refresh ({end.ended.outcome}): {end.ended.reason}")
+        seen = [(self.overridden(target), outcome) for target, outcome in told]
+        outcomes = self._all([self._finished(target, outcome) for target, outcome in seen])
+        proved = [(target, outcome) for (target, _), outcome in zip(seen, outcomes, strict=True)]
+        for target, outcome in proved:
+            if outcome.goes_on:
+                self._open.update(target.names)
+        return self._end(proved, facts, end.limit, context)
+
+    def on_kill(self) -> None:
+        """Cancel the calculations that go on, when the task is killed."""
+        if self._stop is not None:
+            self._stop.set()
+        self._cancel()
+
+    def _named(self, target: Target, identity: Identity) -> Target:
+        target = self.overridden(target)
+        request = {
+            "insight": target.insight_id,
+            "dashboard": target.dashboard_id,
+            "overrides": [self.filters_override, self.variables_override],
+        }
+        return replace(
+            target,
+            query_id=identity.own_name(request),
+            earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
+            life_since=max(0.0, identity.since - 60.0),
+            superseded_before=0.0 if identity.is_first else time.time() - self._seconds(),
+        )
+
+    def overridden(self, target: Target) -> Target:
+        """Return a target with the task's overrides.
+
+        :param target: the insight.
+        """
+        variables = {
+            name: {"variableId": name, **variable} for name, variable in (self.variables_override or {}).items()
+        }
+        return replace(target, filters_override=self.filters_override, variables_override=variables or None)
+
+    def _all(self, works: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
+        # Also a single one in a thread: PostHog may hold a request for minutes after the deadline.
+        stop = self._stop = threading.Event()
+        late = Outcome("timeout", "PostHog did not answer in time")
+        try:
+            with naming(lambda: calculations_timeout(self._open, self.execution_timeout)):
+                return run_all(
+                    works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late
+                )
+        except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
+            self._cancel()
+            raise
+
+    def _new_client(self) -> Client:
+        from airflow_provider_posthog.api.clients import Client
+
+        return Client(self.hook.settings())
+
+    def _at_once(self) -> int:
+        return self.in_flight or self.hook.settings().max_in_flight
+
+    def _tracked(self, target: Target, deadline: float) -> Steps[Outcome]:
+        """Calculate one, and remember while PostHog does that it would have to be cancelled."""
+        self._open.update(target.names)
+        outcome = yield from refresh.refresh(target, deadline, self.poll_interval, self.max_poll_failures)
+        if not outcome.goes_on:
+            self._open.difference_update(target.names)
+        return outcome
+
+    def _finished(self, target: Target, outcome: Outcome) -> Steps[Outcome]:
+        """Read one back; of one that failed only its name."""
+        if outcome.state == "calculated":
+            return (yield from refresh.finish(target, outcome))
+        try:
+            insight = yield target.read()
+        except PostHogError:
+            return outcome
+        return replace(outcome, insight=insight)
+
+    def _may_defer(self, targets: Sequence[Target]) -> bool:
+        from airflow_provider_posthog.triggers.refresh import fit
+
+        why = ""
+        if (self.filters_override or self.variables_override) and len(targets) > self._at_once():
+            why = "overrides are not given to the triggerer"
+        elif not fit(targets):
+            why = f"{len(targets)} insights are too many for one trigger"
+        else:
+            why = run(refresh.why_not_watch(targets[0].query_id), self.hook.client) or ""
+        if why:
+            self.log.warning("Waiting in the worker: %s", why)
+        return not why
+
+    def _defer(self, targets: Sequence[Target], facts: Mapping[str, Any], began: float, identity: Identity) -> None:
+        from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger, item_of
+
+        started = bool(self.filters_override or self.variables_override)
+        if started:
+            self._start(targets)
+        deadline, limit = began + self._seconds(), "timeout"
+        if self.execution_timeout is not None:
+            hard = began + before_execution_timeout(self.execution_timeout)
+            deadline, limit = (hard, "execution_timeout") if hard < deadline else (deadline, limit)
+        trigger = PostHogRefreshTrigger(
+            items=[item_of(target, may_start=not started) for target in targets],
+            in_flight=self._at_once(),
+            facts=facts,
+            cancel_on_kill=self.cancel_on_kill,
+            posthog_conn_id=self.posthog_conn_id,
+            project_id=self.project_id,
+            deadline=deadline,
+            poll_interval=self.poll_interval,
+            max_poll_failures=self.max_poll_failures,
+            limit=limit,
+            try_number=identity.try_number,
+        )
+        # The trigger ends itself at the deadline and says so; this only stands behind it, for a triggerer that is gone.
+        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+
+    def _start(self, targets: Sequence[Target]) -> None:
+        """Start what the trigger only watches."""
+        try:
+            for target in targets:
+                self._open.update(target.names)
+                run(refresh.start(target), self.hook.client)
+        except BaseException:  # as in _all()
+            self._cancel()
+            raise
+
+    def _end(
+        self, outcomes: Sequence[tuple[Target, Outcome]], facts: Mapping[str, Any], limit: str, context: Context
+    ) -> Any:  # noqa: ANN401 - JSON
+        bad = [(target, outcome) for target, outcome in outcomes if outcome.state != "fresh"]
+        if bad:
+            self._cancel()
+        good = [each for each in outcomes if each[1].state == "fresh"]
+        giver = Giver(self.files, self.on_truncation, self.address, values=self.values)
+        identity = Identity.of(context)
+        done, failed = giver.give(good, identity) if not bad or self.falls_back else ([], [])
+        if bad:
+            raise self._not_fresh(bad, len(good), limit, failed)
+        error = told_errors(failed, len(done))
+        if error is not None:
+            raise error
+        self._fresh = [outcome.insight or {} for _, outcome in good]
+        concluded = self.conclude(done, facts, context)
+        self.files.settle([each["path"] for each in done], identity)
+        return concluded
+
+    def _not_fresh(
+        self,
+        bad: Sequence[tuple[Target, Outcome]],
+        good: int,
+        limit: str,
+        failed: Sequence[tuple[str, Exception]],
+    ) -> BaseException:
+        told = "; ".join(f"{title_of(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
+        told += "".join(f"; {title} is fresh, but: {error}" for title, error in failed)
+        text = f"{len(bad)} of {len(bad) + good} insights are not proved to be fresh ({good} are): {told}"
+        if all(outcome.state == "timeout" for _, outcome in bad):
+            return PostHogTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text)
+        return PostHogJobFailed(text)
+
+    @property
+    def address(self) -> str:
+        """The project's address in PostHog's interface."""
+        settings = self.hook.settings()
+        return f"{settings.base_url}/project/{settings.project_id}"
+
+    def _cancel(self) -> None:
+        names, self._open = sorted(self._open), set()
+        end = time.time() + CANCEL_SECONDS
+        for name in names if self.cancel_on_kill else ():
+            with self._new_client() as client, client.until(end):
+                cancelled = run(refresh.cancel(name), client)
+            self.log.info("Cancelled calculation %s" if cancelled else "Could not cancel calculation %s", name)
+
+    def _seconds(self) -> float:
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)

@@ -1,0 +1,154 @@
+"""Where a refresh writes the results of its insights."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_posthog.api.freshness import Target
+from airflow_provider_posthog.api.insights import Insight
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.result_file import Output
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import ObjectStoragePath
+    from airflow_provider_posthog.tasks.identity import Identity
+
+log = logging.getLogger(__name__)
+
+_NAMES = ("{short_id}", "{id}")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the results of insights go.
+
+    :param path: with ``{short_id}`` or ``{id}`` in it, if there are several; ``None`` for nowhere.
+    :param overwrite: replace files of those names.
+    :param conn_id: Airflow's connection for the object storage.
+    :param falls_back: whether a result that has no table becomes JSON.
+    """
+
+    path: str | ObjectStoragePath | None
+    overwrite: bool = False
+    conn_id: str | None = None
+    falls_back: bool = False
+
+    def check(self, *, several: bool) -> None:
+        """Refuse a path that cannot be written to.
+
+        :param several: whether there may be several insights.
+        :raises PostHogSettingsError: if it names no file, tells no format, or one file for several insights.
+        """
+        from airflow_provider_posthog.results.files import format_of, require_format
+
+        if self.path is None:
+            return
+        path = str(self.path)
+        Output("result_path", path).check("s3://bucket/{{ ds }}/{short_id}.csv")
+        require_format(format_of(path))
+        if several and not any(name in path for name in _NAMES):
+            raise PostHogSettingsError(
+                "result_path",
+                "is one file for several insights.",
+                "Write {short_id} or {id} in it, such as 's3://bucket/{{ ds }}/{short_id}.csv'.",
+            )
+
+    def refuse(self, targets: Sequence[Target], identity: Identity) -> None:
+        """Fail before anything is calculated if a result could not be written.
+
+        :param targets: the insights, as they were seen before.
+        :param identity: the task's.
+        :raises PostHogSettingsError: if a kind has no table, two insights have one file, or a file is in the way.
+        """
+        if self.path is None:
+            return
+        seen: dict[str, int] = {}
+        for target in targets:
+            saved: Insight = target.saved or {}
+            output = self._output(target, saved, as_json=self._becomes_json(saved, target))
+            path = str(output.target)
+            if path in seen:
+                raise _same_file(seen[path], target.insight_id)
+            seen[path] = target.insight_id
+            output.refuse_if_there(identity)
+
+    def _becomes_json(self, saved: Insight, target: Target) -> bool:
+        from airflow_provider_posthog.results.files import format_of
+        from airflow_provider_posthog.results.insight_tables import no_table
+
+        if format_of(str(self.path)) == "json" or not saved:
+            return False
+        reason = no_table(saved)
+        if reason is None:
+            return False
+        if not self.falls_back:
+            raise PostHogSettingsError(
+                "result_path",
+                f"there is no table for insight {target.insight_id}: {reason}",
+                "Write the result as JSON: end the path with .json or .json.gz.",
+            )
+        return True
+
+    def write(self, target: Target, insight: Insight, identity: Identity) -> str | None:
+        """Write a result.
+
+        :param target: the insight.
+        :param insight: PostHog's answer.
+        :param identity: the task's: its retry may replace the file.
+        :returns: where it is; ``None`` if results go nowhere.
+        :raises PostHogSettingsError: if there is no table for it, or another file is in the way.
+        :raises OSError: if the file system fails.
+        """
+        if self.path is None:
+            return None
+        from airflow_provider_posthog.results.insight_tables import TABLELESS
+
+        as_json = self._becomes_json(insight, target)
+        try:
+            return self._written(target, insight, identity, as_json=as_json)
+        except PostHogSettingsError as error:
+            if as_json or not self.falls_back or error.remedy != TABLELESS:
+                raise
+            log.warning("Insight %s becomes JSON: %s", target.insight_id, error.problem)
+            return self._written(target, insight, identity, as_json=True)
+
+    def _written(self, target: Target, insight: Insight, identity: Identity, *, as_json: bool) -> str:
+        from airflow_provider_posthog.results.files import compression_of, format_of, write_result
+        from airflow_provider_posthog.results.insight_tables import table_of
+
+        output = self._output(target, insight, as_json=as_json)
+        path = str(output.path)
+        with output.landing(identity, compression=compression_of(path)) as landing:
+            write_result(landing, insight.get("result"), lambda: table_of(insight), format_of(path))
+            output.commit(landing, own=True)
+        return str(output.target)
+
+    def settle(self, done: Iterable[str | None], identity: Identity) -> None:
+        """Forget that the files are this task's: it has succeeded.
+
+        :param done: where they are.
+        :param identity: the task's.
+        """
+        for path in done:
+            if path is not None:
+                Output("result_path", path, self.overwrite, self.conn_id).settle(identity)
+
+    def _output(self, target: Target, insight: Insight, *, as_json: bool) -> Output:
+        path = self.path if self.path is not None else ""
+        if as_json or any(name in str(path) for name in _NAMES):
+            path = str(path).replace("{short_id}", str(insight.get("short_id"))).replace("{id}", str(target.insight_id))
+        if as_json:
+            path = re.sub(r"\.(csv|jsonl|parquet)(\.gz)?$", r".json\2", str(path), flags=re.IGNORECASE)
+        return Output("result_path", path, self.overwrite, self.conn_id)
+
+
+def _same_file(one: int, other: int) -> PostHogSettingsError:
+    return PostHogSettingsError(
+        "result_path",
+        f"names one file for insights {one} and {other}.",
+        "Refresh them in two tasks, or take two paths.",
+    )

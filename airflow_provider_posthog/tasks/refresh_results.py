@@ -1,0 +1,280 @@
+"""What a refresh hands on of its insights: what is known of each, its numbers, and its file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_posthog.api.freshness import Outcome, Target
+from airflow_provider_posthog.api.insight_conditions import change, shown
+from airflow_provider_posthog.api.insight_values import Pick, Reading, kind_of, readings
+from airflow_provider_posthog.api.insights import Insight, runnable_query
+from airflow_provider_posthog.api.queries import more_rows, placeholders
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError, clean
+from airflow_provider_posthog.results.answer import ask, read
+from airflow_provider_posthog.tasks.refresh_files import Files
+from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.tasks.identity import Identity
+
+log = logging.getLogger(__name__)
+
+OnTruncation = Literal["fail", "warn", "ignore"]
+ON_TRUNCATION = ("fail", "warn", "ignore")
+#: Series of one insight whose numbers are handed on; a breakdown may have hundreds.
+_MOST_SERIES = 25
+_LINES = 5
+#: What can be left out of what is handed on of an insight, the least useful first. Without its dashboard it would be
+#: another insight for the tasks behind, the bare one.
+_SPARE = ("url", "seconds", "rows", "text", "has_more", "short_id", "path", "values")
+#: Characters of a name that stay where there are too many insights.
+_SHORT = 40
+#: Bytes that what stands around the list of insights may have.
+_ROUND = 4 * 1024
+
+
+@dataclass(frozen=True)
+class Giver:
+    """Hands on what a refresh brought.
+
+    :param files: where the results go.
+    :param on_truncation: what to do if PostHog cut the rows of one that goes there.
+    :param address: the project's address in PostHog's interface.
+    :param values: hand on the newest numbers, too.
+    """
+
+    files: Files
+    on_truncation: OnTruncation
+    address: str
+    values: bool = False
+
+    def give(
+        self, outcomes: Sequence[tuple[Target, Outcome]], identity: Identity
+    ) -> tuple[list[dict[str, Any]], list[tuple[str, Exception]]]:
+        """Write the results; one that cannot be written keeps no other from it.
+
+        :param outcomes: insights that are proved to be fresh.
+        :param identity: the task's.
+        :returns: what is handed on of each; and what those are called that failed, and why.
+        """
+        done: list[dict[str, Any]] = []
+        failed: list[tuple[str, Exception]] = []
+        for target, outcome in outcomes:
+            insight: Insight = outcome.insight or {}
+            try:
+                check_cut(target, insight, self.on_truncation, is_written=self.files.path is not None)
+                done.append({**self._known(target, outcome), "path": self.files.write(target, insight, identity)})
+            except (PostHogError, OSError) as error:
+                log.warning("%s: %s", title_of(target, outcome), error)
+                failed.append((title_of(target, outcome), error))
+        return done, failed
+
+    def _known(self, target: Target, outcome: Outcome) -> dict[str, Any]:
+        insight: Any = outcome.insight or {}
+        result, short_id, name = insight.get("result"), insight.get("short_id"), insight.get("name")
+        rows = len(result) if isinstance(result, (list, Mapping)) else 1
+        log.info("Insight %s is fresh: %s rows of %s", target.insight_id, rows, insight.get("last_refresh"))
+        found = {
+            "id": target.insight_id,
+            "short_id": short_id,
+            "name": name or insight.get("derived_name"),
+            "dashboard_id": target.dashboard_id,
+            "last_refresh": insight.get("last_refresh"),
+            "rows": rows,
+            "has_more": insight.get("hasMore") is True,
+            "seconds": round(outcome.seconds, 3),
+            "url": f"{self.address}/insights/{short_id}",
+        }
+        if self.values:
+            found["values"] = values_of(insight)
+            found["text"] = text_of(found["name"], found["values"])
+        return found
+
+
+def title_of(target: Target, outcome: Outcome) -> str:
+    """Return what to call an insight in messages.
+
+    :param target: the insight.
+    :param outcome: what came of it.
+    """
+    name = target.title or (outcome.insight or {}).get("name")
+    # A name is what somebody typed.
+    return f"{clean(name)!r} (insight {target.insight_id})" if name else f"insight {target.insight_id}"
+
+
+def check_overrides(filters: object, variables: object) -> None:
+    """Refuse overrides that PostHog could not read.
+
+    :param filters: the task's ``filters_override``.
+    :param variables: its ``variables_override``.
+    :raises PostHogSettingsError: if one is no dictionary, or a variable says no value.
+    """
+    for name, given in (("filters_override", filters), ("variables_override", variables)):
+        if not isinstance(given or {}, Mapping):
+            raise PostHogSettingsError(name, "is no dictionary.", "Write it as PostHog's API has it.")
+    for key, variable in variables.items() if isinstance(variables, Mapping) else ():
+        if not isinstance(variable, Mapping):
+            raise PostHogSettingsError(
+                "variables_override",
+                f"{str(key)[:60]!r} does not say code_name and value.",
+                "Write {'<variable id>': {'code_name': ..., 'value': ...}}.",
+            )
+
+
+def cut_of(insight: Insight) -> str | None:
+    """Say why rows of an insight's result may be missing; ``None`` if they are all there.
+
+    :param insight: PostHog's answer. ``hasMore`` of a trend tells of further values of its breakdown, and is no cut.
+    """
+    node = runnable_query(insight)
+    if node is None or not isinstance(insight.get("result"), list) or not more_rows(kind_of(insight)):
+        return None
+    question = None
+    if node["kind"] == "HogQLQuery":
+        try:
+            question = ask(node.get("query"), placeholders(node), field="insight")
+        except PostHogSettingsError as error:
+            return f"its query {error.problem}"
+    given = {"results": insight["result"], "columns": insight.get("columns"), "hasMore": insight.get("hasMore")}
+    cut = read(given, question, asked=node.get("limit")).cut
+    return cut and cut.replace("the answer", "its result").replace("The answer", "Its result")
+
+
+def check_cut(target: Target, insight: Insight, on_truncation: OnTruncation, *, is_written: bool) -> None:
+    """Fail, or warn, if PostHog cut the rows of a result.
+
+    :param target: the insight.
+    :param insight: PostHog's answer.
+    :param on_truncation: whether it fails.
+    :param is_written: whether the rows go into a file; otherwise they are only counted.
+    :raises PostHogIncompleteError: if they go there, and not all of them.
+    """
+    cut = cut_of(insight) if on_truncation != "ignore" else None
+    if cut is None:
+        return
+    text = (
+        f"Insight {target.insight_id}: {cut} Write the LIMIT into the insight's query in PostHog. Or, if these rows "
+        "are all you asked for, write on_truncation='ignore'."
+    )
+    if is_written and on_truncation == "fail":
+        raise PostHogIncompleteError(text)
+    log.warning(text)
+
+
+def values_of(insight: Insight) -> list[dict[str, Any]]:
+    """Return an insight's newest complete numbers, one for each series, small and JSON; none where it has none.
+
+    :param insight: PostHog's answer, just calculated.
+    :returns: ``series`` (its name, or null), ``value``, ``date``, ``previous``, ``previous_date``, ``change``,
+        ``change_percent`` and ``percent`` (whether the numbers are of percent).
+    """
+    try:
+        found = readings(insight, Pick(series=None), moment(insight.get("last_refresh")))
+    except PostHogSettingsError:
+        return []
+    return [_value_of(reading) for reading in found[:_MOST_SERIES]]
+
+
+def _value_of(reading: Reading) -> dict[str, Any]:
+    percent = change(reading, percent=True)
+    return {
+        "series": reading.series,
+        "value": reading.value,
+        "date": reading.date,
+        "previous": reading.previous,
+        "previous_date": reading.previous_date,
+        "change": change(reading),
+        "change_percent": None if percent is None or abs(percent) == float("inf") else round(percent, 2),
+        "percent": reading.percent,
+    }
+
+
+def text_of(name: object, values: Sequence[Mapping[str, Any]]) -> str:
+    """Say an insight's numbers in words, for a mail or a chat message: a line for each series.
+
+    :param name: the insight's name.
+    :param values: from :func:`values_of`.
+    """
+    title = clean(name) if name else "An insight"
+    lines = [f"{title}{_of_series(value, values)}: {_said(value)}" for value in values[:_LINES]]
+    if len(values) > _LINES:
+        lines.append(f"{title}: {len(values) - _LINES} more series")
+    return "\n".join(lines) or f"{title}: no number"
+
+
+def _of_series(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> str:
+    return f", {value['series']}" if len(values) > 1 and value["series"] else ""
+
+
+def _said(value: Mapping[str, Any]) -> str:
+    if value["value"] is None:
+        return "no number"
+    sign = " %" if value["percent"] else ""
+    when = f" on {value['date']}" if value["date"] else ""
+    text = f"{shown(round(value['value'], 4))}{sign}{when}"
+    if value["previous"] is None:
+        return text
+    grown = "" if value["change_percent"] is None else f"{value['change_percent']:+.1f} %, "
+    return f"{text} ({grown}{shown(round(value['previous'], 4))}{sign} before)"
+
+
+def fitted(done: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Leave out what would make the XCom of many insights too large, the least useful first.
+
+    :param done: what is known of each insight.
+    :returns: that, and what was left out of all of them.
+    """
+    kept, left_out = [dict(each) for each in done], []
+    if _size(kept) > MAX_XCOM_BYTES - _ROUND:
+        kept = [{**each, "name": each.get("name") and str(each["name"])[:_SHORT]} for each in kept]
+    for name in _SPARE:
+        if _size(kept) <= MAX_XCOM_BYTES - _ROUND:
+            break
+        if name in ("values", "path") and all(each.get(name) is None for each in kept):
+            continue
+        if name == "values":
+            kept = [{**each, "values": (each.get("values") or [])[:1]} for each in kept]
+            left_out.append("values of further series")
+            if _size(kept) <= MAX_XCOM_BYTES - _ROUND:
+                break
+        kept = [{key: value for key, value in each.items() if key != name} for each in kept]
+        left_out.append(name)
+    if left_out:
+        log.warning("Left out of the XCom, which would be too large: %s", ", ".join(left_out))
+    return kept, left_out
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value).encode())
+
+
+def told_errors(failed: Sequence[tuple[str, Exception]], good: int) -> PostHogError | OSError | None:
+    """Return the error of results that could not be written: the only one's own, or one that names all.
+
+    :param failed: what each is called, and why.
+    :param good: how many could.
+    """
+    if not failed:
+        return None
+    first = failed[0][1]
+    if len(failed) == 1 and not good and isinstance(first, (PostHogError, OSError)):
+        return first
+    told = "; ".join(f"{title}: {error}" for title, error in failed)
+    text = f"{len(failed)} of {len(failed) + good} results could not be handed on ({good} were): {told}"
+    settings = next((error for _, error in failed if isinstance(error, PostHogSettingsError)), None)
+    if settings is not None and len(failed) == 1:
+        return PostHogSettingsError(settings.field, text.removesuffix(settings.remedy).rstrip(), settings.remedy)
+    return PostHogIncompleteError(text)
+
+
+def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the ``last_refresh`` of the oldest of some results; ``None`` if there are none.
+
+    :param done: what is known of each insight.
+    """
+    return min((each["last_refresh"] for each in done), key=lambda told: str(moment(told)), default=None)

@@ -1,0 +1,396 @@
+"""What all sensors share: poke, reschedule and deferrable mode that end alike."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.api import checks
+from airflow_provider_posthog.api.checks import Finding
+from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, LAST_TURN, MAX_POLL_FAILURES
+from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
+from airflow_provider_posthog.api.steps import run
+from airflow_provider_posthog.compat import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    before_execution_timeout,
+    default_deferrable,
+    is_of_earlier_try,
+    state_store,
+)
+from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogJobError,
+    PostHogJobFailed,
+    PostHogNotFoundError,
+    PostHogRateLimitError,
+    PostHogServerError,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.sensor_events import Told
+from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+    from airflow_provider_posthog.triggers.watching import Waiting
+
+#: Where a rescheduled sensor counts the pokes in a row that went wrong (Airflow 3.3); never renamed.
+BAD_POKES_KEY = "posthog_bad_pokes"
+
+
+class PostHogWaitingSensor(BaseSensorOperator):
+    """Waits for something on PostHog, in the worker or in the triggerer. Subclasses say for what.
+
+    Being rate limited is no failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
+    row went wrong (in ``reschedule`` mode before Airflow 3.3, which keeps no count between two pokes, ``timeout``
+    ends it).
+
+    :param posthog_conn_id: the connection.
+    :param project_id: the project's number, in place of the connection's.
+    :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
+    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param max_poll_failures: how many polls in a row may go wrong.
+    :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
+    """
+
+    template_fields: Sequence[str] = ("posthog_conn_id", "project_id")
+    operator_extra_links = (PostHogLink(),)
+    ui_color = "#f9e8d2"
+    #: What is said of the subject while it is not so yet, as in "Export 7 has no file".
+    unmet: ClassVar[str] = "is not so yet"
+    #: How many seconds a look has at the least, be it begun at the deadline; it may take several calls.
+    last_look: ClassVar[float] = LAST_CHECK
+
+    def __init__(
+        self,
+        *,
+        posthog_conn_id: str = DEFAULT_CONN_ID,
+        project_id: int | str | None = None,
+        deferrable: bool | None = None,
+        failure_grace: float = FAILURE_GRACE,
+        max_poll_failures: int = MAX_POLL_FAILURES,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.posthog_conn_id = posthog_conn_id
+        self.project_id = project_id
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.failure_grace = failure_grace
+        self.max_poll_failures = max_poll_failures
+        self._bad_pokes = 0
+        self._ends = 0.0
+
+    @cached_property
+    def hook(self) -> PostHogHook:
+        """The hook; made when a task runs, as it brings the HTTP libraries."""
+        from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+        return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    # What a subclass says.
+
+    @abstractmethod
+    def subject(self) -> str:
+        """Name what is waited for, for logs and errors, such as ``export 7``."""
+
+    @abstractmethod
+    def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
+        """Return the address of what is waited for in PostHog.
+
+        :param settings: where PostHog is.
+        :param facts: what the last look saw; empty before the first.
+        """
+
+    @abstractmethod
+    def prepare(self, context: Context) -> None:
+        """Check the arguments, before anything is sent.
+
+        :param context: the task's context.
+        :raises PostHogSettingsError: if one cannot be used.
+        """
+
+    @abstractmethod
+    def look(self, context: Context) -> Finding:
+        """Look once.
+
+        :param context: the task's context.
+        :raises PostHogError: if PostHog could not be asked.
+        """
+
+    @abstractmethod
+    def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
+        """Make the trigger that goes on looking.
+
+        :param context: the task's context.
+        :param waiting: its arguments that say how to wait.
+        :param looked: whether a look has just said "not yet".
+        """
+
+    @abstractmethod
+    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+        """Read the trigger's event.
+
+        :param event: its payload.
+        :raises PostHogJobError: if it cannot be trusted.
+        """
+
+    @abstractmethod
+    def result(self, told: Told) -> Any:  # noqa: ANN401 - JSON
+        """Return what the task returns after a trigger saw that it is so.
+
+        :param told: what the event said.
+        """
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of the job that is waited for, for errors; ``None`` if it is none."""
+        return None
+
+    # Waiting.
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
+        """Wait, in the worker or in the triggerer.
+
+        :param context: the task's context.
+        """
+        return self._wait(context)
+
+    def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
+        self._ends = time.time() + self.timeout
+        self.prepare(context)
+        PostHogLink.push(context, self.link(self.hook.settings(), {}))
+        if not self.deferrable:
+            with naming(lambda: task_timeout(self._unmet(), self.execution_timeout, job_id=self.job_id)):
+                return super().execute(context)
+        try:
+            first = self._look_first(context)
+        except PostHogJobFailed as error:
+            if self.never_fail:  # as poke mode does for any error
+                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
+            raise
+        if first is not None and first.verdict.state == "succeeded":
+            return dict(first.facts)
+        self._defer(context, looked=first is not None and first.verdict.state == "pending")
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds.
+
+        :param context: the task's context.
+        """
+        try:
+            found = self._look_patiently(context)
+        except PostHogAPIError as error:
+            if isinstance(error, (PostHogRateLimitError, PostHogServerError)) or error.status in RETRYABLE_STATUSES:
+                return self._bad_poke(context, error)
+            raise
+        except PostHogTransportError as error:
+            return self._bad_poke(context, error)
+        self._count_bad_pokes(context, 0)
+        if found.verdict.state == "failed":
+            raise self._failed("failed", found.verdict.reason)
+        if found.verdict.state == "pending":
+            self.log.info("%s. %s", self._unmet(), found.verdict.reason)
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=dict(found.facts))
+
+    def _look_patiently(self, context: Context) -> Finding:
+        found = self._look(context)
+        # In reschedule mode every poke is a new process, so what has to stand for a while is watched in one.
+        until = time.monotonic() + min(self.failure_grace, self.timeout)
+        while found.verdict.state == "failed" and not found.verdict.final and time.monotonic() < until:
+            self.log.info("%s: PostHog reports %s and may mend it", self.subject(), found.verdict.reason)
+            time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
+            found = self._look(context)
+        return found
+
+    def _look(self, context: Context) -> Finding:
+        ends = (self._ends or time.time() + self.timeout) + 1.0  # Airflow is to see that it has passed
+        with self.hook.client.until(max(ends, time.time() + self.last_look)):
+            found = self.look(context)
+        settings = self.hook.settings()
+        address = self.link(settings, found.facts)
+        if address != self.link(settings, {}):  # known by the look only, such as an insight's short id
+            PostHogLink.push(context, address)
+        return found
+
+    def _bad_poke(self, context: Context, error: PostHogError) -> PokeReturnValue:
+        """Wait out a server in trouble, as deferrable mode does; being rate limited is no trouble."""
+        # Behind the timeout it is Airflow that says so, with its own error.
+        if not 0.0 < self._ends < time.time() and not isinstance(error, PostHogRateLimitError):
+            count = self._recall_bad_pokes(context) + 1
+            self._count_bad_pokes(context, 0 if count >= self.max_poll_failures else count)
+            if count >= self.max_poll_failures:
+                raise error
+        self.log.warning("PostHog could not be asked: %s", error)
+        return PokeReturnValue(is_done=False)
+
+    def _recall_bad_pokes(self, context: Context) -> int:
+        store = state_store(context) if self.reschedule else None
+        kept = store.get(BAD_POKES_KEY) if store is not None else None
+        return kept if isinstance(kept, int) else self._bad_pokes
+
+    def _count_bad_pokes(self, context: Context, count: int) -> None:
+        store = state_store(context) if self.reschedule else None
+        if store is not None and self._recall_bad_pokes(context) != count:
+            store.set(BAD_POKES_KEY, count)
+        self._bad_pokes = count
+
+    # Waiting in the triggerer.
+
+    def _look_first(self, context: Context) -> Finding | None:
+        """Spare a deferral if it is so already, or PostHog does not know it; leave everything else to the trigger.
+
+        :raises PostHogJobFailed: if PostHog does not know it.
+        """
+        try:
+            return self._look(context)
+        except PostHogError as error:
+            if isinstance(error, PostHogJobFailed) and not self.silent_fail:
+                raise
+            self.log.info("The first look failed: %s", error)
+            return None
+
+    def _defer(self, context: Context, *, looked: bool) -> None:
+        deadline, limit = self._deadline()
+        longest = self.max_wait.total_seconds() if self.max_wait else float(self.timeout)
+        waiting: Waiting = {
+            "posthog_conn_id": self.posthog_conn_id,
+            "project_id": self.project_id,
+            "deadline": deadline,
+            "poll_interval": longest if self.exponential_backoff else self.poke_interval,
+            "first_wait": self.poke_interval,
+            "growth": 2.0 if self.exponential_backoff else 1.0,
+            "max_poll_failures": self.max_poll_failures,
+            "failure_grace": self.failure_grace,
+            "silent_fail": self.silent_fail,
+            "limit": limit,
+            "try_number": getattr(context.get("ti"), "try_number", None) or 0,
+        }
+        self.defer(
+            trigger=self.new_trigger(context, waiting, looked=looked),
+            method_name="execute_complete",
+            # Behind the trigger's own deadline, for a triggerer that is gone.
+            timeout=timedelta(seconds=deadline - time.time() + 2 * self.poke_interval + 60 + LAST_TURN),
+        )
+
+    def _deadline(self) -> tuple[float, str]:
+        """Return when to give up, and by which limit: Airflow 3 does not end a deferred task at execution_timeout."""
+        if self.execution_timeout is not None:
+            hard = before_execution_timeout(self.execution_timeout)
+            if hard < self.timeout:
+                return time.time() + hard, "execution_timeout"
+        return time.time() + self.timeout, "timeout"
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        try:
+            told = self.read_event(event)
+            if is_of_earlier_try(told.try_number, context):
+                return self._wait(context)
+            return self._conclude(told)
+        except PostHogError as error:
+            if self.never_fail:  # as poke mode does for any error
+                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
+            raise
+
+    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
+        ended, name = told.ended, self.subject()
+        if ended.outcome == "succeeded":
+            return self.result(told)
+        if ended.outcome == "timeout":
+            raise self._timed_out(self._unmet(), told)
+        if ended.outcome in ("failed", "gone"):
+            raise self._failed(ended.outcome, ended.reason)
+        raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=self.job_id)
+
+    def _unmet(self) -> str:
+        name = self.subject()
+        return f"{name[:1].upper()}{name[1:]} {self.unmet}"
+
+    def _timed_out(self, what: str, told: Told) -> BaseException:
+        if told.limit == "execution_timeout":
+            return task_timeout(what, self.execution_timeout, told.ended.reason, job_id=self.job_id)
+        text = f"{what} after {self.timeout:.0f} seconds. {told.ended.reason}".rstrip()
+        # not never_fail: Airflow's poke mode does not apply it to its own timeout
+        return AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
+
+    def _failed(self, how: str, reason: str) -> PostHogJobFailed:
+        return PostHogJobFailed(f"PostHog: {self.subject()} {how}: {reason}", job_id=self.job_id)
+
+
+class PostHogSensor(PostHogWaitingSensor):
+    """Waits until a check says yes. Subclasses say which, and with what arguments.
+
+    The check (:mod:`airflow_provider_posthog.api.checks`) is made in the worker or in the triggerer; the task returns
+    its facts.
+    """
+
+    #: The check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
+    check: ClassVar[str]
+
+    @abstractmethod
+    def check_arguments(self, context: Context) -> dict[str, Any]:
+        """Return the check's arguments: JSON without secrets and personal data, as Airflow stores and shows them.
+
+        :param context: the task's context.
+        :raises PostHogSettingsError: if an argument of the task cannot be used. Nothing may have been sent.
+        """
+
+    def prepare(self, context: Context) -> None:
+        """Check the arguments, before anything is sent.
+
+        :param context: the task's context.
+        """
+        self.check_arguments(context)
+
+    def look(self, context: Context) -> Finding:
+        """Make the check once.
+
+        :param context: the task's context.
+        """
+        return self.found(self.check_arguments(context))
+
+    def found(self, arguments: Mapping[str, Any]) -> Finding:
+        """Make the check once, with its ``arguments``."""
+        try:
+            return run(checks.start(self.check, arguments), self.hook.client)
+        except PostHogNotFoundError as error:
+            raise self._failed("gone", str(error)) from error
+
+    def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
+        """Make the trigger that goes on with the check.
+
+        :param context: the task's context.
+        :param waiting: its arguments that say how to wait.
+        :param looked: whether a look has just said "not yet".
+        """
+        from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
+
+        return PostHogCheckTrigger(check=self.check, arguments=self.check_arguments(context), looked=looked, **waiting)
+
+    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+        """Read the payload of the trigger's ``event``."""
+        from airflow_provider_posthog.triggers.checks import CheckEvent
+
+        return CheckEvent.parse(event, self.check)
+
+    def result(self, told: Told) -> dict[str, Any]:
+        """Return the facts that an event has told."""
+        return dict(getattr(told, "facts", {}))
