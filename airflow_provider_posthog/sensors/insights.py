@@ -211,16 +211,12 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
             )
         return {"operator": self.operator, "value": _threshold(self.value)}
 
-    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Wait until the number meets the condition.
-
-        :param context: the task's context.
-        """
+    def _wait(self, context: Context) -> Any:  # noqa: ANN401 - JSON
         name = self.check_arguments(context).get("query_id")
         identity = Identity.of(context)
         if name is not None and identity.try_number > 1 and not identity.reschedules:
             insight_gate.cancel(self.hook, name)  # what a try left that was killed would run beside this one's
-        return super().execute(context)
+        return super()._wait(context)
 
     def look(self, context: Context) -> Finding:
         """Look once; what is calculated for that has a name, by which a kill can cancel it.

@@ -16,9 +16,9 @@ from airflow_provider_posthog.api import queries, refresh
 from airflow_provider_posthog.api.freshness import Outcome, Target, fault
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.api.steps import Steps, Stopped
 from airflow_provider_posthog.compat import StateStore, state_store
-from airflow_provider_posthog.exceptions import PostHogNotFoundError
+from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.tasks.identity import Identity
 
 #: Where it is kept between tries (Airflow 3.3); never renamed.
@@ -47,8 +47,15 @@ class Began:
             return None
         answer: Insight | None = target.saved
         if answer is None or target.filters_override or target.variables_override:
-            answer = yield target.read()  # what was read of a dashboard is another result
+            try:
+                answer = yield target.read()  # what was read of a dashboard is another result
+            except Stopped:
+                raise
+            except PostHogError:
+                return None  # the calculation will say so
         target = replace(target, since=self.since, before=None)
+        if answer is None:
+            return None
         return Outcome("fresh", insight=answer) if fault(answer, target, calculated_now=False) is None else None
 
 
@@ -98,7 +105,9 @@ def _remembered(anchor: Target) -> Steps[datetime | None]:
             continue
         try:
             status: queries.QueryStatus = yield queries.status(earlier.query_id)
-        except PostHogNotFoundError:
+        except Stopped:
+            raise
+        except PostHogError:  # it is forgotten, or cannot be asked for
             continue
         times.append(queries.started_at(status))
     found = [at for at in times if at >= max(anchor.life_since, 1.0)]
