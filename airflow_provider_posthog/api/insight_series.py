@@ -195,7 +195,7 @@ def of_series(
     :param asked: its query, or its older ``filters``.
     :param item: from :func:`chosen`.
     :param at: the server's time when it answered, if known.
-    :param named: whether its name is told.
+    :param named: whether its name is returned.
     :raises PostHogSettingsError: if it has neither.
     """
     series = name_of(item) if named else None

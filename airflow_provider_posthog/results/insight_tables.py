@@ -340,11 +340,11 @@ def _conversions(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
 
 def _cohort(item: Mapping[str, Any], zone: object) -> str:
     """Write a cohort's date as a trend writes that of its points: the project's local one."""
-    told = item.get("date") or item["label"]
+    day = item.get("date") or item["label"]
     try:
-        start = datetime.fromisoformat(str(told).replace("Z", "+00:00"))
+        start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))
     except ValueError:
-        return str(told)
+        return str(day)
     if start.tzinfo is not None and isinstance(zone, str) and zone:
         start = start.astimezone(zone_of(zone))
     return start.strftime("%Y-%m-%d" if start.hour == start.minute == 0 else "%Y-%m-%dT%H:%M:%S")

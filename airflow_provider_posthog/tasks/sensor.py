@@ -377,7 +377,10 @@ class PostHogSensor(PostHogWaitingSensor):
         """
         from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 
-        return PostHogCheckTrigger(check=self.check, arguments=self.check_arguments(context), looked=looked, **waiting)
+        arguments = self.check_arguments(context)
+        return PostHogCheckTrigger(
+            check=self.check, arguments=arguments, looked=looked, deferred_at=time.time(), **waiting
+        )
 
     def read_event(self, event: Mapping[str, Any] | None) -> Told:
         """Read the payload of the trigger's ``event``."""

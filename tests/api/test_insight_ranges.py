@@ -336,7 +336,7 @@ def test_a_week_that_the_range_cuts_is_none() -> None:
 def test_a_range_that_a_dashboard_has_replaced_is_not_read_by_the_insights_own_words() -> None:
     """PostHog says what it has read; the query says "until now"."""
     told = (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 27, 23, 59, 59, tzinfo=UTC))
-    window = Window("day", UTC, "-7d", None, told=told)
+    window = Window("day", UTC, "-7d", None, resolved=told)
     assert window.stale(datetime(2026, 11, 28, 23, tzinfo=UTC), datetime(2026, 11, 29, 6, tzinfo=UTC))
 
 

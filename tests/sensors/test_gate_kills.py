@@ -62,6 +62,7 @@ def deferred_while_slow(posthog: EmulatorProcess, insight: int) -> Any:
     trigger = deferred(insight)
     posthog.settings(query_seconds=60.0)
     trigger.arguments["refresh"] = "force_blocking"
+    trigger.deferred_at -= 60
     return trigger
 
 
