@@ -39,7 +39,8 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
 
     A plain request for an insight never calculates, and PostHog answers 200 to a calculation that failed. This task is
     green only if PostHog reports no error, the result is there, was not taken from a cache, and was calculated after
-    the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs; a kill cancels it.
+    the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs, and what earlier
+    tries have had calculated within ``timeout`` is proved anew, and not calculated again; a kill cancels it.
 
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
