@@ -7,7 +7,6 @@ is superseded. The names of the methods follow Airflow's own ``ResumableJobMixin
 
 from __future__ import annotations
 
-import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -35,12 +34,11 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
-    PostHogSettingsError,
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job_start import JobStartOperator
-from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, naming
+from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, as_seconds, check_seconds, naming
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -53,13 +51,15 @@ class PostHogJobOperator(JobStartOperator):
     :param project_id: the project's number, in place of the connection's.
     :param wait_for_completion: wait until the job ended; otherwise hand on its id at once.
     :param deferrable: wait in the triggerer instead of in a worker.
-    :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
-    :param timeout: seconds the job may take, from its submission; ``None`` for what PostHog itself allows. A retry
-        supersedes a job that still runs then: it cancels it where PostHog can, and starts another.
+    :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
+    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for what
+        PostHog itself allows. A retry supersedes a job that still runs then: it cancels it where PostHog can, and
+        starts another.
     :param durable: let a retry take up the job that an earlier try started.
     :param cancel_on_kill: cancel the job, where PostHog can, when the task is killed or runs out of time.
     :param max_poll_failures: how many polls may fail in a row.
-    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand:
+        seconds, or a ``timedelta``.
     """
 
     operator_extra_links = (PostHogLink(),)
@@ -69,20 +69,20 @@ class PostHogJobOperator(JobStartOperator):
         *,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
-        poll_interval: float = 10.0,
+        poll_interval: float | timedelta = 10.0,
         timeout: float | timedelta | None = None,
         durable: bool = True,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        failure_grace: float = FAILURE_GRACE,
+        failure_grace: float | timedelta = FAILURE_GRACE,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(timeout=timeout, durable=durable, cancel_on_kill=cancel_on_kill, **kwargs)
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = poll_interval
+        self.poll_interval: float = as_seconds(poll_interval)
         self.max_poll_failures = max_poll_failures
-        self.failure_grace = failure_grace
+        self.failure_grace: float = as_seconds(failure_grace)
 
     # What a subclass says of its job.
 
@@ -210,10 +210,10 @@ class PostHogJobOperator(JobStartOperator):
             return self.job_kind.of_error(error)
 
     def _check_waiting(self) -> None:
-        seconds = self._timeout_seconds()
-        for name, value in (("poll_interval", self.poll_interval), ("timeout", seconds)):
-            if not math.isfinite(value) or value <= 0:
-                raise PostHogSettingsError(name, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
+        check_seconds("poll_interval", self.poll_interval)
+        check_seconds("failure_grace", self.failure_grace, zero=True)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
 
     # Waiting, and ending.
 
