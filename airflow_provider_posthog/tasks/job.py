@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job_start import JobStartOperator
+from airflow_provider_posthog.tasks.shared_polls import SharedWait, sharing
 from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, as_seconds, check_seconds, naming
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class PostHogJobOperator(JobStartOperator):
         self.poll_interval: float = as_seconds(poll_interval)
         self.max_poll_failures = max_poll_failures
         self.failure_grace: float = as_seconds(failure_grace)
+        self._last_seen: Mapping[str, Any] = {}
 
     # What a subclass says of its job.
 
@@ -141,7 +144,8 @@ class PostHogJobOperator(JobStartOperator):
             return self._conclude(Ended("failed", first.reason), job, limit, context)
         if self.deferrable:
             self._defer(job, deadline, limit, identity.try_number)
-        return self._conclude(self.poll_until_complete(job, deadline), job, limit, context)
+        ended = self.poll_until_complete(job, deadline)
+        return self._conclude(ended, replace(job, facts=self._last_seen), limit, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger fired.
@@ -180,16 +184,17 @@ class PostHogJobOperator(JobStartOperator):
             grace=self.failure_grace,
             last_turn=LAST_TURN,
         )
-        telling, began = Telling(), time.time()
-        while True:
-            seen = self._look(job, deadline)
-            step = watch.observe(seen, time.time())
-            if isinstance(step, Ended):
-                return step
-            waited = time.time() - began
-            if telling.is_news(seen, waited):
-                self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
-            time.sleep(step.seconds)
+        telling, began, seconds = Telling(), time.time(), 0.0
+        with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
+            while True:
+                seen = self._look_after(seconds, job, deadline, wait)
+                step = watch.observe(seen, time.time())
+                if isinstance(step, Ended):
+                    return step
+                waited = time.time() - began
+                if telling.is_news(seen, waited):
+                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
+                seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
         """Ask PostHog once for a job.
@@ -199,15 +204,27 @@ class PostHogJobOperator(JobStartOperator):
         """
         return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job_id)))
 
+    def _look_after(self, seconds: float, job: Job, deadline: float, wait: SharedWait) -> Verdict | PostHogError:
+        """Look after a while: by one poll with all others that wait in this process, if there are a few."""
+        if wait.is_shared:
+            seen = wait.look(seconds, deadline - time.time())
+            self._last_seen = seen.facts
+            return seen.verdict
+        time.sleep(seconds)
+        return self._look(job, deadline)
+
     def _look(self, job: Job, deadline: float) -> Verdict | PostHogError:
         """Look once, and not beyond the deadline, though PostHog holds the request open."""
         client, now = self.hook.client, time.time()
+        self._last_seen = {}
         try:
             with client.until(max(deadline, now + LAST_LOOK)):
-                policy = poll_policy(ONCE, deadline - now)
-                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=policy))
+                found = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)
+        verdict = self.job_kind.judge(found)
+        self._last_seen = found if verdict.state == "succeeded" else {}  # the result needs no other call
+        return verdict
 
     def _check_waiting(self) -> None:
         check_seconds("poll_interval", self.poll_interval)
