@@ -37,7 +37,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.sensor_events import Told
-from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
+from airflow_provider_posthog.tasks.timeouts import as_seconds, check_seconds, naming, task_timeout
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -61,7 +61,8 @@ class PostHogWaitingSensor(BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand: seconds, or a
+        ``timedelta``.
     :param max_poll_failures: how many polls in a row may go wrong.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
@@ -80,7 +81,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
         deferrable: bool | None = None,
-        failure_grace: float = FAILURE_GRACE,
+        failure_grace: float | timedelta = FAILURE_GRACE,
         max_poll_failures: int = MAX_POLL_FAILURES,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -88,7 +89,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.failure_grace = failure_grace
+        self.failure_grace: float = as_seconds(failure_grace)
         self.max_poll_failures = max_poll_failures
         self._bad_pokes = 0
         self._ends = 0.0
@@ -170,6 +171,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         self._ends = time.time() + self.timeout
+        check_seconds("failure_grace", self.failure_grace, zero=True)
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
