@@ -271,10 +271,44 @@ class EmulatorProcess:
     def add_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows of a table that PostHog fills by itself.
 
-        :param table: ``heatmaps`` or ``flag_evaluations``.
+        :param table: such as ``heatmaps``, ``flag_evaluations``, ``logs`` or ``system.source_sync_jobs``.
         :param rows: each with that table's columns, such as ``distinct_id`` and ``timestamp`` (ISO).
         """
         self.control("POST", "rows", {"table": table, "rows": rows})
+
+    def add_cohort(self, name: str, **members: object) -> int:
+        """Make a cohort, whose members are found now, and return its id.
+
+        :param name: of the cohort.
+        :param members: ``persons`` (uuids), ``distinct_ids`` or ``query`` (HogQL, whose first column has uuids), and
+            perhaps ``is_static`` and ``id`` (that of a cohort calculates it again).
+        """
+        return int(self.control("POST", "cohorts", {"name": name, **members})["id"])
+
+    def add_action(self, name: str, steps: Sequence[Mapping[str, object]]) -> int:
+        """Make an action for ``matchesAction``, and return its id.
+
+        :param name: of the action.
+        :param steps: each with some of ``event``, ``url``, ``url_matching`` and ``properties`` (values by name).
+        """
+        return int(self.control("POST", "actions", {"name": name, "steps": steps})["id"])
+
+    def add_table(self, name: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, object]] = ()) -> None:
+        """Make a table of PostHog's warehouse.
+
+        :param name: such as ``hubspot_contacts`` or ``stripe.charges``.
+        :param columns: ClickHouse's types by name.
+        :param rows: each with values by column.
+        """
+        self.control("POST", "tables", {"name": name, "columns": columns, "rows": list(rows)})
+
+    def add_view(self, name: str, query: str) -> None:
+        """Make a view.
+
+        :param name: of the view.
+        :param query: its HogQL.
+        """
+        self.control("POST", "views", {"name": name, "query": query})
 
     def fail_deletions(self, uuids: list[str], step: str = "delete_postgres") -> None:
         """Let the deletion of persons fail from now on.

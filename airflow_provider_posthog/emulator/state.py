@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.emulator.core import Core
+from airflow_provider_posthog.emulator.data.own_rows import own_sources
 from airflow_provider_posthog.emulator.data.system_rows import sources
 from airflow_provider_posthog.emulator.http.auth import Keyring
 from airflow_provider_posthog.emulator.http.calls import CallLog
@@ -60,13 +61,17 @@ class State(Core):
         self.deletions = Deletions(self, self.people, self.activity)
         self.groups = GroupStore(self, self.people)
         self.elements = ElementStore()
-        self.warehouse.sources = sources(
-            self,
-            exports=self.exports.all,
-            insights=self.insights.all,
-            dashboards=self.dashboards.all,
-            batch_exports=self.batch_exports.all,
+        shown = dict(
+            sources(
+                self,
+                exports=self.exports.all,
+                insights=self.insights.all,
+                dashboards=self.dashboards.all,
+                batch_exports=self.batch_exports.all,
+            )
         )
+        shown |= own_sources(self, activity=lambda: self.activity.entries, queries=lambda: self.queries.log)
+        self.warehouse.sources = shown
         self.change_settings(self._first_settings)
 
     def is_due(self) -> bool:

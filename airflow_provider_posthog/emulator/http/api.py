@@ -8,6 +8,7 @@ import sys
 import traceback
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_posthog.emulator.control import own as routes_control_own
 from airflow_provider_posthog.emulator.control import people as routes_control_people
 from airflow_provider_posthog.emulator.control import routes as routes_control
 from airflow_provider_posthog.emulator.http.auth import ApiKey
@@ -72,7 +73,7 @@ class Api:
     def __init__(self, state: State) -> None:
         self._state = state
         in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
-        control = (*routes_control.ROUTES, *routes_control_people.ROUTES)
+        control = (*routes_control.ROUTES, *routes_control_people.ROUTES, *routes_control_own.ROUTES)
         outside = (*control, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
         self._router = Router([*outside, *in_project])
         state.get_internally = self.get_internally
