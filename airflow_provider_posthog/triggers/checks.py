@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api import checks
-from airflow_provider_posthog.api.jobs import LAST_CHECK, Ended
+from airflow_provider_posthog.api import checks, refresh
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, LAST_CHECK, Ended
 from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
+from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
@@ -57,6 +58,10 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self.looked = looked
         self._facts: dict[str, Any] = {}
         self._gives_way = self.last_turn
+        name = self.arguments.get("query_id")
+        #: Under what name PostHog calculates something for a look, if it does.
+        self._calculation = name if isinstance(name, str) and name else None
+        self._is_first = True
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -88,6 +93,9 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
 
         :param client: the client.
         """
+        if self._is_first:  # a triggerer that was killed in its look has left that running
+            self._is_first = False
+            await self._cancel(client)
         left = max(0.0, self.deadline - time.time())
         policy = poll_policy(RetryPolicy(max_rate_limit_wait=left), left, gives_way=self._gives_way)
         self._gives_way = self._gives_way if left else 0.0
@@ -98,6 +106,17 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
             return error
         self._facts = dict(finding.facts)
         return finding.verdict
+
+    async def on_kill(self) -> None:
+        """Cancel what is calculated for a look, when a user ends the deferred task (Airflow 3.3)."""
+        if self._calculation is not None:
+            async with await self.client() as client:
+                with suppress(asyncio.TimeoutError):
+                    await within(self._cancel(client), CANCEL_SECONDS)
+
+    async def _cancel(self, client: AsyncClient) -> None:
+        if self._calculation is not None:
+            await run_async(refresh.cancel(self._calculation), client)
 
 
 @dataclass(frozen=True)

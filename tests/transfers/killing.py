@@ -102,17 +102,28 @@ class Tries:
         self._process.stdout.close()  # type: ignore[union-attr]
 
     def run(
-        self, options: Mapping[str, Any], *, kill_after: float | None = None, **context: Any
+        self,
+        options: Mapping[str, Any],
+        *,
+        kill_after: float | None = None,
+        kill_when: Callable[[], bool] | None = None,
+        **context: Any,
     ) -> dict[str, Any] | None:
         """Run a try to its end, or kill it; returns what it returned, or ``None`` if it was killed before that.
 
         :param options: of the operator, as JSON.
         :param kill_after: seconds.
+        :param kill_when: kills it as soon as this is so, in place of seconds.
         :param context: of the task, as JSON.
         """
         self._result.unlink(missing_ok=True)
         self._send({"options": options, "context": context, "result": str(self._result)})
         child = int(self._line())
+        if kill_when is not None:
+            end = time.monotonic() + 60
+            while not kill_when() and time.monotonic() < end:
+                time.sleep(0.02)
+            kill_after = 0.0
         timer = threading.Timer(60 if kill_after is None else kill_after, self._kill, [child])
         timer.start()
         try:
