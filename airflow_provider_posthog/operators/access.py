@@ -150,8 +150,8 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if not folder.is_whole:
             settings = self.hook.settings()
             asked = digest_of([work.header().request_id, settings.base_url, settings.project_id])
-            state = folder.begin(asked, {"until": self.do(detect()).now.isoformat()})
-            subject = subject_of(self.rows, work.persons())
+            state = folder.begin(asked, {"until": detect(self.client).now.isoformat()})
+            subject = subject_of(self.client, work.persons())
             until = datetime.fromisoformat(state["until"])
             try:
                 self._fill(folder, work, subject, until)
@@ -165,14 +165,14 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
         names, missing = self._cohort_names()
         parts = {
-            "profiles": access.profile(self.rows, subject, work.totals().profiles),
+            "profiles": access.profile(self.client, subject, work.totals().profiles),
             "distinct_ids": access.distinct_ids(subject),
-            "groups": access.groups(self.rows, subject),
-            "cohorts": access.cohorts(self.rows, subject, names),
-            "recordings": access.recordings(self.rows, subject),
+            "groups": access.groups(self.client, subject),
+            "cohorts": access.cohorts(self.client, subject, names),
+            "recordings": access.recordings(self.client, subject),
         }
         counts = {name: folder.lines(name, rows) for name, rows in parts.items()}
-        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        retention = self.client.run(look_if_possible(self.hook.settings().project_id))
         counts["events"] = self._events(folder, subject, until)
         settings, seen = self.hook.settings(), access_page.Events()
         hidden = {"old events": retention.not_looked_at} if retention.not_looked_at else {}
@@ -203,7 +203,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from dataclasses import replace
 
         from airflow_provider_posthog.erasure.access import EVENT_COLUMNS, check_events, count_events
-        from airflow_provider_posthog.erasure.asking import utc
+        from airflow_provider_posthog.erasure.queries import utc
         from airflow_provider_posthog.extract import sources
         from airflow_provider_posthog.storage.manifest import Interval
         from airflow_provider_posthog.tasks.bulk import EPOCH
@@ -211,9 +211,9 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         source = sources.events(EVENT_COLUMNS, by="timestamp", where=part.where, values=dict(part.values))
         name = f"events_{number:03}"
         past = self._read(folder, replace(source, name=name), Interval(name, EPOCH, until))
-        check_events(count_events(self.rows, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
+        check_events(count_events(self.client, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
         later = " AND timestamp >= toDateTime({end})"
-        counted = count_events(self.rows, part, later, end=utc(until))
+        counted = count_events(self.client, part, later, end=utc(until))
         if not counted[0]:
             return int(past["rows"])
         ahead = replace(
@@ -232,7 +232,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         import time
 
         from airflow_provider_posthog.erasure.access_folder import EVENTS
-        from airflow_provider_posthog.erasure.asking import discreet
+        from airflow_provider_posthog.erasure.redaction import redacted
         from airflow_provider_posthog.erasure.work_file import digest_of
         from airflow_provider_posthog.extract.copy_interval import Copy, Reading
         from airflow_provider_posthog.extract.writers import Layout
@@ -249,7 +249,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         reading = Reading(settings, source, self.in_flight, self.page_rows, settle=timedelta(0))
         layout = Layout(format="jsonl", compression=None, own_json=source.own_json)
         self._copy = Copy(reading, staging, layout, {})
-        with discreet():
+        with redacted():
             return self._copy.run()
 
     def _cohort_names(self) -> tuple[dict[int, str], dict[str, str]]:

@@ -88,7 +88,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         from airflow_provider_posthog.erasure.properties import clear_group
 
         try:
-            return self.do(clear_group(index, key, self.properties, self.patience))
+            return clear_group(self.client, index, key, self.properties, self.patience)
         except PostHogPermissionError as error:
             if error.scope is not None:
                 raise
@@ -98,12 +98,9 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
 
     def _index(self) -> int:
         from airflow_provider_posthog.api import groups
-        from airflow_provider_posthog.erasure.asking import discreet
 
         text = str(self.group_type).strip()
-        with discreet():
-            types = self.hook.send(groups.types())
-        for one in types:
+        for one in self.client.send(groups.types()):
             index = one.get("group_type_index")
             if isinstance(index, int) and text in (one.get("group_type"), str(index)):
                 return index

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
@@ -15,10 +15,9 @@ from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS, open_cer
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.answers import Kind
-    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.identifiers import Identifier
     from airflow_provider_posthog.erasure.place import Place
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
 
-T = TypeVar("T")
 VerifyBy = Literal["distinct_id", "uuid"]
 #: Up to so many persons are named in an XCom; beyond, only the work file names them.
 MAX_NAMED = 1000
@@ -40,31 +38,12 @@ class PeopleOperator(PostHogOperator):
     :param project_id: the project's number, in place of the connection's.
     """
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**kwargs)
-        self.calls: Counter[str] = Counter()
+    @cached_property
+    def client(self) -> ErasureClient:
+        """The client, whose errors name nobody; made when a task runs."""
+        from airflow_provider_posthog.erasure.client import ErasureClient
 
-    def do(self, steps: Steps[T]) -> T:
-        """Do steps with the hook's client.
-
-        :param steps: the steps.
-        """
-        from airflow_provider_posthog.api.steps import run
-        from airflow_provider_posthog.erasure.asking import discreet, tallied
-
-        with discreet():
-            return run(tallied(steps, self.calls), self.hook.client)
-
-    def rows(self, sql: str, values: Mapping[str, Any], *kinds: Kind) -> list[list[Any]]:
-        """Run HogQL, freshly and to its end.
-
-        :param sql: the statement, without its LIMIT.
-        :param values: what its placeholders stand for; personal data goes nowhere else.
-        :param kinds: what each column holds.
-        """
-        from airflow_provider_posthog.erasure.asking import ask
-
-        return self.do(ask(sql, values, *kinds))
+        return ErasureClient(self.hook.client)
 
     def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
         """Render a template that Airflow must not: what it renders it stores and shows.
@@ -226,7 +205,7 @@ class PostHogErasureOperator(PeopleOperator):
         certificate = self.certificate(context, header.request_id)
         self._look_at_retention(certificate)
         seen: list[Identifier] = []
-        found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
+        found = search(self.client, _kept(identifiers, seen), target.fs, target.path, header, server, limits)
         deadline = self.deadline(header.resolved_at)
         self._due = {name: deadline.as_facts().get(name) for name in self._due}
         if certificate is not None:
@@ -236,7 +215,7 @@ class PostHogErasureOperator(PeopleOperator):
 
     def _look_at_retention(self, certificate: Certificate | None) -> None:
         """Note which events PostHog hides from the search."""
-        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        retention = self.client.run(look_if_possible(self.hook.settings().project_id))
         self.retention = retention.as_json()
         if certificate is not None:
             certificate.saw(self.retention)

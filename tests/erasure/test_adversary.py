@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.api.server_time import Timed
+from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.counts import Events
 from airflow_provider_posthog.erasure.delete import Wish
 from airflow_provider_posthog.erasure.generation import detect
@@ -33,6 +35,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from tests.erasure.support import DAY, HOUR, Lab
 from tests.operators.support import context
+from tests.support.scripted import ScriptedServer, ok
 
 #: B reads and deletes as C does.
 OLD_AND_NEW = pytest.mark.parametrize("generation", "AC")
@@ -373,11 +376,11 @@ def test_recordings_nobody_can_look_for_are_not_called_none(lab: Lab) -> None:
     assert lab.sensor(keep_work_file=True).look({}).facts["recordings"] is None
 
 
-def test_a_server_without_a_clock_is_not_asked() -> None:
-    steps = detect()
-    next(steps)
-    with pytest.raises(PostHogErasureError, match="no Date"):
-        steps.send(Timed({}, None))
+def test_a_server_without_a_clock_is_not_asked(server: ScriptedServer) -> None:
+    server.script(ok({"results": []}))
+    client = Client(ClientSettings(server.url, "phx_0123456789abcdef", 1))
+    with client, pytest.raises(PostHogErasureError, match="no Date"):
+        detect(ErasureClient(client))
 
 
 # -- the judgement itself ------------------------------------------------------------------------------------------

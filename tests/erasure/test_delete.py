@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
@@ -31,7 +31,7 @@ def asked(lab: Lab) -> list[dict[str, Any]]:
 def test_the_generation_is_known_before_anything_is_deleted(connected: EmulatorProcess, generation: str) -> None:
     connected.settings(generation=generation)
     with client_of(connected) as client:
-        found = run(detect(), client)
+        found = detect(ErasureClient(client))
     assert found.generation == {"A": "A"}.get(generation, "B")
     assert found.can_keep_persons == (generation != "A")
     assert not [call for call in connected.calls("bulk_delete")]
@@ -42,7 +42,7 @@ def test_a_key_without_the_scope_is_no_old_server(connected: EmulatorProcess) ->
     with client_of(connected) as client:
         connected.faults(path="*/batch_by_distinct_ids/", status=403, body=_missing_scope())
         with pytest.raises(PostHogPermissionError, match="person:read"):
-            run(detect(), client)
+            detect(ErasureClient(client))
 
 
 def _missing_scope() -> dict[str, Any]:

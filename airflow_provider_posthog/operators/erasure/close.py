@@ -112,11 +112,11 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
             return self._told(work, certificate)
         looks = [_Look()]
         try:
-            looks[0].at = self.do(verify(work.persons(), self._asked(work), each=looks[0].add)).now
+            looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
             if looks[0].states().get("VERIFIED"):  # one look may have met a replica that knows of nobody
                 time.sleep(self.look_interval)
                 looks.append(_Look())
-                looks[1].at = self.do(verify(work.persons(), self._asked(work), each=looks[1].add)).now
+                looks[1].at = verify(self.client, work.persons(), self._asked(work), each=looks[1].add).now
         except PostHogSettingsError:
             raise
         except PostHogError as error:

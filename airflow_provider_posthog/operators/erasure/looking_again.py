@@ -177,7 +177,7 @@ class PostHogLookAgainOperator(PeopleOperator):
             )
         for _ in sealed.persons():
             pass  # all of it is whole, before it is believed
-        report = self.do(verify(sealed.persons(), _asked(request)))
+        report = verify(self.client, sealed.persons(), _asked(request))
         return Counter({str(state): n for state, n in report.states.items() if n})
 
 
@@ -191,10 +191,6 @@ def _asked(request: Mapping[str, Any]) -> Request:
     wish = Wish(*(bool(request.get(name)) for name in _FLAGS))
     # An answer's time is in whole seconds, rounded down.
     return Request(wish, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0))
-
-
-def _folder(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
-    return storage_path("sealed_path", path, conn_id, example=_EXAMPLE, folder=True)
 
 
 def _length(field: str, value: float | timedelta) -> timedelta:

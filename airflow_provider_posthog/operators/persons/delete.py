@@ -90,7 +90,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         rehearsal, wish = _flag("dry_run", self.rehearsal), self._wish()
         persons = self.persons
         given = self.handed_on(persons) if isinstance(persons, Mapping) else None
-        server = self.do(detect())
+        server = detect(self.client)
         wish.check(server, 0)
         work = given or self._found(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = self.certificate(context, work.header().request_id)
@@ -169,7 +169,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """Look again at who it is about: days may have passed since they were resolved and approved."""
         from airflow_provider_posthog.erasure.renew import renew
 
-        told = renew(work, server, self.do)
+        told = renew(self.client, work, server)
         if not told.added and not told.gone:
             return
         text = (
@@ -198,7 +198,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         if not self.delete_events or progress.has_begun:
             return None
-        rows = asked_earlier(work, server, self.do)
+        rows = asked_earlier(self.client, work, server)
         if rows:
             self.log.warning(
                 "The deletion of the events of %d persons was asked for before (%s): PostHog queues no second one, and "
@@ -272,10 +272,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             outcome = self._delete(work, progress, wish, server, certificate)
         except Exception as error:
             if certificate is not None:
-                certificate.failed(name, error, self.calls)
+                certificate.failed(name, error, self.client.calls)
             raise
         if certificate is not None:
-            certificate.called(name, self.calls)
+            certificate.called(name, self.client.calls)
         return outcome
 
     def _delete(
@@ -295,7 +295,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 len(done.swallowed),
             )
 
-        outcome = delete_all(work, progress, wish, server, self.do, chunk_size=self.chunk_size, report=report)
+        outcome = delete_all(self.client, work, progress, wish, server, chunk_size=self.chunk_size, report=report)
         if outcome.swallowed:
             self.log.warning(
                 "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",

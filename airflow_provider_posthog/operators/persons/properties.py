@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PeopleOperator, work_of
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
+
+    #: Changes some persons, by UUID, and returns which properties of whom are not as they should be.
+    Change = Callable[[Sequence[str], Server], dict[str, list[str]]]
 
 #: How many persons are changed and read back together.
 _BATCH = 100
@@ -51,16 +53,16 @@ class _PersonsOperator(PeopleOperator):
             return
         yield from (one.value for one in from_arguments(uuids=self.persons))
 
-    def _change(self, what: str, work: Any) -> dict[str, Any]:  # noqa: ANN401 - makes the steps for a batch
-        from airflow_provider_posthog.erasure.asking import batched
+    def _change(self, what: str, change: Change) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.generation import detect
+        from airflow_provider_posthog.erasure.queries import batched
 
-        server = self.do(detect())
+        server = detect(self.client)
         count = 0
         wrong: dict[str, list[str]] = {}
         for uuids in batched(self._uuids(), _BATCH):
             count += len(uuids)
-            wrong.update(self.do(self._steps(work, uuids, server)))
+            wrong.update(change(uuids, server))
         if not count:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         if wrong:
@@ -70,10 +72,6 @@ class _PersonsOperator(PeopleOperator):
             )
         self.log.info("Properties of %d persons were %s, and read back", count, what)
         return {"persons": count}
-
-    def _steps(self, work: Any, uuids: Sequence[str], server: Server) -> Steps[dict[str, list[str]]]:  # noqa: ANN401
-        steps: Steps[dict[str, list[str]]] = work(uuids, server, self.patience)
-        return steps
 
 
 class PostHogDeletePersonPropertyOperator(_PersonsOperator):
@@ -106,7 +104,7 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
         names = [self.properties] if isinstance(self.properties, str) else [*self.properties]
         if not names or not all(isinstance(name, str) and name for name in names):
             raise PostHogSettingsError("properties", "names no properties.", "Write their names, such as ['email'].")
-        done = self._change("removed", lambda uuids, server, patience: remove(uuids, names, server, patience))
+        done = self._change("removed", lambda uuids, server: remove(self.client, uuids, names, server, self.patience))
         return {**done, "properties": names}
 
 
@@ -138,5 +136,5 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
         values = self.hidden(self.properties, context)
         if not isinstance(values, Mapping) or not values:
             raise PostHogSettingsError("properties", "holds none.", "Write a dictionary of values by name.")
-        done = self._change("set", lambda uuids, server, patience: write(uuids, values, server, patience))
+        done = self._change("set", lambda uuids, server: write(self.client, uuids, values, server, self.patience))
         return {**done, "properties": sorted(values)}

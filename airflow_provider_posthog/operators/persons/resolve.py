@@ -125,7 +125,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
         check_verify_by(self.verify_by)
         given = self._given(context)
-        server = self.do(detect())
+        server = detect(self.client)
         found = self.search(
             self._identifiers(given),
             digest_of(given),
@@ -153,7 +153,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     def _given(self, context: Context) -> dict[str, Any]:
         """Return what was asked for, checked."""
         from airflow_provider_posthog.erasure import identifiers
-        from airflow_provider_posthog.erasure.asking import ask_all
+        from airflow_provider_posthog.erasure.queries import ask_all
 
         given = {
             "distinct_ids": self.hidden(self.distinct_ids, context),
@@ -195,11 +195,11 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         everybody who was listed, until nobody new comes.
         """
         from airflow_provider_posthog.api import persons
-        from airflow_provider_posthog.erasure.asking import discreet
+        from airflow_provider_posthog.erasure.redaction import redacted
 
         seen: set[str] = set()
         more = True
-        with discreet():
+        with redacted():
             while more and len(seen) <= self.max_persons:
                 call = persons.list(properties=properties, limit=persons.MAX_PAGE, offset=len(seen))
                 more = False
@@ -210,6 +210,4 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
                         yield row
 
     def _chosen(self, hogql: str) -> set[str]:
-        from airflow_provider_posthog.erasure.asking import rows_of
-
-        return {str(row[0]) for row in self.do(rows_of(hogql)) if row}
+        return {str(row[0]) for row in self.client.rows_of(hogql) if row}
