@@ -19,7 +19,7 @@ Wrong = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 def remove(
-    client: ErasureClient, uuids: Sequence[str], names: Sequence[str], server: Server, patience: float
+    client: ErasureClient, uuids: Sequence[str], names: Sequence[str], server: Server, timeout: float
 ) -> dict[str, list[str]]:
     """Remove properties of persons and wait until they are gone.
 
@@ -27,14 +27,14 @@ def remove(
     :param uuids: of the persons.
     :param names: of the properties.
     :param server: the server.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: what is still there, by person; a person who is not there has nothing.
     """
     held = profiles(client, uuids, server)
     for uuid, person in held.items():
         for name in _left(person, names):
             client.send(persons.delete_property(uuid, name))
-    return _read_back(client, [*held], server, patience, lambda person: _left(person, names))
+    return _read_back(client, [*held], server, timeout, lambda person: _left(person, names))
 
 
 def _left(person: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -43,7 +43,7 @@ def _left(person: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def write(
-    client: ErasureClient, uuids: Sequence[str], values: Mapping[str, Any], server: Server, patience: float
+    client: ErasureClient, uuids: Sequence[str], values: Mapping[str, Any], server: Server, timeout: float
 ) -> dict[str, list[str]]:
     """Set properties of persons and wait until they are there.
 
@@ -51,7 +51,7 @@ def write(
     :param uuids: of the persons.
     :param values: the properties.
     :param server: the server.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: the names of those that are not as they should be, by person; all of a person who is not there.
     """
 
@@ -63,27 +63,27 @@ def write(
     for uuid, person in held.items():
         if wrong(person):
             client.send(persons.update(uuid, values))
-    left = _read_back(client, [*held], server, patience, wrong)
+    left = _read_back(client, [*held], server, timeout, wrong)
     return {**left, **{uuid: [*values] for uuid in uuids if uuid not in held}}
 
 
 def _read_back(
-    client: ErasureClient, uuids: list[str], server: Server, patience: float, wrong: Wrong
+    client: ErasureClient, uuids: list[str], server: Server, timeout: float, wrong: Wrong
 ) -> dict[str, list[str]]:
     """Read persons until nothing is wrong with them; PostHog changes them after its answer."""
     waited, look = 0.0, 0
     while True:
         held = profiles(client, uuids, server)
         left = {uuid: [*found] for uuid, person in held.items() if (found := wrong(person))}
-        if not left or waited >= patience:
+        if not left or waited >= timeout:
             return left
-        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], patience - waited)
+        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], timeout - waited)
         time.sleep(seconds)
         waited, look, uuids = waited + seconds, look + 1, [*left]
 
 
 def clear_group(
-    client: ErasureClient, index: int, key: str, names: Sequence[str] | None, patience: float
+    client: ErasureClient, index: int, key: str, names: Sequence[str] | None, timeout: float
 ) -> tuple[int, list[str]]:
     """Remove properties of a group and wait until neither the database nor queries show them.
 
@@ -91,7 +91,7 @@ def clear_group(
     :param index: of the group's type.
     :param key: of the group.
     :param names: of the properties; ``None`` for all.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: how many were there, and the names of those that are left.
     :raises PostHogNotFoundError: if there is no such group.
     """
@@ -111,9 +111,9 @@ def clear_group(
             held = {}
         listed = _listed(client, index, key)
         left = [name for name in wanted if name in held or name in listed]
-        if not left or waited >= patience:
+        if not left or waited >= timeout:
             return len(wanted), left
-        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], patience - waited)
+        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], timeout - waited)
         time.sleep(seconds)
         waited, look = waited + seconds, look + 1
 

@@ -25,7 +25,7 @@ def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Quest
     :param values: the values.
     :raises PostHogSettingsError: if it cannot.
     """
-    return question_of(statement, values, every_limit=True)
+    return question_of(statement, values, field="query", every_limit=True)
 
 
 def packed(values: Iterable[str], most: int = _MAX_VALUES) -> Iterator[list[str]]:

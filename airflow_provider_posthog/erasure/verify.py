@@ -129,7 +129,7 @@ def verify(
     report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up
-        for one in look(client, batch, request, server, left, since):
+        for one in check_persons(client, batch, request, server, left, since):
             report.add(one)
             if each is not None:
                 each(one)
@@ -137,7 +137,7 @@ def verify(
     return report
 
 
-def look(
+def check_persons(
     client: ErasureClient,
     batch: Sequence[Person],
     request: Request,
@@ -154,6 +154,40 @@ def look(
     :param most: how many queued deletions may be looked up.
     :param since: as in :func:`verify`.
     """
+    left = _read(client, batch, request, server, since)
+    asked = [person.uuid for person in batch if person.uuid in left.events or not request.proven][: max(0, most)]
+    rows: Mapping[str, Any] = deletions(client, sorted(asked)) if server.has_batches else {}
+    return [
+        judge(
+            person,
+            Seen(
+                server.now,
+                left.profiles.get(person.uuid),
+                person.uuid in left.listed,
+                left.events.get(person.uuid, counts.NONE),
+                left.recordings.get(person.uuid, 0),
+                rows.get(person.uuid),
+                server.has_batches and person.uuid in asked,
+            ),
+            request,
+        )
+        for person in batch
+    ]
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What can still be read of some persons, by UUID."""
+
+    profiles: Mapping[str, persons.Person]
+    listed: set[str]
+    events: Mapping[str, counts.Events]
+    recordings: Mapping[str, int]
+
+
+def _read(
+    client: ErasureClient, batch: Sequence[Person], request: Request, server: Server, since: datetime | None
+) -> _Left:
     listed = counts.listed(client, [person.uuid for person in batch])
     found: dict[str, persons.Person] = {}
     if server.has_batches:
@@ -163,24 +197,7 @@ def look(
     recordings = counts.recordings(client, batch)
     if not server.has_batches:
         found = _profiles(client, batch, server, listed, {*events} if request.wish.events else set())
-    asked = [person.uuid for person in batch if person.uuid in events or not request.proven][: max(0, most)]
-    rows: Mapping[str, Any] = deletions(client, sorted(asked)) if server.has_batches else {}
-    return [
-        judge(
-            person,
-            Seen(
-                server.now,
-                found.get(person.uuid),
-                person.uuid in listed,
-                events.get(person.uuid, counts.NONE),
-                recordings.get(person.uuid, 0),
-                rows.get(person.uuid),
-                server.has_batches and person.uuid in asked,
-            ),
-            request,
-        )
-        for person in batch
-    ]
+    return _Left(found, listed, events, recordings)
 
 
 def _is_waiting(person: Person, found: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:

@@ -16,10 +16,10 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import look_if_possible
-from airflow_provider_posthog.tasks.certificate import open_certificate
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
+from airflow_provider_posthog.tasks.erasure import length_of
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
-from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -141,11 +141,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """Check the request, before anything is sent.
 
         :param context: the task's context.
-        :raises AirflowSkipException: after a dry run, of which there is nothing to prove.
+        :raises AirflowSkipException: after a preview, of which there is nothing to prove.
         """
         if isinstance(self.request, Mapping):
-            if self.request.get("dry_run") is True:
-                raise AirflowSkipException("It was a dry run: nothing was deleted, so there is nothing to prove.")
+            if self.request.get("preview") is True:
+                raise AirflowSkipException("It was a preview: nothing was deleted, so there is nothing to prove.")
             if not self.request.get("work_path") or not self.request.get("accepted_at"):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
@@ -167,12 +167,13 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         if not isinstance(self.request, Mapping):
             return self._look_at_uuids(self.request)
-        work = self._work_file(self.request)
+        handover = self._handover(self.request)
+        work = handover.file()
         progress = self._progress(work, str(self.request.get("request_id")))
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
-        self._check_work_file(work)
+        self._place().check(vars(handover.work("request").header()), "request")
         looks, server = Looks.of(progress.looks), detect(self.client)
         seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
@@ -189,7 +190,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
         self._look_at_retention()
-        certificate = self._certificate(self.request, context)
+        certificate = self._handover(self.request).certificate(self.hook, context)
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
         report = verify(self.client, work.persons(), asked, since and since - _LATE)
         if self._is_done(report):
@@ -325,7 +326,12 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         server = detect(self.client)
         return Request(
-            Wish(), server.generation, _LONG_AGO, server.now, proven=False, quiet_period=self._quiet_period()
+            Wish(),
+            server.generation,
+            _LONG_AGO,
+            server.now,
+            proven=False,
+            quiet_period=length_of("quiet_period", self.quiet_period),
         )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
@@ -342,41 +348,16 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
         # An answer's time is in whole seconds, rounded down.
         accepted += timedelta(seconds=1)
-        generation, quiet = str(request.get("generation")), self._quiet_period()
+        generation, quiet = str(request.get("generation")), length_of("quiet_period", self.quiet_period)
         return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
 
-    def _quiet_period(self) -> timedelta:
-        given = self.quiet_period
-        return given if isinstance(given, timedelta) else timedelta(seconds=given)
-
-    def _work_file(self, request: Mapping[str, Any]) -> WorkFile:
-        from airflow_provider_posthog.erasure.work_file import WorkFile
-
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        example = "s3://private/erasures/{{ run_id }}.jsonl"
-        path = storage_path("work_path", str(request["work_path"]), conn_id, example=example)
-        return WorkFile(path.fs, path.path)
-
-    def _certificate(self, request: Mapping[str, Any], context: Context) -> Certificate | None:
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        path, ticket = request.get("audit_path"), request.get("ticket")
-        return open_certificate(self.hook, path, conn_id, context, str(request.get("request_id")), ticket)
+    def _handover(self, request: Mapping[str, Any]) -> Handover:
+        return Handover(conn_id=self.object_storage_conn_id).of(request)
 
     def _progress(self, work: WorkFile, request_id: str) -> Progress:
         from airflow_provider_posthog.erasure.progress import Progress
 
         return Progress(work.fs, f"{work.path}.progress", request_id)
-
-    def _check_work_file(self, work: WorkFile) -> None:
-        assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
-        header = work.header()
-        self._place().check(vars(header), "request")
-        if header.request_id != self.request.get("request_id"):
-            raise PostHogSettingsError(
-                "request",
-                f"its work file {self.request['work_path']} was written anew for another request.",
-                "Write a path for each request, such as one with {{ run_id }} in it.",
-            )
 
     def _failed(self, how: str, reason: str) -> PostHogErasureError:
         text = f"{self.subject()} {how}: {reason}"
@@ -390,4 +371,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """
         request = self.request
         if self._text and isinstance(request, Mapping):
-            note_timeout(lambda: self._certificate(request, context), self._text, self._states, self.log)
+            note_timeout(
+                lambda: self._handover(request).certificate(self.hook, context), self._text, self._states, self.log
+            )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -69,6 +70,8 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         self.identifiers_path = identifiers_path
         self._not_verified: set[int] = set()
         self._others: set[int] = set()
+        #: The request, once :meth:`whose` has checked it.
+        self.handover = Handover()
         #: How many persons' rows are to go, and how many persons' are not, as they are not ``VERIFIED``.
         self.persons = self.left_out = 0
 
@@ -88,10 +91,11 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         """
         if not isinstance(self.request, Mapping):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
-        if self.request.get("dry_run") is True:
-            raise AirflowSkipException("It was a dry run: nothing is erased.")
+        if self.request.get("preview") is True:
+            raise AirflowSkipException("It was a preview: nothing is erased.")
         self._check_columns()
-        work = self.handed_on(self.request)
+        self.handover = self.handed_over(self.request, "request")
+        work = self.work_of(self.handover, "request")
         named = work.header().verify_by != "uuid"
         if self.distinct_id_column and not named:
             raise PostHogSettingsError(
@@ -159,7 +163,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     def _addresses(self) -> Iterator[str]:
         from airflow_provider_posthog.erasure.identifiers import from_file
 
-        file = self.storage(self.identifiers_path or "", "identifiers_path")
+        file = self.handover.storage(self.identifiers_path or "", "identifiers_path", self.object_storage_conn_id)
         yield from (one.value for one in from_file(file.fs, file.path) if one.kind == "email")
 
     def _erased(self, work: WorkFile) -> Iterator[Person]:

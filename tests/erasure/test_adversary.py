@@ -250,7 +250,7 @@ def test_a_page_that_is_cut_and_called_the_last_is_not_believed(lab: Lab) -> Non
 def test_a_statement_that_was_cut_or_cached_finds_nobody(lab: Lab, answer: Any, error: type[Exception]) -> None:
     lab.posthog.faults(path="*/query/", status=200, body=answer)
     with pytest.raises(error) as told:
-        lab.resolve(hogql="SELECT id FROM persons LIMIT 50000")
+        lab.resolve(query="SELECT id FROM persons LIMIT 50000")
     assert "ann@" not in str(told.value)
 
 
@@ -265,8 +265,8 @@ def test_a_statement_that_was_cut_or_cached_finds_nobody(lab: Lab, answer: Any, 
     ],
 )
 def test_a_statement_that_could_leave_somebody_out_unseen_is_never_sent(lab: Lab, hogql: str) -> None:
-    with pytest.raises(PostHogSettingsError, match="hogql"):
-        lab.resolve(emails=[lab.email], hogql=hogql)
+    with pytest.raises(PostHogSettingsError, match="query"):
+        lab.resolve(emails=[lab.email], query=hogql)
     assert lab.posthog.calls() == []
 
 
@@ -276,9 +276,9 @@ def test_a_limit_that_is_reached_may_leave_somebody_out(lab: Lab, limits: tuple[
         lab.add(f"{lab.name}-{number}")
     select = f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT "
     with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
-        lab.resolve(hogql=" UNION ALL ".join(f"{select}{limit}" for limit in limits))
-    assert lab.resolve(hogql=f"{select} 50;")["persons"] == 3
-    assert lab.resolve(hogql=f"SELECT * FROM ({select} 2) LIMIT 50")["persons"] == 2, "so many are meant"
+        lab.resolve(query=" UNION ALL ".join(f"{select}{limit}" for limit in limits))
+    assert lab.resolve(query=f"{select} 50;")["persons"] == 3
+    assert lab.resolve(query=f"SELECT * FROM ({select} 2) LIMIT 50")["persons"] == 2, "so many are meant"
 
 
 def test_a_key_that_may_not_query_erases_and_proves_nothing(lab: Lab) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator, length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
@@ -60,20 +60,21 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping) or not self.request.get("accepted_at"):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
-        after = _length("look_again_after", self.look_again_after)
+        after = length_of("look_again_after", self.look_again_after)
         salt = self.hook.audit_salt()
         Pseudonyms(salt)  # refuses one that can be guessed
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
         )
-        work = self.handed_on(self.request)
-        request_id, settings = work.header().request_id, self.hook.settings()
+        handover = self.handed_over(self.request, "request")
+        work, request_id = self.work_of(handover, "request"), handover.request_id
+        settings = self.hook.settings()
         kept = {name: self.request.get(name) for name in (*_FLAGS, *_TIMES, "generation")}
         where = {"request_id": request_id, "host": settings.base_url, "project_id": settings.project_id}
         sealed = Sealed(folder.fs, f"{str(folder.path).rstrip('/')}/{request_id}{END}", salt)
         due = datetime.now(timezone.utc) + after
         count = sealed.write({**kept, **where}, work.persons(), due)
-        certificate = self.certificate(context, request_id)
+        certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             name = getattr(context.get("ti"), "task_id", "seal")
             certificate.noted(name, f"sealed what is needed to look again, on {due:%Y-%m-%d} or later")
@@ -122,7 +123,7 @@ class PostHogLookAgainOperator(PeopleOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        keep_for = _length("keep_for", self.keep_for)
+        keep_for = length_of("keep_for", self.keep_for)
         waiting = looked = expired = 0
         states: Counter[str] = Counter()
         left: list[str] = []
@@ -191,15 +192,3 @@ def _asked(request: Mapping[str, Any]) -> Request:
     wish = Wish(*(bool(request.get(name)) for name in _FLAGS))
     # An answer's time is in whole seconds, rounded down.
     return Request(wish, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0))
-
-
-def _length(field: str, value: float | timedelta) -> timedelta:
-    if isinstance(value, timedelta):
-        found = value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        found = timedelta(seconds=value)
-    else:
-        raise PostHogSettingsError(field, f"{value!r:.60} is no length of time.", "Write timedelta(days=30).")
-    if found < timedelta(0):
-        raise PostHogSettingsError(field, "is less than nothing.", "Write timedelta(days=30).")
-    return found
