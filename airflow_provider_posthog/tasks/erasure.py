@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -226,6 +227,28 @@ class PostHogErasureOperator(PeopleOperator):
         if retention.not_looked_at:
             self.log.warning("%s", retention.not_looked_at)
         return retention
+
+    def survivors(self, work: WorkFile, request: Mapping[str, Any], proof: object) -> set[int]:
+        """Return who is not ``VERIFIED``, as numbers: as the proof says, and the folder of the request names.
+
+        :param work: the work file.
+        :param request: what an earlier task returned.
+        :param proof: what ``PostHogPersonsErasedSensor`` returned.
+        :raises PostHogSettingsError: if it proves nobody of this request, or is not the last proof.
+        """
+        told = proof if isinstance(proof, Mapping) else {}
+        states = told.get("states") or {}
+        if told.get("request_id") != request.get("request_id") or not states.get("VERIFIED"):
+            raise PostHogSettingsError(
+                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
+            )
+        self.check_place(told, "proof")
+        if told.get("state") == "VERIFIED":
+            return set()
+        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
+        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
+            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
+        return found
 
     def progress(self, work: WorkFile) -> Progress:
         """Return how far the deletion of a work file's persons is.

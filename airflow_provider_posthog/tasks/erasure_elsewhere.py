@@ -104,7 +104,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                 "Resolve the persons with verify_by='distinct_id', or name person_id_column only.",
             )
         if self.proof is not None:
-            self._not_verified = self._survivors(work)
+            self._not_verified = self.survivors(work, self.request, self.proof)
         self._count(work)
         if self.email_column and self.left_out:
             raise PostHogSettingsError(
@@ -197,20 +197,4 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                 "%d UUIDs from before a merge or split belong to others now: their rows stay",
                 len(found) - len(self._not_verified),
             )
-        return found
-
-    def _survivors(self, work: WorkFile) -> set[int]:
-        """Return who is not ``VERIFIED``, as the sensor's proof says, and the folder of the request names."""
-        proof = self.proof if isinstance(self.proof, Mapping) else {}
-        states = proof.get("states") or {}
-        if proof.get("request_id") != self.request.get("request_id") or not states.get("VERIFIED"):
-            raise PostHogSettingsError(
-                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
-            )
-        self.check_place(proof, "proof")
-        if proof.get("state") == "VERIFIED":
-            return set()
-        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
-        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
-            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
         return found
