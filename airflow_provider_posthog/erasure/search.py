@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.identifiers import Identifier
 from airflow_provider_posthog.erasure.place import Place
-from airflow_provider_posthog.erasure.request import Do
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import BATCH, resolve
 from airflow_provider_posthog.erasure.work_file import Header, Totals, WorkFileSystem, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
@@ -93,22 +93,22 @@ def new_header(server: Server, asked: str, place: Place, verify_by: str) -> Head
 
 
 def search(
+    client: ErasureClient,
     identifiers: Iterable[Identifier],
     fs: WorkFileSystem,
     path: str,
     header: Header,
     server: Server,
-    do: Do,
     limits: Limits,
 ) -> Search:
     """Find everybody behind identifiers and write them into a work file.
 
+    :param client: asks PostHog.
     :param identifiers: the identifiers; a batch of them is in memory at a time.
     :param fs: the file system of the work file.
     :param path: the work file, as the file system spells it.
     :param header: from :func:`new_header`.
     :param server: the server.
-    :param do: does steps.
     :param limits: what may be found.
     :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
     """
@@ -117,7 +117,7 @@ def search(
     missing = NotFound()
     with WorkFileWriter(fs, path, header) as file:
         for batch in batched(identifiers, BATCH):
-            found = do(resolve(batch, server, server.now))
+            found = resolve(client, batch, server, server.now)
             missing.add(found.not_found)
             new = [person for person in found.persons if uuid.UUID(person.uuid).int not in seen]
             seen.update(uuid.UUID(person.uuid).int for person in new)

@@ -6,26 +6,25 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.api.arguments import is_uuid
-from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import look_if_possible
-from airflow_provider_posthog.tasks.certificate import open_certificate
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
+from airflow_provider_posthog.tasks.erasure import length_of
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
-from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.judge import Request
     from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
 
-T = TypeVar("T")
 #: Events may arrive so late that they are older than the moment when their person was resolved.
 _LATE = timedelta(days=1)
 #: Up to so many seconds lie between two looks in one poke.
@@ -143,11 +141,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """Check the request, before anything is sent.
 
         :param context: the task's context.
-        :raises AirflowSkipException: after a dry run, of which there is nothing to prove.
+        :raises AirflowSkipException: after a preview, of which there is nothing to prove.
         """
         if isinstance(self.request, Mapping):
-            if self.request.get("dry_run") is True:
-                raise AirflowSkipException("It was a dry run: nothing was deleted, so there is nothing to prove.")
+            if self.request.get("preview") is True:
+                raise AirflowSkipException("It was a preview: nothing was deleted, so there is nothing to prove.")
             if not self.request.get("work_path") or not self.request.get("accepted_at"):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
@@ -169,14 +167,15 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         if not isinstance(self.request, Mapping):
             return self._look_at_uuids(self.request)
-        work = self._work_file(self.request)
+        handover = self._handover(self.request)
+        work = handover.file()
         progress = self._progress(work, str(self.request.get("request_id")))
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
-        self._check_work_file(work)
-        looks, server = Looks.of(progress.looks), self._do(detect())
-        seen = self._do(picture(work.persons(), server))
+        self._place().check(vars(handover.work("request").header()), "request")
+        looks, server = Looks.of(progress.looks), detect(self.client)
+        seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
             self._text, self._states = looks.text, dict(looks.states)
             return Finding(Verdict("pending", looks.text), {"states": self._states})
@@ -191,11 +190,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
         self._look_at_retention()
-        certificate = self._certificate(self.request, context)
+        certificate = self._handover(self.request).certificate(self.hook, context)
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
-        report = self._do(verify(work.persons(), asked, since and since - _LATE))
+        report = verify(self.client, work.persons(), asked, since and since - _LATE)
         if self._is_done(report):
-            report = self._do(verify(work.persons(), asked))
+            report = verify(self.client, work.persons(), asked)
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
@@ -222,7 +221,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.tables import left_in_tables
 
-        left = self._do(left_in_tables(work.persons()))
+        left = left_in_tables(self.client, work.persons())
         if left.text:
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
@@ -230,7 +229,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         found = Finding(found.verdict, {**found.facts, **tables})
         if certificate is not None:
             certificate.saw(self._retention.as_json())
-            cannot_erase = self._do(residue(self.hook.settings()))
+            cannot_erase = residue(self.client)
             cannot_erase["tables"] = left.as_list()
             cannot_erase["not_looked_at"] = {**cannot_erase["not_looked_at"], **left.not_looked_at}
             if self._retention.not_looked_at:
@@ -249,10 +248,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         from airflow_provider_posthog.erasure.verify import verify
 
         self._look_at_retention()
-        found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+        found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         if found.verdict.state == "succeeded":
             time.sleep(min(self.poke_interval, _BETWEEN))
-            found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+            found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         return found
 
     def _is_done(self, report: Report) -> bool:
@@ -260,18 +259,19 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         return report.is_verified or (self.on_survivors == "go_on" and report.is_over)
 
     def _look_at_retention(self) -> None:
-        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
+        self._retention = self.client.run(look_if_possible(self.hook.settings().project_id))
 
     def _place(self) -> Place:
         from airflow_provider_posthog.erasure.place import Place
 
         return Place.of(self.hook.settings(), self.moved_from)
 
-    def _do(self, steps: Steps[T]) -> T:
-        from airflow_provider_posthog.erasure.asking import discreet
+    @cached_property
+    def client(self) -> ErasureClient:
+        """The client, whose errors name nobody; made when a task runs."""
+        from airflow_provider_posthog.erasure.client import ErasureClient
 
-        with discreet():
-            return run(steps, self.hook.client)
+        return ErasureClient(self.hook.client)
 
     def _check_count(self, report: Report) -> None:
         """Make sure that nobody has fallen out of the work file: who is not in it is not looked for."""
@@ -295,7 +295,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         }
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
-        read = ByteBudget.of(self.hook.settings()).bytes_read - self._read
+        read = self.client.bytes_read - self._read
         self.log.info(
             "%s: %s %s of events was looked at; ClickHouse read %s bytes for it",
             self.subject(),
@@ -324,9 +324,14 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.judge import Request
 
-        server = self._do(detect())
+        server = detect(self.client)
         return Request(
-            Wish(), server.generation, _LONG_AGO, server.now, proven=False, quiet_period=self._quiet_period()
+            Wish(),
+            server.generation,
+            _LONG_AGO,
+            server.now,
+            proven=False,
+            quiet_period=length_of("quiet_period", self.quiet_period),
         )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
@@ -343,41 +348,16 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
         # An answer's time is in whole seconds, rounded down.
         accepted += timedelta(seconds=1)
-        generation, quiet = str(request.get("generation")), self._quiet_period()
+        generation, quiet = str(request.get("generation")), length_of("quiet_period", self.quiet_period)
         return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
 
-    def _quiet_period(self) -> timedelta:
-        given = self.quiet_period
-        return given if isinstance(given, timedelta) else timedelta(seconds=given)
-
-    def _work_file(self, request: Mapping[str, Any]) -> WorkFile:
-        from airflow_provider_posthog.erasure.work_file import WorkFile
-
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        example = "s3://private/erasures/{{ run_id }}.jsonl"
-        path = storage_path("work_path", str(request["work_path"]), conn_id, example=example)
-        return WorkFile(path.fs, path.path)
-
-    def _certificate(self, request: Mapping[str, Any], context: Context) -> Certificate | None:
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        path, ticket = request.get("audit_path"), request.get("ticket")
-        return open_certificate(self.hook, path, conn_id, context, str(request.get("request_id")), ticket)
+    def _handover(self, request: Mapping[str, Any]) -> Handover:
+        return Handover(conn_id=self.object_storage_conn_id).of(request)
 
     def _progress(self, work: WorkFile, request_id: str) -> Progress:
         from airflow_provider_posthog.erasure.progress import Progress
 
         return Progress(work.fs, f"{work.path}.progress", request_id)
-
-    def _check_work_file(self, work: WorkFile) -> None:
-        assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
-        header = work.header()
-        self._place().check(vars(header), "request")
-        if header.request_id != self.request.get("request_id"):
-            raise PostHogSettingsError(
-                "request",
-                f"its work file {self.request['work_path']} was written anew for another request.",
-                "Write a path for each request, such as one with {{ run_id }} in it.",
-            )
 
     def _failed(self, how: str, reason: str) -> PostHogErasureError:
         text = f"{self.subject()} {how}: {reason}"
@@ -391,4 +371,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """
         request = self.request
         if self._text and isinstance(request, Mapping):
-            note_timeout(lambda: self._certificate(request, context), self._text, self._states, self.log)
+            note_timeout(
+                lambda: self._handover(request).certificate(self.hook, context), self._text, self._states, self.log
+            )

@@ -198,13 +198,13 @@ def test_events_that_are_not_all_are_an_error_and_leave_no_folder(lab: Lab) -> N
     operator = PostHogExportPersonDataOperator(
         task_id="access", path=f"file://{lab.folder}/access/ann", persons=lab.resolve()
     )
-    rows = operator.rows
+    rows = operator.client.rows
 
     def others(sql: str, values: Any, *kinds: Any) -> Any:
         found = rows(sql, values, *kinds)
         return [[found[0][0] + 1, found[0][1]]] if "uniqExact" in sql else found
 
-    operator.rows = others  # type: ignore[method-assign]  # a server that counts more than it shows
+    operator.client.rows = others  # type: ignore[method-assign]  # a server that counts more than it shows
     with pytest.raises(PostHogIncompleteError, match="PostHog counts 2 events"):
         operator.execute(context())
     assert not list((lab.folder / "access").iterdir())

@@ -52,7 +52,7 @@ def survivor(lab: Lab) -> str:
 
 
 def close(lab: Lab, **given: Any) -> Any:
-    options = {"task_id": "close", "request": lab.request, "look_interval": 0, **WHY, **given}
+    options = {"task_id": "close", "request": lab.request, "poll_interval": 0, **WHY, **given}
     return PostHogCloseErasureOperator(**options).execute(context())
 
 
@@ -113,7 +113,7 @@ def test_one_look_that_sees_nobody_is_not_believed(lab: Lab) -> None:
     survivor(lab)
     lab.posthog.clear_faults()
     lab.posthog.settings(sweep_outcome="verify_only")
-    operator = PostHogCloseErasureOperator(task_id="close", request=lab.request, look_interval=0, **WHY)
+    operator = PostHogCloseErasureOperator(task_id="close", request=lab.request, poll_interval=0, **WHY)
     looked: list[dict[str, int]] = []
     real = operator.do
 

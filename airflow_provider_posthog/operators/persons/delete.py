@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.request import Outcome
     from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
+    from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 
 class PostHogDeletePersonsOperator(PostHogErasureOperator):
@@ -33,7 +35,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
     :param delete_recordings: delete the session recordings.
     :param keep_person: keep the profile, with its properties. Refused on servers that would delete it.
-    :param dry_run: only say what would be done; may be a template. Rendered, it is shown as ``rehearsal``.
+    :param preview: only say what would be done; may be a template.
     :param max_persons: the most persons there may be; more are an error.
     :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
     :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
@@ -43,7 +45,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
-        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``requested_at`` and ``accepted_at`` (the server's
+        ``object_storage_conn_id``, ``verify_by``, ``preview``; ``requested_at`` and ``accepted_at`` (the server's
         time); ``generation`` (A, B, C); ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers
         ``persons``, ``accepted``, ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for
         before, so PostHog queued nothing), and ``events``, ``future_events``, ``recordings`` before the deletion;
@@ -53,7 +55,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "rehearsal", "approval")
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "preview", "approval")
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         delete_events: bool = True,
         delete_recordings: bool = True,
         keep_person: bool = False,
-        dry_run: bool | str = False,
+        preview: bool | str = False,
         max_persons: int = 1000,
         chunk_size: int = 1000,
         verify_by: VerifyBy = "distinct_id",
@@ -74,7 +76,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.delete_events = delete_events
         self.delete_recordings = delete_recordings
         self.keep_person = keep_person
-        self.rehearsal = dry_run  # Airflow's operators have a method dry_run()
+        self.preview = preview
         self.max_persons = max_persons
         self.chunk_size = chunk_size
         self.verify_by = verify_by
@@ -87,13 +89,15 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """
         from airflow_provider_posthog.erasure.generation import detect
 
-        rehearsal, wish = _flag("dry_run", self.rehearsal), self._wish()
+        preview, wish = _flag("preview", self.preview), self._wish()
         persons = self.persons
-        given = self.handed_on(persons) if isinstance(persons, Mapping) else None
-        server = self.do(detect())
+        handover = self.handed_over(persons, "persons") if isinstance(persons, Mapping) else None
+        work = self.work_of(handover, "persons") if handover is not None else None
+        server = detect(self.client)
         wish.check(server, 0)
-        work = given or self._found(() if isinstance(persons, Mapping) else persons, server, context)
-        certificate = self.certificate(context, work.header().request_id)
+        if handover is None or work is None:
+            handover, work = self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        certificate = handover.certificate(self.hook, context)
         progress = self.progress(work)
         if not progress.has_begun:
             self._renew(work, server, certificate)
@@ -101,13 +105,16 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self._check_count(totals)
         wish.check(server, totals.recordings)
         earlier = self._asked_before(work, progress, server)
-        self._announce(certificate, totals, wish, work.header().verify_by, rehearsal=rehearsal)
-        if rehearsal:
-            return self._rehearse(work, totals, server, wish, earlier)
+        self._announce(certificate, totals, wish, work.header().verify_by, preview=preview)
+        about = self._about(handover, work, totals, wish)
+        if preview:
+            head = self.ledger_head(certificate)
+            return {**about, "ledger_head": head, **self._previewed(work, totals, server, wish, earlier)}
         outcome = self._certified(work, progress, wish, server, certificate, context)
         return {
-            **self._about(work, totals, wish),
-            "dry_run": False,
+            **about,
+            "ledger_head": self.ledger_head(certificate),
+            "preview": False,
             "generation": outcome.generation or server.generation,
             "requested_at": outcome.requested_at or server.now.isoformat(),
             "accepted_at": outcome.accepted_at or server.now.isoformat(),
@@ -118,14 +125,14 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         }
 
     def _announce(
-        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, rehearsal: bool
+        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, preview: bool
     ) -> None:
         """Say what will be left on purpose, and tell the certificate what is about to be done."""
         options = {**self._options(wish), "verify_by": verify_by}
         for left in left_on_purpose(options):
             self.log.warning("Left on purpose: %s", left)
         if certificate is not None:
-            certificate.planned(totals, options, rehearsal=rehearsal)
+            certificate.planned(totals, options, preview=preview)
             if isinstance(self.approval, Mapping):
                 certificate.noted("approved", _approved(self.approval))
 
@@ -138,38 +145,36 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         check_verify_by(self.verify_by)
         return Wish(self.delete_events, self.delete_recordings, self.keep_person)
 
-    def _found(self, persons: Sequence[str], server: Server, context: Context) -> WorkFile:
+    def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""
         from airflow_provider_posthog.erasure.identifiers import from_arguments
-        from airflow_provider_posthog.erasure.work_file import WorkFile, digest_of
+        from airflow_provider_posthog.erasure.work_file import digest_of
 
         uuids = [*from_arguments(uuids=persons)]
         if not uuids:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         # A later try of this task may go on with the file; another run is another request for the same persons.
         asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
-        target = self.work_target()
-        work = WorkFile(target.fs, target.path)
+        work = self.own.file()
         if work.exists() and work.header().asked == asked:
             self.check_place(vars(work.header()), "work_path")
-        else:
-            self.search(
-                iter(uuids),
-                asked,
-                server,
-                context,
-                max_persons=self.max_persons,
-                verify_by=self.verify_by,
-                must_find_all=True,
-            )
-            work = WorkFile(target.fs, target.path)
-        return work
+            return replace(self.own, request_id=work.header().request_id), work
+        found = self.search(
+            iter(uuids),
+            asked,
+            server,
+            context,
+            max_persons=self.max_persons,
+            verify_by=self.verify_by,
+            must_find_all=True,
+        )
+        return found.handover, found.work
 
     def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
         """Look again at who it is about: days may have passed since they were resolved and approved."""
         from airflow_provider_posthog.erasure.renew import renew
 
-        told = renew(work, server, self.do)
+        told = renew(self.client, work, server)
         if not told.added and not told.gone:
             return
         text = (
@@ -198,7 +203,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         if not self.delete_events or progress.has_begun:
             return None
-        rows = asked_earlier(work, server, self.do)
+        rows = asked_earlier(self.client, work, server)
         if rows:
             self.log.warning(
                 "The deletion of the events of %d persons was asked for before (%s): PostHog queues no second one, and "
@@ -215,20 +220,16 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             "keep_person": wish.keep_person,
         }
 
-    def _about(self, work: WorkFile, totals: Totals, wish: Wish) -> dict[str, Any]:
-        header = work.header()
+    def _about(self, handover: Handover, work: WorkFile, totals: Totals, wish: Wish) -> dict[str, Any]:
         return {
-            "request_id": header.request_id,
+            **handover.as_json(),
             **self.place.as_json(),
-            "work_path": str(self.work_path),
-            "object_storage_conn_id": self.object_storage_conn_id,
-            "verify_by": header.verify_by,
+            "verify_by": work.header().verify_by,
             **self._options(wish),
-            **self.certified(),
             **totals.as_json(),
         }
 
-    def _rehearse(
+    def _previewed(
         self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: int | None
     ) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.request import chunks
@@ -236,7 +237,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         in_chunks = sum(1 for _ in chunks(work, self.chunk_size))
         calls = in_chunks * (2 if server.can_keep_persons and not wish.keep_person else 1)
         self.log.info(
-            "Dry run: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
+            "Preview: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
             "and cannot be",
             totals.profiles,
             calls,
@@ -245,8 +246,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             totals.personless,
         )
         return {
-            **self._about(work, totals, wish),
-            "dry_run": True,
+            "preview": True,
             "generation": server.generation,
             "requested_at": None,
             "accepted_at": None,
@@ -272,10 +272,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             outcome = self._delete(work, progress, wish, server, certificate)
         except Exception as error:
             if certificate is not None:
-                certificate.failed(name, error, self.calls)
+                certificate.failed(name, error, self.client.calls)
             raise
         if certificate is not None:
-            certificate.called(name, self.calls)
+            certificate.called(name, self.client.calls)
         return outcome
 
     def _delete(
@@ -295,7 +295,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 len(done.swallowed),
             )
 
-        outcome = delete_all(work, progress, wish, server, self.do, chunk_size=self.chunk_size, report=report)
+        outcome = delete_all(self.client, work, progress, wish, server, chunk_size=self.chunk_size, report=report)
         if outcome.swallowed:
             self.log.warning(
                 "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",
