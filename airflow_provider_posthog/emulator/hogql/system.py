@@ -41,6 +41,8 @@ _COLUMNS = {
     "deleted:int",
     "system.source_sync_jobs": "id:str team_id:int pipeline_id:str schema_id:str status:str rows_synced:int "
     "billable:int latest_error:str created_at:time finished_at:time updated_at:time",
+    "system.data_modeling_jobs": "id:str team_id:int data_modeling_view_id:str status:str rows_materialized:int "
+    "rows_expected:int error:str last_run_at:time created_at:time updated_at:time",
     "system.ingestion_warnings": "team_id:int source:str type:str details:str timestamp:time",
     "query_log": "query_id:str query:str query_start_time:time query_duration_ms:int created_by:int read_rows:int "
     "read_bytes:int result_rows:int result_bytes:int memory_usage:int status:str log_comment:str kind:str "
