@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Send, Steps
 from airflow_provider_posthog.api.watched import Watched, utc
-from airflow_provider_posthog.exceptions import PostHogTransportError, PostHogValidationError
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, PostHogValidationError
 
 #: What a query asks for at the most: its text has to stay below ClickHouse's limit of 256 KiB.
 MOST = 2000
@@ -95,6 +96,7 @@ _KINDS: tuple[tuple[type, ...], ...] = (
     (int, type(None)),
     (int, type(None)),
     (str, type(None)),
+    (str, type(None)),
 )
 #: Which tables a server has not, by its address, and when that was found.
 _missing: dict[str, dict[str, float]] = {}
@@ -121,11 +123,17 @@ def look(texts: Collection[str], policy: RetryPolicy, server: str) -> Steps[dict
     :returns: what :func:`~airflow_provider_posthog.api.watched.judge` reads, by the texts; those are missing of which
         this server's tables do not tell.
     """
-    asked = [Watched.parse(text) for text in sorted(texts)]
+    asked = list(_known(sorted(texts)))
     found: dict[str, dict[str, Any]] = {}
     for first in range(0, len(asked), MOST):
         found.update((yield from _look(asked[first : first + MOST], policy, server)))
     return found
+
+
+def _known(texts: Sequence[str]) -> Iterable[Watched]:
+    for text in texts:
+        with suppress(PostHogSettingsError):  # another version's: its own look says so, and no other task suffers
+            yield Watched.parse(text)
 
 
 def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
@@ -174,13 +182,15 @@ def question(asked: Sequence[Watched]) -> Call[Timed[Any]]:
     for table in dict.fromkeys(TABLES[each.what] for each in asked):
         mine = [each for each in asked if TABLES[each.what] == table]
         of, status, created, rows, size, error = _COLUMNS[table]
+        backfill = "toString(backfill_id)" if table == TABLES["run"] else "''"
         columns = (
             f"'{table}' AS source, toString(id) AS id, {of} AS of, toString({status}) AS state, "
-            f"toUnixTimestamp({created}) AS created, {rows} AS rows, {size} AS bytes, toString({error}) AS error"
+            f"toUnixTimestamp({created}) AS created, {rows} AS rows, {size} AS bytes, toString({error}) AS error, "
+            f"{backfill} AS backfill"
         )
         arms.append(f"SELECT {columns} FROM {table} WHERE {_CONDITIONS[table](mine, values)}")  # noqa: S608
     inner = " UNION ALL ".join(arms)
-    sql = f"SELECT source, id, of, state, created, rows, bytes, error FROM ({inner}) LIMIT {queries.MAX_ROWS}"  # noqa: S608
+    sql = f"SELECT source, id, of, state, created, rows, bytes, error, backfill FROM ({inner}) LIMIT {queries.MAX_ROWS}"  # noqa: S608
     return timed(replace(_answered(queries.hogql(sql, values)), max_bytes=STATUS_BYTES))
 
 
@@ -259,9 +269,9 @@ def _sorted(asked: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable
     """Yield what is waited for, each with the rows that tell of it."""
     by_owner: dict[tuple[str, str], list[dict[str, Any]]] = {}
     live: list[dict[str, Any]] = []
-    for table, job_id, of, status, created, count, size, error in rows:
+    for table, job_id, of, status, created, count, size, error, backfill in rows:
         found: Mapping[str, Any] = {
-            **{"id": job_id, "of": of or "", "status": status or "", "created": created},
+            **{"id": job_id, "of": of or "", "backfill": backfill or None, "status": status or "", "created": created},
             **{"rows": count, "failed": None, "bytes": size, "error": error or None},
         }
         is_backfill = table == TABLES["backfill"]

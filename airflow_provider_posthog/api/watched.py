@@ -34,7 +34,8 @@ class Watched:
         before ``since``), ``sync`` and ``idle`` (a source, its schemas with commas between), ``view`` and ``view_idle``
         (a view), ``cohort`` (a cohort).
     :param names: the ids.
-    :param since: only what was created at this time or later counts, in seconds since 1970 by PostHog's clock.
+    :param since: only what was created at this time or later counts, in seconds since 1970 by PostHog's clock. Of runs
+        0 means that one of the schedule is waited for, and those of backfills count only beside it.
     """
 
     what: str
@@ -72,7 +73,7 @@ class Watched:
         return int(self.names[1]), int(self.names[2])
 
 
-_NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 2, "view": 1, "view_idle": 1, "cohort": 1}
+_NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, "view_idle": 2, "cohort": 1}
 
 
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
@@ -101,14 +102,15 @@ def row(found: Mapping[str, Any]) -> dict[str, Any]:
     """Bring a job of PostHog's API into the form of all rows here.
 
     :param found: a run, a backfill, a sync, an entry of a view's history.
-    :returns: ``id``, ``of`` (what it is a job of), ``status``, ``created`` (seconds since 1970 or ``None``), ``rows``,
-        ``failed``, ``bytes``, ``error``.
+    :returns: ``id``, ``of`` (what it is a job of), ``backfill`` (of a run: whose), ``status``, ``created`` (seconds
+        since 1970 or ``None``), ``rows``, ``failed``, ``bytes``, ``error``.
     """
     schema = found.get("schema")
     created = moment(found.get("created_at") or found.get("timestamp") or found.get("last_run_at"))
     return {
         "id": str(found.get("id") or ""),
         "of": str(schema.get("id")) if isinstance(schema, Mapping) else "",
+        "backfill": str(found.get("backfill") or "") or None,
         "status": str(found.get("status")),
         "created": created.timestamp() if created is not None else None,
         "rows": _first(found, "records_completed", "rows_synced", "rows_materialized", "total_records_count", "count"),
@@ -189,7 +191,7 @@ def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 
 def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     found = deciding_run(watched, rows)
-    if found is None:
+    if found is None or not (watched.since or any(each["backfill"] is None for each in rows)):
         return Verdict("pending", "PostHog has begun no run of the interval yet")
     return of_run(found)
 

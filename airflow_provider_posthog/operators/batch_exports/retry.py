@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
 
 
+#: The ``since`` of runs of which any counts.
+_ANY = 1
+
+
 class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     """Lets a batch export write the interval of a run that failed again, and waits until that run is good.
 
@@ -91,7 +95,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             raise PostHogSettingsError(
                 "start", f"no run of {told(window)} is known.", "Write the edges of an interval that PostHog has run."
             )
-        text = run_text(export_id, *window)
+        text = run_text(export_id, *window, since=_ANY)
         if any(states.of_run(row(one)).state == "succeeded" or states.is_live(one) for one in runs):
             self.log.info("The interval %s has a run that is good or goes on: none is started", told(window))
             return text, {}
@@ -135,12 +139,12 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
                 f"PostHog: the run of {told(window)} is not good: {failed:,} records failed", job_id=job.id
             )
         newest = max(good, key=lambda one: str(one.get("created_at")))
-        return {**summary(newest), "retried": watched.since > 0, **told_of}
+        return {**summary(newest), "retried": watched.since > _ANY, **told_of}
 
     def _cancel(self, job: Job) -> bool:
         """Cancel the run that goes on: a retry does not tell its id."""
         watched = Watched.parse(job.id)
-        if not self.cancel_on_kill or watched.what != "run" or not watched.since:
+        if not self.cancel_on_kill or watched.what != "run" or watched.since <= _ANY:
             return False
         window = [utc(edge).isoformat() for edge in watched.interval]
         try:
