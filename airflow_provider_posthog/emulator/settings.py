@@ -93,6 +93,11 @@ def _count(default: int) -> Any:  # noqa: ANN401
     return field(default=default, metadata={"check": _is_count, "takes": "a whole number, 1 or more"})
 
 
+def _whole(default: int) -> Any:  # noqa: ANN401
+    check: Check = lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "a whole number, 0 or more"})
+
+
 def _optional(default: object, check: Check, takes: str) -> Any:  # noqa: ANN401
     return field(
         default=default,
@@ -156,6 +161,7 @@ class Settings:
     # batch exports and file downloads
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)
+    batch_records_failed: int = _whole(0)
     batch_jitter_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
     backfill_hidden_seconds: float = _seconds(1.0)
     max_backfills: int = _count(5)

@@ -37,6 +37,7 @@ class Run:
     :param ends: when it is over.
     :param outcome: what it is then.
     :param rows: how many it exports.
+    :param rows_failed: how many of them the destination did not take, though it completes.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Run:
     outcome: str
     rows: int
     backfill: str | None = None
+    rows_failed: int = 0
     cancelled_at: datetime | None = None
 
     def status(self, now: datetime) -> str:
@@ -78,7 +80,7 @@ class Run:
             "backfill": self.backfill,
             "status": status,
             "records_completed": self.rows if done else None,
-            "records_failed": 0 if done else None,
+            "records_failed": self.rows_failed if done else None,
             "records_total_count": self.rows if done else None,
             "bytes_exported": self.rows * 512 if done else None,
             "latest_error": f"The destination did not take it ({status})." if status in failed else None,
@@ -215,8 +217,12 @@ class BatchExport:
         """
         if self.interval not in ("day", "week"):
             return moment + INTERVALS[self.interval]
-        zone = ZoneInfo(self.timezone)
-        return (moment.astimezone(zone) + INTERVALS[self.interval]).astimezone(moment.tzinfo)
+        # an hour that the clocks leave out must not move those of later days
+        local = moment.astimezone(ZoneInfo(self.timezone)) - timedelta(hours=self.offset_hour)
+        return self._at_hour(local + INTERVALS[self.interval]).astimezone(moment.tzinfo)
+
+    def _at_hour(self, local: datetime) -> datetime:
+        return local.replace(hour=self.offset_hour, minute=0, second=0, microsecond=0, fold=0)
 
     def first_start(self, moment: datetime) -> datetime:
         """Return the beginning of the interval in which a moment is.
@@ -230,7 +236,7 @@ class BatchExport:
         start = local.replace(hour=0, minute=0, second=0, microsecond=0)
         if self.interval == "week":
             start -= timedelta(days=(start.weekday() + 1 - self.offset_day) % 7)
-        return start.replace(hour=self.offset_hour).astimezone(moment.tzinfo)
+        return self._at_hour(start).astimezone(moment.tzinfo)
 
 
 class BatchExportService:
@@ -306,7 +312,16 @@ class BatchExportService:
         rows = self._core.warehouse.count_events(start, end, column) if export.model == "events" else 0
         ends = begins + timedelta(seconds=settings.batch_run_seconds)
         made = Run(
-            self.new_id(), export.id, start, end, begins, ends, settings.batch_outcome, rows, backfill=backfill or None
+            self.new_id(),
+            export.id,
+            start,
+            end,
+            begins,
+            ends,
+            settings.batch_outcome,
+            rows,
+            backfill=backfill or None,
+            rows_failed=settings.batch_records_failed,
         )
         export.runs.append(made)
         return made
