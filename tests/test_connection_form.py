@@ -726,7 +726,9 @@ def test_a_project_s_token_is_read_and_never_shown() -> None:
     assert TOKEN not in repr(found)
 
 
-@pytest.mark.parametrize("token", ["phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "phs_abc", 7, "***", '"phc_abc"', "phc_a b", "phc_ä"])
+@pytest.mark.parametrize(
+    "token", ["phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "phs_abc", 7, "***", '"phc_abc"', "phc_a b", "phc_ä"]
+)
 def test_what_is_no_project_s_token_is_refused_and_not_shown(token: object) -> None:
     error = refusal(extra={"project_token": token})
     assert error.field == "project_token"
@@ -753,7 +755,8 @@ def test_events_go_where_the_connection_says_or_where_its_host_takes_them(
 
 
 @pytest.mark.parametrize(
-    "host", ["ftp://us.i.posthog.com", "https://us.i.posthog.com/batch/", "a b", "https://u:p@host", "host:99999", "ä.de"]
+    "host",
+    ["ftp://us.i.posthog.com", "https://us.i.posthog.com/batch/", "a b", "https://u:p@host", "host:99999", "ä.de"],
 )
 def test_what_is_no_ingestion_host_is_refused(host: str) -> None:
     assert refusal(extra={"ingestion_host": host}).field == "ingestion_host"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from airflow_provider_posthog.emulator.capture.intake import Intake
 from airflow_provider_posthog.emulator.core import Core
 from airflow_provider_posthog.emulator.data.system_rows import sources
 from airflow_provider_posthog.emulator.http.auth import Keyring
@@ -60,6 +61,7 @@ class State(Core):
         self.deletions = Deletions(self, self.people, self.activity)
         self.groups = GroupStore(self, self.people)
         self.elements = ElementStore()
+        self.capture = Intake(self)
         self.warehouse.sources = sources(
             self,
             exports=self.exports.all,
