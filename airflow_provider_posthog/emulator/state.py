@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from airflow_provider_posthog.emulator.capture.intake import Intake
 from airflow_provider_posthog.emulator.core import Core
 from airflow_provider_posthog.emulator.data.own_rows import own_sources
 from airflow_provider_posthog.emulator.data.system_rows import sources
@@ -61,6 +62,7 @@ class State(Core):
         self.deletions = Deletions(self, self.people, self.activity)
         self.groups = GroupStore(self, self.people)
         self.elements = ElementStore()
+        self.capture = Intake(self)
         shown = dict(
             sources(
                 self,

@@ -134,6 +134,8 @@ class PostHogHook(BaseHook):
             mask_secret(self._audit_salt.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
         settings = replace(settings, read_again=self._replaced)
+        if settings.project_token:
+            mask_secret(settings.project_token)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
             mask_secret(proxy_password)

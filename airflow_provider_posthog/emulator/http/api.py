@@ -25,6 +25,7 @@ from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Match, Route, Router
 from airflow_provider_posthog.emulator.routes import activity as routes_activity
 from airflow_provider_posthog.emulator.routes import batch_exports as routes_batch_exports
+from airflow_provider_posthog.emulator.routes import capture as routes_capture
 from airflow_provider_posthog.emulator.routes import dashboards as routes_dashboards
 from airflow_provider_posthog.emulator.routes import elements as routes_elements
 from airflow_provider_posthog.emulator.routes import events as routes_events
@@ -74,7 +75,7 @@ class Api:
         self._state = state
         in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
         control = (*routes_control.ROUTES, *routes_control_people.ROUTES, *routes_control_own.ROUTES)
-        outside = (*control, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
+        outside = (*control, *routes_capture.ROUTES, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
         self._router = Router([*outside, *in_project])
         state.get_internally = self.get_internally
 
