@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick again e2e lint types matrix benchmark clean
+.PHONY: help demo test quick docs again e2e lint types matrix benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -42,6 +42,10 @@ again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
 	@$(BIN)/python -m pytest tests/e2e
+
+docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error
+	@$(UV) pip install --quiet --python $(BIN)/python --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: $(VENV)/.installed  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
