@@ -69,6 +69,11 @@ _CHECKED_BY = {
     "sealed": "Whoever lacks the salt cannot have written or changed them; whoever holds it could.",
     "": "That they fit together says nothing of who wrote them.",
 }
+#: Ends of requests that were not to erase anything, each in a word and a sentence.
+_ENDED: Mapping[object, tuple[str, str]] = {
+    "DRY_RUN": ("DRY RUN", "Nothing was erased: this shows what would have been done."),
+    "EXPORTED": ("DATA EXPORTED", "A copy of the person's data was made, and counted. Nothing was to be erased."),
+}
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
 h1{font-size:21px;margin:0 0 12px}h2{font-size:16px;margin:22px 0 6px}p,ul{margin:6px 0}
@@ -150,8 +155,9 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
         what = claim(len(story.states), story.last("after") or {}, story.options)
         return ("VERIFIED, BUT NOT ALL WAS ERASED" if story.left else "VERIFIED"), what, "good"
     closing = story.closing
-    if verdict.is_intact and closing is not None and closing.facts.get("outcome") == "DRY_RUN":
-        return "DRY RUN", "Nothing was erased: this shows what would have been done.", "neutral"
+    ended = _ENDED.get(closing.facts.get("outcome")) if verdict.is_intact and closing is not None else None
+    if ended is not None:
+        return *ended, "neutral"
     return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
 
 
