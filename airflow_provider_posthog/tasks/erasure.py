@@ -203,8 +203,8 @@ class PostHogErasureOperator(PeopleOperator):
         """
         from airflow_provider_posthog.erasure.search import Limits, new_header, search
 
-        work = self.own.file()
-        self._refuse_to_replace(work)
+        self._refuse_to_replace(self.own.file())
+        work = self.own.file()  # which has not read the header of the one that is replaced
         header = new_header(server, asked, self.place, verify_by)
         limits = Limits(max_persons, MAX_NAMED, must_find_all)
         handover = replace(self.own, request_id=header.request_id)

@@ -237,3 +237,10 @@ def test_a_task_that_was_killed_before_the_ledger_is_made_good(lab: Lab) -> None
     ledger = verify_ledger(f"{lab.folder}/certificates", LocalFileSystem(), keys_of(Pseudonyms(SALT)))
     assert ledger is not None
     assert [*ledger.requests] == [found["request_id"]]
+
+
+def test_a_cleared_search_writes_its_file_and_its_certificate_anew(lab: Lab) -> None:
+    first = resolved(lab)
+    second = resolved(lab)
+    assert first["request_id"] != second["request_id"]
+    assert lab.delete(second)["accepted"] == 1
