@@ -23,12 +23,14 @@ from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.audit.records import CannotErase
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.judge import Request
     from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
     from airflow_provider_posthog.erasure.schedule import Looks
+    from airflow_provider_posthog.erasure.tables import Left
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
@@ -179,10 +181,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
             self._text, self._states = looks.text, dict(looks.states)
             return Finding(Verdict("pending", looks.text), {"states": self._states})
-        return self._count(work, progress, looks, seen, context)
+        return self._count(work, progress, looks, seen, server.now, context)
 
     def _count(
-        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], context: Context
+        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], now: datetime, context: Context
     ) -> Finding:
         """Count what there is of the persons; where nothing is left, in the whole history, and once more later."""
         from airflow_provider_posthog.erasure.schedule import may_prove
@@ -191,6 +193,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
         self._look_at_retention()
         certificate = self._handover(self.request).certificate(self.hook, context)
+        first = moment(looks.clean_at)
+        is_second = first is not None and may_prove(first, now, timedelta(seconds=self.poke_interval))
+        # Before the look, which is dear: if PostHog refuses one of these, nothing but these is asked again.
+        beside = self._beside(work, certificate) if is_second else None
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
         report = verify(self.client, work.persons(), asked, since and since - _LATE)
         if self._is_done(report):
@@ -203,39 +209,48 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if found.verdict.state == "failed":  # a cleared task looks anew
             progress.looks = {}
             return found
-        now = report.now or _LONG_AGO
-        told = looks.looked(now, seen, clean=self._is_done(report))
+        if found.verdict.state == "succeeded" and beside is not None:
+            return self._prove(work, progress, report, certificate, found, beside)
+        told = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
         progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
         if found.verdict.state == "pending":
             return found
-        first = moment(looks.clean_at)
-        if first is None or not may_prove(first, now, timedelta(seconds=self.poke_interval)):
-            self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
-            return Finding(Verdict("pending", self._text), found.facts)
-        return self._prove(work, progress, report, certificate, found)
+        self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
+        return Finding(Verdict("pending", self._text), found.facts)
 
-    def _prove(
-        self, work: WorkFile, progress: Progress, report: Report, certificate: Certificate | None, found: Finding
-    ) -> Finding:
-        """Tell what two clean looks have proved, and what they did not look at."""
+    def _beside(self, work: WorkFile, certificate: Certificate | None) -> tuple[Left, CannotErase | None]:
+        """Return what PostHog's deletion leaves in other tables, and what it does not reach, for the certificate."""
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.tables import left_in_tables
 
         left = left_in_tables(self.client, work.persons())
+        return left, residue(self.client) if certificate is not None else None
+
+    def _prove(
+        self,
+        work: WorkFile,
+        progress: Progress,
+        report: Report,
+        certificate: Certificate | None,
+        found: Finding,
+        beside: tuple[Left, CannotErase | None],
+    ) -> Finding:
+        """Tell what two clean looks have proved, and what they did not look at."""
+        left, cannot_erase = beside
         if left.text:
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
         tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
         found = Finding(found.verdict, {**found.facts, **tables})
-        if certificate is not None:
+        if certificate is not None and cannot_erase is not None:
             certificate.saw(self._retention.as_json())
-            cannot_erase = residue(self.client)
             cannot_erase["tables"] = left.as_list()
             cannot_erase["not_looked_at"] = {**cannot_erase["not_looked_at"], **left.not_looked_at}
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
+        progress.looks = {}  # a task that is cleared later looks twice again
         if report.is_verified:
             progress.verified = found.facts
             if not self.keep_work_file:
