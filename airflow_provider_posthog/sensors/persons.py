@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.judge import Request
-    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.project import Project
     from airflow_provider_posthog.erasure.schedule import Looks
     from airflow_provider_posthog.erasure.tables import Left
     from airflow_provider_posthog.erasure.verify import Report
@@ -152,7 +152,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
-            self._place().check(self.request, "request")
+            self._project().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -175,7 +175,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
-        self._place().check(vars(handover.work("request").header()), "request")
+        self._project().check(vars(handover.work("request").header()), "request")
         looks, server = Looks.of(progress.looks), detect(self.client)
         seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
@@ -276,10 +276,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def _look_at_retention(self) -> None:
         self._retention = self.client.run(look_if_possible(self.hook.settings().project_id))
 
-    def _place(self) -> Place:
-        from airflow_provider_posthog.erasure.place import Place
+    def _project(self) -> Project:
+        from airflow_provider_posthog.erasure.project import Project
 
-        return Place.of(self.hook.settings(), self.moved_from)
+        return Project.of(self.hook.settings(), self.moved_from)
 
     @cached_property
     def client(self) -> ErasureClient:
@@ -303,7 +303,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
         facts: dict[str, Any] = {
-            **self._place().as_json(),
+            **self._project().as_json(),
             **report.as_json(),
             "verified_by": verified_by,
             "retention": self._retention.as_json(),
@@ -335,13 +335,13 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _unproven(self) -> Request:
         """Return the request of which only UUIDs are known: all there is of them must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.judge import Request
 
         server = detect(self.client)
         return Request(
-            Wish(),
+            DeleteOptions(),
             server.generation,
             _LONG_AGO,
             server.now,
@@ -350,7 +350,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         flags = [request.get(name) for name in ("delete_events", "delete_recordings", "keep_person")]
@@ -364,7 +364,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         # An answer's time is in whole seconds, rounded down.
         accepted += timedelta(seconds=1)
         generation, quiet = str(request.get("generation")), length_of("quiet_period", self.quiet_period)
-        return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
+        return Request(DeleteOptions(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
 
     def _handover(self, request: Mapping[str, Any]) -> Handover:
         return Handover(conn_id=self.object_storage_conn_id).of(request)

@@ -124,11 +124,11 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
 
     def _asked(self, work: WorkFile) -> Request:
         """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         told, header = self.request, work.header()
-        wish = Wish(
+        options = DeleteOptions(
             told.get("delete_events") is not False,
             told.get("delete_recordings") is not False,
             told.get("keep_person") is True,
@@ -138,7 +138,7 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
         accepted = moment(told.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
-        return Request(wish, str(told.get("generation") or header.generation), asked, accepted)
+        return Request(options, str(told.get("generation") or header.generation), asked, accepted)
 
 
 def _closed_before(request_id: str, facts: Mapping[str, Any]) -> dict[str, int]:

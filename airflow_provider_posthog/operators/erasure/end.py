@@ -200,7 +200,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
                 "certificate stays open, and the work file stays.",
                 job_id=request_id,
             )
-        self.check_place(proof, "proof")
+        self.check_project(proof, "proof")
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 

@@ -172,9 +172,9 @@ class PostHogLookAgainOperator(PeopleOperator):
 
     def _refuse_another(self, sealed: Sealed) -> None:
         """Refuse what is damaged, or is another PostHog's, where nobody would be found."""
-        from airflow_provider_posthog.erasure.place import Place
+        from airflow_provider_posthog.erasure.project import Project
 
-        Place.of(self.hook.settings(), self.moved_from).check(sealed.request(), "sealed_path")
+        Project.of(self.hook.settings(), self.moved_from).check(sealed.request(), "sealed_path")
         for _ in sealed.persons():
             pass  # all of it is whole, before it is believed
 
@@ -220,12 +220,14 @@ def _as_text(sealed: Sealed, states: Mapping[str, int]) -> str:
 
 
 def _asked(request: Mapping[str, Any]) -> Request:
-    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.judge import Request
 
     asked, accepted = (moment(request.get(name)) for name in _TIMES)
     assert isinstance(asked, datetime)  # noqa: S101 - it was written by this package, and is whole
     assert isinstance(accepted, datetime)  # noqa: S101
-    wish = Wish(*(bool(request.get(name)) for name in _FLAGS))
+    options = DeleteOptions(*(bool(request.get(name)) for name in _FLAGS))
     # An answer's time is in whole seconds, rounded down.
-    return Request(wish, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0))
+    return Request(
+        options, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0)
+    )
