@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
@@ -56,6 +56,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or there are more persons.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path")
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
@@ -94,6 +94,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param project_id: the project's number, in place of the connection's.
     """
 
+    #: Whether ``object_storage_conn_id`` is for a path of this task; the work file's then comes with the request.
+    conn_is_for_path: ClassVar[bool] = False
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "work_path",
@@ -148,7 +150,10 @@ class PostHogErasureOperator(PeopleOperator):
         :raises PostHogSettingsError: if it is about another PostHog, or about another work file than this task's.
         """
         self.check_project(earlier, field)
-        return self.own.of(earlier)
+        handover = self.own.of(earlier)
+        if self.conn_is_for_path:
+            handover = replace(handover, conn_id=earlier.get("object_storage_conn_id") or handover.conn_id)
+        return handover
 
     def work_of(self, handover: Handover, field: str) -> WorkFile:
         """Return the work file of a request.

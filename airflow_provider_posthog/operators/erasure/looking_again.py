@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
@@ -33,6 +33,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned: those are sealed who are ``VERIFIED``, also where it is
         ``PARTIAL``. Who is not can still be read, so that a later look would only say so.
     :param sealed_path: the folder for it, in object storage.
+    :param object_storage_conn_id: Airflow's connection for it; that of the work file comes with ``request``.
     :param look_again_after: how long after now to look again; seconds or a timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``sealed_path``, ``persons`` (how many are sealed), ``left_out`` (how many are not
@@ -41,6 +42,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         or not the last one; nothing is sealed then.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "proof", "sealed_path")
 
     def __init__(
