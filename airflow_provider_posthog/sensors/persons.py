@@ -198,8 +198,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         # Before the look, which is dear: if PostHog refuses one of these, nothing but these is asked again.
         beside = self._beside(work, certificate) if is_second else None
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
-        report = verify(self.client, work.persons(), asked, since and since - _LATE)
-        if self._is_done(report):
+        # After a look that found nothing, the likely part is not worth a look of its own.
+        likely = None if is_second or since is None else since - _LATE
+        report = verify(self.client, work.persons(), asked, likely)
+        if likely is not None and self._is_done(report):
             report = verify(self.client, work.persons(), asked)
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
