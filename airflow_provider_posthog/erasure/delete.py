@@ -48,7 +48,7 @@ ORPHANED = "orphaned"
 
 
 @dataclass(frozen=True)
-class Wish:
+class DeleteOptions:
     """What is to be deleted.
 
     :param events: the events.
@@ -99,7 +99,7 @@ class TooMany(PostHogError):
 def delete(
     client: ErasureClient,
     uuids: Sequence[str],
-    wish: Wish,
+    options: DeleteOptions,
     server: Server,
     asked_at: datetime,
     *,
@@ -109,21 +109,21 @@ def delete(
 
     :param client: asks PostHog.
     :param uuids: of the persons.
-    :param wish: what to delete.
+    :param options: what to delete.
     :param server: the server.
     :param asked_at: the server's time now; or when an earlier try asked, if it never noted the answer.
     :param take_up: whether an earlier try asked.
     :raises TooMany: if the chunk has to be smaller.
     :raises PostHogErasureError: if PostHog says that it queued nothing.
     """
-    chunk = _Chunk(client, tuple(uuids), wish, server, asked_at)
+    chunk = _Chunk(client, tuple(uuids), options, server, asked_at)
     if take_up:
         chunk.take_up()
     if server.can_keep_persons:
         chunk.delete_in_two()
     else:
         chunk.delete_at_once()
-    if server.has_batches and wish.events:
+    if server.has_batches and options.events:
         chunk.look_for_swallowed()
     return chunk.done
 
@@ -132,10 +132,10 @@ class _Chunk:
     """The deletion of one chunk."""
 
     def __init__(
-        self, client: ErasureClient, uuids: tuple[str, ...], wish: Wish, server: Server, asked_at: datetime
+        self, client: ErasureClient, uuids: tuple[str, ...], options: DeleteOptions, server: Server, asked_at: datetime
     ) -> None:
         self._client = client
-        self._wish = wish
+        self._options = options
         self._server = server
         self._uuids = uuids
         self._since = asked_at - SKEW
@@ -149,17 +149,17 @@ class _Chunk:
         there = profiles(self._client, self._uuids, self._server)
         self._left = [uuid for uuid in self._uuids if uuid in there]
         self._keepers = list(self._left)
-        if self._server.has_batches and self._wish.events:
+        if self._server.has_batches and self._options.events:
             rows = newest_deletions(self._client, self._left, self._since)
             self._keepers = [uuid for uuid in self._left if uuid not in rows]
 
     def delete_in_two(self) -> None:
         """Ask for events and recordings while the profile is there, and then for the profile."""
-        wish = self._wish
-        if (wish.events or wish.recordings) and self._keepers:
-            answer = self._send(self._keepers, keep_person=True, recordings=wish.recordings)
+        options = self._options
+        if (options.events or options.recordings) and self._keepers:
+            answer = self._send(self._keepers, keep_person=True, recordings=options.recordings)
             self._note_missing(answer, self._keepers)
-        if wish.keep_person:
+        if options.keep_person:
             return
         gone = {*self.done.missing}
         self._left = [uuid for uuid in self._left if uuid not in gone]
@@ -198,7 +198,7 @@ class _Chunk:
             own = isinstance(error, PostHogServerError) and error.status == 500  # others are a gateway's: it goes on
             if there and last and not own:
                 raise
-            if own and self._wish.events:
+            if own and self._options.events:
                 # The events of those who went before it failed were not queued, and cannot be any more.
                 failed.update({uuid: ORPHANED for uuid in some if uuid not in there})
             failed.update(dict.fromkeys(there, "PostHog answered 500" if own else "the answer was lost"))
@@ -208,7 +208,7 @@ class _Chunk:
 
     def _send(self, uuids: Sequence[str], *, keep_person: bool, recordings: bool) -> Mapping[str, Any]:
         call = persons.bulk_delete(
-            ids=[*uuids], delete_events=self._wish.events, delete_recordings=recordings, keep_person=keep_person
+            ids=[*uuids], delete_events=self._options.events, delete_recordings=recordings, keep_person=keep_person
         )
         try:
             answer: Timed[persons.BulkDeletion] = self._client.send(timed(call))
@@ -221,7 +221,7 @@ class _Chunk:
             self.done.accepted_at = answer.at.isoformat()
         told = answer.value
         self.done.generation = generation.of_answer(told, self._server.generation)
-        for name, asked in (("events", self._wish.events), ("recordings", recordings)):
+        for name, asked in (("events", self._options.events), ("recordings", recordings)):
             if told.get("persons_found") and asked and told.get(f"{name}_queued_for_deletion") is not True:
                 raise PostHogErasureError(
                     f"PostHog found {told['persons_found']} of {len(uuids)} persons, but says that it queued no "

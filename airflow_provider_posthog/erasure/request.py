@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.client import ErasureClient
-from airflow_provider_posthog.erasure.delete import MAX_LOOKUPS, ORPHANED, TooMany, Wish, delete, deletions
+from airflow_provider_posthog.erasure.delete import MAX_LOOKUPS, ORPHANED, DeleteOptions, TooMany, delete, deletions
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.progress import Done, Progress, key_of
 from airflow_provider_posthog.erasure.work_file import WorkFile
@@ -90,7 +90,7 @@ def delete_all(
     client: ErasureClient,
     work: WorkFile,
     progress: Progress,
-    wish: Wish,
+    options: DeleteOptions,
     server: Server,
     *,
     chunk_size: int = persons.MAX_BULK_DELETE,
@@ -101,13 +101,13 @@ def delete_all(
     :param client: asks PostHog.
     :param work: the file.
     :param progress: what earlier tries did.
-    :param wish: what to delete.
+    :param options: what to delete.
     :param server: the server.
     :param chunk_size: how many persons at once; fewer, where the server takes no more.
     :param report: is told of each chunk that is done, also of those that an earlier try has done.
     :raises PostHogError: if PostHog cannot be asked; what is done is noted, and the next try goes on behind it.
     """
-    job = _Job(client, progress, wish, server, report)
+    job = _Job(client, progress, options, server, report)
     size = min(chunk_size, progress.size or chunk_size)
     while True:
         outcome = Outcome()
@@ -122,10 +122,12 @@ def delete_all(
 class _Job:
     """Asks for chunks, one after the other."""
 
-    def __init__(self, client: ErasureClient, progress: Progress, wish: Wish, server: Server, report: Report) -> None:
+    def __init__(
+        self, client: ErasureClient, progress: Progress, options: DeleteOptions, server: Server, report: Report
+    ) -> None:
         self._client = client
         self._progress = progress
-        self._wish = wish
+        self._options = options
         self._server = server
         self._report = report
         self._clock = ServerClock(server.now)
@@ -140,12 +142,12 @@ class _Job:
         asked_at = moment(before) or self._clock.now()
         if before is None:
             self._progress.ask(key, asked_at.isoformat())
-        done = delete(self._client, uuids, self._wish, self._server, asked_at, take_up=before is not None)
+        done = delete(self._client, uuids, self._options, self._server, asked_at, take_up=before is not None)
         return self._finish(key, uuids, done)
 
     def _again(self, key: str, uuids: list[str], done: Done, again: list[str]) -> Done:
         asked_at = moment(done.asked_at) or self._clock.now()
-        new = delete(self._client, again, self._wish, self._server, asked_at, take_up=True)
+        new = delete(self._client, again, self._options, self._server, asked_at, take_up=True)
         orphaned = {uuid: why for uuid, why in done.failed.items() if why == ORPHANED}
         done.failed = {**orphaned, **new.failed}
         done.accepted_at = new.accepted_at

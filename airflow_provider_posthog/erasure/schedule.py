@@ -84,7 +84,9 @@ class Looks:
         if month.count >= _MOST:
             return False
         number = max(0, month.count - 1)
-        times, least = (1, _AT_A_CHANGE[number]) if changed or clean is not None else _PAUSES[number]
+        times, least = _PAUSES[number]
+        if changed or clean is not None:
+            times, least = int(not changed), _AT_A_CHANGE[number]
         return now - last >= max(interval * times, least)
 
     def _month(self, now: datetime) -> Looks:

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.identifiers import Identifier
-from airflow_provider_posthog.erasure.place import Place
+from airflow_provider_posthog.erasure.project import Project
 from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import BATCH, resolve
 from airflow_provider_posthog.erasure.work_file import Header, Totals, WorkFileSystem, WorkFileWriter
@@ -80,15 +80,15 @@ class Limits:
     must_find_all: bool = False
 
 
-def new_header(server: Server, asked: str, place: Place, verify_by: str) -> Header:
+def new_header(server: Server, asked: str, project: Project, verify_by: str) -> Header:
     """Make the header of a new request's work file.
 
     :param server: the server.
     :param asked: stands for what was asked for.
-    :param place: which PostHog and project it is.
+    :param project: which PostHog and project it is.
     :param verify_by: ``distinct_id`` or ``uuid``.
     """
-    where = {"host": place.host, "project_id": str(place.project_id)}
+    where = {"host": project.host, "project_id": str(project.project_id)}
     return Header(uuid.uuid4().hex, server.now.isoformat(), server.generation, asked, **where, verify_by=verify_by)
 
 

@@ -18,7 +18,7 @@ from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.delete import deletions
 from airflow_provider_posthog.erasure.generation import Server, detect
-from airflow_provider_posthog.erasure.judge import PENDING, Judgement, Request, Seen, State, judge
+from airflow_provider_posthog.erasure.judge import PENDING, Judgement, Remains, Request, State, judge
 from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import profiles
 from airflow_provider_posthog.erasure.work_file import Person
@@ -160,7 +160,7 @@ def check_persons(
     return [
         judge(
             person,
-            Seen(
+            Remains(
                 server.now,
                 left.profiles.get(person.uuid),
                 person.uuid in left.listed,
@@ -196,13 +196,13 @@ def _read(
     events = _events(client, counted, request, since)
     recordings = counts.recordings(client, batch)
     if not server.has_batches:
-        found = _profiles(client, batch, server, listed, {*events} if request.wish.events else set())
+        found = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
     return _Left(found, listed, events, recordings)
 
 
 def _is_waiting(person: Person, found: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
     """Tell whether the profile alone says that it is too early to count events."""
-    return not request.wish.keep_person and (person.uuid in found or person.uuid in listed)
+    return not request.options.keep_person and (person.uuid in found or person.uuid in listed)
 
 
 def _events(

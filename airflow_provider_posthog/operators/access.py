@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
@@ -13,6 +13,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
@@ -56,6 +57,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or there are more persons.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path")
 
     def __init__(
@@ -265,3 +267,44 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             scope = getattr(error, "scope", None)
             return {}, {"names of cohorts": f"missing scope {scope}" if scope else "PostHog refuses them to this key"}
         return {row["id"]: str(row.get("name")) for row in rows if isinstance(row.get("id"), int)}, {}
+
+
+class PostHogFinishAccessOperator(PostHogErasureEndOperator):
+    """Ends a request for access: closes its certificate as ``EXPORTED``, and removes the work file.
+
+    The folder stays, as only you know when it was handed over. Where the same request is to erase the person, too,
+    leave this out: the end of the erasure closes the certificate.
+
+    :param request: what ``PostHogResolvePersonsOperator`` returned.
+    :param access: what ``PostHogExportPersonDataOperator`` returned.
+    :param also_remove: other files that hold identifiers, removed with the work file.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``state`` (``EXPORTED``), ``audit_path``, ``ledger_head``.
+    :raises PostHogErasureError: if a deletion has begun: then only its proof can end the request.
+    :raises PostHogSettingsError: if nothing of this request was handed out; nothing is closed or removed then.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "access")
+
+    def __init__(self, *, access: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.access = access
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        handover = self.handover()
+        told = self.access if isinstance(self.access, Mapping) else {}
+        if told.get("request_id") != handover.request_id or not told.get("counts"):
+            raise PostHogSettingsError(
+                "access", "hands out nothing of this request.", "Write what PostHogExportPersonDataOperator returned."
+            )
+        work = handover.work("request", may_be_gone=True)
+        self.refuse_what_has_begun(handover, work)
+        certificate = handover.certificate(self.hook, context)
+        if certificate is not None:
+            certificate.close("EXPORTED", {}, told.get("until"))
+        self.remove(handover, work)
+        return self.ended(handover, certificate, "EXPORTED")

@@ -23,12 +23,14 @@ from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.audit.records import CannotErase
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.judge import Request
-    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.project import Project
     from airflow_provider_posthog.erasure.schedule import Looks
+    from airflow_provider_posthog.erasure.tables import Left
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
@@ -150,7 +152,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
-            self._place().check(self.request, "request")
+            self._project().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -173,16 +175,16 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
-        self._place().check(vars(handover.work("request").header()), "request")
+        self._project().check(vars(handover.work("request").header()), "request")
         looks, server = Looks.of(progress.looks), detect(self.client)
         seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
             self._text, self._states = looks.text, dict(looks.states)
             return Finding(Verdict("pending", looks.text), {"states": self._states})
-        return self._count(work, progress, looks, seen, context)
+        return self._count(work, progress, looks, seen, server.now, context)
 
     def _count(
-        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], context: Context
+        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], now: datetime, context: Context
     ) -> Finding:
         """Count what there is of the persons; where nothing is left, in the whole history, and once more later."""
         from airflow_provider_posthog.erasure.schedule import may_prove
@@ -191,9 +193,15 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
         self._look_at_retention()
         certificate = self._handover(self.request).certificate(self.hook, context)
+        first = moment(looks.clean_at)
+        is_second = first is not None and may_prove(first, now, timedelta(seconds=self.poke_interval))
+        # Before the look, which is dear: if PostHog refuses one of these, nothing but these is asked again.
+        beside = self._beside(work, certificate) if is_second else None
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
-        report = verify(self.client, work.persons(), asked, since and since - _LATE)
-        if self._is_done(report):
+        # After a look that found nothing, the likely part is not worth a look of its own.
+        likely = None if is_second or since is None else since - _LATE
+        report = verify(self.client, work.persons(), asked, likely)
+        if likely is not None and self._is_done(report):
             report = verify(self.client, work.persons(), asked)
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
@@ -203,39 +211,48 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if found.verdict.state == "failed":  # a cleared task looks anew
             progress.looks = {}
             return found
-        now = report.now or _LONG_AGO
-        told = looks.looked(now, seen, clean=self._is_done(report))
+        if found.verdict.state == "succeeded" and beside is not None:
+            return self._prove(work, progress, report, certificate, found, beside)
+        told = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
         progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
         if found.verdict.state == "pending":
             return found
-        first = moment(looks.clean_at)
-        if first is None or not may_prove(first, now, timedelta(seconds=self.poke_interval)):
-            self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
-            return Finding(Verdict("pending", self._text), found.facts)
-        return self._prove(work, progress, report, certificate, found)
+        self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
+        return Finding(Verdict("pending", self._text), found.facts)
 
-    def _prove(
-        self, work: WorkFile, progress: Progress, report: Report, certificate: Certificate | None, found: Finding
-    ) -> Finding:
-        """Tell what two clean looks have proved, and what they did not look at."""
+    def _beside(self, work: WorkFile, certificate: Certificate | None) -> tuple[Left, CannotErase | None]:
+        """Return what PostHog's deletion leaves in other tables, and what it does not reach, for the certificate."""
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.tables import left_in_tables
 
         left = left_in_tables(self.client, work.persons())
+        return left, residue(self.client) if certificate is not None else None
+
+    def _prove(
+        self,
+        work: WorkFile,
+        progress: Progress,
+        report: Report,
+        certificate: Certificate | None,
+        found: Finding,
+        beside: tuple[Left, CannotErase | None],
+    ) -> Finding:
+        """Tell what two clean looks have proved, and what they did not look at."""
+        left, cannot_erase = beside
         if left.text:
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
         tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
         found = Finding(found.verdict, {**found.facts, **tables})
-        if certificate is not None:
+        if certificate is not None and cannot_erase is not None:
             certificate.saw(self._retention.as_json())
-            cannot_erase = residue(self.client)
             cannot_erase["tables"] = left.as_list()
             cannot_erase["not_looked_at"] = {**cannot_erase["not_looked_at"], **left.not_looked_at}
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
+        progress.looks = {}  # a task that is cleared later looks twice again
         if report.is_verified:
             progress.verified = found.facts
             if not self.keep_work_file:
@@ -261,10 +278,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def _look_at_retention(self) -> None:
         self._retention = self.client.run(look_if_possible(self.hook.settings().project_id))
 
-    def _place(self) -> Place:
-        from airflow_provider_posthog.erasure.place import Place
+    def _project(self) -> Project:
+        from airflow_provider_posthog.erasure.project import Project
 
-        return Place.of(self.hook.settings(), self.moved_from)
+        return Project.of(self.hook.settings(), self.moved_from)
 
     @cached_property
     def client(self) -> ErasureClient:
@@ -288,7 +305,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
         facts: dict[str, Any] = {
-            **self._place().as_json(),
+            **self._project().as_json(),
             **report.as_json(),
             "verified_by": verified_by,
             "retention": self._retention.as_json(),
@@ -320,13 +337,13 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _unproven(self) -> Request:
         """Return the request of which only UUIDs are known: all there is of them must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.judge import Request
 
         server = detect(self.client)
         return Request(
-            Wish(),
+            DeleteOptions(),
             server.generation,
             _LONG_AGO,
             server.now,
@@ -335,7 +352,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         flags = [request.get(name) for name in ("delete_events", "delete_recordings", "keep_person")]
@@ -349,7 +366,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         # An answer's time is in whole seconds, rounded down.
         accepted += timedelta(seconds=1)
         generation, quiet = str(request.get("generation")), length_of("quiet_period", self.quiet_period)
-        return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
+        return Request(DeleteOptions(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
 
     def _handover(self, request: Mapping[str, Any]) -> Handover:
         return Handover(conn_id=self.object_storage_conn_id).of(request)

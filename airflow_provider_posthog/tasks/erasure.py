@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.identifiers import Identifier
-    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.project import Project
     from airflow_provider_posthog.erasure.search import Search
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
@@ -94,6 +94,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param project_id: the project's number, in place of the connection's.
     """
 
+    #: Whether ``object_storage_conn_id`` is for a path of this task; the work file's then comes with the request.
+    conn_is_for_path: ClassVar[bool] = False
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "work_path",
@@ -125,20 +127,20 @@ class PostHogErasureOperator(PeopleOperator):
         return Handover(self.work_path, self.object_storage_conn_id, self.audit_path, self.ticket)
 
     @property
-    def place(self) -> Place:
+    def project(self) -> Project:
         """Which PostHog and project this task asks."""
-        from airflow_provider_posthog.erasure.place import Place
+        from airflow_provider_posthog.erasure.project import Project
 
-        return Place.of(self.hook.settings(), self.moved_from)
+        return Project.of(self.hook.settings(), self.moved_from)
 
-    def check_place(self, earlier: Mapping[str, Any], field: str) -> None:
+    def check_project(self, earlier: Mapping[str, Any], field: str) -> None:
         """Refuse to go on with what was done at another PostHog.
 
         :param earlier: what an earlier task returned, or the header of its work file.
         :param field: the argument that it came in, for the error.
         :raises PostHogSettingsError: if it is another one.
         """
-        self.place.check(earlier, field)
+        self.project.check(earlier, field)
 
     def handed_over(self, earlier: Mapping[str, Any], field: str) -> Handover:
         """Take over a request that an earlier task has begun.
@@ -147,8 +149,11 @@ class PostHogErasureOperator(PeopleOperator):
         :param field: the argument that it came in, for errors.
         :raises PostHogSettingsError: if it is about another PostHog, or about another work file than this task's.
         """
-        self.check_place(earlier, field)
-        return self.own.of(earlier)
+        self.check_project(earlier, field)
+        handover = self.own.of(earlier)
+        if self.conn_is_for_path:
+            handover = replace(handover, conn_id=earlier.get("object_storage_conn_id") or handover.conn_id)
+        return handover
 
     def work_of(self, handover: Handover, field: str) -> WorkFile:
         """Return the work file of a request.
@@ -158,7 +163,7 @@ class PostHogErasureOperator(PeopleOperator):
         :raises PostHogSettingsError: if it is not there, or is another request's, or another PostHog's.
         """
         work = handover.work(field)
-        self.check_place(vars(work.header()), field)
+        self.check_project(vars(work.header()), field)
         return work
 
     def ledger_head(self, certificate: Certificate | None) -> str | None:
@@ -203,9 +208,9 @@ class PostHogErasureOperator(PeopleOperator):
         """
         from airflow_provider_posthog.erasure.search import Limits, new_header, search
 
-        work = self.own.file()
-        self._refuse_to_replace(work)
-        header = new_header(server, asked, self.place, verify_by)
+        self._refuse_to_replace(self.own.file())
+        work = self.own.file()  # which has not read the header of the one that is replaced
+        header = new_header(server, asked, self.project, verify_by)
         limits = Limits(max_persons, MAX_NAMED, must_find_all)
         handover = replace(self.own, request_id=header.request_id)
         certificate = handover.certificate(self.hook, context)
@@ -242,7 +247,7 @@ class PostHogErasureOperator(PeopleOperator):
             raise PostHogSettingsError(
                 "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
             )
-        self.check_place(told, "proof")
+        self.check_project(told, "proof")
         if told.get("state") == "VERIFIED":
             return set()
         found = {uuid.UUID(one).int for one in self.progress(work).unverified}

@@ -40,7 +40,7 @@ class Handover:
     due: Mapping[str, Any] = field(default_factory=lambda: _NO_DEADLINE)
 
     def of(self, earlier: Mapping[str, Any]) -> Handover:
-        """Take over what an earlier task returned: where its files are is that task's to say.
+        """Take over what an earlier task returned; what this task was told itself comes first.
 
         :param earlier: what that task returned.
         :raises PostHogSettingsError: if this task was told another work file than that of the request.
@@ -53,7 +53,7 @@ class Handover:
         return replace(
             self,
             work_path=path,
-            conn_id=earlier.get("object_storage_conn_id") or self.conn_id,
+            conn_id=self.conn_id or earlier.get("object_storage_conn_id"),
             audit_path=self.audit_path or earlier.get("audit_path"),
             ticket=self.ticket or earlier.get("ticket"),
             request_id=str(earlier.get("request_id") or ""),

@@ -19,10 +19,10 @@ from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.counts import Events
-from airflow_provider_posthog.erasure.delete import Wish
+from airflow_provider_posthog.erasure.delete import DeleteOptions
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.erasure.identifiers import from_file
-from airflow_provider_posthog.erasure.judge import Request, Seen, judge
+from airflow_provider_posthog.erasure.judge import Remains, Request, judge
 from airflow_provider_posthog.erasure.work_file import Person, WorkFile
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
@@ -394,19 +394,19 @@ ROWS = st.none() | st.fixed_dictionaries(
     {"created_at": STAMPS, "status": st.sampled_from(["pending", "completed"]), "delete_verified_at": STAMPS}
 )
 PROFILES = st.none() | st.fixed_dictionaries({"uuid": st.sampled_from(["a", "b"]), "created_at": STAMPS | st.none()})
-LOOKS = st.builds(Seen, TIMES, PROFILES, st.booleans(), SOME_EVENTS, COUNTS, ROWS, st.booleans())
-WISHES = st.builds(Wish, st.booleans(), st.booleans(), st.booleans())
+LOOKS = st.builds(Remains, TIMES, PROFILES, st.booleans(), SOME_EVENTS, COUNTS, ROWS, st.booleans())
+WISHES = st.builds(DeleteOptions, st.booleans(), st.booleans(), st.booleans())
 REQUESTS = st.builds(Request, WISHES, st.sampled_from("ABC"), TIMES, TIMES, st.booleans())
 
 
 @settings(max_examples=400)
 @given(LOOKS, REQUESTS, st.booleans())
-def test_nobody_is_verified_of_whom_something_is_left(seen: Seen, request: Request, profile: bool) -> None:
+def test_nobody_is_verified_of_whom_something_is_left(seen: Remains, request: Request, profile: bool) -> None:
     found = judge(Person("a", ("x",), profile), seen, request)
     if found.state != "VERIFIED":
         assert found.reason
         return
-    wish = request.wish
+    wish = request.options
     assert wish.keep_person or (seen.profile is None and not seen.listed)
     assert not wish.events or not (seen.events.before or seen.events.future)
     assert not (wish.events and seen.events.later) or wish.keep_person

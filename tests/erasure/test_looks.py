@@ -96,6 +96,7 @@ def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab
     lab.posthog.control("DELETE", "calls")
     assert lab.look() == "VERIFIED"
     assert sum("toString(person_id) IN" in sql for sql in of_events(lab)) == 2, "in both looks of the proof"
+    assert sum("{s0}" in sql for sql in of_events(lab)) == 1, "the second look needs none along the key"
 
 
 def test_a_profile_that_is_still_there_is_reason_enough_to_count_no_events(lab: Lab) -> None:

@@ -17,12 +17,12 @@ from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.erasure.client import ErasureClient
-from airflow_provider_posthog.erasure.delete import Wish
+from airflow_provider_posthog.erasure.delete import DeleteOptions
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.erasure.identifiers import Identifier
 from airflow_provider_posthog.erasure.judge import Request
-from airflow_provider_posthog.erasure.place import Place
 from airflow_provider_posthog.erasure.progress import Progress
+from airflow_provider_posthog.erasure.project import Project
 from airflow_provider_posthog.erasure.request import Outcome, delete_all
 from airflow_provider_posthog.erasure.search import Limits, Search, new_header, search
 from airflow_provider_posthog.erasure.verify import Report, verify
@@ -58,7 +58,7 @@ def find(posthog: EmulatorProcess, client: Client, folder: Path, uuids: list[str
     fs, path = fsspec.filesystem("file"), str(folder / "work.jsonl")
     server = detect(ErasureClient(client))
     header, limits = (
-        new_header(server, "asked", Place(posthog.url, posthog.project_id), "distinct_id"),
+        new_header(server, "asked", Project(posthog.url, posthog.project_id), "distinct_id"),
         Limits(len(uuids), 0),
     )
     identifiers = (Identifier("uuid", one, number) for number, one in enumerate(uuids, 1))
@@ -68,14 +68,14 @@ def find(posthog: EmulatorProcess, client: Client, folder: Path, uuids: list[str
 
 def delete(work: WorkFile, client: Client, worker: Worker, chunk_size: int = 1000) -> Outcome:
     progress = Progress(work.fs, f"{work.path}.progress", work.header().request_id)
-    return delete_all(worker, work, progress, Wish(), detect(ErasureClient(client)), chunk_size=chunk_size)
+    return delete_all(worker, work, progress, DeleteOptions(), detect(ErasureClient(client)), chunk_size=chunk_size)
 
 
 def look(work: WorkFile, outcome: Outcome, client: Client) -> Report:
     asked, accepted = moment(outcome.requested_at), moment(outcome.accepted_at)
     assert asked
     assert accepted
-    request = Request(Wish(), outcome.generation, asked, accepted, quiet_period=timedelta(0))
+    request = Request(DeleteOptions(), outcome.generation, asked, accepted, quiet_period=timedelta(0))
     return verify(ErasureClient(client), work.persons(), request)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure.end import _PostHogErasureEndOperator
+from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
 from airflow_provider_posthog.tasks.erasure import length_of
 
@@ -42,7 +42,7 @@ class _Look:
         return dict(Counter(person["state"] for person in self.persons))
 
 
-class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
+class PostHogCloseErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
 
     For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
@@ -63,7 +63,7 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
     :raises PostHogSettingsError: if an argument is wrong; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "reason", "decision")
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "reason", "decision")
 
     def __init__(self, *, reason: str, decision: str, poll_interval: float | timedelta = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -77,7 +77,7 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
-        handover = self._handover()
+        handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
         closing = certificate.closing if certificate is not None else None
@@ -89,15 +89,9 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
             states = look.states()
             if certificate is not None:
                 certificate.ended(states, look.persons, look.at, **why)
-        self._remove(handover, work)
+        self.remove(handover, work)
         self.log.warning("Erasure %s is ended without proof: %s", handover.request_id, states)
-        return {
-            "request_id": handover.request_id,
-            "state": "NOT_VERIFIED",
-            "states": states,
-            "audit_path": handover.as_json()["audit_path"],
-            "ledger_head": self.ledger_head(certificate),
-        }
+        return {**self.ended(handover, certificate, "NOT_VERIFIED"), "states": states}
 
     def _look(self, work: WorkFile, certificate: Certificate | None) -> _Look:
         from airflow_provider_posthog.erasure.verify import verify
@@ -130,11 +124,11 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
 
     def _asked(self, work: WorkFile) -> Request:
         """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         told, header = self.request, work.header()
-        wish = Wish(
+        options = DeleteOptions(
             told.get("delete_events") is not False,
             told.get("delete_recordings") is not False,
             told.get("keep_person") is True,
@@ -144,7 +138,7 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
         accepted = moment(told.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
-        return Request(wish, str(told.get("generation") or header.generation), asked, accepted)
+        return Request(options, str(told.get("generation") or header.generation), asked, accepted)
 
 
 def _closed_before(request_id: str, facts: Mapping[str, Any]) -> dict[str, int]:

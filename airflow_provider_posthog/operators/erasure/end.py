@@ -14,6 +14,7 @@ from airflow_provider_posthog.tasks.erasure_handover import Handover
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.tasks.certificate import Certificate
 
 
 class PostHogErasureGateOperator(BaseOperator):
@@ -65,7 +66,7 @@ class PostHogErasureGateOperator(BaseOperator):
         )
 
 
-class _PostHogErasureEndOperator(PostHogErasureOperator):
+class PostHogErasureEndOperator(PostHogErasureOperator):
     """What all ends share.
 
     :param request: what an earlier task of the erasure returned.
@@ -87,13 +88,48 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         self.request = request
         self.also_remove = also_remove
 
-    def _handover(self) -> Handover:
-        """Return the request."""
+    def handover(self) -> Handover:
+        """Return the request.
+
+        :raises AirflowSkipException: if there is none.
+        """
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
         return self.handed_over(self.request, "request")
 
-    def _remove(self, handover: Handover, work: WorkFile) -> None:
+    def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:
+        """Keep the file of an erasure that goes on.
+
+        :param handover: the request.
+        :param work: its work file.
+        :raises PostHogErasureError: if its deletion has begun.
+        """
+        if work.exists() and self.progress(work).has_begun:
+            raise PostHogErasureError(
+                f"The deletion of erasure {handover.request_id} has begun: its work file is needed to prove it.",
+                job_id=handover.request_id,
+            )
+
+    def ended(self, handover: Handover, certificate: Certificate | None, state: str) -> dict[str, Any]:
+        """Return how a request has ended.
+
+        :param handover: the request.
+        :param certificate: its certificate.
+        :param state: how it has ended.
+        """
+        return {
+            "request_id": handover.request_id,
+            "state": state,
+            "audit_path": handover.as_json()["audit_path"],
+            "ledger_head": self.ledger_head(certificate),
+        }
+
+    def remove(self, handover: Handover, work: WorkFile) -> None:
+        """Remove the work file, and the others with identifiers.
+
+        :param handover: the request.
+        :param work: its work file.
+        """
         from airflow_provider_posthog.erasure.progress import Progress
 
         Progress(work.fs, f"{work.path}.progress", handover.request_id).forget()
@@ -105,7 +141,7 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
 
 
-class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
+class PostHogFinishErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
     For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
@@ -120,7 +156,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "proof")
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "proof")
 
     def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -131,7 +167,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        handover = self._handover()
+        handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
         states, at = self._proved(handover.request_id)
@@ -140,15 +176,9 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
             self.log.warning("Left on purpose: %s", one)
         if certificate is not None:
             certificate.close("VERIFIED" if states else "DRY_RUN", states, at)
-        self._remove(handover, work)
-        return {
-            "request_id": handover.request_id,
-            "state": "VERIFIED" if states else "DRY_RUN",
-            "states": states,
-            "left_on_purpose": left,
-            "audit_path": handover.as_json()["audit_path"],
-            "ledger_head": self.ledger_head(certificate),
-        }
+        self.remove(handover, work)
+        done = self.ended(handover, certificate, "VERIFIED" if states else "DRY_RUN")
+        return {**done, "states": states, "left_on_purpose": left}
 
     def _proved(self, request_id: str) -> tuple[dict[str, int], str | None]:
         """Return the states, and when they were seen; no states after a preview."""
@@ -170,11 +200,11 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
                 "certificate stays open, and the work file stays.",
                 job_id=request_id,
             )
-        self.check_place(proof, "proof")
+        self.check_project(proof, "proof")
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 
-class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
+class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.
@@ -189,20 +219,11 @@ class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        handover = self._handover()
+        handover = self.handover()
         work = handover.work("request", may_be_gone=True)
-        if work.exists() and self.progress(work).has_begun:
-            raise PostHogErasureError(
-                f"The deletion of erasure {handover.request_id} has begun: its work file is needed to prove it.",
-                job_id=handover.request_id,
-            )
+        self.refuse_what_has_begun(handover, work)
         certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             certificate.close("NOT_VERIFIED", {}, None, "not approved: nothing was deleted")
-        self._remove(handover, work)
-        return {
-            "request_id": handover.request_id,
-            "state": "NOT_VERIFIED",
-            "audit_path": handover.as_json()["audit_path"],
-            "ledger_head": self.ledger_head(certificate),
-        }
+        self.remove(handover, work)
+        return self.ended(handover, certificate, "NOT_VERIFIED")

@@ -55,7 +55,7 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
         if self.request.get("host"):
-            self.check_place(self.request, "request")
+            self.check_project(self.request, "request")
         handover = self.own.of(self.request)
         request_id, certificate = handover.request_id, handover.certificate(self.hook, context)
         deadline = certificate.deadline if certificate is not None else None

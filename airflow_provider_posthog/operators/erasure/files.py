@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
@@ -38,6 +38,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         is another request's or not the last one.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "path", "name")
 
     def __init__(

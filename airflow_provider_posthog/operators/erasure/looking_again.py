@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
@@ -33,6 +33,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned: those are sealed who are ``VERIFIED``, also where it is
         ``PARTIAL``. Who is not can still be read, so that a later look would only say so.
     :param sealed_path: the folder for it, in object storage.
+    :param object_storage_conn_id: Airflow's connection for it; that of the work file comes with ``request``.
     :param look_again_after: how long after now to look again; seconds or a timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``sealed_path``, ``persons`` (how many are sealed), ``left_out`` (how many are not
@@ -41,6 +42,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         or not the last one; nothing is sealed then.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "proof", "sealed_path")
 
     def __init__(
@@ -172,9 +174,9 @@ class PostHogLookAgainOperator(PeopleOperator):
 
     def _refuse_another(self, sealed: Sealed) -> None:
         """Refuse what is damaged, or is another PostHog's, where nobody would be found."""
-        from airflow_provider_posthog.erasure.place import Place
+        from airflow_provider_posthog.erasure.project import Project
 
-        Place.of(self.hook.settings(), self.moved_from).check(sealed.request(), "sealed_path")
+        Project.of(self.hook.settings(), self.moved_from).check(sealed.request(), "sealed_path")
         for _ in sealed.persons():
             pass  # all of it is whole, before it is believed
 
@@ -220,12 +222,14 @@ def _as_text(sealed: Sealed, states: Mapping[str, int]) -> str:
 
 
 def _asked(request: Mapping[str, Any]) -> Request:
-    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.judge import Request
 
     asked, accepted = (moment(request.get(name)) for name in _TIMES)
     assert isinstance(asked, datetime)  # noqa: S101 - it was written by this package, and is whole
     assert isinstance(accepted, datetime)  # noqa: S101
-    wish = Wish(*(bool(request.get(name)) for name in _FLAGS))
+    options = DeleteOptions(*(bool(request.get(name)) for name in _FLAGS))
     # An answer's time is in whole seconds, rounded down.
-    return Request(wish, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0))
+    return Request(
+        options, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.tasks.erasure_elsewhere import Column, EraseElsewhereOperator
 from airflow_provider_posthog.tasks.storage_path import storage_path
@@ -34,6 +34,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         or not the last one.
     """
 
+    conn_is_for_path: ClassVar[bool] = True
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "suppress_path")
 
     def __init__(

@@ -14,7 +14,7 @@ from airflow_provider_posthog.tasks.identity import Identity
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.progress import Done, Progress
     from airflow_provider_posthog.erasure.request import Outcome
@@ -89,12 +89,12 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """
         from airflow_provider_posthog.erasure.generation import detect
 
-        preview, wish = _flag("preview", self.preview), self._wish()
+        preview, options = _flag("preview", self.preview), self._options()
         persons = self.persons
         handover = self.handed_over(persons, "persons") if isinstance(persons, Mapping) else None
         work = self.work_of(handover, "persons") if handover is not None else None
         server = detect(self.client)
-        wish.check(server, 0)
+        options.check(server, 0)
         if handover is None or work is None:
             handover, work = self._found(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = handover.certificate(self.hook, context)
@@ -103,14 +103,14 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             self._renew(work, server, certificate)
         totals = work.totals()
         self._check_count(totals)
-        wish.check(server, totals.recordings)
+        options.check(server, totals.recordings)
         earlier = self._asked_before(work, progress, server)
-        self._announce(certificate, totals, wish, work.header().verify_by, preview=preview)
-        about = self._about(handover, work, totals, wish)
+        self._announce(certificate, totals, options, work.header().verify_by, preview=preview)
+        about = self._about(handover, work, totals, options)
         if preview:
             head = self.ledger_head(certificate)
-            return {**about, "ledger_head": head, **self._previewed(work, totals, server, wish, earlier)}
-        outcome = self._certified(work, progress, wish, server, certificate, context)
+            return {**about, "ledger_head": head, **self._previewed(work, totals, server, options, earlier)}
+        outcome = self._certified(work, progress, options, server, certificate, context)
         return {
             **about,
             "ledger_head": self.ledger_head(certificate),
@@ -125,25 +125,25 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         }
 
     def _announce(
-        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, preview: bool
+        self, certificate: Certificate | None, totals: Totals, options: DeleteOptions, verify_by: str, *, preview: bool
     ) -> None:
         """Say what will be left on purpose, and tell the certificate what is about to be done."""
-        options = {**self._options(wish), "verify_by": verify_by}
-        for left in left_on_purpose(options):
+        stated = {**self._stated(options), "verify_by": verify_by}
+        for left in left_on_purpose(stated):
             self.log.warning("Left on purpose: %s", left)
         if certificate is not None:
-            certificate.planned(totals, options, preview=preview)
+            certificate.planned(totals, stated, preview=preview)
             if isinstance(self.approval, Mapping):
                 certificate.noted("approved", _approved(self.approval))
 
-    def _wish(self) -> Wish:
+    def _options(self) -> DeleteOptions:
         from airflow_provider_posthog.api.persons import MAX_BULK_DELETE
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
 
         if not 1 <= self.chunk_size <= MAX_BULK_DELETE:
             raise PostHogSettingsError("chunk_size", "is not from 1 to 1,000.", "Leave it out, or write such a number.")
         check_verify_by(self.verify_by)
-        return Wish(self.delete_events, self.delete_recordings, self.keep_person)
+        return DeleteOptions(self.delete_events, self.delete_recordings, self.keep_person)
 
     def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""
@@ -157,7 +157,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
         work = self.own.file()
         if work.exists() and work.header().asked == asked:
-            self.check_place(vars(work.header()), "work_path")
+            self.check_project(vars(work.header()), "work_path")
             return replace(self.own, request_id=work.header().request_id), work
         found = self.search(
             iter(uuids),
@@ -213,36 +213,36 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             )
         return None if rows is None else len(rows)
 
-    def _options(self, wish: Wish) -> dict[str, bool]:
+    def _stated(self, options: DeleteOptions) -> dict[str, bool]:
         return {
-            "delete_events": wish.events,
-            "delete_recordings": wish.recordings,
-            "keep_person": wish.keep_person,
+            "delete_events": options.events,
+            "delete_recordings": options.recordings,
+            "keep_person": options.keep_person,
         }
 
-    def _about(self, handover: Handover, work: WorkFile, totals: Totals, wish: Wish) -> dict[str, Any]:
+    def _about(self, handover: Handover, work: WorkFile, totals: Totals, options: DeleteOptions) -> dict[str, Any]:
         return {
             **handover.as_json(),
-            **self.place.as_json(),
+            **self.project.as_json(),
             "verify_by": work.header().verify_by,
-            **self._options(wish),
+            **self._stated(options),
             **totals.as_json(),
         }
 
     def _previewed(
-        self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: int | None
+        self, work: WorkFile, totals: Totals, server: Server, options: DeleteOptions, earlier: int | None
     ) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.request import chunks
 
         in_chunks = sum(1 for _ in chunks(work, self.chunk_size))
-        calls = in_chunks * (2 if server.can_keep_persons and not wish.keep_person else 1)
+        calls = in_chunks * (2 if server.can_keep_persons and not options.keep_person else 1)
         self.log.info(
             "Preview: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
             "and cannot be",
             totals.profiles,
             calls,
-            totals.events if wish.events else 0,
-            totals.recordings if wish.recordings else 0,
+            totals.events if options.events else 0,
+            totals.recordings if options.recordings else 0,
             totals.personless,
         )
         return {
@@ -261,7 +261,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self,
         work: WorkFile,
         progress: Progress,
-        wish: Wish,
+        options: DeleteOptions,
         server: Server,
         certificate: Certificate | None,
         context: Context,
@@ -269,7 +269,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """Delete, and tell the certificate how it went."""
         name = f"{getattr(context.get('ti'), 'task_id', 'delete')}-{Identity.of(context).execution}"
         try:
-            outcome = self._delete(work, progress, wish, server, certificate)
+            outcome = self._delete(work, progress, options, server, certificate)
         except Exception as error:
             if certificate is not None:
                 certificate.failed(name, error, self.client.calls)
@@ -279,7 +279,12 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         return outcome
 
     def _delete(
-        self, work: WorkFile, progress: Progress, wish: Wish, server: Server, certificate: Certificate | None
+        self,
+        work: WorkFile,
+        progress: Progress,
+        options: DeleteOptions,
+        server: Server,
+        certificate: Certificate | None,
     ) -> Outcome:
         from airflow_provider_posthog.erasure.request import delete_all
 
@@ -295,7 +300,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 len(done.swallowed),
             )
 
-        outcome = delete_all(self.client, work, progress, wish, server, chunk_size=self.chunk_size, report=report)
+        outcome = delete_all(self.client, work, progress, options, server, chunk_size=self.chunk_size, report=report)
         if outcome.swallowed:
             self.log.warning(
                 "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",

@@ -142,7 +142,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         warn_of_deadline(certificate, resolved.handover.due, moment(found.header.resolved_at), self.log)
         return {
             **resolved.handover.as_json(),
-            **self.place.as_json(),
+            **self.project.as_json(),
             "resolved_at": found.header.resolved_at,
             "generation": found.header.generation,
             "verify_by": found.header.verify_by,
