@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from airflow_provider_posthog.api.jobs import LAST_CHECK, Ended
 from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.triggers.shared_looks import Found, Question, asking
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     """Makes a check again and again until it says yes or no or the deadline passed, then fires one event.
 
     A look waits out rate limits and short faults as the connection says, but not beyond the deadline; its calls go at
-    the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`). The event carries the facts of the last look.
+    the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`), and those that ask alike share it
+    (:mod:`~airflow_provider_posthog.triggers.shared_looks`). The event carries the facts of the last look.
 
     :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
     :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
@@ -57,6 +60,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self.looked = looked
         self._facts: dict[str, Any] = {}
         self._gives_way = self.last_turn
+        self._question: Question | None = None
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -82,6 +86,31 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
             await asyncio.sleep(max(0.0, min(self.first_wait, self.deadline - time.time())))
         async for event in super().run():
             yield event
+
+    async def watch(self, client: AsyncClient) -> Ended:
+        """Make the check beside all who make the same one on this connection.
+
+        :param client: the client.
+        """
+        asked = json.dumps([self.check, self.arguments], sort_keys=True, default=str)
+        with asking((self.posthog_conn_id, client.settings, asked)) as self._question:
+            return await super().watch(client)
+
+    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+        """Look after a while, or hear what another saw until then.
+
+        :param client: the client.
+        :param seconds: when to look at the latest.
+        """
+
+        async def look() -> Found:
+            verdict = await self.look(client)
+            return Found(verdict, self._facts)
+
+        assert self._question is not None  # noqa: S101 - for mypy
+        found = await self._question.ask(seconds, self.deadline - time.time(), look)
+        self._facts = dict(found.facts)
+        return found.verdict
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Look once.
