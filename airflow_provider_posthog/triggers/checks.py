@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +18,6 @@ from airflow_provider_posthog.triggers.shared_looks import Found, Question, aski
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
@@ -79,13 +77,6 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         with suppress(PostHogSettingsError):  # look() says so
             checks.check(self.check)
         return super().hook()
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch; fire one event."""
-        if self.looked:
-            await asyncio.sleep(max(0.0, min(self.first_wait, self.deadline - time.time())))
-        async for event in super().run():
-            yield event
 
     async def watch(self, client: AsyncClient) -> Ended:
         """Make the check beside all who make the same one on this connection.
