@@ -110,11 +110,11 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         :param context: the task's context.
         :param waiting: its arguments that say how to wait.
-        :param looked: whether the worker has just asked; the trigger asks at once all the same.
+        :param looked: whether the worker has just asked.
         """
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
-        return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, **waiting)
+        return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, looked=looked, **waiting)
 
     def read_event(self, event: Mapping[str, Any] | None) -> Told:
         """Read the trigger's event.

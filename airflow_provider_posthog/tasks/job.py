@@ -143,7 +143,7 @@ class PostHogJobOperator(JobStartOperator):
         if first.state == "failed" and first.final:
             return self._conclude(Ended("failed", first.reason), job, limit, context)
         if self.deferrable:
-            self._defer(job, deadline, limit, identity.try_number)
+            self._defer(job, deadline, limit, identity.try_number, looked=bool(job.facts))
         ended = self.poll_until_complete(job, deadline)
         return self._conclude(ended, replace(job, facts=self._last_seen), limit, context)
 
@@ -246,7 +246,7 @@ class PostHogJobOperator(JobStartOperator):
                 return hard, "execution_timeout"
         return deadline, "timeout"
 
-    def _defer(self, job: Job, deadline: float, limit: str, try_number: int) -> None:
+    def _defer(self, job: Job, deadline: float, limit: str, try_number: int, *, looked: bool) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         trigger = PostHogJobTrigger(
@@ -262,6 +262,7 @@ class PostHogJobOperator(JobStartOperator):
             limit=limit,
             try_number=try_number,
             superseded=self._superseded,
+            looked=looked,
         )
         # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
         # calling us, so it only stands behind it, for a triggerer that is gone.

@@ -61,8 +61,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand: seconds, or a
-        ``timedelta``.
+    :param failure_grace: how long a failure that PostHog may mend by itself has to stand: seconds, or a ``timedelta``.
     :param max_poll_failures: how many polls in a row may go wrong.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
@@ -253,12 +252,12 @@ class PostHogWaitingSensor(BaseSensorOperator):
     # Waiting in the triggerer.
 
     def _look_first(self, context: Context) -> Finding | None:
-        """Spare a deferral if it is so already, or PostHog does not know it; leave everything else to the trigger.
-
-        :raises PostHogJobFailed: if PostHog does not know it.
-        """
+        """Spare a deferral if it is so already, or never will be (an error); leave all else to the trigger."""
         try:
-            return self._look(context)
+            found = self._look(context)
+            if found.verdict.state == "failed" and found.verdict.final:
+                raise self._failed("failed", found.verdict.reason)
+            return found
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise
