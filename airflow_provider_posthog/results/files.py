@@ -21,13 +21,15 @@ ResultFormat = Literal["json", "csv", "parquet", "jsonl", "xlsx"]
 _FORMATS: dict[str, ResultFormat] = {
     **{".json": "json", ".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".xlsx": "xlsx"},
 }
+#: What a file may be.
+FORMATS = tuple(_FORMATS.values())
 #: Formats that are compressed as they are.
 _PACKED = ("parquet", "xlsx")
 _QUOTED = re.compile(r'[",\r\n]')
 _CHUNK_ROWS = 5_000
 
 
-def format_of(path: str, *, field: str = "result_path") -> ResultFormat:
+def format_of(path: str, *, field: str = "path") -> ResultFormat:
     """Tell the format by a path's suffix; text may be compressed with gzip.
 
     :param path: ends with ``.json``, ``.csv``, ``.jsonl`` (or those with ``.gz``), ``.parquet`` or ``.xlsx``.
@@ -53,7 +55,7 @@ def compression_of(path: str) -> Compression | None:
     return "gzip" if path.lower().endswith(".gz") else None
 
 
-def require_format(format: ResultFormat, *, field: str = "result_path") -> None:
+def require_format(format: ResultFormat, *, field: str = "path") -> None:
     """Check, before anything is calculated, that a format can be written here.
 
     :param format: from :func:`format_of`.
@@ -135,7 +137,7 @@ def _json_lines(table: Table) -> Iterable[bytes]:
 
 
 def _parquet(table: Table) -> Iterable[bytes]:
-    pa = _pyarrow("result_path")
+    pa = _pyarrow("path")
     import pyarrow.parquet as pq
 
     if table.types is not None:

@@ -94,7 +94,7 @@ class Refreshed:
         """
         created = moment(export.get("created_at"))
         answers = yield from self._read()
-        seen: dict[int, datetime] = {}
+        times: dict[int, datetime] = {}
         again = 0
         for number, refreshed in self.times.items():
             answer = answers.get(number, {})
@@ -103,13 +103,13 @@ class Refreshed:
                 what = failure or ("PostHog shows no result" if at is None else f"its numbers are from {at:%F %T} UTC")
                 raise PostHogIncompleteError(f"The picture is not proved to show insight {number}: {what}.")
             again += created is not None and at >= created - _CLOCKS_APART and at > refreshed
-            seen[number] = at
-        if 0 < again < len(seen):
+            times[number] = at
+        if 0 < again < len(times):
             raise PostHogIncompleteError(
-                f"PostHog has calculated {again} of {len(seen)} insights once more for the picture. The others are not "
-                "proved to be in it: an error may stand in their place. Clear the task that creates the export."
+                f"PostHog has calculated {again} of {len(times)} insights once more for the picture. The others are "
+                "not proved to be in it: an error may stand in their place. Clear the task that creates the export."
             )
-        return {"last_refresh": min(seen.values()).isoformat(), "recalculated": again}
+        return {"last_refresh": min(times.values()).isoformat(), "recalculated": again}
 
     def _read(self) -> Steps[dict[int, Mapping[str, Any]]]:
         if not self.whole:
@@ -117,12 +117,12 @@ class Refreshed:
             insight: insights.Insight = yield insights.retrieve(number, from_dashboard=self.dashboard)
             return {number: insight}
         board: dashboards.Dashboard = yield dashboards.retrieve(self.dashboard or 0)
-        found: dict[int, Mapping[str, Any]] = {}
+        answers: dict[int, Mapping[str, Any]] = {}
         for tile in board.get("tiles") or ():
             shown = tile.get("insight")
             if isinstance(shown, Mapping) and isinstance(shown.get("id"), int) and not tile.get("error"):
-                found[shown["id"]] = shown
-        return found
+                answers[shown["id"]] = shown
+        return answers
 
 
 def _name(dashboard: object, insight: object) -> str:

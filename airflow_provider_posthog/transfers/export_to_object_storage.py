@@ -74,10 +74,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
-        "export_id",
-        "path",
-        "refreshed",
-        "object_storage_conn_id",
+        *("export_id", "path", "compression", "on_truncation", "refreshed", "object_storage_conn_id"),
     )
     operator_extra_links = (PostHogLink(),)
     _seen: exports.Export | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.triggers.watching import Waiting
 
 
+#: Within so many seconds of a deferral no triggerer is found to be dead, and followed by another.
+_AT_ONCE = 2.0
+
+
 class PostHogCheckTrigger(PostHogWatchingTrigger):
     """Makes a check again and again until it says yes or no or the deadline passed, then fires one event.
 
@@ -37,6 +42,8 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
     :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
     :param looked: whether the worker has just looked, so that the first wait comes before the first look.
+    :param deferred_at: when the task was deferred, in seconds since 1970: a triggerer that begins at once is the first,
+        and no other can have left a calculation running.
     :param waiting: how to wait, as :class:`~airflow_provider_posthog.triggers.watching.PostHogWatchingTrigger` says:
         ``posthog_conn_id``, ``project_id``, ``deadline``, ``poll_interval``, ``first_wait``, ``growth``,
         ``max_poll_failures``, ``failure_grace``, ``silent_fail``, ``limit``, ``try_number``.
@@ -51,23 +58,31 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         check: str = "",
         arguments: Mapping[str, Any] | None = None,
         looked: bool = False,
+        deferred_at: float = 0.0,
         **waiting: Unpack[Waiting],
     ) -> None:
         super().__init__(**waiting)
         self.check = check
         self.arguments = dict(arguments or {})
         self.looked = looked
+        self.deferred_at = deferred_at
         self._facts: dict[str, Any] = {}
         self._gives_way = self.last_turn
         name = self.arguments.get("query_id")
         #: Under what name PostHog calculates something for a look, if it does.
         self._calculation = name if isinstance(name, str) and name else None
-        self._is_first = True
+        #: Whether another triggerer may have begun before.
+        self._follows = False
         self._question: Question | None = None
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
-        return {"check": self.check, "arguments": self.arguments, "looked": self.looked}
+        return {
+            "check": self.check,
+            "arguments": self.arguments,
+            "looked": self.looked,
+            "deferred_at": self.deferred_at,
+        }
 
     def title(self) -> str:
         """Name the check, for the log."""
@@ -88,6 +103,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
 
         :param client: the client.
         """
+        self._follows = time.time() - self.deferred_at > _AT_ONCE
         asked = json.dumps([self.check, self.arguments], sort_keys=True, default=str)
         with asking((self.posthog_conn_id, client.settings, asked)) as self._question:
             return await super().watch(client)
@@ -113,9 +129,9 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
 
         :param client: the client.
         """
-        if self._is_first:  # a triggerer that was killed in its look has left that running
-            self._is_first = False
-            await self._cancel(client)
+        if self._follows:
+            self._follows = False
+            await self._cancel(client)  # a triggerer that was killed in its look has left that running
         left = max(0.0, self.deadline - time.time())
         policy = poll_policy(RetryPolicy(max_rate_limit_wait=left), left, gives_way=self._gives_way)
         self._gives_way = self._gives_way if left else 0.0

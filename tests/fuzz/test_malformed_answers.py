@@ -71,7 +71,7 @@ def query(folder: Path, **options: Any) -> Any:
 def insight(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.insights import PostHogRefreshInsightOperator
 
-    given = {**QUICK, "insight": 1, "result_path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
+    given = {**QUICK, "insight": 1, "path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
     return finish(PostHogRefreshInsightOperator(**given), context())
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +17,7 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.operators.insights import PostHogInsightCheckOperator
 from airflow_provider_posthog.sensors.insights import PostHogInsightThresholdSensor
 from tests.operators.support import connected, context, finish, outcome_errors, run_trigger, task_deferred
-from tests.transfers.killing import Tries
+from tests.transfers.killing import Tries, Triggerers
 
 __all__ = ["connected"]
 
@@ -64,7 +60,9 @@ def deferred(insight: int, **ctx: Any) -> Any:
 def deferred_while_slow(posthog: EmulatorProcess, insight: int) -> Any:
     posthog.settings(query_seconds=0.0)
     trigger = deferred(insight)
-    posthog.settings(query_seconds=60.0, cache_seconds=0.0)
+    posthog.settings(query_seconds=60.0)
+    trigger.arguments["refresh"] = "force_blocking"
+    trigger.deferred_at -= 60
     return trigger
 
 
@@ -93,33 +91,14 @@ def test_a_try_that_was_killed_leaves_no_calculation_beside_the_next(
     assert calculations(connected)["most_at_once"] == 1
 
 
-_TRIGGERER = """
-import asyncio, importlib, json, sys
-path, arguments = json.loads(sys.argv[1])
-module, _, name = path.rpartition(".")
-trigger = getattr(importlib.import_module(module), name)(**arguments)
-async def events():
-    async for event in trigger.run():
-        print(event)
-asyncio.run(events())
-"""
-
-
 def test_a_triggerer_that_was_killed_leaves_no_calculation_beside_the_next(
     connected: EmulatorProcess, slow: int
 ) -> None:
     trigger = deferred_while_slow(connected, slow)
     trigger.arguments["condition"] = "= 5"
     begun = calculations(connected)["begun"]
-    triggerer = subprocess.Popen(
-        [sys.executable, "-c", _TRIGGERER, json.dumps(trigger.serialize())],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-    try:
-        until(lambda: calculations(connected)["begun"] > begun, 60)
-    finally:
-        triggerer.kill()
-        triggerer.wait(10)
+    with Triggerers() as triggerers:
+        triggerers.kill_when(trigger, lambda: calculations(connected)["begun"] > begun)
     assert calculations(connected)["running"] == 1
     connected.settings(query_seconds=0.0)
     assert run_trigger(trigger)["facts"]["value"] == 5
