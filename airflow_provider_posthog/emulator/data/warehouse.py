@@ -164,9 +164,8 @@ class Warehouse:
         :raises HogQLError: for what PostHog answers an error to
         """
         zone, newer, export = self.timezone, self.newer_functions, limit_context == "export"
-        rules = Rules(
-            zone, self._database, newer, export, personal_api_key, floor, without, self.own.catalog(), self.team
-        )
+        own = (self.own.catalog(), self.team)
+        rules = Rules(zone, self._database, newer, export, personal_api_key, floor, without, *own)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
