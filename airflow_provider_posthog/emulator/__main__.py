@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -72,6 +73,19 @@ def _zone(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address: write e.g. 0.0.0.0") from None
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write e.g. http://posthog:8011")
+    return text
+
+
 def _scenario(text: str) -> Scenario:
     try:
         return read_scenario(Path(text))
@@ -88,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m airflow_provider_posthog.emulator", description=DESCRIPTION)
     made.add_argument("--port", type=_port, default=0, help="of the API; 0, the default, takes any free one")
     made.add_argument("--storage-port", type=_port, default=0, help="of the object storage; 0 takes any free one")
+    made.add_argument("--host", type=_address, default="127.0.0.1", help="to listen on; 0.0.0.0 in a container")
+    made.add_argument("--storage-url", type=_url, help="under which others reach the object storage, for its links")
     made.add_argument("--seed", type=int, default=7, help="equal seeds make equal data and keys (default 7)")
     made.add_argument("--events", type=_count, default=20_000, help="how many events there are (default 20000)")
     made.add_argument("--start", type=_date, help="first day of the events, YYYY-MM-DD; by default they end yesterday")
@@ -148,7 +164,8 @@ async def _serve(options: argparse.Namespace) -> None:
     warehouse = Warehouse(**wish, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}
     state = State(warehouse, wish["seed"], settings)
-    server = await start(state, port=options.port, storage_port=options.storage_port)
+    places = {name: getattr(options, name) for name in ("port", "storage_port", "host", "storage_url")}
+    server = await start(state, **places)
     keys: list[dict[str, Any]] = []
     if options.scenario is not None:
         state.after_reset = partial(_play, state, options.scenario, keys)

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_posthog.emulator.__main__ import parser
 from airflow_provider_posthog.emulator.control.scenario import ScenarioError, read_scenario
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
-from tests.emulator.client import Client, hogql
+from tests.emulator.client import Client
 
 SHOP = """
 projects:
