@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_posthog.emulator.data import web_shop as data
+from airflow_provider_posthog.emulator.data.information import information_sources
 from airflow_provider_posthog.emulator.data.own import OwnTables
 from airflow_provider_posthog.emulator.hogql.engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
@@ -265,7 +266,8 @@ class Warehouse:
         table = f"{self._database}.{clickhouse_name(name)}"
         # only now, since few ever ask: so the server starts no later for them
         _run(create_statement(self._database, name))
-        rows = [*(self.sources[name]() if name in self.sources else []), *self.own.rows.get(name, [])]
+        sources = {**information_sources(self.own), **self.sources}
+        rows = [*(sources[name]() if name in sources else []), *self.own.rows.get(name, [])]
         lines = lines_of(name, rows)
         if lines:
             _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")
