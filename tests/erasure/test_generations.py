@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogError
 from tests.erasure.support import DAY, HOUR, Lab, ago
+from tests.support.ages import SERVERS
 
-#: A, B and C as docs/erasure.md has them; today's Cloud deletes profiles later, lags and hides old events.
-SERVERS: Mapping[str, dict[str, Any]] = {
-    "A": {"generation": "A"},
-    "B": {"generation": "B"},
-    "C": {"generation": "C"},
-    "today": {"generation": "C", "persons_queued": True, "person_deletion_seconds": 120, "person_lag_seconds": 30},
-}
 PERSONLESS = {"$process_person_profile": False}
 Case = Callable[[Lab], None]
 
