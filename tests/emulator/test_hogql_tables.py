@@ -197,6 +197,8 @@ def test_an_action_is_the_events_of_its_steps(
     assert rows(api, "SELECT count() FROM events AS e WHERE matchesAction('Did it')") == expected
     assert refusal(api, "SELECT matchesAction('Did it') FROM persons")[0] == 400
     assert rows(api, "SELECT name FROM system.actions") == [["Did it"]]
+    (listed,) = api.get("actions/").json()["results"]
+    assert (listed["id"], listed["name"], len(listed["steps"])) == (number, "Did it", len(steps))
 
 
 # -- the warehouse ----------------------------------------------------------------------------------------------------
