@@ -40,6 +40,7 @@ class EmulatorProcess:
         ``C`` (Cloud since then).
     :param port: of the API; 0 takes any free one.
     :param storage_port: of the object storage; 0 takes any free one.
+    :param scenario: a YAML file of what is in it; see docs/emulator.md.
     :param start_timeout: how long to wait for it to be ready, in seconds.
     """
 
@@ -48,6 +49,8 @@ class EmulatorProcess:
     project_id: int
     api_key: str
     project_token: str
+    #: those that a scenario has made: ``name``, if it has one, and ``api_key``
+    keys: Sequence[Mapping[str, str]] = ()
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class EmulatorProcess:
         generation: str = "C",
         port: int = 0,
         storage_port: int = 0,
+        scenario: str | None = None,
         start_timeout: float = 60.0,
     ) -> None:
         self._arguments = {
@@ -73,6 +77,7 @@ class EmulatorProcess:
             "port": port,
             "storage-port": storage_port,
             **({} if start is None else {"start": start}),
+            **({} if scenario is None else {"scenario": scenario}),
         }
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -184,6 +189,13 @@ class EmulatorProcess:
         :param plan: ``export_seconds``, ``exception_text`` and ``content``.
         """
         self.control("POST", "exports", {"outcome": outcome, "count": count, **plan})
+
+    def create_secret_key(self, scopes: Sequence[str] = ("query:read",)) -> str:
+        """Make a secret key of the project (``phs_...``), which belongs to nobody, and return it.
+
+        :param scopes: some of ``query:read``, ``endpoint:read`` and ``experiment:read``.
+        """
+        return str(self.control("POST", "keys", {"scopes": list(scopes), "secret": True})["api_key"])
 
     def create_key(self, scopes: list[str] | None = None, *, user: int = 1, projects: list[int] | None = None) -> str:
         """Make a personal API key and return it.

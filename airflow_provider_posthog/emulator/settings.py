@@ -156,6 +156,8 @@ class Settings:
     ai_approved: bool = _flag(True)
     # persons, events and groups
     person_lag_seconds: float = _seconds(0.0)
+    event_lag_seconds: float = _seconds(0.0)
+    native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
     sweep_outcome: str = _choice("delete", SWEEPS)

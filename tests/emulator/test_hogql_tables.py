@@ -197,6 +197,8 @@ def test_an_action_is_the_events_of_its_steps(
     assert rows(api, "SELECT count() FROM events AS e WHERE matchesAction('Did it')") == expected
     assert refusal(api, "SELECT matchesAction('Did it') FROM persons")[0] == 400
     assert rows(api, "SELECT name FROM system.actions") == [["Did it"]]
+    (listed,) = api.get("actions/").json()["results"]
+    assert (listed["id"], listed["name"], len(listed["steps"])) == (number, "Did it", len(steps))
 
 
 # -- the warehouse ----------------------------------------------------------------------------------------------------
@@ -277,6 +279,28 @@ def test_every_table_can_be_read_and_a_reset_empties_those_that_tests_fill(
     assert rows(api, f"SELECT * FROM ({counts}) ORDER BY name LIMIT 500") != before
     posthog.reset()
     assert rows(api, f"SELECT * FROM ({counts}) ORDER BY name LIMIT 500") == before
+
+
+def test_the_catalog_tells_of_every_table_its_columns_and_its_links(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.add_table("stripe.charges", {"id": "Int64", "email": "Nullable(String)"})
+    posthog.add_view("known", "SELECT 1 AS a")
+    schema = "system.information_schema"
+    listed = rows(api, f"SELECT table_name, table_type, table_schema FROM {schema}.tables LIMIT 500")
+    kinds = {name: (kind, place) for name, kind, place in listed}
+    assert kinds["events"] == ("posthog", "public")
+    assert kinds["system.cohorts"] == ("system", "system")
+    assert kinds["stripe.charges"] == ("data_warehouse", "warehouse")
+    assert kinds["known"] == ("view", "views")
+    assert kinds[f"{schema}.tables"] == ("information_schema", "information_schema")
+    columns = "column_name, ordinal_position, data_type, is_nullable"
+    assert rows(api, f"SELECT {columns} FROM {schema}.columns WHERE table_name = 'stripe.charges'") == [
+        ["id", 1, "Integer", False],
+        ["email", 2, "String", True],
+    ]
+    with_ids = f"SELECT DISTINCT table_name FROM {schema}.columns WHERE column_name = 'distinct_id' LIMIT 500"
+    assert {"events", "sessions", "heatmaps", "posthog.ai_events"} <= {name for (name,) in rows(api, with_ids)}
+    link = f"SELECT source_column, target_table FROM {schema}.relationships WHERE source_table = 'cohort_people'"
+    assert rows(api, link) == [["person_id", "persons"]]
 
 
 def test_definitions_are_those_of_the_data(api: Client, posthog: EmulatorProcess) -> None:

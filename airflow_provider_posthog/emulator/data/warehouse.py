@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_posthog.emulator.data import web_shop as data
+from airflow_provider_posthog.emulator.data.information import information_sources
 from airflow_provider_posthog.emulator.data.own import OwnTables
 from airflow_provider_posthog.emulator.hogql.engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
@@ -164,9 +165,8 @@ class Warehouse:
         :raises HogQLError: for what PostHog answers an error to
         """
         zone, newer, export = self.timezone, self.newer_functions, limit_context == "export"
-        rules = Rules(
-            zone, self._database, newer, export, personal_api_key, floor, without, self.own.catalog(), self.team
-        )
+        own = (self.own.catalog(), self.team)
+        rules = Rules(zone, self._database, newer, export, personal_api_key, floor, without, *own)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
@@ -266,7 +266,8 @@ class Warehouse:
         table = f"{self._database}.{clickhouse_name(name)}"
         # only now, since few ever ask: so the server starts no later for them
         _run(create_statement(self._database, name))
-        rows = [*(self.sources[name]() if name in self.sources else []), *self.own.rows.get(name, [])]
+        sources = {**information_sources(self.own), **self.sources}
+        rows = [*(sources[name]() if name in sources else []), *self.own.rows.get(name, [])]
         lines = lines_of(name, rows)
         if lines:
             _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")

@@ -75,7 +75,7 @@ def _flag_evaluations() -> Table:
 # of those that show the server's own state, what servers before December 2025 have
 _OLD = ("log_entries", "console_logs_log_entries", "batch_export_log_entries")
 #: What servers before December 2025 do not have.
-NEW_TABLES = frozenset({"flag_evaluations", "system.information_schema.columns"})
+NEW_TABLES = frozenset({"flag_evaluations"})
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -133,10 +133,6 @@ TABLES: dict[str, Table] = {
         *replay_tables(),
         _heatmaps(),
         _flag_evaluations(),
-        Table(
-            "system.information_schema.columns",
-            {"team_id": _INTEGER, "table_name": _STRING, "column_name": _STRING},
-        ),
         Table("numbers", {"number": _INTEGER}),
     )
 }

@@ -51,7 +51,11 @@ def _table(name: str, columns: list[tuple[str, str]]) -> Table:
             "person": Through(("pdi", "person")),
         }
     # only those of the server's database show whose they are
-    return Table(name, fields, frozenset() if name.startswith("system.") else frozenset({"team_id"}))
+    return Table(name, fields, frozenset() if _says_whose(name) else frozenset({"team_id"}))
+
+
+def _says_whose(name: str) -> bool:
+    return name.startswith("system.") and not name.startswith("system.information_schema.")
 
 
 def create_statement(database: str, name: str) -> str:

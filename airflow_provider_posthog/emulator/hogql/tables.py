@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.emulator.hogql.replay import replay_statements
-from airflow_provider_posthog.emulator.hogql.schema import TABLES as SHOWN
 from airflow_provider_posthog.emulator.hogql.sessions import session_statements
 
 TABLES = """
@@ -41,10 +40,7 @@ CREATE TABLE {db}.flag_evaluations (
     uuid UUID DEFAULT generateUUIDv4(), event String DEFAULT '$feature_flag_called', properties String,
     timestamp DateTime64(6, 'UTC'), team_id Int64 DEFAULT {team}, distinct_id String, created_at DateTime64(6, 'UTC'),
     person_id UUID, flag_key String, response String, session_id String
-) ENGINE = MergeTree ORDER BY timestamp;
-CREATE TABLE {db}.system__information_schema__columns (
-    team_id Int64 DEFAULT {team}, table_name String, column_name String
-) ENGINE = MergeTree ORDER BY table_name
+) ENGINE = MergeTree ORDER BY timestamp
 """
 
 
@@ -54,7 +50,5 @@ def create_statements(database: str, team: int = 1) -> list[str]:
     :param database: the project's ClickHouse database
     :param team: the project's id, which its rows carry
     """
-    columns = ", ".join(f"('{name}', '{column}')" for name, table in SHOWN.items() for column in table.fields)
-    catalog = f"INSERT INTO {database}.system__information_schema__columns (table_name, column_name) VALUES {columns}"  # noqa: S608 - of our own making
     tables = [*TABLES.split(";\n"), *session_statements(), *replay_statements()]
-    return [f"CREATE DATABASE {database}", *(each.format(db=database, team=team) for each in tables), catalog]
+    return [f"CREATE DATABASE {database}", *(each.format(db=database, team=team) for each in tables)]
