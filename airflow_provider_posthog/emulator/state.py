@@ -19,6 +19,7 @@ from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExportServ
 from airflow_provider_posthog.emulator.jobs.exports import ExportService
 from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
 from airflow_provider_posthog.emulator.jobs.queries import QueryService
+from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 from airflow_provider_posthog.emulator.people.elements import ElementStore
 from airflow_provider_posthog.emulator.people.groups import GroupStore
 from airflow_provider_posthog.emulator.people.person_deletion import Deletions
@@ -48,6 +49,7 @@ class State(Core):
         self.keyring = Keyring(self.seed)
         self.throttle = Throttle(self.clock)
         self.batch_exports = BatchExportService(self, self.seed)
+        self.warehouse_jobs = WarehouseService(self, self.seed)
         self.queries = QueryService(self, catch_up=self.batch_exports.all)
         self.exports = ExportService(self)
         self.insights = InsightStore(self, self.seed)
@@ -66,6 +68,7 @@ class State(Core):
             insights=self.insights.all,
             dashboards=self.dashboards.all,
             batch_exports=self.batch_exports.all,
+            warehouse_jobs=self.warehouse_jobs,
         )
         self.change_settings(self._first_settings)
 
