@@ -185,14 +185,22 @@ class EmulatorProcess:
         """
         self.control("POST", "exports", {"outcome": outcome, "count": count, **plan})
 
-    def create_key(self, scopes: list[str] | None = None, *, user: int = 1, projects: list[int] | None = None) -> str:
+    def create_key(
+        self,
+        scopes: list[str] | None = None,
+        *,
+        user: int = 1,
+        projects: list[int] | None = None,
+        secret: bool = False,
+    ) -> str:
         """Make a personal API key and return it.
 
         :param scopes: what it allows; everything by default.
         :param user: whose it is; a new number makes a new user.
         :param projects: what it is limited to; nothing by default.
+        :param secret: make a project secret key, which belongs to nobody.
         """
-        body: dict[str, object] = {"scopes": scopes or ["*"], "user": user}
+        body: dict[str, object] = {"scopes": scopes or ["*"], "user": user, **({"secret": True} if secret else {})}
         if projects is not None:
             body["projects"] = projects
         return str(self.control("POST", "keys", body)["api_key"])

@@ -59,9 +59,9 @@ async def settings(request: Request) -> Answer:
 async def keys(request: Request) -> Answer:
     """Make a key, and its user if need be.
 
-    :param request: ``scopes``, ``user`` and ``projects`` in its body.
+    :param request: ``scopes``, ``user``, ``projects`` and ``secret`` (a project secret key) in its body.
     """
-    body = _only(request.json(), "scopes", "user", "projects")
+    body = _only(request.json(), "scopes", "user", "projects", "secret")
     texts: Callable[[object], bool] = lambda v: isinstance(v, list) and all(isinstance(each, str) for each in v)  # noqa: E731
     numbers: Callable[[object], bool] = lambda v: isinstance(v, list) and all(map(_whole, v))  # noqa: E731
     _typed(body, "scopes", None, texts, "a list of texts")
@@ -72,6 +72,7 @@ async def keys(request: Request) -> Answer:
         scopes=tuple(body.get("scopes", ["*"])),
         user_id=int(str(user)),
         projects=None if projects is None else tuple(projects),
+        secret=body.get("secret") is True,
     )
     return json_answer({"api_key": made.value, "user": made.user.brief()}, 201)
 

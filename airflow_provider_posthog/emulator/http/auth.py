@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, forbidden, missing_scope
 
+# what each part of PostHog that takes project secret keys needs; all others know persons only
+SECRET_SCOPES = {"query:read", "endpoint:read", "experiment:read"}
 INVALID_KEY = "Personal API key found in request {where} is invalid."
 
 
@@ -48,6 +50,7 @@ class ApiKey:
     :param scopes: such as ``export:read``; ``*`` allows everything.
     :param projects: ids of the projects that it is limited to; None for all.
     :param revoked: deleted by its owner; running exports notice.
+    :param secret: a project secret key, ``phs_...``, which belongs to nobody.
     """
 
     value: str
@@ -55,6 +58,7 @@ class ApiKey:
     scopes: tuple[str, ...]
     projects: tuple[int, ...] | None = None
     revoked: bool = False
+    secret: bool = False
 
     def allows(self, scope: str) -> bool:
         """Tell whether the key has a scope; writing includes reading.
@@ -68,8 +72,12 @@ class ApiKey:
         """Refuse a call that needs a scope which the key lacks.
 
         :param scopes: all of them are needed.
-        :raises ApiError: 403 that names the first missing one.
+        :raises ApiError: 403 that names the first missing one; 401 where only persons may ask.
         """
+        scopes = tuple(scopes)
+        if self.secret and not (scopes and set(scopes) <= SECRET_SCOPES):
+            detail = "Authentication credentials were not provided."
+            raise ApiError(401, envelope("authentication_error", "not_authenticated", detail))
         for scope in scopes:
             if not self.allows(scope):
                 raise missing_scope(scope)
@@ -113,14 +121,18 @@ class Keyring:
         """
         return next((each for each in self._users.values() if each.uuid == wish), None)
 
-    def create(self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None) -> ApiKey:
+    def create(
+        self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None, secret: bool = False
+    ) -> ApiKey:
         """Make a key.
 
         :param scopes: what it allows.
         :param user_id: whose it is.
         :param projects: what it is limited to, or None.
+        :param secret: make a project secret key.
         """
-        key = ApiKey("phx_" + self._token(43), self.user(user_id), scopes, projects)
+        prefix = "phs_" if secret else "phx_"
+        key = ApiKey(prefix + self._token(43), self.user(user_id), scopes, projects, secret=secret)
         self._keys[key.value] = key
         return key
 

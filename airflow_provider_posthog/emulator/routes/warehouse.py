@@ -191,6 +191,11 @@ async def refresh_table(request: Request) -> Answer:
     return json_answer(found.as_json())
 
 
+async def list_endpoints(request: Request) -> Answer:
+    """List the endpoints (``GET endpoints/``)."""
+    return page(request, sorted(ENDPOINTS), lambda name: {"name": name, "query": {"kind": "HogQLQuery"}})
+
+
 async def run_endpoint(request: Request) -> Answer:
     """Run an endpoint (``POST endpoints/{name}/run/``): an answer like a query's."""
     sql = ENDPOINTS.get(request.params["name"])
@@ -230,5 +235,6 @@ ROUTES = (
     Route("GET", "/warehouse_tables/", list_tables, READ_TABLE),
     Route("POST", "/warehouse_tables/", create_table, WRITE_TABLE),
     Route("POST", "/warehouse_tables/{id}/refresh_schema/", refresh_table, WRITE_TABLE),
+    Route("GET", "/endpoints/", list_endpoints, ("endpoint:read",)),
     Route("POST", "/endpoints/{name}/run/", run_endpoint, ("endpoint:read",), "query"),
 )
