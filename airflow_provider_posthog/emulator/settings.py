@@ -163,6 +163,7 @@ class Settings:
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)
     batch_records_failed: int = _whole(0)
+    batch_destination: str | None = _optional(None, lambda value: isinstance(value, str) and value != "", "a folder")
     batch_jitter_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
     backfill_hidden_seconds: float = _seconds(1.0)
     max_backfills: int = _count(5)

@@ -6,6 +6,7 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -200,7 +201,24 @@ class BatchExportService:
             rows_failed=settings.batch_records_failed,
         )
         export.runs.append(made)
+        if settings.batch_destination and made.outcome == "Completed" and export.model == "events":
+            self._write(made, column, Path(settings.batch_destination))
         return made
+
+    def _write(self, run: Run, column: str, folder: Path) -> None:
+        """Write the rows of a run into the destination's folder, as a batch export to S3 does."""
+        target = folder / run.export_id / f"{run.interval_start:%Y-%m-%d-%H%M%S}" / f"{run.id}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        edges = (int(edge.timestamp() * 1_000_000) for edge in (run.interval_start, run.interval_end))
+        first, last = (f"fromUnixTimestamp64Micro({edge})" for edge in edges)
+        columns = (
+            "toString(uuid) AS uuid, event, distinct_id, toTimeZone(timestamp, 'UTC') AS timestamp, "
+            "toTimeZone(created_at, 'UTC') AS created_at, properties"
+        )
+        self._core.warehouse.execute(
+            f"SELECT {columns} FROM {{db}}.events WHERE {column} >= {first} AND {column} < {last} "  # noqa: S608
+            f"INTO OUTFILE '{target}' FORMAT Parquet"
+        )
 
     def pause(self, export: BatchExport) -> None:
         """Stop the schedule.
