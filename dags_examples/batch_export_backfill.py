@@ -14,18 +14,17 @@ except ImportError:  # Airflow 2
     from airflow.decorators import task
     from airflow.models.dag import DAG
 
-EXPORT = os.environ.get("POSTHOG_EXAMPLE_BATCH_EXPORT", "Events to the lake")
-DAYS = int(os.environ.get("POSTHOG_EXAMPLE_DAYS", "365"))
+EXPORT, DAYS = "Events to the lake", int(os.environ.get("POSTHOG_EXAMPLE_DAYS", "365"))
 
 with DAG("batch_export_backfill", schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog", "example"]) as dag:
 
     @task
     def days() -> list[dict[str, str]]:
         """Return the last days as ranges; a batch export of another zone has other midnights."""
-        today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-        edges = [today - timedelta(days=number) for number in range(DAYS, -1, -1)]
-        return [{"start": str(one), "end": str(after)} for one, after in pairwise(edges)]
+        today = datetime.now(timezone.utc).date()
+        edges = [f"{today - timedelta(days=number)}T00:00:00Z" for number in range(DAYS, -1, -1)]
+        return [{"start": one, "end": end} for one, end in pairwise(edges)]
 
     # `airflow pools set backfills 4 "" --include-deferred`: PostHog runs only some backfills of a project at once.
-    backfill = PostHogBackfillBatchExportOperator.partial(task_id="backfill", batch_export=EXPORT, pool="backfills")
-    backfill.expand_kwargs(days())
+    each = PostHogBackfillBatchExportOperator.partial(task_id="backfill", batch_export=EXPORT, pool="backfills")
+    each.expand_kwargs(days())

@@ -22,8 +22,8 @@ else:
         @task
         def intervals(triggering_asset_events: Any = None) -> list[dict[str, str]]:  # noqa: ANN401 - from Airflow
             """Return the interval of each run; one may be told twice, so what follows replaces it as a whole."""
-            runs = (event.extra["payload"] for event in triggering_asset_events[RUNS])
-            return [{"start": run["start"], "end": run["end"]} for run in runs]
+            payloads = (event.extra["payload"] for event in triggering_asset_events[RUNS])
+            return [{"start": run["start"], "end": run["end"]} for run in payloads]
 
         step = SQLExecuteQueryOperator.partial(
             task_id="step", conn_id="warehouse", sql="CALL refresh(%(start)s, %(end)s)"
