@@ -113,6 +113,19 @@ def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
     return call, of_cohort
 
 
+#: Seconds that a run may take: lists go by when runs were created, and these are watched by when they were over.
+_LONGEST_RUN = 86_400
+
+
+def _runs(watched: Watched) -> tuple[Call[Any], Rows]:
+    return batch_exports.runs(watched.names[0], after=utc(max(0, watched.since - _LONGEST_RUN))), _results
+
+
+def _all_syncs(watched: Watched) -> tuple[Call[Any], Rows]:
+    call = warehouse.source_jobs(watched.names[0], after=utc(max(0, watched.since - _LONGEST_RUN)))
+    return call, lambda jobs: [row(each) for each in jobs]
+
+
 _CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {
     "backfill": _backfill,
     "run": _run,
@@ -122,4 +135,7 @@ _CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {
     "view": _views,
     "view_idle": _views,
     "cohort": _cohort,
+    "runs": _runs,
+    "syncs": _all_syncs,
+    "views": _views,
 }

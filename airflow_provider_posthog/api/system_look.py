@@ -37,12 +37,16 @@ TABLES = {
     "view": "system.data_modeling_jobs",
     "view_idle": "system.data_modeling_jobs",
     "cohort": "system.cohort_calculation_history",
+    "runs": "system.batch_export_runs",
+    "syncs": "system.source_sync_jobs",
+    "views": "system.data_modeling_jobs",
 }
 _INTERVAL = (
     "concat(toString(batch_export_id), '/', toString(toUnixTimestamp(data_interval_start)), '/', "
     "toString(toUnixTimestamp(data_interval_end)))"
 )
 _NONE = "toInt(NULL)"
+_VIEW = "data_modeling_view_id"
 #: For each table: what its rows are jobs of, and the columns that say the rest.
 _COLUMNS: dict[str, tuple[str, str, str, str, str, str]] = {
     "system.batch_export_runs": (
@@ -86,6 +90,22 @@ _COLUMNS: dict[str, tuple[str, str, str, str, str, str]] = {
         "error_code",
     ),
 }
+#: What the jobs of each table belong to.
+_PARENTS = {
+    "system.batch_export_runs": "batch_export_id",
+    "system.batch_export_backfills": "batch_export_id",
+    "system.source_sync_jobs": "pipeline_id",
+    "system.data_modeling_jobs": "data_modeling_view_id",
+    "system.cohort_calculation_history": "cohort_id",
+}
+#: When a job of each table was over.
+_FINISHED = {
+    "system.batch_export_runs": "finished_at",
+    "system.batch_export_backfills": "finished_at",
+    "system.source_sync_jobs": "finished_at",
+    "system.data_modeling_jobs": "updated_at",
+    "system.cohort_calculation_history": "finished_at",
+}
 #: What each column of the answer holds.
 _KINDS: tuple[tuple[type, ...], ...] = (
     (str,),
@@ -96,6 +116,8 @@ _KINDS: tuple[tuple[type, ...], ...] = (
     (int, type(None)),
     (int, type(None)),
     (str, type(None)),
+    (str, type(None)),
+    (int, type(None)),
     (str, type(None)),
 )
 #: Which tables a server has not, by its address, and when that was found.
@@ -186,11 +208,13 @@ def question(asked: Sequence[Watched]) -> Call[Timed[Any]]:
         columns = (
             f"'{table}' AS source, toString(id) AS id, {of} AS of, toString({status}) AS state, "
             f"toUnixTimestamp({created}) AS created, {rows} AS rows, {size} AS bytes, toString({error}) AS error, "
-            f"{backfill} AS backfill"
+            f"{backfill} AS backfill, toUnixTimestamp({_FINISHED[table]}) AS finished, "
+            f"toString({_PARENTS[table]}) AS parent"
         )
         arms.append(f"SELECT {columns} FROM {table} WHERE {_CONDITIONS[table](mine, values)}")  # noqa: S608
     inner = " UNION ALL ".join(arms)
-    sql = f"SELECT source, id, of, state, created, rows, bytes, error, backfill FROM ({inner}) LIMIT {queries.MAX_ROWS}"  # noqa: S608
+    names = "source, id, of, state, created, rows, bytes, error, backfill, finished, parent"
+    sql = f"SELECT {names} FROM ({inner}) LIMIT {queries.MAX_ROWS}"  # noqa: S608
     return timed(replace(_answered(queries.hogql(sql, values)), max_bytes=STATUS_BYTES))
 
 
@@ -218,8 +242,26 @@ def _interval(watched: Watched) -> str:
 
 
 def _of_runs(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-    values["exports"], values["intervals"] = _named(asked), sorted({_interval(each) for each in asked})
-    return f"batch_export_id IN {{exports}} AND {_INTERVAL} IN {{intervals}}"
+    single = [each for each in asked if each.what == "run"]
+    conditions = _completed(asked, values, "runs", "batch_export_id", "finished_at")
+    if single:
+        values["exports"], values["intervals"] = _named(single), sorted({_interval(each) for each in single})
+        conditions.append(f"batch_export_id IN {{exports}} AND {_INTERVAL} IN {{intervals}}")
+    return " OR ".join(f"({one})" for one in conditions)
+
+
+def _completed(asked: Sequence[Watched], values: dict[str, Any], what: str, column: str, finished: str) -> list[str]:
+    """Return the condition for what was completed since some time, if that is watched."""
+    mine = [each for each in asked if each.what == what]
+    if not mine:
+        return []
+    values[f"of_{what}"] = _named(mine)
+    values[f"{what}_since"] = _time(min(each.since for each in mine))
+    return [f"{column} IN {{of_{what}}} AND status = 'Completed' AND {finished} >= toDateTime({{{what}_since}})"]
+
+
+def _time(seconds: float) -> str:
+    return utc(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _of_backfills(asked: Sequence[Watched], values: dict[str, Any]) -> str:
@@ -228,30 +270,37 @@ def _of_backfills(asked: Sequence[Watched], values: dict[str, Any]) -> str:
     return f"id IN {{backfills}}{live}"
 
 
-def _of_jobs(column: str, name: str, what: str) -> Callable[[Sequence[Watched], dict[str, Any]], str]:
+def _of_jobs(
+    column: str, name: str, what: str, owner: str, finished: str
+) -> Callable[[Sequence[Watched], dict[str, Any]], str]:
     def condition(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-        values[f"{name}s"] = sorted({one for each in asked for one in _owners(each)})
-        counting = [each.since for each in asked if each.what == what]
-        live = "status = 'Running'"
-        if not counting:
-            return f"{column} IN {{{name}s}} AND {live}"
-        values[f"{name}s_since"] = utc(min(counting)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return f"{column} IN {{{name}s}} AND (created_at >= toDateTime({{{name}s_since}}) OR {live})"
+        conditions = _completed(asked, values, f"{what}s", owner, finished)
+        single = [each for each in asked if each.what != f"{what}s"]
+        if single:
+            values[f"{name}_ids"] = sorted({one for each in single for one in _owners(each)})
+            counting, mine = [each.since for each in single if each.what == what], f"{column} IN {{{name}_ids}}"
+            conditions.append(f"{mine} AND status = 'Running'")
+            if counting:
+                values[f"{name}_created"] = _time(min(counting))
+                conditions.append(f"{mine} AND created_at >= toDateTime({{{name}_created}})")
+        return " OR ".join(f"({one})" for one in conditions)
 
     return condition
 
 
 def _of_cohorts(asked: Sequence[Watched], values: dict[str, Any]) -> str:
     values["cohorts"] = [int(each) for each in _named(asked)]
-    values["cohorts_since"] = utc(min(each.since for each in asked)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    values["cohorts_since"] = _time(min(each.since for each in asked))
     return "cohort_id IN {cohorts} AND started_at >= toDateTime({cohorts_since})"
 
 
 _CONDITIONS: dict[str, Callable[[Sequence[Watched], dict[str, Any]], str]] = {
     "system.batch_export_runs": _of_runs,
     "system.batch_export_backfills": _of_backfills,
-    "system.source_sync_jobs": _of_jobs("schema_id", "schema", "sync"),
-    "system.data_modeling_jobs": _of_jobs("data_modeling_view_id", "view", "view"),
+    "system.source_sync_jobs": _of_jobs("schema_id", "schema", "sync", "pipeline_id", "finished_at"),
+    "system.data_modeling_jobs": _of_jobs(
+        "data_modeling_view_id", "view", "view", "data_modeling_view_id", "updated_at"
+    ),
     "system.cohort_calculation_history": _of_cohorts,
 }
 
@@ -268,21 +317,23 @@ def _owners(watched: Watched) -> tuple[str, ...]:
 def _sorted(asked: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Watched, list[dict[str, Any]]]]:
     """Yield what is waited for, each with the rows that tell of it."""
     by_owner: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    whole: dict[tuple[str, str], list[dict[str, Any]]] = {}
     live: list[dict[str, Any]] = []
-    for table, job_id, of, status, created, count, size, error, backfill in rows:
+    for table, job_id, of, status, created, count, size, error, backfill, finished, parent in rows:
         found: Mapping[str, Any] = {
             **{"id": job_id, "of": of or "", "backfill": backfill or None, "status": status or "", "created": created},
-            **{"rows": count, "failed": None, "bytes": size, "error": error or None},
+            **{"finished": finished, "rows": count, "failed": None, "bytes": size, "error": error or None},
         }
         is_backfill = table == TABLES["backfill"]
         by_owner.setdefault((table, job_id if is_backfill else of or ""), []).append(dict(found))
+        whole.setdefault((table, parent or ""), []).append(dict(found))
         if is_backfill:
             live.append(dict(found))
     for each in asked:
         table = TABLES[each.what]
-        yield (
-            each,
-            live
-            if each.what == "place"
-            else [one for owner in _owners(each) for one in by_owner.get((table, owner), [])],
-        )
+        if each.what == "place":
+            yield each, live
+        elif each.what in ("runs", "syncs", "views"):
+            yield each, [one for one in whole.get((table, each.names[0]), []) if (one["finished"] or 0) >= each.since]
+        else:
+            yield each, [one for owner in _owners(each) for one in by_owner.get((table, owner), [])]

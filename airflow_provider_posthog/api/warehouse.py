@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.answers import nothing, object_or_empty, rows
-from airflow_provider_posthog.api.arguments import Limit, Object, Offset, Text, Time, Uuid, time_text
+from airflow_provider_posthog.api.arguments import Limit, Offset, Text, Time, Uuid, time_text
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
@@ -238,9 +238,10 @@ def tables(*, limit: Limit = 100, offset: Offset = 0, search: Text | None = None
     return tables.call(json_page, query={"limit": limit, "offset": offset or None, "search": search})
 
 
-@endpoint("POST", "warehouse_tables/", scopes=_WRITE_TABLE, repeatable=False)
-def create_table(*, name: Text, format: Text, url_pattern: Text, credential: Object) -> Call[Table]:
+def create_table(*, name: str, format: str, url_pattern: str, credential: Mapping[str, str]) -> Call[Table]:
     """Make a table of the files in one's own bucket, which have to be there. They stay there.
+
+    No endpoint of the catalog: the arguments of a generic task are shown in Airflow, and these hold a secret.
 
     :param name: its name in HogQL.
     :param format: ``Parquet``, ``CSVWithNames``, ``JSONEachRow`` or ``DeltaS3Wrapper``.
@@ -248,7 +249,16 @@ def create_table(*, name: Text, format: Text, url_pattern: Text, credential: Obj
     :param credential: ``access_key`` and ``access_secret`` of a user who may only read them.
     """
     body = {"name": name, "format": format, "url_pattern": url_pattern, "credential": dict(credential)}
-    return create_table.call(json_object, json=body)
+    call: Call[Any] = Call(
+        "warehouse.create_table",
+        "POST",
+        "warehouse_tables/",
+        json_object,
+        json=body,
+        repeatable=False,
+        scopes=_WRITE_TABLE,
+    )
+    return call
 
 
 @endpoint("POST", "warehouse_tables/{id}/refresh_schema/", scopes=_WRITE_TABLE, repeatable=True)

@@ -33,6 +33,8 @@ class Watched:
         export, how many backfills of the project went on when one more was refused, since when the task waits; not
         before ``since``), ``sync`` and ``idle`` (a source, its schemas with commas between), ``view`` and ``view_idle``
         (a view), ``cohort`` (a cohort).
+        ``runs`` (an export), ``syncs`` (a source) and ``views`` (a view): those that were completed at ``since`` or
+        later.
     :param names: the ids.
     :param since: only what was created at this time or later counts, in seconds since 1970 by PostHog's clock. Of runs
         0 means that one of the schedule is waited for, and those of backfills count only beside it.
@@ -74,6 +76,7 @@ class Watched:
 
 
 _NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, "view_idle": 2, "cohort": 1}
+_NAMES |= {"runs": 1, "syncs": 1, "views": 1}
 
 
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
@@ -102,22 +105,35 @@ def row(found: Mapping[str, Any]) -> dict[str, Any]:
     """Bring a job of PostHog's API into the form of all rows here.
 
     :param found: a run, a backfill, a sync, an entry of a view's history.
-    :returns: ``id``, ``of`` (what it is a job of), ``backfill`` (of a run: whose), ``status``, ``created`` (seconds
-        since 1970 or ``None``), ``rows``, ``failed``, ``bytes``, ``error``.
+    :returns: ``id``, ``of`` (what it is a job of), ``backfill`` (of a run: whose), ``status``, ``created`` and
+        ``finished`` (seconds since 1970 or ``None``), ``rows``, ``failed``, ``bytes``, ``error``.
     """
     schema = found.get("schema")
     created = moment(found.get("created_at") or found.get("timestamp") or found.get("last_run_at"))
     return {
         "id": str(found.get("id") or ""),
-        "of": str(schema.get("id")) if isinstance(schema, Mapping) else "",
+        "of": str(schema.get("id")) if isinstance(schema, Mapping) else _run_of(found),
         "backfill": str(found.get("backfill") or "") or None,
         "status": str(found.get("status")),
         "created": created.timestamp() if created is not None else None,
+        "finished": _seconds(moment(found.get("finished_at")) or created),
         "rows": _first(found, "records_completed", "rows_synced", "rows_materialized", "total_records_count", "count"),
         "failed": _first(found, "records_failed"),
         "bytes": _first(found, "bytes_exported"),
         "error": _text(_first(found, "latest_error", "error", "error_code")),
     }
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return None if when is None else when.timestamp()
+
+
+def _run_of(found: Mapping[str, Any]) -> str:
+    """Return the export and the interval of a run, as :func:`run_text` writes them; nothing for other things."""
+    edges = [moment(found.get(name)) for name in ("data_interval_start", "data_interval_end")]
+    if None in edges:
+        return ""
+    return "/".join((str(found.get("batch_export")), *(str(int(_seconds(edge) or 0)) for edge in edges)))
 
 
 def _first(found: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - JSON
@@ -145,7 +161,10 @@ def facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """
     watched = Watched.parse(str(found["id"]))
     rows = [each for each in found["rows"] if watched.what not in ("place", "idle", "view_idle")]
-    return {"id": str(found["id"]), "at": found["at"], "rows": [dict(each) for each in rows][:_MOST_FACTS]}
+    most = _MOST_FACTS
+    if watched.what in ("runs", "syncs", "views"):  # for watchers, which keep nothing of it
+        rows, most = list(completed(watched, rows)), len(rows)
+    return {"id": str(found["id"]), "at": found["at"], "rows": [dict(each) for each in rows][:most]}
 
 
 #: Rows of an event at the most: a source has as many schemas as its database has tables.
@@ -235,6 +254,21 @@ def _not_started(watched: Watched, at: float, what: str) -> Verdict:
     return Verdict("pending", f"PostHog has not begun {what} yet")
 
 
+def _completed(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    found = completed(watched, rows)
+    return Verdict("succeeded") if found else Verdict("pending")
+
+
+def completed(watched: Watched, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that were completed at ``since`` or later, the first that was completed first.
+
+    :param watched: what is watched.
+    :param rows: the rows.
+    """
+    found = [one for one in rows if one["status"] == "Completed" and (one["finished"] or 0.0) >= watched.since]
+    return sorted(found, key=lambda one: (one["finished"], one["id"]))
+
+
 _WAREHOUSE_FAILURES = {
     "Failed": "it failed",
     "Cancelled": "somebody cancelled it",
@@ -265,6 +299,9 @@ _JUDGES: dict[str, Callable[[Watched, Sequence[Row], float], Verdict]] = {
     "sync": _sync,
     "view": _first_since,
     "cohort": _first_since,
+    "runs": _completed,
+    "syncs": _completed,
+    "views": _completed,
 }
 
 

@@ -15,7 +15,14 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.compat import is_of_earlier_try
-from airflow_provider_posthog.exceptions import PostHogJobError, PostHogJobTimeout, PostHogNotFoundError
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogJobError,
+    PostHogJobTimeout,
+    PostHogNotFoundError,
+    PostHogTransportError,
+)
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 
@@ -41,6 +48,28 @@ class WatchedJobOperator(PostHogJobOperator):
         #: When the task began to wait for what has to end first, in seconds since 1970; 0 if it has not.
         self._waiting_since = 0.0
         self._marker = ""
+        self._task_context: Any = {}
+
+    def _see_through(self, context: Context) -> dict[str, Any]:
+        self._task_context = context
+        return super()._see_through(context)
+
+    def keep_before(self, text: str, marker: str) -> None:
+        """Keep what will be waited for before it is asked for: its text follows from the server's time.
+
+        :param text: what will be waited for.
+        :param marker: the marker.
+        """
+        self._keep(self._task_context, Job(text, marker, time.time()))
+
+    def forget_refused(self, error: PostHogError) -> None:
+        """Forget it again, if PostHog has surely not begun it.
+
+        :param error: what came of asking for it.
+        """
+        unsent = isinstance(error, PostHogTransportError) and not error.sent
+        if unsent or (isinstance(error, PostHogAPIError) and error.status < 500):
+            self._forget(self._task_context)
 
     def default_timeout(self) -> float:
         """Return a day."""

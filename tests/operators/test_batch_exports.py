@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from airflow_provider_posthog.api import system_look
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.operators.batch_exports import (
     PostHogBackfillBatchExportOperator,
     PostHogPauseBatchExportOperator,
@@ -232,3 +240,58 @@ def test_pausing_and_going_on_say_what_was(api: Client, connected: EmulatorProce
     go_on = PostHogUnpauseBatchExportOperator(task_id="go_on", batch_export=FIRST)
     told = [(one["paused"], one["was_paused"]) for one in (finish(task) for task in (pause, pause, go_on, go_on))]
     assert told == [(True, False), (True, True), (False, True), (False, False)]
+
+
+@pytest.fixture
+def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
+    """The folder of a destination that really gets the rows."""
+    connected.settings(batch_destination=str(tmp_path))
+    return tmp_path
+
+
+def test_the_files_at_the_destination_are_counted_each_event_once(lake: Path, connected: EmulatorProcess) -> None:
+    result = finish(operator(check_path=f"file://{lake}"))
+    assert result["destination_rows"] == result["posthog_rows"] == result["rows"] > 0
+
+
+def test_rows_that_the_destination_lacks_fail_the_task(
+    api: Client, connected: EmulatorProcess, tmp_path: Path, lake: Path
+) -> None:
+    connected.settings(batch_destination=None)
+    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows, and the runs have written"):
+        finish(operator(check_path=f"file://{tmp_path}"))
+
+
+def test_a_table_at_the_destination_is_counted_in_its_own_database(
+    lake: Path, connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(operator())
+    path = str(tmp_path / "lake.duckdb")
+    with duckdb.connect(path) as database:
+        database.execute(
+            "CREATE TABLE posthog_events AS SELECT uuid, CAST(timestamp AT TIME ZONE 'UTC' AS TIMESTAMP) AS timestamp "
+            f"FROM read_parquet('{lake}/**/*.parquet')"
+        )
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps({"conn_type": "duckdb", "host": path}))
+    result = finish(operator(check_sql_conn_id="lake", check_table="posthog_events"))
+    assert result["destination_rows"] == result["rows"] > 0
+    counted = "SELECT count(DISTINCT uuid) FROM posthog_events WHERE timestamp >= {start} AND timestamp < {end}"
+    assert finish(operator(check_sql_conn_id="lake", check_sql=counted))["destination_rows"] == result["rows"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_table": "events"},
+        {"check_sql_conn_id": "lake"},
+        {"check_sql_conn_id": "lake", "check_table": "a", "check_sql": "b"},
+        {"check_sql_conn_id": "lake", "check_table": "a", "check_path": "file:///tmp"},
+        {"check_sql_conn_id": "lake", "check_table": "a; DROP TABLE b"},
+    ],
+)
+def test_a_count_that_cannot_be_is_refused_before_anything_is_started(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any]
+) -> None:
+    with pytest.raises(PostHogSettingsError):
+        operator(**options).execute(context())
+    assert not backfills(connected)

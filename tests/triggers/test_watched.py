@@ -74,7 +74,7 @@ def tables(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedS
 
 def tables_say(states: dict[str, str]) -> Reply:
     rows = [
-        ["system.batch_export_backfills", name, EXPORT, status, int(time.time()), 5, None, "", ""]
+        ["system.batch_export_backfills", name, EXPORT, status, int(time.time()), 5, None, "", "", None, EXPORT]
         for name, status in states.items()
     ]
     return ok({"results": rows})
@@ -87,24 +87,24 @@ def queries_of(tables: ScriptedServer) -> list[dict[str, Any]]:
 def test_500_backfills_cost_one_query_a_poll(tables: ScriptedServer) -> None:
     going_on = tables_say({backfill(number): "Running" for number in range(500)})
     ended = tables_say({backfill(number): "Completed" for number in range(500)})
-    tables.script(going_on, going_on, going_on, ended)
+    tables.script(*[going_on] * 5, ended)
     events, _ = run_all(*(trigger(of_backfill(number)) for number in range(500)))
     assert {event["outcome"] for event in events} == {"succeeded"}
     assert all(event["facts"]["rows"][0]["rows"] == 5 for event in events)
-    assert len(tables.requests) == 4, "one query for each of four polls"
-    (first, *_) = queries_of(tables)
-    assert first["refresh"] == "force_blocking"
-    assert len(first["query"]["values"]["backfills"]) == 500
+    asked = [len(one["query"]["values"]["backfills"]) for one in queries_of(tables)]
+    assert len(tables.requests) == len(asked) == 6, "one query for each poll, and no other call"
+    assert max(asked) == 500, "all that wait at that moment"
+    assert {one["refresh"] for one in queries_of(tables)} == {"force_blocking"}
 
 
 def test_one_query_tells_of_all_kinds_of_jobs(tables: ScriptedServer) -> None:
     now = int(time.time())
     rows = [
-        ["system.batch_export_backfills", BACKFILL, EXPORT, "Completed", now, 5, None, "", ""],
-        ["system.batch_export_runs", "r", f"{EXPORT}/0/3600", "Completed", now, 7, 9, "", ""],
-        ["system.source_sync_jobs", "s", SCHEMA, "Failed", now, 0, None, "no such host", ""],
-        ["system.data_modeling_jobs", "v", VIEW, "Completed", now, 3, None, None, ""],
-        ["system.cohort_calculation_history", "c", "7", "Completed", now, 11, None, None, ""],
+        ["system.batch_export_backfills", BACKFILL, EXPORT, "Completed", now, 5, None, "", "", None, ""],
+        ["system.batch_export_runs", "r", f"{EXPORT}/0/3600", "Completed", now, 7, 9, "", "", None, ""],
+        ["system.source_sync_jobs", "s", SCHEMA, "Failed", now, 0, None, "no such host", "", None, ""],
+        ["system.data_modeling_jobs", "v", VIEW, "Completed", now, 3, None, None, "", None, ""],
+        ["system.cohort_calculation_history", "c", "7", "Completed", now, 11, None, None, "", None, ""],
     ]
     tables.script(ok({"results": rows}))
     watched = [
@@ -135,7 +135,7 @@ def test_a_server_without_a_table_is_asked_for_it_once(tables: ScriptedServer) -
 def test_the_other_tables_go_on_being_asked_together(tables: ScriptedServer) -> None:
     now = int(time.time())
     unknown = error(400, detail='Unknown table "system.data_modeling_jobs".')
-    row = ["system.batch_export_backfills", BACKFILL, EXPORT, "Completed", now, 5, None, "", ""]
+    row = ["system.batch_export_backfills", BACKFILL, EXPORT, "Completed", now, 5, None, "", "", None, ""]
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + 1))
     history = ok({"run_history": [{"status": "Completed", "timestamp": stamp}]})
     tables.script(unknown, ok({"results": [row]}), history)
@@ -180,6 +180,9 @@ def test_the_query_is_one_that_posthog_s_hogql_understands(connected: EmulatorPr
         Watched("view", (VIEW,), now),
         Watched("view_idle", (VIEW, str(now)), now),
         Watched("cohort", ("7",), now),
+        Watched("runs", (EXPORT,), now),
+        Watched("syncs", (SOURCE,), now),
+        Watched("views", (VIEW,), now),
     ]
     settings = ClientSettings(base_url=connected.url, api_key=connected.api_key, project_id=connected.project_id)
     with Client(settings) as client:

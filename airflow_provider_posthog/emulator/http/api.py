@@ -40,6 +40,7 @@ from airflow_provider_posthog.emulator.routes import persons as routes_persons
 from airflow_provider_posthog.emulator.routes import projects as routes_projects
 from airflow_provider_posthog.emulator.routes import query as routes_query
 from airflow_provider_posthog.emulator.routes import sharing as routes_sharing
+from airflow_provider_posthog.emulator.routes import warehouse as routes_warehouse
 from airflow_provider_posthog.emulator.state import State
 
 PROJECT = "/api/projects/{project_id}"
@@ -53,6 +54,7 @@ PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_dashboards.ROUTES,
     *routes_batch_exports.ROUTES,
     *routes_file_downloads.ROUTES,
+    *routes_warehouse.ROUTES,
     *routes_lists.ROUTES,
     *routes_persons.ROUTES,
     *routes_person_deletion.ROUTES,

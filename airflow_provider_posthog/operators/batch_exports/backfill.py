@@ -15,21 +15,27 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, backfill_text, row
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
+    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogTransportError,
 )
 from airflow_provider_posthog.tasks.batch_export import find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
 
 #: PostHog answers 429 with this code while the project has as many backfills as it may.
 _TOO_MANY = "too_many_concurrent_backfills"
 #: How many backfills are searched for one that goes on.
 _NEWEST = 100
+#: The events of a range as a backfill takes them: by when they happened.
+_COUNT = (
+    "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
+)
 #: Runs that a task hands on at the most.
 _MOST_RUNS = 500
 #: Seconds for which the runs of a backfill that has ended may still be written down as going on.
@@ -54,20 +60,35 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param batch_export: the batch export's UUID or its name.
     :param start: the first moment, as a time with an offset or ISO text; default: the run's data interval.
     :param end: the first moment after it, not in the future; default: the run's data interval.
+    :param check_sql_conn_id: count the range's rows in the destination, too, by this Airflow connection of a database;
+        with ``check_table`` or ``check_sql``. Rows that scheduled runs have written count, too.
+    :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
+    :param check_sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for
+        the edges of the range, as texts in quotes.
+    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
+        extra ``warehouse``).
+    :param object_storage_conn_id: Airflow's connection for that object storage.
     :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
         waits for on a connection share one query per poll.
     :param timeout: seconds that it may take, from its start; default a day. The wait for a place has as long.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
         ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
-        ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id`` (int), ``host``. Without data there is no
-        run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known by then.
+        ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id`` (int), ``host``;
+        ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once; null if nothing was
+        counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
+        by then.
     :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
     :raises PostHogJobFailed: if a run did not complete, or with failed records, or an interval has no run.
+    :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
     :raises PostHogJobTimeout: if it did not end in time; it is cancelled then.
     """
 
-    template_fields: Sequence[str] = (*WatchedJobOperator.template_fields, "batch_export", "start", "end")
+    template_fields: Sequence[str] = (
+        *WatchedJobOperator.template_fields,
+        *("batch_export", "start", "end"),
+        *("check_sql_conn_id", "check_table", "check_sql", "check_path", "object_storage_conn_id"),
+    )
 
     def __init__(
         self,
@@ -75,12 +96,22 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         batch_export: str,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
+        check_sql_conn_id: str | None = None,
+        check_table: str | None = None,
+        check_sql: str | None = None,
+        check_path: str | ObjectStoragePath | None = None,
+        object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.batch_export = batch_export
         self.start = start
         self.end = end
+        self.check_sql_conn_id = check_sql_conn_id
+        self.check_table = check_table
+        self.check_sql = check_sql
+        self.check_path = check_path
+        self.object_storage_conn_id = object_storage_conn_id
         self._context: Mapping[str, Any] = {}
         self._asked_at = 0.0
 
@@ -94,6 +125,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Find the export, and check that the range is made of whole intervals of it."""
+        self._destination().check()
         start, end = interval_of(self._context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
@@ -189,7 +221,38 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "bytes": size,
             "run_count": len(runs),
             "runs": told_runs[:_MOST_RUNS],
+            **self._counted((start, end), rows),
         }
+
+    def _destination(self) -> DestinationCount:
+        return DestinationCount(
+            self.check_sql_conn_id, self.check_table, self.check_sql, self.check_path, self.object_storage_conn_id
+        )
+
+    def _counted(self, window: Interval, rows: int) -> dict[str, int | None]:
+        """Count the range at the destination and in PostHog.
+
+        :raises PostHogIncompleteError: if the destination holds less than the runs have written.
+        """
+        destination = self._destination()
+        if not destination:
+            return {"destination_rows": None, "posthog_rows": None}
+        there = destination.of(window)
+        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
+        (here,) = self.hook.get_first(_COUNT, edges) or [0]
+        self.log.info("%s: %s rows at the destination, %s in PostHog", told(window), f"{there:,}", f"{here:,}")
+        if there < rows:
+            raise PostHogIncompleteError(
+                f"{told(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. Look at "
+                "the destination: a table of another name, a time zone, rows that something else removed."
+            )
+        if here > there:
+            self.log.warning(
+                "PostHog holds %s events of the range that the destination lacks: the export leaves them out, or they "
+                "came after the backfill",
+                f"{here - there:,}",
+            )
+        return {"destination_rows": there, "posthog_rows": int(here)}
 
     def _proved_runs(
         self, export: Mapping[str, Any], backfill: Mapping[str, Any], window: Interval, job: Job
