@@ -36,9 +36,11 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.sensor_events import Told
-from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
+from airflow_provider_posthog.tasks.timeouts import as_seconds, check_seconds, naming, task_timeout
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -60,7 +62,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param failure_grace: how long a failure that PostHog may mend by itself has to stand: seconds, or a ``timedelta``.
     :param max_poll_failures: how many polls in a row may go wrong.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
@@ -79,7 +81,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
         deferrable: bool | None = None,
-        failure_grace: float = FAILURE_GRACE,
+        failure_grace: float | timedelta = FAILURE_GRACE,
         max_poll_failures: int = MAX_POLL_FAILURES,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -87,7 +89,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.failure_grace = failure_grace
+        self.failure_grace: float = as_seconds(failure_grace)
         self.max_poll_failures = max_poll_failures
         self._bad_pokes = 0
         self._ends = 0.0
@@ -169,6 +171,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         self._ends = time.time() + self.timeout
+        check_seconds("failure_grace", self.failure_grace, zero=True)
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
@@ -250,12 +253,12 @@ class PostHogWaitingSensor(BaseSensorOperator):
     # Waiting in the triggerer.
 
     def _look_first(self, context: Context) -> Finding | None:
-        """Spare a deferral if it is so already, or PostHog does not know it; leave everything else to the trigger.
-
-        :raises PostHogJobFailed: if PostHog does not know it.
-        """
+        """Spare a deferral if it is so already, or never will be (an error); leave all else to the trigger."""
         try:
-            return self._look(context)
+            found = self._look(context)
+            if found.verdict.state == "failed" and found.verdict.final:
+                raise self._failed("failed", found.verdict.reason)
+            return found
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,10 +16,10 @@ from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.triggers.shared_looks import Found, Question, asking
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import TriggerEvent
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.async_clients import AsyncClient
@@ -35,7 +36,8 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     """Makes a check again and again until it says yes or no or the deadline passed, then fires one event.
 
     A look waits out rate limits and short faults as the connection says, but not beyond the deadline; its calls go at
-    the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`). The event carries the facts of the last look.
+    the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`), and those that ask alike share it
+    (:mod:`~airflow_provider_posthog.triggers.shared_looks`). The event carries the facts of the last look.
 
     :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
     :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
@@ -71,6 +73,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self._calculation = name if isinstance(name, str) and name else None
         #: Whether another triggerer may have begun before.
         self._follows = False
+        self._question: Question | None = None
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -95,13 +98,31 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
             checks.check(self.check)
         return super().hook()
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch; fire one event."""
+    async def watch(self, client: AsyncClient) -> Ended:
+        """Make the check beside all who make the same one on this connection.
+
+        :param client: the client.
+        """
         self._follows = time.time() - self.deferred_at > _AT_ONCE
-        if self.looked:
-            await asyncio.sleep(max(0.0, min(self.first_wait, self.deadline - time.time())))
-        async for event in super().run():
-            yield event
+        asked = json.dumps([self.check, self.arguments], sort_keys=True, default=str)
+        with asking((self.posthog_conn_id, client.settings, asked)) as self._question:
+            return await super().watch(client)
+
+    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+        """Look after a while, or hear what another saw until then.
+
+        :param client: the client.
+        :param seconds: when to look at the latest.
+        """
+
+        async def look() -> Found:
+            verdict = await self.look(client)
+            return Found(verdict, self._facts)
+
+        assert self._question is not None  # noqa: S101 - for mypy
+        found = await self._question.ask(seconds, self.deadline - time.time(), look)
+        self._facts = dict(found.facts)
+        return found.verdict
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Look once.

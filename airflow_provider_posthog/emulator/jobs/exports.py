@@ -143,7 +143,13 @@ class ExportService:
         self.scripts: list[Script] = []
 
     def create(
-        self, key: ApiKey, export_format: str, context: object, insight: Insight | None, dashboard: Dashboard | None
+        self,
+        key: ApiKey,
+        export_format: str,
+        context: object,
+        insight: Insight | None,
+        dashboard: Dashboard | None,
+        expires: datetime | None = None,
     ) -> Export:
         """Make an export and set the worker on it.
 
@@ -152,13 +158,14 @@ class ExportService:
         :param context: ``export_context`` as sent.
         :param insight: what to export, or None.
         :param dashboard: what to export, or None.
+        :param expires: when it expires; None for what its format says.
         """
         now = self._core.clock.now()
         self._last_id += 1
         days = self._core.settings.table_days if export_format in (CSV, XLSX) else 180
         if export_format in VIDEO_FORMATS:
             days = 365
-        expires = (now + timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
+        expires = expires or (now + timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
         made = Export(
             self._last_id, key, export_format, context, now, expires, self._plan(), insight=insight, dashboard=dashboard
         )
