@@ -133,6 +133,8 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
         ({"query": {"kind": "HogQLQuery", "query": "select 1; select 2"}}, "query"),
         ({"query": {"kind": "DataVisualizationNode", "source": SET}}, "query"),
         ({"query": None}, "query"),
+        ({"values": ["x"]}, "values"),
+        ({"values": {1: "x"}}, "values"),
         ({"query": {"kind": "TrendsQuery"}, "variables": {"v": {"code_name": "n", "value": 1}}}, "variables"),
         ({"query": {"no": "kind"}}, "query"),
         ({"query": {"kind": "TrendsQuery"}, "values": {"x": 1}}, "values"),
