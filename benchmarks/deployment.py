@@ -1,6 +1,6 @@
 """Many tasks that wait, on a whole Airflow: ``python -m benchmarks.deployment [--exports 60 20] [--minutes 2 4]``.
 
-PostgreSQL, scheduler, API server, triggerer and workers on this machine (the extra ``e2e``), beside the embedded
+PostgreSQL, scheduler, API server, triggerer and workers on this machine (the group ``e2e``), beside the embedded
 PostHog in a process of its own. So many exports take so many minutes each, sensors look at insights each minute, and
 PostHog's throttles hold, in proportion: 400 exports and 50 sensors have the whole of them. No task may retry. Prints
 what the tasks needed, and how late the ends of the exports were noticed, by the times in the tasks' logs.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import LAST_TURN, JobKind, Listing
+from airflow_provider_posthog.api.jobs import LAST_TURN, Asking, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
@@ -308,11 +308,13 @@ class ListReader:
 
     :param kind: the kind.
     :param listing: its list.
+    :param server: the server's address, for what is known of it.
     """
 
-    def __init__(self, kind: JobKind, listing: Listing) -> None:
+    def __init__(self, kind: JobKind, listing: Listing | Asking, server: str = "") -> None:
         self._kind = kind
         self._listing = listing
+        self._server = server
         self._most = _LONGEST_PAGE
         self._depth = 0
         #: Whether this PostHog has the list, and it is not too large to be read.
@@ -324,6 +326,22 @@ class ListReader:
         :param ids: the jobs' ids.
         :param policy: how patient to be with each page.
         """
+        if isinstance(self._listing, Asking):
+            return (yield from self._ask(self._listing, ids, policy))
+        return (yield from self._read(self._listing, ids, policy))
+
+    def _ask(self, asking: Asking, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
+        reading = Reading(pages=1)
+        try:
+            found = yield from asking.steps(ids, policy, self._server)
+        except PostHogError as error:
+            self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 403, 404, 405))
+            reading.error = error if self.usable else None
+        else:
+            reading.seen = {job_id: seen_in(self._kind, told) for job_id, told in found.items()}
+        return reading
+
+    def _read(self, listing: Listing, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
         reading = Reading()
         left, offset, fruitless, depth = set(ids), 0, 0, self._depth
         self._depth = 0
@@ -331,14 +349,14 @@ class ListReader:
             reading.pages += 1
             rows = min(self._most, -(-max(PAGE, len(left), depth - offset) // PAGE) * PAGE)
             try:
-                page: Mapping[str, Any] = yield Send(self._listing.page(offset, rows), policy)
+                page: Mapping[str, Any] = yield Send(listing.page(offset, rows), policy)
             except PostHogError as error:
                 if self._asks_for_less(error, rows):
                     continue
                 reading.error = error if self.usable else None
                 break
-            found = self._listing.rows(page, left)
-            self._judge(found, reading)
+            found = listing.rows(page, left)
+            self._judge(listing, found, reading)
             fruitless = 0 if len(found) > 1 else fruitless + 1
             left -= found.keys()
             for number, row in enumerate(page.get("results", ())):
@@ -349,11 +367,11 @@ class ListReader:
                 break
         return reading
 
-    def _judge(self, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
+    def _judge(self, listing: Listing, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
         for job_id, row in found.items():
             seen = seen_in(self._kind, row)
             pending = isinstance(seen.verdict, Verdict) and seen.verdict.state == "pending"
-            if self._listing.tells_all or pending:
+            if listing.tells_all or pending:
                 reading.seen[job_id] = seen
 
     def _asks_for_less(self, error: PostHogError, rows: int) -> bool:

@@ -7,25 +7,27 @@ import importlib
 import importlib.util
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_posthog.api import exports, insight_lookup, insights, projects, queries
-from airflow_provider_posthog.api.call import Call, json_object
+from airflow_provider_posthog.api import insight_lookup, insights, queries
+from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.clients import Client
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.settings import ClientSettings, is_secret_key
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.connection import form as connection_form
 from airflow_provider_posthog.exceptions import (
+    TASKS_WITHOUT_PERSON,
     PostHogError,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
     PostHogValidationError,
 )
+from airflow_provider_posthog.hooks.probes import probes, secret_key_probes
 from airflow_provider_posthog.results import retention
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
@@ -134,6 +136,8 @@ class PostHogHook(BaseHook):
             mask_secret(self._audit_salt.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
         settings = replace(settings, read_again=self._replaced)
+        if settings.project_token:
+            mask_secret(settings.project_token)
         proxy_password = urlsplit(settings.proxy or "").password
         if proxy_password:
             mask_secret(proxy_password)
@@ -357,9 +361,23 @@ class PostHogHook(BaseHook):
         settings = self.settings()
         if settings.project_id is None:
             settings.project_path()
+        if is_secret_key(settings.api_key):
+            missing, _ = self._missing(secret_key_probes())
+            if len(missing) == 2:
+                return False, f"The project secret key may do nothing: it lacks {', '.join(missing)}."
+            name = f" with a project secret key, which can serve {TASKS_WITHOUT_PERSON}"
+        else:
+            missing, name = self._missing(probes(settings.project_id or 0))
+        reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
+        if not missing:
+            return True, f"{reached} The key has every scope that can be probed."
+        return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
+
+    def _missing(self, calls: Iterable[tuple[str, Call[Any]]]) -> tuple[list[str], str]:
+        """Return the scopes that the key lacks, and the project's name, with a blank before it, if it may be read."""
         missing: list[str] = []
         name = ""
-        for scope, call in _probes(settings.project_id or 0):
+        for scope, call in calls:
             try:
                 answer = self.send(call)
             except PostHogPermissionError as error:
@@ -375,23 +393,4 @@ class PostHogHook(BaseHook):
                 continue  # a server that has no such endpoint has no such scope to lack
             if scope == "project:read":
                 name = f" {answer.get('name')!r}"
-        reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
-        if not missing:
-            return True, f"{reached} The key has every scope that can be probed."
-        return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
-
-
-def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:
-    """Return a cheap call for each scope that can be probed without changing anything."""
-
-    def get(path: str, scope: str) -> tuple[str, Call[Any]]:
-        return scope, Call("probe", "GET", path, json_object, query={"limit": 1}, scopes=(scope,))
-
-    first: tuple[str, Callable[[], Call[Any]]] = ("project:read", lambda: projects.retrieve(project_id))
-    yield first[0], first[1]()
-    yield "export:read", exports.list(limit=1)
-    yield "export:write", Call("probe", "POST", "exports/", json_object, json={}, scopes=("export:write",))
-    yield "insight:read", insights.list(basic=True, limit=1)
-    yield get("dashboards/", "dashboard:read")
-    yield get("persons/", "person:read")
-    yield "query:read", queries.start(queries.hogql("SELECT 1"))
+        return missing, name

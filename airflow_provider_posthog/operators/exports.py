@@ -238,7 +238,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             raise PostHogSettingsError(
                 "dashboard",
                 "PostHog makes no table of a dashboard: the export would never get a file.",
-                "Export its insights one by one, or the dashboard as png.",
+                "Write PostHogRefreshDashboardOperator(path='.../{short_id}.xlsx'), which writes tables with the "
+                "dashboard's filters, or export the dashboard as png.",
             )
         given = [self.query is not None or "source" in context, self.insight is not None, "path" in context]
         if sum(given) != 1:

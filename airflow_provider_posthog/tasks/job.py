@@ -294,7 +294,7 @@ class PostHogJobOperator(JobStartOperator):
         cancelled = self._cancel(job)
         self._job = None  # Airflow calls on_kill() after its own timeout
         fate = "It was cancelled." if cancelled else "It was not cancelled."
-        if self.job_kind.cancel is None:
+        if not self.job_kind.cancelling(job.id):
             fate = "It may still go on, as PostHog cannot cancel it. A retry of this task " + (
                 "starts another one, and takes this one if it has ended well by then."
                 if limit == "timeout"

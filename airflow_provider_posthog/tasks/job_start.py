@@ -125,7 +125,7 @@ class JobStartOperator(PostHogOperator):
                 continue
             self._superseded.append(job.id)
             with suppress(PostHogError):  # a job that has just ended cannot be cancelled
-                again, verdict = (job, None) if self.job_kind.cancel is None else self._retrieve(job)
+                again, verdict = self._retrieve(job) if self.job_kind.cancelling(job.id) else (job, None)
                 if verdict is not None and verdict.state == "succeeded":
                     return again
         return None
@@ -181,12 +181,13 @@ class JobStartOperator(PostHogOperator):
         return replace(job, facts=facts), self.job_kind.judge(facts)
 
     def _cancel(self, job: Job) -> bool:
-        cancel = self.job_kind.cancel
-        if cancel is None or not self.cancel_on_kill:
+        calls = self.job_kind.cancelling(job.id) if self.cancel_on_kill else ()
+        if not calls:
             return False
         try:
             with self.hook.client.until(time.time() + CANCEL_SECONDS):
-                self.hook.client.send(cancel(job.id))
+                for call in calls:
+                    self.hook.client.send(call)
         except PostHogError as error:
             self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
             return False

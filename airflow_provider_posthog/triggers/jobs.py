@@ -123,11 +123,12 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
         kind = KINDS.get(self.kind)
-        cancel = kind.cancel if kind is not None else None
-        if cancel is None or not self.cancel_on_kill:
+        calls = kind.cancelling(self.job_id) if kind is not None and self.cancel_on_kill else ()
+        if not calls:
             return
         async with await self.client() as client:
-            await within(client.send(cancel(self.job_id)), CANCEL_SECONDS)
+            for call in calls:
+                await within(client.send(call), CANCEL_SECONDS)
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
 

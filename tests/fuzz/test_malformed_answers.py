@@ -71,7 +71,7 @@ def query(folder: Path, **options: Any) -> Any:
 def insight(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.insights import PostHogRefreshInsightOperator
 
-    given = {**QUICK, "insight": 1, "result_path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
+    given = {**QUICK, "insight": 1, "path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
     return finish(PostHogRefreshInsightOperator(**given), context())
 
 
@@ -131,17 +131,17 @@ def person_properties(folder: Path) -> Any:
 
     found = resolve(folder)
     persons.PostHogUpdatePersonPropertiesOperator(
-        task_id="task", persons=found, properties={"plan": "x"}, patience=0.1
+        task_id="task", persons=found, properties={"plan": "x"}, timeout=0.1
     ).execute(context())
     return persons.PostHogDeletePersonPropertyOperator(
-        task_id="task", persons=found, properties=["plan"], patience=0.1
+        task_id="task", persons=found, properties=["plan"], timeout=0.1
     ).execute(context())
 
 
 def group(folder: Path) -> Any:
     from airflow_provider_posthog.operators.groups import PostHogClearGroupPropertiesOperator
 
-    operator = PostHogClearGroupPropertiesOperator(task_id="task", group_type=0, group_keys=["acme:3"], patience=0.1)
+    operator = PostHogClearGroupPropertiesOperator(task_id="task", group_type=0, group_keys=["acme:3"], timeout=0.1)
     return operator.execute(context())
 
 
