@@ -64,8 +64,8 @@ class Exchange(Generic[T]):
         self.path = call.path if call.path.startswith("/") else settings.project_path() + call.path
         query = call.query_string()
         self.url = f"{settings.base_url}{self.path}{'?' + query if query else ''}"
-        self.body = None if call.json is None else _json_bytes(call.json)
-        self.headers = {} if self.body is None else {"Content-Type": "application/json"}
+        self.body = call.content if call.json is None else _json_bytes(call.json)
+        self.headers = {**({} if self.body is None else {"Content-Type": "application/json"}), **call.headers}
         self._shown = f"{call.method} {clean(self.path)}"
         self._host = host_of(settings.base_url)
         self._of_secret_key = is_secret_key(settings.api_key)

@@ -23,13 +23,17 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
-#: Rows of a page, and how many pages are read at the most.
+#: Rows of a page, and of the longest one that is asked for; servers that give shorter ones are read page by page.
 PAGE = 100
+_LONGEST_PAGE = 500
+#: How many pages are read at the most.
 _MOST_PAGES = 50
 #: Fewer rows are not asked for, be they ever so large: then a look at each job is the better way.
 _LEAST_ROWS = 10
 #: Seconds between two rounds for each page that they read, unless all want to look more rarely: 24 calls a minute.
 _SECONDS_A_PAGE = 2.5
+#: ... and the least for each page behind the first, however often all want to look: 51 calls a minute by ten pages.
+_SECONDS_A_MORE_PAGE = 1.3
 #: What is due a moment later is looked at in the same round.
 _SOON = 0.02
 #: How many lists in a row may fail before a look at one job tells whether it is only the list.
@@ -263,7 +267,8 @@ class Rounds:
 
     def _free_at(self) -> float:
         interval = min(waiter.interval for waiter in self.waiters)
-        return self._began + min(interval, self._pages * _SECONDS_A_PAGE)
+        least = (self._pages - 1) * _SECONDS_A_MORE_PAGE
+        return self._began + max(min(interval, self._pages * _SECONDS_A_PAGE), least)
 
     @staticmethod
     def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Look]:
@@ -310,7 +315,8 @@ class ListReader:
         self._kind = kind
         self._listing = listing
         self._server = server
-        self._rows = PAGE
+        self._most = _LONGEST_PAGE
+        self._depth = 0
         #: Whether this PostHog has the list, and it is not too large to be read.
         self.usable = True
 
@@ -337,13 +343,15 @@ class ListReader:
 
     def _read(self, listing: Listing, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
         reading = Reading()
-        left, offset, fruitless = set(ids), 0, 0
+        left, offset, fruitless, depth = set(ids), 0, 0, self._depth
+        self._depth = 0
         while left and reading.pages < _MOST_PAGES and fruitless <= len(left) // 10:
             reading.pages += 1
+            rows = min(self._most, -(-max(PAGE, len(left), depth - offset) // PAGE) * PAGE)
             try:
-                page: Mapping[str, Any] = yield Send(listing.page(offset, self._rows), policy)
+                page: Mapping[str, Any] = yield Send(listing.page(offset, rows), policy)
             except PostHogError as error:
-                if self._asks_for_less(error):
+                if self._asks_for_less(error, rows):
                     continue
                 reading.error = error if self.usable else None
                 break
@@ -351,6 +359,9 @@ class ListReader:
             self._judge(listing, found, reading)
             fruitless = 0 if len(found) > 1 else fruitless + 1
             left -= found.keys()
+            for number, row in enumerate(page.get("results", ())):
+                if isinstance(row, Mapping) and str(row.get("id")) in found:
+                    self._depth = offset + number + 1  # as many rows tell next time of all that were seen now
             offset += len(page.get("results", ()))
             if not page.get("next"):
                 break
@@ -363,10 +374,13 @@ class ListReader:
             if listing.tells_all or pending:
                 reading.seen[job_id] = seen
 
-    def _asks_for_less(self, error: PostHogError) -> bool:
+    def _asks_for_less(self, error: PostHogError, rows: int) -> bool:
         if isinstance(error, PostHogTransportError) and error.too_large:
-            self._rows //= 3
-            self.usable = self._rows >= _LEAST_ROWS
+            self._most = rows // 3
+            self.usable = self._most >= _LEAST_ROWS
             return self.usable
+        if isinstance(error, PostHogAPIError) and error.status == 400 and rows > PAGE:
+            self._most = PAGE  # which is what PostHog gives without being asked
+            return True
         self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 404, 405))
         return False

@@ -42,6 +42,13 @@ class SettingError(ValueError):
     """A setting that does not exist or a value that it cannot have; the text says which and what it takes."""
 
 
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_TEXTS = {"check": _are_texts, "takes": "a list of texts"}
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
@@ -150,6 +157,8 @@ class Settings:
     ai_approved: bool = _flag(True)
     # persons, events and groups
     person_lag_seconds: float = _seconds(0.0)
+    event_lag_seconds: float = _seconds(0.0)
+    native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
     sweep_outcome: str = _choice("delete", SWEEPS)
@@ -159,6 +168,22 @@ class Settings:
     events_limited: bool = _flag(True)
     offset_seconds: float = _seconds(1.0)
     withdrawn: str = _choice("refuse", ("refuse", "answer"))
+    # capture
+    capture_v1: bool = _flag(True)
+    capture_refusals: str = _choice("event", ("event", "batch"))
+    ingestion_seconds: float = _seconds(0.0)
+    merge_seconds: float = _seconds(0.0)
+    capture_quota: int | None = _optional(
+        None, lambda value: value == 0 or _is_count(value), "a whole number, 0 or more"
+    )
+    capture_burst: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    capture_retries: int = field(
+        default=0,
+        metadata={"check": lambda value: value == 0 or _is_count(value), "takes": "a whole number, 0 or more"},
+    )
+    historical_only: bool = _flag(False)
+    restricted_events: list[str] = field(default_factory=list, metadata=_TEXTS)
+    lost_uuids: list[str] = field(default_factory=list, metadata=_TEXTS)
     # batch exports and file downloads
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)

@@ -23,6 +23,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.earlier_jobs import choose
 from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
+from airflow_provider_posthog.tasks.timeouts import as_seconds
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -82,7 +83,7 @@ class JobStartOperator(PostHogOperator):
     def _timeout_seconds(self) -> float:
         if self.timeout is None:
             return self.default_timeout()
-        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+        return float(as_seconds(self.timeout))
 
     # Starting, and taking up again.
 

@@ -327,7 +327,7 @@ def test_the_operator_does_it(world: World, name: str, tmp_path: Path, monkeypat
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", world.posthog.airflow_connection_json())
     given = json.loads(json.dumps(arguments(world, name)))  # what a template or an XCom can bring
     output = tmp_path / "out"
-    operator = PostHogApiOperator(task_id="call", call=name, arguments=given, output_path=str(output))
+    operator = PostHogApiOperator(task_id="call", call=name, arguments=given, path=str(output))
     result = operator.execute({})
     assert json.loads(json.dumps(result)) == result
     if name in FILES:

@@ -16,7 +16,7 @@ from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 
 
 def use(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, *scopes: str) -> PostHogHook:
-    key = posthog.create_key(list(scopes), secret=True)
+    key = posthog.create_secret_key(scopes)
     assert key.startswith("phs_")
     connection = {**json.loads(posthog.airflow_connection_json()), "password": key}
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, forbidden, missing_scope
 
-# what each part of PostHog that takes project secret keys needs; all others know persons only
-SECRET_SCOPES = {"query:read", "endpoint:read", "experiment:read"}
+# how project secret keys begin, and all that they may do
+SECRET = "phs_"  # noqa: S105 - the beginning of all of them
+SECRET_SCOPES = frozenset({"endpoint:read", "query:read", "experiment:read"})
 INVALID_KEY = "Personal API key found in request {where} is invalid."
 
 
@@ -43,14 +44,13 @@ class User:
 
 @dataclass
 class ApiKey:
-    """A personal API key.
+    """A personal API key, or a project's secret key, which belongs to nobody.
 
-    :param value: the secret text, ``phx_...``.
+    :param value: the secret text, ``phx_...`` or ``phs_...``.
     :param user: its owner.
     :param scopes: such as ``export:read``; ``*`` allows everything.
     :param projects: ids of the projects that it is limited to; None for all.
     :param revoked: deleted by its owner; running exports notice.
-    :param secret: a project secret key, ``phs_...``, which belongs to nobody.
     """
 
     value: str
@@ -58,7 +58,11 @@ class ApiKey:
     scopes: tuple[str, ...]
     projects: tuple[int, ...] | None = None
     revoked: bool = False
-    secret: bool = False
+
+    @property
+    def is_secret(self) -> bool:
+        """Tell whether it is a project's secret key."""
+        return self.value.startswith(SECRET)
 
     def allows(self, scope: str) -> bool:
         """Tell whether the key has a scope; writing includes reading.
@@ -72,12 +76,8 @@ class ApiKey:
         """Refuse a call that needs a scope which the key lacks.
 
         :param scopes: all of them are needed.
-        :raises ApiError: 403 that names the first missing one; 401 where only persons may ask.
+        :raises ApiError: 403 that names the first missing one.
         """
-        scopes = tuple(scopes)
-        if self.secret and not (scopes and set(scopes) <= SECRET_SCOPES):
-            detail = "Authentication credentials were not provided."
-            raise ApiError(401, envelope("authentication_error", "not_authenticated", detail))
         for scope in scopes:
             if not self.allows(scope):
                 raise missing_scope(scope)
@@ -121,18 +121,25 @@ class Keyring:
         """
         return next((each for each in self._users.values() if each.uuid == wish), None)
 
-    def create(
-        self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None, secret: bool = False
-    ) -> ApiKey:
+    def create(self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None) -> ApiKey:
         """Make a key.
 
         :param scopes: what it allows.
         :param user_id: whose it is.
         :param projects: what it is limited to, or None.
-        :param secret: make a project secret key.
         """
-        prefix = "phs_" if secret else "phx_"
-        key = ApiKey(prefix + self._token(43), self.user(user_id), scopes, projects, secret=secret)
+        key = ApiKey("phx_" + self._token(43), self.user(user_id), scopes, projects)
+        self._keys[key.value] = key
+        return key
+
+    def create_secret(self, *, scopes: tuple[str, ...], project_id: int) -> ApiKey:
+        """Make a project's secret key.
+
+        :param scopes: some of :data:`SECRET_SCOPES`.
+        :param project_id: whose it is.
+        """
+        nobody = User(0, str(uuid.UUID(int=0)), "")
+        key = ApiKey(SECRET + self._token(43), nobody, scopes, (project_id,))
         self._keys[key.value] = key
         return key
 
@@ -161,6 +168,11 @@ class Keyring:
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
+        if bearer.startswith(SECRET):
+            if bearer in self._keys:
+                return self._keys[bearer]
+            # nothing takes it for a personal key, so it counts as none at all
+            bearer = ""
         places = (("Authorization header", bearer), ("body", body_key), ("query string", query_key))
         for where, value in places:
             if not value or not isinstance(value, str):
