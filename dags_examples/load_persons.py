@@ -74,7 +74,7 @@ with DAG(
         table="persons_snapshot",
         source="persons",
         columns=COLUMNS,
-        write="replace",
+        write_disposition="replace",
         max_shrink=MOST_GONE,
         pool=POOL,
     )

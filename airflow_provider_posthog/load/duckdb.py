@@ -179,7 +179,7 @@ class DuckDBLoader(StagedLoader):
     def _write_differences(self) -> int:
         stage = self._alias
         found = f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}"
-        if self.target.write == "append":
+        if self.target.write_disposition == "append":
             return self._insert(found)
         names = [name for name in self.schema.names if name not in self.target.key]
         same = self._same(self._name, stage)

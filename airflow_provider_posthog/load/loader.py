@@ -81,7 +81,7 @@ class Loader(ABC):
         self._opened, schema = schema, self._rejects.typed(schema)
         names = [column.name for column in schema]
         check_names(names, fold=self.dialect.fold, longest=self.dialect.longest_name)
-        by = (self.target.by,) if self.target.write == "replace_interval" and self.target.by else ()
+        by = (self.target.by,) if self.target.has_interval and self.target.by else ()
         named = {
             "key": () if self.target.replaces else self.target.key,
             "by": by,
@@ -219,13 +219,13 @@ class Loader(ABC):
 
     def _replaced(self) -> tuple[str, list[Any]]:
         """Return the condition of all rows that this load replaces."""
-        return self._where(self.target.interval if self.target.write == "replace_interval" else None)
+        return self._where(self.target.interval if self.target.has_interval else None)
 
     def _take_stock(self) -> None:
         """Count what is replaced, before it is deleted."""
         self._stock.take(lambda span: self._ask("count(*)", *self._where(span)))
         for column in self.target.only:
-            sql, values = self._in_span(self.target.interval) if self.target.write == "replace_interval" else ("", [])
+            sql, values = self._in_span(self.target.interval) if self.target.has_interval else ("", [])
             where = f"{sql} AND " if sql else ""
             unknown = self._ask("count(*)", f"{where}{self._quote(column)} IS NULL", values)
             if unknown:
@@ -239,20 +239,20 @@ class Loader(ABC):
     def _compared_names(self) -> list[str]:
         """The columns by which a row differs from what was there."""
         apart = {*self.target.key, *self.target.stamps}
-        if self.target.write == "scd2":
+        if self.target.write_disposition == "scd2":
             apart |= {VALID_FROM, VALID_TO}
         return [name for name in self.schema.names if name not in apart]
 
     @property
     def _end_of_rows(self) -> dict[str, datetime | str | None]:
         """What is written into rows that are gone, or that another version follows."""
-        column = VALID_TO if self.target.write == "scd2" else DELETED_AT
+        column = VALID_TO if self.target.write_disposition == "scd2" else DELETED_AT
         return {**self.target.stamps, column: self.target.now}
 
     @property
     def _is_open(self) -> str:
         """The column that is null in the rows that are compared, and in those that can be gone; empty if all are."""
-        if self.target.write == "scd2":
+        if self.target.write_disposition == "scd2":
             return VALID_TO
         return DELETED_AT if self.target.deleted == "mark" else ""
 
@@ -391,7 +391,7 @@ class Loader(ABC):
 
     def _prove_replaced(self) -> None:
         there = self._ask("count(*)", *self._replaced())
-        what = "rows of the interval" if self.target.write == "replace_interval" else "rows"
+        what = "rows of the interval" if self.target.has_interval else "rows"
         self._prove(what, there, self._rows)
 
 

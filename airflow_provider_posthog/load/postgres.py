@@ -119,7 +119,7 @@ class PostgresLoader(StagedLoader):
 
     @property
     def _is_unique(self) -> bool:
-        return self.target.write in ("merge", "append")
+        return self.target.write_disposition in ("merge", "append")
 
     def _open(self) -> None:
         self._connection.rollback()
@@ -171,7 +171,7 @@ class PostgresLoader(StagedLoader):
             versions = () if self._is_unique else (VALID_FROM,)
             parts.append(f"PRIMARY KEY ({self._list((*self.target.key, *versions))})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
-        if self.target.write == "replace_interval" and self.target.by:
+        if self.target.has_interval and self.target.by:
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
 
     def _begin(self) -> None:
@@ -234,7 +234,7 @@ class PostgresLoader(StagedLoader):
     def _write_differences(self) -> int:
         updates = [name for name in self.schema.names if name not in self.target.key]
         conflict = "DO NOTHING"
-        if self.target.write == "merge" and updates:
+        if self.target.write_disposition == "merge" and updates:
             assigned = ", ".join(f"{self._quote(name)} = EXCLUDED.{self._quote(name)}" for name in updates)
             conflict = f"DO UPDATE SET {assigned}"
         return self._insert(

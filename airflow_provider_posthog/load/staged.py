@@ -35,12 +35,12 @@ class StagedLoader(Loader):
         self._find_differences()
         new = self._count(f"{self._differences} WHERE NOT is_there")
         changed = self._count(f"{self._differences} WHERE is_there")
-        appends = self.target.write == "append"
+        appends = self.target.write_disposition == "append"
         gone = deleted = None
         if self.target.deleted != "keep":
             gone = self._end_gone()
             deleted = gone if self.target.deleted == "delete" else None
-        written = self._write_versions() if self.target.write == "scd2" else self._write_differences()
+        written = self._write_versions() if self.target.write_disposition == "scd2" else self._write_differences()
         self._prove_keys(kept)
         if appends:
             new = written
@@ -48,7 +48,7 @@ class StagedLoader(Loader):
             self._prove("of the rows", written, new + changed)
         if gone is None and self.target.whole and not appends:
             gone = self._left_over(kept)
-        inserted = written if self.target.write == "scd2" else new
+        inserted = written if self.target.write_disposition == "scd2" else new
         if appends:
             return Loaded(kept, 0, inserted)
         return Loaded(kept, deleted or 0, inserted, changed, kept - new - changed, gone)
@@ -58,7 +58,7 @@ class StagedLoader(Loader):
         keys = ", ".join(self._keys(stage))
         is_there = f"there.{self._quote(self.target.key[0])} IS NOT NULL"
         differs = " OR ".join(self._differs(name, "there", stage) for name in self._compared_names)
-        if self.target.write == "append" or not differs:
+        if self.target.write_disposition == "append" or not differs:
             differs = "1 = 0"
         joined = (
             f"(SELECT max({number}) AS n FROM {self._stage} AS {stage} GROUP BY {keys}) AS chosen "
@@ -66,7 +66,9 @@ class StagedLoader(Loader):
             f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
         )
         found = f"SELECT chosen.n AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
-        if not self._is_unique and self.target.write != "append":  # two rows of one key, of which one has to go
+        if (
+            not self._is_unique and self.target.write_disposition != "append"
+        ):  # two rows of one key, of which one has to go
             found = (
                 f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT chosen.n AS n, {is_there} AS is_there, "
                 f"({differs}) AS differs FROM {joined}) AS each_row "
@@ -135,7 +137,7 @@ class StagedLoader(Loader):
 
     def _if_open(self, there: str) -> str:
         """Return the condition that a row is the newest version of its key."""
-        return f" AND {there}.{self._quote(self._is_open)} IS NULL" if self.target.write == "scd2" else ""
+        return f" AND {there}.{self._quote(self._is_open)} IS NULL" if self.target.write_disposition == "scd2" else ""
 
     def _ends(self) -> str:
         return ", ".join(f"{self._quote(name)} = {self._literal(value)}" for name, value in self._end_of_rows.items())

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
+    from airflow_provider_posthog.load.target import (
+        Deleted,
+        Loaded,
+        OtherColumns,
+        SchemaPolicy,
+        Target,
+        WriteDisposition,
+    )
 
 #: The columns that tell the rows of each of PostHog's tables apart.
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -69,11 +76,11 @@ class PostHogToSqlOperator(IntervalOperator):
     :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, or a HogQL
         query (needs ``key``). A dictionary gives more arguments, such as
         ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
-    :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
-        ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
-        are replaced where they differ, new ones added; what has not changed is not touched. ``append``: only rows whose
-        key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each version of a row,
-        with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
+    :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval
+        are replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of
+        the same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``:
+        only rows whose key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each
+        version of a row, with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
     :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``event``, the rows of
         these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where``, nobody
         knows which, and the task fails. ``all``: whatever the table has of the interval, or at all. That is for a
@@ -88,8 +95,8 @@ class PostHogToSqlOperator(IntervalOperator):
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
     :param deleted: what becomes of rows of the table that are gone from what is read as a whole: ``keep`` them (default
         of ``merge``), ``delete`` them, or ``mark`` them: a column ``deleted_at`` says when it was noticed (``scd2``, by
-        default: ``valid_to``), and is null again if they come back. Given without ``write``, rows are merged. Far too
-        many (``max_shrink``) are never gone.
+        default: ``valid_to``), and is null again if they come back. Without ``write_disposition``, rows are merged.
+        Far too many (``max_shrink``) are never gone.
     :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
         ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
         names of some. A merge touches them only where a row has changed.
@@ -154,7 +161,7 @@ class PostHogToSqlOperator(IntervalOperator):
         sql_conn_id: str,
         table: str,
         source: str | Mapping[str, Any] = "events",
-        write: WriteMode | None = None,
+        write_disposition: WriteDisposition | None = None,
         replaces: Replaces = "own",
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
@@ -172,7 +179,7 @@ class PostHogToSqlOperator(IntervalOperator):
         self.sql_conn_id = sql_conn_id
         self.table = table
         self.source = source
-        self.write = write
+        self.write_disposition = write_disposition
         self.replaces = replaces
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
@@ -201,7 +208,7 @@ class PostHogToSqlOperator(IntervalOperator):
         with self._reading(source, start, end, back) as extraction:
             self._extraction = extraction
             target = target_of(self, source, extraction.window, start, context)
-            check_mapped(context, self.task_id, target.only, target.write, target.deleted)
+            check_mapped(context, self.task_id, target.only, target.write_disposition, target.deleted)
             earlier = self._earlier(source, extraction.window, earlier_windows(self, target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
