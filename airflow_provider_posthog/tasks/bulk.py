@@ -47,6 +47,8 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     :param scan_back: of events by ``created_at``: leave out those that happened more than this before the interval,
         such as ``timedelta(days=7)``. PostHog then has to look at these days only, not at all of its history. What is
         left out is counted in the interval that ends a day (UTC), and said. A timedelta; default: nothing is left out.
+    :param complete_after: of sessions: only those whose last event is older than this at the interval's end, such as
+        ``timedelta(hours=1)``; the others are read by a later run, as each looks back a day and so much more.
     :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
         project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
         Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
@@ -78,6 +80,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         look_back: timedelta | None = None,
         verify_back: timedelta = timedelta(0),
         scan_back: timedelta | None = None,
+        complete_after: timedelta | None = None,
         on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -95,6 +98,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         self.look_back = look_back
         self.verify_back = verify_back
         self.scan_back = scan_back
+        self.complete_after = complete_after
         self.on_retention = on_retention
 
     def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
@@ -178,12 +182,12 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
 class ReadingOperator(IntervalOperator):
     """Reads a table or a query in bulk. Subclasses say where the rows go.
 
-    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or
-        ``cohort_members``.
+    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``person_distinct_ids``,
+        ``cohort_members``, ``session_replays`` or ``feature_flag_calls``.
     :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
     :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
     :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.
-    :param cohort_id: of ``cohort_members``: the cohort's number.
+    :param cohort_id: of ``cohort_members``: the cohort's number, for its members only.
     :param kwargs: as :class:`IntervalOperator`.
     """
 
@@ -213,7 +217,7 @@ class ReadingOperator(IntervalOperator):
         :raises PostHogSettingsError: if an argument is wrong.
         """
         self.check_reading()
-        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by", "scan_back")
+        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by", "scan_back", "complete_after")
         return source_of(self.table, self.hogql, name, **{field: getattr(self, field) for field in asked})
 
 

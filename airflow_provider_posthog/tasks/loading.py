@@ -52,10 +52,10 @@ class LoadTask(Protocol):
     scan_back: Any
     verify_back: Any
 
-    def key_of(self, table: str) -> tuple[str, ...]:
+    def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.
 
-        :param table: which of PostHog's tables is read; empty for a query.
+        :param source: what is read.
         """
         ...
 
@@ -113,7 +113,7 @@ def target_of(
     target = Target(
         task.table,
         write_disposition,
-        key=task.key_of(source.table),
+        key=task.key_of(source),
         by=source.time,
         start=window.start,
         end=window.end,

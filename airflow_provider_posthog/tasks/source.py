@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.named_sources import NAMED
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
@@ -14,27 +15,26 @@ if TYPE_CHECKING:
 _TAKES: Mapping[str, frozenset[str]] = {
     "events": frozenset({"columns", "event", "where", "values", "by", "scan_back"}),
     "persons": frozenset({"columns", "where", "values", "by"}),
-    "sessions": frozenset({"columns", "where", "values"}),
+    "sessions": frozenset({"columns", "where", "values", "complete_after"}),
     "groups": frozenset({"columns", "where", "values"}),
-    "distinct_ids": frozenset({"columns", "where", "values"}),
-    "cohort_members": frozenset({"cohort_id"}),
+    **{name: frozenset(takes) for name, takes in NAMED.items()},
     "hogql": frozenset({"key", "time", "values"}),
 }
-_NEEDS = {"cohort_members": "cohort_id", "hogql": "key"}
+_NEEDS = {"hogql": "key"}
 
 
 def source_of(table: str | None, hogql: str | None, name: str | None, **arguments: Any) -> Source:  # noqa: ANN401
     """Return what is read.
 
-    :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups``, ``distinct_ids``
-        or ``cohort_members``.
+    :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups``, or one of
+        :mod:`airflow_provider_posthog.extract.named_sources`.
     :param hogql: a query in its place.
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those
         that are not given.
     :raises PostHogSettingsError: if an argument is not one of the table's, or cannot be used.
     """
-    from airflow_provider_posthog.extract import sources
+    from airflow_provider_posthog.extract import named_sources, sources
 
     if table is not None and hogql is not None:
         raise PostHogSettingsError("table", "and hogql are both given.", "Write one of the two.")
@@ -54,5 +54,5 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
     if kind == "hogql":
         return sources.hogql(str(hogql), name=name or "query", **given)
-    made: Source = getattr(sources, kind)(**given)
+    made: Source = getattr(named_sources if kind in NAMED else sources, kind)(**given)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +46,8 @@ if TYPE_CHECKING:
         WriteDisposition,
     )
 
-#: The columns that tell the rows of each of PostHog's tables apart.
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "events": ("uuid",),
-    "persons": ("id",),
-    "sessions": ("session_id",),
-    "groups": ("index", "key"),
-    "person_distinct_ids": ("distinct_id",),
-    "cohort_people": ("cohort_id", "person_id"),
-}
 #: The time by which rows belong to an interval, where there is no choice.
-_TIMES = {"sessions": "$start_timestamp"}
+_TIMES = {"sessions": "$start_timestamp", "session_replays": "start_time"}
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
 
@@ -73,9 +65,10 @@ class PostHogToSqlOperator(IntervalOperator):
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, or a HogQL
-        query (needs ``key``). A dictionary gives more arguments, such as
-        ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
+    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``person_distinct_ids``, ``cohort_members`` (of
+        all cohorts), ``session_replays``, ``feature_flag_calls``, or a HogQL query (needs ``key``). A dictionary gives
+        more arguments, such as ``{"table": "cohort_members", "cohort_id": 7}`` or
+        ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval
         are replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of
         the same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``:
@@ -202,9 +195,8 @@ class PostHogToSqlOperator(IntervalOperator):
 
         began = time.monotonic()
         need_arrow(type(self).__name__)
-        source = self._source()
+        source, start, end = self._of_run(context)
         back = self.looks_back(source)
-        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         with self._reading(source, start, end, back) as extraction:
             self._extraction = extraction
             target = target_of(self, source, extraction.window, start, context)
@@ -232,6 +224,11 @@ class PostHogToSqlOperator(IntervalOperator):
         told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], done.windows
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
+
+    def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
+        source = self._source()
+        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
+        return replace(source, complete_at=end), start, end
 
     def _link(self, context: Context) -> None:
         settings = self.hook.settings()
@@ -341,7 +338,7 @@ class PostHogToSqlOperator(IntervalOperator):
                 raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
         elif self.by:
             more["by"] = self.by
-        own = ("columns", "event", "where", "values", "scan_back")
+        own = ("columns", "event", "where", "values", "scan_back", "complete_after")
         given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
         if "columns" in given:
             given["columns"] = selected(given["columns"])
@@ -351,16 +348,19 @@ class PostHogToSqlOperator(IntervalOperator):
         """Return HogQL of a query's key columns."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        return [quoted(name) for name in self.key_of("")] or None
+        return [quoted(name) for name in self._own_key()] or None
 
-    def key_of(self, table: str) -> tuple[str, ...]:
+    def _own_key(self) -> tuple[str, ...]:
+        if not self.key:
+            return ()
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.
 
-        :param table: what is read.
+        :param source: what is read.
         """
-        if not self.key:
-            return _KEYS.get(table, ())
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return self._own_key() or source.columns_of_key
 
     def _reading(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -139,6 +140,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self._check()
         source = self.source(self.name)
         interval, _ = self._interval(context, source), self._target  # a path that leads elsewhere is refused
+        source = replace(source, complete_at=interval.end)
         back = self.looks_back(source)
         self._check_retention_of(source, interval, max(back, self.verify_back))
         settings = self.hook.settings()
@@ -284,7 +286,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         asked = (
             "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
-            "compression", "partition_by", "partition_time", "json_columns", "scan_back", "suppress_path", "suppressed",
+            "compression", "partition_by", "partition_time", "json_columns", "scan_back", "complete_after",
+            "suppress_path", "suppressed",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()

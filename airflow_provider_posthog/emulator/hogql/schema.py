@@ -128,6 +128,15 @@ TABLES: dict[str, Table] = {
                 "person": Link("persons", "person_id", "id"),
             },
         ),
+        Table(
+            "static_cohort_people",
+            {
+                "person_id": _UUID,
+                "cohort_id": _INTEGER,
+                "team_id": _INTEGER,
+                "person": Link("persons", "person_id", "id"),
+            },
+        ),
         _sessions(),
         _replay(),
         _heatmaps(),

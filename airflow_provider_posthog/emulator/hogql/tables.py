@@ -30,6 +30,8 @@ CREATE TABLE {db}.groups (
 ) ENGINE = MergeTree ORDER BY (`index`, key);
 CREATE TABLE {db}.cohort_people (person_id UUID, cohort_id Int64, team_id Int64 DEFAULT 1)
 ENGINE = MergeTree ORDER BY (cohort_id, person_id);
+CREATE TABLE {db}.static_cohort_people (person_id UUID, cohort_id Int64, team_id Int64 DEFAULT 1)
+ENGINE = MergeTree ORDER BY (cohort_id, person_id);
 CREATE TABLE {db}.raw_session_replay_events (
     session_id String, team_id Int64 DEFAULT 1, distinct_id String, min_first_timestamp DateTime64(6, 'UTC'),
     max_last_timestamp DateTime64(6, 'UTC'), first_url Nullable(String), click_count Int64, keypress_count Int64,
