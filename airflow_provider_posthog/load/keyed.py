@@ -228,10 +228,6 @@ class KeyedLoader(Loader):
         return number
 
     @abstractmethod
-    def _rows_of(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement; return its rows."""
-
-    @abstractmethod
     def _insert(self, rows: Sequence[Sequence[Any]]) -> None:
         """Put rows into the table."""
 

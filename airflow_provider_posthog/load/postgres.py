@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
+from airflow_provider_posthog.load.fitting import numbered
 from airflow_provider_posthog.load.postgres_copy import copy_in
 from airflow_provider_posthog.load.postgres_table import TableOfPostgres
 from airflow_provider_posthog.load.postgres_values import as_jsonb, literal, moment_of
@@ -207,7 +208,7 @@ class PostgresLoader(StagedLoader):
         from airflow_provider_posthog.load.copy_binary import encode
 
         if self._ordered:
-            table = self._numbered(table, _ORDER)
+            table = numbered(table, _ORDER, self._rows)
         statement = f"COPY {_STAGE} FROM STDIN WITH (FORMAT binary)"
         with self._cursor() as cursor:
             send_aside(lambda pieces: copy_in(cursor, statement, pieces), encode(table))
@@ -349,7 +350,7 @@ class PostgresLoader(StagedLoader):
             cursor.executemany(statement.replace("%", "%%").replace("%%s", "%s"), rows)
             return int(cursor.rowcount)
 
-    def _rows_of(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def _rows_of(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
             # With values, a % in the statement itself would be one too many.
             cursor.execute(statement, values) if values else cursor.execute(statement)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.target import Target, WriteDisposition, check_deleted, check_policy
+from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.tasks.replacing import COMPARES, covered, mode_of
 from airflow_provider_posthog.tasks.verifying import windows_before
@@ -296,6 +297,14 @@ def counts_of(loaded: Loaded) -> dict[str, Any]:
     """
     names = ("rows", "deleted", "inserted", "changed", "unchanged", "gone", "rejected")
     return {**{name: getattr(loaded, name) for name in names}, "misfits": dict(loaded.misfits)}
+
+
+def edges_of(window: Window | None) -> dict[str, str | None]:
+    """Return the interval that was read, as a task returns it.
+
+    :param window: the interval; ``None`` for what has none.
+    """
+    return {"start": iso(window.start) if window else None, "end": iso(window.end) if window else None}
 
 
 def earlier_windows(

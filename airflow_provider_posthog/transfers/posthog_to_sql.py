@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.tasks.bulk import IntervalOperator, need_arrow
 from airflow_provider_posthog.tasks.interval import interval_of
@@ -18,6 +19,7 @@ from airflow_provider_posthog.tasks.loading import (
     check_arguments,
     counts_of,
     earlier_windows,
+    edges_of,
     of_interval,
     selected,
     target_of,
@@ -205,6 +207,7 @@ class PostHogToSqlOperator(IntervalOperator):
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
             self._link(context)
+            self.prepare(database)
             loaded, name = self._load(extraction, database, target, earlier)
             done = extraction.progress
         found = {
@@ -214,7 +217,7 @@ class PostHogToSqlOperator(IntervalOperator):
             "windows": done.windows,
             "duplicates": done.duplicates,
             "suppressed": self._suppress.met if self._suppress else None,
-            **_edges(extraction.window if source.time else None),
+            **edges_of(extraction.window if source.time else None),
             "verified": len(earlier.windows),
             "reloaded": self._reloaded(source, earlier, database, target),
             "left_out": self.left_out(source, start, end, back),
@@ -255,6 +258,12 @@ class PostHogToSqlOperator(IntervalOperator):
         written = database.openlineage_name(self.table)
         return Lineage.of_source(self.hook.settings(), self._source(), written, found, self._columns)
 
+    def prepare(self, database: SqlDatabase) -> None:
+        """Do what is to be done in the database before the load's transaction. Subclasses have something."""
+
+    def complete(self, loader: Loader) -> None:
+        """Do what belongs into the load's transaction beside its rows. Subclasses have something."""
+
     def _load(
         self, extraction: Extraction, database: SqlDatabase, target: Target, earlier: Earlier | None = None
     ) -> tuple[Loaded, str]:
@@ -274,7 +283,7 @@ class PostHogToSqlOperator(IntervalOperator):
             if earlier is not None:
                 earlier.count_kept(loader)
             self.retention_guard.again()
-            return loader.commit(), loader.database
+            return loader.commit(self.complete), loader.database
 
     def _reloaded(
         self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
@@ -288,8 +297,8 @@ class PostHogToSqlOperator(IntervalOperator):
         window = there.window
         self.log.warning(
             "PostHog has another number of rows from %s to %s than %s (verify_back): loading them again",
-            _iso(window.start),
-            _iso(window.end),
+            iso(window.start),
+            iso(window.end),
             self.table,
         )
         with self._reading(source, window.start, window.end, timedelta(0)) as extraction:
@@ -301,11 +310,11 @@ class PostHogToSqlOperator(IntervalOperator):
             self.log.warning(
                 "PostHog counted %s rows from %s to %s, and %s were there when they were loaded again",
                 f"{there.rows:,}",
-                _iso(window.start),
-                _iso(window.end),
+                iso(window.start),
+                iso(window.end),
                 f"{loaded.rows:,}",
             )
-        return {**_edges(window), "rows": loaded.rows, "deleted": loaded.deleted}
+        return {**edges_of(window), "rows": loaded.rows, "deleted": loaded.deleted}
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
         """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
@@ -386,11 +395,3 @@ class PostHogToSqlOperator(IntervalOperator):
         begins = [window.start, *(each.start for each in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)
-
-
-def _edges(window: Window | None) -> dict[str, str | None]:
-    return {"start": _iso(window.start) if window else None, "end": _iso(window.end) if window else None}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
