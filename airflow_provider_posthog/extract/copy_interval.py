@@ -17,12 +17,13 @@ from airflow_provider_posthog.exceptions import (
     PostHogRateLimitError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.extract.layout import Layout
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.suppressor import Suppressor
 from airflow_provider_posthog.extract.windows import Position
-from airflow_provider_posthog.extract.writers import Layout, TableFiles
+from airflow_provider_posthog.extract.writers import TableFiles
 from airflow_provider_posthog.storage.folder_types import FolderTypes
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.storage.staging import Staging

@@ -244,16 +244,3 @@ def need_arrow(operator: str) -> None:
         raise PostHogSettingsError(
             operator, f"needs {error.name}.", "Install airflow-provider-posthog[warehouse]."
         ) from error
-
-
-def check_partition_by(value: object) -> None:
-    """Refuse what names no column to partition by.
-
-    :param value: the argument.
-    :raises PostHogSettingsError: if it is no text; ``None`` is fine.
-    """
-    if value is None or (isinstance(value, str) and value.strip()):
-        return
-    raise PostHogSettingsError(
-        "partition_by", f"is no name, but {value!r:.60}.", "Write 'day', 'hour' or one column, or leave it out."
-    )

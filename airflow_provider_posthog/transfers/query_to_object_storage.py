@@ -12,7 +12,8 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
-from airflow_provider_posthog.tasks.bulk import ReadingOperator, check_partition_by, need_arrow
+from airflow_provider_posthog.tasks.bulk import ReadingOperator, need_arrow
+from airflow_provider_posthog.tasks.file_layout import check_files, check_partition_by, layout_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.interval_counts import Recounter
     from airflow_provider_posthog.extract.sources import Source
-    from airflow_provider_posthog.extract.writers import Layout
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
 
@@ -41,11 +41,15 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param format: ``parquet``, ``jsonl`` or ``csv``.
     :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
         (default), ``zstd``; ``none`` for none.
-    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``) or a column.
-    :param partition_time: the column that days and hours are taken from, in UTC; default: ``by``.
+    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``), of a snapshot
+        ``snapshot`` (``snapshot=20261101T000000Z/``), a column, or several of these as a list: ``["day", "event"]``.
+    :param partition_time: the column that days and hours are taken from; default: ``by``.
+    :param partition_zone: the time zone of these days and hours; default: UTC.
     :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
     :param max_file_bytes: about how large a file may be.
     :param max_file_rows: about how many rows a file may have.
+    :param row_group_rows: how many rows a row group of Parquet has, such as 1,000,000 for Athena and Spark; up to 256
+        MiB of rows wait in memory for that. Default: 50,000, or 16 MiB.
     :param name: what the files' names begin with; default: the table. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
@@ -100,11 +104,13 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         path: str | ObjectStoragePath,
         format: Literal["parquet", "jsonl", "csv"] = "parquet",
         compression: str | None = None,
-        partition_by: str | None = None,
+        partition_by: str | Sequence[str] | None = None,
         partition_time: str | None = None,
+        partition_zone: str = "UTC",
         json_columns: Sequence[str] = ("properties",),
         max_file_bytes: int = 128 * 1024 * 1024,
         max_file_rows: int = 1_000_000,
+        row_group_rows: int | None = None,
         name: str | None = None,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
@@ -119,9 +125,11 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.compression = compression
         self.partition_by = partition_by
         self.partition_time = partition_time
+        self.partition_zone = partition_zone
         self.json_columns = json_columns
         self.max_file_bytes = max_file_bytes
         self.max_file_rows = max_file_rows
+        self.row_group_rows = row_group_rows
         self.name = name
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
@@ -137,7 +145,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         """
         began = time.monotonic()
         need_arrow(type(self).__name__)
-        self._check()
+        check_files(self)
         source = self.source(self.name)
         interval, _ = self._interval(context, source), self._target  # a path that leads elsewhere is refused
         source = replace(source, complete_at=interval.end)
@@ -222,7 +230,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self._copy = Copy(
             reading,
             staging,
-            self._layout(source),
+            layout_of(self, source, interval),
             facts,
             before_publishing=check_again,
             guard=guard,
@@ -231,47 +239,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             suppressor=self.suppressor(source),
         )
         return self._copy.run()
-
-    def _check(self) -> None:
-        from airflow_provider_posthog.extract.writers import SUFFIXES
-        from airflow_provider_posthog.storage.folder_types import POLICIES
-
-        if self.format not in SUFFIXES:
-            raise PostHogSettingsError(
-                "format", f"{self.format!r} is not known.", f"Write one of {', '.join(SUFFIXES)}."
-            )
-        known = [name or "none" for name in SUFFIXES[self.format]]
-        if self.compression is not None and self.compression not in known:
-            raise PostHogSettingsError(
-                "compression", f"{self.compression!r} is not for {self.format}.", f"Write one of {', '.join(known)}."
-            )
-        for field in ("max_file_bytes", "max_file_rows"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
-        check_partition_by(self.partition_by)
-        if self.schema_change not in POLICIES:
-            raise PostHogSettingsError(
-                "schema_change", f"{self.schema_change!r:.60} is not known.", f"Write one of {', '.join(POLICIES)}."
-            )
-        if isinstance(self.json_columns, str):  # else it would be a list of letters
-            raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
-        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
-
-    def _layout(self, source: Source) -> Layout:
-        from airflow_provider_posthog.extract.writers import SUFFIXES, Layout
-
-        compression = next(iter(SUFFIXES[self.format])) if self.compression is None else self.compression
-        return Layout(
-            format=self.format,
-            compression=None if compression == "none" else compression,
-            partition_by=self.partition_by,
-            partition_time=self.partition_time or source.time,
-            json_columns=tuple(self.json_columns),
-            own_json=source.own_json,
-            max_bytes=self.max_file_bytes,
-            max_rows=self.max_file_rows,
-        )
 
     @property
     def _target(self) -> ObjectStoragePath:
@@ -286,8 +253,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         asked = (
             "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
-            "compression", "partition_by", "partition_time", "json_columns", "scan_back", "complete_after",
-            "suppress_path", "suppressed",
+            "compression", "partition_by", "partition_time", "partition_zone", "row_group_rows", "json_columns",
+            "scan_back", "complete_after", "suppress_path", "suppressed",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()

@@ -1,0 +1,121 @@
+"""How a task's rows become files: from its arguments to a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.extract.layout import Layout
+    from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.storage.manifest import Interval
+
+
+class FilesTask(Protocol):
+    """The arguments of a task that writes files."""
+
+    format: Any
+    compression: str | None
+    partition_by: str | Sequence[str] | None
+    partition_time: str | None
+    partition_zone: str
+    json_columns: Sequence[str]
+    max_file_bytes: int
+    max_file_rows: int
+    row_group_rows: int | None
+    max_shrink: float | str
+    allow_shrink: bool | str
+    schema_change: str
+
+
+def check_files(task: FilesTask) -> None:
+    """Refuse arguments that no files can be made by.
+
+    :param task: the task.
+    :raises PostHogSettingsError: if one cannot be used.
+    """
+    from airflow_provider_posthog.extract.layout import SUFFIXES
+    from airflow_provider_posthog.storage.folder_types import POLICIES
+
+    if task.format not in SUFFIXES:
+        raise PostHogSettingsError("format", f"{task.format!r} is not known.", f"Write one of {', '.join(SUFFIXES)}.")
+    known = [name or "none" for name in SUFFIXES[task.format]]
+    if task.compression is not None and task.compression not in known:
+        raise PostHogSettingsError(
+            "compression", f"{task.compression!r} is not for {task.format}.", f"Write one of {', '.join(known)}."
+        )
+    for field in ("max_file_bytes", "max_file_rows", "row_group_rows"):
+        value = getattr(task, field)
+        if field == "row_group_rows" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
+    check_partition_by(task.partition_by)
+    check_zone(task.partition_zone)
+    if task.schema_change not in POLICIES:
+        raise PostHogSettingsError(
+            "schema_change", f"{task.schema_change!r:.60} is not known.", f"Write one of {', '.join(POLICIES)}."
+        )
+    if isinstance(task.json_columns, str):  # else it would be a list of letters
+        raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
+    ShrinkGuard.of(task.max_shrink, task.allow_shrink)
+
+
+def layout_of(task: FilesTask, source: Source, interval: Interval) -> Layout:
+    """Return how rows become files.
+
+    :param task: the task.
+    :param source: what is read.
+    :param interval: what is written.
+    """
+    from airflow_provider_posthog.extract.layout import SUFFIXES, Layout
+
+    compression = next(iter(SUFFIXES[task.format])) if task.compression is None else task.compression
+    return Layout(
+        format=task.format,
+        compression=None if compression == "none" else compression,
+        partition_by=task.partition_by,
+        partition_time=task.partition_time or source.time,
+        partition_zone=task.partition_zone,
+        snapshot=interval.stem.rpartition("_")[2] if interval.is_snapshot else None,
+        json_columns=tuple(task.json_columns),
+        own_json=source.own_json,
+        max_bytes=task.max_file_bytes,
+        max_rows=task.max_file_rows,
+        row_group_rows=task.row_group_rows,
+    )
+
+
+def check_partition_by(value: object) -> None:
+    """Refuse what names no column to partition by.
+
+    :param value: the argument.
+    :raises PostHogSettingsError: if it is neither text nor a list of texts; ``None`` is fine.
+    """
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if value is None or (names and all(isinstance(name, str) and name.strip() for name in names)):
+        return
+    raise PostHogSettingsError(
+        "partition_by",
+        f"is no name, but {value!r:.60}.",
+        "Write 'day', 'hour', 'snapshot' or a column, several of them as a list, or leave it out.",
+    )
+
+
+def check_zone(value: object) -> None:
+    """Refuse what is no time zone.
+
+    :param value: the argument ``partition_zone``.
+    :raises PostHogSettingsError: if it is none.
+    """
+    from zoneinfo import ZoneInfo
+
+    try:
+        known = isinstance(value, str) and bool(ZoneInfo(value))
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        known = False
+    if not known:
+        raise PostHogSettingsError("partition_zone", f"{value!r:.60} is no time zone.", "Write one: 'Europe/Berlin'.")
