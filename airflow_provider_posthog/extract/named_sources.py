@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.choices import check_time, cohort_number
 from airflow_provider_posthog.extract.sources import Columns, Source, columns_of, events
 
 DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
@@ -62,7 +62,7 @@ def person_distinct_ids(
     )
 
 
-def cohort_members(cohort_id: int | None = None) -> Source:
+def cohort_members(cohort_id: int | str | None = None) -> Source:
     """Return the persons of a cohort, or of all cohorts: ``person_id, cohort_id``.
 
     PostHog keeps the members of static cohorts in a table of their own, which may have a member more than once.
@@ -70,8 +70,6 @@ def cohort_members(cohort_id: int | None = None) -> Source:
     :param cohort_id: the cohort's number, for its members only.
     :raises PostHogSettingsError: if it is no number.
     """
-    if cohort_id is not None and (isinstance(cohort_id, bool) or not str(cohort_id).isdigit()):
-        raise PostHogSettingsError("cohort_id", f"{cohort_id!r:.40} is no number of a cohort.", "Write one, such as 7.")
     members = "SELECT person_id, cohort_id FROM cohort_people"
     static = "SELECT DISTINCT person_id, cohort_id FROM static_cohort_people"
     found = Source(
@@ -86,7 +84,7 @@ def cohort_members(cohort_id: int | None = None) -> Source:
     )
     if cohort_id is None:
         return found
-    number = int(cohort_id)
+    number = cohort_number(cohort_id)
     return replace(
         found,
         name=f"cohort_{number}",
@@ -97,7 +95,11 @@ def cohort_members(cohort_id: int | None = None) -> Source:
 
 
 def session_replays(
-    columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None
+    columns: Columns = None,
+    *,
+    time_column: Literal["start_time"] = "start_time",
+    where: str | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Source:
     """Return what PostHog knows of the session recordings that began in the range: whose, when, and how much of what.
 
@@ -107,9 +109,12 @@ def session_replays(
     :param columns: HogQL by column name, or names; ``None`` for ``session_id, distinct_id, start_time, end_time`` and
         the counters ``click_count, keypress_count, mouse_activity_count, active_milliseconds, console_log_count,
         console_warn_count, console_error_count, size`` (bytes)``, event_count, message_count``.
+    :param time_column: the only one there is.
     :param where: a HogQL condition on these columns.
     :param values: what its placeholders stand for.
+    :raises PostHogSettingsError: if an argument cannot be used.
     """
+    check_time(time_column, "session_replays", ("start_time",))
     counts = ", ".join(f"sum({name}) AS {name}" for name in _REPLAY_COUNTS)
     days = f"toIntervalDay({_REPLAY_DAYS})"
     around = (
@@ -126,7 +131,7 @@ def session_replays(
         table=f"({pieces}) AS replays",
         columns=columns_of(columns, REPLAY_COLUMNS),
         key="session_id",
-        time="start_time",
+        time=time_column,
         changes_for=timedelta(days=1),
         where=where,
         filtered=bool(where),
@@ -137,7 +142,7 @@ def session_replays(
 def feature_flag_calls(
     columns: Columns = None,
     *,
-    by: Literal["created_at", "timestamp"] = "created_at",
+    time_column: Literal["created_at", "timestamp"] = "created_at",
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
     scan_back: timedelta | None = None,
@@ -146,13 +151,13 @@ def feature_flag_calls(
 
     :param columns: HogQL of events by column name, or names; ``None`` for ``uuid, timestamp, created_at, distinct_id,
         person_id, flag_key, response``, which is ``true``, ``false`` or the name of a variant.
-    :param by: as of :func:`~airflow_provider_posthog.extract.sources.events`.
+    :param time_column: as of :func:`~airflow_provider_posthog.extract.sources.events`.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
     :param scan_back: as of events.
     """
     chosen = FLAG_CALL_COLUMNS if columns is None else columns
-    found = events(chosen, by=by, event=_FLAG_CALL, where=where, values=values, scan_back=scan_back)
+    found = events(chosen, time_column=time_column, events=_FLAG_CALL, where=where, values=values, scan_back=scan_back)
     return replace(found, name="feature_flag_calls", only={})  # all that its table holds are calls
 
 
@@ -161,6 +166,6 @@ def feature_flag_calls(
 NAMED: Mapping[str, Sequence[str]] = {
     "person_distinct_ids": ("columns", "where", "values"),
     "cohort_members": ("cohort_id",),
-    "session_replays": ("columns", "where", "values"),
-    "feature_flag_calls": ("columns", "where", "values", "by", "scan_back"),
+    "session_replays": ("columns", "where", "values", "time_column"),
+    "feature_flag_calls": ("columns", "where", "values", "time_column", "scan_back"),
 }

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
-from airflow_provider_posthog.tasks.bulk import IntervalOperator, need_arrow
+from airflow_provider_posthog.tasks.base import at_once
+from airflow_provider_posthog.tasks.bulk import ReadingOperator, need_arrow
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.lineage import Lineage
 from airflow_provider_posthog.tasks.loading import (
@@ -27,7 +27,6 @@ from airflow_provider_posthog.tasks.loading import (
 )
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
-from airflow_provider_posthog.tasks.source import source_of
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -48,13 +47,11 @@ if TYPE_CHECKING:
         WriteDisposition,
     )
 
-#: The time by which rows belong to an interval, where there is no choice.
-_TIMES = {"sessions": "$start_timestamp", "session_replays": "start_time"}
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
 
 
-class PostHogToSqlOperator(IntervalOperator):
+class PostHogToSqlOperator(ReadingOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
     Rows come by HogQL queries, are counted by PostHog window by window, and go into the database as they come, without
@@ -67,24 +64,21 @@ class PostHogToSqlOperator(IntervalOperator):
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``person_distinct_ids``, ``cohort_members`` (of
-        all cohorts), ``session_replays``, ``feature_flag_calls``, or a HogQL query (needs ``key``). A dictionary gives
-        more arguments, such as ``{"table": "cohort_members", "cohort_id": 7}`` or
-        ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval
         are replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of
         the same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``:
         only rows whose key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each
         version of a row, with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
-    :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``event``, the rows of
-        these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where``, nobody
-        knows which, and the task fails. ``all``: whatever the table has of the interval, or at all. That is for a
-        table that holds nothing but what this task reads.
+    :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``events``, the rows of
+        these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where`` or
+        ``exclude_events``, nobody knows which, and the task fails. ``all``: whatever the table has of the interval, or
+        at all. That is for a table that holds nothing but what this task reads.
     :param max_shrink: the largest share of 1,000 rows or more that may be gone when they are replaced, from 0 to 1.
         What is there is never replaced by nothing.
     :param allow_shrink: replace what is there by far less, or by nothing, all the same.
-    :param key: the column, or columns, that tell rows apart; default: ``uuid`` of events, ``id`` of persons,
-        ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here have it.
+    :param key: the column, or columns, that tell rows apart, needed for a query; default: ``uuid`` of events, ``id`` of
+        persons, ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here
+        have it.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
     :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
@@ -102,9 +96,10 @@ class PostHogToSqlOperator(IntervalOperator):
         in quarantine; default: none of the former, any of the latter.
     :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
         the database has such types (PostgreSQL, DuckDB).
-    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.IntervalOperator`: ``columns``, ``event``,
-        ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
-        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`: ``source`` or ``query``,
+        ``columns``, ``events``, ``exclude_events``, ``cohort_id``, ``where`` and ``values`` choose what is read;
+        ``time_column``, ``start``, ``end`` and ``look_back`` which interval (without ``time_column``, queries and
+        persons are read as a whole); ``max_in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
         settle, before anything is open, and for PostHog's limits, after which the load begins anew.
         ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
@@ -123,25 +118,15 @@ class PostHogToSqlOperator(IntervalOperator):
     """
 
     template_fields: Sequence[str] = (
-        *IntervalOperator.template_fields,
+        *ReadingOperator.template_fields,
         "sql_conn_id",
         "table",
-        "source",
-        "columns",
-        "event",
-        "where",
-        "values",
-        "key",
-        "by",
-        "start",
-        "end",
-        "on_retention",
         "column_types",
         "max_shrink",
         "allow_shrink",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers = {"query": "sql", "columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
     _extraction: Extraction | None = None
     _database: SqlDatabase | None = None
@@ -155,12 +140,10 @@ class PostHogToSqlOperator(IntervalOperator):
         *,
         sql_conn_id: str,
         table: str,
-        source: str | Mapping[str, Any] = "events",
         write_disposition: WriteDisposition | None = None,
         replaces: Replaces = "own",
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
-        key: str | Sequence[str] | None = None,
         column_types: Mapping[str, str] | None = None,
         other_columns: OtherColumns = "fail",
         deleted: Deleted | None = None,
@@ -173,12 +156,10 @@ class PostHogToSqlOperator(IntervalOperator):
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table
-        self.source = source
         self.write_disposition = write_disposition
         self.replaces = replaces
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
-        self.key = key
         self.column_types = column_types
         self.other_columns = other_columns
         self.deleted = deleted
@@ -229,7 +210,7 @@ class PostHogToSqlOperator(IntervalOperator):
         return found
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
-        source = self._source()
+        source = self._what()
         start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         return replace(source, complete_at=end), start, end
 
@@ -256,7 +237,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
-        return Lineage.of_source(self.hook.settings(), self._source(), written, found, self._columns)
+        return Lineage.of_source(self.hook.settings(), self._what(), written, found, self._columns)
 
     def prepare(self, database: SqlDatabase) -> None:
         """Do what is to be done in the database before the load's transaction. Subclasses have something."""
@@ -330,34 +311,12 @@ class PostHogToSqlOperator(IntervalOperator):
             if self._killed:
                 raise Stopped
 
-    def _source(self) -> Source:
-        self.check_reading()
-        if not isinstance(self.source, str | Mapping) or not self.source or not str(self.source).strip():
-            raise PostHogSettingsError("source", "is empty.", "Write 'events', another table, or a HogQL query.")
-        more: dict[str, Any] = {"table": self.source} if isinstance(self.source, str) else dict(self.source)
-        text = str(more.get("table") or "").strip()
-        if any(sign.isspace() for sign in text):
-            more = {**more, "table": None, "hogql": text}
-        table, query, name = (more.pop(field, None) for field in ("table", "hogql", "name"))
-        if query is not None:
-            more.setdefault("key", self._key_of_query())
-            more.setdefault("time", self.by or None)
-        elif table in _TIMES:
-            if self.by not in (None, "", _TIMES[table]):
-                raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
-        elif self.by:
-            more["by"] = self.by
-        own = ("columns", "event", "where", "values", "scan_back", "complete_after")
-        given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
-        if "columns" in given:
-            given["columns"] = selected(given["columns"])
-        return source_of(table, query, name, **{**more, **given})
-
-    def _key_of_query(self) -> list[str] | None:
-        """Return HogQL of a query's key columns."""
+    def _what(self) -> Source:
+        """Return what is read: the table's key is one of columns, and only a query has to be told it."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        return [quoted(name) for name in self._own_key()] or None
+        key = None if self.query is None else [quoted(name) for name in self._own_key()] or None
+        return self.what(key=key, columns=selected(self.columns))
 
     def _own_key(self) -> tuple[str, ...]:
         if not self.key:
@@ -377,13 +336,14 @@ class PostHogToSqlOperator(IntervalOperator):
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
         from airflow_provider_posthog.extract.reader import Extraction
 
+        settings = self.reading_settings()
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
         return Extraction(
-            self.reading_settings(),
+            settings,
             source,
             start,
             end,
-            in_flight=self.in_flight,
+            max_in_flight=at_once(self.max_in_flight, settings),
             page_rows=self.page_rows,
             settle=self.settle,
             look_back=look_back,

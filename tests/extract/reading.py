@@ -50,7 +50,7 @@ def sliced(time: str = "created_at", **options: Any) -> Source:
     """The events as a query: these are read by slices of time, and not by cells."""
     columns = "uuid, event, distinct_id, person_id, timestamp, created_at, properties"
     return hogql(
-        f"SELECT {columns} FROM events", key="uuid", time=time, **{"name": "events", "copies": True, **options}
+        f"SELECT {columns} FROM events", key="uuid", time_column=time, **{"name": "events", "copies": True, **options}
     )
 
 

@@ -355,7 +355,7 @@ def test_a_day_whose_count_is_too_much_is_counted_by_ranges_of_hashes(
         return refusing(20, REFUSALS[0])(sql, values, ask)
 
     man.rule = rule
-    source = sources.events(["uuid"], by=by)  # type: ignore[arg-type]
+    source = sources.events(["uuid"], time_column=by)  # type: ignore[arg-type]
     chunks = read(settings, source, day, day + DAY, page_rows=page_rows)
     assert sorted(column(chunks)) == uuids(made)
     assert min(widths) == 1 << 62
@@ -414,7 +414,7 @@ def test_more_groups_than_posthog_answers_are_counted_on(
         for number, clock in enumerate(CLOCKS if by == "created_at" else [0] * 15)
     ]
     rows.add_events(made)
-    source = sources.events(["uuid"], by=by)
+    source = sources.events(["uuid"], time_column=by)
     assert sorted(column(read(settings, source, day, day + DAY, page_rows=3))) == uuids(made)
     groups = {(each["event"], each["timestamp"][:10]) for each in made}
     counts = sum("first_hash" in sql for sql in man.asked)
@@ -500,7 +500,7 @@ def test_queries_in_flight_and_windows_in_memory_are_few(
 
     man.rule = rule
     taken = 0
-    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, in_flight=2) as extraction:
+    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, max_in_flight=2) as extraction:
         for chunk in extraction:
             taken += 1
             assert pages <= taken + 4
@@ -511,7 +511,7 @@ def test_queries_in_flight_and_windows_in_memory_are_few(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_closing_ends_it(settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, way: str) -> None:
-    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, in_flight=2) as extraction:
+    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, max_in_flight=2) as extraction:
         for chunk in extraction:
             if chunk.rows:
                 break

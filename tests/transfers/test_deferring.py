@@ -20,6 +20,7 @@ from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperat
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB, postgres_database
 from tests.operators.support import connect, context, make_dag, run_trigger, task_deferred, task_states, xcoms
+from tests.transfers.choosing import source_in
 from tests.transfers.test_posthog_to_sql import day
 from tests.transfers.test_query_to_object_storage import everything, table_of
 
@@ -43,13 +44,15 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
 
 def sql(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 200}
-    return PostHogToSqlOperator(task_id="task", **{"deferrable": True, "settle": SETTLED, **given, **options})
+    return PostHogToSqlOperator(
+        task_id="task", **{**source_in(options), "deferrable": True, "settle": SETTLED, **given, **options}
+    )
 
 
 def files(folder: Path, **options: Any) -> PostHogQueryToObjectStorageOperator:
-    given = {"path": str(folder), "start": day(5), "end": day(3), "page_rows": 200, "in_flight": 1}
+    given = {"path": str(folder), "start": day(5), "end": day(3), "page_rows": 200, "max_in_flight": 1}
     return PostHogQueryToObjectStorageOperator(
-        task_id="task", **{"deferrable": True, "settle": SETTLED, **given, **options}
+        task_id="task", **{**source_in(options), "deferrable": True, "settle": SETTLED, **given, **options}
     )
 
 
@@ -304,7 +307,13 @@ def test_dag_test_runs_both_waits_to_their_end(
     limited(connection, skip=12)
 
     def fill() -> None:
-        span = {"start": day(2), "end": end.isoformat(), "settle": timedelta(seconds=15), "deferrable": True}
+        span: Any = {
+            "source": "events",
+            "start": day(2),
+            "end": end.isoformat(),
+            "settle": timedelta(seconds=15),
+            "deferrable": True,
+        }
         one = PostHogQueryToObjectStorageOperator(task_id="files", path=str(tmp_path / "files"), page_rows=100, **span)
         one >> PostHogToSqlOperator(task_id="sql", sql_conn_id="warehouse", table="events", **span)
 

@@ -48,7 +48,7 @@ def day(ago: float) -> str:
 
 
 INTERVAL: dict[str, Any] = {"start": day(4), "end": day(3)}
-READING: dict[str, Any] = {**INTERVAL, "settle": timedelta(0)}
+READING: dict[str, Any] = {"source": "events", **INTERVAL, "settle": timedelta(0)}
 SECRETS = ("jane@example.com", "phx_", "properties.email = '", "sesame")
 
 
@@ -169,7 +169,7 @@ def test_a_table_in_a_file(
         task_id="task",
         sql_conn_id="warehouse",
         table="visits",
-        source=sql,
+        query=sql,
         key="id",
         write_disposition="merge",
         settle=timedelta(0),
@@ -443,7 +443,7 @@ def test_texts_and_comments_are_hidden_wherever_they_stand(before: str) -> None:
 
 
 def test_the_statement_of_a_source() -> None:
-    source = sources.events({"browser": "properties.$browser", "uuid": "uuid"}, event=["a"], where="1 = {one}")
+    source = sources.events({"browser": "properties.$browser", "uuid": "uuid"}, events=["a"], where="1 = {one}")
     assert statement_of(source) == (
         "SELECT properties.$browser AS `browser`, uuid FROM events "
         "WHERE (1 = {one}\n) AND (event IN {posthog_event_names}\n)"

@@ -54,12 +54,11 @@ def test_members_of_all_cohorts_static_ones_too_are_there_once(connection: Emula
     assert load("cohort_members", page_rows=2)["rows"] >= 5
     ours = "SELECT cohort_id, count(*), count(DISTINCT person_id) FROM t WHERE cohort_id BETWEEN 701 AND 703 GROUP BY 1"
     assert lake.rows(f"{ours} ORDER BY 1") == [(701, 2, 2), (702, 1, 1), (703, 2, 2)]
-    one = {"table": "cohort_members", "cohort_id": 703}
-    found = load(one, deleted="delete", allow_shrink=True)
+    found = load("cohort_members", cohort_id=703, deleted="delete", allow_shrink=True)
     assert (found["rows"], found["unchanged"], found["gone"]) == (2, 2, 0)
     for wrong in ("all", True, 7.5):
         with pytest.raises(PostHogSettingsError, match="cohort_id: "):
-            load({"table": "cohort_members", "cohort_id": wrong})
+            load("cohort_members", cohort_id=wrong)
 
 
 def test_a_recording_is_one_row_in_the_interval_that_it_began_in(connection: EmulatorProcess, lake: DuckDB) -> None:
@@ -132,7 +131,7 @@ def test_sessions_in_files_are_complete_too(connection: EmulatorProcess, tmp_pat
     rows = []
     for start in (day, day + DAY):
         operator = PostHogQueryToObjectStorageOperator(
-            task_id="task", path=str(tmp_path / "lake"), table="sessions", complete_after=HOUR,
+            task_id="task", path=str(tmp_path / "lake"), source="sessions", complete_after=HOUR,
             start=start.isoformat(), end=(start + DAY).isoformat(), settle=timedelta(0),
         )  # fmt: skip
         found = operator.execute(context())
@@ -146,8 +145,8 @@ def test_sessions_in_files_are_complete_too(connection: EmulatorProcess, tmp_pat
         ("sessions", {"complete_after": timedelta(0)}, "complete_after"),
         ("sessions", {"complete_after": 3600}, "complete_after"),
         ("events", {"complete_after": HOUR}, "complete_after"),
-        ("distinct_ids", {}, "table"),
-        ("session_replays", {"by": "timestamp"}, "by"),
+        ("distinct_ids", {}, "source"),
+        ("session_replays", {"time_column": "timestamp"}, "time_column"),
         ("cohort_members", {"where": "cohort_id = 7"}, "where"),
     ],
 )

@@ -63,7 +63,7 @@ def test_time_that_is_held_twice_fails(connection: EmulatorProcess, tmp_path: Pa
 
 def test_intervals_of_other_rows_do_not_belong_together(connection: EmulatorProcess, tmp_path: Path) -> None:
     write(tmp_path, 5, 4)
-    write(tmp_path, 4, 2, by="timestamp")
+    write(tmp_path, 4, 2, time_column="timestamp")
     with pytest.raises(PostHogSettingsError, match="path"):
         check(tmp_path)
 
