@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -67,6 +67,7 @@ class Copy:
     :param types: those of the folder's other files.
     :param rows_before: of the snapshot before this one, for the guard.
     :param suppressor: looks for rows of persons who were erased, and may leave them out.
+    :param commit: brings the files into a table of another format, as :meth:`~.storage.staging.Staging.publish` says.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Copy:
         types: FolderTypes | None = None,
         rows_before: int | None = None,
         suppressor: Suppressor | None = None,
+        commit: Callable[[Sequence[str], str], Mapping[str, Any]] | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
@@ -94,6 +96,7 @@ class Copy:
         self._rows_before = rows_before
         self._extraction: Extraction | None = None
         self._suppressor = suppressor
+        self._commit = commit
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
         if suppressor is not None:
             self._counts["suppressed"] = 0
@@ -125,6 +128,7 @@ class Copy:
             },
             self._guard,
             rows_before=self._rows_before,
+            commit=self._commit,
         )
 
     def stop(self) -> None:

@@ -192,7 +192,12 @@ class Staging:
             self._remove(self._staged(file))
 
     def publish(
-        self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None, *, rows_before: int | None = None
+        self,
+        facts: Mapping[str, Any],
+        guard: ShrinkGuard | None = None,
+        *,
+        rows_before: int | None = None,
+        commit: Callable[[Sequence[str], str], Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
@@ -203,6 +208,9 @@ class Staging:
         :param guard: compares the rows with those that the interval had, where both were counted.
         :param rows_before: what to compare them with where the interval had no files yet: a snapshot's, with those of
             the snapshot before it.
+        :param commit: brings the recorded files, by their paths, into a table of another format, and returns what the
+            manifest says of it; then none of them gets a name, and they go. It may be called again with the same mark,
+            where a try was killed behind it.
         :returns: the manifest.
         :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
@@ -217,7 +225,14 @@ class Staging:
             self._save()
         manifest: dict[str, Any] = self._state["manifest"]
         self._fs.invalidate_cache()  # what was listed before
-        for file in self.files:
+        if commit is not None:
+            mark = f"{self.interval.stem} {self._state['generation']}"
+            manifest = {
+                **manifest,
+                "files": [],
+                "table": dict(commit([self._staged(file) for file in self.files], mark)),
+            }
+        for file in self.files if commit is None else ():
             self._settle(file)
         part = f"{_folder(self._root, self.interval)}/manifest.{self._state['writer']}.part"
         manifests.write(self._fs, self._root, self.interval, manifest, part=part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -11,6 +11,7 @@ from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.layout import Layout
     from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.extract.table_formats import LakeTable
     from airflow_provider_posthog.storage.manifest import Interval
 
 
@@ -29,6 +30,8 @@ class FilesTask(Protocol):
     max_shrink: float | str
     allow_shrink: bool | str
     schema_change: str
+    table_format: Any
+    table_options: Mapping[str, Any] | None
 
 
 def check_files(task: FilesTask) -> None:
@@ -62,6 +65,55 @@ def check_files(task: FilesTask) -> None:
     if isinstance(task.json_columns, str):  # else it would be a list of letters
         raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
     ShrinkGuard.of(task.max_shrink, task.allow_shrink)
+    _check_table(task)
+
+
+def _check_table(task: FilesTask) -> None:
+    from airflow_provider_posthog.extract.table_formats import check_lake
+
+    if task.table_format is None:
+        if task.table_options is not None:
+            raise PostHogSettingsError("table_options", "is given without table_format.", "Write both, or neither.")
+        return
+    check_lake(task.table_format, task.table_options or {})
+    for field, value in (("format", task.format == "parquet"), ("partition_by", task.partition_by is None)):
+        if not value:
+            raise PostHogSettingsError(
+                field,
+                f"is not for a table of {task.table_format}.",
+                "Leave it out, or make a table of partitions.",
+            )
+
+
+def lake_of(task: FilesTask, source: Source, interval: Interval, uri: str) -> LakeTable:
+    """Return the table of Delta or Iceberg that rows go into.
+
+    :param task: the task; it has a ``table_format``.
+    :param source: what is read.
+    :param interval: what is written.
+    :param uri: where the table is.
+    :raises PostHogSettingsError: if nobody can tell which of its rows are replaced.
+    """
+    from airflow_provider_posthog.extract.table_formats import LakeTable
+
+    if source.filtered:
+        raise PostHogSettingsError(
+            "table_format",
+            f"{task.table_format!r} replaces rows, and a condition does not tell which.",
+            "Choose by events or columns, or write a query, with a table of its own.",
+        )
+    only: dict[str, Any] = {}
+    for expression, values in source.only.items():
+        names = [name for name, each in source.columns.items() if each == expression]
+        if not names:
+            raise PostHogSettingsError("columns", f"has no {expression!r}, by which rows are replaced.", "Select it.")
+        only[names[0]] = values
+    time = source.time
+    if time is not None and source.columns and time not in source.columns:
+        raise PostHogSettingsError("columns", f"has no {time!r}, by which rows are replaced.", "Select it.")
+    span = (interval.start, interval.end) if time is not None else (None, None)
+    options = task.table_options or {}
+    return LakeTable(task.table_format, uri, options, time, span[0], span[1], only)
 
 
 def layout_of(task: FilesTask, source: Source, interval: Interval) -> Layout:

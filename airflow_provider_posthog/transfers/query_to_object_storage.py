@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.bulk import ReadingOperator, need_arrow
-from airflow_provider_posthog.tasks.file_layout import check_files, check_partition_by, layout_of
+from airflow_provider_posthog.tasks.file_layout import check_files, check_partition_by, lake_of, layout_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
@@ -57,6 +57,11 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param allow_shrink: replace them whatever is there, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
+    :param table_format: bring the rows into a table of ``delta``, whose place is ``path``, or ``iceberg``, in place of
+        those that the interval (or a snapshot: the table) had, in one commit; the files go then. Extras ``delta``,
+        ``iceberg``.
+    :param table_options: of Delta ``storage_options`` of ``deltalake``; of Iceberg ``table`` (``analytics.events``) and
+        ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); without, what its settings say.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, which rows of it, and how, as
         :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``source`` or ``query``, ``key``, ``columns``,
@@ -70,7 +75,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
         of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
-        null where nobody counted), ``suppressed`` (rows of persons who were erased; null without ``suppress_path``).
+        null where nobody counted),
+        ``suppressed`` (rows of persons who were erased; null without ``suppress_path``), ``table`` (``format``,
+        ``table`` and ``version`` of the commit; null without ``table_format``).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
@@ -112,6 +119,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         schema_change: str = "fail",
+        table_format: Literal["delta", "iceberg"] | None = None,
+        table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -131,6 +140,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.schema_change = schema_change
+        self.table_format = table_format
+        self.table_options = table_options
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
         self._recount: Recounter | None = None
@@ -235,8 +246,19 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             types=types,
             rows_before=rows,
             suppressor=self.suppressor(source),
+            commit=self._table_of(source, interval),
         )
         return self._copy.run()
+
+    def _table_of(self, source: Source, interval: Interval) -> Callable[[Sequence[str], str], Mapping[str, Any]] | None:
+        """Return what brings files into the table of Delta or Iceberg, if there is one."""
+        if self.table_format is None:
+            return None
+        target = self._target
+        is_local = target.protocol in ("", "file", "local")
+        uri = self._root if is_local else f"{target.protocol}://{self._root}"
+        lake = lake_of(self, source, interval, uri)
+        return lambda paths, mark: lake.commit(target.fs, paths, mark)
 
     @property
     def _target(self) -> ObjectStoragePath:
@@ -253,6 +275,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "source", "query", "key", "cohort_id", "columns", "events", "exclude_events", "where", "values",
             "time_column", "format", "compression", "partition_by", "partition_time", "partition_zone",
             "row_group_rows", "json_columns", "scan_back", "complete_after", "suppress_path", "suppressed",
+            "table_format",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()
@@ -343,6 +366,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "interval": interval.as_json(),
             **earlier,
             "left_out": manifest.get("left_out"),
+            "table": manifest.get("table"),
             "suppressed": manifest.get("suppressed"),
         }
         tell_outlets(context, self.outlets, found)

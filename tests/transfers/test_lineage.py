@@ -235,8 +235,8 @@ def test_rows_in_files(connection: EmulatorProcess, lineage_file: Path, tmp_path
 
 
 def test_members_of_a_cohort(connection: EmulatorProcess, lineage_file: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"table": "cohort_members", "cohort_id": 7, "path": str(tmp_path / "lake")}
-    found, _ = done(PostHogQueryToObjectStorageOperator(task_id="task", **options, **READING))
+    options: dict[str, Any] = {"source": "cohort_members", "cohort_id": 7, "path": str(tmp_path / "lake")}
+    found, _ = done(PostHogQueryToObjectStorageOperator(task_id="task", **{**READING, **options}))
     assert names(found.inputs) == [thing(connection, "cohort", 7)]
 
 

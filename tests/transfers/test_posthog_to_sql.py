@@ -245,7 +245,7 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
             {"verify_back": timedelta(days=10), "start": "2026-11-01T00:00:00Z", "end": "2026-11-01T00:01Z"},
             "verify_back",
         ),
-        ({"source": "cohort_members"}, "cohort_id"),
+        ({"source": "cohort_members", "cohort_id": "x"}, "cohort_id"),
         ({"query": "SELECT 1"}, "key"),
         ({"query": "SELECT 1; SELECT 2", "key": "a", "time_column": "b"}, "query"),
         ({"query": "SELECT 1 AS a", "key": "a", "write_disposition": "replace_interval"}, "write_disposition"),
