@@ -198,6 +198,7 @@ class Staging:
         *,
         rows_before: int | None = None,
         commit: Callable[[Sequence[str], str], Mapping[str, Any]] | None = None,
+        beside: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
@@ -211,6 +212,7 @@ class Staging:
         :param commit: brings the recorded files, by their paths, into a table of another format, and returns what the
             manifest says of it; then none of them gets a name, and they go. It may be called again with the same mark,
             where a try was killed behind it.
+        :param beside: writes what else belongs to the interval; it may be called again, too.
         :returns: the manifest.
         :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
@@ -225,6 +227,7 @@ class Staging:
             self._save()
         manifest: dict[str, Any] = self._state["manifest"]
         self._fs.invalidate_cache()  # what was listed before
+        beside()
         if commit is not None:
             mark = f"{self.interval.stem} {self._state['generation']}"
             manifest = {
@@ -238,6 +241,21 @@ class Staging:
         manifests.write(self._fs, self._root, self.interval, manifest, part=part)
         self._clean_up()
         return manifest
+
+    def keep_beside(self, folder: str, text: str) -> None:
+        """Write a file of JSON lines of the interval's, in place of the one that it had; no text takes it away.
+
+        :param folder: the folder in that of the files.
+        :param text: what is in it.
+        """
+        path = f"{self._root}/{folder}/{self.interval.stem}.jsonl"
+        if not text:
+            return self._remove(path)
+        part = f"{_folder(self._root, self.interval)}/beside.{self._state['writer']}.part"
+        with self._fs.open(part, "wb") as file:
+            file.write(text.encode("utf-8", "replace"))
+        self._move(part, path)
+        return None
 
     def give_up(self) -> None:
         """Remove everything that is unfinished, unless another run has taken over the interval.

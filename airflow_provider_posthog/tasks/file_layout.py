@@ -30,6 +30,9 @@ class FilesTask(Protocol):
     max_shrink: float | str
     allow_shrink: bool | str
     schema_change: str
+    verify_back: Any
+    schema_policy: Any
+    max_rejects: Any
     table_format: Any
     table_options: Mapping[str, Any] | None
 
@@ -65,7 +68,26 @@ def check_files(task: FilesTask) -> None:
     if isinstance(task.json_columns, str):  # else it would be a list of letters
         raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
     ShrinkGuard.of(task.max_shrink, task.allow_shrink)
+    _check_policy(task)
     _check_table(task)
+
+
+def _check_policy(task: FilesTask) -> None:
+    from airflow_provider_posthog.extract.folder_fitting import POLICIES
+
+    if task.schema_policy is not None and task.schema_policy not in POLICIES:
+        raise PostHogSettingsError(
+            "schema_policy", f"{task.schema_policy!r:.40} is not known.", f"Write one of {', '.join(POLICIES)}."
+        )
+    number = task.max_rejects
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+        raise PostHogSettingsError("max_rejects", f"{number!r:.40} is no number of rows.", "Write one, such as 100.")
+    if task.schema_policy is not None and task.table_format is not None:
+        raise PostHogSettingsError("schema_policy", "is for folders of files.", "Leave it out.")
+    if task.schema_policy == "quarantine" and task.verify_back:
+        raise PostHogSettingsError(
+            "schema_policy", "'quarantine' leaves rows out, which verify_back would read again for ever.", "Choose one."
+        )
 
 
 def _check_table(task: FilesTask) -> None:

@@ -57,6 +57,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param allow_shrink: replace them whatever is there, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
+    :param schema_policy: by default new columns are added, and another type is an error. ``evolve`` writes numbers in
+        the type that the folder's files have, while each fits; ``freeze`` adds no columns; ``quarantine`` keeps rows
+        that do not fit aside, in ``_rejected/``, with the reason.
+    :param max_rejects: how many rows may be kept aside; up to 10,000.
     :param table_format: bring the rows into a table of ``delta``, whose place is ``path``, or ``iceberg``, in place of
         those that the interval (or a snapshot: the table) had, in one commit; the files go then. Extras ``delta``,
         ``iceberg``.
@@ -77,7 +81,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
         null where nobody counted),
         ``suppressed`` (rows of persons who were erased; null without ``suppress_path``), ``table`` (``format``,
-        ``table`` and ``version`` of the commit; null without ``table_format``).
+        ``table`` and ``version`` of the commit; null without ``table_format``), ``rejected`` (rows kept
+        aside).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
@@ -119,6 +124,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         schema_change: str = "fail",
+        schema_policy: Literal["evolve", "freeze", "quarantine"] | None = None,
+        max_rejects: int | None = None,
         table_format: Literal["delta", "iceberg"] | None = None,
         table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
@@ -140,6 +147,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.schema_change = schema_change
+        self.schema_policy = schema_policy
+        self.max_rejects = max_rejects
         self.table_format = table_format
         self.table_options = table_options
         self.object_storage_conn_id = object_storage_conn_id
@@ -247,6 +256,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             rows_before=rows,
             suppressor=self.suppressor(source),
             commit=self._table_of(source, interval),
+            schema_policy=self.schema_policy,
+            max_rejects=self.max_rejects,
         )
         return self._copy.run()
 
@@ -275,7 +286,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "source", "query", "key", "cohort_id", "columns", "events", "exclude_events", "where", "values",
             "time_column", "format", "compression", "partition_by", "partition_time", "partition_zone",
             "row_group_rows", "json_columns", "scan_back", "complete_after", "suppress_path", "suppressed",
-            "table_format",
+            "table_format", "schema_policy",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()
@@ -367,6 +378,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             **earlier,
             "left_out": manifest.get("left_out"),
             "table": manifest.get("table"),
+            "rejected": manifest.get("rejected", 0),
             "suppressed": manifest.get("suppressed"),
         }
         tell_outlets(context, self.outlets, found)
