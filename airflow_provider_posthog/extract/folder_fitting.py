@@ -114,7 +114,7 @@ def _converts(coming: pa.DataType, known: pa.DataType) -> bool:
     numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
     is_number = any(check(coming) for check in numbers)
     if pa.types.is_string(known):
-        return pa.types.is_integer(coming) or pa.types.is_boolean(coming)
+        return bool(pa.types.is_integer(coming) or pa.types.is_boolean(coming))
     if pa.types.is_integer(known) and pa.types.is_string(coming):
         return True
     return is_number and any(check(known) for check in numbers)

@@ -82,6 +82,8 @@ def _check_policy(task: FilesTask) -> None:
     number = task.max_rejects
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
         raise PostHogSettingsError("max_rejects", f"{number!r:.40} is no number of rows.", "Write one, such as 100.")
+    if number is not None and task.schema_policy != "quarantine":
+        raise PostHogSettingsError("max_rejects", "is for schema_policy='quarantine'.", "Write both, or leave it out.")
     if task.schema_policy is not None and task.table_format is not None:
         raise PostHogSettingsError("schema_policy", "is for folders of files.", "Leave it out.")
     if task.schema_policy == "quarantine" and task.verify_back:
