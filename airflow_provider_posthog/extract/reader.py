@@ -135,6 +135,7 @@ class Extraction:
         self._longest_wait = longest_wait
         self._on_progress = on_progress or (lambda progress: None)
         self._settings = settings
+        self._page_rows = page_rows
         self._asker = Asker(settings, max_in_flight)
         self._limits = PageLimits(settings, lambda: self._to_read)
         self._size = PageSize(page_rows, max_in_flight, self._limits)
@@ -144,6 +145,25 @@ class Extraction:
         self._ahead: Future[list[Piece]] | None = None
         self._ranges: list[tuple[Window, datetime | None]] = []
         self._progress = Progress(0, 0, 0, 0, 0, 0.0)
+
+    def at(self, place: Position | None) -> Extraction:
+        """Return another reading of the same rows; of one that was not taken up itself.
+
+        :param place: where it begins: as ``resume_after``; ``None`` for the beginning.
+        :raises PostHogSettingsError: if that is no place within the range.
+        """
+        return Extraction(
+            self._settings,
+            self.source,
+            self.window.start,
+            self._end,
+            max_in_flight=self._in_flight,
+            page_rows=self._page_rows,
+            settle=self._settle,
+            longest_wait=self._longest_wait,
+            resume_after=place,
+            on_progress=self._on_progress,
+        )
 
     def _begin(self, begin: datetime, look_back: timedelta, resume: Position | None, source: Source) -> datetime:
         if begin > self._end:

@@ -12,7 +12,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.tasks.base import at_once
-from airflow_provider_posthog.tasks.bulk import ReadingOperator, need_arrow
+from airflow_provider_posthog.tasks.bulk import need_arrow
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.lineage import Lineage
 from airflow_provider_posthog.tasks.loading import (
@@ -27,6 +27,7 @@ from airflow_provider_posthog.tasks.loading import (
 )
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
+from airflow_provider_posthog.tasks.spooling import SpoolingOperator
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -46,18 +47,20 @@ if TYPE_CHECKING:
         Target,
         WriteDisposition,
     )
+    from airflow_provider_posthog.tasks.spool import Spool
 
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
 
 
-class PostHogToSqlOperator(ReadingOperator):
+class PostHogToSqlOperator(SpoolingOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
     Rows come by HogQL queries, are counted by PostHog window by window, and go into the database as they come, without
     a file between. PostgreSQL gets them by binary COPY, DuckDB and MotherDuck as Arrow, other databases through their
     Airflow hook by ``executemany``. Only when the table holds as many as PostHog counted, the transaction is committed:
-    a task that is killed leaves the table as it was, and its retry begins anew (docs: *warehouse.md*).
+    a task that is killed leaves the table as it was, and its retry begins anew, or, with ``deferrable``, goes on behind
+    what it has kept (docs: *warehouse.md*).
 
     The table is made on first use, and gets a column when there is a new one. A column of another type, or one of the
     table that is not loaded, is an error before anything changes.
@@ -101,7 +104,8 @@ class PostHogToSqlOperator(ReadingOperator):
         ``time_column``, ``start``, ``end`` and ``look_back`` which interval (without ``time_column``, queries and
         persons are read as a whole); ``max_in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
-        settle, before anything is open, and for PostHog's limits, after which the load begins anew.
+        settle, before anything is open, and for PostHog's limits, after which the load goes on where it stopped (docs:
+        *warehouse.md*).
         ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
         ``{"price": ("properties.price", "decimal(12,2)")}``.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted``, ``inserted``, ``changed`` and ``unchanged`` (null
@@ -118,7 +122,7 @@ class PostHogToSqlOperator(ReadingOperator):
     """
 
     template_fields: Sequence[str] = (
-        *ReadingOperator.template_fields,
+        *SpoolingOperator.template_fields,
         "sql_conn_id",
         "table",
         "column_types",
@@ -128,12 +132,9 @@ class PostHogToSqlOperator(ReadingOperator):
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers = {"query": "sql", "columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
-    _extraction: Extraction | None = None
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()
     _suppress: Suppressor | None = None
-    _killed = False
-    goes_on = "Nothing is open meanwhile; the load begins anew then"
 
     def __init__(
         self,
@@ -189,14 +190,15 @@ class PostHogToSqlOperator(ReadingOperator):
             target = with_types(target, source, database.kind, native=self.native_types)
             self._link(context)
             self.prepare(database)
-            loaded, name = self._load(extraction, database, target, earlier)
-            done = extraction.progress
+            spool = self.open_spool(context, extraction.window, database) if source.time else None
+            loaded, name = self._load(extraction, database, target, earlier, spool)
+            self.give_up()
+            counts = self.counts(extraction)
         found = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
-            "windows": done.windows,
-            "duplicates": done.duplicates,
+            **counts,
             "suppressed": self._suppress.met if self._suppress else None,
             **edges_of(extraction.window if source.time else None),
             "verified": len(earlier.windows),
@@ -205,7 +207,7 @@ class PostHogToSqlOperator(ReadingOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], done.windows
+        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], counts["windows"]
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
 
@@ -217,16 +219,6 @@ class PostHogToSqlOperator(ReadingOperator):
     def _link(self, context: Context) -> None:
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
-
-    def rows_lost(self) -> int:
-        """Return how many rows were read, and are undone with the transaction."""
-        return self._extraction.progress.rows if self._extraction is not None else 0
-
-    def on_kill(self) -> None:
-        """Stop reading: no more queries are sent, and the transaction is undone."""
-        self._killed = True
-        if self._extraction is not None:
-            self._extraction.close()
 
     def lineage(self, found: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
@@ -246,21 +238,27 @@ class PostHogToSqlOperator(ReadingOperator):
         """Do what belongs into the load's transaction beside its rows. Subclasses have something."""
 
     def _load(
-        self, extraction: Extraction, database: SqlDatabase, target: Target, earlier: Earlier | None = None
+        self,
+        extraction: Extraction,
+        database: SqlDatabase,
+        target: Target,
+        earlier: Earlier | None = None,
+        spool: Spool | None = None,
     ) -> tuple[Loaded, str]:
         if target.by:  # before the database is open: a transaction that waits holds up others, or VACUUM
             self._wait_until_settled(extraction)
         loader: Loader
         self._suppress = self.suppressor(extraction.source)
+        schema, tables = self.rows_of(extraction, database, target, spool)
         with database.loader(target) as loader:
-            loader.open(extraction.schema)
+            loader.open(schema)
             self._columns = [
                 (column.name, target.column_types.get(column.name) or loader.dialect.type_of(column))
-                for column in extraction.schema
+                for column in schema
             ]
-            for chunk in extraction:
-                loader.write(self._suppress(chunk.table) if self._suppress and chunk.rows else chunk.table)
-                del chunk  # the next one comes into its place
+            for table in tables:
+                loader.write(self._suppress(table) if self._suppress and table.num_rows else table)
+                del table  # the next one comes into its place
             if earlier is not None:
                 earlier.count_kept(loader)
             self.retention_guard.again()

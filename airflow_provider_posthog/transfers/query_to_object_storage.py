@@ -105,7 +105,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     template_fields_renderers = {"query": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
     lineage_reads_files = True  # the manifest has the columns
-    goes_on = "Reading goes on then, behind the last files that are finished"
 
     def __init__(
         self,
@@ -185,6 +184,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         told = f"{found['rows']:,}", found["files"], found["path"], time.monotonic() - began
         self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *told)
         return found
+
+    def goes_on(self) -> str:
+        """Return what becomes of what was read before a wait; for the log."""
+        return "Reading goes on then, behind the last files that are finished"
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
