@@ -112,7 +112,6 @@ class PostgresLoader(StagedLoader):
         self._oid = 0
         self._casts: dict[str, tuple[str, str | None]] = {}
         self._letters: set[str] = set()
-        self._are_keys_once = False
 
     @property
     def _ordered(self) -> bool:
@@ -220,7 +219,8 @@ class PostgresLoader(StagedLoader):
         # Keys of a million rows need more than the 4 MB that a server gives by default.
         self._rows_of(_MORE_MEMORY)
         # Without figures of its own the planner takes the stage for a small table.
-        self._execute(f"ANALYZE {_STAGE}")
+        counted = ", ".join(f"c{self.schema.get_field_index(name)}" for name in self.target.key)
+        self._execute(f"ANALYZE {_STAGE} ({counted}, {_ORDER})")
         return self._bring_in()
 
     def _replace(self) -> Loaded:
@@ -271,13 +271,14 @@ class PostgresLoader(StagedLoader):
         )
 
     def _prove_keys(self, kept: int) -> None:
-        if self._letters.intersection(self.target.key) and (there := self._keys_there()) < kept:
+        there = self._keys_there()
+        if there < kept and self._letters.intersection(self.target.key):
             raise PostHogIncompleteError(
                 f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
                 f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
                 "citext and char(n) do, or does a trigger or rule of the table drop rows?"
             )
-        super()._prove_keys(kept)
+        self._prove("of the keys", there, kept)
 
     def _staged(self, name: str) -> str:
         return f"{_ALIAS}.c{self.schema.get_field_index(name)}"

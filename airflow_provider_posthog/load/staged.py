@@ -28,6 +28,8 @@ class StagedLoader(Loader):
     _differences: str
     _number: str
     _alias: str
+    #: Whether no two rows of the stage have one key.
+    _are_keys_once = False
 
     def _bring_in(self) -> Loaded:
         """Bring the stage into the table."""
@@ -41,7 +43,8 @@ class StagedLoader(Loader):
             gone = self._end_gone()
             deleted = gone if self.target.deleted == "delete" else None
         written = self._write_versions() if self.target.write_disposition == "scd2" else self._write_differences()
-        self._prove_keys(kept)
+        if new or changed or gone:  # else the search for differences has just found each of them there
+            self._prove_keys(kept)
         if appends:
             new = written
         else:  # a trigger can keep the old row
@@ -60,17 +63,20 @@ class StagedLoader(Loader):
         differs = " OR ".join(self._differs(name, "there", stage) for name in self._compared_names)
         if self.target.write_disposition == "append" or not differs:
             differs = "1 = 0"
-        joined = (
-            f"(SELECT max({number}) AS n FROM {self._stage} AS {stage} GROUP BY {keys}) AS chosen "
-            f"JOIN {self._stage} AS {stage} ON {number} = chosen.n "
-            f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
-        )
-        found = f"SELECT chosen.n AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
+        chosen, joined = number, f"{self._stage} AS {stage} "
+        if not self._are_keys_once:  # of several rows of a key the last one counts
+            chosen = "chosen.n"
+            joined = (
+                f"(SELECT max({number}) AS n FROM {self._stage} AS {stage} GROUP BY {keys}) AS chosen "
+                f"JOIN {self._stage} AS {stage} ON {number} = chosen.n "
+            )
+        joined += f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
+        found = f"SELECT {chosen} AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
         if (
             not self._is_unique and self.target.write_disposition != "append"
         ):  # two rows of one key, of which one has to go
             found = (
-                f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT chosen.n AS n, {is_there} AS is_there, "
+                f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT {chosen} AS n, {is_there} AS is_there, "
                 f"({differs}) AS differs FROM {joined}) AS each_row "
                 "GROUP BY n HAVING NOT bool_or(is_there) OR bool_or(differs) OR count(*) > 1"
             )
