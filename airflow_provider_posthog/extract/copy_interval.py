@@ -25,6 +25,7 @@ from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.suppressor import Suppressor
 from airflow_provider_posthog.extract.windows import Position
 from airflow_provider_posthog.extract.writers import TableFiles
+from airflow_provider_posthog.storage.beside import Beside, keep_lines
 from airflow_provider_posthog.storage.folder_types import FolderTypes
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.storage.staging import Staging
@@ -76,7 +77,7 @@ class Copy:
     :param schema_policy: what becomes of rows that are not like the folder's, as
         :class:`~airflow_provider_posthog.extract.folder_fitting.FolderFit` says.
     :param max_rejects: how many rows may be kept aside.
-    :param commit: brings the files into a table of another format, as :meth:`~.storage.staging.Staging.publish` says.
+    :param commit: brings the files into a table of another format, as :class:`~.storage.staging.Beside` says.
     """
 
     def __init__(
@@ -142,8 +143,7 @@ class Copy:
             },
             self._guard,
             rows_before=self._rows_before,
-            commit=self._commit,
-            beside=self._keep_aside,
+            beside=Beside(self._commit, self._keep_aside),
         )
 
     def stop(self) -> None:
@@ -184,7 +184,8 @@ class Copy:
     def _keep_aside(self) -> None:
         """Write the rows that do not fit, in place of those that the interval had."""
         if self._fit.policy == "quarantine":
-            self._staging.keep_beside(REJECTED, "".join(f"{row}\n" for row in self._staging.note.get("rejects") or ()))
+            fs, path = self._staging.place(f"{REJECTED}/{self._staging.interval.stem}.jsonl")
+            keep_lines(fs, path, self._staging.note.get("rejects") or (), "rejected")
 
     def _check_types(self, schema: list[list[str]]) -> None:
         try:

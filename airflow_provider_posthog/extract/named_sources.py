@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -115,20 +115,9 @@ def session_replays(
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     check_time(time_column, "session_replays", ("start_time",))
-    counts = ", ".join(f"sum({name}) AS {name}" for name in _REPLAY_COUNTS)
-    days = f"toIntervalDay({_REPLAY_DAYS})"
-    around = (
-        f"min_first_timestamp >= toDateTime({{window_start}}) - {days}"
-        f" AND min_first_timestamp < toDateTime({{window_end}}) + {days}"
-    )
-    pieces = (
-        f"SELECT session_id, argMin(distinct_id, min_first_timestamp) AS distinct_id,"  # noqa: S608 - names of our own
-        f" min(min_first_timestamp) AS start_time, max(max_last_timestamp) AS end_time, {counts}"
-        f" FROM raw_session_replay_events WHERE {around} GROUP BY session_id HAVING max(is_deleted) = 0"
-    )
     return Source(
         name="session_replays",
-        table=f"({pieces}) AS replays",
+        table=f"({_replays()}) AS replays",
         columns=columns_of(columns, REPLAY_COLUMNS),
         key="session_id",
         time=time_column,
@@ -136,6 +125,21 @@ def session_replays(
         where=where,
         filtered=bool(where),
         values=dict(values or {}),
+    )
+
+
+def _replays() -> str:
+    """Write the query that makes recordings of their pieces; only those around a window are read."""
+    counts = ", ".join(f"sum({name}) AS {name}" for name in _REPLAY_COUNTS)
+    days = f"toIntervalDay({_REPLAY_DAYS})"
+    around = (
+        f"min_first_timestamp >= toDateTime({{window_start}}) - {days}"
+        f" AND min_first_timestamp < toDateTime({{window_end}}) + {days}"
+    )
+    return (
+        f"SELECT session_id, argMin(distinct_id, min_first_timestamp) AS distinct_id,"  # noqa: S608 - names of our own
+        f" min(min_first_timestamp) AS start_time, max(max_last_timestamp) AS end_time, {counts}"
+        f" FROM raw_session_replay_events WHERE {around} GROUP BY session_id HAVING max(is_deleted) = 0"
     )
 
 
@@ -159,13 +163,3 @@ def feature_flag_calls(
     chosen = FLAG_CALL_COLUMNS if columns is None else columns
     found = events(chosen, time_column=time_column, events=_FLAG_CALL, where=where, values=values, scan_back=scan_back)
     return replace(found, name="feature_flag_calls", only={})  # all that its table holds are calls
-
-
-#: What can be read by its name, beyond the tables of :mod:`airflow_provider_posthog.extract.sources`; and the arguments
-#: that it takes.
-NAMED: Mapping[str, Sequence[str]] = {
-    "person_distinct_ids": ("columns", "where", "values"),
-    "cohort_members": ("cohort_id",),
-    "session_replays": ("columns", "where", "values", "time_column"),
-    "feature_flag_calls": ("columns", "where", "values", "time_column", "scan_back"),
-}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
+from airflow_provider_posthog.tasks.bulk import ReadingOperator
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.layout import Layout
@@ -35,6 +36,51 @@ class FilesTask(Protocol):
     max_rejects: Any
     table_format: Any
     table_options: Mapping[str, Any] | None
+
+
+class FilesOperator(ReadingOperator):
+    """Reads rows in bulk into files. Subclasses say where these are.
+
+    :param format: ``parquet``, ``jsonl`` or ``csv``.
+    :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
+        (default), ``zstd``; ``none`` for none.
+    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``), of a snapshot
+        ``snapshot`` (``snapshot=20261101T000000Z/``), a column, or several of these as a list: ``["day", "event"]``.
+    :param partition_time: the column that days and hours are taken from; default: ``time_column``.
+    :param partition_zone: the time zone of these days and hours; default: UTC.
+    :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
+    :param max_file_bytes: about how large a file may be.
+    :param max_file_rows: about how many rows a file may have.
+    :param row_group_rows: how many rows a row group of Parquet has, such as 1,000,000 for Athena and Spark; up to 256
+        MiB of rows wait in memory for that. Default: 50,000, or 16 MiB.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: Literal["parquet", "jsonl", "csv"] = "parquet",
+        compression: str | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        partition_time: str | None = None,
+        partition_zone: str = "UTC",
+        json_columns: Sequence[str] = ("properties",),
+        max_file_bytes: int = 128 * 1024 * 1024,
+        max_file_rows: int = 1_000_000,
+        row_group_rows: int | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        check_partition_by(partition_by)
+        self.format = format
+        self.compression = compression
+        self.partition_by = partition_by
+        self.partition_time = partition_time
+        self.partition_zone = partition_zone
+        self.json_columns = json_columns
+        self.max_file_bytes = max_file_bytes
+        self.max_file_rows = max_file_rows
+        self.row_group_rows = row_group_rows
 
 
 def check_files(task: FilesTask) -> None:

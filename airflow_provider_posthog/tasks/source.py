@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.named_sources import NAMED
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
@@ -17,7 +16,10 @@ _TAKES: Mapping[str, frozenset[str]] = {
     "persons": frozenset({"columns", "where", "values", "time_column"}),
     "sessions": frozenset({"columns", "where", "values", "time_column", "complete_after"}),
     "groups": frozenset({"columns", "where", "values"}),
-    **{name: frozenset(takes) for name, takes in NAMED.items()},
+    "person_distinct_ids": frozenset({"columns", "where", "values"}),
+    "cohort_members": frozenset({"cohort_id"}),
+    "session_replays": frozenset({"columns", "where", "values", "time_column"}),
+    "feature_flag_calls": frozenset({"columns", "where", "values", "time_column", "scan_back"}),
     "query": frozenset({"key", "time_column", "values"}),
 }
 _NEEDS = {"query": "key"}
@@ -68,5 +70,5 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
     if kind == "query":
         return sources.hogql(str(query), name=name or "query", **given)
-    made: Source = getattr(named_sources if kind in NAMED else sources, kind)(**given)
+    made: Source = getattr(sources if hasattr(sources, kind) else named_sources, kind)(**given)
     return made

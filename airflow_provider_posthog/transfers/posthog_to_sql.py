@@ -188,7 +188,6 @@ class PostHogToSqlOperator(SpoolingOperator):
             earlier = self._earlier(source, extraction.window, earlier_windows(self, target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
-            self._link(context)
             self.prepare(database)
             spool = self.open_spool(context, extraction.window, database) if source.time else None
             loaded, name = self._load(extraction, database, target, earlier, spool)
@@ -212,6 +211,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         return found
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
+        self._link(context)
         source = self._what()
         start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         return replace(source, complete_at=end), start, end

@@ -13,8 +13,8 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import at_once
-from airflow_provider_posthog.tasks.bulk import ReadingOperator, need_arrow
-from airflow_provider_posthog.tasks.file_layout import check_files, check_partition_by, lake_of, layout_of
+from airflow_provider_posthog.tasks.bulk import need_arrow
+from airflow_provider_posthog.tasks.file_layout import FilesOperator, check_files, lake_of, layout_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.storage.staging import Owner, Staging
 
 
-class PostHogQueryToObjectStorageOperator(ReadingOperator):
+class PostHogQueryToObjectStorageOperator(FilesOperator):
     """Reads an interval's rows by HogQL queries into files, and proves that all of them are there.
 
     Works with every PostHog, needs the scope ``query:read`` only, and its memory does not grow with the data. PostHog
@@ -39,18 +39,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     before has finished.
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
-    :param format: ``parquet``, ``jsonl`` or ``csv``.
-    :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
-        (default), ``zstd``; ``none`` for none.
-    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``), of a snapshot
-        ``snapshot`` (``snapshot=20261101T000000Z/``), a column, or several of these as a list: ``["day", "event"]``.
-    :param partition_time: the column that days and hours are taken from; default: ``time_column``.
-    :param partition_zone: the time zone of these days and hours; default: UTC.
-    :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
-    :param max_file_bytes: about how large a file may be.
-    :param max_file_rows: about how many rows a file may have.
-    :param row_group_rows: how many rows a row group of Parquet has, such as 1,000,000 for Athena and Spark; up to 256
-        MiB of rows wait in memory for that. Default: 50,000, or 16 MiB.
     :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
@@ -89,7 +77,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     """
 
     template_fields: Sequence[str] = (
-        *ReadingOperator.template_fields,
+        *FilesOperator.template_fields,
         "path",
         "format",
         "compression",
@@ -110,15 +98,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self,
         *,
         path: str | ObjectStoragePath,
-        format: Literal["parquet", "jsonl", "csv"] = "parquet",
-        compression: str | None = None,
-        partition_by: str | Sequence[str] | None = None,
-        partition_time: str | None = None,
-        partition_zone: str = "UTC",
-        json_columns: Sequence[str] = ("properties",),
-        max_file_bytes: int = 128 * 1024 * 1024,
-        max_file_rows: int = 1_000_000,
-        row_group_rows: int | None = None,
         name: str | None = None,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
@@ -131,17 +110,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        check_partition_by(partition_by)
         self.path = path
-        self.format = format
-        self.compression = compression
-        self.partition_by = partition_by
-        self.partition_time = partition_time
-        self.partition_zone = partition_zone
-        self.json_columns = json_columns
-        self.max_file_bytes = max_file_bytes
-        self.max_file_rows = max_file_rows
-        self.row_group_rows = row_group_rows
         self.name = name
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
@@ -229,7 +198,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         from airflow_provider_posthog.storage.folder_types import FolderTypes
 
         settings, interval = self.reading_settings(), staging.interval
-        places = at_once(self.max_in_flight, settings)
         facts: dict[str, Any] = {
             "source": _facts_of(source),
             "project_id": settings.project_id,
@@ -243,8 +211,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             if "left_out" in more:
                 facts["left_out"] = self.left_out(source, interval.start, interval.end)
 
+        places = at_once(self.max_in_flight, settings)
         reading = Reading(settings, source, places, self.page_rows, self.settle, self.longest_wait)
-        guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
         types = FolderTypes.of(self._target.fs, self._root, interval, self.schema_change)
         # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
         rows = None if source.time else manifests.rows_before(self._target.fs, self._root, interval)
@@ -254,7 +222,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             layout_of(self, source, interval),
             facts,
             before_publishing=check_again,
-            guard=guard,
+            guard=ShrinkGuard.of(self.max_shrink, self.allow_shrink),
             types=types,
             rows_before=rows,
             suppressor=self.suppressor(source),
