@@ -12,6 +12,7 @@ from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.choices import check_time, check_time_of_events, events_chosen
 from airflow_provider_posthog.extract.lazy_conditions import check_lazy
+from airflow_provider_posthog.extract.lazy_queries import check_query
 from airflow_provider_posthog.extract.names import check_own, check_where, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
@@ -115,6 +116,7 @@ class Source:
         check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
         check_where(self.columns, self.where)
         check_lazy(self.table, self.columns, self.where)
+        check_query(self.query or "")
 
     @property
     def key_parts(self) -> tuple[str, ...]:
