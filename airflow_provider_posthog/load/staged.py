@@ -43,7 +43,8 @@ class StagedLoader(Loader):
             gone = self._end_gone()
             deleted = gone if self.target.deleted == "delete" else None
         written = self._write_versions() if self.target.write_disposition == "scd2" else self._write_differences()
-        if new or changed or gone:  # else the search for differences has just found each of them there
+        # Where nothing was written, the search for differences has just found each of them there; an index says: once.
+        if new or changed or gone or not self._is_unique:
             self._prove_keys(kept)
         if appends:
             new = written

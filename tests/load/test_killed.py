@@ -40,8 +40,8 @@ with database.loader(target) as loader:
     ("name", "write", "points", "last"),
     [
         ("postgres", replacing, 5, "finish"),
-        ("postgres", merging, 2, "write_disposition"),
-        ("duck", replacing, 2, "write_disposition"),
+        ("postgres", merging, 2, "write"),
+        ("duck", replacing, 2, "write"),
         ("duck", merging, 5, "finish"),
         ("sqlite", replacing, 5, "finish"),
     ],
