@@ -237,7 +237,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.redaction import redacted
         from airflow_provider_posthog.erasure.work_file import digest_of
         from airflow_provider_posthog.extract.copy_interval import Copy, Reading
-        from airflow_provider_posthog.extract.writers import Layout
+        from airflow_provider_posthog.extract.layout import Layout
         from airflow_provider_posthog.storage import manifest as manifests
         from airflow_provider_posthog.storage.staging import Owner, Staging
 

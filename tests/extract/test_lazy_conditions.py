@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract import named_sources, sources
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_operators_on_persons_are_refused_with_the_function_to_write(where: str,
     assert instead in str(refused.value)
     sources.events(where=where)
     sources.groups(where=where)
-    sources.distinct_ids(where=where)
+    named_sources.person_distinct_ids(where=where)
 
 
 @pytest.mark.parametrize(
