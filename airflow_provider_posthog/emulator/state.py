@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
+from airflow_provider_posthog.emulator.capture.intake import Intake
 from airflow_provider_posthog.emulator.core import Core
 from airflow_provider_posthog.emulator.data.own_rows import own_sources
 from airflow_provider_posthog.emulator.data.system_rows import sources
@@ -20,6 +21,7 @@ from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExportServ
 from airflow_provider_posthog.emulator.jobs.exports import ExportService
 from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
 from airflow_provider_posthog.emulator.jobs.queries import QueryService
+from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 from airflow_provider_posthog.emulator.people.elements import ElementStore
 from airflow_provider_posthog.emulator.people.groups import GroupStore
 from airflow_provider_posthog.emulator.people.person_deletion import Deletions
@@ -62,6 +64,7 @@ class State(Core):
     def _start(self) -> None:
         self.throttle = Throttle(self.clock)
         self.batch_exports = BatchExportService(self, self.seed)
+        self.warehouse_jobs = WarehouseService(self, self.seed)
         self.queries = QueryService(self, catch_up=self.batch_exports.all)
         self.exports = ExportService(self)
         self.insights = InsightStore(self, self.seed)
@@ -74,6 +77,7 @@ class State(Core):
         self.deletions = Deletions(self, self.people, self.activity)
         self.groups = GroupStore(self, self.people)
         self.elements = ElementStore()
+        self.capture = Intake(self)
         shown = dict(
             sources(
                 self,
@@ -81,6 +85,7 @@ class State(Core):
                 insights=self.insights.all,
                 dashboards=self.dashboards.all,
                 batch_exports=self.batch_exports.all,
+                warehouse_jobs=self.warehouse_jobs,
             )
         )
         shown |= own_sources(self, activity=lambda: self.activity.entries, queries=lambda: self.queries.log)

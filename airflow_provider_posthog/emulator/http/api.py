@@ -25,6 +25,7 @@ from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Match, Route, Router
 from airflow_provider_posthog.emulator.routes import activity as routes_activity
 from airflow_provider_posthog.emulator.routes import batch_exports as routes_batch_exports
+from airflow_provider_posthog.emulator.routes import capture as routes_capture
 from airflow_provider_posthog.emulator.routes import dashboards as routes_dashboards
 from airflow_provider_posthog.emulator.routes import elements as routes_elements
 from airflow_provider_posthog.emulator.routes import events as routes_events
@@ -39,6 +40,7 @@ from airflow_provider_posthog.emulator.routes import persons as routes_persons
 from airflow_provider_posthog.emulator.routes import projects as routes_projects
 from airflow_provider_posthog.emulator.routes import query as routes_query
 from airflow_provider_posthog.emulator.routes import sharing as routes_sharing
+from airflow_provider_posthog.emulator.routes import warehouse as routes_warehouse
 from airflow_provider_posthog.emulator.state import State
 
 PROJECT = "/api/projects/{project_id}"
@@ -52,6 +54,7 @@ PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_dashboards.ROUTES,
     *routes_batch_exports.ROUTES,
     *routes_file_downloads.ROUTES,
+    *routes_warehouse.ROUTES,
     *routes_lists.ROUTES,
     *routes_persons.ROUTES,
     *routes_person_deletion.ROUTES,
@@ -72,7 +75,7 @@ class Api:
         self._state = state
         in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
         control = (*routes_control.ROUTES, *routes_control_people.ROUTES, *routes_control_own.ROUTES)
-        outside = (*control, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
+        outside = (*control, *routes_capture.ROUTES, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
         self._router = Router([*outside, *in_project])
         state.get_internally = self.get_internally
 

@@ -268,7 +268,7 @@ class ExportService:
         if export.key.revoked:
             raise ExportFailed(UNAUTHORIZED)
         if export.export_format == PNG:
-            return write_png()
+            return write_png(await self._shown(export))
         if export.export_format in RECORDINGS:
             return RECORDINGS[export.export_format]
         if export.export_format not in (CSV, XLSX):
@@ -280,6 +280,20 @@ class ExportService:
             return await asyncio.to_thread(write_xlsx, table, columns)
         sanitize = self._core.settings.sanitize_formulas
         return await asyncio.to_thread(lambda: write_csv(table, columns, sanitize=sanitize))
+
+    async def _shown(self, export: Export) -> str:
+        """Calculate what a picture shows once more, as PostHog does, and return when each insight was calculated."""
+        project, on = f"/api/projects/{self._core.project.id}", ""
+        if export.insight is not None:
+            on = f"&from_dashboard={export.dashboard.id}" if export.dashboard else ""
+            path = f"{project}/insights/{export.insight.id}/?refresh=force_blocking{on}"
+        elif export.dashboard is not None:
+            path = f"{project}/dashboards/{export.dashboard.id}/?refresh=force_blocking"
+        else:
+            return ""
+        _, body = await self._core.get_internally(export.key, path)
+        shown = [tile.get("insight") for tile in body.get("tiles") or ()] if export.insight is None else [body]
+        return "; ".join(f"{each.get('id')} {each.get('last_refresh')}" for each in shown if each)
 
     async def _table(self, export: Export) -> Table:
         cap = self._core.settings.csv_row_cap
