@@ -14,6 +14,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogSettingsError,
 )
 from airflow_provider_posthog.results.retention import look_if_possible
+from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
@@ -45,7 +46,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :param path: the folder, which must not be there yet, such as ``s3://private/access/{{ run_id }}``.
     :param object_storage_conn_id: Airflow's connection for ``path``; that of the work file comes with ``persons``.
     :param max_persons: the most persons there may be: a folder is handed to one.
-    :param max_in_flight: how many queries are asked side by side; by default as many as the connection says.
+    :param max_in_flight: how many queries are asked side by side; default: the connection's.
     :param page_rows: the most rows of a query, up to 49,999.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`; with ``audit_path``
         the certificate says what was handed out, in numbers.
@@ -209,7 +210,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from airflow_provider_posthog.storage.manifest import Interval
         from airflow_provider_posthog.tasks.bulk import EPOCH
 
-        source = sources.events(EVENT_COLUMNS, by="timestamp", where=part.where, values=dict(part.values))
+        source = sources.events(EVENT_COLUMNS, time_column="timestamp", where=part.where, values=dict(part.values))
         name = f"events_{number:03}"
         past = self._read(folder, replace(source, name=name), Interval(name, EPOCH, until))
         check_events(count_events(self.client, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
@@ -247,9 +248,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             return there
         owner = Owner("access", digest_of([source.where, dict(source.values)]))
         staging = Staging.open(target.fs, root, interval, owner, time.time)
-        reading = Reading(
-            settings, source, self.max_in_flight or settings.max_in_flight, self.page_rows, settle=timedelta(0)
-        )
+        reading = Reading(settings, source, at_once(self.max_in_flight, settings), self.page_rows, settle=timedelta(0))
         layout = Layout(format="jsonl", compression=None, own_json=source.own_json)
         self._copy = Copy(reading, staging, layout, {})
         with redacted():

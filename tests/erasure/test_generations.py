@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
 
@@ -17,20 +16,8 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.emulator.settings import GENERATIONS, Settings
 from airflow_provider_posthog.exceptions import PostHogError
 from tests.erasure.support import DAY, HOUR, Lab, ago
+from tests.support.ages import SERVERS
 
-#: The emulator's generations; and PostHog Cloud as it is today, which deletes profiles after its answer, whose queries
-#: lag, and which hides old events.
-SERVERS: Mapping[str, dict[str, Any]] = {
-    **{generation: {"generation": generation} for generation in GENERATIONS},
-    "today": {
-        "generation": "C",
-        "persons_queued": True,
-        "person_deletion_seconds": 120,
-        "person_lag_seconds": 30,
-        "event_retention_months": 84,
-        "events_retention_enforced": True,
-    },
-}
 PERSONLESS = {"$process_person_profile": False}
 Case = Callable[[Lab], None]
 

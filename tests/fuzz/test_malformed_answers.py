@@ -65,13 +65,13 @@ def export_sensor(folder: Path) -> Any:
 def query(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 
-    return finish(PostHogQueryOperator(**{**QUICK, "hogql": HOGQL, **options}), context(try_number=2))
+    return finish(PostHogQueryOperator(**{**QUICK, "query": HOGQL, **options}), context(try_number=2))
 
 
 def insight(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.insights import PostHogRefreshInsightOperator
 
-    given = {**QUICK, "insight": 1, "result_path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
+    given = {**QUICK, "insight": 1, "path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
     return finish(PostHogRefreshInsightOperator(**given), context())
 
 
@@ -85,7 +85,7 @@ def api(folder: Path, call: str, **arguments: Any) -> Any:
     from airflow_provider_posthog.operators.api import PostHogApiOperator
 
     operator = PostHogApiOperator(
-        task_id="task", call=call, arguments=arguments, output_path=f"{folder}/a.jsonl", overwrite=True
+        task_id="task", call=call, arguments=arguments, path=f"{folder}/a.jsonl", overwrite=True
     )
     return operator.execute(context())
 
@@ -189,7 +189,7 @@ TASKS: dict[str, Task] = {
     "export sensor": export_sensor,
     "query": query,
     "query, deferred": lambda folder: query(folder, deferrable=True),
-    "query into Parquet": lambda folder: query(folder, result_path=f"{folder}/q.parquet", overwrite=True),
+    "query into Parquet": lambda folder: query(folder, path=f"{folder}/q.parquet", overwrite=True),
     "insight": insight,
     "insight, deferred": lambda folder: insight(folder, deferrable=True, timeout=5.0),
     "dashboard": dashboard,
