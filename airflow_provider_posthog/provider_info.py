@@ -69,7 +69,14 @@ def _connection_types() -> list[dict[str, object]]:
 
 
 #: The modules of operators.
-_OPERATORS = (*("access", "api", "dashboards", "erasure", "exports", "groups", "insights", "persons", "queries"),)
+_OPERATORS = (
+    *("access", "api", "batch_exports", "dashboards", "endpoints", "erasure", "exports", "groups", "insights"),
+    *("persons", "queries", "warehouse"),
+)
+#: The modules of triggers.
+_TRIGGERS = ("checks", "completed", "events", "jobs", "refresh", "timer")
+#: The modules of sensors.
+_SENSORS = ("batch_exports", "erasures", "exports", "insights", "persons", "retention")
 
 
 def get_provider_info() -> dict[str, object]:
@@ -83,11 +90,11 @@ def get_provider_info() -> dict[str, object]:
         "description": _DESCRIPTION,
         "integrations": _integrations(),
         "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
-        "sensors": _modules(
-            *(f"sensors.{name}" for name in ("erasures", "exports", "insights", "persons", "retention"))
-        ),
+        "sensors": _modules(*(f"sensors.{name}" for name in _SENSORS)),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
-        "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
+        "triggers": _modules(
+            *(f"triggers.{name}" for name in ("checks", "completed", "events", "jobs", "refresh", "timer"))
+        ),
         "transfers": [
             _transfer(_STORAGE, "export_to_object_storage"),
             _transfer(_STORAGE, "file_download_to_object_storage"),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.api.settings import ClientSettings, Shares
+from airflow_provider_posthog.api.settings import ClientSettings, Shares, ingestion_url
 from airflow_provider_posthog.connection import form
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -23,7 +23,7 @@ KEY = "phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1"
 PROXY_PASSWORD = "pWd0fThePr0xy"
 HAS_FAB = importlib.util.find_spec("flask_appbuilder") is not None
 SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-SECRETS = ["proxy", "audit_salt"]
+SECRETS = ["proxy", "project_token", "audit_salt"]
 DEFAULTS = ClientSettings(api_key=KEY)
 
 
@@ -715,3 +715,52 @@ def test_importing_the_form_imports_neither_airflow_nor_an_http_library() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+TOKEN = "phc_Qm7vT2kLr9XwZc4Nd8Bf6Hj1Qm7vT2kLr9XwZc4"
+
+
+def test_a_project_s_token_is_read_and_never_shown() -> None:
+    found = form.parse(conn(extra={"project_token": f" {TOKEN} "}))
+    assert found.project_token == TOKEN
+    assert TOKEN not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "token", ["phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "phs_abc", 7, "***", '"phc_abc"', "phc_a b", "phc_ä"]
+)
+def test_what_is_no_project_s_token_is_refused_and_not_shown(token: object) -> None:
+    error = refusal(extra={"project_token": token})
+    assert error.field == "project_token"
+    assert str(token) not in str(error).replace("phc_...", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "extra", "expected"),
+    [
+        (None, {}, "https://us.i.posthog.com"),
+        ("https://app.posthog.com", {}, "https://us.i.posthog.com"),
+        ("eu.posthog.com", {}, "https://eu.i.posthog.com"),
+        ("https://posthog.example:8443", {}, "https://posthog.example:8443"),
+        ("http://localhost:8000", {}, "http://localhost:8000"),
+        (None, {"ingestion_host": "https://eu.i.posthog.com/"}, "https://eu.i.posthog.com"),
+        (None, {"ingestion_host": "events.example:443"}, "https://events.example"),
+        (None, {"ingestion_host": "127.0.0.1:8001"}, "http://127.0.0.1:8001"),
+    ],
+)
+def test_events_go_where_the_connection_says_or_where_its_host_takes_them(
+    host: str | None, extra: dict[str, object], expected: str
+) -> None:
+    assert ingestion_url(form.parse(conn(host=host, extra=extra))) == expected
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["ftp://us.i.posthog.com", "https://us.i.posthog.com/batch/", "a b", "https://u:p@host", "host:99999", "ä.de"],
+)
+def test_what_is_no_ingestion_host_is_refused(host: str) -> None:
+    assert refusal(extra={"ingestion_host": host}).field == "ingestion_host"
+
+
+def test_a_project_s_token_as_password_still_says_that_it_cannot_read() -> None:
+    assert "can only send events" in refusal(password=TOKEN).problem

@@ -65,6 +65,8 @@ class Call(Generic[T]):
     :param read: makes the value out of a good answer.
     :param query: the query string's parameters; ``None`` values are left out.
     :param json: the body.
+    :param content: a body that is written already, in place of ``json``.
+    :param headers: headers of this call.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param scopes: the scopes that a personal API key needs for it.
     :param lane: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
@@ -91,6 +93,8 @@ class Call(Generic[T]):
     paging: Paging = "none"
     read_timeout: float | None = None
     max_bytes: int | None = MAX_BYTES
+    content: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""

@@ -141,8 +141,8 @@ def threshold(
     name = query_id or f"airflow-{uuid.uuid4().hex}"
     gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
     found = yield from _look(gate)
-    told = {} if condition is not None else {"operator": operator, "threshold": value}
-    return replace(found, facts={**found.facts, **told}) if "value" in found.facts else found
+    asked = {} if condition is not None else {"operator": operator, "threshold": value}
+    return replace(found, facts={**found.facts, **asked}) if "value" in found.facts else found
 
 
 def _look(gate: Gate) -> Steps[Finding]:

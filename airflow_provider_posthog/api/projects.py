@@ -19,6 +19,7 @@ class Project(TypedDict, total=False):
     id: int
     name: str
     timezone: str
+    api_token: str
     event_retention_months: Any  # a number or null; what is neither is for whoever reads it
     events_retention_enforced: Any  # true or false, the same
 

@@ -48,6 +48,9 @@ class ClientSettings:
     :param rate_limit_share: the part of PostHog's rate limits that a process may use up, in (0, 1], or one part for a
         worker and another for the triggerer; 0 for no budget at all; ``None``: parts that are PostHog's limits
         together (:data:`~airflow_provider_posthog.api.budget.SHARES`), but no budget for a server on this machine.
+    :param project_token: the token with which events are sent to PostHog (``phc_...``); never shown by ``repr``.
+        ``None``: PostHog is asked for it.
+    :param ingestion_host: scheme and host that take events in; ``None``: it follows from ``base_url``.
     :param read_again: reads the connection again, for a key that was replaced meanwhile; blocks. ``None``: nobody can.
     """
 
@@ -62,6 +65,8 @@ class ClientSettings:
     proxy: str | None = field(default=None, repr=False)  # may hold a password
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     rate_limit_share: float | Shares | None = None
+    project_token: str | None = field(default=None, repr=False)
+    ingestion_host: str | None = None
     read_again: Callable[[ClientSettings], ClientSettings] | None = field(default=None, repr=False, compare=False)
 
     def __copy__(self) -> ClientSettings:
@@ -92,6 +97,20 @@ class ClientSettings:
         return f"/api/{self.path_prefix}/{self.project_id}/"
 
 
+def ingestion_url(settings: ClientSettings) -> str:
+    """Return the address that takes a project's events in, such as ``https://us.i.posthog.com``.
+
+    :param settings: the connection. Where it names none, PostHog Cloud's hosts have one beside them, and a server of
+        one's own takes events itself.
+    """
+    if settings.ingestion_host:
+        return settings.ingestion_host
+    cloud = re.fullmatch(r"https://(?:(us|eu|app)\.)posthog\.com", settings.base_url)
+    if cloud is None:
+        return settings.base_url
+    return f"https://{'eu' if cloud[1] == 'eu' else 'us'}.i.posthog.com"
+
+
 def parse_project_id(value: object) -> int | None:
     """Read a project id from a connection, a task's argument or a template.
 
@@ -111,3 +130,11 @@ def parse_project_id(value: object) -> int | None:
         shown = "a project token (phc_...)" if text.startswith("phc_") else repr(clean(text)[:40])
         raise PostHogSettingsError("project_id", f"{shown} is not a project's number.", remedy)
     return int(text)
+
+
+def is_secret_key(api_key: str) -> bool:
+    """Tell whether a key is a project secret key: one without a person, for queries and endpoints only.
+
+    :param api_key: the key.
+    """
+    return api_key.startswith("phs_")

@@ -78,6 +78,29 @@ def read_base_url(host: object, port: object, schema: object, key: str) -> str:
     return base_url
 
 
+def read_ingestion_host(field: str, value: object) -> str:
+    """Return the address that takes events in: scheme, host and, unless it is the scheme's own, the port.
+
+    :param field: the connection's field.
+    :param value: a host's name, with or without scheme and port.
+    :raises PostHogSettingsError: if it is none.
+    """
+    address = stripped(value).rstrip("/")
+    remedy = "Write https://us.i.posthog.com, https://eu.i.posthog.com or your own server, or leave it empty."
+    scheme, separator, rest = address.lower().partition("://")
+    if not separator:
+        scheme, rest = "", address.lower()
+    found = _HOST.fullmatch(rest) if VISIBLE.fullmatch(address or "-") else None
+    name = found["name"].rstrip(".") if found else ""
+    if not found or scheme not in ("", "http", "https") or found["path"] or not is_host_name(name):
+        raise PostHogSettingsError(field, "is not a host's name with, at most, a scheme and a port.", remedy)
+    port = int(found["port"] or 0)
+    if port > _LAST_PORT:
+        raise PostHogSettingsError(field, "has a port above 65535.", remedy)
+    scheme = scheme or ("http" if _is_loopback(name) else "https")
+    return f"{scheme}://{name}" + ("" if port in (0, 443 if scheme == "https" else 80) else f":{port}")
+
+
 def _split_scheme(text: str) -> tuple[str, str]:
     """Return the scheme as written (or nothing) and the rest, in lower case."""
     written, found, rest = text.lower().partition("://")

@@ -17,7 +17,13 @@ from airflow_provider_posthog.api.settings import (
     parse_project_id,
 )
 from airflow_provider_posthog.audit.pseudonyms import read_salt
-from airflow_provider_posthog.connection.address import ADDRESS, VISIBLE, is_host_name, stripped
+from airflow_provider_posthog.connection.address import (
+    ADDRESS,
+    VISIBLE,
+    is_host_name,
+    read_ingestion_host,
+    stripped,
+)
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 _LONGEST_SECONDS = 86_400.0  # more is a mistake of the unit, and overflows the timers of the HTTP libraries later on
@@ -163,6 +169,16 @@ def _read_proxy(field: str, value: object) -> str:
     return text
 
 
+def _read_token(field: str, value: object) -> str:
+    text = stripped(value)
+    remedy = "Write the project's token (phc_..., PostHog: Settings > Project), or leave it empty: PostHog is asked."
+    if re.match(r"(?i)ph[arsx]_", text):
+        raise PostHogSettingsError(field, "is a key, and no project token.", remedy)
+    if not isinstance(value, str) or not VISIBLE.fullmatch(text) or not text.strip("*") or text[0] in "\"'":
+        raise PostHogSettingsError(field, "is not a project token (it is not shown).", remedy)
+    return text
+
+
 FIELDS: tuple[FormField, ...] = (
     FormField(
         "project_id",
@@ -236,6 +252,20 @@ FIELDS: tuple[FormField, ...] = (
         "them, and a server on this machine has none. Or one part for each: see the documentation.",
         _read_share,
         placeholder='{"worker": 0.1, "triggerer": 0.5}',
+    ),
+    FormField(
+        "project_token",
+        "Project token",
+        "phc_..., with which events are sent to PostHog. Empty: PostHog is asked (the key needs project:read).",
+        _read_token,
+        kind="password",
+    ),
+    FormField(
+        "ingestion_host",
+        "Ingestion host",
+        "Where events are sent to. Empty: https://us.i.posthog.com or eu.i.posthog.com, or your own server's host.",
+        read_ingestion_host,
+        placeholder="https://us.i.posthog.com",
     ),
     FormField(
         "audit_salt",

@@ -33,12 +33,20 @@ DEFAULT_MONTHS = 84
 SWEEPS = ("delete", "verify_only", "skip")
 CAPTURES = ("stored", "lost", "refused")
 RUN_OUTCOMES = ("Completed", "Failed", "FailedRetryable", "FailedBilling", "Terminated", "TimedOut", "ContinuedAsNew")
+WAREHOUSE_OUTCOMES = ("Completed", "Failed", "Skipped", "Billing limits", "Billing limit too low")
 OUTCOMES = ("succeed", "exception", "exception_then_success", "silent_failure", "slow")
 Check = Callable[[object], bool]
 
 
 class SettingError(ValueError):
     """A setting that does not exist or a value that it cannot have; the text says which and what it takes."""
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_TEXTS = {"check": _are_texts, "takes": "a list of texts"}
 
 
 def _is_number(value: object) -> bool:
@@ -93,6 +101,11 @@ def _count(default: int) -> Any:  # noqa: ANN401
     return field(default=default, metadata={"check": _is_count, "takes": "a whole number, 1 or more"})
 
 
+def _whole(default: int) -> Any:  # noqa: ANN401
+    check: Check = lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "a whole number, 0 or more"})
+
+
 def _optional(default: object, check: Check, takes: str) -> Any:  # noqa: ANN401
     return field(
         default=default,
@@ -144,6 +157,8 @@ class Settings:
     ai_approved: bool = _flag(True)
     # persons, events and groups
     person_lag_seconds: float = _seconds(0.0)
+    event_lag_seconds: float = _seconds(0.0)
+    native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
     sweep_outcome: str = _choice("delete", SWEEPS)
@@ -153,12 +168,38 @@ class Settings:
     events_limited: bool = _flag(True)
     offset_seconds: float = _seconds(1.0)
     withdrawn: str = _choice("refuse", ("refuse", "answer"))
+    # capture
+    capture_v1: bool = _flag(True)
+    capture_refusals: str = _choice("event", ("event", "batch"))
+    ingestion_seconds: float = _seconds(0.0)
+    merge_seconds: float = _seconds(0.0)
+    capture_quota: int | None = _optional(
+        None, lambda value: value == 0 or _is_count(value), "a whole number, 0 or more"
+    )
+    capture_burst: int | None = _optional(None, _is_count, "a whole number, 1 or more")
+    capture_retries: int = field(
+        default=0,
+        metadata={"check": lambda value: value == 0 or _is_count(value), "takes": "a whole number, 0 or more"},
+    )
+    historical_only: bool = _flag(False)
+    restricted_events: list[str] = field(default_factory=list, metadata=_TEXTS)
+    lost_uuids: list[str] = field(default_factory=list, metadata=_TEXTS)
     # batch exports and file downloads
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)
+    batch_records_failed: int = _whole(0)
+    batch_destination: str | None = _optional(None, lambda value: isinstance(value, str) and value != "", "a folder")
     batch_jitter_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
     backfill_hidden_seconds: float = _seconds(1.0)
     max_backfills: int = _count(5)
+    # the warehouse
+    warehouse_job_seconds: float = _seconds(1.0)
+    warehouse_start_seconds: float = _seconds(0.0)
+    warehouse_starts: bool = _flag(True)
+    warehouse_outcome: str = _choice("Completed", WAREHOUSE_OUTCOMES)
+    warehouse_rows: int = _whole(100)
+    warehouse_unpaid: bool = _flag(False)
+    warehouse_no_files: bool = _flag(False)
     file_download_seconds: float = _seconds(1.0)
     file_download_outcome: str = _choice("Completed", RUN_OUTCOMES)
     file_listing_seconds: float = _seconds(0.2)

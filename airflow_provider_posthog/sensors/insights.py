@@ -82,12 +82,12 @@ class PostHogInsightSensor(PostHogSensor):
             raise
         except PostHogJobError as lost:  # an event can tell an error's text only: the worker looks for itself
             try:
-                found = self._look(context)
+                finding = self._look(context)
             except PostHogError as error:
                 raise error from lost
-            if found.verdict.state != "succeeded":
+            if finding.verdict.state != "succeeded":
                 raise
-            return dict(found.facts)
+            return dict(finding.facts)
 
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.
@@ -191,12 +191,12 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
-        found = super().check_arguments(context)
+        looked_at = super().check_arguments(context)
         compared = self._compared()
         more = insight_gate.arguments(self, condition=compared.get("condition"))
         if self.refresh != "force_cache":
-            more["query_id"] = insight_gate.name_of(context, found["insight"], found["from_dashboard"])
-        return {**found, **compared, **more}
+            more["query_id"] = insight_gate.name_of(context, looked_at["insight"], looked_at["from_dashboard"])
+        return {**looked_at, **compared, **more}
 
     def _compared(self) -> dict[str, Any]:
         if (self.condition is None) == (self.operator is None):
@@ -211,16 +211,12 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
             )
         return {"operator": self.operator, "value": _threshold(self.value)}
 
-    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Wait until the number meets the condition.
-
-        :param context: the task's context.
-        """
+    def _wait(self, context: Context) -> Any:  # noqa: ANN401 - JSON
         name = self.check_arguments(context).get("query_id")
         identity = Identity.of(context)
         if name is not None and identity.try_number > 1 and not identity.reschedules:
             insight_gate.cancel(self.hook, name)  # what a try left that was killed would run beside this one's
-        return super().execute(context)
+        return super()._wait(context)
 
     def look(self, context: Context) -> Finding:
         """Look once; what is calculated for that has a name, by which a kill can cancel it.

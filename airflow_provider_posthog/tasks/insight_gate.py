@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_conditions, insight_lookup, refresh
@@ -96,7 +95,7 @@ def arguments(task: InsightGateTask, *, condition: str | None) -> dict[str, Any]
     of_several = condition is not None and insight_conditions.parse(condition).quantifier is not None
     series = _series(task.series, of_several=of_several)
     since = None if task.fresher_than in (None, "") else time_text("fresher_than", task.fresher_than)
-    found = {
+    places = {
         "measure": task.measure or None,
         "step": _place("step", task.step, least=1),
         "period": _whole("period", task.period),
@@ -104,9 +103,9 @@ def arguments(task: InsightGateTask, *, condition: str | None) -> dict[str, Any]
         "row": _whole("row", task.row),
         "column": _place("column", task.column),
     }
-    pick = {name: value for name, value in found.items() if value != getattr(Pick, name)}
-    told = {"fresher_than": since, "pick": pick}
-    return {"series": series, "refresh": task.refresh, **{name: value for name, value in told.items() if value}}
+    pick = {name: value for name, value in places.items() if value != getattr(Pick, name)}
+    more = {"fresher_than": since, "pick": pick}
+    return {"series": series, "refresh": task.refresh, **{name: value for name, value in more.items() if value}}
 
 
 def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a task with more arguments than Task
@@ -117,7 +116,7 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     condition = insight_conditions.parse(task.condition)
-    found = arguments(task, condition=str(condition))
+    asked = arguments(task, condition=str(condition))
     insight, dashboard = (
         insight_lookup.key_of(task.insight),
         insight_lookup.dashboard_of(task.insight, task.from_dashboard),
@@ -126,27 +125,14 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     return Gate(
         insight,
         condition,
-        Pick(found["series"], **found.get("pick", {})),
+        Pick(asked["series"], **asked.get("pick", {})),
         dashboard,
-        found["refresh"],
-        fresher_than=moment(found.get("fresher_than")),
+        asked["refresh"],
+        fresher_than=moment(asked.get("fresher_than")),
         query_id=identity.own_name(request),
         # What ended well then was not new enough, or it would have been enough for the look before.
         earlier=tuple(Earlier(name, same_life=False) for name, _ in identity.earlier(request)),
     )
-
-
-def seconds(field: str, value: float | timedelta) -> float:
-    """Read a time to wait from a task's argument.
-
-    :param field: the argument.
-    :param value: seconds, or a ``timedelta``.
-    :raises PostHogSettingsError: if it is no time to wait.
-    """
-    given = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given) or given <= 0:
-        raise PostHogSettingsError(field, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
-    return float(given)
 
 
 def _series(value: object, *, of_several: bool) -> int | str | list[int | str] | None:
@@ -189,8 +175,7 @@ def _place(field: str, value: object, *, least: int = 0) -> int | str | None:
 def _day(value: object) -> str | None:
     if value in (None, ""):
         return None
-    found = moment(str(value))
-    if found is None:
+    if moment(str(value)) is None:
         raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is no date.", "Write one such as '2026-11-01'.")
     return str(value).strip()[:10]
 
@@ -202,14 +187,14 @@ def time_of(field: str, when: object) -> datetime:
     :param when: a ``datetime``, or ISO text; in UTC if it has no offset.
     :raises PostHogSettingsError: if it is none.
     """
-    found = aware(when) if isinstance(when, datetime) else moment(when)
-    if found is None:
+    moment_of = aware(when) if isinstance(when, datetime) else moment(when)
+    if moment_of is None:
         raise PostHogSettingsError(
             field,
             f"{str(when)[:60]!r} is not a time.",
             "Write a datetime, or ISO text such as '{{ data_interval_end }}' or '2026-01-31T06:00:00Z'.",
         )
-    return found
+    return moment_of
 
 
 def time_text(field: str, when: object) -> str:

@@ -97,6 +97,7 @@ class People:
         with self.lock:
             self._tasks.clear()
             self._core.warehouse.restore_events()
+            self._core.warehouse.own.clear()
             if self.touched:
                 self.tables.restore()
 
@@ -208,6 +209,23 @@ class People:
         person.distinct_ids = kept
         made = [self.create([each], {}, is_identified=False) for each in moved]
         self.publish([person, *made])
+
+    def join(self, person: Person, distinct_id: str) -> None:
+        """Give a person one more distinct id; who had it becomes one with it.
+
+        :param person: who gets it.
+        :param distinct_id: the distinct id.
+        """
+        other = self.by_distinct_id(distinct_id)
+        names = other.distinct_ids if other is not None else [distinct_id]
+        if other is not None:
+            self._all().pop(other.uuid, None)
+            self._numbers.pop(other.id, None)
+            person.properties = {**other.properties, **person.properties}
+            gone = [other.uuid]
+            self.to_clickhouse(lambda: self.tables.remove_persons(gone))
+        person.distinct_ids = [*person.distinct_ids, *names]
+        self._owners.update(dict.fromkeys(names, person.uuid))
 
     def remove(self, person: Person) -> None:
         """Delete a person from PostHog's database; :meth:`bury` tells ClickHouse.

@@ -1,0 +1,277 @@
+"""What a load has sent and what became of it, in a file of this machine: a later try goes on with it.
+
+It holds uuids, the names and days of events, and of rows that were refused their keys; nothing else of any row. Where
+it is lost, all is sent again, which changes nothing in PostHog: the same uuids and times are the same events.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_provider_posthog.capture.events import Event
+
+#: What is known of an event: it was sent and nobody said a word, PostHog took it, took it with a warning, has shown it,
+#: would not take it, or does not have it.
+SENT, OK, WARNED, FOUND, DROPPED, LOST = range(6)
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS names (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS events (
+    uuid BLOB PRIMARY KEY, name INTEGER, day INTEGER, crc INTEGER, state INTEGER, warned INTEGER, try INTEGER
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rejects (row INTEGER, uuid BLOB, key TEXT, reason TEXT);
+CREATE TABLE IF NOT EXISTS keys (row INTEGER, uuid BLOB PRIMARY KEY, key TEXT) WITHOUT ROWID
+"""
+_MOST_PARAMETERS = 900
+_OLD = 14 * 86_400.0
+
+
+class Cell(NamedTuple):
+    """Events of one name and day.
+
+    :param name: the event.
+    :param day: in days since 1970, UTC.
+    :param uuids: their uuids, of 16 bytes each.
+    """
+
+    name: str
+    day: int
+    uuids: list[bytes]
+
+
+class Reject(NamedTuple):
+    """A row that is not in PostHog.
+
+    :param row: its number, from 1; 0 if it is not known.
+    :param uuid: of its event; ``None`` if it became none.
+    :param key: its key, as JSON.
+    :param reason: why, in a word.
+    """
+
+    row: int
+    uuid: bytes | None
+    key: str
+    reason: str
+
+
+class Ledger:
+    """The file. Close it, or use it in a ``with``.
+
+    :param path: where it is; ``None`` for one in memory.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_old(path.parent)
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(str(path) if path else ":memory:", isolation_level=None, check_same_thread=False)
+        # A kill loses nothing that was committed; only a machine that goes down may, and then it is sent again.
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536")
+        self._db.executescript(_TABLES)
+        self._names: dict[str, int] = {name: number for number, name in self._db.execute("SELECT id, name FROM names")}
+        self._try = int(self.get("try") or 0)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def remove(self) -> None:
+        """Close the file and remove it: the load has ended well."""
+        self.close()
+        if self._path is not None:
+            for name in (self._path.name, f"{self._path.name}-wal", f"{self._path.name}-shm"):
+                self._path.with_name(name).unlink(missing_ok=True)
+
+    def get(self, name: str) -> str | None:
+        """Return what was kept under a name.
+
+        :param name: the name.
+        """
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put(self, **values: object) -> None:
+        """Keep values under names.
+
+        :param values: as text, by name.
+        """
+        rows = [(name, str(value)) for name, value in values.items()]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def begin_reading(self) -> None:
+        """Begin to read the rows from the first on: what was refused is judged again, what PostHog took is kept."""
+        self._try += 1
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM rejects")
+        self._db.execute("DELETE FROM events WHERE state IN (?, ?)", (DROPPED, LOST))
+        self.put(**{"try": self._try})
+        self._db.execute("COMMIT")
+
+    def known(self, events: Iterable[Event]) -> tuple[dict[bytes, int], set[bytes]]:
+        """Tell which events were sent already.
+
+        :param events: some.
+        :returns: of those that were met in this reading their check, by uuid; and those of an earlier one, if they have
+            not changed since.
+        """
+        checks = {event.uuid: event.check for event in events}
+        here: dict[bytes, int] = {}
+        before: set[bytes] = set()
+        for some in _slices([*checks]):
+            found = self._db.execute(
+                f"SELECT uuid, crc, try FROM events WHERE uuid IN ({','.join('?' * len(some))})",  # noqa: S608
+                some,
+            )
+            for uuid, check, number in found:
+                if number == self._try:
+                    here[uuid] = check
+                elif check == checks[uuid]:
+                    before.add(uuid)
+        return here, before
+
+    def keep(self, events: Sequence[tuple[Event, int]], rejects: Sequence[Reject] = ()) -> None:
+        """Note what became of events, and which rows were refused, at once.
+
+        :param events: each with its state.
+        :param rejects: the rows.
+        """
+        number = self._try
+        rows = [
+            (event.uuid, self._name_id(event.name), event.day, event.check, state, state == WARNED, number)
+            for event, state in events
+        ]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO rejects VALUES (?, ?, ?, ?)", rejects)
+        self._db.execute("COMMIT")
+
+    def seen_again(self, uuids: Iterable[bytes]) -> None:
+        """Note that events of an earlier reading were met in this one.
+
+        :param uuids: of the events.
+        """
+        self._db.execute("BEGIN")
+        self._db.executemany("UPDATE events SET try = ? WHERE uuid = ?", [(self._try, uuid) for uuid in uuids])
+        self._db.execute("COMMIT")
+
+    def _name_id(self, name: str) -> int:
+        if name not in self._names:
+            self._db.execute("INSERT OR IGNORE INTO names (name) VALUES (?)", (name,))
+            (self._names[name],) = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
+        return self._names[name]
+
+    def mark(self, uuids: Iterable[bytes], state: int) -> None:
+        """Note what is known of events now.
+
+        :param uuids: of the events.
+        :param state: what.
+        """
+        self._db.execute("BEGIN")
+        self._db.executemany("UPDATE events SET state = ? WHERE uuid = ?", [(state, uuid) for uuid in uuids])
+        self._db.execute("COMMIT")
+
+    def remember_keys(self, rows: Iterable[Reject]) -> None:
+        """Note whose events are sent once more, for the case that they are not there after that either.
+
+        :param rows: the rows.
+        """
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", [(each.row, each.uuid, each.key) for each in rows]
+        )
+        self._db.execute("COMMIT")
+
+    def give_up(self, reason: str) -> int:
+        """Note that PostHog does not have what it has not shown; return how many events that are.
+
+        :param reason: a word for it.
+        """
+        self._db.execute("BEGIN")
+        count = self._db.execute(
+            "INSERT INTO rejects SELECT coalesce(keys.row, 0), events.uuid, coalesce(keys.key, ''), ? FROM events"
+            " LEFT JOIN keys ON keys.uuid = events.uuid WHERE state < ? ORDER BY keys.row",
+            (reason, FOUND),
+        ).rowcount
+        self._db.execute("UPDATE events SET state = ? WHERE state < ?", (LOST, FOUND))
+        self._db.execute("COMMIT")
+        return count
+
+    def warned(self) -> int:
+        """Return how many events PostHog took with a warning."""
+        return int(self._db.execute("SELECT count(*) FROM events WHERE warned").fetchone()[0])
+
+    def unproved(self, most: int) -> Iterator[Cell]:
+        """Yield the events that PostHog has not shown yet, by day and name.
+
+        :param most: how many a cell has at the most.
+        """
+        found = self._db.execute(
+            "SELECT day, names.name, uuid FROM events JOIN names ON names.id = events.name"
+            " WHERE state IN (?, ?, ?) ORDER BY day, events.name",
+            (SENT, OK, WARNED),
+        )
+        for (day, name), rows in groupby(found, key=lambda row: (row[0], row[1])):
+            some: list[bytes] = []
+            for _, _, uuid in rows:
+                some.append(uuid)
+                if len(some) == most:
+                    yield Cell(name, day, some)
+                    some = []
+            if some:
+                yield Cell(name, day, some)
+
+    def are_unproved(self, uuids: Iterable[bytes]) -> set[bytes]:
+        """Tell which events were sent, and not shown by PostHog yet.
+
+        :param uuids: of the events.
+        """
+        found: set[bytes] = set()
+        for some in _slices([*uuids]):
+            rows = self._db.execute(
+                f"SELECT uuid FROM events WHERE state < ? AND uuid IN ({','.join('?' * len(some))})",  # noqa: S608
+                [FOUND, *some],
+            )
+            found.update(uuid for (uuid,) in rows)
+        return found
+
+    def states(self) -> Mapping[int, int]:
+        """Return how many events are in each state."""
+        return dict(self._db.execute("SELECT state, count(*) FROM events GROUP BY state"))
+
+    def rejected(self) -> dict[str, int]:
+        """Return how many rows are not in PostHog, by reason."""
+        return dict(self._db.execute("SELECT reason, count(*) FROM rejects GROUP BY reason ORDER BY reason"))
+
+    def rejects(self) -> Iterator[Reject]:
+        """Yield the rows that are not in PostHog, in their order."""
+        for row in self._db.execute("SELECT row, uuid, key, reason FROM rejects ORDER BY rowid"):
+            yield Reject(*row)
+
+
+def _slices(uuids: list[bytes]) -> Iterator[list[bytes]]:
+    for start in range(0, len(uuids), _MOST_PARAMETERS):
+        yield uuids[start : start + _MOST_PARAMETERS]
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what loads that nobody took up again have left."""
+    for path in folder.glob("*.ledger*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD:
+                path.unlink()

@@ -1,0 +1,248 @@
+"""One load into PostHog: rows are sent, their verdicts kept, and PostHog is asked for each event of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from airflow_provider_posthog.capture.events import Event, Reader, shown
+from airflow_provider_posthog.capture.ledger import DROPPED, FOUND, OK, SENT, WARNED, Ledger, Reject
+from airflow_provider_posthog.capture.sender import Sender
+from airflow_provider_posthog.capture.values import RefusedError
+from airflow_provider_posthog.capture.wire import Verdict
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
+
+log = logging.getLogger(__name__)
+
+#: Events that are looked up, sent and noted together, and the bytes of them, at the most.
+MOST_EVENTS = 2_000
+MOST_BYTES = 8_000_000
+#: Uuids that an error names.
+_NAMED = 5
+_STATES = {"ok": OK, "warning": WARNED, "drop": DROPPED, "sent": SENT}
+#: Why an event is rejected that PostHog took and does not have.
+NOT_THERE = "not_there"
+
+
+class Made(NamedTuple):
+    """A row, and what was made of it.
+
+    :param number: of the row, from 1.
+    :param row: its values.
+    :param event: the event; ``None`` if PostHog would not take it.
+    :param reason: why not.
+    """
+
+    number: int
+    row: Sequence[Any]
+    event: Event | None
+    reason: str
+
+
+Deliver = Callable[[list[Event]], list[Verdict]]
+
+
+@dataclass
+class Tally:
+    """What this try of a load has done.
+
+    :param rows: rows that were read.
+    :param sent: events that were sent.
+    :param before: events that an earlier try has sent.
+    :param duplicates: rows that are the same as one before.
+    :param backwards: rows of an earlier day than one before.
+    """
+
+    rows: int = 0
+    sent: int = 0
+    before: int = 0
+    duplicates: int = 0
+    backwards: int = 0
+
+
+class Load:
+    """A load.
+
+    :param ledger: what earlier tries have done.
+    :param now: tells the time, in UTC.
+    """
+
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+        self._ledger = ledger
+        self._now = now
+        self.tally = Tally()
+
+    def send(self, reader: Reader, rows: Iterable[Sequence[Any]], sender: Sender) -> None:
+        """Send the rows that no earlier try has sent.
+
+        :param reader: makes events of them.
+        :param rows: all of them, in an order that stays.
+        :param sender: sends them.
+        :raises PostHogError: if PostHog does not take them; what it took is noted.
+        """
+        self._ledger.begin_reading()
+        self.tally = Tally()
+        self._pass(reader, rows, lambda events: self._deliver(events, sender))
+
+    def remember(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> None:
+        """Note the rows as sent, and send nothing: they were, and the ledger is on another machine.
+
+        :param reader: makes events of them.
+        :param rows: all of them.
+        """
+        self._ledger.begin_reading()
+        self.tally = Tally()
+        self._pass(reader, rows, lambda events: [Verdict("sent")] * len(events))
+
+    def send_missing(self, reader: Reader, rows: Iterable[Sequence[Any]], sender: Sender) -> int:
+        """Send the events once more that PostHog took and does not show.
+
+        :param reader: makes events of the rows.
+        :param rows: all of them.
+        :param sender: sends them.
+        :returns: how many were sent.
+        """
+        count = 0
+        for some in _batches(self._each(reader, rows)):
+            found = {made.event.uuid: made for made in some if made.event is not None}
+            again = self._ledger.are_unproved(found)
+            if again:
+                made = [found[uuid] for uuid in found if uuid in again]
+                self._ledger.remember_keys(_reject(each, reader, NOT_THERE) for each in made)
+                self._keep(made, self._deliver([each.event for each in made if each.event], sender), [], reader)
+                count += len(again)
+        return count
+
+    def _pass(self, reader: Reader, rows: Iterable[Sequence[Any]], deliver: Deliver) -> None:
+        newest = -1
+        for some in _batches(self._each(reader, rows)):
+            for made in some:
+                if made.event is not None:
+                    self.tally.backwards += made.event.day < newest
+                    newest = max(newest, made.event.day)
+            self._batch(some, reader, deliver)
+
+    def _each(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> Iterator[Made]:
+        now = self._now()
+        for number, row in enumerate(rows, 1):
+            if number % MOST_EVENTS == 0:
+                now = self._now()
+            try:
+                yield Made(number, row, reader.read(row, now), "")
+            except RefusedError as refused:
+                yield Made(number, row, None, refused.reason)
+
+    def _batch(self, some: list[Made], reader: Reader, deliver: Deliver) -> None:
+        rejects = [_reject(made, reader, made.reason) for made in some if made.event is None]
+        here, before = self._ledger.known(made.event for made in some if made.event is not None)
+        new: list[Made] = []
+        for made in some:
+            if made.event is None:
+                continue
+            uuid, known = made.event.uuid, here.get(made.event.uuid)
+            if known is None:
+                here[uuid] = made.event.check
+                if uuid not in before:
+                    new.append(made)
+            elif known == made.event.check:
+                self.tally.duplicates += 1
+            else:  # one of the two would win, and nobody knows which
+                rejects.append(_reject(made, reader, "repeated_key"))
+        self._ledger.seen_again(before)
+        told = deliver([made.event for made in new if made.event is not None]) if new else []
+        self._keep(new, told, rejects, reader)
+        self.tally.rows += len(some)
+        self.tally.sent += len(new)
+        self.tally.before += len(before)
+
+    @staticmethod
+    def _deliver(events: list[Event], sender: Sender) -> list[Verdict]:
+        return sender.send(events)
+
+    def _keep(self, new: list[Made], told: list[Verdict], rejects: list[Reject], reader: Reader) -> None:
+        states = []
+        for made, verdict in zip(new, told, strict=True):
+            if made.event is not None:
+                states.append((made.event, _STATES[verdict.result]))
+            if verdict.result == "drop":
+                rejects.append(_reject(made, reader, verdict.details or "dropped"))
+        self._ledger.keep(states, rejects)
+
+    def give_up(self) -> int:
+        """Note that PostHog does not have events that it took; return how many."""
+        return self._ledger.give_up(NOT_THERE)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what became of the rows.
+
+        :returns: ``rows``, ``sent`` (by this try), ``sent_before``, ``duplicates``, ``kept`` (that PostHog has shown),
+            ``warned``, ``rejected`` (by reason).
+        """
+        states, tally = self._ledger.states(), self.tally
+        return {
+            "rows": tally.rows,
+            "sent": tally.sent,
+            "sent_before": tally.before,
+            "duplicates": tally.duplicates,
+            "kept": states.get(FOUND, 0),
+            "warned": self._ledger.warned(),
+            "rejected": self._ledger.rejected(),
+        }
+
+    def check(self, max_rejects: int, where: str | None) -> None:
+        """Make sure that few enough rows are not in PostHog.
+
+        :param max_rejects: how many may be.
+        :param where: the file that names them.
+        :raises PostHogIncompleteError: if there are more.
+        """
+        rejected = self._ledger.rejected()
+        total = sum(rejected.values())
+        if total <= max_rejects:
+            return
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items()))
+        named = [shown(each.uuid) for each in self._ledger.rejects() if each.uuid is not None][:_NAMED]
+        raise PostHogIncompleteError(
+            f"{total:,} rows are not in PostHog ({reasons}), and max_rejects is {max_rejects:,}. All others are there. "
+            + (f"Events: {', '.join(named)}{', ...' if total > len(named) else ''}. " if named else "")
+            + (f"{where} names each." if where else "Give rejects_path for a file that names each.")
+        )
+
+
+def _batches(made: Iterable[Made]) -> Iterator[list[Made]]:
+    some: list[Made] = []
+    size = 0
+    for each in made:
+        some.append(each)
+        size += len(each.event.body) if each.event is not None else 0
+        if len(some) >= MOST_EVENTS or size >= MOST_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _reject(made: Made, reader: Reader, reason: str) -> Reject:
+    key = json.dumps(reader.key_of(made.row), default=str)
+    return Reject(made.number, made.event.uuid if made.event is not None else None, key, reason)
+
+
+def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]:
+    """Yield the lines of the file of what is not in PostHog (JSON lines).
+
+    :param rejects: the rows.
+    :param names: of the key's columns.
+    """
+    for each in rejects:
+        values = json.loads(each.key) if each.key else []
+        line = {
+            "row": each.row or None,
+            "uuid": None if each.uuid is None else shown(each.uuid),
+            "key": dict(zip(names, values, strict=False)) or None,
+            "reason": each.reason,
+        }
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

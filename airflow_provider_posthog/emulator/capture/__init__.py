@@ -1,0 +1,1 @@
+"""How PostHog takes events in: its capture endpoints, and what becomes of the events behind them."""

@@ -1,0 +1,431 @@
+"""Rows into PostHog as a task: sent, looked for until all of them are there, and told of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try, mask_secret
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.deferring import WORTH
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.interval import moment_of
+from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.result_file import Output
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from airflow_provider_posthog.capture.events import Properties, Reader, Recipe
+    from airflow_provider_posthog.capture.ledger import Ledger
+    from airflow_provider_posthog.capture.load import Load
+    from airflow_provider_posthog.capture.rows import DictReader
+    from airflow_provider_posthog.capture.sender import Sender
+    from airflow_provider_posthog.compat import Context
+
+#: Events a second of a migration, unless the task says another number: PostHog asks for a few thousand in all.
+HISTORICAL_RATE = 2_000.0
+_NAP = 0.25
+_TRIGGERER_GONE = 3600.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How far a load is, for what goes on with it, perhaps on another machine.
+
+    :param at: the time of rows that have none of their own, as ISO text.
+    :param sent_at: when all was sent, in seconds since 1970; 0 before that.
+    :param resent: how many events were sent once more, as they were not there.
+    :param tally: what was counted while it was sent.
+    """
+
+    at: str
+    sent_at: float = 0.0
+    resent: int = 0
+    tally: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, told: object) -> Sent | None:
+        """Read it from a trigger's event or a ledger; ``None`` if it is not there.
+
+        :param told: the event's value.
+        """
+        if not isinstance(told, Mapping) or not isinstance(told.get("at"), str):
+            return None
+        tally = told.get("tally")
+        counts = {str(name): int(count) for name, count in tally.items()} if isinstance(tally, Mapping) else None
+        return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
+
+
+def seconds_of(field: str, value: float | timedelta, least: float = 0.0) -> float:
+    """Read a length of time.
+
+    :param field: the argument.
+    :param value: seconds, or a timedelta.
+    :param least: the least number of seconds.
+    :raises PostHogSettingsError: if it is less, or no time.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds < 1e9:
+        raise PostHogSettingsError(field, "is no length of time.", f"Write seconds, from {least:g}, or a timedelta.")
+    return float(seconds)
+
+
+class IntoPostHogOperator(PostHogOperator):
+    """Loads rows into PostHog, and succeeds when PostHog has shown each of them. Subclasses say where rows come from.
+
+    Each row is checked against what PostHog's capture refuses before anything of it is sent. Its event's uuid follows
+    from ``key`` and its time from ``timestamp``, so that a retry, or a second run, sends the same events, which
+    ClickHouse makes one of. PostHog answers for each event (``/i/v1/analytics/events``), and only those that it wants
+    again are sent again; servers without that get ``/batch/``. Either way PostHog is then asked for each uuid.
+
+    :param kind: ``events``; ``persons``: their properties are set (``$set``); ``groups``: so are theirs
+        (``$groupidentify``); ``aliases`` and ``merges`` make one person of two ids, which nothing undoes.
+    :param event: the events' name.
+    :param event_column: the column with it, in place of ``event``.
+    :param distinct_id: the column with the distinct id; of groups, with the group's key.
+    :param timestamp: the column with the time, which has an offset; of other kinds than events by default the run's.
+    :param key: the columns that tell rows apart; of persons and groups by default the id.
+    :param properties: the columns that become properties; default: all others. A dictionary tells what of them is set:
+        ``{"$set": [...], "$set_once": [...], "$unset": [...]}``; ``$unset`` has names of properties, not columns.
+    :param group_type: of groups, such as ``company``.
+    :param historical_migration: whether these are old events: PostHog takes them in beside those of today. Let rows
+        come oldest first.
+    :param events_per_second: how many are sent at the most; by default 2,000 of a migration, else as many as go.
+    :param quiet_period: seconds (or a timedelta) after which PostHog is asked for the first time.
+    :param poll_interval: seconds (or a timedelta) between two looks.
+    :param timeout: seconds (or a timedelta), after the quiet period, in which all have to be there. What is not is
+        sent once more, and has as long again.
+    :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
+        ``uuid``, ``key`` and ``reason``.
+    :param rejects_conn_id: Airflow's connection for that storage.
+    :param max_rejects: how many rows may not be in PostHog.
+    :param deferrable: wait in the triggerer.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``query:read``, and
+        ``project:read`` if the connection has no ``project_token``.
+    :returns: ``rows`` (read), ``sent``, ``sent_before`` (by a try before), ``duplicates`` (rows that were the same as
+        another), ``kept`` (shown by PostHog), ``warned``, ``rejected`` (by reason), ``resent``, ``rejects_path``,
+        ``seconds``.
+    :raises PostHogSettingsError: if an argument, or a column, is wrong; nothing was sent.
+    :raises PostHogIncompleteError: if more rows than ``max_rejects`` are not in PostHog. All others are.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "event",
+        "key",
+        "properties",
+        "group_type",
+        "historical_migration",
+        "rejects_path",
+        "rejects_conn_id",
+        "max_rejects",
+    )
+    template_fields_renderers = {"properties": "json"}  # noqa: RUF012 - Airflow's own form
+    operator_extra_links = (PostHogLink(),)
+    _killed = False
+
+    def __init__(
+        self,
+        *,
+        kind: str = "events",
+        event: str | None = None,
+        event_column: str | None = None,
+        distinct_id: str = "distinct_id",
+        timestamp: str | None = None,
+        key: Sequence[str] | str = (),
+        properties: Properties | None = None,
+        group_type: str | None = None,
+        historical_migration: bool = False,
+        events_per_second: float | None = None,
+        quiet_period: float | timedelta = 60.0,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta = 3600.0,
+        rejects_path: str | os.PathLike[str] | None = None,
+        rejects_conn_id: str | None = None,
+        max_rejects: int = 0,
+        deferrable: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.event = event
+        self.event_column = event_column
+        self.distinct_id = distinct_id
+        self.timestamp = timestamp
+        self.key = key
+        self.properties = properties
+        self.group_type = group_type
+        self.historical_migration = historical_migration
+        self.events_per_second = events_per_second
+        self.quiet_period = quiet_period
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.rejects_path = rejects_path
+        self.rejects_conn_id = rejects_conn_id
+        self.max_rejects = max_rejects
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+
+    # What subclasses say.
+
+    @abstractmethod
+    def request(self) -> Mapping[str, Any]:
+        """Return what is loaded, as JSON: another request is another load."""
+
+    @abstractmethod
+    def rows(self, recipe: Recipe, at: datetime) -> Any:  # noqa: ANN401 - a context manager of a reader and rows
+        """Open the rows, from the first on: a context manager that gives what reads them, and them.
+
+        :param recipe: how they become events.
+        :param at: the time of those that have none.
+        """
+
+    # The task.
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Load the rows.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        return self._run(context, None)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after a wait.
+
+        :param context: the task's context.
+        :param event: the timer's event.
+        """
+        told = event if isinstance(event, Mapping) else {}
+        of_try = told.get("try_number")
+        if isinstance(of_try, int) and is_of_earlier_try(of_try, context):
+            return self._run(context, None)
+        return self._run(context, Sent.of(told))
+
+    def on_kill(self) -> None:
+        """Send and wait no more; what was sent is noted."""
+        self._killed = True
+
+    def _run(self, context: Context, told: Sent | None) -> dict[str, Any]:
+        from airflow_provider_posthog.capture.ledger import Ledger
+        from airflow_provider_posthog.capture.load import Load
+
+        began = time.monotonic()
+        recipe = self._recipe()
+        identity = Identity.of(context)
+        output = self._output()
+        with Ledger(self._ledger_path(identity, recipe)) as ledger:
+            load = Load(ledger)
+            sent = self._sent(load, ledger, recipe, told, context)
+            sent = self._wait(load, ledger, recipe, sent, context)
+            found = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
+            self._write_rejects(output, identity, ledger)
+            where = str(output.target) if output is not None else None
+            load.check(int(self.max_rejects), where)
+            ledger.remove()
+        found |= {"rejects_path": where, "seconds": round(time.monotonic() - began, 3)}
+        tell_outlets(context, self.outlets, found)
+        self.log.info("PostHog has shown all %s events of %s rows", f"{found['kept']:,}", f"{found['rows']:,}")
+        return found
+
+    def _recipe(self) -> Recipe:
+        from airflow_provider_posthog.capture.events import Recipe
+
+        if isinstance(self.max_rejects, bool) or int(self.max_rejects) < 0:
+            raise PostHogSettingsError("max_rejects", "is below 0.", "Write how many rows may be left out.")
+        if self.events_per_second is not None:
+            seconds_of("events_per_second", self.events_per_second, 0.001)
+        for field in ("quiet_period", "timeout"):
+            seconds_of(field, getattr(self, field))
+        seconds_of("poll_interval", self.poll_interval, 0.1)
+        if self.kind in ("aliases", "merges"):
+            self.log.warning("Persons are made one (%s), which nothing undoes", self.kind)
+        return Recipe(
+            self.kind,
+            self.event,
+            self.event_column,
+            self.distinct_id,
+            self.timestamp,
+            [self.key] if isinstance(self.key, str) else list(self.key),
+            self.properties,
+            self.group_type,
+        )
+
+    def _output(self) -> Output | None:
+        if self.rejects_path is None or self.rejects_path == "":
+            return None
+        output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.rejects_conn_id)
+        output.check("s3://bucket/rejects/{{ ds }}.jsonl")
+        return output
+
+    def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
+        """Return where this machine notes what was sent: another for each task instance, clearing and request."""
+        settings = self.hook.settings()
+        asked = {
+            "host": settings.base_url,
+            "project": settings.project_id,
+            **asdict(recipe),
+            **self.request(),
+            "historical": self.historical_migration,
+        }
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"airflow-provider-posthog-{os.getuid() if hasattr(os, 'getuid') else 0}"
+        return folder / f"{identity.owner}-{identity.clearing}-{digest}.ledger"
+
+    def _sent(self, load: Load, ledger: Ledger, recipe: Recipe, told: Sent | None, context: Context) -> Sent:
+        """Send what was not sent, and return how far the load is."""
+        noted = Sent.of(json.loads(ledger.get("sent") or "null"))
+        if noted is not None and noted.sent_at:
+            return noted
+        if told is not None and told.sent_at:
+            self.log.info("What was sent is noted on another machine: the rows are read again, and not sent")
+            with self.rows(recipe, datetime.fromisoformat(told.at)) as (reader, rows):
+                load.remember(reader, rows)
+            return _note(ledger, told)
+        at = (noted or told or Sent(moment_of(context).isoformat())).at
+        _note(ledger, Sent(at))
+        settings = self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/activity/explore")
+        self.log.info("Sending %s to PostHog project %s", self.kind, settings.project_id)
+        with self._sender() as sender, self.rows(recipe, datetime.fromisoformat(at)) as (reader, rows):
+            load.send(reader, self._until_killed(rows), sender)
+        tally = load.tally
+        if tally.backwards and self.historical_migration:
+            self.log.warning("%d rows are of an earlier day than one before: order them, oldest first", tally.backwards)
+        self.log.info("Sent %s of %s rows; looking for them from now on", f"{tally.sent:,}", f"{tally.rows:,}")
+        counts = {"rows": tally.rows, "sent": tally.sent, "sent_before": tally.before, "duplicates": tally.duplicates}
+        return _note(ledger, Sent(at, time.time(), 0, counts))
+
+    def _until_killed(self, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        for row in rows:
+            if self._killed:
+                raise PostHogIncompleteError("The task was killed. What was sent is noted.")
+            yield row
+
+    def _sender(self) -> Sender:
+        from airflow_provider_posthog.capture.sender import Sender
+
+        rate = self.events_per_second
+        if rate is None and self.historical_migration:
+            rate = HISTORICAL_RATE
+        historical = bool(self.historical_migration)
+        return Sender(self.hook.settings(), project_token(self.hook), historical=historical, per_second=rate)
+
+    def _wait(self, load: Load, ledger: Ledger, recipe: Recipe, sent: Sent, context: Context) -> Sent:
+        """Look for what was sent until all of it is there, or has been sent twice and did not come."""
+        from airflow_provider_posthog.capture import read_back
+
+        quiet, poll = seconds_of("quiet_period", self.quiet_period), seconds_of("poll_interval", self.poll_interval)
+        looked = bool(ledger.get("looked"))
+        while True:
+            first = sent.sent_at + quiet
+            deadline = first + seconds_of("timeout", self.timeout)
+            self._sleep(first if not looked else min(time.time() + poll, max(deadline, time.time())), sent, context)
+            missing = read_back.look(self.hook.client, ledger)
+            looked = True
+            ledger.put(looked=1)
+            if not missing:
+                return sent
+            if time.time() < deadline:
+                self.log.info("PostHog does not show %s events yet", f"{missing:,}")
+            elif not sent.resent:
+                sent, looked = self._resend(load, ledger, recipe, sent), False
+            else:
+                self.log.error("PostHog took %s events twice, and does not show them", f"{load.give_up():,}")
+                ledger.put(sent="null", looked="")
+                return sent
+
+    def _resend(self, load: Load, ledger: Ledger, recipe: Recipe, sent: Sent) -> Sent:
+        with self._sender() as sender, self.rows(recipe, datetime.fromisoformat(sent.at)) as (reader, rows):
+            count = load.send_missing(reader, self._until_killed(rows), sender)
+        self.log.warning("PostHog took %s events and does not show them: sent once more", f"{count:,}")
+        ledger.put(looked="")
+        return _note(ledger, Sent(sent.at, time.time(), max(1, count), sent.tally))
+
+    def _sleep(self, until: float, sent: Sent, context: Context) -> None:
+        left = until - time.time()
+        if self.deferrable and left > WORTH:
+            self._defer(until, sent, context)
+        while (left := until - time.time()) > 0:
+            if self._killed:
+                raise PostHogIncompleteError("The task was killed. What was sent is noted.")
+            time.sleep(min(left, _NAP))
+
+    def _defer(self, until: float, sent: Sent, context: Context) -> NoReturn:
+        from airflow_provider_posthog.triggers.timer import PostHogTimerTrigger
+
+        seconds = until - time.time()
+        self.log.info("Deferred for %.0f s: then PostHog is asked for the events", seconds)
+        told = {**asdict(sent), "try_number": getattr(context.get("ti"), "try_number", None) or 0}
+        self.defer(
+            trigger=PostHogTimerTrigger(until=until, told=told),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=max(0.0, seconds) + _TRIGGERER_GONE),
+        )
+
+    def _write_rejects(self, output: Output | None, identity: Identity, ledger: Ledger) -> None:
+        from airflow_provider_posthog.capture.load import lines_of
+
+        if output is None:
+            return
+        names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
+        with output.landing(identity) as landing:
+            for line in lines_of(ledger.rejects(), names):
+                landing.write(line)
+            landing.finish()
+            output.commit(landing)
+
+
+def _note(ledger: Ledger, sent: Sent) -> Sent:
+    ledger.put(sent=json.dumps(asdict(sent)))
+    return sent
+
+
+def project_token(hook: Any) -> str:  # noqa: ANN401 - PostHogHook, which brings the HTTP libraries
+    """Return the token with which events are sent: the connection's, or what PostHog says.
+
+    :param hook: the task's hook.
+    :raises PostHogSettingsError: if there is none.
+    """
+    from airflow_provider_posthog.api import projects
+
+    settings = hook.settings()
+    if settings.project_token:
+        return str(settings.project_token)
+    settings.project_path()  # says what to do without a project
+    token = hook.send(projects.retrieve(settings.project_id)).get("api_token")
+    if not isinstance(token, str) or not token.strip():
+        raise PostHogSettingsError(
+            "project_token",
+            "is not set, and PostHog does not tell the project's.",
+            "Write the token (phc_..., PostHog: Settings > Project) in the connection.",
+        )
+    mask_secret(token)
+    return token
+
+
+@contextmanager
+def tuples(
+    opened: Any,  # noqa: ANN401 - a context manager of columns and rows
+    recipe: Recipe,
+    at: datetime,
+) -> Iterator[tuple[Reader | DictReader, Iterator[Any]]]:
+    """Give what reads rows of columns in one order, and the rows.
+
+    :param opened: a context manager that gives the names of the columns, and the rows.
+    :param recipe: how they become events.
+    :param at: the time of those that have none.
+    """
+    with opened as (columns, rows):
+        yield recipe.reader(columns, at.astimezone(timezone.utc)), rows
