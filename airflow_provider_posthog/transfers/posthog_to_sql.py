@@ -189,15 +189,13 @@ class PostHogToSqlOperator(SpoolingOperator):
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
             self.prepare(database)
-            spool = self.open_spool(context, extraction.window, database) if source.time else None
+            spool = self.open_spool(context, extraction, database)
             loaded, name = self._load(extraction, database, target, earlier, spool)
-            self.give_up()
-            counts = self.counts(extraction)
         found = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
-            **counts,
+            **self.counts(extraction),
             "suppressed": self._suppress.met if self._suppress else None,
             **edges_of(extraction.window if source.time else None),
             "verified": len(earlier.windows),
@@ -206,7 +204,7 @@ class PostHogToSqlOperator(SpoolingOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], counts["windows"]
+        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], found["windows"]
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
 
@@ -262,7 +260,10 @@ class PostHogToSqlOperator(SpoolingOperator):
             if earlier is not None:
                 earlier.count_kept(loader)
             self.retention_guard.again()
-            return loader.commit(self.complete), loader.database
+            done = loader.commit(self.complete), loader.database
+        if spool is not None:
+            spool.drop()
+        return done
 
     def _reloaded(
         self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
@@ -280,6 +281,7 @@ class PostHogToSqlOperator(SpoolingOperator):
             iso(window.end),
             self.table,
         )
+        self._spool = None  # what it has kept is loaded
         with self._reading(source, window.start, window.end, timedelta(0)) as extraction:
             self._extraction = extraction
             if self._killed:
