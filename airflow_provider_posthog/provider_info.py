@@ -16,7 +16,10 @@ from airflow_provider_posthog.connection.form import (
 _POSTHOG = "PostHog"
 _STORAGE = "Object Storage"
 _SQL = "Common SQL"
-_DESCRIPTION = "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure of persons."
+_DESCRIPTION = (
+    "`PostHog <https://posthog.com/>`__: exports, warehouse loading, events into PostHog, insight refresh and erasure of "
+    "persons."
+)
 _AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow"
 
 
@@ -28,9 +31,9 @@ def _integration(name: str, url: str, tag: str) -> dict[str, object]:
     return {"integration-name": name, "external-doc-url": url, "tags": [tag]}
 
 
-def _transfer(target: str, module: str) -> dict[str, str]:
+def _transfer(target: str, module: str, *, source: str = _POSTHOG) -> dict[str, str]:
     return {
-        "source-integration-name": _POSTHOG,
+        "source-integration-name": source,
         "target-integration-name": target,
         "python-module": f"airflow_provider_posthog.transfers.{module}",
     }
@@ -69,7 +72,23 @@ def _connection_types() -> list[dict[str, object]]:
 
 
 #: The modules of operators.
-_OPERATORS = (*("access", "api", "dashboards", "erasure", "exports", "groups", "insights", "persons", "queries"),)
+_OPERATORS = (
+    "access",
+    "annotations",
+    "api",
+    "capture",
+    "cohorts",
+    "dashboards",
+    "erasure",
+    "experiments",
+    "exports",
+    "flags",
+    "groups",
+    "insights",
+    "persons",
+    "queries",
+)
+_SENSORS = ("cohorts", "erasures", "experiments", "exports", "insights", "persons", "retention")
 
 
 def get_provider_info() -> dict[str, object]:
@@ -83,9 +102,7 @@ def get_provider_info() -> dict[str, object]:
         "description": _DESCRIPTION,
         "integrations": _integrations(),
         "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
-        "sensors": _modules(
-            *(f"sensors.{name}" for name in ("erasures", "exports", "insights", "persons", "retention"))
-        ),
+        "sensors": _modules(*(f"sensors.{name}" for name in _SENSORS)),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
         "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
         "transfers": [
@@ -94,7 +111,10 @@ def get_provider_info() -> dict[str, object]:
             _transfer(_STORAGE, "query_to_object_storage"),
             _transfer(_SQL, "posthog_to_sql"),
             _transfer(_SQL, "dashboard_to_sql"),
+            _transfer(_POSTHOG, "sql_to_posthog", source=_SQL),
+            _transfer(_POSTHOG, "object_storage_to_posthog", source=_STORAGE),
         ],
+        "notifications": ["airflow_provider_posthog.notifications.posthog.PostHogNotifier"],
         "connection-types": _connection_types(),
         "asset-uris": _assets(),
         "dataset-uris": _assets(),  # the name of Airflow 2

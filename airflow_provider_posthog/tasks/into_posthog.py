@@ -15,14 +15,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try, mask_secret
+from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.deferring import WORTH
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import moment_of
+from airflow_provider_posthog.tasks.moments import seconds_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.project_token import project_token
 from airflow_provider_posthog.tasks.result_file import Output
 
 if TYPE_CHECKING:
@@ -67,20 +69,6 @@ class Sent:
         tally = told.get("tally")
         counts = {str(name): int(count) for name, count in tally.items()} if isinstance(tally, Mapping) else None
         return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
-
-
-def seconds_of(field: str, value: float | timedelta, least: float = 0.0) -> float:
-    """Read a length of time.
-
-    :param field: the argument.
-    :param value: seconds, or a timedelta.
-    :param least: the least number of seconds.
-    :raises PostHogSettingsError: if it is less, or no time.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds < 1e9:
-        raise PostHogSettingsError(field, "is no length of time.", f"Write seconds, from {least:g}, or a timedelta.")
-    return float(seconds)
 
 
 class IntoPostHogOperator(PostHogOperator):
@@ -170,9 +158,7 @@ class IntoPostHogOperator(PostHogOperator):
         self.group_type = group_type
         self.historical_migration = historical_migration
         self.events_per_second = events_per_second
-        self.quiet_period = quiet_period
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.quiet_period, self.poll_interval, self.timeout = quiet_period, poll_interval, timeout
         self.rejects_path = rejects_path
         self.rejects_conn_id = rejects_conn_id
         self.max_rejects = max_rejects
@@ -390,29 +376,6 @@ class IntoPostHogOperator(PostHogOperator):
 def _note(ledger: Ledger, sent: Sent) -> Sent:
     ledger.put(sent=json.dumps(asdict(sent)))
     return sent
-
-
-def project_token(hook: Any) -> str:  # noqa: ANN401 - PostHogHook, which brings the HTTP libraries
-    """Return the token with which events are sent: the connection's, or what PostHog says.
-
-    :param hook: the task's hook.
-    :raises PostHogSettingsError: if there is none.
-    """
-    from airflow_provider_posthog.api import projects
-
-    settings = hook.settings()
-    if settings.project_token:
-        return str(settings.project_token)
-    settings.project_path()  # says what to do without a project
-    token = hook.send(projects.retrieve(settings.project_id)).get("api_token")
-    if not isinstance(token, str) or not token.strip():
-        raise PostHogSettingsError(
-            "project_token",
-            "is not set, and PostHog does not tell the project's.",
-            "Write the token (phc_..., PostHog: Settings > Project) in the connection.",
-        )
-    mask_secret(token)
-    return token
 
 
 @contextmanager
