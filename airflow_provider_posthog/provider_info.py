@@ -17,8 +17,8 @@ _POSTHOG = "PostHog"
 _STORAGE = "Object Storage"
 _SQL = "Common SQL"
 _DESCRIPTION = (
-    "`PostHog <https://posthog.com/>`__: exports, warehouse loading, events into PostHog, insight refresh and erasure of "
-    "persons."
+    "`PostHog <https://posthog.com/>`__: exports, warehouse loading, events into PostHog, insight refresh and "
+    "erasure of persons."
 )
 _AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow"
 

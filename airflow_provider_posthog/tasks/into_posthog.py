@@ -97,8 +97,7 @@ class IntoPostHogOperator(PostHogOperator):
     :param timeout: seconds (or a timedelta), after the quiet period, in which all have to be there. What is not is
         sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
-        ``uuid``, ``key`` and ``reason``.
-    :param rejects_conn_id: Airflow's connection for that storage.
+        ``uuid``, ``key`` and ``reason``. A storage's connection stands in it: ``s3://my_conn@bucket/rejects.jsonl``.
     :param max_rejects: how many rows may not be in PostHog.
     :param deferrable: wait in the triggerer.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``query:read``, and
@@ -118,7 +117,6 @@ class IntoPostHogOperator(PostHogOperator):
         "group_type",
         "historical_migration",
         "rejects_path",
-        "rejects_conn_id",
         "max_rejects",
     )
     template_fields_renderers = {"properties": "json"}  # noqa: RUF012 - Airflow's own form
@@ -142,7 +140,6 @@ class IntoPostHogOperator(PostHogOperator):
         poll_interval: float | timedelta = 60.0,
         timeout: float | timedelta = 3600.0,
         rejects_path: str | os.PathLike[str] | None = None,
-        rejects_conn_id: str | None = None,
         max_rejects: int = 0,
         deferrable: bool | None = None,
         **kwargs: Any,  # noqa: ANN401
@@ -158,9 +155,10 @@ class IntoPostHogOperator(PostHogOperator):
         self.group_type = group_type
         self.historical_migration = historical_migration
         self.events_per_second = events_per_second
-        self.quiet_period, self.poll_interval, self.timeout = quiet_period, poll_interval, timeout
+        self.quiet_period = quiet_period
+        self.poll_interval = poll_interval
+        self.timeout = timeout
         self.rejects_path = rejects_path
-        self.rejects_conn_id = rejects_conn_id
         self.max_rejects = max_rejects
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
@@ -251,7 +249,7 @@ class IntoPostHogOperator(PostHogOperator):
     def _output(self) -> Output | None:
         if self.rejects_path is None or self.rejects_path == "":
             return None
-        output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.rejects_conn_id)
+        output = Output("rejects_path", str(self.rejects_path), overwrite=True)
         output.check("s3://bucket/rejects/{{ ds }}.jsonl")
         return output
 
