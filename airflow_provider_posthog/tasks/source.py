@@ -10,6 +10,19 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
 
+#: PostHog's lists, which are read from its API as a whole (:mod:`airflow_provider_posthog.extract.lists`).
+LISTS = (
+    "actions",
+    "annotations",
+    "cohorts",
+    "dashboards",
+    "event_definitions",
+    "experiments",
+    "feature_flags",
+    "insights",
+    "property_definitions",
+    "surveys",
+)
 #: The arguments that each table takes.
 _TAKES: Mapping[str, frozenset[str]] = {
     "events": frozenset({"columns", "event", "where", "values", "by", "scan_back"}),
@@ -19,6 +32,7 @@ _TAKES: Mapping[str, frozenset[str]] = {
     "distinct_ids": frozenset({"columns", "where", "values"}),
     "cohort_members": frozenset({"cohort_id"}),
     "hogql": frozenset({"key", "time", "values"}),
+    **dict.fromkeys(LISTS, frozenset()),
 }
 _NEEDS = {"cohort_members": "cohort_id", "hogql": "key"}
 
@@ -27,7 +41,7 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
     """Return what is read.
 
     :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups``, ``distinct_ids``
-        or ``cohort_members``.
+        or ``cohort_members``, or one of :data:`LISTS`.
     :param hogql: a query in its place.
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those
@@ -54,5 +68,9 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
     if kind == "hogql":
         return sources.hogql(str(hogql), name=name or "query", **given)
+    if kind in LISTS:
+        from airflow_provider_posthog.extract.lists import list_source
+
+        return list_source(kind)
     made: Source = getattr(sources, kind)(**given)
     return made

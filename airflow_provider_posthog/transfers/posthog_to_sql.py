@@ -24,7 +24,7 @@ from airflow_provider_posthog.tasks.loading import (
 )
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
-from airflow_provider_posthog.tasks.source import source_of
+from airflow_provider_posthog.tasks.source import LISTS, source_of
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "groups": ("index", "key"),
     "person_distinct_ids": ("distinct_id",),
     "cohort_people": ("cohort_id", "person_id"),
+    **dict.fromkeys(LISTS, ("id",)),
 }
 #: The time by which rows belong to an interval, where there is no choice.
 _TIMES = {"sessions": "$start_timestamp"}
@@ -66,7 +67,9 @@ class PostHogToSqlOperator(IntervalOperator):
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, or a HogQL
+    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, one of
+        PostHog's lists (``feature_flags``, ``experiments``, ``annotations``, ``cohorts``, ``surveys``, ``dashboards``,
+        ``insights``, ``event_definitions``, ``property_definitions``, ``actions``), or a HogQL
         query (needs ``key``). A dictionary gives more arguments, such as
         ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
@@ -358,11 +361,11 @@ class PostHogToSqlOperator(IntervalOperator):
     def _reading(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta
     ) -> Extraction:
+        from airflow_provider_posthog.extract.lists import extraction_of
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
-        from airflow_provider_posthog.extract.reader import Extraction
 
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
-        return Extraction(
+        return extraction_of(source)(
             self.reading_settings(),
             source,
             start,
