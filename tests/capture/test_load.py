@@ -17,6 +17,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogQuotaError,
     PostHogSettingsError,
+    PostHogTransportError,
+    PostHogValidationError,
 )
 from tests.capture.conftest import AT, COLUMNS, ORDERS, Lab, rows
 
@@ -133,6 +135,35 @@ def test_one_bad_event_does_not_take_its_batch_with_it(lab: Lab, monkeypatch: py
     some[17][1] = "x" * 250
     found = lab.load(some)
     assert (found["kept"], found["rejected"]) == (39, {"distinct_id_too_large": 1})
+
+
+def test_a_batch_that_is_too_large_is_sent_in_parts(lab: Lab) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=413, body={"error": "payload_too_large"}, count=2)
+    assert lab.load(rows(8))["kept"] == 8
+    assert lab.sent() == 5
+
+
+@pytest.mark.parametrize("tag", ["missing_required_headers", "invalid_batch", "request_parsing_error"])
+def test_a_request_that_is_wrong_as_a_whole_is_not_halved(lab: Lab, tag: str) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=400, body={"error": tag}, count=-1)
+    with pytest.raises(PostHogValidationError, match=tag):
+        lab.load(rows(8))
+    assert lab.sent() == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"result": "perhaps"}, {"result": None}])
+def test_an_event_of_which_posthog_says_nothing_is_looked_for(lab: Lab, said: dict[str, Any]) -> None:
+    uuid = shown(ORDERS.reader(COLUMNS, AT).read(rows(1)[0], AT).uuid)
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"results": {uuid: said}})
+    assert lab.load(rows(2))["kept"] == 0
+    assert lab.resend(rows(2)) == 2
+    assert read_back.look(lab.client, lab.ledger) == 0
+
+
+def test_an_answer_that_is_none_is_an_error(lab: Lab) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"status": "Ok"}, count=-1)
+    with pytest.raises(PostHogTransportError, match="results"):
+        lab.load(rows(2))
 
 
 def test_a_server_without_v1_is_sent_batches(lab: Lab) -> None:
