@@ -162,8 +162,6 @@ class IntoPostHogOperator(PostHogOperator):
         self.max_rejects = max_rejects
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
-    # What subclasses say.
-
     @abstractmethod
     def request(self) -> Mapping[str, Any]:
         """Return what is loaded, as JSON: another request is another load."""
@@ -210,7 +208,7 @@ class IntoPostHogOperator(PostHogOperator):
         identity = Identity.of(context)
         output = self._output()
         with Ledger(self._ledger_path(identity, recipe)) as ledger:
-            load = Load(ledger)
+            load = Load(ledger, floor=self._floor())
             sent = self._sent(load, ledger, recipe, told, context)
             sent = self._wait(load, ledger, recipe, sent, context)
             found = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
@@ -245,6 +243,14 @@ class IntoPostHogOperator(PostHogOperator):
             self.properties,
             self.group_type,
         )
+
+    def _floor(self) -> datetime | None:
+        """Return up to when PostHog hides events: what it would not show cannot be proved, and is not sent."""
+        from airflow_provider_posthog.api.steps import run
+        from airflow_provider_posthog.results.retention import look_if_possible
+
+        found = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
+        return found.floor if found.enforced else None
 
     def _output(self) -> Output | None:
         if self.rejects_path is None or self.rejects_path == "":

@@ -172,6 +172,13 @@ def test_rows_that_are_refused_are_counted_by_reason_and_the_rest_is_there(
     assert task(rejects_path=str(path), max_rejects="2").execute(context(try_number=2))["kept"] == 20
 
 
+def test_what_posthog_would_hide_is_not_sent(connected: EmulatorProcess, shop: Shop) -> None:
+    connected.settings(event_retention_months=12, events_retention_enforced=True)
+    shop.run("INSERT INTO orders VALUES (100, 'old', '2019-01-01T00:00:00+00:00', 1)")
+    found = task(max_rejects=1).execute(context())
+    assert (found["kept"], found["rejected"]) == (20, {"hidden_by_retention": 1})
+
+
 def test_a_retry_sends_only_what_was_not_sent(
     connected: EmulatorProcess, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
