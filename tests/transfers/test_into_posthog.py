@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +38,7 @@ AT_ONCE: dict[str, Any] = {"quiet_period": 0, "poll_interval": 0.1, "timeout": 0
 @pytest.fixture(autouse=True)
 def ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of their own for what tries note."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(into_posthog, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
     return tmp_path
 
 
