@@ -1,15 +1,17 @@
-# Needs Python 3.10 to 3.13 and make; everything else is installed into .venv.
+# Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test again e2e lint types matrix benchmark clean
+.PHONY: help demo test quick docs again e2e lint types matrix benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
-PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3 python; do \
-	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/bin/uv
 # Half of a test is waiting, so there are two processes more than cores.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
+# What is installed of ours; the groups of pyproject.toml come on top.
+EXTRAS := emulator,examples,pandas,warehouse
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
@@ -18,11 +20,11 @@ help:  ## show this list
 
 # Installs anew when the metadata changed. uv resolves Airflow in seconds where pip takes a minute.
 $(VENV)/.installed: setup.cfg pyproject.toml Makefile
-	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed: make PYTHON=/path/to/python"; exit 1; }
 	@echo "Installing Airflow and the provider into $(VENV) (once, about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[test,lint]"
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group test --group lint
 	@touch $@
 
 demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedded PostHog
@@ -31,12 +33,19 @@ demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedde
 test: $(VENV)/.installed  ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
+quick: $(VENV)/.installed  ## run the tests that need no server: less than a minute
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q $(QUICK)
+
 again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none -x
 
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[e2e]"
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
 	@$(BIN)/python -m pytest tests/e2e
+
+docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error
+	@$(UV) pip install --quiet --python $(BIN)/python --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: $(VENV)/.installed  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -91,6 +91,17 @@ class PostHogTransportError(PostHogError):
         self.too_large = too_large
 
 
+#: What a key without a person may do, of the tasks of this provider.
+TASKS_WITHOUT_PERSON = (
+    "PostHogQueryOperator, PostHogQueryToObjectStorageOperator, PostHogToSqlOperator and the SQL operators (scope "
+    "query:read), and PostHogRunEndpointOperator (endpoint:read)"
+)
+_WITHOUT_PERSON = (
+    "The connection's key is a project secret key (phs_...), which belongs to no person. It can serve "
+    f"{TASKS_WITHOUT_PERSON}. Use a personal API key (phx_...) for anything else."
+)
+
+
 class PostHogAPIError(PostHogError):
     """PostHog answered with an error.
 
@@ -103,6 +114,9 @@ class PostHogAPIError(PostHogError):
     :param request_id: PostHog's or the proxy's id of the request, for a support ticket.
     :param retry_after: seconds PostHog asked to wait.
     """
+
+    #: Whether it was asked with a project secret key.
+    of_secret_key = False
 
     def __init__(
         self,
@@ -149,7 +163,9 @@ class PostHogAuthenticationError(PostHogAPIError):
     """401: no key, or one PostHog does not know."""
 
     def hint(self) -> str:
-        """Say where a key goes."""
+        """Say where a key goes, or what a key of this kind can serve."""
+        if self.of_secret_key:
+            return _WITHOUT_PERSON
         return (
             "Put a personal API key (phx_..., PostHog: Settings > Personal API keys) in the connection's password, "
             "and check that its host is the region the key belongs to."
@@ -166,7 +182,9 @@ class PostHogPermissionError(PostHogAPIError):
         return found.group(1) if found else None
 
     def hint(self) -> str:
-        """Name the scope to add."""
+        """Name the scope to add, or what a key of this kind can serve."""
+        if self.of_secret_key:
+            return _WITHOUT_PERSON
         if self.scope:
             return f"Add the scope {self.scope} to the personal API key, or use a key that has it."
         return "The key may not be allowed to use this project or endpoint: check its scopes and projects."

@@ -73,22 +73,13 @@ def _connection_types() -> list[dict[str, object]]:
 
 #: The modules of operators.
 _OPERATORS = (
-    "access",
-    "annotations",
-    "api",
-    "capture",
-    "cohorts",
-    "dashboards",
-    "erasure",
-    "experiments",
-    "exports",
-    "flags",
-    "groups",
-    "insights",
-    "persons",
-    "queries",
+    *("access", "annotations", "api", "batch_exports", "capture", "cohorts", "dashboards", "endpoints", "erasure"),
+    *("experiments", "exports", "flags", "groups", "insights", "persons", "queries", "warehouse"),
 )
-_SENSORS = ("cohorts", "erasures", "experiments", "exports", "insights", "persons", "retention")
+#: The modules of triggers.
+_TRIGGERS = ("checks", "completed", "events", "jobs", "refresh", "timer")
+#: The modules of sensors.
+_SENSORS = ("batch_exports", "cohorts", "erasures", "experiments", "exports", "insights", "persons", "retention")
 
 
 def get_provider_info() -> dict[str, object]:
@@ -104,7 +95,9 @@ def get_provider_info() -> dict[str, object]:
         "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
         "sensors": _modules(*(f"sensors.{name}" for name in _SENSORS)),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
-        "triggers": _modules(*(f"triggers.{name}" for name in ("checks", "events", "jobs", "refresh", "timer"))),
+        "triggers": _modules(
+            *(f"triggers.{name}" for name in ("checks", "completed", "events", "jobs", "refresh", "timer"))
+        ),
         "transfers": [
             _transfer(_STORAGE, "export_to_object_storage"),
             _transfer(_STORAGE, "file_download_to_object_storage"),

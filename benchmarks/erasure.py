@@ -79,7 +79,7 @@ def erase(persons: int, room: Path) -> Erasure:
             found.costs[task] = measure.run(python("benchmarks.clients.erasing", task, room), room / "log.txt")
             found.calls[task] = len(posthog.calls())
             if task == "delete":
-                found.twice = _asked_twice(posthog, uuids)
+                found.twice = asked_twice(posthog, uuids)
                 posthog.sweep()
             cost = found.costs[task]
             print(f"  {task:8} {cost.wall:7.1f} s {cost.memory:5.0f} MiB {found.calls[task]:6,} calls", flush=True)
@@ -104,7 +104,13 @@ def _kill_often(posthog: EmulatorProcess, room: Path, persons: int, found: Erasu
         found.killed = max(found.killed, usage.ru_maxrss / 1024)
 
 
-def _asked_twice(posthog: EmulatorProcess, uuids: Sequence[str]) -> int:
+def asked_twice(posthog: EmulatorProcess, uuids: Sequence[str]) -> int:
+    """Return for how many persons a deletion was asked again after it had been accepted.
+
+    :param posthog: the emulator.
+    :param uuids: of everybody who was to be erased.
+    :raises RunFailed: if somebody was not asked for.
+    """
     asked: Counter[tuple[str, bool]] = Counter()
     for call in posthog.calls("bulk_delete"):
         if call["status"] == 202:

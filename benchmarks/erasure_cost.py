@@ -14,9 +14,9 @@ from datetime import datetime, timedelta, timezone
 
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.steps import Steps, run
 from airflow_provider_posthog.erasure import counts
-from airflow_provider_posthog.erasure.asking import packed, rows_of, utc
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.queries import packed, utc
 from airflow_provider_posthog.erasure.work_file import Person
 from benchmarks import measure
 from benchmarks.clickhouse import ClickHouse, Server
@@ -59,9 +59,10 @@ class Look:
     found: int
 
 
-def before(people: Sequence[Person], until: datetime) -> Steps[int]:
+def before(client: ErasureClient, people: Sequence[Person], until: datetime) -> int:
     """Look as before: by UUID and by distinct id, at the whole history.
 
+    :param client: asks.
     :param people: the persons.
     :param until: the moment of the request.
     """
@@ -70,28 +71,30 @@ def before(people: Sequence[Person], until: datetime) -> Steps[int]:
     for column, values in (("toString(person_id)", [person.uuid for person in people]), ("distinct_id", ids)):
         for pack in packed(values):
             sql = _BEFORE.replace("{where}", f"{column} IN {{values}}")
-            rows = yield from rows_of(sql, {"values": pack, "until": utc(until)})
+            rows = client.rows_of(sql, {"values": pack, "until": utc(until)})
             found.update({(str(row[0]), str(row[1])): int(row[2]) for row in rows})
     return sum(found.values())
 
 
-def along(people: Sequence[Person], until: datetime) -> Steps[int]:
+def along(client: ErasureClient, people: Sequence[Person], until: datetime) -> int:
     """Look along PostHog's key, as the sensor does while it waits.
 
+    :param client: asks.
     :param people: the persons.
     :param until: the moment of the request.
     """
-    found = yield from counts.events_by_key(people, until, until - timedelta(days=1))
+    found = counts.events_by_key(client, people, until, until - timedelta(days=1))
     return sum(each.all for each in found.values())
 
 
-def whole(people: Sequence[Person], until: datetime) -> Steps[int]:
+def whole(client: ErasureClient, people: Sequence[Person], until: datetime) -> int:
     """Look at the whole history, as the sensor does for the proof.
 
+    :param client: asks.
     :param people: the persons.
     :param until: the moment of the request.
     """
-    found = yield from counts.events(people, until)
+    found = counts.events(client, people, until)
     return sum(each.all for each in found.values())
 
 
@@ -128,7 +131,7 @@ class Bench:
 
         :param client: asks.
         """
-        found = run(counts.events(self.people, self.until), client)
+        found = counts.events(ErasureClient(client), self.people, self.until)
         self.people = [
             replace(
                 person,
@@ -146,7 +149,7 @@ class Bench:
         :param client: asks.
         """
         self.clickhouse.log.asked.clear()
-        found = run(WAYS[way](people, self.until), client)
+        found = WAYS[way](ErasureClient(client), people, self.until)
         return Look(self.clickhouse.log.read, len(self.clickhouse.log.asked), found)
 
 

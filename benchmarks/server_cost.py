@@ -279,7 +279,7 @@ def persons(count: int, age: Age) -> list[Line]:
         there = at.size_of(sources.persons(), *PERSONS_CAME)
         lines = [at.read(what, server_cost_report.OURS, sources.persons(), *PERSONS_CAME, there)]
         if age == "new":
-            came = sources.persons(by="created_at")
+            came = sources.persons(time_column="created_at")
             lines.append(at.read(f"{what}, by created_at", server_cost_report.OURS, came, *PERSONS_CAME, there))
         return lines
 

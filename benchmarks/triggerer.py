@@ -1,4 +1,4 @@
-"""What deferred exports cost: ``python -m benchmarks.triggerer [--tasks 100 300 1000] [--quick]``.
+"""What deferred exports cost: ``python -m benchmarks.triggerer [--tasks 100 300 1000] [--page 100]``.
 
 Runs :class:`~airflow_provider_posthog.triggers.jobs.PostHogJobTrigger` on one event loop, as a triggerer does, against
 the embedded PostHog in a process of its own; every task waits for an export of its own, and polls every 10 seconds.
@@ -36,6 +36,8 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--interval", type=float, default=10.0)
     parser.add_argument("--quick", action="store_true", help="10 and 40 tasks that poll every second")
+    parser.add_argument("--page", type=int, help="the longest page that PostHog gives, such as 100")
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -48,18 +50,19 @@ def main() -> int:
         f"{'tasks':>6} {'':8} {'calls/min':>9} {'late p50':>9} {'late max':>9} {'CPU':>5} {'KB/task':>8} {'lag p99':>8}"
     )
     for tasks in arguments.tasks:
-        for way in WAYS:
-            _show(tasks, way, _in_fresh_process(way, tasks, arguments.interval))
+        for way in arguments.ways:
+            _show(tasks, way, _in_fresh_process(way, tasks, arguments.interval, arguments.page))
     return 0
 
 
-def _in_fresh_process(way: str, tasks: int, interval: float) -> dict[str, float]:
+def _in_fresh_process(way: str, tasks: int, interval: float, page: int | None) -> dict[str, float]:
     from airflow_provider_posthog.emulator.process import EmulatorProcess
 
     with (
         EmulatorProcess(events=100, export_seconds=interval * ROUNDS) as posthog,
         tempfile.TemporaryDirectory() as home,
     ):
+        posthog.settings(max_page=page)
         connections = {"AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json(rate_limit_share=1)}
         connections["AIRFLOW_CONN_POSTHOG_UNLIMITED"] = posthog.airflow_connection_json(rate_limit_share=0)
         env = {**os.environ, "AIRFLOW_HOME": home, **connections}

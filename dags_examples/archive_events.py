@@ -56,7 +56,11 @@ with DAG(
     months = expiring()
     # By timestamp, as PostHog hides events by when they happened.
     archive = PostHogQueryToObjectStorageOperator.partial(
-        task_id="archive", path=ARCHIVE, table="events", by="timestamp", map_index_template="{{ task.start[:7] }}"
+        task_id="archive",
+        path=ARCHIVE,
+        source="events",
+        time_column="timestamp",
+        map_index_template="{{ task.start[:7] }}",
     ).expand_kwargs(months)
 
     @task

@@ -23,9 +23,9 @@ except ImportError:  # Airflow 2
 # An Airflow connection of type postgres, or duckdb with the file's path as host.
 WAREHOUSE = os.environ.get("POSTHOG_EXAMPLE_SQL_CONN", "warehouse")
 # `airflow pools set posthog 1 "PostHog's queries"`: one slot, so one week at a time. PostHog runs three queries of a
-# project at once, and a week reads with three (in_flight=3): with more slots, weeks would only wait for each other.
-# Three slots with in_flight=1 come to the same three queries; a file of DuckDB has one writer anyway. `load_events` is
-# in the same pool with a higher priority, so that an hour waits for one week at most. Without a pool,
+# project at once, and a week reads with three (max_in_flight=3): with more slots, weeks would only wait for each other.
+# Three slots with max_in_flight=1 come to the same three queries; a file of DuckDB has one writer anyway. `load_events`
+# is in the same pool with a higher priority, so that an hour waits for one week at most. Without a pool,
 # `max_active_tis_per_dag=1` does it for this DAG alone. (Each task is a process with a rate budget of its own.)
 POOL = "posthog"
 
@@ -70,7 +70,7 @@ with DAG(
         sql_conn_id=WAREHOUSE,
         table="events",
         source="events",
-        by="created_at",
+        time_column="created_at",
         write="replace_interval",
         pool=POOL,
         pool_slots=1,

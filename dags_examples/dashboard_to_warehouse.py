@@ -38,7 +38,7 @@ with DAG(
         dashboard=DASHBOARD,
         sql_conn_id=WAREHOUSE,
         table=TABLE,
-        table_path=RESULTS + "/{{ run_id | replace(':', '-') }}/numbers.parquet",
+        combined_path=RESULTS + "/{{ run_id | replace(':', '-') }}/numbers.parquet",
         overwrite=True,
         outlets=[create_asset(host=HOST, project_id=PROJECT, kind="dashboard", id=DASHBOARD)],
     )

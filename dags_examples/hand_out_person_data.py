@@ -1,7 +1,7 @@
 """Hand out all that PostHog has of a person (GDPR, Art. 15 and 20): a folder to read, and to give to somebody else.
 
 Trigger it by hand for each request, with its ticket and a file with the person's identifiers. The folder holds personal
-data, and so does the work file: remove both when the person has it.
+data: remove it when the person has it. `finish` removes the work file, and closes the certificate, if there is one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta, timezone
 
-from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator
+from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator, PostHogFinishAccessOperator
 from airflow_provider_posthog.operators.persons import PostHogResolvePersonsOperator
 
 try:
@@ -42,8 +42,9 @@ with DAG(
         ticket="{{ params.ticket }}",
         must_find_all=True,  # a mistyped address would look like somebody of whom there is nothing
     )
-    PostHogExportPersonDataOperator(
+    export = PostHogExportPersonDataOperator(
         task_id="export",
         persons=resolve.output,
         path=f"{PRIVATE}/access-{RUN}",
     )
+    PostHogFinishAccessOperator(task_id="finish", request=resolve.output, access=export.output)

@@ -31,7 +31,7 @@ PROJECT = os.environ.get("POSTHOG_EXAMPLE_PROJECT", "12345")
 WAREHOUSE = os.environ.get("POSTHOG_EXAMPLE_SQL_CONN", "warehouse")
 START = datetime.fromisoformat(os.environ.get("POSTHOG_EXAMPLE_START", "2026-11-01T00:00:00+00:00"))
 # `airflow pools set posthog 1 "PostHog's queries"`. The examples share it: PostHog runs three queries of a project at
-# once, which is what one load makes (in_flight=3), and a file of DuckDB has one writer.
+# once, which is what one load makes (max_in_flight=3), and a file of DuckDB has one writer.
 POOL = "posthog"
 
 EVENTS = create_asset(host=HOST, project_id=PROJECT, kind="events")
@@ -54,7 +54,7 @@ with DAG(
         source="events",
         # The hour is that in which PostHog took the event in. By `timestamp`, when it happened, an event of a phone
         # that was offline until today would belong to an hour that was loaded long ago, and be missed.
-        by="created_at",
+        time_column="created_at",
         write="replace_interval",
         # An event has its created_at some time before queries see it. What is younger than this when the task runs is
         # waited for. Longer is safer, where PostHog is behind (its status page tells). `verify_back=timedelta(days=2)`

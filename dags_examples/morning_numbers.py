@@ -1,8 +1,8 @@
 """The numbers of a dashboard every morning: calculated afresh, gated by a change, and sent on.
 
 ``refresh`` proves that every insight is new, ``no_cliff`` fails if the most important number fell by a fifth or more
-since the day before, and ``send`` gets what a mail or a chat message needs. With Airflow's SMTP provider,
-``SmtpNotifier`` in ``on_success_callback`` of the last task sends the same template; with Slack's, ``SlackNotifier``.
+since the day before, and ``send`` gets what a mail or a chat message needs. With Airflow's providers no code is needed:
+``on_success_callback=SmtpNotifier(to=..., subject=..., html_content=MAIL)``, or ``SlackNotifier(text=MESSAGE)``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ DASHBOARD = int(os.environ.get("POSTHOG_EXAMPLE_DASHBOARD", "7"))
 GATE = os.environ.get("POSTHOG_EXAMPLE_GATE", "AbCd1234")  # the short id of an insight on it
 CONDITION = os.environ.get("POSTHOG_EXAMPLE_CONDITION", "change >= -20 %")
 
-#: One line for each number; what ``SmtpNotifier(html_content=...)`` or ``SlackNotifier(text=...)`` takes, too.
+#: One line for each number.
 MESSAGE = "{{ ti.xcom_pull(task_ids='refresh')['insights'] | map(attribute='text') | join('\n') }}"
+#: The same in HTML: names are what somebody typed.
+MAIL = MESSAGE.replace("}}", "| e | replace('\n', '<br>') }}")
 
 with DAG(
     "morning_numbers",

@@ -59,7 +59,7 @@ with DAG(
         task_id="refresh",
         dashboard=DASHBOARD,
         deferrable=True,  # waits in the triggerer, not in a worker
-        result_path=RESULTS + "/{{ run_id | replace(':', '-') }}/{short_id}.csv",
+        path=RESULTS + "/{{ run_id | replace(':', '-') }}/{short_id}.csv",
         overwrite=True,
         outlets=[FRESH_DASHBOARD],
     )

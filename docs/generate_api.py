@@ -66,6 +66,15 @@ TASKS = {
     "exports.create": "PostHogCreateExportOperator",
     "exports.retrieve": "PostHogExportSensor",
     "exports.content": "PostHogExportToObjectStorageOperator",
+    "batch_exports.start_backfill": "PostHogBackfillBatchExportOperator",
+    "batch_exports.retry_run": "PostHogRetryBatchExportRunOperator",
+    "batch_exports.runs": "PostHogBatchExportRunSensor",
+    "warehouse.reload_source": "PostHogSyncSourceOperator",
+    "warehouse.reload_schema": "PostHogSyncSourceOperator",
+    "warehouse.resync_schema": "PostHogSyncSourceOperator",
+    "warehouse.run_view": "PostHogRunViewOperator",
+    "warehouse.refresh_table": "PostHogLinkTableOperator",
+    "query_endpoints.run": "PostHogRunEndpointOperator",
 }
 
 FOOT = """

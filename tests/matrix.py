@@ -19,6 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 VENVS = HERE / ".venvs"
+#: What is installed of ours.
+EXTRAS = "emulator,examples,pandas,warehouse"
 #: Processes of a cell that runs the whole suite; it would take longer than the others together.
 WORKERS = 2
 #: How many tests that failed are repeated alone; more have a reason that they share.
@@ -46,7 +48,8 @@ class Entry:
     :param pythons: Python versions, the first one found is taken.
     :param before: install nothing that was released later (a date), or ``None`` for today's packages.
     :param tests: which tests to run.
-    :param extras: what to install of ours.
+    :param groups: which groups of pyproject.toml to install.
+    :param lowest: install the oldest releases that setup.cfg allows of what it names.
     """
 
     name: str
@@ -54,7 +57,8 @@ class Entry:
     pythons: tuple[str, ...]
     before: str | None
     tests: tuple[str, ...]
-    extras: str = "test"
+    groups: tuple[str, ...] = ("test",)
+    lowest: bool = False
 
 
 MATRIX = (
@@ -62,7 +66,7 @@ MATRIX = (
     Entry("3.0", "apache-airflow==3.0.6", ("3.11", "3.12", "3.10"), "2025-09-05", LIFE_CYCLE),
     Entry("3.1", "apache-airflow==3.1.8", ("3.12", "3.11", "3.10"), "2026-06-01", LIFE_CYCLE),
     Entry("3.2", "apache-airflow==3.2.2", ("3.12", "3.13", "3.11", "3.10"), "2026-06-15", LIFE_CYCLE),
-    Entry("3.3-py313", "apache-airflow>=3.3,<3.4", ("3.13", "3.12"), None, LIFE_CYCLE, "test,recipes"),
+    Entry("3.3-py313", "apache-airflow>=3.3,<3.4", ("3.13", "3.12"), None, LIFE_CYCLE, ("test", "recipes")),
 )
 
 
@@ -162,7 +166,7 @@ def _there(tests: tuple[str, ...]) -> list[str]:
 
 def _install(entry: Entry, venv: Path, python: str) -> None:
     stamp = venv / ".installed"
-    wanted = f"{entry}\n{(HERE / 'setup.cfg').read_text()}"
+    wanted = f"{entry}\n{(HERE / 'setup.cfg').read_text()}\n{(HERE / 'pyproject.toml').read_text()}"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(venv, ignore_errors=True)
@@ -172,7 +176,11 @@ def _install(entry: Entry, venv: Path, python: str) -> None:
     then = ["--exclude-newer", entry.before] if entry.before else []
     subprocess.run([*install, *then, entry.airflow], check=True)
     # In a second step and without the date, as a user adds a new provider to an old Airflow; what is there stays.
-    subprocess.run([*install, entry.airflow, "-e", f"{HERE}[{entry.extras}]"], check=True)
+    ours = ["-e", f"{HERE}[{EXTRAS}]"]
+    if entry.lowest:
+        subprocess.run([*install, "--resolution", "lowest-direct", entry.airflow, *ours], check=True)
+    groups = [word for group in entry.groups for word in ("--group", f"{HERE / 'pyproject.toml'}:{group}")]
+    subprocess.run([*install, entry.airflow, *ours, *groups], check=True)
     stamp.write_text(wanted)
 
 

@@ -198,7 +198,7 @@ def test_the_check_sees_what_is_ignored() -> None:
 
     class Ignores(PostHogErasureOperator):
         def execute(self, context: Any) -> None:
-            self.do(self.ticket)
+            self.client.run(self.ticket)
 
     Ignores.__module__ = f"{PACKAGE}.made_up"
     read = read_by(Ignores)
@@ -255,6 +255,6 @@ def test_a_work_path_beside_the_one_that_was_handed_on_is_refused() -> None:
 
     task = PostHogErasureOperator(task_id="task", work_path="memory://private/mine")
     with pytest.raises(PostHogSettingsError) as refused:
-        task.take_work_path({"work_path": "memory://private/theirs"})
+        task.own.of({"work_path": "memory://private/theirs"})
     assert refused.value.field == "work_path"
-    task.take_work_path({"work_path": "memory://private/mine"})
+    assert task.own.of({"work_path": "memory://private/mine"}).work_path == "memory://private/mine"

@@ -33,7 +33,7 @@ from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_anothe
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.redaction import log_no_requests_to
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.settings import ClientSettings, Role
 from airflow_provider_posthog.api.wire import NO_HANDSHAKE
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettingsError
@@ -131,12 +131,18 @@ class AsyncClient:
     :param settings: where the project is, and with which key to reach it.
     :param read_again: reads the settings again. A trigger may wait for days, and keys are replaced: once PostHog
         refuses the key, and another one is there, the client goes on with that.
+    :param role: whose share of PostHog's limits it uses up.
     """
 
     def __init__(
-        self, settings: ClientSettings, read_again: Callable[[], Awaitable[ClientSettings]] | None = None
+        self,
+        settings: ClientSettings,
+        read_again: Callable[[], Awaitable[ClientSettings]] | None = None,
+        *,
+        role: Role = "triggerer",
     ) -> None:
         self.settings = settings
+        self.role = role
         self._read_again = read_again
         self._shared: _Shared | None = None
         self._held_until = 0.0
@@ -151,7 +157,7 @@ class AsyncClient:
 
     def twin(self) -> AsyncClient:
         """Make another client of the same connection."""
-        return AsyncClient(self.settings, self._read_again)
+        return AsyncClient(self.settings, self._read_again, role=self.role)
 
     @property
     def held_back(self) -> float:
@@ -188,7 +194,7 @@ class AsyncClient:
 
     async def _send(self, call: Call[T], policy: RetryPolicy | None) -> T:
         policy = policy or policy_of(self.settings)
-        with closing(Exchange(call, self.settings, policy, role="triggerer")) as exchange:
+        with closing(Exchange(call, self.settings, policy, role=self.role)) as exchange:
             while True:
                 while pause := exchange.pause():
                     self._held_until = time.monotonic() + exchange.held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from airflow_provider_posthog.api.answers import object_or_empty
@@ -18,6 +19,7 @@ from airflow_provider_posthog.api.arguments import (
 )
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 _READ = ("batch_export:read",)
@@ -33,6 +35,8 @@ class BatchExport(TypedDict, total=False):
     destination: Mapping[str, Any]
     interval: str
     timezone: str | None
+    offset_day: int | None
+    offset_hour: int | None
     paused: bool
     created_at: str
     last_updated_at: str
@@ -265,6 +269,15 @@ def cancel_backfill(batch_export_id: Uuid, backfill_id: Uuid) -> Call[Cancelled]
     :param backfill_id: the backfill's UUID.
     """
     return cancel_backfill.call(object_or_empty, id=batch_export_id, backfill_id=backfill_id)
+
+
+def interval_of(run: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """Return the interval of a run, in UTC, or of a backfill; ``None`` for an edge that it has not.
+
+    :param run: the run.
+    """
+    names = ("data_interval_start", "data_interval_end") if "data_interval_end" in run else ("start_at", "end_at")
+    return moment(run.get(names[0])), moment(run.get(names[1]))
 
 
 def _check_bounds(by_interval: bool, lower: object, by_interval_only: bool) -> None:

@@ -17,6 +17,8 @@ from airflow_provider_posthog.api import (
     persons,
     projects,
     queries,
+    query_endpoints,
+    warehouse,
 )
 from airflow_provider_posthog.api.arguments import nearest
 from airflow_provider_posthog.api.call import Call
@@ -35,6 +37,8 @@ _MODULES = (
     batch_exports,
     file_downloads,
     projects,
+    warehouse,
+    query_endpoints,
 )
 
 #: Every endpoint, by its name: ``persons.list``, ``dashboards.move_tile``.

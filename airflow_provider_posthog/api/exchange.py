@@ -19,8 +19,9 @@ from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
-from airflow_provider_posthog.api.settings import ClientSettings, Role
+from airflow_provider_posthog.api.settings import ClientSettings, Role, is_secret_key
 from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
     PostHogError,
     PostHogRateLimitError,
     PostHogSettingsError,
@@ -67,6 +68,7 @@ class Exchange(Generic[T]):
         self.headers = {**({} if self.body is None else {"Content-Type": "application/json"}), **call.headers}
         self._shown = f"{call.method} {clean(self.path)}"
         self._host = host_of(settings.base_url)
+        self._of_secret_key = is_secret_key(settings.api_key)
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
         self._turns = turns_of(settings, call.lane, role=role, reserve=policy.reserve)
@@ -251,7 +253,10 @@ class Exchange(Generic[T]):
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
         told = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
-        return error_of(outcome, self.call.method, self.path, told=told)
+        error = error_of(outcome, self.call.method, self.path, told=told)
+        if isinstance(error, PostHogAPIError) and self._of_secret_key:
+            error.of_secret_key = True
+        return error
 
 
 def host_of(url: str) -> str:

@@ -37,7 +37,7 @@ class Export(TypedDict, total=False):
     has_content: bool
     filename: str
     expires_after: str | None
-    export_context: dict[str, Any] | None
+    export_context: Any  # of exports that others have made it may be anything: PostHog takes any JSON
     exception: str | None
 
 

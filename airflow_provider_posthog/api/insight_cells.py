@@ -40,8 +40,8 @@ def cell(insight: Insight, pick: Pick) -> Reading:
         return Reading(None, reason="the query has no rows" if not rows else f"the query has no row {pick.row}")
     index = _column(pick.column, insight.get("columns"), len(row))
     types: Any = insight.get("types")
-    told = types[index] if isinstance(types, list) and len(types) > index else None
-    kind = str(told[-1]) if isinstance(told, list) and told else told if isinstance(told, str) else ""
+    typed = types[index] if isinstance(types, list) and len(types) > index else None
+    kind = str(typed[-1]) if isinstance(typed, list) and typed else typed if isinstance(typed, str) else ""
     place = "the first cell" if (pick.row, index) == (0, 0) else f"the cell in row {pick.row}, column {index}"
     return Reading(number(row[index], kind), reason=f"{place} is null")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from airflow_provider_posthog.api import insight_conditions, insight_lookup, insights, refresh
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.freshness import Target
+from airflow_provider_posthog.api.freshness import Earlier, Target
 from airflow_provider_posthog.api.insight_conditions import Condition, change
 from airflow_provider_posthog.api.insight_series import Series
 from airflow_provider_posthog.api.insight_values import Number, Pick, Reading, readings
@@ -82,6 +82,8 @@ class Gate:
     :param fresher_than: when it must have been calculated after; ``None`` if any result will do that has no newer
         complete point.
     :param query_id: the name of a calculation, to cancel it by.
+    :param earlier: what earlier tries may have left running: it is ended before another is begun, or taken up.
+    :param superseded_before: as of :class:`~.freshness.Target`.
     """
 
     insight: int | str
@@ -91,6 +93,13 @@ class Gate:
     refresh: Calculation = "blocking"
     fresher_than: datetime | None = None
     query_id: str = ""
+    earlier: tuple[Earlier, ...] = ()
+    superseded_before: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which it may be calculated."""
+        return (self.query_id, *(each.query_id for each in self.earlier))
 
     @property
     def calculates(self) -> bool:
@@ -132,8 +141,8 @@ def threshold(
     name = query_id or f"airflow-{uuid.uuid4().hex}"
     gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
     found = yield from _look(gate)
-    told = {} if condition is not None else {"operator": operator, "threshold": value}
-    return replace(found, facts={**found.facts, **told}) if "value" in found.facts else found
+    asked = {} if condition is not None else {"operator": operator, "threshold": value}
+    return replace(found, facts={**found.facts, **asked}) if "value" in found.facts else found
 
 
 def _look(gate: Gate) -> Steps[Finding]:
@@ -170,7 +179,15 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
         if gate.calculates and _needs_calculation(gate, answer, found):
             number = insight_lookup.number_of(answer.value)
             before = answer.value.get("last_refresh")
-            target = Target(number, gate.query_id, dashboard_id=gate.dashboard, since=answer.at, before=before)
+            target = Target(
+                number,
+                gate.query_id,
+                dashboard_id=gate.dashboard,
+                since=answer.at,
+                before=before,
+                earlier=gate.earlier,
+                superseded_before=gate.superseded_before,
+            )
             outcome = yield from refresh.refresh(target, deadline, interval, max_failures)
             if outcome.insight is None:
                 return Finding(

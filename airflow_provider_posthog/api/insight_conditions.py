@@ -178,11 +178,11 @@ def _one(condition: Condition, reading: Reading) -> Judgement:
         return Judgement(None, f"{_missing(condition, reading, place)}", reading, None)
     met = condition.holds(number)
     sign = " %" if condition.subject == "change_percent" or (condition.subject == "value" and reading.percent) else ""
-    told = f"{condition.what}{place}{when} is {shown(number)}{sign}"
+    text = f"{condition.what}{place}{when} is {shown(number)}{sign}"
     if condition.subject != "value":
         before = reading.previous if condition.versus == "point" else reading.period
-        told += f" ({shown(before or 0)} to {shown(reading.value or 0)})"
-    return Judgement(met, f"its {told}, {'' if met else 'not '}{condition.test}", reading, number)
+        text += f" ({shown(before or 0)} to {shown(reading.value or 0)})"
+    return Judgement(met, f"its {text}, {'' if met else 'not '}{condition.test}", reading, number)
 
 
 def _missing(condition: Condition, reading: Reading, place: str) -> str:

@@ -107,7 +107,7 @@ class Window:
     :param date_from: as PostHog's ``dateRange`` has it: relative (``-7d``, ``mStart``), or ISO text; ``None`` for none.
     :param date_to: likewise; ``None`` for "until now".
     :param explicit: whether times of day in the dates count, as ``explicitDate``.
-    :param told: the range that PostHog itself says it has read: first and last moment, where it tells.
+    :param resolved: the range that PostHog itself says it has read: first and last moment, where it tells.
     :param week_begins: on which day weeks begin, from 0 (Monday).
     """
 
@@ -116,7 +116,7 @@ class Window:
     date_from: str | None = None
     date_to: str | None = None
     explicit: bool = False
-    told: tuple[datetime | None, datetime | None] = (None, None)
+    resolved: tuple[datetime | None, datetime | None] = (None, None)
     week_begins: int = 6
 
     @classmethod
@@ -139,8 +139,8 @@ class Window:
         """
         asked = query.get("dateRange")
         dates: Mapping[str, Any] = asked if isinstance(asked, Mapping) else query
-        told = insight.get("resolved_date_range")
-        told = told if isinstance(told, Mapping) else ran or {}
+        resolved = insight.get("resolved_date_range")
+        resolved = resolved if isinstance(resolved, Mapping) else ran or {}
         begun, ended = (dates.get(name) for name in ("date_from", "date_to"))
         return cls(
             interval,
@@ -148,7 +148,7 @@ class Window:
             begun if isinstance(begun, str) and begun else None,
             ended if isinstance(ended, str) and ended else None,
             dates.get("explicitDate") is True or dates.get("explicit_date") is True,
-            (moment(told.get("date_from")), moment(told.get("date_to"))),
+            (moment(resolved.get("date_from")), moment(resolved.get("date_to"))),
             _weekday(first),
         )
 
@@ -197,7 +197,7 @@ class Window:
         :param start: when it begins, by the local clock.
         :param calculated: when PostHog calculated it.
         """
-        first, last = self.told
+        first, last = self.resolved
         first = first or self.start(calculated)
         last = self.end(calculated) if last is None else last
         if last < calculated and self.ends(start) > last + _LAST_MOMENT:
@@ -212,7 +212,7 @@ class Window:
         :param calculated: when it was.
         :param now: the server's time.
         """
-        if not self._is_as_told(calculated):
+        if not self._is_as_resolved(calculated):
             return self._ended_between(calculated, now)
         return any(
             self._ended_between(min(calculated, self.end(calculated, way)), min(now, self.end(now, way)))
@@ -233,9 +233,9 @@ class Window:
         then, today = self.end(calculated), self.end(now)
         return then != today and then < calculated and today < now
 
-    def _is_as_told(self, calculated: datetime) -> bool:
+    def _is_as_resolved(self, calculated: datetime) -> bool:
         """Tell whether the dates are those that PostHog has read: a dashboard may have replaced them."""
-        last, expected = self.told[1], self.end(calculated)
+        last, expected = self.resolved[1], self.end(calculated)
         if last is None or (last >= calculated and expected >= calculated):
             return True
         return abs(last - expected) <= _LAST_MOMENT

@@ -21,6 +21,11 @@ Measure = Literal["conversion", "conversion_from_previous", "count", "average_se
 #: What can be read of a step of a funnel, and of a cell of a retention; the first is the default.
 FUNNEL_MEASURES = ("conversion", "conversion_from_previous", "count", "average_seconds", "median_seconds")
 RETENTION_MEASURES = ("percent", "count")
+#: What PostHog writes for "has no such property" and for "all others", and the words in which it shows them.
+BREAKDOWN_WORDS = {
+    "$$_posthog_breakdown_null_$$": "None (i.e. no value)",
+    "$$_posthog_breakdown_other_$$": "Other (i.e. all remaining values)",
+}
 _NO_DATES = "Take a trend by hour, day, week, month or quarter, or an SQL insight."
 #: What an error says of an insight that has no such number.
 KINDS = "Take a trend, a lifecycle, a funnel of steps, a retention or an SQL insight."
@@ -156,7 +161,9 @@ def _names(item: Mapping[str, Any]) -> set[str]:
     status = item.get("status")  # of a lifecycle
     names = (item.get("label"), action.get("custom_name"), action.get("name"), action.get("id"), status)
     if "breakdown_value" in item:  # each part has the action's name
-        names = (item.get("label"), item["breakdown_value"], None, None, status)
+        value = item["breakdown_value"]
+        word = BREAKDOWN_WORDS.get(value) if isinstance(value, str) else None
+        names = (item.get("label"), value, word, None, status)
     elif status:
         names = (item.get("label"), None, None, None, status)
     return {name for name in names if isinstance(name, str)}
@@ -188,7 +195,7 @@ def of_series(
     :param asked: its query, or its older ``filters``.
     :param item: from :func:`chosen`.
     :param at: the server's time when it answered, if known.
-    :param named: whether its name is told.
+    :param named: whether its name is returned.
     :raises PostHogSettingsError: if it has neither.
     """
     series = name_of(item) if named else None

@@ -7,14 +7,23 @@ both only ask PostHog, tell the watch what came, and wait as long as it says.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from airflow_provider_posthog.api import exports, file_downloads, queries, states
+from airflow_provider_posthog.api import (
+    exports,
+    file_downloads,
+    queries,
+    single_look,
+    states,
+    system_look,
+    watched,
+)
 from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
-from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
+from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES, RetryPolicy
 from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
@@ -59,6 +68,19 @@ class Listing:
     least: int = 3
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How one question answers for many jobs of a kind, and for exactly those.
+
+    :param steps: asks, from their ids, how patient to be, and the server's address; says what PostHog tells of those
+        that it tells of at all, each as ``judge`` of the kind reads it.
+    :param least: from how many jobs on it is the cheaper way.
+    """
+
+    steps: Callable[[Collection[str], RetryPolicy, str], Steps[Mapping[str, Mapping[str, Any]]]]
+    least: int = 1
+
+
 def _no_facts(found: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
@@ -72,7 +94,8 @@ class JobKind:
     :param judge: reads what that call brings.
     :param cancel: makes the call that ends the job, or ``None`` where PostHog offers none.
     :param brings_result: whether the answer holds the whole result, once the job has ended.
-    :param listing: the list that answers for many of them; ``None`` where PostHog has none.
+    :param cancels: makes the calls that end the job with this id, where the kind does not say so alone.
+    :param listing: what answers for many of them; ``None`` where PostHog has nothing that does.
     :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
         the trigger's event.
     """
@@ -82,7 +105,8 @@ class JobKind:
     judge: Callable[[Mapping[str, Any]], Verdict]
     cancel: Callable[[str], Call[Any]] | None = None
     brings_result: bool = False
-    listing: Listing | None = None
+    listing: Listing | Asking | None = None
+    cancels: Callable[[str], Sequence[Call[Any]]] | None = None
     facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
 
     def poll(self, job_id: str) -> Call[Any]:
@@ -91,6 +115,15 @@ class JobKind:
         :param job_id: the job's id.
         """
         return replace(self.status(job_id), max_bytes=STATUS_BYTES)
+
+    def cancelling(self, job_id: str) -> Sequence[Call[Any]]:
+        """Make the calls that end a job; none if PostHog cannot.
+
+        :param job_id: the job's id.
+        """
+        if self.cancels is not None:
+            return self.cancels(job_id)
+        return () if self.cancel is None else (self.cancel(job_id),)
 
     def of_error(self, error: PostHogError) -> Verdict | PostHogError:
         """Say what the error of a poll tells of the job: one that brings its result has ended if that is large.
@@ -160,7 +193,18 @@ FILE_DOWNLOAD_PLACE = JobKind(
     listing=Listing(lambda offset, limit: file_downloads.list(), _places_of_all, least=2),
 )
 
-KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, FILE_DOWNLOAD_PLACE)}
+#: Backfills, runs, syncs, views and more, by texts of :mod:`~airflow_provider_posthog.api.watched`: one kind, so that
+#: one query answers for all of them.
+WATCHED = JobKind(
+    "job",
+    single_look.status,
+    watched.judge,
+    cancels=single_look.cancelling,
+    listing=Asking(system_look.look),
+    facts=watched.facts,
+)
+
+KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, FILE_DOWNLOAD_PLACE, WATCHED)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import LAST_TURN, JobKind, Listing
+from airflow_provider_posthog.api.jobs import LAST_TURN, Asking, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
@@ -23,13 +23,17 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
-#: Rows of a page, and how many pages are read at the most.
+#: Rows of a page, and of the longest one that is asked for; servers that give shorter ones are read page by page.
 PAGE = 100
+_LONGEST_PAGE = 500
+#: How many pages are read at the most.
 _MOST_PAGES = 50
 #: Fewer rows are not asked for, be they ever so large: then a look at each job is the better way.
 _LEAST_ROWS = 10
 #: Seconds between two rounds for each page that they read, unless all want to look more rarely: 24 calls a minute.
 _SECONDS_A_PAGE = 2.5
+#: ... and the least for each page behind the first, however often all want to look: 51 calls a minute by ten pages.
+_SECONDS_A_MORE_PAGE = 1.3
 #: What is due a moment later is looked at in the same round.
 _SOON = 0.02
 #: How many lists in a row may fail before a look at one job tells whether it is only the list.
@@ -263,7 +267,8 @@ class Rounds:
 
     def _free_at(self) -> float:
         interval = min(waiter.interval for waiter in self.waiters)
-        return self._began + min(interval, self._pages * _SECONDS_A_PAGE)
+        least = (self._pages - 1) * _SECONDS_A_MORE_PAGE
+        return self._began + max(min(interval, self._pages * _SECONDS_A_PAGE), least)
 
     @staticmethod
     def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Look]:
@@ -303,12 +308,15 @@ class ListReader:
 
     :param kind: the kind.
     :param listing: its list.
+    :param server: the server's address, for what is known of it.
     """
 
-    def __init__(self, kind: JobKind, listing: Listing) -> None:
+    def __init__(self, kind: JobKind, listing: Listing | Asking, server: str = "") -> None:
         self._kind = kind
         self._listing = listing
-        self._rows = PAGE
+        self._server = server
+        self._most = _LONGEST_PAGE
+        self._depth = 0
         #: Whether this PostHog has the list, and it is not too large to be read.
         self.usable = True
 
@@ -318,37 +326,61 @@ class ListReader:
         :param ids: the jobs' ids.
         :param policy: how patient to be with each page.
         """
+        if isinstance(self._listing, Asking):
+            return (yield from self._ask(self._listing, ids, policy))
+        return (yield from self._read(self._listing, ids, policy))
+
+    def _ask(self, asking: Asking, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
+        reading = Reading(pages=1)
+        try:
+            found = yield from asking.steps(ids, policy, self._server)
+        except PostHogError as error:
+            self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 403, 404, 405))
+            reading.error = error if self.usable else None
+        else:
+            reading.seen = {job_id: seen_in(self._kind, told) for job_id, told in found.items()}
+        return reading
+
+    def _read(self, listing: Listing, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
         reading = Reading()
-        left, offset, fruitless = set(ids), 0, 0
+        left, offset, fruitless, depth = set(ids), 0, 0, self._depth
+        self._depth = 0
         while left and reading.pages < _MOST_PAGES and fruitless <= len(left) // 10:
             reading.pages += 1
+            rows = min(self._most, -(-max(PAGE, len(left), depth - offset) // PAGE) * PAGE)
             try:
-                page: Mapping[str, Any] = yield Send(self._listing.page(offset, self._rows), policy)
+                page: Mapping[str, Any] = yield Send(listing.page(offset, rows), policy)
             except PostHogError as error:
-                if self._asks_for_less(error):
+                if self._asks_for_less(error, rows):
                     continue
                 reading.error = error if self.usable else None
                 break
-            found = self._listing.rows(page, left)
-            self._judge(found, reading)
+            found = listing.rows(page, left)
+            self._judge(listing, found, reading)
             fruitless = 0 if len(found) > 1 else fruitless + 1
             left -= found.keys()
+            for number, row in enumerate(page.get("results", ())):
+                if isinstance(row, Mapping) and str(row.get("id")) in found:
+                    self._depth = offset + number + 1  # as many rows tell next time of all that were seen now
             offset += len(page.get("results", ()))
             if not page.get("next"):
                 break
         return reading
 
-    def _judge(self, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
+    def _judge(self, listing: Listing, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
         for job_id, row in found.items():
             seen = seen_in(self._kind, row)
             pending = isinstance(seen.verdict, Verdict) and seen.verdict.state == "pending"
-            if self._listing.tells_all or pending:
+            if listing.tells_all or pending:
                 reading.seen[job_id] = seen
 
-    def _asks_for_less(self, error: PostHogError) -> bool:
+    def _asks_for_less(self, error: PostHogError, rows: int) -> bool:
         if isinstance(error, PostHogTransportError) and error.too_large:
-            self._rows //= 3
-            self.usable = self._rows >= _LEAST_ROWS
+            self._most = rows // 3
+            self.usable = self._most >= _LEAST_ROWS
             return self.usable
+        if isinstance(error, PostHogAPIError) and error.status == 400 and rows > PAGE:
+            self._most = PAGE  # which is what PostHog gives without being asked
+            return True
         self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 404, 405))
         return False

@@ -65,6 +65,18 @@ def refresh(target: Target, deadline: float, interval: float, max_failures: int)
         return replace(outcome, reason=f"{outcome.reason}. It cannot be calculated in the background: {unwatched}")
     if not cancelled:
         return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that cannot be cancelled")
+    return (yield from watched(target, deadline, interval, max_failures))
+
+
+def watched(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
+    """Have an insight calculated in the background, and prove it; for a key that may watch that.
+
+    :param target: the insight.
+    :param deadline: when to give up, in seconds since 1970.
+    :param interval: the longest wait between two polls, in seconds.
+    :param max_failures: how many polls may fail in a row.
+    :returns: ``fresh``, or why not.
+    """
     background = yield from in_background(target, deadline, interval, max_failures)
     return (yield from finish(target, background))
 

@@ -130,3 +130,11 @@ def parse_project_id(value: object) -> int | None:
         shown = "a project token (phc_...)" if text.startswith("phc_") else repr(clean(text)[:40])
         raise PostHogSettingsError("project_id", f"{shown} is not a project's number.", remedy)
     return int(text)
+
+
+def is_secret_key(api_key: str) -> bool:
+    """Tell whether a key is a project secret key: one without a person, for queries and endpoints only.
+
+    :param api_key: the key.
+    """
+    return api_key.startswith("phs_")

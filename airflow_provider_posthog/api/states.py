@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from airflow_provider_posthog.exceptions import clean
@@ -64,7 +64,7 @@ def of_query(status: Mapping[str, Any]) -> Verdict:
 
 
 #: What PostHog calls a run of a batch export that goes on.
-_LIVE_RUNS = frozenset({"Starting", "Running"})
+_LIVE_RUNS = frozenset({"Starting", "Running", "ContinuedAsNew"})
 _RUN_FAILURES = {
     "FailedBilling": (
         "the organization's quota of exported rows is used up: raise the billing limit in PostHog, or wait for the "
@@ -86,6 +86,25 @@ def of_file_download(found: Mapping[str, Any]) -> Verdict:
 
     :param found: PostHog's answer to ``file_downloads.retrieve``.
     """
+    return _of_status(found)
+
+
+def of_run(found: Mapping[str, Any]) -> Verdict:
+    """Read a run of a batch export, or a backfill.
+
+    ``Completed`` of a backfill says that it has ended; its runs may have failed. ``FailedRetryable`` may be mended by
+    PostHog itself, with another run of the interval. ``ContinuedAsNew`` goes on.
+
+    :param found: with ``status``, and perhaps ``failed`` (records), ``error``.
+    """
+    failed = found.get("failed")
+    if found.get("status") == "Completed" and isinstance(failed, int) and failed > 0:
+        return Verdict("failed", f"Completed, but {failed:,} records failed")
+    verdict = _of_status(found)
+    return replace(verdict, final=found.get("status") != "FailedRetryable")
+
+
+def _of_status(found: Mapping[str, Any]) -> Verdict:
     status = str(found.get("status"))
     if status == "Completed":
         return Verdict("succeeded")

@@ -190,7 +190,8 @@ class AuditTrail:
     ) -> AuditRecord:
         """Write the closing record, which says how it ended and how many records there are. Nothing may follow it.
 
-        :param outcome: ``VERIFIED`` (each person is proved to be gone), ``NOT_VERIFIED`` or ``DRY_RUN``.
+        :param outcome: ``VERIFIED`` (each person is proved to be gone), ``NOT_VERIFIED``, ``DRY_RUN``, or
+            ``EXPORTED`` (a copy of a person's data was made, and nothing was to be erased).
         :param states: how many persons ended in which state.
         :param server_at: the time by PostHog's clock.
         :param facts: as in :meth:`append`.

@@ -42,8 +42,8 @@ LEDGER_KINDS: tuple[LedgerKind, ...] = ("begun", "extended", "ended")
 #: The ledger's folder beside those of the requests, and the ``request_id`` of its entries.
 LEDGER = "_ledger"
 #: How a request ended, as its closing record says.
-Outcome = Literal["VERIFIED", "NOT_VERIFIED", "DRY_RUN"]
-OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN")
+Outcome = Literal["VERIFIED", "NOT_VERIFIED", "DRY_RUN", "EXPORTED"]
+OUTCOMES: tuple[Outcome, ...] = ("VERIFIED", "NOT_VERIFIED", "DRY_RUN", "EXPORTED")
 
 #: The most persons in one record, as in one of PostHog's deletions; more go into several records.
 MAX_PERSONS = 1000

@@ -69,6 +69,17 @@ _CHECKED_BY = {
     "sealed": "Whoever lacks the salt cannot have written or changed them; whoever holds it could.",
     "": "That they fit together says nothing of who wrote them.",
 }
+#: What the generations of servers are in words that say something to whoever signs.
+_GENERATIONS: Mapping[str, str] = {
+    "A": "as PostHog until December 2025: the profile with the answer, recordings not at all (A)",
+    "B": "as PostHog from December 2025 to September 2026: the profile with the answer (B)",
+    "C": "as PostHog since September 2026: the profile some minutes after the answer (C)",
+}
+#: Ends of requests that were not to erase anything, each in a word and a sentence.
+_ENDED: Mapping[object, tuple[str, str]] = {
+    "DRY_RUN": ("DRY RUN", "Nothing was erased: this shows what would have been done."),
+    "EXPORTED": ("DATA EXPORTED", "A copy of the person's data was made, and counted. Nothing was to be erased."),
+}
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
 h1{font-size:21px;margin:0 0 12px}h2{font-size:16px;margin:22px 0 6px}p,ul{margin:6px 0}
@@ -150,8 +161,9 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
         what = claim(len(story.states), story.last("after") or {}, story.options)
         return ("VERIFIED, BUT NOT ALL WAS ERASED" if story.left else "VERIFIED"), what, "good"
     closing = story.closing
-    if verdict.is_intact and closing is not None and closing.facts.get("outcome") == "DRY_RUN":
-        return "DRY RUN", "Nothing was erased: this shows what would have been done.", "neutral"
+    ended = _ENDED.get(closing.facts.get("outcome")) if verdict.is_intact and closing is not None else None
+    if ended is not None:
+        return *ended, "neutral"
     return "NOT VERIFIED", "This does not prove that everybody was erased.", "bad"
 
 
@@ -200,7 +212,7 @@ def _request(verdict: Verdict) -> str:
         ("Deadline", deadline.text() if deadline else "not told"),
         ("First and last record", f"{first.at} and {story.records[-1].at}"),
         ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
-        ("Server generation", _generation(verdict) or "not told"),
+        ("How this PostHog deletes", _generation(verdict)),
         ("Identifiers", f"{story.identifiers:,} (kept as HMAC-SHA256 only)"),
         ("Persons", f"{len(story.states):,} (kept as HMAC-SHA256 of the UUID only)"),
         ("Options", _pairs(story.options)),
@@ -209,10 +221,11 @@ def _request(verdict: Verdict) -> str:
     return _section("The request", _table(rows))
 
 
-def _generation(verdict: Verdict) -> str | None:
-    """Return the server's generation; not every record knows it."""
+def _generation(verdict: Verdict) -> str:
+    """Say how the server deletes persons; not every record knows it."""
     told = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
-    return next((generation for generation in reversed(told) if generation), None)
+    generation = next((generation for generation in reversed(told) if generation), None)
+    return _GENERATIONS.get(str(generation), "not told")
 
 
 def _states(verdict: Verdict) -> str:

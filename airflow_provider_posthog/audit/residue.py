@@ -9,13 +9,12 @@ none".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from airflow_provider_posthog.api import batch_exports, exports, groups
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.audit.records import CannotErase
 from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
@@ -25,16 +24,30 @@ from airflow_provider_posthog.exceptions import (
     PostHogValidationError,
 )
 
+T = TypeVar("T")
+
 #: How many of each are listed; of more there are, the certificate says so.
 MAX_LISTED = 1000
 
-_Looker = Callable[[ClientSettings], Steps[list[dict[str, Any]]]]
+
+class Sender(Protocol):
+    """Sends calls to a project, as every client does."""
+
+    @property
+    def settings(self) -> ClientSettings:
+        """Where the project is."""
+
+    def send(self, call: Call[T], /) -> T:
+        """Send a call and return its value."""
 
 
-def residue(settings: ClientSettings) -> Steps[CannotErase]:
+_Looker = Callable[[Sender], list[dict[str, Any]]]
+
+
+def residue(client: Sender) -> CannotErase:
     """List what PostHog cannot erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; and those who may have received
         data: ``hog_functions``, ``subscriptions``, ``warehouse_sources``, ``elt_destinations`` and
         ``managed_warehouse``; each a list, or ``None`` with its reason in ``not_looked_at``.
@@ -44,7 +57,7 @@ def residue(settings: ClientSettings) -> Steps[CannotErase]:
     not_looked_at: dict[str, str] = {}
     for name, look in _LOOKERS.items():
         try:
-            items = yield from look(settings)
+            items = look(client)
         except PostHogPermissionError as error:
             # 403 names the scope; without one it is an endpoint that takes no personal API keys.
             reason = f"missing scope {error.scope}" if error.scope else "PostHog refuses it to this key"
@@ -63,102 +76,102 @@ def residue(settings: ClientSettings) -> Steps[CannotErase]:
     return cast("CannotErase", told)
 
 
-def exports_made(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def exports_made(client: Sender) -> list[dict[str, Any]]:
     """List the exports that exist; PostHog shows those of the key's own user only, and forgets expired ones.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``export_format``, ``created_at`` and ``expires_after``; newest first.
     """
-    return _rows(exports.list(limit=100), settings, "id", "export_format", "created_at", "expires_after")
+    return _rows(client, exports.list(limit=100), "id", "export_format", "created_at", "expires_after")
 
 
-def destinations(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def destinations(client: Sender) -> list[dict[str, Any]]:
     """List the batch exports, which have copied persons or events to a destination of the user's.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``name``, ``type`` (such as ``S3``), ``model`` and ``paused``.
     """
-    rows = yield from _pages(batch_exports.list(limit=100), settings)
+    rows = _pages(client, batch_exports.list(limit=100))
     return [{**_picked(row, "id", "name", "model", "paused"), "type": _type_of(row)} for row in rows]
 
 
-def static_cohorts(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def static_cohorts(client: Sender) -> list[dict[str, Any]]:
     """List the static cohorts, whose lists of members do not follow a person's deletion.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``name`` and ``count``.
     """
     call = _list("cohorts", "cohort:read")
-    rows = yield from _pages(call, settings, lambda row: row.get("is_static") is True and not row.get("deleted"))
+    rows = _pages(client, call, lambda row: row.get("is_static") is True and not row.get("deleted"))
     return [_picked(row, "id", "name", "count") for row in rows]
 
 
-def group_types(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def group_types(client: Sender) -> list[dict[str, Any]]:
     """List the types of groups: PostHog has no deletion of a group, and its key stays on events of others.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``group_type_index`` and ``group_type``.
     """
-    rows = yield groups.types()
+    rows = client.send(groups.types())
     return [_picked(row, "group_type_index", "group_type") for row in rows]
 
 
-def hog_functions(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def hog_functions(client: Sender) -> list[dict[str, Any]]:
     """List the destinations and webhooks of PostHog's pipelines, which have sent events on; deleted ones are not shown.
 
     Servers until 2025 list destinations only, unless they are asked for the ``types``; later ones list all.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``name``, ``type`` and ``enabled``.
     """
     query = {"types": ",".join(_SENDING), "limit": 100}
-    rows = yield from _pages(_list("hog_functions", "hog_function:read", query), settings, _sends)
+    rows = _pages(client, _list("hog_functions", "hog_function:read", query), _sends)
     return [{**_picked(row, "id", "name", "enabled"), "type": row.get("type") or "destination"} for row in rows]
 
 
-def subscriptions(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def subscriptions(client: Sender) -> list[dict[str, Any]]:
     """List the subscriptions, which send pictures and tables of insights; not to whom, as that is an address.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``title`` and ``target_type`` (``email``, ``slack`` or ``webhook``).
     """
-    rows = yield from _pages(_list("subscriptions", "subscription:read"), settings, lambda row: not row.get("deleted"))
+    rows = _pages(client, _list("subscriptions", "subscription:read"), lambda row: not row.get("deleted"))
     return [_picked(row, "id", "title", "target_type") for row in rows]
 
 
-def warehouse_sources(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def warehouse_sources(client: Sender) -> list[dict[str, Any]]:
     """List the sources that PostHog imports from: they bring a person's data back, and keep their own.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``source_type``, ``prefix`` and ``status``.
     """
     call = _list("external_data_sources", "external_data_source:read")
-    return _rows(call, settings, "id", "source_type", "prefix", "status")
+    return _rows(client, call, "id", "source_type", "prefix", "status")
 
 
-def elt_destinations(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def elt_destinations(client: Sender) -> list[dict[str, Any]]:
     """List the databases that PostHog writes imported tables to, since September 2026; its own warehouse is not one.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: for each ``id``, ``name`` and ``type``.
     """
     call = _list("external_data_destinations", "external_data_source:read")
-    rows = yield from _pages(call, settings, lambda row: row.get("is_posthog_warehouse") is not True)
+    rows = _pages(client, call, lambda row: row.get("is_posthog_warehouse") is not True)
     return [_picked(row, "id", "name", "type") for row in rows]
 
 
-def managed_warehouse(settings: ClientSettings) -> Steps[list[dict[str, Any]]]:
+def managed_warehouse(client: Sender) -> list[dict[str, Any]]:
     """Tell whether there is a managed warehouse: a copy of events and persons that no deletion is known to reach.
 
     PostHog refuses this to personal API keys (2026), so that it is mostly not looked at.
 
-    :param settings: the project.
+    :param client: asks PostHog.
     :returns: one with ``state`` and ``has_backfill``.
     """
     call: Call[dict[str, Any]] = Call(
         "data_warehouse.warehouse_status", "GET", "data_warehouse/warehouse_status/", json_object
     )
-    row = yield call
+    row = client.send(call)
     return [_picked(row, "state", "has_backfill")]
 
 
@@ -190,19 +203,17 @@ def _list(path: str, scope: str, query: Mapping[str, Any] | None = None) -> Call
     )
 
 
-def _rows(call: Call[Any], settings: ClientSettings, *names: str) -> Steps[list[dict[str, Any]]]:
-    rows = yield from _pages(call, settings)
+def _rows(client: Sender, call: Call[Any], *names: str) -> list[dict[str, Any]]:
+    rows = _pages(client, call)
     return [_picked(row, *names) for row in rows]
 
 
-def _pages(
-    call: Call[Any], settings: ClientSettings, wanted: Callable[[Mapping[str, Any]], bool] = bool
-) -> Steps[list[dict[str, Any]]]:
+def _pages(client: Sender, call: Call[Any], wanted: Callable[[Mapping[str, Any]], bool] = bool) -> list[dict[str, Any]]:
     """Read a list up to one more than is listed, which tells that there are more."""
-    pages = Pages(call, settings)
+    pages = Pages(call, client.settings)
     found: list[dict[str, Any]] = []
     while pages.next is not None and len(found) <= MAX_LISTED:
-        page = yield pages.next
+        page = client.send(pages.next)
         found += [row for row in pages.receive(page) if wanted(row)]
     return found
 

@@ -9,9 +9,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from airflow_provider_posthog.emulator.control.scenario import Scenario, ScenarioError, read_scenario
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.state import State
 
 DESCRIPTION = (
     "An embedded PostHog for developing and testing. It listens on 127.0.0.1, prints one line of JSON when it is "
@@ -64,6 +73,26 @@ def _zone(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address: write e.g. 0.0.0.0") from None
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write e.g. http://posthog:8011")
+    return text
+
+
+def _scenario(text: str) -> Scenario:
+    try:
+        return read_scenario(Path(text))
+    except ScenarioError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 #: How long the end of the process waits for ClickHouse, in seconds.
 _CLOSING_SECONDS = 1.0
 
@@ -73,6 +102,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m airflow_provider_posthog.emulator", description=DESCRIPTION)
     made.add_argument("--port", type=_port, default=0, help="of the API; 0, the default, takes any free one")
     made.add_argument("--storage-port", type=_port, default=0, help="of the object storage; 0 takes any free one")
+    made.add_argument("--host", type=_address, default="127.0.0.1", help="to listen on; 0.0.0.0 in a container")
+    made.add_argument("--storage-url", type=_url, help="under which others reach the object storage, for its links")
     made.add_argument("--seed", type=int, default=7, help="equal seeds make equal data and keys (default 7)")
     made.add_argument("--events", type=_count, default=20_000, help="how many events there are (default 20000)")
     made.add_argument("--start", type=_date, help="first day of the events, YYYY-MM-DD; by default they end yesterday")
@@ -80,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--timezone", type=_zone, default="UTC", help="of the project (default UTC)")
     made.add_argument("--export-seconds", type=_seconds, default=1.0, help="how long an export takes (default 1)")
     made.add_argument("--generation", choices=("A", "B", "C"), default="C", help=GENERATION)
+    made.add_argument("--scenario", type=_scenario, help="a YAML file of what is in it; see docs/emulator.md")
     made.add_argument("--stop-with-stdin", action="store_true", help="also stop when standard input is closed")
     return made
 
@@ -87,6 +119,34 @@ def parser() -> argparse.ArgumentParser:
 def _read_stdin(stopped: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 4096):
         stopped.set()
+
+
+def _data(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how the first project's events are made: what the scenario says goes before the command line."""
+    wish = {name: getattr(options, name) for name in ("seed", "events", "start", "days")}
+    said = options.scenario.data() if options.scenario is not None else {}
+    if "start" in said:
+        try:
+            said["start"] = _date(str(said["start"]))
+        except argparse.ArgumentTypeError as error:
+            raise options.scenario.error(f"{options.scenario.projects()[0][0]}data.start", str(error)) from None
+    return {**wish, **said}
+
+
+async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) -> None:
+    """Make what a scenario asks for, and note the keys that it has made."""
+    from airflow_provider_posthog.emulator.http.api import Api
+    from airflow_provider_posthog.emulator.http.request import Request
+
+    api = Api(state)
+
+    async def send(path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        path, _, query = path.partition("?")
+        request = Request(state, "POST", path, query, raw_body=json.dumps(body).encode())
+        answer = await api.answer(request)
+        return answer.status, json.loads(answer.body or b"{}")
+
+    keys[:] = await scenario.play(send)
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -100,22 +160,23 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     if options.stop_with_stdin:
         loop.add_reader(sys.stdin.fileno(), _read_stdin, stopped)
-    warehouse = Warehouse(
-        seed=options.seed,
-        events=options.events,
-        start=options.start,
-        days=options.days,
-        timezone=options.timezone,
-    )
+    wish = _data(options)
+    warehouse = Warehouse(**wish, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}
-    state = State(warehouse, options.seed, settings)
-    server = await start(state, port=options.port, storage_port=options.storage_port)
+    state = State(warehouse, wish["seed"], settings)
+    places = {name: getattr(options, name) for name in ("port", "storage_port", "host", "storage_url")}
+    server = await start(state, **places)
+    keys: list[dict[str, Any]] = []
+    if options.scenario is not None:
+        state.after_reset = partial(_play, state, options.scenario, keys)
+        await state.after_reset()
     ready = {
         "url": server.url,
         "storage_url": server.storage_url,
         "project_id": state.project.id,
         "api_key": state.keyring.default.value,
         "project_token": state.project.token,
+        **({"keys": keys} if keys else {}),
     }
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
@@ -138,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         asyncio.run(_serve(options))
+    except ScenarioError as error:
+        sys.exit(f"posthog emulator: {error}")
     except OSError as error:
         sys.exit(f"posthog emulator: cannot listen: {error}")
     except KeyboardInterrupt:

@@ -36,17 +36,19 @@ class Core:
 
     :param warehouse: where the events are.
     :param seed: equal seeds make equal keys and ids.
+    :param server: whose clock, keys and object storage these are; None for their own.
     """
 
-    def __init__(self, warehouse: Warehouse, seed: int) -> None:
+    def __init__(self, warehouse: Warehouse, seed: int, server: Core | None = None) -> None:
         self.warehouse = warehouse
         self.seed = seed
-        self.clock = Clock()
+        self.clock: Clock = server.clock if server else Clock()
         self.settings = Settings()
-        self.keyring = Keyring(seed)
-        self.storage = Storage(self.clock, hashlib.sha256(f"storage {seed}".encode()).digest())
-        self.project = Project(seed, self.clock.now())
-        self.get_internally: InternalCaller = _nothing
+        self.keyring: Keyring = server.keyring if server else Keyring(seed)
+        secret = hashlib.sha256(f"storage {seed}".encode()).digest()
+        self.storage: Storage = server.storage if server else Storage(self.clock, secret)
+        self.project = Project(seed, self.clock.now(), warehouse.team)
+        self.get_internally: InternalCaller = server.get_internally if server else _nothing
         self._tasks: set[asyncio.Task[Any]] = set()
         #: Another one after each reset.
         self.life = object()

@@ -40,6 +40,7 @@ class EmulatorProcess:
         ``C`` (Cloud since then).
     :param port: of the API; 0 takes any free one.
     :param storage_port: of the object storage; 0 takes any free one.
+    :param scenario: a YAML file of what is in it; see docs/emulator.md.
     :param start_timeout: how long to wait for it to be ready, in seconds.
     """
 
@@ -48,6 +49,8 @@ class EmulatorProcess:
     project_id: int
     api_key: str
     project_token: str
+    #: those that a scenario has made: ``name``, if it has one, and ``api_key``
+    keys: Sequence[Mapping[str, str]] = ()
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class EmulatorProcess:
         generation: str = "C",
         port: int = 0,
         storage_port: int = 0,
+        scenario: str | None = None,
         start_timeout: float = 60.0,
     ) -> None:
         self._arguments = {
@@ -73,6 +77,7 @@ class EmulatorProcess:
             "port": port,
             "storage-port": storage_port,
             **({} if start is None else {"start": start}),
+            **({} if scenario is None else {"scenario": scenario}),
         }
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -185,6 +190,13 @@ class EmulatorProcess:
         """
         self.control("POST", "exports", {"outcome": outcome, "count": count, **plan})
 
+    def create_secret_key(self, scopes: Sequence[str] = ("query:read",)) -> str:
+        """Make a secret key of the project (``phs_...``), which belongs to nobody, and return it.
+
+        :param scopes: some of ``query:read``, ``endpoint:read`` and ``experiment:read``.
+        """
+        return str(self.control("POST", "keys", {"scopes": list(scopes), "secret": True})["api_key"])
+
     def create_key(self, scopes: list[str] | None = None, *, user: int = 1, projects: list[int] | None = None) -> str:
         """Make a personal API key and return it.
 
@@ -271,7 +283,7 @@ class EmulatorProcess:
     def add_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows of a table that PostHog fills by itself.
 
-        :param table: ``heatmaps`` or ``flag_evaluations``.
+        :param table: such as ``heatmaps``, ``flag_evaluations``, ``logs`` or ``system.source_sync_jobs``.
         :param rows: each with that table's columns, such as ``distinct_id`` and ``timestamp`` (ISO).
         """
         self.control("POST", "rows", {"table": table, "rows": rows})
@@ -283,6 +295,40 @@ class EmulatorProcess:
         :param rows: what each has.
         """
         return list(self.control("POST", "records", {"kind": kind, "rows": rows})["records"])
+
+    def add_cohort(self, name: str, **members: object) -> int:
+        """Make a cohort, whose members are found now, and return its id.
+
+        :param name: of the cohort.
+        :param members: ``persons`` (uuids), ``distinct_ids`` or ``query`` (HogQL, whose first column has uuids), and
+            perhaps ``is_static`` and ``id`` (that of a cohort calculates it again).
+        """
+        return int(self.control("POST", "cohorts", {"name": name, **members})["id"])
+
+    def add_action(self, name: str, steps: Sequence[Mapping[str, object]]) -> int:
+        """Make an action for ``matchesAction``, and return its id.
+
+        :param name: of the action.
+        :param steps: each with some of ``event``, ``url``, ``url_matching`` and ``properties`` (values by name).
+        """
+        return int(self.control("POST", "actions", {"name": name, "steps": steps})["id"])
+
+    def add_table(self, name: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, object]] = ()) -> None:
+        """Make a table of PostHog's warehouse.
+
+        :param name: such as ``hubspot_contacts`` or ``stripe.charges``.
+        :param columns: ClickHouse's types by name.
+        :param rows: each with values by column.
+        """
+        self.control("POST", "tables", {"name": name, "columns": columns, "rows": list(rows)})
+
+    def add_view(self, name: str, query: str) -> None:
+        """Make a view.
+
+        :param name: of the view.
+        :param query: its HogQL.
+        """
+        self.control("POST", "views", {"name": name, "query": query})
 
     def fail_deletions(self, uuids: list[str], step: str = "delete_postgres") -> None:
         """Let the deletion of persons fail from now on.

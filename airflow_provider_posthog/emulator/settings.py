@@ -33,6 +33,7 @@ DEFAULT_MONTHS = 84
 SWEEPS = ("delete", "verify_only", "skip")
 CAPTURES = ("stored", "lost", "refused")
 RUN_OUTCOMES = ("Completed", "Failed", "FailedRetryable", "FailedBilling", "Terminated", "TimedOut", "ContinuedAsNew")
+WAREHOUSE_OUTCOMES = ("Completed", "Failed", "Skipped", "Billing limits", "Billing limit too low")
 OUTCOMES = ("succeed", "exception", "exception_then_success", "silent_failure", "slow")
 Check = Callable[[object], bool]
 
@@ -100,6 +101,11 @@ def _count(default: int) -> Any:  # noqa: ANN401
     return field(default=default, metadata={"check": _is_count, "takes": "a whole number, 1 or more"})
 
 
+def _whole(default: int) -> Any:  # noqa: ANN401
+    check: Check = lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0  # noqa: E731
+    return field(default=default, metadata={"check": check, "takes": "a whole number, 0 or more"})
+
+
 def _optional(default: object, check: Check, takes: str) -> Any:  # noqa: ANN401
     return field(
         default=default,
@@ -151,6 +157,8 @@ class Settings:
     ai_approved: bool = _flag(True)
     # persons, events and groups
     person_lag_seconds: float = _seconds(0.0)
+    event_lag_seconds: float = _seconds(0.0)
+    native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
     sweep_outcome: str = _choice("delete", SWEEPS)
@@ -188,9 +196,19 @@ class Settings:
     # batch exports and file downloads
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)
+    batch_records_failed: int = _whole(0)
+    batch_destination: str | None = _optional(None, lambda value: isinstance(value, str) and value != "", "a folder")
     batch_jitter_seconds: float | None = _optional(None, _is_number, "a number of seconds, 0 or more")
     backfill_hidden_seconds: float = _seconds(1.0)
     max_backfills: int = _count(5)
+    # the warehouse
+    warehouse_job_seconds: float = _seconds(1.0)
+    warehouse_start_seconds: float = _seconds(0.0)
+    warehouse_starts: bool = _flag(True)
+    warehouse_outcome: str = _choice("Completed", WAREHOUSE_OUTCOMES)
+    warehouse_rows: int = _whole(100)
+    warehouse_unpaid: bool = _flag(False)
+    warehouse_no_files: bool = _flag(False)
     file_download_seconds: float = _seconds(1.0)
     file_download_outcome: str = _choice("Completed", RUN_OUTCOMES)
     file_listing_seconds: float = _seconds(0.2)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.emulator.capture.intake import Intake
 from airflow_provider_posthog.emulator.core import Core
+from airflow_provider_posthog.emulator.data.own_rows import own_sources
 from airflow_provider_posthog.emulator.data.records import Records
 from airflow_provider_posthog.emulator.data.system_rows import sources
 from airflow_provider_posthog.emulator.http.auth import Keyring
@@ -22,6 +23,7 @@ from airflow_provider_posthog.emulator.jobs.cohorts import Cohorts
 from airflow_provider_posthog.emulator.jobs.exports import ExportService
 from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
 from airflow_provider_posthog.emulator.jobs.queries import QueryService
+from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 from airflow_provider_posthog.emulator.people.elements import ElementStore
 from airflow_provider_posthog.emulator.people.groups import GroupStore
 from airflow_provider_posthog.emulator.people.person_deletion import Deletions
@@ -38,19 +40,33 @@ class State(Core):
     :param warehouse: where the events are.
     :param seed: equal seeds make equal keys and ids.
     :param settings: the settings to begin with and to come back to.
+    :param server: for a further project: the state of the server's first one, with which it shares keys, faults, calls
+        and the clock.
     """
 
-    def __init__(self, warehouse: Warehouse, seed: int, settings: Mapping[str, object] | None = None) -> None:
-        super().__init__(warehouse, seed)
-        self.calls = CallLog(self.clock)
-        self.faults = Faults()
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        seed: int,
+        settings: Mapping[str, object] | None = None,
+        server: State | None = None,
+    ) -> None:
+        super().__init__(warehouse, seed, server)
+        self.calls: CallLog = server.calls if server else CallLog(self.clock)
+        self.faults: Faults = server.faults if server else Faults()
+        #: the state of the server's first project
+        self.server: State = server or self
+        #: further projects by their id
+        self.others: dict[int, State] = {}
         self._first_settings = dict(settings or {})
+        #: what is done again after each reset, such as a scenario
+        self.after_reset: Callable[[], Awaitable[None]] | None = None
         self._start()
 
     def _start(self) -> None:
-        self.keyring = Keyring(self.seed)
         self.throttle = Throttle(self.clock)
         self.batch_exports = BatchExportService(self, self.seed)
+        self.warehouse_jobs = WarehouseService(self, self.seed)
         self.queries = QueryService(self, catch_up=self.batch_exports.all)
         self.exports = ExportService(self)
         self.insights = InsightStore(self, self.seed)
@@ -66,24 +82,50 @@ class State(Core):
         self.capture = Intake(self, self.people, self.groups)
         self.records = Records(self, self.seed)
         self.cohorts = Cohorts(self, self.people)
-        self.warehouse.sources = sources(
-            self,
-            exports=self.exports.all,
-            insights=self.insights.all,
-            dashboards=self.dashboards.all,
-            batch_exports=self.batch_exports.all,
+        shown = dict(
+            sources(
+                self,
+                exports=self.exports.all,
+                insights=self.insights.all,
+                dashboards=self.dashboards.all,
+                batch_exports=self.batch_exports.all,
+                warehouse_jobs=self.warehouse_jobs,
+            )
         )
+        shown |= own_sources(self, activity=lambda: self.activity.entries, queries=lambda: self.queries.log)
+        self.warehouse.sources = shown
         self.change_settings(self._first_settings)
+
+    def of_project(self, number: int) -> State | None:
+        """Return the state of one of the server's projects.
+
+        :param number: its id.
+        """
+        return self if number == self.project.id else self.others.get(number)
+
+    def add_project(self, warehouse: Warehouse, name: str, settings: Mapping[str, object]) -> State:
+        """Add a project, until the next reset.
+
+        :param warehouse: its events; its id is the ``team`` of that.
+        :param name: of the project; empty for one of ours.
+        :param settings: its settings, on top of those that the server's first project has now.
+        """
+        made = State(warehouse, self.seed, {**self.settings.as_json(), **settings}, self)
+        made.project.name = name or made.project.name
+        self.others[made.project.id] = made
+        self.project.others[made.project.id] = made.project.name
+        return made
 
     def is_due(self) -> bool:
         """Tell whether something was to happen by now: see :meth:`tick`."""
-        return self.people.is_due() or self.deletions.is_due()
+        return any(each.people.is_due() or each.deletions.is_due() for each in (self, *self.others.values()))
 
     def tick(self) -> None:
         """Do what was to happen by now: queued deletions, ClickHouse catching up, the weekly deletion of events."""
-        with self.people.lock:
-            self.people.tick()
-            self.deletions.tick()
+        for each in (self, *self.others.values()):
+            with each.people.lock:
+                each.people.tick()
+                each.deletions.tick()
 
     def change_settings(self, changes: Mapping[str, object]) -> None:
         """Change settings, here and where they are used.
@@ -99,12 +141,17 @@ class State(Core):
 
     def reset(self) -> None:
         """Go back to how the server was when it started, but for its data: see ``people.restore``."""
-        for task in list(self._tasks):
+        for task in [task for each in (self, *self.others.values()) for task in each._tasks]:
             task.cancel()
+        for each in self.others.values():
+            each.warehouse.close()
+        self.others.clear()
+        self.project.others.clear()
         self.clock.reset()
         self.settings = Settings()
         self.faults.waiting.clear()
         self.calls.calls.clear()
         self.storage.clear()
         self.life = object()
+        self.keyring = Keyring(self.seed)
         self._start()

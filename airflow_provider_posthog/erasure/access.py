@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_posthog.api.answers import Kind
-from airflow_provider_posthog.erasure.asking import packed, utc
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.queries import packed, utc
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogValidationError
 
@@ -26,13 +27,6 @@ _REPLAY = (
     " toString(max(max_last_timestamp)) AS ended, sum(click_count) AS clicks, sum(keypress_count) AS keys{gone}"
     " FROM raw_session_replay_events WHERE distinct_id IN {{ids}} GROUP BY session_id, distinct_id"
 )
-
-
-class Ask(Protocol):
-    """Runs HogQL, freshly and to its end."""
-
-    def __call__(self, sql: str, values: Mapping[str, Any], /, *kinds: Kind) -> list[list[Any]]:
-        """Run it."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +55,24 @@ class EventsPart:
     values: Mapping[str, Any] = field(repr=False)
 
 
-def subject_of(ask: Ask, persons: Iterable[Person]) -> Subject:
+def subject_of(client: ErasureClient, persons: Iterable[Person]) -> Subject:
     """Return whose data it is, with the distinct ids that came since the persons were looked up.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param persons: of the work file.
     """
     known = list(persons)
     uuids = sorted({person.uuid for person in known})
     names = {name for person in known for name in person.distinct_ids}
     for pack in packed(uuids):
-        rows = ask("SELECT distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}", {"uuids": pack}, str)
+        rows = client.rows(
+            "SELECT distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}", {"uuids": pack}, str
+        )
         names.update(row[0] for row in rows)
     others: set[str] = set()
     for pack in packed(uuids):
         sql = "SELECT distinct_id FROM events WHERE toString(person_id) IN {uuids} GROUP BY distinct_id"
-        others.update(row[0] for row in ask(sql, {"uuids": pack}, str))
+        others.update(row[0] for row in client.rows(sql, {"uuids": pack}, str))
     return Subject(tuple(uuids), tuple(sorted(names)), tuple(sorted(others - names)))
 
 
@@ -96,23 +92,23 @@ def event_parts(subject: Subject, until: datetime) -> Iterator[EventsPart]:
         )
 
 
-def count_events(ask: Ask, part: EventsPart, more: str = "", **values: Any) -> tuple[int, int]:  # noqa: ANN401
+def count_events(client: ErasureClient, part: EventsPart, more: str = "", **values: Any) -> tuple[int, int]:  # noqa: ANN401
     """Count events: all of them, copies included, and those that are different.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param part: which.
     :param more: HogQL that holds for them as well.
     :param values: what its placeholders stand for.
     """
     sql = f"SELECT count(), uniqExact(uuid) FROM events WHERE {part.where}{more}"  # noqa: S608 - our own text
-    ((rows, different),) = ask(sql, {**part.values, **values}, int, int)
+    ((rows, different),) = client.rows(sql, {**part.values, **values}, int, int)
     return rows, different
 
 
-def profile(ask: Ask, subject: Subject, expected: int) -> list[dict[str, Any]]:
+def profile(client: ErasureClient, subject: Subject, expected: int) -> list[dict[str, Any]]:
     """Return the profiles.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param subject: whose.
     :param expected: how many there were when the persons were looked up.
     :raises PostHogIncompleteError: if some are not shown.
@@ -121,7 +117,9 @@ def profile(ask: Ask, subject: Subject, expected: int) -> list[dict[str, Any]]:
         "SELECT toString(id), toString(created_at), properties, toString(is_identified) FROM persons"
         " WHERE id IN {uuids}"
     )
-    rows = [row for pack in packed(subject.uuids) for row in ask(sql, {"uuids": pack}, str, _TEXT, _TEXT, _TEXT)]
+    rows = [
+        row for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, str, _TEXT, _TEXT, _TEXT)
+    ]
     if len(rows) < expected:
         raise PostHogIncompleteError(
             f"PostHog shows {len(rows)} of {expected} profiles: they are deleted, or its queries do not see them yet. "
@@ -143,10 +141,10 @@ def distinct_ids(subject: Subject) -> list[dict[str, Any]]:
     ]
 
 
-def groups(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
+def groups(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
     """Return the groups that the person's events name; a group's own properties are not the person's.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param subject: whose.
     """
     counts: dict[tuple[int, str], int] = {}
@@ -156,27 +154,27 @@ def groups(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
             f" WHERE distinct_id IN {{ids}} AND `$group_{index}` != '' GROUP BY name"
         )
         for pack in packed(subject.names):
-            for key, events in ask(sql, {"ids": pack}, str, int):
+            for key, events in client.rows(sql, {"ids": pack}, str, int):
                 counts[index, key] = counts.get((index, key), 0) + events
     return [{"group_type_index": index, "key": key, "events": n} for (index, key), n in sorted(counts.items())]
 
 
-def cohorts(ask: Ask, subject: Subject, names: Mapping[int, str]) -> list[dict[str, Any]]:
+def cohorts(client: ErasureClient, subject: Subject, names: Mapping[int, str]) -> list[dict[str, Any]]:
     """Return the cohorts that have the person as a member.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param subject: whose.
     :param names: what is known of cohorts' names.
     """
     sql = "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids} GROUP BY cohort_id"
-    found = {row[0] for pack in packed(subject.uuids) for row in ask(sql, {"uuids": pack}, int)}
+    found = {row[0] for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, int)}
     return [{"cohort_id": one, "name": names.get(one)} for one in sorted(found)]
 
 
-def recordings(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
+def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
     """Return the list of session recordings that can still be watched; not what they show.
 
-    :param ask: runs HogQL.
+    :param client: asks PostHog.
     :param subject: whose.
     """
     found: list[dict[str, Any]] = []
@@ -184,9 +182,9 @@ def recordings(ask: Ask, subject: Subject) -> list[dict[str, Any]]:
         kinds: Sequence[Kind] = (str, str, _TEXT, _TEXT, _NUMBER, _NUMBER)
         try:
             sql = _REPLAY.format(gone=", max(is_deleted) AS gone")
-            rows = [row for row in ask(sql, {"ids": pack}, *kinds, _NUMBER) if not row[-1]]
+            rows = [row for row in client.rows(sql, {"ids": pack}, *kinds, _NUMBER) if not row[-1]]
         except PostHogValidationError:  # servers that cannot delete recordings do not know that column either
-            rows = ask(_REPLAY.format(gone=""), {"ids": pack}, *kinds)
+            rows = client.rows(_REPLAY.format(gone=""), {"ids": pack}, *kinds)
         names = ("session_id", "distinct_id", "started", "ended", "clicks", "keys")
         found += [dict(zip(names, row, strict=False)) for row in rows]
     return sorted(found, key=lambda one: (one["started"] or "", one["session_id"]))

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.erasure.asking import ask, batched, is_unknown_table, packed, utc
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed, utc
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
 from airflow_provider_posthog.extract.query_client import is_too_heavy
@@ -89,11 +89,12 @@ NONE = Events()
 _Groups = dict[tuple[str, str, str], Events]
 
 
-def events(batch: Sequence[Person], until: datetime) -> Steps[dict[str, Events]]:
+def events(client: ErasureClient, batch: Sequence[Person], until: datetime) -> dict[str, Events]:
     """Count the events of persons, by UUID and by every distinct id: merged ones carry an old UUID for a while.
 
     It reads the whole history, as nothing in PostHog's key tells a person.
 
+    :param client: asks PostHog.
     :param batch: the persons.
     :param until: the moment of the request.
     :returns: by person UUID; who has no events is not there.
@@ -105,21 +106,24 @@ def events(batch: Sequence[Person], until: datetime) -> Steps[dict[str, Events]]
         try:
             for pack in packed(uuids):
                 # A group found both ways is counted once: it is the same events each time.
-                groups |= yield from _grouped(table, _Search("toString(person_id) IN {values}", pack), until)
+                groups |= _grouped(client, table, _Search("toString(person_id) IN {values}", pack), until)
             for pack in packed(ids):
-                groups |= yield from _grouped(table, _Search(*_by_key(pack)), until)
+                groups |= _grouped(client, table, _Search(*_by_key(pack)), until)
         except PostHogValidationError as error:
             _let_pass(table, error)
     return _by_person(batch, groups)
 
 
-def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> Steps[dict[str, Events]]:
+def events_by_key(
+    client: ErasureClient, batch: Sequence[Person], until: datetime, since: datetime
+) -> dict[str, Events]:
     """Count the events of persons along PostHog's key: by distinct id, where their events were, and since then.
 
     That reads a small part of what :func:`events` reads. It misses events that carry the person's UUID and another
     distinct id, and those that came late into a time where the person had none; so it shows what is left, and proves
     nothing.
 
+    :param client: asks PostHog.
     :param batch: the persons.
     :param until: the moment of the request.
     :param since: a moment before the persons' events were counted.
@@ -131,7 +135,7 @@ def events_by_key(batch: Sequence[Person], until: datetime, since: datetime) -> 
         for table in _TABLES:
             try:
                 for pack in packed(ids):
-                    found = yield from _grouped(table, _Search(*_by_key(pack), owner="''", spans=spans), until)
+                    found = _grouped(client, table, _Search(*_by_key(pack), owner="''", spans=spans), until)
                     for key, more in found.items():
                         groups[key] = groups.get(key, NONE).and_(more)
             except PostHogValidationError as error:
@@ -224,40 +228,43 @@ class _Search:
         return [replace(self, spans=(span,)) for span in spans]
 
 
-def _grouped(table: str, search: _Search, until: datetime) -> Steps[_Groups]:
+def _grouped(client: ErasureClient, table: str, search: _Search, until: datetime) -> _Groups:
     groups: _Groups = {}
     template = _EVENTS.replace("{owner}", search.owner).replace("{table}", table)
-    for owner, name, found, before, future, *times in (yield from _rows(template, _EVENT_KINDS, search, until)):
+    for owner, name, found, before, future, *times in _rows(client, template, _EVENT_KINDS, search, until):
         oldest, newest, newest_before = map(moment, times)
         some = Events(before, future, found - before - future, oldest, newest, newest_before if before else None)
         groups[table, owner, name] = groups.get((table, owner, name), NONE).and_(some)
     return groups
 
 
-def carriers(where: str, values: list[str], until: datetime) -> Steps[set[tuple[str, str]]]:
+def carriers(client: ErasureClient, where: str, values: list[str], until: datetime) -> set[tuple[str, str]]:
     """Return the person UUIDs and distinct ids that events carry, in the whole history.
 
+    :param client: asks PostHog.
     :param where: the condition, with ``{values}`` in it.
     :param values: the values.
     :param until: the server's time.
     """
     sql = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE {where}"
-    rows = yield from _rows(sql, (str, str), _Search(where, values), until)
+    rows = _rows(client, sql, (str, str), _Search(where, values), until)
     return {(str(uuid), str(name)) for uuid, name in rows}
 
 
-def _rows(template: str, kinds: tuple[Kind, ...], search: _Search, until: datetime) -> Steps[list[list[Any]]]:
+def _rows(
+    client: ErasureClient, template: str, kinds: tuple[Kind, ...], search: _Search, until: datetime
+) -> list[list[Any]]:
     """Ask in one query; where that is too much for the server, in smaller parts, down to months."""
     sql = search.statement(template)
     try:
-        return (yield from ask(sql, search.bound(sql, until), *kinds))
+        return client.rows(sql, search.bound(sql, until), *kinds)
     except PostHogError as error:
         parts = search.parts(until) if is_too_heavy(error) else []
         if not parts:
             raise
     rows: list[list[Any]] = []
     for part in parts:
-        rows += yield from _rows(template, kinds, part, until)
+        rows += _rows(client, template, kinds, part, until)
     return rows
 
 
@@ -271,9 +278,10 @@ def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     return found
 
 
-def recordings(batch: Sequence[Person]) -> Steps[dict[str, int]]:
+def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]:
     """Count the session recordings of persons, by every distinct id.
 
+    :param client: asks PostHog.
     :param batch: the persons.
     :returns: by person UUID; who has none is not there.
     """
@@ -281,11 +289,11 @@ def recordings(batch: Sequence[Person]) -> Steps[dict[str, int]]:
     found: dict[str, int] = {}
     for pack in packed(sorted(owners)):
         try:
-            rows = yield from ask(
+            rows = client.rows(
                 _RECORDINGS.format(gone=", max(is_deleted) AS gone", kept=" WHERE gone = 0"), {"ids": pack}, str, int
             )
         except PostHogValidationError:  # servers that cannot delete recordings do not know that column either
-            rows = yield from ask(_RECORDINGS.format(gone="", kept=""), {"ids": pack}, str, int)
+            rows = client.rows(_RECORDINGS.format(gone="", kept=""), {"ids": pack}, str, int)
         for name, sessions in rows:
             uuid = owners.get(name)
             if uuid is not None:
@@ -293,41 +301,44 @@ def recordings(batch: Sequence[Person]) -> Steps[dict[str, int]]:
     return found
 
 
-def listed(uuids: Iterable[str]) -> Steps[set[str]]:
+def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
     """Return which persons PostHog's lists and queries still show.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     """
     found: set[str] = set()
     for pack in packed(uuids):
-        rows = yield from ask("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
+        rows = client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
         found.update(str(row[0]) for row in rows)
     return found
 
 
-def owners_of(distinct_ids: Iterable[str]) -> Steps[dict[str, str]]:
+def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, str]:
     """Return whose distinct ids are, as PostHog's lists and queries show it.
 
+    :param client: asks PostHog.
     :param distinct_ids: the ids.
     :returns: the person's UUID by distinct id; an id that nobody has is not there.
     """
     found: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
     for pack in packed(distinct_ids):
-        rows = yield from ask(sql, {"ids": pack}, str, str)
+        rows = client.rows(sql, {"ids": pack}, str, str)
         found.update((str(name), str(uuid)) for name, uuid in rows)
     return found
 
 
-def ids_of(uuids: Sequence[str]) -> Steps[dict[str, list[str]]]:
+def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
     """Return the distinct ids of persons, as PostHog's queries show them.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     """
     found: dict[str, list[str]] = {}
     sql = "SELECT toString(person_id), distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}"
     for pack in packed(uuids):
-        rows = yield from ask(sql, {"uuids": pack}, str, str)
+        rows = client.rows(sql, {"uuids": pack}, str, str)
         for uuid, name in rows:
             found.setdefault(str(uuid), []).append(str(name))
     return found

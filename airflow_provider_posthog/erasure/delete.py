@@ -11,6 +11,7 @@ PostHog answers 202 to nearly everything. What is sent, and in which order, foll
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,11 +19,11 @@ from typing import Any
 
 from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.server_time import Timed, moment, timed
-from airflow_provider_posthog.api.steps import Pause, Steps
 from airflow_provider_posthog.erasure import generation
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.progress import Done
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import profiles
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
@@ -47,7 +48,7 @@ ORPHANED = "orphaned"
 
 
 @dataclass(frozen=True)
-class Wish:
+class DeleteOptions:
     """What is to be deleted.
 
     :param events: the events.
@@ -96,35 +97,45 @@ class TooMany(PostHogError):
 
 
 def delete(
-    uuids: Sequence[str], wish: Wish, server: Server, asked_at: datetime, *, take_up: bool = False
-) -> Steps[Done]:
+    client: ErasureClient,
+    uuids: Sequence[str],
+    options: DeleteOptions,
+    server: Server,
+    asked_at: datetime,
+    *,
+    take_up: bool = False,
+) -> Done:
     """Ask for the deletion of a chunk of persons.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
-    :param wish: what to delete.
+    :param options: what to delete.
     :param server: the server.
     :param asked_at: the server's time now; or when an earlier try asked, if it never noted the answer.
     :param take_up: whether an earlier try asked.
     :raises TooMany: if the chunk has to be smaller.
     :raises PostHogErasureError: if PostHog says that it queued nothing.
     """
-    chunk = _Chunk(tuple(uuids), wish, server, asked_at)
+    chunk = _Chunk(client, tuple(uuids), options, server, asked_at)
     if take_up:
-        yield from chunk.take_up()
+        chunk.take_up()
     if server.can_keep_persons:
-        yield from chunk.delete_in_two()
+        chunk.delete_in_two()
     else:
-        yield from chunk.delete_at_once()
-    if server.has_batches and wish.events:
-        yield from chunk.look_for_swallowed()
+        chunk.delete_at_once()
+    if server.has_batches and options.events:
+        chunk.look_for_swallowed()
     return chunk.done
 
 
 class _Chunk:
     """The deletion of one chunk."""
 
-    def __init__(self, uuids: tuple[str, ...], wish: Wish, server: Server, asked_at: datetime) -> None:
-        self._wish = wish
+    def __init__(
+        self, client: ErasureClient, uuids: tuple[str, ...], options: DeleteOptions, server: Server, asked_at: datetime
+    ) -> None:
+        self._client = client
+        self._options = options
         self._server = server
         self._uuids = uuids
         self._since = asked_at - SKEW
@@ -133,22 +144,22 @@ class _Chunk:
         at = asked_at.isoformat()
         self.done = Done(at, at, len(uuids), generation=server.generation)
 
-    def take_up(self) -> Steps[None]:
+    def take_up(self) -> None:
         """Find out what became of a request whose answer nobody noted."""
-        there = yield from profiles(self._uuids, self._server)
+        there = profiles(self._client, self._uuids, self._server)
         self._left = [uuid for uuid in self._uuids if uuid in there]
         self._keepers = list(self._left)
-        if self._server.has_batches and self._wish.events:
-            rows = yield from newest_deletions(self._left, self._since)
+        if self._server.has_batches and self._options.events:
+            rows = newest_deletions(self._client, self._left, self._since)
             self._keepers = [uuid for uuid in self._left if uuid not in rows]
 
-    def delete_in_two(self) -> Steps[None]:
+    def delete_in_two(self) -> None:
         """Ask for events and recordings while the profile is there, and then for the profile."""
-        wish = self._wish
-        if (wish.events or wish.recordings) and self._keepers:
-            answer = yield from self._send(self._keepers, keep_person=True, recordings=wish.recordings)
-            yield from self._note_missing(answer, self._keepers)
-        if wish.keep_person:
+        options = self._options
+        if (options.events or options.recordings) and self._keepers:
+            answer = self._send(self._keepers, keep_person=True, recordings=options.recordings)
+            self._note_missing(answer, self._keepers)
+        if options.keep_person:
             return
         gone = {*self.done.missing}
         self._left = [uuid for uuid in self._left if uuid not in gone]
@@ -156,38 +167,38 @@ class _Chunk:
             if not self._left:
                 return
             if attempt:
-                yield Pause(_WAIT * attempt)
+                time.sleep(_WAIT * attempt)
             try:
-                answer = yield from self._send(self._left, keep_person=False, recordings=False)
+                answer = self._send(self._left, keep_person=False, recordings=False)
             except (PostHogTransportError, PostHogServerError) as error:
-                yield from self._read_back(error, last=attempt == _ATTEMPTS - 1)
+                self._read_back(error, last=attempt == _ATTEMPTS - 1)
                 continue
             failed = {_uuid_of(one): _reason(one) for one in answer.get("deletion_errors") or ()}
             self._left = [uuid for uuid in self._left if uuid in failed]
             self.done.failed = {uuid: failed[uuid] for uuid in self._left}
 
-    def delete_at_once(self) -> Steps[None]:
+    def delete_at_once(self) -> None:
         """Ask for everything in one call: this server deletes a profile that it is asked to keep."""
         for attempt in range(_ATTEMPTS):
             if not self._left:
                 return
             if attempt:
-                yield Pause(_WAIT * attempt)
+                time.sleep(_WAIT * attempt)
             # After a failure one at a time: the whole call fails with one of its persons, some deleted, some not.
             for some in batched(self._left, 1 if attempt else len(self._left)):
-                yield from self._try_at_once(some, last=attempt == _ATTEMPTS - 1)
+                self._try_at_once(some, last=attempt == _ATTEMPTS - 1)
             self._left = [uuid for uuid, why in self.done.failed.items() if why != ORPHANED]
 
-    def _try_at_once(self, some: Sequence[str], *, last: bool) -> Steps[None]:
+    def _try_at_once(self, some: Sequence[str], *, last: bool) -> None:
         failed = self.done.failed
         try:
-            yield from self._send(some, keep_person=False, recordings=False)
+            self._send(some, keep_person=False, recordings=False)
         except (PostHogServerError, PostHogTransportError) as error:
-            there = yield from profiles(some, self._server)
+            there = profiles(self._client, some, self._server)
             own = isinstance(error, PostHogServerError) and error.status == 500  # others are a gateway's: it goes on
             if there and last and not own:
                 raise
-            if own and self._wish.events:
+            if own and self._options.events:
                 # The events of those who went before it failed were not queued, and cannot be any more.
                 failed.update({uuid: ORPHANED for uuid in some if uuid not in there})
             failed.update(dict.fromkeys(there, "PostHog answered 500" if own else "the answer was lost"))
@@ -195,12 +206,12 @@ class _Chunk:
             for uuid in some:
                 failed.pop(uuid, None)
 
-    def _send(self, uuids: Sequence[str], *, keep_person: bool, recordings: bool) -> Steps[Mapping[str, Any]]:
+    def _send(self, uuids: Sequence[str], *, keep_person: bool, recordings: bool) -> Mapping[str, Any]:
         call = persons.bulk_delete(
-            ids=[*uuids], delete_events=self._wish.events, delete_recordings=recordings, keep_person=keep_person
+            ids=[*uuids], delete_events=self._options.events, delete_recordings=recordings, keep_person=keep_person
         )
         try:
-            answer: Timed[persons.BulkDeletion] = yield timed(call)
+            answer: Timed[persons.BulkDeletion] = self._client.send(timed(call))
         except PostHogValidationError as error:
             found = _TOO_MANY.search(error.detail or "")
             if found is None or int(found[1]) >= len(uuids) or int(found[1]) < 1:
@@ -210,7 +221,7 @@ class _Chunk:
             self.done.accepted_at = answer.at.isoformat()
         told = answer.value
         self.done.generation = generation.of_answer(told, self._server.generation)
-        for name, asked in (("events", self._wish.events), ("recordings", recordings)):
+        for name, asked in (("events", self._options.events), ("recordings", recordings)):
             if told.get("persons_found") and asked and told.get(f"{name}_queued_for_deletion") is not True:
                 raise PostHogErasureError(
                     f"PostHog found {told['persons_found']} of {len(uuids)} persons, but says that it queued no "
@@ -218,40 +229,41 @@ class _Chunk:
                 )
         return told
 
-    def _note_missing(self, answer: Mapping[str, Any], uuids: Sequence[str]) -> Steps[None]:
+    def _note_missing(self, answer: Mapping[str, Any], uuids: Sequence[str]) -> None:
         """Name those whom PostHog did not find: its answer only tells how many it found."""
         if answer.get("persons_found") == len(set(uuids)):
             return
-        there = yield from profiles(uuids, self._server)
+        there = profiles(self._client, uuids, self._server)
         self.done.missing = [uuid for uuid in uuids if uuid not in there]
 
-    def _read_back(self, error: PostHogError, *, last: bool) -> Steps[None]:
+    def _read_back(self, error: PostHogError, *, last: bool) -> None:
         """Find out who is left after a request whose outcome is unknown."""
         if last:
             raise error
-        there = yield from profiles(self._left, self._server)
+        there = profiles(self._client, self._left, self._server)
         self._left = [uuid for uuid in self._left if uuid in there]
 
-    def look_for_swallowed(self) -> Steps[None]:
+    def look_for_swallowed(self) -> None:
         """Find those for whom PostHog queued nothing: it keeps one deletion of events a person, for ever."""
         gone = set(self.done.missing)
         asked = [uuid for uuid in self._uuids if uuid not in gone]
-        rows = yield from newest_deletions(asked, self._since)
+        rows = newest_deletions(self._client, asked, self._since)
         self.done.swallowed = [uuid for uuid in asked if uuid not in rows]
 
 
-def newest_deletions(uuids: Sequence[str], since: datetime) -> Steps[set[str]]:
+def newest_deletions(client: ErasureClient, uuids: Sequence[str], since: datetime) -> set[str]:
     """Return for whom a deletion of events was queued since a moment.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     :param since: the moment.
     """
     if len(uuids) <= MAX_LOOKUPS:
-        rows = yield from deletions(uuids)
+        rows = deletions(client, uuids)
         return {uuid for uuid, row in rows.items() if _is_since(row, since)}
     wanted, found = set(uuids), set()
     for page in range(_MAX_PAGES):
-        answer = yield persons.deletion_status(limit=_PAGE, offset=page * _PAGE)
+        answer = client.send(persons.deletion_status(limit=_PAGE, offset=page * _PAGE))
         rows_of_page = answer.get("results") or []
         for row in rows_of_page:
             if _is_since(row, since):
@@ -268,14 +280,15 @@ def _is_since(row: persons.DeletionStatus, since: datetime) -> bool:
     return at is not None and at >= since
 
 
-def deletions(uuids: Iterable[str]) -> Steps[dict[str, persons.DeletionStatus]]:
+def deletions(client: ErasureClient, uuids: Iterable[str]) -> dict[str, persons.DeletionStatus]:
     """Return the newest queued deletion of events of each person; who has none is not there.
 
+    :param client: asks PostHog.
     :param uuids: of the persons; one call each.
     """
     found: dict[str, persons.DeletionStatus] = {}
     for uuid in uuids:
-        answer = yield persons.deletion_status(person_uuid=uuid, limit=1)
+        answer = client.send(persons.deletion_status(person_uuid=uuid, limit=1))
         for row in answer.get("results") or ():
             if str(row.get("person_uuid")).lower() == uuid:
                 found[uuid] = row

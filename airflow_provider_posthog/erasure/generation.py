@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.server_time import timed
-from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
     PostHogNotFoundError,
@@ -49,16 +49,17 @@ class Server:
         return self.generation != "A"
 
 
-def detect() -> Steps[Server]:
+def detect(client: ErasureClient) -> Server:
     """Find out which generation a server is, without changing anything.
 
+    :param client: asks PostHog.
     :raises PostHogErasureError: if it answers like none that is known.
     :raises PostHogPermissionError: if the key lacks ``person:read``.
     """
     try:
-        found = yield timed(persons.deletion_status(limit=1))
+        found = client.send(timed(persons.deletion_status(limit=1)))
     except (PostHogValidationError, PostHogNotFoundError):
-        return (yield from _oldest())
+        return _oldest(client)
     return Server("B", _clock(found.at))
 
 
@@ -72,11 +73,11 @@ def _clock(at: datetime | None) -> datetime:
     return at
 
 
-def _oldest() -> Steps[Server]:
+def _oldest(client: ErasureClient) -> Server:
     """Make sure that a server without a list of deletions is of the oldest generation."""
-    found = yield timed(persons.list(limit=1))
+    found = client.send(timed(persons.list(limit=1)))
     try:
-        yield persons.batch_by_distinct_ids([_PROBE])
+        client.send(persons.batch_by_distinct_ids([_PROBE]))
     except PostHogNotFoundError:
         pass
     except PostHogPermissionError as error:

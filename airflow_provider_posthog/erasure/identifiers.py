@@ -248,7 +248,7 @@ def check_filter(properties: object) -> None:
             raise PostHogSettingsError(
                 "properties",
                 "has an operator or type whose answer cannot be checked.",
-                f"Write type 'person' and one of {', '.join(_OPERATORS)}; or write hogql.",
+                f"Write type 'person' and one of {', '.join(_OPERATORS)}; or write query.",
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.counts import NONE, Events
-from airflow_provider_posthog.erasure.delete import SKEW, Wish
+from airflow_provider_posthog.erasure.delete import SKEW, DeleteOptions
 from airflow_provider_posthog.erasure.work_file import Person
 
 State = Literal[
@@ -40,7 +40,7 @@ SETTLING = timedelta(hours=1)
 class Request:
     """What was asked for, as far as it is known.
 
-    :param wish: what was to be deleted.
+    :param options: what was to be deleted.
     :param generation: of the server.
     :param requested_at: the server's time before the first call.
     :param accepted_at: the server's time after the last one: events up to it must be gone.
@@ -48,7 +48,7 @@ class Request:
     :param quiet_period: how long after the last call nothing may come: what was on its way then is counted late.
     """
 
-    wish: Wish
+    options: DeleteOptions
     generation: str
     requested_at: datetime
     accepted_at: datetime
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Remains:
     """What can be read of a person now.
 
     :param now: the server's time.
@@ -96,90 +96,91 @@ class Judgement:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def judge(person: Person, seen: Seen, request: Request) -> Judgement:
+def judge(person: Person, remains: Remains, request: Request) -> Judgement:
     """Tell the state of a person.
 
     :param person: the person, as resolved before the deletion.
-    :param seen: what can be read now.
+    :param remains: what can be read now.
     :param request: what was asked for.
     """
-    state, reason = _state(person, seen, request)
-    status = (seen.deletion or {}).get("status")
+    state, reason = _state(person, remains, request)
+    status = (remains.deletion or {}).get("status")
     facts = {
-        "profile_in_database": seen.profile is not None,
-        "profile_in_lists": seen.listed,
-        "events": seen.events.before,
-        "future_events": seen.events.future,
-        "later_events": seen.events.later,
-        "recordings": seen.recordings,
-        "deletion_status": str(status) if status else ("none" if seen.deletions_known else None),
+        "profile_in_database": remains.profile is not None,
+        "profile_in_lists": remains.listed,
+        "events": remains.events.before,
+        "future_events": remains.events.future,
+        "later_events": remains.events.later,
+        "recordings": remains.recordings,
+        "deletion_status": str(status) if status else ("none" if remains.deletions_known else None),
     }
-    return Judgement(person.uuid, state, reason, seen.events.all, facts)
+    return Judgement(person.uuid, state, reason, remains.events.all, facts)
 
 
-def _state(person: Person, seen: Seen, request: Request) -> tuple[State, str]:
+def _state(person: Person, remains: Remains, request: Request) -> tuple[State, str]:
     for look in (_recreated, _profile, _events, _recordings):
-        found = look(person, seen, request)
+        found = look(person, remains, request)
         if found is not None:
             return found
-    if not request.proven and seen.deletion is None:
+    if not request.proven and remains.deletion is None:
         return "NOT_FOUND", (
             "there is nothing of this UUID, and no sign that there ever was; pass on what PostHogDeletePersonsOperator "
             "returned"
         )
     # Of UUIDs alone it is only known when the deletion was queued.
-    since = request.accepted_at if request.proven else moment((seen.deletion or {}).get("created_at"))
-    if request.quiet_period and since is not None and seen.now - since < request.quiet_period:
-        state: State = "EVENTS_PENDING" if request.wish.keep_person else "PROFILE_GONE"
+    since = request.accepted_at if request.proven else moment((remains.deletion or {}).get("created_at"))
+    if request.quiet_period and since is not None and remains.now - since < request.quiet_period:
+        state: State = "EVENTS_PENDING" if request.options.keep_person else "PROFILE_GONE"
         return state, "nothing can be read, but what was on its way when PostHog was asked may still arrive"
     return "VERIFIED", ""
 
 
-def _recreated(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
-    if request.wish.keep_person:
+def _recreated(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
+    if request.options.keep_person:
         return None
-    created = moment((seen.profile or {}).get("created_at"))
+    created = moment((remains.profile or {}).get("created_at"))
     if created is not None and created > request.accepted_at:
         return "RECREATED", f"the profile was made again at {created.isoformat()}: stop the source of the events"
-    if seen.profile is not None and str(seen.profile.get("uuid")).lower() != person.uuid:
+    if remains.profile is not None and str(remains.profile.get("uuid")).lower() != person.uuid:
         return "RECREATED", "one of the distinct ids belongs to another person now"
     # The oldest servers do not tell of a profile that came back: its events do, also where they may stay.
-    if seen.events.later and (request.wish.events or request.generation == "A"):
+    if remains.events.later and (request.options.events or request.generation == "A"):
         return "RECREATED", (
-            f"{seen.events.later} events came after the request: stop their source; this deletion does not cover them"
+            f"{remains.events.later} events came after the request: stop their source; this deletion does not cover "
+            "them"
         )
     return None
 
 
-def _profile(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
-    if request.wish.keep_person:
-        return _kept(person, seen, request)
-    if seen.profile is None and not seen.listed:
+def _profile(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
+    if request.options.keep_person:
+        return _kept(person, remains, request)
+    if remains.profile is None and not remains.listed:
         return None
     where = " and ".join(
-        name for name, there in (("database", seen.profile is not None), ("lists", seen.listed)) if there
+        name for name, there in (("database", remains.profile is not None), ("lists", remains.listed)) if there
     )
     reason = f"the profile is still in PostHog's {where}"
-    if seen.now - request.accepted_at > PROFILE_PATIENCE:
+    if remains.now - request.accepted_at > PROFILE_PATIENCE:
         return "PARTIAL", f"{reason}: PostHog has given up on deleting it, of which it does not tell"
     return "REQUESTED", reason
 
 
-def _kept(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
+def _kept(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
     """Make sure that a profile is still there which PostHog was asked to keep."""
     if not person.profile or not request.proven:
         return None
-    if seen.profile is None or str(seen.profile.get("uuid")).lower() != person.uuid:
+    if remains.profile is None or str(remains.profile.get("uuid")).lower() != person.uuid:
         return "PARTIAL", "the profile was to be kept, and is gone: PostHog has deleted it all the same"
-    created = moment(seen.profile.get("created_at"))
+    created = moment(remains.profile.get("created_at"))
     if created is not None and created > request.accepted_at:
         return "PARTIAL", "the profile was to be kept, and was deleted and made again"
     return None
 
 
-def _events(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
-    events = seen.events
-    if not request.wish.events or not (events.before or events.future):
+def _events(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
+    events = remains.events
+    if not request.options.events or not (events.before or events.future):
         return None
     if not person.profile:
         return "SURVIVORS", (
@@ -188,11 +189,11 @@ def _events(person: Person, seen: Seen, request: Request) -> tuple[State, str] |
         )
     if events.future:
         return "SURVIVORS", f"{events.future} events are dated after the request, which PostHog's deletion leaves alone"
-    if not seen.deletions_known:
+    if not remains.deletions_known:
         return "EVENTS_PENDING", f"{events.before} events can still be read"
-    if seen.deletion is None:
+    if remains.deletion is None:
         return "SWALLOWED", f"{events.before} events can be read, and PostHog has never queued their deletion"
-    return _queued(events, seen.deletion, seen.now, request)
+    return _queued(events, remains.deletion, remains.now, request)
 
 
 def _queued(events: Events, deletion: Mapping[str, Any], now: datetime, request: Request) -> tuple[State, str]:
@@ -210,10 +211,10 @@ def _queued(events: Events, deletion: Mapping[str, Any], now: datetime, request:
     return "SURVIVORS", f"{asked} and calls it complete; ask its support"
 
 
-def _recordings(person: Person, seen: Seen, request: Request) -> tuple[State, str] | None:
-    if not request.wish.recordings or not seen.recordings:
+def _recordings(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
+    if not request.options.recordings or not remains.recordings:
         return None
-    reason = f"{seen.recordings} session recordings can still be read"
-    if seen.now - request.accepted_at > RECORDINGS_PATIENCE:
+    reason = f"{remains.recordings} session recordings can still be read"
+    if remains.now - request.accepted_at > RECORDINGS_PATIENCE:
         return "PARTIAL", f"{reason}: PostHog has given up on deleting them, of which it does not tell"
     return "PROFILE_GONE", reason

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_posthog.api import groups, persons
 from airflow_provider_posthog.api.call import Call, json_object
-from airflow_provider_posthog.api.steps import Pause, Steps
-from airflow_provider_posthog.erasure.asking import ask
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.resolve import profiles
 from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogValidationError
@@ -18,20 +18,23 @@ _WAITS = (0.5, 1.0, 2.0, 5.0, 10.0)
 Wrong = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
-def remove(uuids: Sequence[str], names: Sequence[str], server: Server, patience: float) -> Steps[dict[str, list[str]]]:
+def remove(
+    client: ErasureClient, uuids: Sequence[str], names: Sequence[str], server: Server, timeout: float
+) -> dict[str, list[str]]:
     """Remove properties of persons and wait until they are gone.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     :param names: of the properties.
     :param server: the server.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: what is still there, by person; a person who is not there has nothing.
     """
-    held = yield from profiles(uuids, server)
+    held = profiles(client, uuids, server)
     for uuid, person in held.items():
         for name in _left(person, names):
-            yield persons.delete_property(uuid, name)
-    return (yield from _read_back([*held], server, patience, lambda person: _left(person, names)))
+            client.send(persons.delete_property(uuid, name))
+    return _read_back(client, [*held], server, timeout, lambda person: _left(person, names))
 
 
 def _left(person: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -40,14 +43,15 @@ def _left(person: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def write(
-    uuids: Sequence[str], values: Mapping[str, Any], server: Server, patience: float
-) -> Steps[dict[str, list[str]]]:
+    client: ErasureClient, uuids: Sequence[str], values: Mapping[str, Any], server: Server, timeout: float
+) -> dict[str, list[str]]:
     """Set properties of persons and wait until they are there.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     :param values: the properties.
     :param server: the server.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: the names of those that are not as they should be, by person; all of a person who is not there.
     """
 
@@ -55,64 +59,69 @@ def write(
         properties = person.get("properties") or {}
         return [name for name, value in values.items() if name not in properties or properties[name] != value]
 
-    held = yield from profiles(uuids, server)
+    held = profiles(client, uuids, server)
     for uuid, person in held.items():
         if wrong(person):
-            yield persons.update(uuid, values)
-    left = yield from _read_back([*held], server, patience, wrong)
+            client.send(persons.update(uuid, values))
+    left = _read_back(client, [*held], server, timeout, wrong)
     return {**left, **{uuid: [*values] for uuid in uuids if uuid not in held}}
 
 
-def _read_back(uuids: list[str], server: Server, patience: float, wrong: Wrong) -> Steps[dict[str, list[str]]]:
+def _read_back(
+    client: ErasureClient, uuids: list[str], server: Server, timeout: float, wrong: Wrong
+) -> dict[str, list[str]]:
     """Read persons until nothing is wrong with them; PostHog changes them after its answer."""
     waited, look = 0.0, 0
     while True:
-        held = yield from profiles(uuids, server)
+        held = profiles(client, uuids, server)
         left = {uuid: [*found] for uuid, person in held.items() if (found := wrong(person))}
-        if not left or waited >= patience:
+        if not left or waited >= timeout:
             return left
-        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], patience - waited)
-        yield Pause(seconds)
+        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], timeout - waited)
+        time.sleep(seconds)
         waited, look, uuids = waited + seconds, look + 1, [*left]
 
 
-def clear_group(index: int, key: str, names: Sequence[str] | None, patience: float) -> Steps[tuple[int, list[str]]]:
+def clear_group(
+    client: ErasureClient, index: int, key: str, names: Sequence[str] | None, timeout: float
+) -> tuple[int, list[str]]:
     """Remove properties of a group and wait until neither the database nor queries show them.
 
+    :param client: asks PostHog.
     :param index: of the group's type.
     :param key: of the group.
     :param names: of the properties; ``None`` for all.
-    :param patience: how many seconds to wait.
+    :param timeout: how many seconds to wait.
     :returns: how many were there, and the names of those that are left.
     :raises PostHogNotFoundError: if there is no such group.
     """
-    held = (yield groups.find(group_type_index=index, group_key=key)).get("group_properties") or {}
-    listed = yield from _listed(index, key)
+    held = client.send(groups.find(group_type_index=index, group_key=key)).get("group_properties") or {}
+    listed = _listed(client, index, key)
     wanted = sorted({*held, *listed} if names is None else {*names} & {*held, *listed})
     for name in wanted:
         try:
-            yield _delete_group_property(index, key, name)
+            client.send(_delete_group_property(index, key, name))
         except PostHogValidationError:
             continue  # it is not there any more: a second time is an error, and so is a property of the queries only
     waited, look = 0.0, 0
     while True:
         try:
-            held = (yield groups.find(group_type_index=index, group_key=key)).get("group_properties") or {}
+            held = client.send(groups.find(group_type_index=index, group_key=key)).get("group_properties") or {}
         except PostHogNotFoundError:
             held = {}
-        listed = yield from _listed(index, key)
+        listed = _listed(client, index, key)
         left = [name for name in wanted if name in held or name in listed]
-        if not left or waited >= patience:
+        if not left or waited >= timeout:
             return len(wanted), left
-        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], patience - waited)
-        yield Pause(seconds)
+        seconds = min(_WAITS[min(look, len(_WAITS) - 1)], timeout - waited)
+        time.sleep(seconds)
         waited, look = waited + seconds, look + 1
 
 
-def _listed(index: int, key: str) -> Steps[set[str]]:
+def _listed(client: ErasureClient, index: int, key: str) -> set[str]:
     """Return the names of the properties that queries show of a group."""
     sql = "SELECT arrayJoin(JSONExtractKeys(properties)) FROM groups WHERE index = {index} AND key = {key}"
-    rows = yield from ask(sql, {"index": index, "key": key}, str)
+    rows = client.rows(sql, {"index": index, "key": key}, str)
     return {str(row[0]) for row in rows}
 
 

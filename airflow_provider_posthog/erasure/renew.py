@@ -9,14 +9,12 @@ from __future__ import annotations
 import uuid as uuids
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from airflow_provider_posthog.api import persons
-from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure import counts
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
-from airflow_provider_posthog.erasure.request import Do
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import BATCH, count, held_now, profiles
 from airflow_provider_posthog.erasure.work_file import Person, WorkFile, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
@@ -36,12 +34,12 @@ class Renewed:
     moved: list[str] = field(default_factory=list)
 
 
-def renew(work: WorkFile, server: Server, do: Do) -> Renewed:
+def renew(client: ErasureClient, work: WorkFile, server: Server) -> Renewed:
     """Bring a work file up to date, before anybody in it is asked for.
 
+    :param client: asks PostHog.
     :param work: the file; it is written anew if something has changed.
     :param server: the server.
-    :param do: does steps.
     :raises PostHogErasureError: if somebody was merged with a person who is not in the file; or, in a file without
         distinct ids, is gone, as nobody can tell whether that was a deletion.
     """
@@ -51,7 +49,7 @@ def renew(work: WorkFile, server: Server, do: Do) -> Renewed:
     with WorkFileWriter(work.fs, work.path, header) as file:
         changed = False
         for batch in batched(work.persons(), BATCH):
-            new = do(_renewed(batch, server, server.now, told, known, by_id=header.verify_by == "distinct_id"))
+            new = _renewed(client, batch, server, told, known, by_id=header.verify_by == "distinct_id")
             changed = changed or new != batch
             file.add(new)
         if told.moved:
@@ -66,27 +64,27 @@ def renew(work: WorkFile, server: Server, do: Do) -> Renewed:
 
 
 def _renewed(
-    batch: Sequence[Person], server: Server, until: datetime, told: Renewed, known: set[int], *, by_id: bool
-) -> Steps[list[Person]]:
-    held = yield from held_now([person.uuid for person in batch if person.profile], server)
+    client: ErasureClient, batch: Sequence[Person], server: Server, told: Renewed, known: set[int], *, by_id: bool
+) -> list[Person]:
+    held = held_now(client, [person.uuid for person in batch if person.profile], server)
     missing = [person for person in batch if person.profile and person.uuid not in held]
     if missing and not server.has_batches:  # queries may lag behind
-        found = yield from profiles([person.uuid for person in missing], server)
+        found = profiles(client, [person.uuid for person in missing], server)
         held.update({uuid: {str(name) for name in one.get("distinct_ids") or ()} for uuid, one in found.items()})
         missing = [person for person in missing if person.uuid not in held]
-    owners = (yield from _owners(missing, server)) if by_id else {}
+    owners = _owners(client, missing, server) if by_id else {}
     for person in missing:
         theirs = {owners[name] for name in person.distinct_ids if name in owners}
         if not by_id or any(uuids.UUID(owner).int not in known for owner in theirs):
             told.moved.append(person.uuid)
         else:
             told.gone += 1
-    return (yield from _with_new_ids(batch, held, until, told, server)) if by_id else [*batch]
+    return _with_new_ids(client, batch, held, told, server) if by_id else [*batch]
 
 
 def _with_new_ids(
-    batch: Sequence[Person], held: dict[str, set[str]], until: datetime, told: Renewed, server: Server
-) -> Steps[list[Person]]:
+    client: ErasureClient, batch: Sequence[Person], held: dict[str, set[str]], told: Renewed, server: Server
+) -> list[Person]:
     renewed, stale = [], []
     for person in batch:
         new = held.get(person.uuid, set()) - {*person.distinct_ids}
@@ -94,17 +92,17 @@ def _with_new_ids(
         renewed.append(replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *new}))) if new else person)
         if new or not server.can_keep_persons:  # the oldest servers leave recordings, also those that came since
             stale.append(renewed[-1])
-    counted = {person.uuid: person for person in (yield from count(stale, until))}
+    counted = {person.uuid: person for person in count(client, stale, server.now)}
     return [counted.get(person.uuid, person) for person in renewed]
 
 
-def _owners(missing: Sequence[Person], server: Server) -> Steps[dict[str, str]]:
+def _owners(client: ErasureClient, missing: Sequence[Person], server: Server) -> dict[str, str]:
     """Return whose the distinct ids of persons without a profile are now."""
     names = sorted({name for person in missing for name in person.distinct_ids})
     if not server.has_batches:
-        return (yield from counts.owners_of(names)) if names else {}
+        return counts.owners_of(client, names) if names else {}
     owners: dict[str, str] = {}
     for some in batched(names, persons.MAX_BATCH):
-        answer = yield persons.batch_by_distinct_ids(some)
+        answer = client.send(persons.batch_by_distinct_ids(some))
         owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
     return owners

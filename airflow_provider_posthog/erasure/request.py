@@ -6,28 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.erasure.delete import MAX_LOOKUPS, ORPHANED, TooMany, Wish, delete, deletions
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.delete import MAX_LOOKUPS, ORPHANED, DeleteOptions, TooMany, delete, deletions
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.progress import Done, Progress, key_of
 from airflow_provider_posthog.erasure.work_file import WorkFile
 
-T = TypeVar("T")
 Report = Callable[[str, list[str], Done], None]
-#: Up to so many persons are named in what a task hands on.
-MAX_NAMED = 1000
 _MAX_EXAMPLES = 50
-
-
-class Do(Protocol):
-    """Does steps, with a client."""
-
-    def __call__(self, steps: Steps[T], /) -> T:
-        """Do them."""
 
 
 class ServerClock:
@@ -97,27 +87,27 @@ def chunks(work: WorkFile, size: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def delete_all(
+    client: ErasureClient,
     work: WorkFile,
     progress: Progress,
-    wish: Wish,
+    options: DeleteOptions,
     server: Server,
-    do: Do,
     *,
     chunk_size: int = persons.MAX_BULK_DELETE,
     report: Report = lambda key, uuids, done: None,
 ) -> Outcome:
     """Ask for the deletion of everybody in a work file who was not asked for yet.
 
+    :param client: asks PostHog.
     :param work: the file.
     :param progress: what earlier tries did.
-    :param wish: what to delete.
+    :param options: what to delete.
     :param server: the server.
-    :param do: does steps.
     :param chunk_size: how many persons at once; fewer, where the server takes no more.
     :param report: is told of each chunk that is done, also of those that an earlier try has done.
     :raises PostHogError: if PostHog cannot be asked; what is done is noted, and the next try goes on behind it.
     """
-    job = _Job(progress, wish, server, do, report)
+    job = _Job(client, progress, options, server, report)
     size = min(chunk_size, progress.size or chunk_size)
     while True:
         outcome = Outcome()
@@ -132,11 +122,13 @@ def delete_all(
 class _Job:
     """Asks for chunks, one after the other."""
 
-    def __init__(self, progress: Progress, wish: Wish, server: Server, do: Do, report: Report) -> None:
+    def __init__(
+        self, client: ErasureClient, progress: Progress, options: DeleteOptions, server: Server, report: Report
+    ) -> None:
+        self._client = client
         self._progress = progress
-        self._wish = wish
+        self._options = options
         self._server = server
-        self._do = do
         self._report = report
         self._clock = ServerClock(server.now)
 
@@ -150,12 +142,12 @@ class _Job:
         asked_at = moment(before) or self._clock.now()
         if before is None:
             self._progress.ask(key, asked_at.isoformat())
-        done = self._do(delete(uuids, self._wish, self._server, asked_at, take_up=before is not None))
+        done = delete(self._client, uuids, self._options, self._server, asked_at, take_up=before is not None)
         return self._finish(key, uuids, done)
 
     def _again(self, key: str, uuids: list[str], done: Done, again: list[str]) -> Done:
         asked_at = moment(done.asked_at) or self._clock.now()
-        new = self._do(delete(again, self._wish, self._server, asked_at, take_up=True))
+        new = delete(self._client, again, self._options, self._server, asked_at, take_up=True)
         orphaned = {uuid: why for uuid, why in done.failed.items() if why == ORPHANED}
         done.failed = {**orphaned, **new.failed}
         done.accepted_at = new.accepted_at
@@ -170,12 +162,12 @@ class _Job:
         return done
 
 
-def asked_earlier(work: WorkFile, server: Server, do: Do) -> dict[str, Mapping[str, Any]] | None:
+def asked_earlier(client: ErasureClient, work: WorkFile, server: Server) -> dict[str, Mapping[str, Any]] | None:
     """Return for whom a deletion of events was asked before, and would be swallowed now; by person UUID.
 
+    :param client: asks PostHog.
     :param work: the file that names the persons.
     :param server: the server.
-    :param do: does steps.
     :returns: the deletions; ``None`` where it was not looked at, because there are too many persons to look up one by
         one, or because the server lists none.
     """
@@ -186,4 +178,4 @@ def asked_earlier(work: WorkFile, server: Server, do: Do) -> dict[str, Mapping[s
         uuids.append(person.uuid)
         if len(uuids) > MAX_LOOKUPS:
             return None
-    return {**do(deletions(uuids))}
+    return {**deletions(client, uuids)}

@@ -14,12 +14,12 @@ from typing import Any
 
 from airflow_provider_posthog.api import persons
 from airflow_provider_posthog.api.answers import needed
-from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.addresses import folded, is_printed_otherwise, spellings
-from airflow_provider_posthog.erasure.asking import ask, batched, packed
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.identifiers import Identifier
+from airflow_provider_posthog.erasure.queries import batched, packed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotFoundError
 
@@ -56,9 +56,10 @@ class _Hits:
         self.by_uuid.setdefault(uuid.lower(), []).append(identifier)
 
 
-def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Steps[Resolved]:
+def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, until: datetime) -> Resolved:
     """Find the persons behind identifiers.
 
+    :param client: asks PostHog.
     :param batch: at most :data:`BATCH` identifiers.
     :param server: the server.
     :param until: the moment that tells events dated in the future from others.
@@ -69,10 +70,10 @@ def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Ste
     for one in batch:
         if one.kind == "uuid":
             hits.add(one.value, one)
-    yield from _by_distinct_id(by_id, hits, server)
-    yield from _by_email([one for one in batch if one.kind == "email"], hits, server)
-    found = yield from profiles([*hits.by_uuid], server)
-    ids = yield from _distinct_ids(found, server)
+    _by_distinct_id(client, by_id, hits, server)
+    _by_email(client, [one for one in batch if one.kind == "email"], hits, server)
+    found = profiles(client, [*hits.by_uuid], server)
+    ids = _distinct_ids(client, found, server)
     for uuid, person in found.items():
         _check(uuid, person, ids[uuid], hits.by_uuid[uuid])
     people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in found]
@@ -80,9 +81,9 @@ def resolve(batch: Sequence[Identifier], server: Server, until: datetime) -> Ste
     missed = [one for one in batch if one not in hit]
     # Addresses also where they have led to a profile: server-side events may carry the address itself as their id.
     sought = [one for one in batch if one.kind == "email" or one not in hit]
-    people, lost = yield from _by_events(people, sought, server)
+    people, lost = _by_events(client, people, sought, server)
     missed = [one for one in missed if one in lost]
-    return Resolved((yield from count(people, until)), missed)
+    return Resolved(count(client, people, until), missed)
 
 
 def _spelt(one: Identifier) -> set[str]:
@@ -97,20 +98,20 @@ def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
     return len(set(ids) - {one.value for one in identifiers})
 
 
-def _by_distinct_id(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps[None]:
+def _by_distinct_id(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
     """Look ids up in what lists and queries show, and in the database, which knows better, where the server can."""
     for some in batched(batch, persons.MAX_BATCH):
         values = sorted({one.value for one in some})
-        owners = yield from counts.owners_of(values)
+        owners = counts.owners_of(client, values)
         if server.has_batches:
-            answer = yield persons.batch_by_distinct_ids(values)
+            answer = client.send(persons.batch_by_distinct_ids(values))
             owners.update(_uuids(answer))
         for one in some:
             if one.value in owners:
                 hits.add(owners[one.value], one)
 
 
-def _by_email(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps[None]:
+def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
     """Look addresses up whatever their case: they are the same mailbox, and PostHog's own filter would miss one.
 
     Many projects identify people by their address, so it is looked for among the distinct ids too.
@@ -128,24 +129,24 @@ def _by_email(batch: Sequence[Identifier], hits: _Hits, server: Server) -> Steps
         where = " OR ".join(f"lowerUTF8({column}) IN {{emails}} OR {column} IN {{emails}}" for column in columns)
         sql = f"SELECT toString(id), {', '.join(columns)} FROM persons WHERE {where}"  # noqa: S608 - no values in it
         for pack in packed(values):
-            rows = yield from ask(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
+            rows = client.rows(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
             for uuid, *addresses in rows:
                 for address in {folded(str(each)) for each in addresses if each}:
                     for one in wanted.get(address, ()):
                         hits.add(str(uuid), one)
-    yield from _by_address_as_id(spelt, wanted, hits, server)
+    _by_address_as_id(client, spelt, wanted, hits, server)
 
 
 def _by_address_as_id(
-    spelt: Sequence[str], wanted: Mapping[str, Sequence[Identifier]], hits: _Hits, server: Server
-) -> Steps[None]:
+    client: ErasureClient, spelt: Sequence[str], wanted: Mapping[str, Sequence[Identifier]], hits: _Hits, server: Server
+) -> None:
     found: dict[str, str] = {}  # the owner's UUID by distinct id
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE lowerUTF8(distinct_id) IN {emails}"
     for pack in packed(spelt):
-        rows = yield from ask(sql, {"emails": pack}, str, str)
+        rows = client.rows(sql, {"emails": pack}, str, str)
         found.update((str(name), str(uuid)) for name, uuid in rows)
     for some in batched(spelt if server.has_batches else (), persons.MAX_BATCH):
-        answer = yield persons.batch_by_distinct_ids(some)
+        answer = client.send(persons.batch_by_distinct_ids(some))
         found.update(_uuids(answer))
     for name, uuid in found.items():
         for one in wanted.get(folded(name), ()):
@@ -156,9 +157,10 @@ def _uuids(answer: persons.Persons) -> dict[str, str]:
     return {name: needed(person, "uuid", str, "a person") for name, person in (answer.get("results") or {}).items()}
 
 
-def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Person]]:
+def profiles(client: ErasureClient, uuids: Sequence[str], server: Server) -> dict[str, persons.Person]:
     """Read profiles from PostHog's database, which deletions reach first.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     :param server: the server; the oldest take one call for each person.
     :returns: the profiles by UUID; who is gone is not there.
@@ -166,13 +168,13 @@ def profiles(uuids: Sequence[str], server: Server) -> Steps[dict[str, persons.Pe
     found: dict[str, persons.Person] = {}
     if server.has_batches:
         for some in batched(uuids, persons.MAX_BATCH):
-            answer = yield persons.batch_by_uuids(some)
+            answer = client.send(persons.batch_by_uuids(some))
             for uuid, person in (answer.get("results") or {}).items():
                 found[str(uuid).lower()] = person
         return found
     for uuid in uuids:
         try:
-            found[uuid] = yield persons.retrieve(uuid)
+            found[uuid] = client.send(persons.retrieve(uuid))
         except PostHogNotFoundError:
             continue
     return found
@@ -195,49 +197,50 @@ def _unexpected(why: str) -> PostHogErasureError:
     return PostHogErasureError(f"Unexpected match: {why}. Nothing was deleted; look at it, and try again.")
 
 
-def _distinct_ids(found: Mapping[str, persons.Person], server: Server) -> Steps[dict[str, list[str]]]:
+def _distinct_ids(client: ErasureClient, found: Mapping[str, persons.Person], server: Server) -> dict[str, list[str]]:
     """Return all distinct ids of persons; where the two stores disagree, what either of them knows."""
-    shown = yield from counts.ids_of([*found])
+    shown = counts.ids_of(client, [*found])
     ids: dict[str, list[str]] = {}
     for uuid, person in found.items():
         held = [str(name) for name in person.get("distinct_ids") or ()]
-        held += yield from _beyond(uuid, held, server)
+        held += _beyond(client, uuid, held, server)
         ids[uuid] = sorted({*held, *shown.get(uuid, ())})
     return ids
 
 
-def _beyond(uuid: str, held: Sequence[str], server: Server) -> Steps[list[str]]:
+def _beyond(client: ErasureClient, uuid: str, held: Sequence[str], server: Server) -> list[str]:
     """Return all distinct ids where the look-up of many has cut them: queries may lag behind, and show not all."""
     if not server.has_batches or len(held) < _SHOWN_IDS:
         return []
     try:
-        whole = yield persons.retrieve(uuid)
+        whole = client.send(persons.retrieve(uuid))
     except PostHogNotFoundError:
         return []
     return [str(name) for name in whole.get("distinct_ids") or ()]
 
 
-def held_now(uuids: Sequence[str], server: Server) -> Steps[dict[str, set[str]]]:
+def held_now(client: ErasureClient, uuids: Sequence[str], server: Server) -> dict[str, set[str]]:
     """Return the distinct ids of persons as they are now; of the oldest servers only as queries show them.
 
+    :param client: asks PostHog.
     :param uuids: of the persons.
     :param server: the server.
     :returns: by UUID; whose profile is not there is not there.
     """
     if not server.has_batches:
-        shown = yield from counts.ids_of(uuids)
+        shown = counts.ids_of(client, uuids)
         return {uuid: set(names) for uuid, names in shown.items()}
-    found = yield from profiles(uuids, server)
+    found = profiles(client, uuids, server)
     ids: dict[str, set[str]] = {}
     for uuid, person in found.items():
         held = [str(name) for name in person.get("distinct_ids") or ()]
-        ids[uuid] = {*held, *(yield from _beyond(uuid, held, server))}
+        ids[uuid] = {*held, *_beyond(client, uuid, held, server)}
     return ids
 
 
 def _by_events(
-    people: list[Person], sought: list[Identifier], server: Server
-) -> Steps[tuple[list[Person], list[Identifier]]]:
+    client: ErasureClient, people: list[Person], sought: list[Identifier], server: Server
+) -> tuple[list[Person], list[Identifier]]:
     """Find events beyond those of the profiles: personless ones, and those whose profile is gone or hidden.
 
     Somebody who came back after a deletion is hidden from lists and queries, but PostHog's database has the profile.
@@ -257,12 +260,12 @@ def _by_events(
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
     for where, some in values.items():
         for pack in packed(some):
-            for uuid, name in (yield from counts.carriers(where, pack, server.now)):
+            for uuid, name in counts.carriers(client, where, pack, server.now):
                 # Events of a profile that is known are counted with it, whatever UUID they carry.
                 if name not in owned and (where != _OF_ADDRESSES or folded(name) in wanted):
                     carried.setdefault(uuid, set()).add(name)
-    hidden = yield from profiles([uuid for uuid in carried if uuid not in known], server)
-    held = yield from _distinct_ids(hidden, server)
+    hidden = profiles(client, [uuid for uuid in carried if uuid not in known], server)
+    held = _distinct_ids(client, hidden, server)
     for uuid, found in carried.items():
         person = known.get(uuid) or Person(uuid, profile=uuid in hidden)
         found.update(held.get(uuid, ()))
@@ -274,16 +277,17 @@ def _by_events(
     return [*known.values()], left
 
 
-def count(people: Sequence[Person], until: datetime) -> Steps[list[Person]]:
+def count(client: ErasureClient, people: Sequence[Person], until: datetime) -> list[Person]:
     """Return persons with their counts.
 
+    :param client: asks PostHog.
     :param people: the persons.
     :param until: the moment that tells events dated in the future from others.
     """
     if not people:
         return []
-    events: Mapping[str, Any] = yield from counts.events(people, until)
-    recordings = yield from counts.recordings(people)
+    events: Mapping[str, Any] = counts.events(client, people, until)
+    recordings = counts.recordings(client, people)
     counted = []
     for person in people:
         seen = events.get(person.uuid, counts.NONE)

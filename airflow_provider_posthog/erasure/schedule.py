@@ -2,7 +2,8 @@
 
 A quick check (a few profiles, and what PostHog says of a few deletions) is made each time, and shows that something
 has changed. Events are counted at the beginning, with growing pauses, after each of PostHog's weekly sweeps, when a
-quick check shows another picture, and twice, a while apart, for the proof.
+quick check shows another picture, and twice, a while apart, for the proof. However often somebody asks, and whatever
+changes meanwhile, that is at most twelve times in thirty days: five sweeps, five others, and the proof.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from typing import Any
 
 from airflow_provider_posthog.api.server_time import moment
 
-#: The pauses between the first looks, in intervals; then the next one comes after PostHog's next sweep.
-_PAUSES = (1, 8, 64)
+#: The pauses before the second look and the next ones, in intervals, and at the least; later ones come after sweeps.
+_PAUSES = ((1, timedelta(minutes=10)), (1, timedelta(hours=1)), (8, timedelta(hours=6)), (64, timedelta(days=1)))
+#: The shortest pauses before them where a quick check shows another picture: profiles of many persons go one by one.
+_AT_A_CHANGE = (timedelta(0), timedelta(0), timedelta(hours=1), timedelta(hours=6))
+#: So many looks besides those after sweeps in a month of waiting, and so many that only follow a clean one.
+_MOST = len(_PAUSES) + 1
+_MOST_PROOFS = 1
+_MONTH = timedelta(days=30)
 #: PostHog deletes events from Sunday, 05:00 UTC, on; a day later it has reached all replicas.
 _AFTER_SWEEP = (0, 7)  # Monday, 07:00
 
@@ -24,7 +31,9 @@ _AFTER_SWEEP = (0, 7)  # Monday, 07:00
 class Looks:
     """What is remembered between two looks; counts and states only.
 
-    :param count: how many looks counted events since the picture last changed.
+    :param count: how many looks counted events in this month, besides those after sweeps.
+    :param proofs: how many of this month only followed a clean one.
+    :param since: when this month of waiting began: ISO text.
     :param at: when the last one was, by the server's time: ISO text; empty before the first.
     :param clean_at: when a look found nothing left for the first time; empty while something is.
     :param picture: what the last quick check showed.
@@ -33,6 +42,8 @@ class Looks:
     """
 
     count: int = 0
+    proofs: int = 0
+    since: str = ""
     at: str = ""
     clean_at: str = ""
     picture: tuple[int, ...] = ()
@@ -60,17 +71,30 @@ class Looks:
         :param interval: the shortest pause between two looks.
         """
         last, clean = moment(self.at), moment(self.clean_at)
-        if last is None or picture != self.picture:
+        if last is None or interval < timedelta(seconds=1):  # a Date has no parts of a second
             return True
-        if clean is not None:
-            return may_prove(clean, now, interval)
-        return now >= self._next(last, interval)
+        changed = picture != self.picture
+        if clean is not None and not changed and not may_prove(clean, now, interval):
+            return False
+        if now >= after_sweep(last):
+            return True
+        month = self._month(now)
+        if clean is not None and not changed and month.proofs < _MOST_PROOFS:
+            return True
+        if month.count >= _MOST:
+            return False
+        number = max(0, month.count - 1)
+        times, least = _PAUSES[number]
+        if changed or clean is not None:
+            times, least = int(not changed), _AT_A_CHANGE[number]
+        return now - last >= max(interval * times, least)
 
-    def _next(self, last: datetime, interval: timedelta) -> datetime:
-        if interval < timedelta(seconds=1):  # a Date has no parts of a second
-            return last
-        sweep = after_sweep(last)
-        return min(sweep, last + interval * _PAUSES[self.count - 1]) if 0 < self.count <= len(_PAUSES) else sweep
+    def _month(self, now: datetime) -> Looks:
+        """Return the same with nothing spent, where another month of waiting has begun."""
+        since = moment(self.since)
+        if since is None or now - since >= _MONTH:
+            return replace(self, count=0, proofs=0, since=now.isoformat())
+        return self
 
     def looked(self, now: datetime, picture: tuple[int, ...], *, clean: bool) -> Looks:
         """Note a look.
@@ -79,10 +103,17 @@ class Looks:
         :param picture: what the quick check before it showed.
         :param clean: whether it found nothing left.
         """
-        changed = picture != self.picture and bool(self.at)
-        count = 1 if changed else self.count + 1
-        first_clean = (self.clean_at or now.isoformat()) if clean else ""
-        return replace(self, count=count, at=now.isoformat(), clean_at=first_clean, picture=picture)
+        month, last = self._month(now), moment(self.at)
+        swept = last is not None and now >= after_sweep(last)
+        proves = not swept and bool(self.clean_at) and picture == self.picture and month.proofs < _MOST_PROOFS
+        return replace(
+            month,
+            count=month.count + (not swept and not proves),
+            proofs=month.proofs + proves,
+            at=now.isoformat(),
+            clean_at=(self.clean_at or now.isoformat()) if clean else "",
+            picture=picture,
+        )
 
 
 def may_prove(clean: datetime, now: datetime, interval: timedelta) -> bool:

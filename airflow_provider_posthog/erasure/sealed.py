@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.atomic_file import Landing

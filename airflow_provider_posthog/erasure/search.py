@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.identifiers import Identifier
-from airflow_provider_posthog.erasure.place import Place
-from airflow_provider_posthog.erasure.request import Do
+from airflow_provider_posthog.erasure.project import Project
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import BATCH, resolve
 from airflow_provider_posthog.erasure.work_file import Header, Totals, WorkFileSystem, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
@@ -80,35 +80,35 @@ class Limits:
     must_find_all: bool = False
 
 
-def new_header(server: Server, asked: str, place: Place, verify_by: str) -> Header:
+def new_header(server: Server, asked: str, project: Project, verify_by: str) -> Header:
     """Make the header of a new request's work file.
 
     :param server: the server.
     :param asked: stands for what was asked for.
-    :param place: which PostHog and project it is.
+    :param project: which PostHog and project it is.
     :param verify_by: ``distinct_id`` or ``uuid``.
     """
-    where = {"host": place.host, "project_id": str(place.project_id)}
+    where = {"host": project.host, "project_id": str(project.project_id)}
     return Header(uuid.uuid4().hex, server.now.isoformat(), server.generation, asked, **where, verify_by=verify_by)
 
 
 def search(
+    client: ErasureClient,
     identifiers: Iterable[Identifier],
     fs: WorkFileSystem,
     path: str,
     header: Header,
     server: Server,
-    do: Do,
     limits: Limits,
 ) -> Search:
     """Find everybody behind identifiers and write them into a work file.
 
+    :param client: asks PostHog.
     :param identifiers: the identifiers; a batch of them is in memory at a time.
     :param fs: the file system of the work file.
     :param path: the work file, as the file system spells it.
     :param header: from :func:`new_header`.
     :param server: the server.
-    :param do: does steps.
     :param limits: what may be found.
     :raises PostHogErasureError: if nobody is found, or too many, or somebody who does not fit.
     """
@@ -117,7 +117,7 @@ def search(
     missing = NotFound()
     with WorkFileWriter(fs, path, header) as file:
         for batch in batched(identifiers, BATCH):
-            found = do(resolve(batch, server, server.now))
+            found = resolve(client, batch, server, server.now)
             missing.add(found.not_found)
             new = [person for person in found.persons if uuid.UUID(person.uuid).int not in seen]
             seen.update(uuid.UUID(person.uuid).int for person in new)

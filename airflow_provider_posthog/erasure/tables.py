@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.erasure.asking import ask, batched, is_unknown_table, packed
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogServerError, PostHogValidationError
 
@@ -54,26 +54,27 @@ class Left:
         return f"PostHog's deletion leaves rows of these persons in other tables: {named}." if named else ""
 
 
-def left_in_tables(people: Iterable[Person]) -> Steps[Left]:
+def left_in_tables(client: ErasureClient, people: Iterable[Person]) -> Left:
     """Count the rows of persons, by every distinct id.
 
+    :param client: asks PostHog.
     :param people: the persons; a batch of them is in memory at a time.
     """
     left = Left()
-    tables = yield from _tables(left)
+    tables = _tables(client, left)
     for batch in batched(people, _BATCH):
         ids = sorted({name for person in batch for name in person.distinct_ids})
         for table in tables:
-            yield from _count(table, ids, left)
+            _count(client, table, ids, left)
     if "sessions" in left.rows:  # the same in another form
         left.rows.pop("raw_sessions", None)
         left.not_looked_at.pop("raw_sessions", None)
     return left
 
 
-def _tables(left: Left) -> Steps[list[str]]:
+def _tables(client: ErasureClient, left: Left) -> list[str]:
     try:
-        rows = yield from ask(_CATALOG, {"name": "distinct_id"}, str)
+        rows = client.rows(_CATALOG, {"name": "distinct_id"}, str)
     except PostHogValidationError as error:
         if not is_unknown_table(error):
             raise
@@ -89,14 +90,14 @@ def _tables(left: Left) -> Steps[list[str]]:
     return names
 
 
-def _count(table: str, ids: Sequence[str], left: Left) -> Steps[None]:
+def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) -> None:
     """Count in one table; one that fails is told, and no reason for the erasure to fail."""
     if table in left.not_looked_at:
         return
     try:
         for pack in packed(ids):
             sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own
-            rows = yield from ask(sql, {"ids": pack}, int)
+            rows = client.rows(sql, {"ids": pack}, int)
             left.rows[table] = left.rows.get(table, 0) + int(rows[0][0])
     except (PostHogValidationError, PostHogServerError) as error:
         left.rows.pop(table, None)

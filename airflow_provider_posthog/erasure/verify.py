@@ -14,12 +14,12 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_posthog.api import persons
-from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.erasure import counts
-from airflow_provider_posthog.erasure.asking import batched
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.delete import deletions
 from airflow_provider_posthog.erasure.generation import Server, detect
-from airflow_provider_posthog.erasure.judge import PENDING, Judgement, Request, Seen, State, judge
+from airflow_provider_posthog.erasure.judge import PENDING, Judgement, Remains, Request, State, judge
+from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import profiles
 from airflow_provider_posthog.erasure.work_file import Person
 
@@ -109,25 +109,27 @@ class Report:
 
 
 def verify(
+    client: ErasureClient,
     people: Iterable[Person],
     request: Request,
     since: datetime | None = None,
     *,
     each: Callable[[Judgement], None] | None = None,
-) -> Steps[Report]:
+) -> Report:
     """Look at all persons of a request, once.
 
+    :param client: asks PostHog.
     :param people: the persons; a batch of them is in memory at a time.
     :param request: what was asked for.
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
     :param each: is told of each person; the report keeps some of them only.
     """
-    server = yield from detect()
+    server = detect(client)
     report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up
-        for one in (yield from look(batch, request, server, left, since)):
+        for one in check_persons(client, batch, request, server, left, since):
             report.add(one)
             if each is not None:
                 each(one)
@@ -135,37 +137,35 @@ def verify(
     return report
 
 
-def look(
-    batch: Sequence[Person], request: Request, server: Server, most: int = MAX_STATUSES, since: datetime | None = None
-) -> Steps[list[Judgement]]:
+def check_persons(
+    client: ErasureClient,
+    batch: Sequence[Person],
+    request: Request,
+    server: Server,
+    most: int = MAX_STATUSES,
+    since: datetime | None = None,
+) -> list[Judgement]:
     """Look at some persons.
 
+    :param client: asks PostHog.
     :param batch: the persons.
     :param request: what was asked for.
     :param server: the server.
     :param most: how many queued deletions may be looked up.
     :param since: as in :func:`verify`.
     """
-    listed = yield from counts.listed([person.uuid for person in batch])
-    found: dict[str, persons.Person] = {}
-    if server.has_batches:
-        found = yield from _profiles(batch, server, listed, set())
-    counted = [person for person in batch if since is None or not _is_waiting(person, found, listed, request)]
-    events = yield from _events(counted, request, since)
-    recordings = yield from counts.recordings(batch)
-    if not server.has_batches:
-        found = yield from _profiles(batch, server, listed, {*events} if request.wish.events else set())
-    asked = [person.uuid for person in batch if person.uuid in events or not request.proven][: max(0, most)]
-    rows: Mapping[str, Any] = (yield from deletions(sorted(asked))) if server.has_batches else {}
+    left = _read(client, batch, request, server, since)
+    asked = [person.uuid for person in batch if person.uuid in left.events or not request.proven][: max(0, most)]
+    rows: Mapping[str, Any] = deletions(client, sorted(asked)) if server.has_batches else {}
     return [
         judge(
             person,
-            Seen(
+            Remains(
                 server.now,
-                found.get(person.uuid),
-                person.uuid in listed,
-                events.get(person.uuid, counts.NONE),
-                recordings.get(person.uuid, 0),
+                left.profiles.get(person.uuid),
+                person.uuid in left.listed,
+                left.events.get(person.uuid, counts.NONE),
+                left.recordings.get(person.uuid, 0),
                 rows.get(person.uuid),
                 server.has_batches and person.uuid in asked,
             ),
@@ -175,54 +175,82 @@ def look(
     ]
 
 
+@dataclass(frozen=True)
+class _Left:
+    """What can still be read of some persons, by UUID."""
+
+    profiles: Mapping[str, persons.Person]
+    listed: set[str]
+    events: Mapping[str, counts.Events]
+    recordings: Mapping[str, int]
+
+
+def _read(
+    client: ErasureClient, batch: Sequence[Person], request: Request, server: Server, since: datetime | None
+) -> _Left:
+    listed = counts.listed(client, [person.uuid for person in batch])
+    found: dict[str, persons.Person] = {}
+    if server.has_batches:
+        found = _profiles(client, batch, server, listed, set())
+    counted = [person for person in batch if since is None or not _is_waiting(person, found, listed, request)]
+    events = _events(client, counted, request, since)
+    recordings = counts.recordings(client, batch)
+    if not server.has_batches:
+        found = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
+    return _Left(found, listed, events, recordings)
+
+
 def _is_waiting(person: Person, found: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
     """Tell whether the profile alone says that it is too early to count events."""
-    return not request.wish.keep_person and (person.uuid in found or person.uuid in listed)
+    return not request.options.keep_person and (person.uuid in found or person.uuid in listed)
 
 
-def _events(people: Sequence[Person], request: Request, since: datetime | None) -> Steps[dict[str, counts.Events]]:
+def _events(
+    client: ErasureClient, people: Sequence[Person], request: Request, since: datetime | None
+) -> dict[str, counts.Events]:
     """Count the events of persons; of those without distinct ids nothing but the whole history shows any."""
     named = [person for person in people if person.distinct_ids and since is not None]
     others = [person for person in people if not person.distinct_ids or since is None]
     found: dict[str, counts.Events] = {}
     if named and since is not None:
-        found |= yield from counts.events_by_key(named, request.accepted_at, since)
+        found |= counts.events_by_key(client, named, request.accepted_at, since)
     if others:
-        found |= yield from counts.events(others, request.accepted_at)
+        found |= counts.events(client, others, request.accepted_at)
     return found
 
 
-def picture(people: Iterable[Person], server: Server) -> Steps[tuple[int, ...]]:
+def picture(client: ErasureClient, people: Iterable[Person], server: Server) -> tuple[int, ...]:
     """Check quickly whether something has changed, by a few of the persons: profiles, and completed deletions.
 
+    :param client: asks PostHog.
     :param people: the persons.
     :param server: the server.
     """
     some = [*islice(people, _FEW if server.has_batches else _FEWER)]
-    there = yield from profiles([person.uuid for person in some], server)
+    there = profiles(client, [person.uuid for person in some], server)
     completed = 0
     if server.has_batches:
-        rows = yield from deletions([person.uuid for person in some if person.events][:_FEWER])
+        rows = deletions(client, [person.uuid for person in some if person.events][:_FEWER])
         completed = sum(row.get("status") == "completed" for row in rows.values())
     return len(there), completed
 
 
 def _profiles(
-    batch: Sequence[Person], server: Server, listed: set[str], busy: set[str]
-) -> Steps[dict[str, persons.Person]]:
+    client: ErasureClient, batch: Sequence[Person], server: Server, listed: set[str], busy: set[str]
+) -> dict[str, persons.Person]:
     """Return the profiles that PostHog's database has of persons, by UUID and by every distinct id."""
     if not server.has_batches:
         # One call for each person: nobody needs it whose events or profile can be read anyway.
         quiet = [person.uuid for person in batch if person.uuid not in listed and person.uuid not in busy]
-        found = yield from profiles(quiet, server)
-        owners = yield from counts.owners_of(sorted({name for person in batch for name in person.distinct_ids}))
-        shown = yield from counts.listed(sorted({*owners.values()}))
+        found = profiles(client, quiet, server)
+        owners = counts.owners_of(client, sorted({name for person in batch for name in person.distinct_ids}))
+        shown = counts.listed(client, sorted({*owners.values()}))
         return {**_by_owner(batch, {name: {"uuid": uuid} for name, uuid in owners.items() if uuid in shown}), **found}
-    found = yield from profiles([person.uuid for person in batch], server)
+    found = profiles(client, [person.uuid for person in batch], server)
     names = [name for person in batch for name in person.distinct_ids]
     by_name: dict[str, persons.Person] = {}
     for some in batched(names, persons.MAX_BATCH):
-        answer = yield persons.batch_by_distinct_ids(some)
+        answer = client.send(persons.batch_by_distinct_ids(some))
         by_name.update(answer.get("results") or {})
     return {**_by_owner(batch, by_name), **found}
 

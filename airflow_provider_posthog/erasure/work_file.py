@@ -75,7 +75,7 @@ class Header:
     :param request_id: tells this erasure from every other.
     :param resolved_at: when it was looked up who it is about, by the server's time: ISO text.
     :param generation: of the server, as far as it was known then.
-    :param asked: stands for what was asked for, so that a retry with the same wish can use the file.
+    :param asked: stands for what was asked for, so that a retry for the same can use the file.
     :param host: the PostHog that was asked: its base URL.
     :param project_id: the number of its project, as text.
     :param verify_by: ``distinct_id``, or ``uuid`` for a file without distinct ids.

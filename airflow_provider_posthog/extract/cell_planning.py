@@ -73,6 +73,9 @@ class CellPlanner(Planner):
     def pieces(self, window: Window, count: Callable[[], list[Piece]] | None = None) -> Iterator[Piece]:
         """Yield the cells of a range, in the order of the sort key; they tile it.
 
+        Where its count is too much for PostHog, its days are counted and read part by part, the newest first: nearly
+        all rows are there, and what a budget leaves is not spent on years that hold next to none.
+
         :param window: the range.
         :param count: gets what :meth:`count` finds in it, if somebody has asked already.
         :raises PostHogIncompleteError: if PostHog cannot even count the rows of a part of a day.
@@ -83,7 +86,7 @@ class CellPlanner(Planner):
             if not is_too_heavy(error):
                 raise
             if not _cell(window).is_day:
-                for part in self._parts(window, error):
+                for part in _newest_first(window, self._parts(window, error)):
                     yield from self.pieces(part)
                 return
             groups = tuple(self._groups_by_hash(window, error))
@@ -234,6 +237,15 @@ class CellPlanner(Planner):
         return [each for part in parts for each in (finer if part is whole else [part])] if finer else []
 
 
+def _newest_first(window: Window, parts: list[Window]) -> list[Window]:
+    """Return the parts of a range in the order in which they are read; what is left of a part keeps its own order."""
+    cell = _cell(window)
+    if window.part not in (None, (cell.first_day, cell.last_day)):
+        return parts
+    edges = [(each.cell.first_day, each.cell.last_day) for each in parts if each.cell is not None]
+    return [replace(each, part=part) for each, part in zip(parts[::-1], edges[::-1], strict=True)]
+
+
 def _uncounted(window: Window, error: PostHogError) -> PostHogIncompleteError:
     return PostHogIncompleteError(f"PostHog cannot even count the rows of {window}: {error}")
 
@@ -247,8 +259,15 @@ def _cuts(cell: Cell, home: tuple[int, int]) -> list[int]:
     if cell.first_day is None or cell.last_day is None:
         cuts = {0, home[0], LAST_DAY}
     else:
-        cuts = {next((day for day in (home[1], _OLDEST) if first < day < last), (first + last) // 2)}
+        cuts = {next((day for day in (home[1], _OLDEST) if first < day < last), _middle(first, last))}
     return sorted(day for day in cuts if first < day < last)
+
+
+def _middle(first: int, last: int) -> int:
+    """Return a day in the middle, the first of a month if there is one near it: PostHog's table is kept by months."""
+    middle = (first + last) // 2
+    month = _day(int(f"{EPOCH + timedelta(days=middle):%Y%m}01"))
+    return month if first < month and 4 * (middle - month) < last - first else middle
 
 
 def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:

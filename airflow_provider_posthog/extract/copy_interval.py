@@ -40,7 +40,7 @@ class Reading:
 
     :param settings: how to reach PostHog.
     :param source: what is read.
-    :param in_flight: how many windows are read side by side.
+    :param max_in_flight: how many windows are read side by side.
     :param page_rows: the most rows of a window.
     :param settle: how long rows take until queries see them.
     :param longest_wait: the most seconds that are waited for that; for more, what is read is recorded, and it ends.
@@ -48,7 +48,7 @@ class Reading:
 
     settings: ClientSettings
     source: Source
-    in_flight: int = 3
+    max_in_flight: int = 3
     page_rows: int = 49_999
     settle: timedelta = timedelta(minutes=5)
     longest_wait: float | None = None
@@ -205,7 +205,7 @@ class Copy:
             reading.source,
             interval.start if has_time else None,
             interval.end if has_time else None,
-            in_flight=reading.in_flight,
+            max_in_flight=reading.max_in_flight,
             page_rows=reading.page_rows,
             settle=reading.settle,
             longest_wait=reading.longest_wait,

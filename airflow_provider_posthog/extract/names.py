@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Iterator, Mapping, Set
 
 from airflow_provider_posthog.api.hogql import significant
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 #: The names of a lambda's arguments.
 _ARGUMENTS = re.compile(r"(?:\(([\w\s,]+)\)|([A-Za-z_]\w*))\s*->")
-#: What a template makes of a list.
-_LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 
 
 def names_in(*expressions: str | None) -> set[str]:
@@ -67,32 +64,3 @@ def check_own(columns: Mapping[str, str], own: Set[str]) -> None:
             raise PostHogSettingsError(
                 "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
             )
-
-
-def events_named(
-    event: str | Sequence[str] | None, columns: Sequence[str] | Mapping[str, str] | None
-) -> tuple[list[str], dict[str, Any]]:
-    """Return the condition that rows are events of some names, and its value; none where all are read.
-
-    :param event: the name, or the names.
-    :param columns: the columns that are read.
-    :raises PostHogSettingsError: if it names no events.
-    """
-    if event is None:
-        return [], {}
-    names = [event] if isinstance(event, str) else event
-    # No event has an empty name, so nothing would be read, and what is there be replaced by it.
-    if not names or not isinstance(names, Sequence) or not all(map(_is_name, names)):
-        raise PostHogSettingsError(
-            "event",
-            f"{event!r:.80} names no events.",
-            "Leave it out, or write a name or a list of names (a template makes text of a list, unless the DAG has "
-            "render_template_as_native_obj=True).",
-        )
-    if isinstance(columns, Mapping):
-        check_own(columns, {"event"})
-    return ["event IN {posthog_event_names}"], {"posthog_event_names": list(names)}
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)

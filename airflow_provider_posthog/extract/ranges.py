@@ -30,11 +30,26 @@ def left_of(window: Window, source: Source, resume: Position | None) -> list[Win
     until = min(resume.until, window.end)
     begun = _celled(replace(window, end=until), source)
     try:
-        left = [replace(begun, cell=cell) for cell in (begun.cell or Cell()).after(resume.place)]
+        left = _left_of_days(begun, resume)
     except (LookupError, TypeError, ValueError):
         raise _no_place() from None
     rest = replace(window, start=until)
     return [*left, _celled(rest, source)] if rest.start < rest.end or not left else left
+
+
+def _left_of_days(begun: Window, resume: Position) -> list[Window]:
+    """Return what is left of a time that is read by cells: of the part of the place, and the days before it.
+
+    The planner may count what is a part as a whole newest first; what is left of one keeps its order.
+    """
+    whole = begun.cell or Cell()
+    first, last = resume.part or (whole.first_day, whole.last_day)
+    here = replace(whole, first_day=first, last_day=last)
+    left = [replace(begun, cell=cell, part=(first, last)) for cell in here.after(resume.place)]
+    if first is not None and (whole.first_day is None or whole.first_day < first):
+        before = replace(whole, last_day=first)
+        left.append(replace(begun, cell=before, part=(before.first_day, before.last_day)))
+    return left
 
 
 def _left_of_parts(window: Window, resume: Position) -> list[Window]:

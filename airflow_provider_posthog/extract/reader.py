@@ -78,16 +78,16 @@ class Progress:
 class Extraction:
     """Reads a range of a source: iterate over it. Each chunk is complete and proved when it is handed out.
 
-    At the most ``in_flight + 2`` windows are in memory, whatever the range. Where a reading ends early, it is taken up
-    again with ``resume_after`` of the last chunk that is safe and has one; what was handed out after that chunk comes
-    again. Copies of an event (``duplicates``) are dropped within a window; with ``by="created_at"`` copies that came
-    at other times may be in two windows, as they may be in two runs: load them with a merge by key.
+    At the most ``max_in_flight + 2`` windows are in memory, whatever the range. Where a reading ends early, it is taken
+    up again with ``resume_after`` of the last chunk that is safe and has one; what was handed out after that chunk
+    comes again. Copies of an event (``duplicates``) are dropped within a window; by ``created_at`` copies that came at
+    other times may be in two windows, as they may be in two runs: load them with a merge by key.
 
     :param settings: where the project is, and with which key.
     :param source: what to read.
     :param start: the first moment, aware; ``None`` for the beginning, which is 1970. A source without a time has none.
     :param end: the first moment after it, aware; ``None`` for now, as it is when the reading begins.
-    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
+    :param max_in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
         everything else was read.
@@ -113,7 +113,7 @@ class Extraction:
         start: datetime | None = None,
         end: datetime | None = None,
         *,
-        in_flight: int = 3,
+        max_in_flight: int = 3,
         page_rows: int = 49_999,
         settle: timedelta = timedelta(minutes=5),
         longest_wait: float | None = None,
@@ -121,27 +121,47 @@ class Extraction:
         resume_after: Position | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        _check(page_rows, in_flight, settle, look_back)
+        _check(page_rows, max_in_flight, settle, look_back)
         self._end = checked("end", end or datetime.now(timezone.utc))
         begin = checked("start", (start if source.time else None) or EPOCH)
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
         if source.scan_back is not None:
             source = replace(source, scan_from=max(EPOCH, begin - look_back - source.scan_back))
         self.source = source
-        self._in_flight = in_flight
+        self._in_flight = max_in_flight
         self._settle = settle
         self._longest_wait = longest_wait
         self._on_progress = on_progress or (lambda progress: None)
         self._settings = settings
-        self._asker = Asker(settings, in_flight)
+        self._page_rows = page_rows
+        self._asker = Asker(settings, max_in_flight)
         self._limits = PageLimits(settings, lambda: self._to_read)
-        self._size = PageSize(page_rows, in_flight, self._limits)
+        self._size = PageSize(page_rows, max_in_flight, self._limits)
         self._resume = resume_after
         self._planner = _planner_of(source)(self._asker, source, self._size)
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: Future[list[Piece]] | None = None
         self._ranges: list[tuple[Window, datetime | None]] = []
         self._progress = Progress(0, 0, 0, 0, 0, 0.0)
+
+    def at(self, place: Position | None) -> Extraction:
+        """Return another reading of the same rows; of one that was not taken up itself.
+
+        :param place: where it begins: as ``resume_after``; ``None`` for the beginning.
+        :raises PostHogSettingsError: if that is no place within the range.
+        """
+        return Extraction(
+            self._settings,
+            self.source,
+            self.window.start,
+            self._end,
+            max_in_flight=self._in_flight,
+            page_rows=self._page_rows,
+            settle=self._settle,
+            longest_wait=self._longest_wait,
+            resume_after=place,
+            on_progress=self._on_progress,
+        )
 
     def _begin(self, begin: datetime, look_back: timedelta, resume: Position | None, source: Source) -> datetime:
         if begin > self._end:
@@ -328,11 +348,11 @@ class Extraction:
         return ranges
 
 
-def _check(page_rows: int, in_flight: int, settle: timedelta, look_back: timedelta) -> None:
+def _check(page_rows: int, max_in_flight: int, settle: timedelta, look_back: timedelta) -> None:
     if not 1 <= page_rows < MAX_ROWS:
         raise PostHogSettingsError("page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}.")
-    if not 1 <= in_flight <= 32:
-        raise PostHogSettingsError("in_flight", f"{in_flight} is too few or too many.", "Write 1 to 32.")
+    if not 1 <= max_in_flight <= 32:
+        raise PostHogSettingsError("max_in_flight", f"{max_in_flight} is too few or too many.", "Write 1 to 32.")
     if settle < timedelta(0) or look_back < timedelta(0):
         raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.choices import check_time, check_time_of_events, cohort_number, events_chosen
 from airflow_provider_posthog.extract.lazy_conditions import check_lazy
-from airflow_provider_posthog.extract.names import check_own, check_where, events_named, names_in
+from airflow_provider_posthog.extract.names import check_own, check_where, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
 PERSON_COLUMNS = ("id", "created_at", "properties", "is_identified")
@@ -192,63 +193,48 @@ def quoted(name: str) -> str:
 def events(
     columns: Columns = None,
     *,
-    by: Literal["created_at", "timestamp"] = "created_at",
-    event: str | Sequence[str] | None = None,
+    time_column: Literal["created_at", "timestamp"] = "created_at",
+    events: str | Sequence[str] | None = None,
+    exclude_events: str | Sequence[str] | None = None,
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
     scan_back: timedelta | None = None,
 ) -> Source:
-    """Return the events.
+    """Return events.
 
-    :param columns: HogQL by column name, such as ``{"browser": "properties.$browser"}``, or names; ``None`` for
-        ``uuid, event, distinct_id, person_id, timestamp, created_at, properties`` (JSON text).
-    :param by: ``created_at``, when PostHog took the event in: a late event is in a later range. ``timestamp``, when it
-        happened: a late event is in a range that may have been read before.
-    :param event: only events of this name, or of these names.
+    :param columns: HogQL by name, such as ``{"browser": "properties.$browser"}``, or names; default: ``EVENT_COLUMNS``.
+    :param time_column: ``created_at``, when PostHog took it in: a late event is in a later range. ``timestamp``, when
+        it happened: a late event is in a range that may have been read before.
+    :param events: only events of this name, or of these names.
+    :param exclude_events: all events but those of this name, or of these names.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
-    :param scan_back: with ``created_at``, leave out events that happened more than this before the range; the default
-        leaves out none. Large projects are counted faster with seven days, as far as PostHog's batch exports look back.
+    :param scan_back: with ``created_at``, leave out events that happened more than this before the range.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
-    _check_by(by, scan_back)
-    named, given = events_named(event, columns)
+    check_time_of_events(time_column, scan_back)
+    chosen, given = events_chosen(events, exclude_events, columns)
     return Source(
         name="events",
         table="events",
         columns=_columns(columns, EVENT_COLUMNS),
         key="uuid",
-        time=by,
-        scan="timestamp" if by == "created_at" else None,
+        time=time_column,
+        scan="timestamp" if time_column == "created_at" else None,
         scan_back=scan_back,
-        where="\n) AND (".join([where, *named] if where else named) or None,
-        only={"event": tuple(given["posthog_event_names"])} if named else {},
-        filtered=bool(where),
+        where="\n) AND (".join([where, *chosen] if where else chosen) or None,
+        only={} if events is None else {"event": tuple(given["posthog_event_names"])},
+        filtered=bool(where) or exclude_events is not None,
         values={**(values or {}), **given},
         copies=True,
         cells=True,
     )
 
 
-def _check_by(by: str, scan_back: timedelta | None) -> None:
-    if by not in ("created_at", "timestamp"):
-        raise PostHogSettingsError("by", f"events have no such time: {by!r}.", "Write created_at or timestamp.")
-    if scan_back is None:
-        return
-    if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
-        raise PostHogSettingsError("scan_back", f"{scan_back!r:.60} is no length of time.", "Write timedelta(days=7).")
-    if by != "created_at":
-        raise PostHogSettingsError(
-            "scan_back",
-            f"is not for by={by!r}: events that happened before the range are in no case in it.",
-            "Leave it out, or write by='created_at'.",
-        )
-
-
 def persons(
     columns: Columns = None,
     *,
-    by: Literal["created_at"] | None = None,
+    time_column: Literal["created_at"] | None = None,
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Source:
@@ -258,11 +244,13 @@ def persons(
     persons of last month, whom no range that is read from now on holds; a clock that is ahead makes some of tomorrow.
 
     :param columns: HogQL by column name, or names; ``None`` for ``id, created_at, properties, is_identified``.
-    :param by: ``created_at`` to read only persons created in the range; a person that changes later is not read again,
-        and one that comes late is never read.
+    :param time_column: ``created_at`` to read only persons created in the range; a person that changes later is not
+        read again, and one that comes late is never read. ``None`` reads all.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
+    :raises PostHogSettingsError: if an argument cannot be used.
     """
+    check_time(time_column, "persons", (None, "created_at"))
     return Source(
         name="persons",
         table="persons",
@@ -270,7 +258,7 @@ def persons(
         key="id",
         sort_key=("id",),
         is_uuid=True,
-        time=by,
+        time=time_column,
         born="created_at",
         where=where,
         filtered=bool(where),
@@ -278,19 +266,28 @@ def persons(
     )
 
 
-def sessions(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
+def sessions(
+    columns: Columns = None,
+    *,
+    time_column: Literal["$start_timestamp"] = "$start_timestamp",
+    where: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Source:
     """Return the sessions that began in the range. A session that goes on after it was read changes, for a day at most.
 
     :param columns: HogQL by column name, or names; ``None`` for those that servers of every age have.
+    :param time_column: the only one there is.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
+    :raises PostHogSettingsError: if an argument cannot be used.
     """
+    check_time(time_column, "sessions", ("$start_timestamp",))
     return Source(
         name="sessions",
         table="sessions",
         columns=_columns(columns, SESSION_COLUMNS),
         key="session_id",
-        time="$start_timestamp",
+        time=time_column,
         changes_for=timedelta(days=1),  # PostHog begins another one after 24 hours, whatever goes on
         where=where,
         filtered=bool(where),
@@ -338,54 +335,56 @@ def distinct_ids(
     )
 
 
-def cohort_members(cohort_id: int) -> Source:
+def cohort_members(cohort_id: int | str) -> Source:
     """Return the persons of a cohort: ``person_id, cohort_id``.
 
     :param cohort_id: the cohort's number.
+    :raises PostHogSettingsError: if it is none.
     """
+    number = cohort_number(cohort_id)
     return Source(
-        name=f"cohort_{int(cohort_id)}",
+        name=f"cohort_{number}",
         table="cohort_people",
         columns={"person_id": "person_id", "cohort_id": "cohort_id"},
         key="person_id",
         sort_key=("person_id",),
         is_uuid=True,
         where="cohort_id = {posthog_cohort_id}",
-        only={"cohort_id": (int(cohort_id),)},
-        values={"posthog_cohort_id": int(cohort_id)},
+        only={"cohort_id": (number,)},
+        values={"posthog_cohort_id": number},
     )
 
 
 def hogql(
-    sql: str,
+    query: str,
     *,
     key: str | Sequence[str],
-    time: str | None = None,
+    time_column: str | None = None,
     values: Mapping[str, Any] | None = None,
     name: str = "query",
     copies: bool = False,
 ) -> Source:
-    """Return the rows of a HogQL query, such as ``SELECT * FROM my_warehouse_table``.
+    """Return the rows of a HogQL query. Each of its columns needs a name of its own (``AS``), else reading it fails.
 
-    Each of its columns needs a name of its own (``AS``): one without, or two of one name, are an error when it is read.
-
-    :param sql: the query. It runs once for each window, so it has to answer the same rows each
-        time.
-    :param key: HogQL over its columns that tells its rows apart, such as ``id``, never null; or a list of columns that
-        do so together. Leave times as they are: as text (``toString(hour)``) two hours are one when clocks go back.
-    :param time: the column of time that the windows go by, never null. Without it all rows are read, in parts.
+    :param query: the query. It runs once for each window, so it has to answer the same rows each time.
+    :param key: HogQL over its columns that tells its rows apart, such as ``id``, never null; or a list of them. Leave
+        times as they are: as text (``toString(hour)``) two hours are one when clocks go back.
+    :param time_column: the column of time that the windows go by, never null. Without it all rows are read, in parts.
     :param values: what its placeholders stand for.
     :param name: what to call it in logs and file names.
-    :param copies: whether a key may be there more than once, to hand out only one row of each; else that is an error.
+    :param copies: whether a key may be there more than once, to hand out one row of each; else that is an error.
     :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
-    text = one_statement(sql, "sql")
+    text = one_statement(query, "query")
     keys = (key,) if isinstance(key, str) else tuple(key)
     if not keys or not all(isinstance(each, str) and each.strip() for each in keys):
         raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
     keys = tuple(each.strip() for each in keys)
     table = f"({text}\n) AS source"  # the line break ends a comment at the end of the query
     given = dict(values or {})
+    time = None if time_column is None else str(time_column).strip()
+    if time == "":
+        raise PostHogSettingsError("time_column", "is empty.", "Write the query's column of time, or leave it out.")
     return Source(name, table, {}, ", ".join(keys), keys=keys, time=time, values=given, copies=copies, query=text)
 
 

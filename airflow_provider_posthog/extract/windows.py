@@ -18,6 +18,8 @@ from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
 MICROSECOND = timedelta(microseconds=1)
 #: ClickHouse counts the seconds that rows are grouped by in 32 bits.
 LATEST = datetime(2106, 1, 1, tzinfo=timezone.utc)
+#: A part of the days: the first, and the first after it; ``None`` for those before and after all others.
+Part = tuple[int | None, int | None]
 #: How many parts the keys of rows are put into, by their hashes or by their own order; PostHog answers 50,000 rows.
 PARTS = 32_768
 #: At the most so many groups are asked for when rows are counted; PostHog answers 50,000 rows.
@@ -38,6 +40,7 @@ class Window:
     :param last: the first part after it.
     :param cell: of events, the cell of their sort key that it is, rather than all of its time.
     :param keys: of what is sorted by other keys, the range of them that it is.
+    :param part: where the days are read newest part first, from which day to which the part is that it lies in.
     """
 
     start: datetime
@@ -46,6 +49,7 @@ class Window:
     last: int = PARTS
     cell: Cell | None = None
     keys: Keys | None = None
+    part: Part | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -68,8 +72,8 @@ class Window:
 
         :param by_parts: whether all of the time is read by parts of the keys, one after another.
         """
-        if self.cell is not None and (place := self.cell.end()):
-            return Position(self.start, self.end, tuple(place))
+        if self.cell is not None and ((place := self.cell.end()) or self.part is not None):
+            return Position(self.start, self.end, tuple(place), self.part)
         if self.keys is not None and self.keys.high is not None:
             return None
         if by_parts and self.last < PARTS:
@@ -157,17 +161,21 @@ class Position:
     :param until: with a place, the end of the time that was read by cells.
     :param place: in the sort key, what lies before it in ``[time, until)`` is safe, too, as :meth:`.Cell.end` says; or
         the first part of the keys that is not.
+    :param part: where the days are read newest part first, that of the place: the days behind it are safe, and those
+        before it are not.
     """
 
     time: datetime
     until: datetime | None = None
     place: tuple[Any, ...] = ()
+    part: Part | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         if self.until is None:
             return {"time": iso(self.time)}
-        return {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+        told = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+        return told if self.part is None else {**told, "part": list(self.part)}
 
     @classmethod
     def from_json(cls, value: Any) -> Position:  # noqa: ANN401 - JSON
@@ -180,11 +188,19 @@ class Position:
             until = _read(value["until"]) if "until" in value else None
             place = value.get("place", [])
             Cell().after(place)
-            return cls(
-                _read(value["time"]), until, tuple(tuple(each) if isinstance(each, list) else each for each in place)
-            )
+            placed = tuple(tuple(each) if isinstance(each, list) else each for each in place)
+            return cls(_read(value["time"]), until, placed, _part(value.get("part")))
         except (AttributeError, LookupError, TypeError):
             raise ValueError("no position") from None
+
+
+def _part(value: object) -> Part | None:
+    if value is None:
+        return None
+    edges = [each for each in value if each is None or type(each) is int] if isinstance(value, list | tuple) else []
+    if len(edges) != 2:
+        raise ValueError("no position")
+    return edges[0], edges[1]
 
 
 def _read(text: str) -> datetime:

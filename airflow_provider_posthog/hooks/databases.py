@@ -17,6 +17,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.load.loader import Loader
+    from airflow_provider_posthog.load.parts import Parts
     from airflow_provider_posthog.load.target import Target
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,18 @@ class SqlDatabase:
             f"is a connection of type {self.kind or 'none'}, where this package erases no rows.",
             "Name one of PostgreSQL, DuckDB, SQLite, Snowflake or BigQuery, or erase the rows by a task of your own.",
         )
+
+    def parts(self, table: str, tag: str) -> Parts | None:
+        """Return a place beside a table for what a load has read so far; ``None`` where the database has none.
+
+        :param table: the table.
+        :param tag: tells the load from others: a few letters and digits.
+        """
+        from airflow_provider_posthog.load.parts import Parts, keeps_parts
+
+        if not keeps_parts(self.kind):
+            return None
+        return Parts(self._plain if self.kind == "mysql" else self.connect, self.kind, table, tag)
 
     def connect_by_hook(self) -> Any:  # noqa: ANN401 - PEP 249
         """Connect as Airflow's own hook does; each statement is committed by itself.

@@ -7,30 +7,34 @@ import importlib
 import importlib.util
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_posthog.api import exports, insight_lookup, insights, projects, queries
-from airflow_provider_posthog.api.call import Call, json_object
+from airflow_provider_posthog.api import insight_lookup, insights, queries
+from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.clients import Client
-from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.api.settings import ClientSettings, is_secret_key
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseHook, get_connection_async, mask_secret
 from airflow_provider_posthog.connection import form as connection_form
 from airflow_provider_posthog.exceptions import (
+    TASKS_WITHOUT_PERSON,
     PostHogError,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogSettingsError,
     PostHogValidationError,
 )
+from airflow_provider_posthog.hooks.probes import probes, secret_key_probes
 from airflow_provider_posthog.results import retention
 from airflow_provider_posthog.results.answer import Answer, Question, ask, read
 from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from airflow_provider_posthog.api.async_clients import AsyncClient
     from airflow_provider_posthog.results.retention import Retention
 
@@ -47,10 +51,12 @@ class _Hidden:
 class PostHogHook(BaseHook):
     """Talks to one PostHog project over its HTTP API. Making a hook reads no connection and sends nothing.
 
+    ``with PostHogHook() as hook:`` closes its connections at the end of the block.
+
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
-    :param max_bytes_read: how many bytes ClickHouse may read for a query of ``get_records``, ``get_first``, ``get_df``
-        and ``run``: what has read more is an error, and none begins when less is left of the project's budget.
+    :param max_bytes_read: how many bytes ClickHouse may read for a query of ``query``, ``get_records``, ``get_first``
+        and ``get_df``: what has read more is an error, and none begins when less is left of the project's budget.
     """
 
     #: Bytes that ClickHouse read for the last query of this hook; ``None`` if the server did not say.
@@ -157,8 +163,16 @@ class PostHogHook(BaseHook):
         """The blocking client, made on first use."""
         return self.get_conn()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        """Return the hook."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Close the blocking client's connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the blocking client's connections; the next call opens new ones."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -199,13 +213,13 @@ class PostHogHook(BaseHook):
         return self.client.pages(call, max_items=max_items)
 
     def get_records(
-        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
     ) -> list[list[Any]]:
         """Run HogQL and return all of its rows, freshly calculated.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
+        :param sql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
             several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
-        :param values: the values.
+        :param parameters: the values.
         :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
@@ -213,13 +227,13 @@ class PostHogHook(BaseHook):
             or if the query read more than it may.
         :raises PostHogRateLimitError: if less is left of the budget than it may read; nothing is sent.
         """
-        rows: list[list[Any]] = self._asked(hogql, values, max_bytes_read).whole().rows
+        rows: list[list[Any]] = self._asked(sql, parameters, max_bytes_read).whole().rows
         return rows
 
     def get_df(
         self,
-        hogql: str,
-        values: Mapping[str, Any] | None = None,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
         *,
         key: str | Sequence[str] | None = None,
         df_type: str = "pandas",
@@ -230,9 +244,8 @@ class PostHogHook(BaseHook):
         Columns have the types that PostHog names, with and without rows: integers are ``Int64`` and never went through
         a float, times are UTC, and nulls are nulls (:func:`~airflow_provider_posthog.hooks.data_frames.data_frame`).
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
-            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
-        :param values: the values.
+        :param sql: the statement, as for :meth:`get_records`.
+        :param parameters: the values.
         :param key: what tells the rows apart, such as ``uuid``, or several: with it there may be more than 50,000,
             which are read in parts and counted (docs: *files.md*, *Rows by queries*), and arrays are JSON text.
         :param df_type: ``pandas``, or ``polars``.
@@ -244,8 +257,8 @@ class PostHogHook(BaseHook):
         from airflow_provider_posthog.hooks.data_frames import data_frame, polars_frame, read_by_key
 
         if key is not None:
-            return read_by_key(self.settings(), hogql, values, key, df_type)
-        answer = self._asked(hogql, values, max_bytes_read).whole()
+            return read_by_key(self.settings(), sql, parameters, key, df_type)
+        answer = self._asked(sql, parameters, max_bytes_read).whole()
         make = data_frame if df_type == "pandas" else polars_frame
         return make(answer.rows, answer.names(), answer.types)
 
@@ -262,33 +275,34 @@ class PostHogHook(BaseHook):
             if importlib.util.find_spec(package) is None:
                 extra = {"pandas": "pandas", "pyarrow": "warehouse"}.get(package)
                 what = f"airflow-provider-posthog[{extra}]" if extra else package
-                raise PostHogSettingsError("get_df", f"needs {package}.", f"Install {what}, or use run().")
+                raise PostHogSettingsError("get_df", f"needs {package}.", f"Install {what}, or use query().")
 
-    def run(
-        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+    def query(
+        self, query: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
     ) -> list[dict[str, Any]]:
         """Run HogQL and return all of its rows as dictionaries, freshly calculated; for the author of a ``@task``.
 
-        :param hogql: the statement, with ``{name}`` for each value. Without a LIMIT PostHog would cut it at 100 rows;
-            several SELECTs (UNION and the like) go into brackets: ``SELECT * FROM (...) LIMIT n``.
+        :param query: the statement, with ``{name}`` for each value; as for :meth:`get_records`.
         :param values: the values.
         :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: a dictionary for each row, by the names of its columns; JSON, with times as ISO text.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if two columns have one name, or the query read more than it may.
         """
-        answer = self._asked(hogql, values, max_bytes_read).whole()
+        answer = self._asked(query, values, max_bytes_read, field="query").whole()
         columns = answer.names()
         twice = [name for name, count in Counter(columns).items() if count > 1]
         if twice:
             raise PostHogSettingsError(
-                "hogql", f"two columns are named {twice[0]!r}.", "Give each a name of its own, with AS."
+                "query", f"two columns are named {twice[0]!r}.", "Give each a name of its own, with AS."
             )
         return [dict(zip(columns, row, strict=True)) for row in answer.rows]
 
-    def _asked(self, hogql: str, values: Mapping[str, Any] | None, max_bytes_read: int | None = None) -> Answer:
+    def _asked(
+        self, sql: str, values: Mapping[str, Any] | None, max_bytes_read: int | None = None, *, field: str = "sql"
+    ) -> Answer:
         """Run HogQL; return the answer, which may be cut."""
-        question, values = self._question(hogql, values)
+        question, values = self._question(sql, values, field)
         guard = ByteGuard.of(self.max_bytes_read if max_bytes_read is None else max_bytes_read)
         guard.before(self.client)
         found = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
@@ -298,20 +312,22 @@ class PostHogHook(BaseHook):
         guard.after(found.bytes_read)
         return answer
 
-    def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
+    def _question(
+        self, sql: str, values: Mapping[str, Any] | None, field: str
+    ) -> tuple[Question, Mapping[str, Any] | None]:
         """Check a statement, and return it with the values that it is sent with."""
-        return ask(hogql, values), values
+        return ask(sql, values, field=field), values
 
     def get_first(
-        self, hogql: str, values: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
+        self, sql: str, parameters: Mapping[str, Any] | None = None, *, max_bytes_read: int | None = None
     ) -> list[Any] | None:
         """Run HogQL and return its first row, freshly calculated, or ``None``.
 
-        :param hogql: the statement; several SELECTs (UNION and the like) as for :meth:`get_records`.
-        :param values: the values.
+        :param sql: the statement; several SELECTs (UNION and the like) as for :meth:`get_records`.
+        :param parameters: the values.
         :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         """
-        rows: list[list[Any]] = self._asked(hogql, values, max_bytes_read).rows
+        rows: list[list[Any]] = self._asked(sql, parameters, max_bytes_read).rows
         return rows[0] if rows else None
 
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
@@ -325,7 +341,7 @@ class PostHogHook(BaseHook):
     def events_retention(self) -> Retention:
         """Ask how long PostHog shows the project's events; needs ``project:read``, else it is not known.
 
-        ``get_records``, ``get_df`` and ``run`` do not ask: where the retention is enforced, older events are not in
+        ``query``, ``get_records`` and ``get_df`` do not ask: where the retention is enforced, older events are not in
         their answers.
         """
         settings = self.settings()
@@ -345,9 +361,23 @@ class PostHogHook(BaseHook):
         settings = self.settings()
         if settings.project_id is None:
             settings.project_path()
+        if is_secret_key(settings.api_key):
+            missing, _ = self._missing(secret_key_probes())
+            if len(missing) == 2:
+                return False, f"The project secret key may do nothing: it lacks {', '.join(missing)}."
+            name = f" with a project secret key, which can serve {TASKS_WITHOUT_PERSON}"
+        else:
+            missing, name = self._missing(probes(settings.project_id or 0))
+        reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
+        if not missing:
+            return True, f"{reached} The key has every scope that can be probed."
+        return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
+
+    def _missing(self, calls: Iterable[tuple[str, Call[Any]]]) -> tuple[list[str], str]:
+        """Return the scopes that the key lacks, and the project's name, with a blank before it, if it may be read."""
         missing: list[str] = []
         name = ""
-        for scope, call in _probes(settings.project_id or 0):
+        for scope, call in calls:
             try:
                 answer = self.send(call)
             except PostHogPermissionError as error:
@@ -363,23 +393,4 @@ class PostHogHook(BaseHook):
                 continue  # a server that has no such endpoint has no such scope to lack
             if scope == "project:read":
                 name = f" {answer.get('name')!r}"
-        reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
-        if not missing:
-            return True, f"{reached} The key has every scope that can be probed."
-        return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
-
-
-def _probes(project_id: int) -> Iterable[tuple[str, Call[Any]]]:
-    """Return a cheap call for each scope that can be probed without changing anything."""
-
-    def get(path: str, scope: str) -> tuple[str, Call[Any]]:
-        return scope, Call("probe", "GET", path, json_object, query={"limit": 1}, scopes=(scope,))
-
-    first: tuple[str, Callable[[], Call[Any]]] = ("project:read", lambda: projects.retrieve(project_id))
-    yield first[0], first[1]()
-    yield "export:read", exports.list(limit=1)
-    yield "export:write", Call("probe", "POST", "exports/", json_object, json={}, scopes=("export:write",))
-    yield "insight:read", insights.list(basic=True, limit=1)
-    yield get("dashboards/", "dashboard:read")
-    yield get("persons/", "person:read")
-    yield "query:read", queries.start(queries.hogql("SELECT 1"))
+        return missing, name

@@ -29,7 +29,7 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
     SQLIntervalCheckOperator, BranchSQLOperator, SQLExecuteQueryOperator and SqlSensor work on PostHog.
 
     Rows are tuples in the values of PostHog's JSON, always freshly calculated. ``run`` and ``get_conn`` are those of
-    Airflow's ``DbApiHook``; for rows as dictionaries use :meth:`PostHogHook.run`.
+    Airflow's ``DbApiHook``; :meth:`query` returns rows as dictionaries.
 
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
@@ -91,9 +91,11 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         """Return a connection of PEP 249; calls of PostHog's API go through :attr:`client` and :meth:`send`."""
         return PostHogConnection(self._asked)
 
-    def _question(self, hogql: str, values: Mapping[str, Any] | None) -> tuple[Question, Mapping[str, Any] | None]:
+    def _question(
+        self, sql: str, values: Mapping[str, Any] | None, field: str
+    ) -> tuple[Question, Mapping[str, Any] | None]:
         given = values_of(values)
-        return ask(one_select(hogql), given, field="sql"), given
+        return ask(one_select(sql, field), given, field=field), given
 
     @staticmethod
     def split_sql_string(sql: str, strip_semicolon: bool = False) -> list[str]:
@@ -111,7 +113,7 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
             self.log.info("With values for %s", ", ".join(map(str, parameters)))
         super()._run_command(cur, sql_statement, None)
 
-    def run(  # type: ignore[override]
+    def run(
         self,
         sql: Any,  # noqa: ANN401 - as Airflow's
         autocommit: bool = False,
@@ -135,54 +137,42 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
             raise PostHogSettingsError(
                 "run",
                 "takes no values as its second argument on this hook.",
-                "Write get_records(hogql, values), or use PostHogHook, whose run(hogql, values) returns dictionaries.",
+                "Write get_records(sql, parameters), or query(query, values), which returns dictionaries.",
             )
         return DbApiHook.run(self, sql, autocommit, parameters, handler, split_statements, return_last)
 
     def get_records(  # type: ignore[override]
         self,
-        sql: Any = None,  # noqa: ANN401 - as Airflow's
+        sql: Any,  # noqa: ANN401 - as Airflow's
         parameters: Any = None,  # noqa: ANN401
-        *,
-        hogql: str | None = None,
-        values: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Return all rows of a statement, or a list of those of each of several.
 
         :param sql: the statement, with ``{name}`` for each value, or a list of them.
         :param parameters: the values.
-        :param hogql: another name for ``sql``, as in PostHogHook.
-        :param values: another name for ``parameters``, as in PostHogHook.
         :returns: rows as tuples.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         """
-        return DbApiHook.get_records(self, *_told(sql, parameters, hogql, values))
+        return DbApiHook.get_records(self, sql, parameters)
 
     def get_first(  # type: ignore[override]
         self,
-        sql: Any = None,  # noqa: ANN401 - as Airflow's
+        sql: Any,  # noqa: ANN401 - as Airflow's
         parameters: Any = None,  # noqa: ANN401
-        *,
-        hogql: str | None = None,
-        values: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Return the first row of a statement as a tuple, or ``None``; or a list of that for each of several.
 
         :param sql: the statement, with ``{name}`` for each value, or a list of them.
         :param parameters: the values.
-        :param hogql: another name for ``sql``, as in PostHogHook.
-        :param values: another name for ``parameters``, as in PostHogHook.
         """
-        return DbApiHook.get_first(self, *_told(sql, parameters, hogql, values))
+        return DbApiHook.get_first(self, sql, parameters)
 
     def get_df(  # type: ignore[override]
         self,
-        sql: str | None = None,
+        sql: str,
         parameters: Mapping[str, Any] | None = None,
         *,
         df_type: str = "pandas",
-        hogql: str | None = None,
-        values: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
     ) -> Any:  # noqa: ANN401 - a frame of pandas or polars
         """Return all rows of a statement as a data frame with PostHog's types, as :meth:`PostHogHook.get_df`.
@@ -190,16 +180,13 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         :param sql: the statement, with ``{name}`` for each value.
         :param parameters: the values.
         :param df_type: ``pandas``, or ``polars``.
-        :param hogql: another name for ``sql``, as in PostHogHook.
-        :param values: another name for ``parameters``, as in PostHogHook.
         :param key: what tells the rows apart; with it there may be more than 50,000.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: for another ``df_type``, or if pandas or polars is not installed.
         """
-        statement, given = _told(sql, parameters, hogql, values)
         if key is not None:  # not asked by _question, which reads them so
-            statement, given = one_select(statement), values_of(given)
-        return PostHogHook.get_df(self, statement, given, key=key, df_type=df_type)
+            sql, parameters = one_select(sql), values_of(parameters)
+        return PostHogHook.get_df(self, sql, parameters, key=key, df_type=df_type)
 
     def get_df_by_chunks(  # type: ignore[override]
         self, sql: str, parameters: Mapping[str, Any] | None = None, *, chunksize: int, df_type: str = "pandas"
@@ -262,13 +249,3 @@ class _WithExtras:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._connection, name)
-
-
-def _told(sql: object, parameters: object, hogql: object, values: object) -> tuple[Any, Any]:
-    """Return a statement and its values, whose-ever names they were given by."""
-    statement = hogql if sql is None else sql
-    if statement is None or (sql is not None and hogql is not None):
-        raise PostHogSettingsError("sql", "is wanted once.", "Give the statement as sql, or as hogql.")
-    if parameters is not None and values is not None:
-        raise PostHogSettingsError("parameters", "are given twice.", "Give them as parameters, or as values.")
-    return statement, parameters if values is None else values

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
@@ -12,8 +13,11 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.results.retention import look_if_possible
+from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
@@ -40,9 +44,9 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param work_path: the work file, in its place.
     :param path: the folder, which must not be there yet, such as ``s3://private/access/{{ run_id }}``.
-    :param path_conn_id: Airflow's connection for it, if it is another than ``object_storage_conn_id``.
+    :param object_storage_conn_id: Airflow's connection for ``path``; that of the work file comes with ``persons``.
     :param max_persons: the most persons there may be: a folder is handed to one.
-    :param in_flight: how many queries are asked side by side.
+    :param max_in_flight: how many queries are asked side by side; default: the connection's.
     :param page_rows: the most rows of a query, up to 49,999.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`; with ``audit_path``
         the certificate says what was handed out, in numbers.
@@ -53,25 +57,24 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or there are more persons.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path", "path_conn_id")
+    conn_is_for_path: ClassVar[bool] = True
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path")
 
     def __init__(
         self,
         *,
         path: str | ObjectStoragePath,
         persons: Mapping[str, Any] | None = None,
-        path_conn_id: str | None = None,
         max_persons: int = 10,
-        in_flight: int = 3,
+        max_in_flight: int | None = None,
         page_rows: int = 49_999,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
         self.path = path
-        self.path_conn_id = path_conn_id
         self.max_persons = max_persons
-        self.in_flight = in_flight
+        self.max_in_flight = max_in_flight
         self.page_rows = page_rows
         self._copy: Copy | None = None
 
@@ -84,14 +87,14 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
         need_arrow(type(self).__name__)
         folder = self._folder()
-        work = self._work()
-        request_id = work.header().request_id
+        handover, work = self._subjects()
+        request_id = handover.request_id
         manifest = folder.published()
         if manifest is not None and manifest.get("request_id") != request_id:
             raise PostHogSettingsError("path", "is another request's folder.", f"Write another, such as {_EXAMPLE!r}.")
         if manifest is None:
             manifest = self._make(folder, work)
-        certificate = self.certificate(context, request_id)
+        certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             name = getattr(context.get("ti"), "task_id", "access")
             counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest["counts"].items())
@@ -110,26 +113,27 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if self._copy is not None:
             self._copy.stop()
 
+    def _target(self) -> ObjectStoragePath:
+        return storage_path("path", self.path, self.object_storage_conn_id, example=_EXAMPLE, folder=True)
+
     def _folder(self) -> AccessFolder:
         from airflow_provider_posthog.erasure.access_folder import AccessFolder
 
-        target = storage_path(
-            "path", self.path, self.path_conn_id or self.object_storage_conn_id, example=_EXAMPLE, folder=True
-        )
+        target = self._target()
         if is_bucket(str(self.path).strip()):
             raise PostHogSettingsError("path", "is a whole bucket.", f"Write a folder in it, such as {_EXAMPLE!r}.")
         return AccessFolder(target.fs, str(target.path).rstrip("/"))
 
-    def _work(self) -> WorkFile:
-        from airflow_provider_posthog.erasure.work_file import WorkFile
-
+    def _subjects(self) -> tuple[Handover, WorkFile]:
+        """Return whose data it is."""
         if self.persons is not None and not isinstance(self.persons, Mapping):
             raise PostHogSettingsError("persons", "is none.", "Write what PostHogResolvePersonsOperator returned.")
         if self.persons is not None:
-            work = self.handed_on(self.persons)
+            handover = self.handed_over(self.persons, "persons")
+            work = self.work_of(handover, "persons")
         else:
-            target = self.work_target()
-            work = WorkFile(target.fs, target.path)
+            work = self.own.file()
+            handover = replace(self.own, request_id=work.header().request_id)
         count = work.totals().persons
         if isinstance(self.max_persons, bool) or not isinstance(self.max_persons, int) or self.max_persons < 1:
             raise PostHogSettingsError("max_persons", "is no number of persons.", "Write a whole number, 1 or more.")
@@ -139,7 +143,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
                 f"the work file has {count:,} persons, and the folder would be handed to one.",
                 "Resolve one person, or raise the limit if all of them are the same one.",
             )
-        return work
+        return handover, work
 
     def _make(self, folder: AccessFolder, work: WorkFile) -> dict[str, Any]:
         """Write all of the folder, and give it its name."""
@@ -150,8 +154,8 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if not folder.is_whole:
             settings = self.hook.settings()
             asked = digest_of([work.header().request_id, settings.base_url, settings.project_id])
-            state = folder.begin(asked, {"until": self.do(detect()).now.isoformat()})
-            subject = subject_of(self.rows, work.persons())
+            state = folder.begin(asked, {"until": detect(self.client).now.isoformat()})
+            subject = subject_of(self.client, work.persons())
             until = datetime.fromisoformat(state["until"])
             try:
                 self._fill(folder, work, subject, until)
@@ -165,14 +169,14 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
         names, missing = self._cohort_names()
         parts = {
-            "profiles": access.profile(self.rows, subject, work.totals().profiles),
+            "profiles": access.profile(self.client, subject, work.totals().profiles),
             "distinct_ids": access.distinct_ids(subject),
-            "groups": access.groups(self.rows, subject),
-            "cohorts": access.cohorts(self.rows, subject, names),
-            "recordings": access.recordings(self.rows, subject),
+            "groups": access.groups(self.client, subject),
+            "cohorts": access.cohorts(self.client, subject, names),
+            "recordings": access.recordings(self.client, subject),
         }
         counts = {name: folder.lines(name, rows) for name, rows in parts.items()}
-        retention = self.do(look_if_possible(self.hook.settings().project_id))
+        retention = self.client.run(look_if_possible(self.hook.settings().project_id))
         counts["events"] = self._events(folder, subject, until)
         settings, seen = self.hook.settings(), access_page.Events()
         hidden = {"old events": retention.not_looked_at} if retention.not_looked_at else {}
@@ -200,20 +204,18 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
     def _part(self, folder: AccessFolder, number: int, part: EventsPart, until: datetime) -> int:
         """Read some of the events, those that are dated later than now by themselves, and compare the counts."""
-        from dataclasses import replace
-
         from airflow_provider_posthog.erasure.access import EVENT_COLUMNS, check_events, count_events
-        from airflow_provider_posthog.erasure.asking import utc
+        from airflow_provider_posthog.erasure.queries import utc
         from airflow_provider_posthog.extract import sources
         from airflow_provider_posthog.storage.manifest import Interval
         from airflow_provider_posthog.tasks.bulk import EPOCH
 
-        source = sources.events(EVENT_COLUMNS, by="timestamp", where=part.where, values=dict(part.values))
+        source = sources.events(EVENT_COLUMNS, time_column="timestamp", where=part.where, values=dict(part.values))
         name = f"events_{number:03}"
         past = self._read(folder, replace(source, name=name), Interval(name, EPOCH, until))
-        check_events(count_events(self.rows, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
+        check_events(count_events(self.client, part, " AND timestamp < toDateTime({end})", end=utc(until)), past)
         later = " AND timestamp >= toDateTime({end})"
-        counted = count_events(self.rows, part, later, end=utc(until))
+        counted = count_events(self.client, part, later, end=utc(until))
         if not counted[0]:
             return int(past["rows"])
         ahead = replace(
@@ -232,24 +234,24 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         import time
 
         from airflow_provider_posthog.erasure.access_folder import EVENTS
-        from airflow_provider_posthog.erasure.asking import discreet
+        from airflow_provider_posthog.erasure.redaction import redacted
         from airflow_provider_posthog.erasure.work_file import digest_of
         from airflow_provider_posthog.extract.copy_interval import Copy, Reading
         from airflow_provider_posthog.extract.writers import Layout
         from airflow_provider_posthog.storage import manifest as manifests
         from airflow_provider_posthog.storage.staging import Owner, Staging
 
-        target, root = self.storage(self.path, "path"), f"{folder.work}/{EVENTS}"
+        target, root = self._target(), f"{folder.work}/{EVENTS}"
         settings = self.hook.settings()
         there = manifests.read(target.fs, root, interval)
         if there is not None:  # an earlier try has read them
             return there
         owner = Owner("access", digest_of([source.where, dict(source.values)]))
         staging = Staging.open(target.fs, root, interval, owner, time.time)
-        reading = Reading(settings, source, self.in_flight, self.page_rows, settle=timedelta(0))
+        reading = Reading(settings, source, at_once(self.max_in_flight, settings), self.page_rows, settle=timedelta(0))
         layout = Layout(format="jsonl", compression=None, own_json=source.own_json)
         self._copy = Copy(reading, staging, layout, {})
-        with discreet():
+        with redacted():
             return self._copy.run()
 
     def _cohort_names(self) -> tuple[dict[int, str], dict[str, str]]:
@@ -265,3 +267,44 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             scope = getattr(error, "scope", None)
             return {}, {"names of cohorts": f"missing scope {scope}" if scope else "PostHog refuses them to this key"}
         return {row["id"]: str(row.get("name")) for row in rows if isinstance(row.get("id"), int)}, {}
+
+
+class PostHogFinishAccessOperator(PostHogErasureEndOperator):
+    """Ends a request for access: closes its certificate as ``EXPORTED``, and removes the work file.
+
+    The folder stays, as only you know when it was handed over. Where the same request is to erase the person, too,
+    leave this out: the end of the erasure closes the certificate.
+
+    :param request: what ``PostHogResolvePersonsOperator`` returned.
+    :param access: what ``PostHogExportPersonDataOperator`` returned.
+    :param also_remove: other files that hold identifiers, removed with the work file.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
+    :returns: ``request_id``, ``state`` (``EXPORTED``), ``audit_path``, ``ledger_head``.
+    :raises PostHogErasureError: if a deletion has begun: then only its proof can end the request.
+    :raises PostHogSettingsError: if nothing of this request was handed out; nothing is closed or removed then.
+    """
+
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "access")
+
+    def __init__(self, *, access: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.access = access
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """End it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        handover = self.handover()
+        told = self.access if isinstance(self.access, Mapping) else {}
+        if told.get("request_id") != handover.request_id or not told.get("counts"):
+            raise PostHogSettingsError(
+                "access", "hands out nothing of this request.", "Write what PostHogExportPersonDataOperator returned."
+            )
+        work = handover.work("request", may_be_gone=True)
+        self.refuse_what_has_begun(handover, work)
+        certificate = handover.certificate(self.hook, context)
+        if certificate is not None:
+            certificate.close("EXPORTED", {}, told.get("until"))
+        self.remove(handover, work)
+        return self.ended(handover, certificate, "EXPORTED")

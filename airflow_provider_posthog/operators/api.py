@@ -43,7 +43,7 @@ class PostHogApiOperator(PostHogOperator):
     :param call: the endpoint, such as ``dashboards.move_tile``.
     :param arguments: what it takes, by name. Nothing is coerced, and templates render to text, which only ids in paths
         may be: for other numbers give a task's output, or let the DAG ``render_template_as_native_obj``.
-    :param output_path: where the answer goes, as an ``ObjectStoragePath`` or text such as
+    :param path: where the answer goes, as an ``ObjectStoragePath`` or text such as
         ``s3://lake/persons/{{ ds }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one
         JSON document; a file (``exports.content``, ``file_downloads.download``) itself. It appears only when it is
         whole.
@@ -53,7 +53,7 @@ class PostHogApiOperator(PostHogOperator):
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
-    :returns: with ``output_path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256``
+    :returns: with ``path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256``
         (hex). Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items.
         An answer that is too large is an error, but for what must not be sent again (``exports.create``): of that the
         short fields are returned, with a warning.
@@ -66,7 +66,7 @@ class PostHogApiOperator(PostHogOperator):
         *PostHogOperator.template_fields,
         "call",
         "arguments",
-        "output_path",
+        "path",
         "object_storage_conn_id",
     )
     template_fields_renderers: typing.ClassVar[dict[str, str]] = {"arguments": "json"}
@@ -76,7 +76,7 @@ class PostHogApiOperator(PostHogOperator):
         *,
         call: str,
         arguments: Mapping[str, Any] | None = None,
-        output_path: str | ObjectStoragePath | None = None,
+        path: str | ObjectStoragePath | None = None,
         max_items: int | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
@@ -85,7 +85,7 @@ class PostHogApiOperator(PostHogOperator):
         super().__init__(**kwargs)
         self.call = call
         self.arguments = arguments
-        self.output_path = output_path
+        self.path = path
         self.max_items = max_items
         self.overwrite = overwrite
         self.object_storage_conn_id = object_storage_conn_id
@@ -122,7 +122,7 @@ class PostHogApiOperator(PostHogOperator):
             output.check()
         if shape == "file" and not has_path:
             raise PostHogSettingsError(
-                "output_path", f"{self.call} answers with a file.", f"Write output_path, or use {_BETTER[self.call]}."
+                "path", f"{self.call} answers with a file.", f"Write path=..., or use {_BETTER[self.call]}."
             )
         limit = self.max_items
         if shape not in ("pages", "rows"):
@@ -133,10 +133,10 @@ class PostHogApiOperator(PostHogOperator):
             raise PostHogSettingsError("max_items", "is not a number of items.", "Write 1 or more, or None for all.")
         if not has_path and (limit is None or limit > MAX_XCOM_ITEMS):
             raise PostHogSettingsError(
-                "output_path",
+                "path",
                 f"{self.call} is a list, which may be long, and what a task returns is kept as an XCom in Airflow's "
                 "database.",
-                f"Write output_path, and it is streamed there; or max_items of at most {MAX_XCOM_ITEMS}.",
+                f"Write path=..., and it is streamed there; or max_items of at most {MAX_XCOM_ITEMS}.",
             )
 
     def _answer(self, call: Call[Any], shape: Shape) -> Any:  # noqa: ANN401 - JSON
@@ -150,9 +150,9 @@ class PostHogApiOperator(PostHogOperator):
             return {name: field for name, field in value.items() if _is_short(field) and not name.startswith("__")}
         fewer = "; or write a smaller max_items." if shape == "pages" else "."
         raise PostHogSettingsError(
-            "output_path",
+            "path",
             f"the answer to {call.name} {problem}",
-            f"Write output_path, and it is written there{fewer}",
+            f"Write path=..., and it is written there{fewer}",
         )
 
     def _value(self, call: Call[Any]) -> Any:  # noqa: ANN401 - JSON
@@ -168,9 +168,9 @@ class PostHogApiOperator(PostHogOperator):
         return itertools.islice(self.hook.send(call), self.max_items)
 
     def _output(self) -> Output | None:
-        if self.output_path is None:
+        if self.path is None:
             return None
-        return Output("output_path", self.output_path, self.overwrite, self.object_storage_conn_id)
+        return Output("path", self.path, self.overwrite, self.object_storage_conn_id)
 
     def _write(self, call: Call[Any], shape: Shape, output: Output, identity: Identity) -> dict[str, Any]:
         # Opened before anything is sent: a storage that cannot be written to is known by then, in most cases.

@@ -18,6 +18,18 @@ from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 TABLES = (exports.CSV, exports.XLSX)
 VIDEOS = ("video/mp4", "video/webm", "image/gif")
+#: How short an ``export_format`` may be written.
+FORMATS = {
+    "csv": exports.CSV,
+    "xlsx": exports.XLSX,
+    "png": exports.PNG,
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "gif": "image/gif",
+    "pdf": "application/pdf",
+    "json": "application/json",
+    "jsonl": "application/x-ndjson",
+}
 _HOPELESS = {
     "application/pdf": "PostHog accepts it and never makes the file.",
     "application/json": "PostHog accepts it and never makes the file.",
@@ -35,8 +47,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     POST whose export fails, and makes a second export of a repeated POST: each export carries a marker of its task in
     ``export_context``, by which a lost answer and a killed worker's export are found again.
 
-    :param export_format: ``text/csv``, XLSX (``application/vnd.openxmlformats-officedocument.spreadsheetml.sheet``),
-        ``image/png``, or ``video/mp4``, ``video/webm`` and ``image/gif`` of a recording.
+    :param export_format: ``csv``, ``xlsx``, ``png``, or ``mp4``, ``webm`` and ``gif`` of a recording; or PostHog's own
+        names of these, such as ``text/csv``.
     :param insight: the id or short id of a saved insight. CSV and XLSX run the insight's own query.
     :param dashboard: the id of a dashboard; PNG only.
     :param query: HogQL text, or a query node such as ``{"kind": "HogQLQuery", "query": ..., "values": {...}}``; CSV and
@@ -49,8 +61,9 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         from, can fail; of HogQL nobody knows which interval it reads, so there it is only said.
     :param wait_for_completion: wait until the file is there; otherwise hand on the id at once.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
-    :param timeout: seconds from the creation; default 40 minutes, 80 for videos, which is more than PostHog tries.
+    :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
+    :param timeout: seconds, or a ``timedelta``, from the creation; default 40 minutes, 80 for videos, which is more
+        than PostHog tries.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
@@ -104,7 +117,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         """Check the arguments and return the body of the POST, without the marker."""
         context = self._context()
         self._check_format(context)
-        body: dict[str, Any] = {"export_format": self.export_format}
+        body: dict[str, Any] = {"export_format": self._format}
         if self.dashboard is not None:
             body["dashboard"] = _number("dashboard", self.dashboard)
         if self.query is not None:
@@ -116,7 +129,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         body["export_context"] = context
         source = context.get("source")
         guard = self.retention_guard
-        if self.export_format in TABLES and isinstance(source, Mapping):
+        if self._format in TABLES and isinstance(source, Mapping):
             guard.check_node(unwrap(source) or source)
         return body
 
@@ -167,7 +180,12 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
 
     def default_timeout(self) -> float:
         """Return 40 minutes, or 80 for a video: PostHog gives up after 35 and 75."""
-        return 80 * 60.0 if self.export_format in VIDEOS else 40 * 60.0
+        return 80 * 60.0 if self._format in VIDEOS else 40 * 60.0
+
+    @property
+    def _format(self) -> str:
+        """PostHog's own name of the format."""
+        return FORMATS.get(str(self.export_format), str(self.export_format))
 
     def _context(self) -> dict[str, Any]:
         if not isinstance(self.export_context or {}, Mapping):
@@ -186,10 +204,10 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         return context
 
     def _check_format(self, context: Mapping[str, Any]) -> None:
-        made = self.export_format
+        made = self._format
         if made in _HOPELESS:
             raise PostHogSettingsError(
-                "export_format", f"{made!r}: {_HOPELESS[made]}", f"Write one of {', '.join((*TABLES, exports.PNG))}."
+                "export_format", f"{self.export_format!r}: {_HOPELESS[made]}", "Write csv, xlsx or png."
             )
         if made in TABLES:
             self._check_table(context)
@@ -199,14 +217,14 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             if not context.get("session_recording_id"):
                 raise PostHogSettingsError(
                     "export_context",
-                    f"{made!r} is made of session recordings only.",
+                    f"{self.export_format!r} is made of session recordings only.",
                     "Write export_context={'session_recording_id': ...}.",
                 )
         else:
             raise PostHogSettingsError(
                 "export_format",
-                f"PostHog makes no {made!r}.",
-                f"Write one of {', '.join((*TABLES, exports.PNG, *VIDEOS))}.",
+                f"PostHog makes no {self.export_format!r}.",
+                "Write csv, xlsx or png, or of a recording mp4, webm or gif.",
             )
 
     def _check_table(self, context: Mapping[str, Any]) -> None:
@@ -214,7 +232,8 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             raise PostHogSettingsError(
                 "dashboard",
                 "PostHog makes no table of a dashboard: the export would never get a file.",
-                "Export its insights one by one, or the dashboard as image/png.",
+                "Write PostHogRefreshDashboardOperator(path='.../{short_id}.xlsx'), which writes tables with the "
+                "dashboard's filters, or export the dashboard as png.",
             )
         given = [self.query is not None or "source" in context, self.insight is not None, "path" in context]
         if sum(given) != 1:
@@ -229,7 +248,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
             raise PostHogSettingsError(
                 "query" if self.query is not None else "columns",
                 "a picture is made of an insight or a dashboard, not of a query.",
-                "Take export_format='text/csv', or save the query as an insight.",
+                "Take export_format='csv', or save the query as an insight.",
             )
         others = {"session_recording_id", "heatmap_url"} & set(context)
         if self.insight is None and self.dashboard is None and not others:
@@ -259,7 +278,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         saved = self.hook.find_insight(self.insight if self.insight is not None else "")
         body["insight"] = saved.get("id")
         self._short_id = saved.get("short_id")
-        if self.export_format not in TABLES:
+        if self._format not in TABLES:
             return
         source = runnable_query(saved)
         if source is None:

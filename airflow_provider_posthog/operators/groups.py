@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import (
@@ -11,7 +12,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.tasks.erasure import PeopleOperator
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, length_of
 from airflow_provider_posthog.tasks.lists import listed
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
     :param group_type: the type's name, such as ``company``, or its index.
     :param group_keys: the keys.
     :param properties: the names of the properties; by default all.
-    :param patience: how many seconds PostHog may take until they are gone.
+    :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: the numbers ``groups``, ``not_found`` and ``properties`` (how many were removed).
     :raises PostHogJobFailed: if a property is still there, or none of the groups is.
@@ -44,14 +45,14 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         group_type: str | int,
         group_keys: Sequence[str] | str,
         properties: Sequence[str] | None = None,
-        patience: float = 300.0,
+        timeout: float | timedelta = 300.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.group_type = group_type
         self.group_keys = group_keys
         self.properties = properties
-        self.patience = patience
+        self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Clear them.
@@ -64,12 +65,13 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
             raise PostHogSettingsError("group_keys", "names no groups.", "Write their keys.")
         if self.properties is not None:
             listed("properties", self.properties)
+        timeout = length_of("timeout", self.timeout).total_seconds()
         index = self._index()
         removed, missing = 0, 0
         left: dict[int, list[str]] = {}
         for position, key in enumerate(keys, 1):
             try:
-                count, still = self._clear(index, key)
+                count, still = self._clear(index, key, timeout)
             except PostHogNotFoundError:
                 self.log.warning("Group number %d does not exist", position)
                 missing += 1
@@ -84,11 +86,11 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
             )
         return {"groups": len(keys) - missing, "not_found": missing, "properties": removed}
 
-    def _clear(self, index: int, key: str) -> tuple[int, list[str]]:
+    def _clear(self, index: int, key: str, timeout: float) -> tuple[int, list[str]]:
         from airflow_provider_posthog.erasure.properties import clear_group
 
         try:
-            return self.do(clear_group(index, key, self.properties, self.patience))
+            return clear_group(self.client, index, key, self.properties, timeout)
         except PostHogPermissionError as error:
             if error.scope is not None:
                 raise
@@ -98,12 +100,9 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
 
     def _index(self) -> int:
         from airflow_provider_posthog.api import groups
-        from airflow_provider_posthog.erasure.asking import discreet
 
         text = str(self.group_type).strip()
-        with discreet():
-            types = self.hook.send(groups.types())
-        for one in types:
+        for one in self.client.send(groups.types()):
             index = one.get("group_type_index")
             if isinstance(index, int) and text in (one.get("group_type"), str(index)):
                 return index

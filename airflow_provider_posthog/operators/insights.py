@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_lookup
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.freshness import Target
-from airflow_provider_posthog.api.insight_checks import Calculation, decide
-from airflow_provider_posthog.api.insight_series import Series
+from airflow_provider_posthog.api.insight_checks import decide
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import MAX_POLL_FAILURES
 from airflow_provider_posthog.api.server_time import Timed, timed
@@ -22,6 +21,8 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTime
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks import insight_gate
 from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.deadline import seconds_of
+from airflow_provider_posthog.tasks.insight_gate import InsightGateTask
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
@@ -38,14 +39,15 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
 
     A plain request for an insight never calculates, and PostHog answers 200 to a calculation that failed. This task is
     green only if PostHog reports no error, the result is there, was not taken from a cache, and was calculated after
-    the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs; a kill cancels it.
+    the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs, and what earlier
+    tries have had calculated within ``timeout`` is proved anew, and not calculated again; a kill cancels it.
 
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight
         leaves as it is. Default: the dashboard that what another refresh returned is of.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.refresh.PostHogRefreshOperator`: ``deferrable``,
-        ``result_path``, ``in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
+        ``path``, ``max_in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: per insight ``id`` (int), ``short_id``, ``name``, ``dashboard_id`` (int or null), ``last_refresh`` (ISO
         text), ``rows`` (int: entries of the result; of a trend its series), ``has_more`` (bool: PostHog has more rows
         than it gave, or of a trend more values of the breakdown), ``seconds`` (float), ``url`` and ``path`` (text, or
@@ -101,21 +103,21 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         targets: dict[tuple[int, int | None], Target] = {}
         for wanted in self._wanted():
             dashboard = insight_lookup.dashboard_of(wanted, self.from_dashboard)
-            found = yield from insight_lookup.find(wanted)
-            number = insight_lookup.number_of(found)
-            target = self.overridden(Target(number, "", title=str(found.get("name") or ""), dashboard_id=dashboard))
+            saved = yield from insight_lookup.find(wanted)
+            number = insight_lookup.number_of(saved)
+            target = self.overridden(Target(number, "", title=str(saved.get("name") or ""), dashboard_id=dashboard))
             # Read as it will be calculated: the same filters make the same result that is to be replaced.
-            seen: Timed[Insight] = yield timed(target.read())
-            if insight_lookup.not_on(seen.value, dashboard) is not None:
+            answer: Timed[Insight] = yield timed(target.read())
+            if insight_lookup.not_on(answer.value, dashboard) is not None:
                 raise PostHogSettingsError(
                     "from_dashboard",
                     f"dashboard {dashboard} does not show insight {number}, or not to this key.",
                     "Write the number of a dashboard that does, or leave it out.",
                 )
             targets[number, dashboard] = replace(
-                target, since=seen.at, before=seen.value.get("last_refresh"), saved=seen.value
+                target, since=answer.at, before=answer.value.get("last_refresh"), saved=answer.value
             )
-        return list(targets.values()), {"short_id": found.get("short_id")}
+        return list(targets.values()), {"short_id": saved.get("short_id")}
 
     def conclude(
         self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context
@@ -129,7 +131,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         return "insights" if self.is_list else f"insights/{facts.get('short_id')}"
 
 
-class PostHogInsightCheckOperator(PostHogOperator):
+class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
     """Compares an insight's newest number with a condition now, and fails if it does not meet it.
 
     What is read is what :class:`~airflow_provider_posthog.sensors.insights.PostHogInsightThresholdSensor` reads, but
@@ -139,27 +141,15 @@ class PostHogInsightCheckOperator(PostHogOperator):
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
         ``change >= -20 %``; docs/insights.md has all of it.
-    :param series: which series of a trend or lifecycle: its number, from 0, its name as PostHog shows it, or a list of
-        these. A trend with a breakdown needs the name. Default: the first; all of them if the condition says ``any``
-        or ``all``.
-    :param step: which step of a funnel: its number, from 1, or its name; default the last.
-    :param measure: of a funnel ``conversion`` (default: percent of the first step), ``conversion_from_previous``,
-        ``count``, ``average_seconds`` or ``median_seconds``; of a retention ``percent`` (default) or ``count``.
-    :param period: which column of a retention, from 0.
-    :param cohort: which row of a retention, by its date; default the newest whose period is over.
-    :param row: which row of an SQL insight, from 0.
-    :param column: which column of an SQL insight: its number, from 0, or its name.
-    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): what was calculated before is
-        calculated again, or with ``force_cache`` fails.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters.
         Default: the dashboard that what a refresh returned is of.
-    :param refresh: ``blocking`` (calculate if need be), ``force_blocking`` (always), or ``force_cache`` (never, such as
-        behind a refresh).
-    :param timeout: seconds for all of it.
-    :param poll_interval: the longest wait between two polls of a calculation, in seconds.
+    :param timeout: seconds, or a ``timedelta``, for all of it.
+    :param poll_interval: the longest wait between two polls of a calculation, in seconds or as a ``timedelta``.
     :param cancel_on_kill: cancel the calculation when the task is killed.
     :param max_poll_failures: how many polls of a calculation may fail in a row.
-    :param kwargs: as Airflow's ``BaseOperator``, and ``posthog_conn_id`` and ``project_id``.
+    :param kwargs: which number of it, as :class:`~airflow_provider_posthog.tasks.insight_gate.InsightGateTask`:
+        ``series``, ``step``, ``measure``, ``period``, ``cohort``, ``row``, ``column``, and how new it has to be:
+        ``fresher_than``, ``refresh``; and as Airflow's ``BaseOperator``, with ``posthog_conn_id`` and ``project_id``.
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
         ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
         ``previous``, ``previous_date``, ``change`` and ``change_percent`` (or null), ``condition`` (text), ``met``.
@@ -181,40 +171,21 @@ class PostHogInsightCheckOperator(PostHogOperator):
         *,
         insight: int | str | Mapping[str, Any],
         condition: str,
-        series: Series = None,
-        step: int | str | None = None,
-        measure: str | None = None,
-        period: int | str = 1,
-        cohort: str | None = None,
-        row: int | str = 0,
-        column: int | str = 0,
-        fresher_than: datetime | str | None = None,
         from_dashboard: int | str | None = None,
-        refresh: Calculation = "blocking",
         timeout: float | timedelta = CHECK_TIMEOUT,
-        poll_interval: float = 5.0,
+        poll_interval: float | timedelta = 5.0,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(condition=condition, **kwargs)
         self.insight = insight
-        self.condition = condition
-        self.series = series
-        self.step = step
-        self.measure = measure
-        self.period = period
-        self.cohort = cohort
-        self.row = row
-        self.column = column
-        self.fresher_than = fresher_than
         self.from_dashboard = from_dashboard
-        self.refresh = refresh
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.max_poll_failures = max_poll_failures
-        self._query_id: str | None = None
+        self._names: tuple[str, ...] = ()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the number, and compare it.
@@ -222,31 +193,32 @@ class PostHogInsightCheckOperator(PostHogOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         gate = insight_gate.gate(self, context)
-        seconds = insight_gate.seconds("timeout", self.timeout)
-        interval = insight_gate.seconds("poll_interval", self.poll_interval)
-        self._query_id = gate.query_id if gate.calculates else None
+        seconds = seconds_of("timeout", self.timeout)
+        interval = seconds_of("poll_interval", self.poll_interval)
+        self._names = gate.names if gate.calculates else ()
         deadline = time.time() + seconds
+        gate = replace(gate, superseded_before=time.time() - seconds)
         try:
             with self.in_time(deadline):
-                found = run(decide(gate, deadline, interval, self.max_poll_failures), self.hook.client)
+                finding = run(decide(gate, deadline, interval, self.max_poll_failures), self.hook.client)
         except PostHogJobTimeout:
             self.on_kill()
             raise
-        if found.verdict.state == "failed":
+        if finding.verdict.state == "failed":
             self.on_kill()  # what could not be watched to its end may go on
-        self._query_id = None
-        return self._conclude(found, context)
+        self._names = ()
+        return self._conclude(finding, context)
 
-    def _conclude(self, found: Finding, context: Context) -> dict[str, Any]:
-        facts, reason = dict(found.facts), found.verdict.reason
+    def _conclude(self, finding: Finding, context: Context) -> dict[str, Any]:
+        facts, reason = dict(finding.facts), finding.verdict.reason
         settings, short_id = self.hook.settings(), facts.get("short_id")
         name = f" {facts['name']!r}" if facts.get("name") else ""
         text = f"insight {facts.get('id') or insight_lookup.key_of(self.insight)}{name}: {reason}"
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/insights/{short_id or ''}")
-        if found.verdict.state == "succeeded":
+        if finding.verdict.state == "succeeded":
             self.log.info("%s%s", text[:1].upper(), text[1:])
             return facts
-        if found.verdict.state == "failed" or "value" not in facts:  # it cannot be known
+        if finding.verdict.state == "failed" or "value" not in facts:  # it cannot be known
             raise PostHogJobFailed(f"PostHog: {text}")
         raise self.unmet(f"{text[:1].upper()}{text[1:]} The condition is: {facts['condition']}")
 
@@ -259,8 +231,8 @@ class PostHogInsightCheckOperator(PostHogOperator):
 
     def on_kill(self) -> None:
         """Cancel the calculation, when the task is killed."""
-        if self.cancel_on_kill and self._query_id is not None:
-            insight_gate.cancel(self.hook, self._query_id)
+        for name in self._names if self.cancel_on_kill else ():
+            insight_gate.cancel(self.hook, name)
 
 
 class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):

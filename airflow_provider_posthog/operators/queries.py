@@ -42,19 +42,19 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows take
     an export, or load the events.
 
-    :param hogql: the statement, with ``{name}`` for each value. HogQL is not ClickHouse. Several SELECTs (UNION and the
-        like) go into brackets, ``SELECT * FROM (...) LIMIT n``: outside of them PostHog cuts each by itself.
-    :param query: a query node in place of ``hogql``, such as ``{"kind": "TrendsQuery", ...}``.
-    :param values: what the placeholders of ``hogql`` stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
-    :param variables: what ``{variables.code_name}`` stands for, as PostHog's ``variables``: by the variable's id, each
-        with ``code_name`` and ``value``.
-    :param result_path: where the rows go, as an ``ObjectStoragePath`` or text. The suffix says how: ``.parquet`` (needs
+    :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "TrendsQuery", ...}``.
+        HogQL is not ClickHouse. Several SELECTs (UNION and the like) go into brackets, ``SELECT * FROM (...) LIMIT n``:
+        outside of them PostHog cuts each by itself.
+    :param values: what the placeholders of the text stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
+    :param variables: what ``{variables.code_name}`` in the text stands for, as PostHog's ``variables``: by the
+        variable's id, each with ``code_name`` and ``value``.
+    :param path: where the rows go, as an ``ObjectStoragePath`` or text. The suffix says how: ``.parquet`` (needs
         the extra ``warehouse``), ``.csv``, ``.jsonl`` (these two also with ``.gz``) or ``.json`` (the whole answer).
         The file appears only when it is whole.
     :param overwrite: replace a file of that name. Without it, one that holds the same bytes is success, any other an
         error.
     :param max_rows: how many rows may be handed on as an XCom, which is kept in Airflow's database; more need a
-        ``result_path``.
+        ``path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
     :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
@@ -62,12 +62,12 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     :param max_bytes_read: how many bytes ClickHouse may read for the query, for PostHog meters them (docs/limits.md).
         One that has read more fails, so that a schedule does not burn the project's budget unseen; and none begins when
         less is left of the budget. Servers that do not tell are not guarded.
-    :param timeout: seconds from the start; default 21 minutes, when PostHog has forgotten it.
+    :param timeout: seconds, or a ``timedelta``, from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
         (int), ``has_more`` (bool: whether a trend's breakdown has more values); ``rows`` (list of lists, times as ISO
         text, or of another kind of query its ``results``; null with a
-        ``result_path``); ``path``, ``bytes`` and ``sha256`` of the file, else null; ``bytes_read``
+        ``path``); ``path``, ``bytes`` and ``sha256`` of the file, else null; ``bytes_read``
         (int, null where the server does not say) by ClickHouse. With ``wait_for_completion=False`` only ``query_id``.
     :raises PostHogSettingsError: if an argument is wrong, there are too many rows for an XCom, or the query read more
         bytes than it may.
@@ -80,19 +80,17 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     job_kind = jobs.QUERY
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
-        "hogql",
         "query",
         "values",
         "variables",
-        "result_path",
+        "path",
         "on_retention",
         "object_storage_conn_id",
         "max_bytes_read",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
     template_fields_renderers: ClassVar[dict[str, str]] = {
-        "hogql": "sql",
-        "query": "json",
+        "query": "sql",
         "values": "json",
         "variables": "json",
     }
@@ -100,11 +98,10 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     def __init__(
         self,
         *,
-        hogql: str | None = None,
-        query: Mapping[str, Any] | None = None,
+        query: str | Mapping[str, Any],
         values: Mapping[str, Any] | None = None,
         variables: Mapping[str, Mapping[str, Any]] | None = None,
-        result_path: str | ObjectStoragePath | None = None,
+        path: str | ObjectStoragePath | None = None,
         overwrite: bool = False,
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
@@ -114,11 +111,10 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.hogql = hogql
         self.query = query
         self.values = values
         self.variables = variables
-        self.result_path = result_path
+        self.path = path
         self.overwrite = overwrite
         self.max_rows = max_rows
         self.object_storage_conn_id = object_storage_conn_id
@@ -137,40 +133,40 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             from airflow_provider_posthog.results.files import format_of, require_format
 
             output.check("s3://bucket/{{ ds }}.parquet")
-            require_format(format_of(str(self.result_path)))
+            require_format(format_of(str(self.path), field="path"), field="path")
             output.refuse_if_there(self._identity)
         elif self.max_rows == 0:
-            raise PostHogSettingsError("result_path", "is not given, and max_rows is 0.", "Write one of the two.")
+            raise PostHogSettingsError("path", "is not given, and max_rows is 0.", "Write one of the two.")
         node = self._node()
         self._question(node)  # what no answer could prove is refused
         self.retention_guard.check_node(node)
         return {"query": node}
 
     def _node(self) -> dict[str, Any]:
-        if (self.hogql is None) == (self.query is None):
-            raise PostHogSettingsError("hogql", "and query: one of the two is needed.", "Write hogql='SELECT ...'.")
-        if self.hogql is None:
-            node = unwrap(dict(self.query)) if isinstance(self.query, Mapping) else None
-            if node is None:
-                raise PostHogSettingsError(
-                    "query", "is no query node.", "Write {'kind': 'TrendsQuery', ...}, or hogql=... ."
-                )
-            if self.values or self.variables:
-                raise PostHogSettingsError("values", "and variables go with hogql.", "Put them into the query node.")
-            if node.get("kind") == "HogQLQuery":
-                node["query"] = one_statement(node.get("query"), "query")
+        if isinstance(self.query, str):
+            node = queries.hogql(one_statement(self.query, "query"), self.values)
+            if self.variables:
+                node["variables"] = _variables(self.variables)
             return node
-        node = queries.hogql(one_statement(self.hogql), self.values)
-        if self.variables:
-            node["variables"] = _variables(self.variables)
-        return node
+        given = unwrap(dict(self.query)) if isinstance(self.query, Mapping) else None
+        if given is None:
+            raise PostHogSettingsError(
+                "query",
+                "is neither HogQL text nor a query node.",
+                "Write 'SELECT ...' or {'kind': 'TrendsQuery', ...}.",
+            )
+        for name in ("values", "variables"):
+            if getattr(self, name):
+                raise PostHogSettingsError(name, "goes with HogQL text only.", f"Put {name} into the query node.")
+        if given.get("kind") == "HogQLQuery":
+            given["query"] = one_statement(given.get("query"), "query")
+        return given
 
     def _question(self, node: Mapping[str, Any]) -> Question | None:
         """Return what proves an answer whole; ``None`` for another query than HogQL, which has its own pages."""
         if node.get("kind") != "HogQLQuery":
             return None
-        field = "query" if self.hogql is None else "hogql"
-        return ask(node.get("query"), queries.placeholders(node), field=field)
+        return ask(node.get("query"), queries.placeholders(node), field="query")
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Start the query under the name that this try has for it."""
@@ -244,7 +240,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
         if problem is not None:
             raise PostHogSettingsError(
-                "result_path",
+                "path",
                 f"is not given, and the result {problem}",
                 "Write one, such as 's3://bucket/{{ ds }}.csv'.",
             )
@@ -260,7 +256,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         if isinstance(raw, Mapping) and not queries.more_rows(node.get("kind")):
             given = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
         try:
-            answer = read(given, self._question(node), asked=None if self.query is None else node.get("limit"))
+            answer = read(given, self._question(node), asked=node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
@@ -268,15 +264,15 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         return raw, answer, bytes_read
 
     def _output(self) -> Output | None:
-        if self.result_path is None:
+        if self.path is None:
             return None
-        return Output("result_path", self.result_path, self.overwrite, self.object_storage_conn_id)
+        return Output("path", self.path, self.overwrite, self.object_storage_conn_id)
 
     def _write(self, output: Output, answer: queries.QueryAnswer, node: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_provider_posthog.results.files import compression_of, format_of, write_result
         from airflow_provider_posthog.results.insight_tables import table_of
 
-        path = str(self.result_path)
+        path = str(self.path)
         asked = {**answer, "query": answer.get("query") or node}
         with output.landing(self._identity, compression=compression_of(path)) as landing:
             write_result(landing, answer, lambda: table_of(asked), format_of(path))

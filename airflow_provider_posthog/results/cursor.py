@@ -29,19 +29,20 @@ _WRITES = re.compile(
 )
 
 
-def one_select(sql: str) -> str:
+def one_select(sql: str, field: str = "sql") -> str:
     """Return the only statement of SQL as PostHog takes it: without a semicolon at its end.
 
     :param sql: a statement.
+    :param field: the argument that it was given in.
     :raises PostHogSettingsError: if it is none, several, or one that would write.
     """
     if isinstance(sql, str) and len(found := statements(sql)) > 1:
         problem = f"holds {len(found)} statements, and PostHog takes one at a time."
-        raise PostHogSettingsError("sql", problem, "Write one, or have several run in turn: split_statements=True.")
-    statement = one_statement(sql, "sql")
+        raise PostHogSettingsError(field, problem, "Write one, or have several run in turn: split_statements=True.")
+    statement = one_statement(sql, field)
     first = next((token.upper for token in tokens(statement) if token.kind in _SAYING), "")
     if _WRITES.fullmatch(first):
-        raise PostHogSettingsError("sql", f"begins with {first}. {READS_ONLY}", "Write a SELECT.")
+        raise PostHogSettingsError(field, f"begins with {first}. {READS_ONLY}", "Write a SELECT.")
     return statement
 
 

@@ -1,4 +1,4 @@
-"""The result of an insight or a query as one file: JSON as it came, or a table as CSV, JSON lines or Parquet."""
+"""The result of an insight or a query as one file: JSON as it came, or a table as CSV, JSON lines, Parquet or XLSX."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.results.insight_tables import Table
+from airflow_provider_posthog.results.workbook import workbook
 from airflow_provider_posthog.storage.atomic_file import Compression, Landing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ResultFormat = Literal["json", "csv", "parquet", "jsonl"]
+ResultFormat = Literal["json", "csv", "parquet", "jsonl", "xlsx"]
 
-_FORMATS: dict[str, ResultFormat] = {".json": "json", ".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+_FORMATS: dict[str, ResultFormat] = {
+    **{".json": "json", ".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".xlsx": "xlsx"},
+}
+#: What a file may be.
+FORMATS = tuple(_FORMATS.values())
+#: Formats that are compressed as they are.
+_PACKED = ("parquet", "xlsx")
 _QUOTED = re.compile(r'[",\r\n]')
 _CHUNK_ROWS = 5_000
 
 
-def format_of(path: str, *, field: str = "result_path") -> ResultFormat:
+def format_of(path: str, *, field: str = "path") -> ResultFormat:
     """Tell the format by a path's suffix; text may be compressed with gzip.
 
-    :param path: ends with ``.json``, ``.csv``, ``.jsonl`` (or those with ``.gz``) or ``.parquet``.
+    :param path: ends with ``.json``, ``.csv``, ``.jsonl`` (or those with ``.gz``), ``.parquet`` or ``.xlsx``.
     :param field: what an error calls the argument.
     :raises PostHogSettingsError: for any other suffix.
     """
@@ -33,9 +40,10 @@ def format_of(path: str, *, field: str = "result_path") -> ResultFormat:
     packed = name.endswith(".gz")
     stem, dot, suffix = name.removesuffix(".gz").rpartition(".")
     found = _FORMATS.get(dot + suffix)
-    if found is None or not stem or (packed and found == "parquet"):
-        problem = "Parquet compresses itself." if packed and found else f"{name[-40:]!r} does not tell the format."
-        raise PostHogSettingsError(field, problem, "End it with .json, .csv, .jsonl (or those with .gz), or .parquet.")
+    if found is None or not stem or (packed and found in _PACKED):
+        problem = f"{found} is compressed itself." if packed and found else f"{name[-40:]!r} does not tell the format."
+        remedy = "End it with .json, .csv, .jsonl (or those with .gz), .parquet or .xlsx."
+        raise PostHogSettingsError(field, problem, remedy)
     return found
 
 
@@ -47,7 +55,7 @@ def compression_of(path: str) -> Compression | None:
     return "gzip" if path.lower().endswith(".gz") else None
 
 
-def require_format(format: ResultFormat, *, field: str = "result_path") -> None:
+def require_format(format: ResultFormat, *, field: str = "path") -> None:
     """Check, before anything is calculated, that a format can be written here.
 
     :param format: from :func:`format_of`.
@@ -63,7 +71,7 @@ def write_result(landing: Landing, document: object, table: Callable[[], Table],
 
     JSON is the document, in UTF-8, with a line break at the end. CSV is that of RFC 4180: a header always, lines end
     with CR LF, nothing for ``None`` and ``""`` for an empty text. JSON lines are one object per row. Parquet has the
-    columns' types if the table knows them, else those that fit all of a column's values, or text.
+    columns' types if the table knows them, else those that fit all of a column's values, or text. XLSX is one sheet.
 
     :param landing: where to; made with ``compression=compression_of(path)``. Committing it is the caller's.
     :param document: what JSON is made of.
@@ -73,7 +81,9 @@ def write_result(landing: Landing, document: object, table: Callable[[], Table],
     :raises PostHogTransportError: if a value is not of the type that PostHog says its column has.
     :raises OSError: if the file system fails.
     """
-    writers: dict[str, Callable[[Table], Iterable[bytes]]] = {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet}
+    writers: dict[str, Callable[[Table], Iterable[bytes]]] = {
+        **{"csv": _csv, "jsonl": _json_lines, "parquet": _parquet, "xlsx": _xlsx},
+    }
     for chunk in [_json(document), b"\n"] if format == "json" else writers[format](table()):
         landing.write(chunk)
     landing.finish()
@@ -127,7 +137,7 @@ def _json_lines(table: Table) -> Iterable[bytes]:
 
 
 def _parquet(table: Table) -> Iterable[bytes]:
-    pa = _pyarrow("result_path")
+    pa = _pyarrow("path")
     import pyarrow.parquet as pq
 
     if table.types is not None:
@@ -141,6 +151,13 @@ def _parquet(table: Table) -> Iterable[bytes]:
     sink = io.BytesIO()
     pq.write_table(found, sink)
     yield sink.getvalue()
+
+
+def _xlsx(table: Table) -> Iterable[bytes]:
+    try:
+        yield workbook(table.columns, table.rows)
+    except ValueError as error:
+        raise PostHogSettingsError("path", f"is of .xlsx. {error}", "End it with .csv, .jsonl or .parquet.") from None
 
 
 def _inferred(values: Sequence[Any]) -> pa.Array:

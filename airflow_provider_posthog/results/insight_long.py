@@ -73,5 +73,5 @@ def _series(row: Mapping[str, Any]) -> str | None:
     named = row.get("series", row.get("name"))
     more = [row[name] for name in ("status", "compare") if row.get(name)]
     more += [f"{row['interval']} intervals"] if "interval" in row else []
-    told = [str(each) for each in (named, *more) if each is not None]
-    return " - ".join(told) or None
+    words = [str(each) for each in (named, *more) if each is not None]
+    return " - ".join(words) or None

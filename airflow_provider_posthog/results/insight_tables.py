@@ -13,14 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.api.insight_ranges import zone_of
+from airflow_provider_posthog.api.insight_series import BREAKDOWN_WORDS
 from airflow_provider_posthog.api.insights import unwrap
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, clean
 from airflow_provider_posthog.results.insight_rows import as_selected
 
-#: What PostHog writes for "has no such property", which is no value, and for "all others", which it shows in words.
-_NO_VALUE = "$$_posthog_breakdown_null_$$"
-_OTHERS = "$$_posthog_breakdown_other_$$"
-_OTHERS_SHOWN = "Other (i.e. all remaining values)"
 _TEXT, _WHOLE, _NUMBER = "Nullable(String)", "Nullable(Int64)", "Nullable(Float64)"
 #: Displays of a trend that have one number in place of one for each interval.
 _TOTALS = frozenset({"BoldNumber", "Metric", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap"})
@@ -57,7 +54,7 @@ class Table:
     types: Sequence[Sequence[str]] | None = None
 
 
-def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table:
+def table_of(insight: Mapping[str, Any], *, field: str = "path") -> Table:
     """Make a table of an insight's result.
 
     ======================= ============================================================================================
@@ -76,8 +73,10 @@ def table_of(insight: Mapping[str, Any], *, field: str = "result_path") -> Table
     SQL, tables of events   those of the answer; arrays, maps and tuples become JSON text
     ======================= ============================================================================================
 
-    Several breakdowns are ``breakdown_1``, ``breakdown_2``...; a value that is missing is ``None``. Dates are the
-    project's local ones, as PostHog shows them: ``2026-11-01``, or ``2026-11-01T05:00:00`` for hours.
+    Several breakdowns are ``breakdown_1``, ``breakdown_2``...; who has no such property is under ``None (i.e. no
+    value)``, and what is beyond the breakdown's limit under ``Other (i.e. all remaining values)``, as PostHog shows
+    them; a cohort is under its name. Dates are the project's local ones, as PostHog shows them: ``2026-11-01``, or
+    ``2026-11-01T05:00:00`` for hours.
 
     :param insight: as ``GET insights/{id}/`` answers; for an answer of ``POST query/``, ``{**answer, "query": node}``.
     :param field: what an error calls the argument that asked for a table.
@@ -201,7 +200,7 @@ class _Leading:
     def cells(self, item: Mapping[str, Any]) -> list[Any]:
         value = item.get("breakdown_value")
         if self._by_name and not isinstance(value, list) and value != "all" and item.get("label"):
-            value = re.sub(r" - (current|previous)$", "", str(item["label"]))  # of a cohort the value is its number
+            value = _cohort_name(item)
         if not isinstance(value, list):
             # PostHog joins the values of several breakdowns of a retention
             joined = value.split("::") if isinstance(value, str) and self._parts > 1 else []
@@ -211,13 +210,17 @@ class _Leading:
         return [*parts, *padding, *([item.get("compare_label") or None] if self._compare else [])]
 
 
+def _cohort_name(item: Mapping[str, Any]) -> str:
+    """Return the name of a cohort, whose value is its number; its label may have series and period around it."""
+    label = re.sub(r" - (current|previous)$", "", str(item["label"]))
+    return label.removeprefix(f"{_series(item, ())[1]} - ")
+
+
 def _shown(value: object) -> str | None:
     """Write a breakdown's value as text always: a column must not be of numbers one night and of text the next."""
-    if value is None or value == _NO_VALUE:
+    if value is None:
         return None
-    if value == _OTHERS:
-        return _OTHERS_SHOWN
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return BREAKDOWN_WORDS.get(value, value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _typed(columns: Sequence[str], rows: list[tuple[Any, ...]], types: Mapping[str, str]) -> Table:
@@ -337,11 +340,11 @@ def _conversions(asked: _Asked, items: Sequence[Mapping[str, Any]]) -> Table:
 
 def _cohort(item: Mapping[str, Any], zone: object) -> str:
     """Write a cohort's date as a trend writes that of its points: the project's local one."""
-    told = item.get("date") or item["label"]
+    day = item.get("date") or item["label"]
     try:
-        start = datetime.fromisoformat(str(told).replace("Z", "+00:00"))
+        start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))
     except ValueError:
-        return str(told)
+        return str(day)
     if start.tzinfo is not None and isinstance(zone, str) and zone:
         start = start.astimezone(zone_of(zone))
     return start.strftime("%Y-%m-%d" if start.hour == start.minute == 0 else "%Y-%m-%dT%H:%M:%S")

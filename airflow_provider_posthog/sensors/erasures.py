@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.erasure import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class PostHogErasuresDueSensor(BaseSensorOperator):
     Let a task behind it tell somebody; ``soft_fail=True`` makes a day without any a skip.
 
     :param audit_path: the folder of certificates, in object storage.
-    :param within: how long before they are due.
+    :param within: how long before they are due; seconds or a timedelta.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection whose ``audit_salt`` the ledger's seals are checked with.
     :param kwargs: as Airflow's ``BaseSensorOperator``; it looks once an hour, in ``reschedule`` mode, unless said
@@ -38,7 +38,7 @@ class PostHogErasuresDueSensor(BaseSensorOperator):
         self,
         *,
         audit_path: str | ObjectStoragePath,
-        within: timedelta = timedelta(days=7),
+        within: float | timedelta = timedelta(days=7),
         object_storage_conn_id: str | None = None,
         posthog_conn_id: str = DEFAULT_CONN_ID,
         poke_interval: float | timedelta = 3600.0,
@@ -61,13 +61,12 @@ class PostHogErasuresDueSensor(BaseSensorOperator):
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
-        if not isinstance(self.within, timedelta) or self.within < timedelta(0):
-            raise PostHogSettingsError("within", "is no length of time.", "Write timedelta(days=7).")
+        within = length_of("within", self.within)
         example = "s3://private/certificates/"
         path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
         salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_salt())
         day = today()
-        found = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), self.within.days, day)]
+        found = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
         for one in found:
             self.log.warning("Erasure %s (%s) is due on %s", one["request_id"], one["ticket"], one["due_at"])
         return PokeReturnValue(bool(found), found or None)

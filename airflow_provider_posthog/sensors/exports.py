@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogNotFoundError
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 from airflow_provider_posthog.tasks.sensor_events import Told
+from airflow_provider_posthog.tasks.shared_polls import TOGETHER, SharedWait, in_step, sharing
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
@@ -48,6 +50,24 @@ class PostHogExportSensor(PostHogWaitingSensor):
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.export_id = export_id
+        self._shared: SharedWait | None = None
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
+        """Wait, in the worker or in the triggerer; in a worker beside all others that wait for exports there.
+
+        :param context: the task's context.
+        """
+        if self.deferrable or self.reschedule:
+            return super().execute(context)
+        settings = self.hook.settings()
+        with sharing(jobs.EXPORT, self.job_id, self.poke_interval, settings) as self._shared:
+            return super().execute(context)
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - as Airflow's
+        """Return how long to sleep: with others in step, so that one list answers for all."""
+        seconds: float = super()._get_next_poke_interval(*args, **kwargs)
+        together = self._shared is not None and self._shared.is_shared and not self.exponential_backoff
+        return in_step(seconds) if together else seconds
 
     def subject(self) -> str:
         """Name the export."""
@@ -73,19 +93,28 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         :param context: the task's context.
         """
-        export = self._ask()
-        return Finding(jobs.EXPORT.judge(export), exports.summary(export, self.hook.settings()))
+        settings = self.hook.settings()
+        if self._shared is None or not self._shared.is_shared:
+            export = self._ask()
+            return Finding(jobs.EXPORT.judge(export), exports.summary(export, settings))
+        seen = self._shared.look(TOGETHER, max(self._ends - time.time(), self.last_look))
+        if isinstance(seen.verdict, PostHogNotFoundError):
+            raise self._unknown() from seen.verdict
+        if isinstance(seen.verdict, PostHogError):
+            raise seen.verdict
+        facts: Any = seen.facts
+        return Finding(seen.verdict, exports.summary(facts, settings))
 
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.
 
         :param context: the task's context.
         :param waiting: its arguments that say how to wait.
-        :param looked: whether the worker has just asked; the trigger asks at once all the same.
+        :param looked: whether the worker has just asked.
         """
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
-        return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, **waiting)
+        return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, looked=looked, **waiting)
 
     def read_event(self, event: Mapping[str, Any] | None) -> Told:
         """Read the trigger's event.
@@ -117,8 +146,11 @@ class PostHogExportSensor(PostHogWaitingSensor):
         try:
             found: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
         except PostHogNotFoundError as error:
-            raise PostHogJobFailed(
-                f"PostHog knows no {self.subject()}: it never was, has expired, or was made with another user's key.",
-                job_id=self.job_id,
-            ) from error
+            raise self._unknown() from error
         return found
+
+    def _unknown(self) -> PostHogJobFailed:
+        return PostHogJobFailed(
+            f"PostHog knows no {self.subject()}: it never was, has expired, or was made with another user's key.",
+            job_id=self.job_id,
+        )

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import insight_conditions, insight_lookup
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.insight_checks import Calculation
 from airflow_provider_posthog.api.insight_conditions import OPERATORS
-from airflow_provider_posthog.api.insight_series import Series
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobError,
     PostHogJobFailed,
     PostHogSettingsError,
+    PostHogTransportError,
 )
 from airflow_provider_posthog.tasks import insight_gate
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.insight_gate import InsightGateTask
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.sensor_events import Told
 
 
 #: The largest number that everything on the way, JSON and databases among it, can hold.
@@ -79,12 +82,12 @@ class PostHogInsightSensor(PostHogSensor):
             raise
         except PostHogJobError as lost:  # an event can tell an error's text only: the worker looks for itself
             try:
-                found = self._look(context)
+                finding = self._look(context)
             except PostHogError as error:
                 raise error from lost
-            if found.verdict.state != "succeeded":
+            if finding.verdict.state != "succeeded":
                 raise
-            return dict(found.facts)
+            return dict(finding.facts)
 
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.
@@ -138,7 +141,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
         return insight_gate.time_of("fresher_than", self.fresher_than)
 
 
-class PostHogInsightThresholdSensor(PostHogInsightSensor):
+class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     """Waits until an insight's newest number meets a condition: a gate for the tasks behind it.
 
     Of a trend it is the newest *complete* point: the hour, day, week or month that goes on is left out, by PostHog's
@@ -152,24 +155,12 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         ``change >= -20 %``; docs/insights.md has all of it.
     :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``, with ``value`` in place of a ``condition``.
     :param value: the number to compare with.
-    :param series: which series of a trend or lifecycle: its number, from 0, its name as PostHog shows it, or a list of
-        these. A trend with a breakdown needs the name. Default: the first; all of them if the condition says ``any``
-        or ``all``.
-    :param step: which step of a funnel: its number, from 1, or its name; default the last.
-    :param measure: of a funnel ``conversion`` (default: percent of the first step), ``conversion_from_previous``,
-        ``count``, ``average_seconds`` or ``median_seconds``; of a retention ``percent`` (default) or ``count``.
-    :param period: which column of a retention, from 0.
-    :param cohort: which row of a retention, by its date; default the newest whose period is over.
-    :param row: which row of an SQL insight, from 0.
-    :param column: which column of an SQL insight: its number, from 0, or its name.
-    :param fresher_than: a time, as of ``PostHogInsightFreshSensor``: what was calculated before says nothing. SQL and
-        totals do not show their age, and need it where others calculate them.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
         which has a cache of its own. Default: the dashboard that what a refresh returned is of.
-    :param refresh: ``blocking`` (calculate if PostHog's cache is stale), ``force_blocking`` (at each look), or
-        ``force_cache`` (never: only see what others have calculated).
-    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
-        ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
+    :param kwargs: which number of it, as :class:`~airflow_provider_posthog.tasks.insight_gate.InsightGateTask`:
+        ``series``, ``step``, ``measure``, ``period``, ``cohort``, ``row``, ``column``, and how new it has to be:
+        ``fresher_than``, ``refresh``; as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`:
+        ``posthog_conn_id``, ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
         ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
@@ -185,33 +176,13 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
     def __init__(
         self,
         *,
-        condition: str | None = None,
         operator: str | None = None,
         value: float | str | None = None,
-        series: Series = None,
-        step: int | str | None = None,
-        measure: str | None = None,
-        period: int | str = 1,
-        cohort: str | None = None,
-        row: int | str = 0,
-        column: int | str = 0,
-        fresher_than: datetime | str | None = None,
-        refresh: Calculation = "blocking",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.condition = condition
         self.operator = operator
         self.value = value
-        self.series = series
-        self.step = step
-        self.measure = measure
-        self.period = period
-        self.cohort = cohort
-        self.row = row
-        self.column = column
-        self.fresher_than = fresher_than
-        self.refresh = refresh
         self._query_id: str | None = None
 
     def check_arguments(self, context: Context) -> dict[str, Any]:
@@ -220,8 +191,12 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
         :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
-        arguments = {**super().check_arguments(context), **self._compared()}
-        return arguments | insight_gate.arguments(self, condition=arguments.get("condition"))
+        looked_at = super().check_arguments(context)
+        compared = self._compared()
+        more = insight_gate.arguments(self, condition=compared.get("condition"))
+        if self.refresh != "force_cache":
+            more["query_id"] = insight_gate.name_of(context, looked_at["insight"], looked_at["from_dashboard"])
+        return {**looked_at, **compared, **more}
 
     def _compared(self) -> dict[str, Any]:
         if (self.condition is None) == (self.operator is None):
@@ -236,18 +211,44 @@ class PostHogInsightThresholdSensor(PostHogInsightSensor):
             )
         return {"operator": self.operator, "value": _threshold(self.value)}
 
+    def _wait(self, context: Context) -> Any:  # noqa: ANN401 - JSON
+        name = self.check_arguments(context).get("query_id")
+        identity = Identity.of(context)
+        if name is not None and identity.try_number > 1 and not identity.reschedules:
+            insight_gate.cancel(self.hook, name)  # what a try left that was killed would run beside this one's
+        return super()._wait(context)
+
     def look(self, context: Context) -> Finding:
         """Look once; what is calculated for that has a name, by which a kill can cancel it.
 
         :param context: the task's context.
         """
         arguments = self.check_arguments(context)
-        self._query_id = arguments["query_id"] = insight_gate.query_id(context, arguments)
-        return self.found(arguments)
+        self._query_id = arguments.get("query_id")
+        try:
+            return self.found(arguments)
+        except PostHogTransportError:
+            if self._ends and time.time() >= self._ends:  # nothing is left of the time in which the look would do so
+                self.on_kill()
+            raise
+
+    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
+        if told.ended.outcome != "succeeded":
+            self.on_kill()  # what the triggerer could not see to its end may go on
+        return super()._conclude(told)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Go on after the trigger fired.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        self._query_id = self.check_arguments(context).get("query_id")
+        return super().execute_complete(context, event)
 
     def on_kill(self) -> None:
         """Cancel what is calculated for the look that is killed."""
-        if self._query_id is not None and self.refresh != "force_cache":
+        if self._query_id is not None:
             insight_gate.cancel(self.hook, self._query_id)
 
 

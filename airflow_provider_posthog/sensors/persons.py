@@ -6,35 +6,35 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.api.arguments import is_uuid
-from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import look_if_possible
-from airflow_provider_posthog.tasks.certificate import open_certificate
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
+from airflow_provider_posthog.tasks.erasure import length_of
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
-from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.api.steps import Steps
+    from airflow_provider_posthog.audit.records import CannotErase
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.judge import Request
-    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.project import Project
     from airflow_provider_posthog.erasure.schedule import Looks
+    from airflow_provider_posthog.erasure.tables import Left
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
 
-T = TypeVar("T")
 #: Events may arrive so late that they are older than the moment when their person was resolved.
 _LATE = timedelta(days=1)
 #: Up to so many seconds lie between two looks in one poke.
@@ -143,16 +143,16 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """Check the request, before anything is sent.
 
         :param context: the task's context.
-        :raises AirflowSkipException: after a dry run, of which there is nothing to prove.
+        :raises AirflowSkipException: after a preview, of which there is nothing to prove.
         """
         if isinstance(self.request, Mapping):
-            if self.request.get("dry_run") is True:
-                raise AirflowSkipException("It was a dry run: nothing was deleted, so there is nothing to prove.")
+            if self.request.get("preview") is True:
+                raise AirflowSkipException("It was a preview: nothing was deleted, so there is nothing to prove.")
             if not self.request.get("work_path") or not self.request.get("accepted_at"):
                 raise PostHogSettingsError(
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
-            self._place().check(self.request, "request")
+            self._project().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -169,21 +169,22 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         if not isinstance(self.request, Mapping):
             return self._look_at_uuids(self.request)
-        work = self._work_file(self.request)
+        handover = self._handover(self.request)
+        work = handover.file()
         progress = self._progress(work, str(self.request.get("request_id")))
         # By a try that did not live to say so. While there is a file, it is looked anew: events may have come since.
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
-        self._check_work_file(work)
-        looks, server = Looks.of(progress.looks), self._do(detect())
-        seen = self._do(picture(work.persons(), server))
+        self._project().check(vars(handover.work("request").header()), "request")
+        looks, server = Looks.of(progress.looks), detect(self.client)
+        seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
             self._text, self._states = looks.text, dict(looks.states)
             return Finding(Verdict("pending", looks.text), {"states": self._states})
-        return self._count(work, progress, looks, seen, context)
+        return self._count(work, progress, looks, seen, server.now, context)
 
     def _count(
-        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], context: Context
+        self, work: WorkFile, progress: Progress, looks: Looks, seen: tuple[int, ...], now: datetime, context: Context
     ) -> Finding:
         """Count what there is of the persons; where nothing is left, in the whole history, and once more later."""
         from airflow_provider_posthog.erasure.schedule import may_prove
@@ -191,11 +192,17 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
         self._look_at_retention()
-        certificate = self._certificate(self.request, context)
+        certificate = self._handover(self.request).certificate(self.hook, context)
+        first = moment(looks.clean_at)
+        is_second = first is not None and may_prove(first, now, timedelta(seconds=self.poke_interval))
+        # Before the look, which is dear: if PostHog refuses one of these, nothing but these is asked again.
+        beside = self._beside(work, certificate) if is_second else None
         asked, since = self._asked(self.request), moment(work.header().resolved_at)
-        report = self._do(verify(work.persons(), asked, since and since - _LATE))
-        if self._is_done(report):
-            report = self._do(verify(work.persons(), asked))
+        # After a look that found nothing, the likely part is not worth a look of its own.
+        likely = None if is_second or since is None else since - _LATE
+        report = verify(self.client, work.persons(), asked, likely)
+        if likely is not None and self._is_done(report):
+            report = verify(self.client, work.persons(), asked)
         self._check_count(report)
         found = self._found(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
@@ -204,39 +211,48 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if found.verdict.state == "failed":  # a cleared task looks anew
             progress.looks = {}
             return found
-        now = report.now or _LONG_AGO
-        told = looks.looked(now, seen, clean=self._is_done(report))
+        if found.verdict.state == "succeeded" and beside is not None:
+            return self._prove(work, progress, report, certificate, found, beside)
+        told = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
         progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
         if found.verdict.state == "pending":
             return found
-        first = moment(looks.clean_at)
-        if first is None or not may_prove(first, now, timedelta(seconds=self.poke_interval)):
-            self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
-            return Finding(Verdict("pending", self._text), found.facts)
-        return self._prove(work, progress, report, certificate, found)
+        self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
+        return Finding(Verdict("pending", self._text), found.facts)
 
-    def _prove(
-        self, work: WorkFile, progress: Progress, report: Report, certificate: Certificate | None, found: Finding
-    ) -> Finding:
-        """Tell what two clean looks have proved, and what they did not look at."""
+    def _beside(self, work: WorkFile, certificate: Certificate | None) -> tuple[Left, CannotErase | None]:
+        """Return what PostHog's deletion leaves in other tables, and what it does not reach, for the certificate."""
         from airflow_provider_posthog.audit.residue import residue
         from airflow_provider_posthog.erasure.tables import left_in_tables
 
-        left = self._do(left_in_tables(work.persons()))
+        left = left_in_tables(self.client, work.persons())
+        return left, residue(self.client) if certificate is not None else None
+
+    def _prove(
+        self,
+        work: WorkFile,
+        progress: Progress,
+        report: Report,
+        certificate: Certificate | None,
+        found: Finding,
+        beside: tuple[Left, CannotErase | None],
+    ) -> Finding:
+        """Tell what two clean looks have proved, and what they did not look at."""
+        left, cannot_erase = beside
         if left.text:
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
         tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
         found = Finding(found.verdict, {**found.facts, **tables})
-        if certificate is not None:
+        if certificate is not None and cannot_erase is not None:
             certificate.saw(self._retention.as_json())
-            cannot_erase = self._do(residue(self.hook.settings()))
             cannot_erase["tables"] = left.as_list()
             cannot_erase["not_looked_at"] = {**cannot_erase["not_looked_at"], **left.not_looked_at}
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
             found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
+        progress.looks = {}  # a task that is cleared later looks twice again
         if report.is_verified:
             progress.verified = found.facts
             if not self.keep_work_file:
@@ -249,10 +265,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         from airflow_provider_posthog.erasure.verify import verify
 
         self._look_at_retention()
-        found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+        found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         if found.verdict.state == "succeeded":
             time.sleep(min(self.poke_interval, _BETWEEN))
-            found = self._found(self._do(verify(self._plain(uuids), self._unproven())), "uuid")
+            found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         return found
 
     def _is_done(self, report: Report) -> bool:
@@ -260,18 +276,19 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         return report.is_verified or (self.on_survivors == "go_on" and report.is_over)
 
     def _look_at_retention(self) -> None:
-        self._retention = self._do(look_if_possible(self.hook.settings().project_id))
+        self._retention = self.client.run(look_if_possible(self.hook.settings().project_id))
 
-    def _place(self) -> Place:
-        from airflow_provider_posthog.erasure.place import Place
+    def _project(self) -> Project:
+        from airflow_provider_posthog.erasure.project import Project
 
-        return Place.of(self.hook.settings(), self.moved_from)
+        return Project.of(self.hook.settings(), self.moved_from)
 
-    def _do(self, steps: Steps[T]) -> T:
-        from airflow_provider_posthog.erasure.asking import discreet
+    @cached_property
+    def client(self) -> ErasureClient:
+        """The client, whose errors name nobody; made when a task runs."""
+        from airflow_provider_posthog.erasure.client import ErasureClient
 
-        with discreet():
-            return run(steps, self.hook.client)
+        return ErasureClient(self.hook.client)
 
     def _check_count(self, report: Report) -> None:
         """Make sure that nobody has fallen out of the work file: who is not in it is not looked for."""
@@ -288,14 +305,14 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
         facts: dict[str, Any] = {
-            **self._place().as_json(),
+            **self._project().as_json(),
             **report.as_json(),
             "verified_by": verified_by,
             "retention": self._retention.as_json(),
         }
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
-        read = ByteBudget.of(self.hook.settings()).bytes_read - self._read
+        read = self.client.bytes_read - self._read
         self.log.info(
             "%s: %s %s of events was looked at; ClickHouse read %s bytes for it",
             self.subject(),
@@ -320,17 +337,22 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _unproven(self) -> Request:
         """Return the request of which only UUIDs are known: all there is of them must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.judge import Request
 
-        server = self._do(detect())
+        server = detect(self.client)
         return Request(
-            Wish(), server.generation, _LONG_AGO, server.now, proven=False, quiet_period=self._quiet_period()
+            DeleteOptions(),
+            server.generation,
+            _LONG_AGO,
+            server.now,
+            proven=False,
+            quiet_period=length_of("quiet_period", self.quiet_period),
         )
 
     def _asked(self, request: Mapping[str, Any]) -> Request:
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         flags = [request.get(name) for name in ("delete_events", "delete_recordings", "keep_person")]
@@ -343,41 +365,16 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
         # An answer's time is in whole seconds, rounded down.
         accepted += timedelta(seconds=1)
-        generation, quiet = str(request.get("generation")), self._quiet_period()
-        return Request(Wish(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
+        generation, quiet = str(request.get("generation")), length_of("quiet_period", self.quiet_period)
+        return Request(DeleteOptions(*map(bool, flags)), generation, asked, accepted, quiet_period=quiet)
 
-    def _quiet_period(self) -> timedelta:
-        given = self.quiet_period
-        return given if isinstance(given, timedelta) else timedelta(seconds=given)
-
-    def _work_file(self, request: Mapping[str, Any]) -> WorkFile:
-        from airflow_provider_posthog.erasure.work_file import WorkFile
-
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        example = "s3://private/erasures/{{ run_id }}.jsonl"
-        path = storage_path("work_path", str(request["work_path"]), conn_id, example=example)
-        return WorkFile(path.fs, path.path)
-
-    def _certificate(self, request: Mapping[str, Any], context: Context) -> Certificate | None:
-        conn_id = self.object_storage_conn_id or request.get("object_storage_conn_id")
-        path, ticket = request.get("audit_path"), request.get("ticket")
-        return open_certificate(self.hook, path, conn_id, context, str(request.get("request_id")), ticket)
+    def _handover(self, request: Mapping[str, Any]) -> Handover:
+        return Handover(conn_id=self.object_storage_conn_id).of(request)
 
     def _progress(self, work: WorkFile, request_id: str) -> Progress:
         from airflow_provider_posthog.erasure.progress import Progress
 
         return Progress(work.fs, f"{work.path}.progress", request_id)
-
-    def _check_work_file(self, work: WorkFile) -> None:
-        assert isinstance(self.request, Mapping)  # noqa: S101 - for the type checker
-        header = work.header()
-        self._place().check(vars(header), "request")
-        if header.request_id != self.request.get("request_id"):
-            raise PostHogSettingsError(
-                "request",
-                f"its work file {self.request['work_path']} was written anew for another request.",
-                "Write a path for each request, such as one with {{ run_id }} in it.",
-            )
 
     def _failed(self, how: str, reason: str) -> PostHogErasureError:
         text = f"{self.subject()} {how}: {reason}"
@@ -391,4 +388,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """
         request = self.request
         if self._text and isinstance(request, Mapping):
-            note_timeout(lambda: self._certificate(request, context), self._text, self._states, self.log)
+            note_timeout(
+                lambda: self._handover(request).certificate(self.hook, context), self._text, self._states, self.log
+            )

@@ -22,6 +22,8 @@ from airflow_provider_posthog.storage.atomic_file import FileSystem, is_flat, ma
 #: Where manifests are; Spark, Trino, Hive and Arrow take no names that begin with _ for data.
 FOLDER = "_manifests"
 VERSION = 1
+#: Where those of whole ranges are, beside those of their intervals.
+RANGES = f"{FOLDER}/ranges"
 #: What Hive calls a partition of nulls.
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 #: How many bytes of UTF-8 file systems take for the name of a folder or a file, and object stores for a whole key.
@@ -225,6 +227,8 @@ def read(fs: FileSystem, root: str, interval: Interval) -> dict[str, Any] | None
 def write(fs: FileSystem, root: str, interval: Interval, manifest: Mapping[str, Any], *, part: str) -> None:
     """Write the manifest of an interval, in place of an earlier one, as a whole.
 
+    Those of ranges that hold the interval tell of other files then, and go before.
+
     :param fs: the file system.
     :param root: the folder of the files.
     :param interval: the interval.
@@ -234,6 +238,10 @@ def write(fs: FileSystem, root: str, interval: Interval, manifest: Mapping[str, 
     path = path_of(root, interval)
     if not is_flat(fs):
         make_folder(fs, path.rpartition("/")[0])
+    for one in _listed(fs, f"{root}/{RANGES}", interval.name):
+        if one.start < interval.end and one.end > interval.start:
+            with suppress(FileNotFoundError):
+                fs.rm_file(f"{root}/{RANGES}/{one.stem}.json")
     with fs.open(part, "wb") as file:
         file.write(json.dumps(manifest, indent=1).encode() + b"\n")
     move(fs, part, path)
@@ -246,7 +254,10 @@ def written(fs: Any, root: str, name: str) -> Sequence[Interval]:  # noqa: ANN40
     :param root: the folder of the files.
     :param name: the name.
     """
-    folder = f"{root}/{FOLDER}"
+    return _listed(fs, f"{root}/{FOLDER}", name)
+
+
+def _listed(fs: Any, folder: str, name: str) -> Sequence[Interval]:  # noqa: ANN401 - an AbstractFileSystem
     fs.invalidate_cache(folder)
     try:
         listed = fs.ls(folder, detail=False)

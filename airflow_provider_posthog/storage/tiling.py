@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
+from airflow_provider_posthog.storage.atomic_file import Landing
 from airflow_provider_posthog.storage.manifest import Interval, iso
 
 #: How many gaps an error names.
@@ -24,6 +28,7 @@ class Summary:
     :param bytes: of all files.
     :param duplicates: copies that were dropped.
     :param left_out: rows that were left out (``scan_back``); ``None`` if none of the intervals counted.
+    :param manifest: the path of the range's own manifest, within the folder.
     """
 
     intervals: int
@@ -32,10 +37,13 @@ class Summary:
     bytes: int
     duplicates: int
     left_out: int | None
+    manifest: str
 
 
 def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a file system
-    """Return what a range holds, if the intervals in the folder tile it.
+    """Write the manifest of a range, if the intervals in the folder tile it, and return what it holds.
+
+    It lists the files of all intervals, and stays until one of them is written again.
 
     :param fs: the file system.
     :param root: the folder of the files.
@@ -60,14 +68,50 @@ def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a
     rows: list[int | None] = [each.get("rows") for each in found]
     known = [number for number in rows if number is not None]
     left_out = [int(each["left_out"]) for each in found if each.get("left_out") is not None]
-    return Summary(
+    held = Summary(
         intervals=len(found),
         files=sum(len(each["files"]) for each in found),
         rows=sum(known) if len(known) == len(rows) else None,
         bytes=sum(int(each.get("bytes") or 0) for each in found),
         duplicates=sum(int(each.get("duplicates") or 0) for each in found),
         left_out=sum(left_out) if left_out else None,
+        manifest=f"{manifests.RANGES}/{whole.stem}.json",
     )
+    _publish(fs, root, whole, inside, found, held)
+    return held
+
+
+def _publish(
+    fs: Any,  # noqa: ANN401 - a file system
+    root: str,
+    whole: Interval,
+    inside: Sequence[Interval],
+    found: Sequence[Mapping[str, Any]],
+    held: Summary,
+) -> None:
+    """Write a range's manifest as a whole; not if an interval was written again meanwhile."""
+    path = f"{root}/{held.manifest}"
+    counts = {name: value for name, value in asdict(held).items() if name not in ("files", "intervals", "manifest")}
+    told = {
+        "version": manifests.VERSION,
+        "name": whole.name,
+        "interval": whole.as_json(),
+        **{name: found[0].get(name) for name in ("project_id", "host", "source", "format")},
+        **counts,
+        "intervals": [
+            {**one.as_json(), "manifest": f"{manifests.FOLDER}/{one.stem}.json", "rows": each.get("rows")}
+            for one, each in zip(inside, found, strict=True)
+        ],
+        "files": [file for each in found for file in each["files"]],
+    }
+    with Landing(fs, path, token=uuid.uuid4().hex[:8]) as landing:
+        landing.write(json.dumps(told, indent=1).encode() + b"\n")
+        landing.finish()
+        landing.commit()
+    if [_manifest(fs, root, one) for one in inside] != list(found):
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+        raise PostHogError(f"An interval of {whole} was written again meanwhile. Let the task retry.")
 
 
 def check_tiling(intervals: Sequence[Interval], whole: Interval) -> None:

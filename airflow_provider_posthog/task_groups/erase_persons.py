@@ -35,7 +35,7 @@ _BODY = (
     "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
     "Received: {{ told.received_at or 'not told' }}; due: {{ told.due_at }}."
 )
-_WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "hogql")
+_WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
 
 def erase_persons(group_id: str = "erase_persons", **options: Any) -> TaskGroup:  # noqa: ANN401 - see Erasure
@@ -75,7 +75,7 @@ class Erasure:
     :param max_persons: the most persons there may be; more are an error.
     :param remove_identifiers: remove the file at ``identifiers_path``, too, at the end.
     :param resolve_options: further arguments of ``PostHogResolvePersonsOperator``, such as ``must_find_all``.
-    :param delete_options: of ``PostHogDeletePersonsOperator``, such as ``dry_run`` or ``keep_person``.
+    :param delete_options: of ``PostHogDeletePersonsOperator``, such as ``preview`` or ``keep_person``.
     :param verify_options: of ``PostHogPersonsErasedSensor``, such as ``deferrable``, ``timeout`` or ``poke_interval``.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
@@ -183,7 +183,7 @@ class Erasure:
     def _ends(self, resolved: Any, request: Any, proof: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401
         path = self._found["identifiers_path"]
         options = {**self._common, "also_remove": [path] if self.remove_identifiers and path else []}
-        # Also after a dry run, which skips the proof.
+        # Also after a preview, which skips the proof.
         finish = PostHogFinishErasureOperator(
             task_id="finish", request=request, proof=proof, trigger_rule="none_failed", **options
         )

@@ -11,10 +11,41 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.jobs import LAST_LOOK
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
-from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError, PostHogTransportError
 
 if TYPE_CHECKING:
+    from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+#: The most things that a task does at once.
+MOST_AT_ONCE = 32
+
+
+def check_at_once(max_in_flight: object) -> None:
+    """Refuse what is no number of things at once.
+
+    :param max_in_flight: the argument; ``None`` for the connection's.
+    :raises PostHogSettingsError: if it is none from 1 to 32.
+    """
+    if max_in_flight is None:
+        return
+    if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or not 1 <= max_in_flight <= MOST_AT_ONCE:
+        raise PostHogSettingsError(
+            "max_in_flight",
+            f"{max_in_flight!r:.60} is no whole number from 1 to {MOST_AT_ONCE}.",
+            "Write one, or leave it out for the connection's.",
+        )
+
+
+def at_once(max_in_flight: int | None, settings: ClientSettings) -> int:
+    """Return how many things are done at once.
+
+    :param max_in_flight: a task's argument; ``None`` for the connection's.
+    :param settings: of the connection.
+    :raises PostHogSettingsError: if it is none from 1 to 32.
+    """
+    check_at_once(max_in_flight)
+    return min(settings.max_in_flight, MOST_AT_ONCE) if max_in_flight is None else max_in_flight
 
 
 class PostHogOperator(BaseOperator):

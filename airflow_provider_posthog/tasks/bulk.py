@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
+from airflow_provider_posthog.tasks.base import check_at_once
 from airflow_provider_posthog.tasks.deferring import DeferringOperator
 from airflow_provider_posthog.tasks.lineage import LineageMixin
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
-from airflow_provider_posthog.tasks.source import source_of
+from airflow_provider_posthog.tasks.source import check_one, source_of
 from airflow_provider_posthog.tasks.suppressing import SuppressingMixin
 
 if TYPE_CHECKING:
@@ -26,17 +27,10 @@ _DAY = timedelta(days=1)
 class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, DeferringOperator):
     """Reads an interval's rows in bulk. Subclasses say of what, and where the rows go.
 
-    :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
-    :param event: only events of this name, or these names.
-    :param where: a HogQL condition.
-    :param values: what the placeholders of ``where`` or of a query stand for.
-    :param by: the column of the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
-        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
-        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.)
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
     :param end: until when; not in the future.
-    :param in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
+    :param max_in_flight: how many windows are read side by side, from 1 to 32; default: the connection's, which is 3,
+        as PostHog runs three queries of a project at once.
     :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
     :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
     :param look_back: read again what is up to so long before ``start``, for what came late or has changed; default: a
@@ -57,6 +51,9 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
 
     template_fields: Sequence[str] = (
         *DeferringOperator.template_fields,
+        "start",
+        "end",
+        "on_retention",
         "suppress_path",
         "suppressed",
         "suppress_conn_id",
@@ -65,14 +62,9 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     def __init__(
         self,
         *,
-        columns: Sequence[str] | Mapping[str, Any] | None = None,
-        event: str | Sequence[str] | None = None,
-        where: str | None = None,
-        values: Mapping[str, Any] | None = None,
-        by: str | None = None,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
-        in_flight: int = 3,
+        max_in_flight: int | None = None,
         page_rows: int = 49_999,
         settle: timedelta = timedelta(minutes=5),
         look_back: timedelta | None = None,
@@ -82,14 +74,9 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.columns = columns
-        self.event = event
-        self.where = where
-        self.values = values
-        self.by = by
         self.start = start
         self.end = end
-        self.in_flight = in_flight
+        self.max_in_flight = max_in_flight
         self.page_rows = page_rows
         self.settle = settle
         self.look_back = look_back
@@ -124,12 +111,11 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
             example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")
-        for field in ("in_flight", "page_rows"):
-            number = getattr(self, field)
-            if isinstance(number, bool) or not isinstance(number, int):
-                raise PostHogSettingsError(field, f"{number!r} is no whole number.", "Write one, or leave it out.")
-        if self.values is not None and not isinstance(self.values, Mapping):
-            raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
+        check_at_once(self.max_in_flight)
+        if isinstance(self.page_rows, bool) or not isinstance(self.page_rows, int):
+            raise PostHogSettingsError(
+                "page_rows", f"{self.page_rows!r:.60} is no whole number.", "Write one, or leave it out."
+            )
 
     def looks_back(self, source: Source) -> timedelta:
         """Return how far before ``start`` rows are read again.
@@ -176,45 +162,82 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
 
 
 class ReadingOperator(IntervalOperator):
-    """Reads a table or a query in bulk. Subclasses say where the rows go.
+    """Reads one of PostHog's tables, or a query, in bulk. Subclasses say where the rows go.
 
-    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or
-        ``cohort_members``.
-    :param hogql: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
-    :param key: of the query: the column, or HogQL, that tells its rows apart; a list of columns that do so together.
-    :param time: of the query: the column of time by which rows belong to the interval; without it all rows are read.
+    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or ``cohort_members``.
+    :param query: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
+    :param key: of a query: the column, or columns, that tell its rows apart.
+    :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
+    :param events: only events of this name, or these names.
+    :param exclude_events: all events but those of this name, or these names.
     :param cohort_id: of ``cohort_members``: the cohort's number.
+    :param where: a HogQL condition.
+    :param values: what the placeholders of ``where`` or of a query stand for.
+    :param time_column: the time by which rows belong to the interval. Of events ``created_at`` (default), when
+        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
+        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
+        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.) Of a
+        query one of its columns; without it all rows are read.
     :param kwargs: as :class:`IntervalOperator`.
     """
 
-    lineage_reads_files = True  # the manifest has the columns
+    template_fields: Sequence[str] = (
+        *IntervalOperator.template_fields,
+        "source",
+        "query",
+        "key",
+        "columns",
+        "events",
+        "exclude_events",
+        "cohort_id",
+        "where",
+        "values",
+        "time_column",
+    )
 
     def __init__(
         self,
         *,
-        table: str | None = None,
-        hogql: str | None = None,
+        source: str | None = None,
+        query: str | None = None,
         key: str | Sequence[str] | None = None,
-        time: str | None = None,
-        cohort_id: int | None = None,
+        columns: Sequence[str] | Mapping[str, Any] | None = None,
+        events: str | Sequence[str] | None = None,
+        exclude_events: str | Sequence[str] | None = None,
+        cohort_id: int | str | None = None,
+        where: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        time_column: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        self.table = table
-        self.hogql = hogql
+        self.source = source
+        self.query = query
         self.key = key
-        self.time = time
+        self.columns = columns
+        self.events = events
+        self.exclude_events = exclude_events
         self.cohort_id = cohort_id
+        self.where = where
+        self.values = values
+        self.time_column = time_column
+        check_one(source, query)
 
-    def source(self, name: str | None) -> Source:
+    def what(self, name: str | None = None, **instead: Any) -> Source:  # noqa: ANN401 - arguments
         """Return what is read.
 
         :param name: what to call a query.
+        :param instead: arguments in place of the task's own.
         :raises PostHogSettingsError: if an argument is wrong.
         """
         self.check_reading()
-        asked = ("key", "time", "cohort_id", "columns", "event", "where", "values", "by", "scan_back")
-        return source_of(self.table, self.hogql, name, **{field: getattr(self, field) for field in asked})
+        if self.values is not None and not isinstance(self.values, Mapping):
+            raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
+        asked = (
+            "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
+        )  # fmt: skip
+        given = {field: getattr(self, field) for field in asked}
+        return source_of(self.source, self.query, name, **{**given, "time_column": self.time_column or None, **instead})
 
 
 def ends_a_day(start: datetime, end: datetime) -> bool:

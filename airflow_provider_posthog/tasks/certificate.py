@@ -86,16 +86,16 @@ class Certificate:
         )
         self._enter()
 
-    def planned(self, totals: Totals, options: Mapping[str, Any], *, rehearsal: bool) -> None:
+    def planned(self, totals: Totals, options: Mapping[str, Any], *, preview: bool) -> None:
         """Tell what is about to be asked for, or would be.
 
         :param totals: sums over the persons.
         :param options: of the request.
-        :param rehearsal: whether nothing will be done.
+        :param preview: whether nothing will be done.
         """
         self._enter()  # a task that was killed may not have come so far
-        kind: Any = "dry_run" if rehearsal else "note"
-        notes = ["dry run: nothing is deleted" if rehearsal else "about to ask PostHog for the deletion"]
+        kind: Any = "dry_run" if preview else "note"
+        notes = ["preview: nothing is deleted" if preview else "about to ask PostHog for the deletion"]
         self._open().append(kind, key="delete", options=options, before=sums(totals), notes=notes, server=self._server)
 
     def accepted(self, key: str, uuids: Iterable[str], done: Done) -> None:

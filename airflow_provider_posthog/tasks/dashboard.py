@@ -28,7 +28,7 @@ class PostHogDashboardTask(PostHogRefreshOperator):
 
     template_fields: Sequence[str] = (
         *PostHogRefreshOperator.template_fields,
-        *("dashboard", "include", "exclude", "table_path"),
+        *("dashboard", "include", "exclude", "combined_path"),
     )
 
     def __init__(
@@ -38,7 +38,7 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         require_all: bool = False,
         include: Sequence[int | str] | None = None,
         exclude: Sequence[int | str] | None = None,
-        table_path: str | ObjectStoragePath | None = None,
+        combined_path: str | ObjectStoragePath | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -46,8 +46,8 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         self.require_all = require_all
         self.include = include
         self.exclude = exclude
-        self.table_path = table_path
-        self._unseen: set[str] = set()
+        self.combined_path = combined_path
+        self._unmatched: set[str] = set()
 
     @property
     def falls_back(self) -> bool:
@@ -65,39 +65,39 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         self._number()
         for field in ("include", "exclude"):
             self._names(field)
-        if self.table_path is not None:
+        if self.combined_path is not None:
             from airflow_provider_posthog.results.files import format_of, require_format
 
-            self._table_file().check("s3://bucket/{{ ds }}/dashboard.parquet")
-            made = format_of(str(self.table_path), field="table_path")
+            self._combined_file().check("s3://bucket/{{ ds }}/dashboard.parquet")
+            made = format_of(str(self.combined_path), field="combined_path")
             if made == "json":
-                raise PostHogSettingsError("table_path", "is no table.", "End it with .csv, .jsonl or .parquet.")
-            require_format(made, field="table_path")
+                raise PostHogSettingsError("combined_path", "is no table.", "End it with .csv, .jsonl or .parquet.")
+            require_format(made, field="combined_path")
 
     def _number(self) -> int:
-        given = self.dashboard
-        return number_of("dashboard", given.get("dashboard_id") if isinstance(given, Mapping) else given)
+        value = self.dashboard
+        return number_of("dashboard", value.get("dashboard_id") if isinstance(value, Mapping) else value)
 
     def _names(self, field: str) -> frozenset[str] | None:
         """Return the insights that an argument names: by number, short id or name."""
-        given = getattr(self, field)
-        return None if given is None else frozenset(map(str, listed(field, given, kinds=(int, str))))
+        value = getattr(self, field)
+        return None if value is None else frozenset(map(str, listed(field, value, kinds=(int, str))))
 
     def _wants(self, insight: Mapping[str, Any]) -> bool:
         named = {str(insight[name]) for name in ("id", "short_id", "name", "derived_name") if insight.get(name)}
         include, exclude = self._names("include"), self._names("exclude")
-        self._unseen -= named
+        self._unmatched -= named
         return (include is None or bool(named & include)) and not named & (exclude or frozenset())
 
     def find(self) -> Steps[tuple[list[Target], dict[str, Any]]]:
         """Find the dashboard's insights."""
         number = self._number()
-        seen: Timed[dashboards.Dashboard] = yield timed(dashboards.retrieve(number))
+        answer: Timed[dashboards.Dashboard] = yield timed(dashboards.retrieve(number))
         targets: dict[int, Target] = {}
         texts, hidden, left_out = 0, 0, 0
-        self._unseen = set((self._names("include") or frozenset()) | (self._names("exclude") or frozenset()))
+        self._unmatched = set((self._names("include") or frozenset()) | (self._names("exclude") or frozenset()))
         # An answer without tiles is none of a dashboard, and no dashboard without insights.
-        for tile in needed(seen.value, "tiles", list, f"dashboard {number}"):
+        for tile in needed(answer.value, "tiles", list, f"dashboard {number}"):
             insight = tile.get("insight")
             if not isinstance(insight, Mapping):
                 if tile.get("error"):
@@ -115,21 +115,21 @@ class PostHogDashboardTask(PostHogRefreshOperator):
                     "",
                     title=str(insight.get("name") or insight.get("derived_name") or ""),
                     dashboard_id=number,
-                    since=seen.at,
+                    since=answer.at,
                     # A tile's own answer may be of other overrides, and so of another result.
                     before=None if self._has_overrides() else insight.get("last_refresh"),
                     saved=cast("Insight", insight),
                 )
         self._check_hidden(hidden, len(targets))
         self._check_named(number)
-        facts = {"dashboard_id": number, "name": seen.value.get("name"), "text_tiles": texts, "hidden_tiles": hidden}
+        facts = {"dashboard_id": number, "name": answer.value.get("name"), "text_tiles": texts, "hidden_tiles": hidden}
         facts |= {"left_out_tiles": left_out} if self.include or self.exclude else {}
         return list(targets.values()), facts
 
     def _check_named(self, number: int) -> None:
-        if self._unseen:
-            names = ", ".join(repr(name[:60]) for name in sorted(self._unseen)[:5])
-            field = "include" if self._unseen & (self._names("include") or frozenset()) else "exclude"
+        if self._unmatched:
+            names = ", ".join(repr(name[:60]) for name in sorted(self._unmatched)[:5])
+            field = "include" if self._unmatched & (self._names("include") or frozenset()) else "exclude"
             raise PostHogSettingsError(
                 field, f"dashboard {number} has no insight {names}.", "Write ids, short ids or names of its insights."
             )
@@ -150,31 +150,31 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         """Hand on what is known of the dashboard."""
         if not done:
             self.log.warning("Dashboard %s has no insights: nothing was calculated", facts["dashboard_id"])
-        told = {
+        summary = {
             **facts,
             "refreshed": len(done),
             "last_refresh": oldest(done),
             "url": f"{self.address}/{self.link([], facts)}",
         }
-        if self.table_path is not None:
-            told["table"] = self._write_table(Identity.of(context))
-        tell_outlets(context, self.outlets, told)
+        if self.combined_path is not None:
+            summary["combined"] = self._write_combined(Identity.of(context))
+        tell_outlets(context, self.outlets, summary)
         self.log.info("Dashboard %s is fresh: %s insights", facts["dashboard_id"], len(done))
-        kept, dropped = fitted(done)
-        return {**told, "insights": kept, **({"left_out": dropped} if dropped else {})}
+        insights, dropped = fitted(done)
+        return {**summary, "insights": insights, **({"left_out": dropped} if dropped else {})}
 
-    def _table_file(self) -> Output:
-        return Output("table_path", self.table_path or "", self.overwrite, self.object_storage_conn_id)
+    def _combined_file(self) -> Output:
+        return Output("combined_path", self.combined_path or "", self.overwrite, self.object_storage_conn_id)
 
-    def _write_table(self, identity: Identity) -> dict[str, Any]:
+    def _write_combined(self, identity: Identity) -> dict[str, Any]:
         """Write the numbers of all its insights as one long table."""
         from airflow_provider_posthog.results.files import compression_of, format_of, write_result
         from airflow_provider_posthog.results.insight_long import long_table
 
-        path, output = str(self.table_path), self._table_file()
+        path, output = str(self.combined_path), self._combined_file()
         made, without = long_table(self._fresh)
         with output.landing(identity, compression=compression_of(path)) as landing:
-            write_result(landing, None, lambda: made, format_of(path, field="table_path"))
+            write_result(landing, None, lambda: made, format_of(path, field="combined_path"))
             output.commit(landing)
         self.warn_of(without)
         return {"path": str(output.target), "rows": len(made.rows), "without": sorted(without)}

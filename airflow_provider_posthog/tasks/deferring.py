@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import (
     AirflowTaskTimeout,
@@ -54,9 +54,8 @@ class DeferringOperator(PostHogOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
     """
 
-    #: What becomes of what was read before a wait; for the log.
-    goes_on: ClassVar[str]
     _past = Past(0.0)
+    _is_deferred = False
 
     def __init__(self, *, deferrable: bool | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -69,9 +68,16 @@ class DeferringOperator(PostHogOperator):
         :param context: the task's context.
         """
 
+    @abstractmethod
+    def goes_on(self) -> str:
+        """Return what becomes of what was read before a wait; for the log."""
+
     def rows_lost(self) -> int:
         """Return how many rows were read that have to be read again."""
         return 0
+
+    def give_up(self) -> None:
+        """Remove what is kept for a later part of this try, of which there will be none."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the transfer.
@@ -101,6 +107,15 @@ class DeferringOperator(PostHogOperator):
 
     def _run(self, context: Context, past: Past) -> dict[str, Any]:
         self._past = past
+        self._is_deferred = False
+        try:
+            return self._transfer(context)
+        except BaseException:
+            if not self._is_deferred:
+                self.give_up()
+            raise
+
+    def _transfer(self, context: Context) -> dict[str, Any]:
         try:
             return self.transfer(context)
         except NotSettled as wait:
@@ -168,7 +183,8 @@ class DeferringOperator(PostHogOperator):
         from airflow_provider_posthog.triggers.timer import PostHogTimerTrigger
 
         seconds = until - time.time()
-        self.log.info("Deferred for %.0f s, until %s. %s", seconds, why, self.goes_on)
+        self._is_deferred = True
+        self.log.info("Deferred for %.0f s, until %s. %s", seconds, why, self.goes_on())
         told = {
             "began": self._past.began,
             "lost": self._past.lost,

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.results.retention import look_if_possible
+from airflow_provider_posthog.results.retention import Retention, look_if_possible
 from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS, open_certificate
-from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
+from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.answers import Kind
-    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.erasure.client import ErasureClient
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.identifiers import Identifier
-    from airflow_provider_posthog.erasure.place import Place
     from airflow_provider_posthog.erasure.progress import Progress
+    from airflow_provider_posthog.erasure.project import Project
     from airflow_provider_posthog.erasure.search import Search
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
 
-T = TypeVar("T")
 VerifyBy = Literal["distinct_id", "uuid"]
 #: Up to so many persons are named in an XCom; beyond, only the work file names them.
 MAX_NAMED = 1000
+#: Seconds of a hundred years: more is a slip.
+_LONGEST = 100 * 365 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    :param search: who was found.
+    :param work: the work file.
+    :param handover: the request.
+    :param certificate: its certificate; ``None`` if none is wanted.
+    :param retention: for how long PostHog shows events.
+    """
+
+    search: Search
+    work: WorkFile
+    handover: Handover
+    certificate: Certificate | None
+    retention: Mapping[str, Any]
 
 
 class PeopleOperator(PostHogOperator):
@@ -40,31 +61,12 @@ class PeopleOperator(PostHogOperator):
     :param project_id: the project's number, in place of the connection's.
     """
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**kwargs)
-        self.calls: Counter[str] = Counter()
+    @cached_property
+    def client(self) -> ErasureClient:
+        """The client, whose errors name nobody; made when a task runs."""
+        from airflow_provider_posthog.erasure.client import ErasureClient
 
-    def do(self, steps: Steps[T]) -> T:
-        """Do steps with the hook's client.
-
-        :param steps: the steps.
-        """
-        from airflow_provider_posthog.api.steps import run
-        from airflow_provider_posthog.erasure.asking import discreet, tallied
-
-        with discreet():
-            return run(tallied(steps, self.calls), self.hook.client)
-
-    def rows(self, sql: str, values: Mapping[str, Any], *kinds: Kind) -> list[list[Any]]:
-        """Run HogQL, freshly and to its end.
-
-        :param sql: the statement, without its LIMIT.
-        :param values: what its placeholders stand for; personal data goes nowhere else.
-        :param kinds: what each column holds.
-        """
-        from airflow_provider_posthog.erasure.asking import ask
-
-        return self.do(ask(sql, values, *kinds))
+        return ErasureClient(self.hook.client)
 
     def hidden(self, value: Any, context: Context) -> Any:  # noqa: ANN401 - as given
         """Render a template that Airflow must not: what it renders it stores and shows.
@@ -92,6 +94,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param project_id: the project's number, in place of the connection's.
     """
 
+    #: Whether ``object_storage_conn_id`` is for a path of this task; the work file's then comes with the request.
+    conn_is_for_path: ClassVar[bool] = False
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "work_path",
@@ -116,45 +120,58 @@ class PostHogErasureOperator(PeopleOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.audit_path = audit_path
         self.ticket = ticket
-        self.retention: dict[str, Any] = {}
-        self._certificate: Certificate | None = None
-        self._due: dict[str, Any] = {"received_at": None, "due_at": None}
-
-    def certificate(self, context: Context, request_id: str) -> Certificate | None:
-        """Return the certificate of a request; ``None`` if none is wanted.
-
-        :param context: the task's context.
-        :param request_id: the request.
-        """
-        self._certificate = open_certificate(
-            self.hook, self.audit_path, self.object_storage_conn_id, context, request_id, self.ticket
-        )
-        return self._certificate
 
     @property
-    def place(self) -> Place:
+    def own(self) -> Handover:
+        """Where this task itself was told to keep the files of a request."""
+        return Handover(self.work_path, self.object_storage_conn_id, self.audit_path, self.ticket)
+
+    @property
+    def project(self) -> Project:
         """Which PostHog and project this task asks."""
-        from airflow_provider_posthog.erasure.place import Place
+        from airflow_provider_posthog.erasure.project import Project
 
-        return Place.of(self.hook.settings(), self.moved_from)
+        return Project.of(self.hook.settings(), self.moved_from)
 
-    def check_place(self, earlier: Mapping[str, Any], field: str) -> None:
+    def check_project(self, earlier: Mapping[str, Any], field: str) -> None:
         """Refuse to go on with what was done at another PostHog.
 
         :param earlier: what an earlier task returned, or the header of its work file.
         :param field: the argument that it came in, for the error.
         :raises PostHogSettingsError: if it is another one.
         """
-        self.place.check(earlier, field)
+        self.project.check(earlier, field)
 
-    def certified(self) -> dict[str, Any]:
-        """Return what the next tasks need for the certificate, and what is to be kept outside of it."""
-        path = str(self.audit_path) if self.audit_path else None
-        return {"audit_path": path, "ticket": self.ticket, **self._due, "ledger_head": self.ledger_head()}
+    def handed_over(self, earlier: Mapping[str, Any], field: str) -> Handover:
+        """Take over a request that an earlier task has begun.
 
-    def ledger_head(self) -> str | None:
-        """Return the ledger's newest entry, by which somebody who cuts the end off is found out; and log it."""
-        head = self._certificate.ledger_head if self._certificate else None
+        :param earlier: what that task returned.
+        :param field: the argument that it came in, for errors.
+        :raises PostHogSettingsError: if it is about another PostHog, or about another work file than this task's.
+        """
+        self.check_project(earlier, field)
+        handover = self.own.of(earlier)
+        if self.conn_is_for_path:
+            handover = replace(handover, conn_id=earlier.get("object_storage_conn_id") or handover.conn_id)
+        return handover
+
+    def work_of(self, handover: Handover, field: str) -> WorkFile:
+        """Return the work file of a request.
+
+        :param handover: the request.
+        :param field: the argument that it came in, for errors.
+        :raises PostHogSettingsError: if it is not there, or is another request's, or another PostHog's.
+        """
+        work = handover.work(field)
+        self.check_project(vars(work.header()), field)
+        return work
+
+    def ledger_head(self, certificate: Certificate | None) -> str | None:
+        """Return the ledger's newest entry, by which somebody who cuts the end off is found out; and log it.
+
+        :param certificate: what this task has written on.
+        """
+        head = certificate.ledger_head if certificate else None
         if head:
             self.log.info("The head of the ledger of all erasures is %s", head)
         return head
@@ -168,33 +185,6 @@ class PostHogErasureOperator(PeopleOperator):
 
         return Deadline.of(None, today(moment(resolved_at)))
 
-    def storage(self, path: str | ObjectStoragePath, field: str = "work_path") -> ObjectStoragePath:
-        """Return a path with the file system behind it.
-
-        :param path: the path.
-        :param field: the argument that it came in, for errors.
-        :raises PostHogSettingsError: if it leads elsewhere.
-        """
-        return storage_path(
-            field, path, self.object_storage_conn_id, example="s3://private/erasures/{{ run_id }}.jsonl"
-        )
-
-    def work_target(self) -> ObjectStoragePath:
-        """Return the work file's path.
-
-        :raises PostHogSettingsError: if none was given.
-        """
-        text = str(self.work_path or "").strip()
-        if not text or text.endswith("/") or is_bucket(text):
-            raise PostHogSettingsError(
-                "work_path",
-                "names no file.",
-                "Write one in object storage that few may read, such as 's3://private/erasures/{{ run_id }}.jsonl': it "
-                "keeps the distinct ids, which cannot be asked for once the profiles are gone, until the erasure is "
-                "proved. verify_by='uuid' keeps them out of it, and proves less.",
-            )
-        return self.storage(self.work_path or "")
-
     def search(
         self,
         identifiers: Iterator[Identifier],
@@ -205,7 +195,7 @@ class PostHogErasureOperator(PeopleOperator):
         max_persons: int,
         verify_by: VerifyBy,
         must_find_all: bool,
-    ) -> Search:
+    ) -> Found:
         """Find everybody behind identifiers, into the work file.
 
         :param identifiers: the identifiers.
@@ -217,31 +207,53 @@ class PostHogErasureOperator(PeopleOperator):
         :param must_find_all: fail if an identifier leads to nobody.
         """
         from airflow_provider_posthog.erasure.search import Limits, new_header, search
-        from airflow_provider_posthog.erasure.work_file import WorkFile
 
-        target = self.work_target()
-        self._refuse_to_replace(WorkFile(target.fs, target.path))
-        header = new_header(server, asked, self.place, verify_by)
+        self._refuse_to_replace(self.own.file())
+        work = self.own.file()  # which has not read the header of the one that is replaced
+        header = new_header(server, asked, self.project, verify_by)
         limits = Limits(max_persons, MAX_NAMED, must_find_all)
-        certificate = self.certificate(context, header.request_id)
-        self._look_at_retention(certificate)
+        handover = replace(self.own, request_id=header.request_id)
+        certificate = handover.certificate(self.hook, context)
+        retention = self._retention(certificate)
         seen: list[Identifier] = []
-        found = search(_kept(identifiers, seen), target.fs, target.path, header, server, self.do, limits)
+        found = search(self.client, _kept(identifiers, seen), work.fs, work.path, header, server, limits)
         deadline = self.deadline(header.resolved_at)
-        self._due = {name: deadline.as_facts().get(name) for name in self._due}
         if certificate is not None:
-            certificate.requested(WorkFile(target.fs, target.path), seen, found.not_found.identifiers, deadline)
+            certificate.requested(work, seen, found.not_found.identifiers, deadline)
         self._tell(found)
-        return found
+        due = {name: deadline.as_facts().get(name) for name in handover.due}
+        return Found(found, work, replace(handover, due=due), certificate, retention.as_json())
 
-    def _look_at_retention(self, certificate: Certificate | None) -> None:
+    def _retention(self, certificate: Certificate | None) -> Retention:
         """Note which events PostHog hides from the search."""
-        retention = self.do(look_if_possible(self.hook.settings().project_id))
-        self.retention = retention.as_json()
+        retention = self.client.run(look_if_possible(self.hook.settings().project_id))
         if certificate is not None:
-            certificate.saw(self.retention)
+            certificate.saw(retention.as_json())
         if retention.not_looked_at:
             self.log.warning("%s", retention.not_looked_at)
+        return retention
+
+    def survivors(self, work: WorkFile, request: Mapping[str, Any], proof: object) -> set[int]:
+        """Return who is not ``VERIFIED``, as numbers: as the proof says, and the folder of the request names.
+
+        :param work: the work file.
+        :param request: what an earlier task returned.
+        :param proof: what ``PostHogPersonsErasedSensor`` returned.
+        :raises PostHogSettingsError: if it proves nobody of this request, or is not the last proof.
+        """
+        told = proof if isinstance(proof, Mapping) else {}
+        states = told.get("states") or {}
+        if told.get("request_id") != request.get("request_id") or not states.get("VERIFIED"):
+            raise PostHogSettingsError(
+                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
+            )
+        self.check_project(told, "proof")
+        if told.get("state") == "VERIFIED":
+            return set()
+        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
+        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
+            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
+        return found
 
     def progress(self, work: WorkFile) -> Progress:
         """Return how far the deletion of a work file's persons is.
@@ -251,35 +263,6 @@ class PostHogErasureOperator(PeopleOperator):
         from airflow_provider_posthog.erasure.progress import Progress
 
         return Progress(work.fs, f"{work.path}.progress", work.header().request_id)
-
-    def handed_on(self, persons: Mapping[str, Any]) -> WorkFile:
-        """Return the work file that a task handed on.
-
-        :param persons: what the task returned.
-        :raises PostHogSettingsError: if it names none, or one that is another request's by now.
-        """
-        self.check_place(persons, "persons")
-        work = work_of(persons, self.object_storage_conn_id)
-        self.check_place(vars(work.header()), "persons")
-        self.take_work_path(persons)
-        self.object_storage_conn_id = self.object_storage_conn_id or persons.get("object_storage_conn_id")
-        self.audit_path = self.audit_path or persons.get("audit_path")
-        self.ticket = self.ticket or persons.get("ticket")
-        self._due = {name: persons.get(name) for name in self._due}
-        return work
-
-    def take_work_path(self, handed_on: Mapping[str, Any]) -> None:
-        """Use the work file that an earlier task has named.
-
-        :param handed_on: what that task returned.
-        :raises PostHogSettingsError: if this task was told another one.
-        """
-        path = handed_on.get("work_path")
-        if self.work_path is not None and str(self.work_path) != str(path):
-            raise PostHogSettingsError(
-                "work_path", "is not the work file of the task before.", "Leave it out: that task names it."
-            )
-        self.work_path = path
 
     def _refuse_to_replace(self, work: WorkFile) -> None:
         """Keep the file of an erasure that goes on: nobody could say any more which distinct ids to look for."""
@@ -312,28 +295,17 @@ class PostHogErasureOperator(PeopleOperator):
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
 
 
-def work_of(persons: Mapping[str, Any], conn_id: str | None) -> WorkFile:
-    """Return the work file that a task handed on.
+def length_of(field: str, value: object) -> timedelta:
+    """Read a length of time.
 
-    :param persons: what the task returned.
-    :param conn_id: Airflow's connection for it; by default the one that the task names.
-    :raises PostHogSettingsError: if it names none, or one that is another request's by now.
+    :param field: the argument.
+    :param value: seconds, or a timedelta.
+    :raises PostHogSettingsError: if it is none, or less than nothing.
     """
-    from airflow_provider_posthog.erasure.work_file import WorkFile
-
-    path = str(persons.get("work_path") or "")
-    if not path.strip() or path.endswith("/"):
-        raise PostHogSettingsError(
-            "persons", "has no work_path.", "Write what PostHogResolvePersonsOperator returned, or person UUIDs."
-        )
-    conn_id = conn_id or persons.get("object_storage_conn_id")
-    target = storage_path("persons", path, conn_id, example="s3://private/erasures/{{ run_id }}.jsonl")
-    work = WorkFile(target.fs, target.path)
-    if work.header().request_id != persons.get("request_id"):
-        raise PostHogSettingsError(
-            "persons", f"{path} was written anew for another request since.", "Write a path for each request."
-        )
-    return work
+    given = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= _LONGEST:
+        raise PostHogSettingsError(field, f"{value!r:.60} is no length of time.", "Write seconds, or a timedelta.")
+    return timedelta(seconds=given)
 
 
 def check_verify_by(verify_by: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
@@ -69,6 +70,8 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         self.identifiers_path = identifiers_path
         self._not_verified: set[int] = set()
         self._others: set[int] = set()
+        #: The request, once :meth:`whose` has checked it.
+        self.handover = Handover()
         #: How many persons' rows are to go, and how many persons' are not, as they are not ``VERIFIED``.
         self.persons = self.left_out = 0
 
@@ -88,10 +91,11 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         """
         if not isinstance(self.request, Mapping):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
-        if self.request.get("dry_run") is True:
-            raise AirflowSkipException("It was a dry run: nothing is erased.")
+        if self.request.get("preview") is True:
+            raise AirflowSkipException("It was a preview: nothing is erased.")
         self._check_columns()
-        work = self.handed_on(self.request)
+        self.handover = self.handed_over(self.request, "request")
+        work = self.work_of(self.handover, "request")
         named = work.header().verify_by != "uuid"
         if self.distinct_id_column and not named:
             raise PostHogSettingsError(
@@ -100,7 +104,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                 "Resolve the persons with verify_by='distinct_id', or name person_id_column only.",
             )
         if self.proof is not None:
-            self._not_verified = self._survivors(work)
+            self._not_verified = self.survivors(work, self.request, self.proof)
         self._count(work)
         if self.email_column and self.left_out:
             raise PostHogSettingsError(
@@ -159,7 +163,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     def _addresses(self) -> Iterator[str]:
         from airflow_provider_posthog.erasure.identifiers import from_file
 
-        file = self.storage(self.identifiers_path or "", "identifiers_path")
+        file = self.handover.storage(self.identifiers_path or "", "identifiers_path", self.object_storage_conn_id)
         yield from (one.value for one in from_file(file.fs, file.path) if one.kind == "email")
 
     def _erased(self, work: WorkFile) -> Iterator[Person]:
@@ -180,33 +184,17 @@ class EraseElsewhereOperator(PostHogErasureOperator):
 
     def _somebody_else(self, work: WorkFile) -> set[int]:
         """Return former UUIDs that are somebody else's now: after a split, the other person keeps the old one."""
-        from airflow_provider_posthog.erasure.asking import packed
+        from airflow_provider_posthog.erasure.queries import packed
 
         found = set(self._not_verified)
         named = {uuid.UUID(person.uuid).int for person in work.persons()}
         former = (one for person in self._erased(work) for one in self._former(person))
         for pack in packed(one for one in former if uuid.UUID(one).int not in named):
-            rows = self.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
+            rows = self.client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
             found.update(uuid.UUID(row[0]).int for row in rows)
         if len(found) > len(self._not_verified):
             self.log.info(
                 "%d UUIDs from before a merge or split belong to others now: their rows stay",
                 len(found) - len(self._not_verified),
             )
-        return found
-
-    def _survivors(self, work: WorkFile) -> set[int]:
-        """Return who is not ``VERIFIED``, as the sensor's proof says, and the folder of the request names."""
-        proof = self.proof if isinstance(self.proof, Mapping) else {}
-        states = proof.get("states") or {}
-        if proof.get("request_id") != self.request.get("request_id") or not states.get("VERIFIED"):
-            raise PostHogSettingsError(
-                "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
-            )
-        self.check_place(proof, "proof")
-        if proof.get("state") == "VERIFIED":
-            return set()
-        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
-        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
-            raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
         return found

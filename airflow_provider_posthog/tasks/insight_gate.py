@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_conditions, insight_lookup, refresh
-from airflow_provider_posthog.api.insight_checks import Gate
-from airflow_provider_posthog.api.insight_series import FUNNEL_MEASURES, RETENTION_MEASURES, Pick
+from airflow_provider_posthog.api.freshness import Earlier
+from airflow_provider_posthog.api.insight_checks import Calculation, Gate
+from airflow_provider_posthog.api.insight_series import FUNNEL_MEASURES, RETENTION_MEASURES, Pick, Series
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import run
+from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.identity import Identity
 
@@ -29,21 +30,56 @@ _REFRESHES = ("force_cache", "blocking", "force_blocking")
 _MEASURES = (*FUNNEL_MEASURES, *RETENTION_MEASURES)
 
 
-class Task(Protocol):
-    """A task with these arguments; templates may have made text of each."""
+class InsightGateTask(BaseOperator):
+    """Compares a number of an insight with a condition: what the operators and the sensor that do so share.
 
-    series: Any
-    step: Any
-    measure: Any
-    period: Any
-    cohort: Any
-    row: Any
-    column: Any
-    fresher_than: Any
-    refresh: Any
+    :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
+        ``change >= -20 %``; docs/insights.md has all of it.
+    :param series: which series of a trend or lifecycle: its number, from 0, its name as PostHog shows it, or a list of
+        these. A trend with a breakdown needs the name. Default: the first; all of them if the condition says ``any``
+        or ``all``.
+    :param step: which step of a funnel: its number, from 1, or its name; default the last.
+    :param measure: of a funnel ``conversion`` (default: percent of the first step), ``conversion_from_previous``,
+        ``count``, ``average_seconds`` or ``median_seconds``; of a retention ``percent`` (default) or ``count``.
+    :param period: which column of a retention, from 0.
+    :param cohort: which row of a retention, by its date; default the newest whose period is over.
+    :param row: which row of an SQL insight, from 0.
+    :param column: which column of an SQL insight: its number, from 0, or its name.
+    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): what was calculated before says
+        nothing. SQL and totals do not show their age, and need it where others calculate them.
+    :param refresh: ``blocking`` (calculate if the number is old), ``force_blocking`` (calculate at each look), or
+        ``force_cache`` (never, such as behind a refresh).
+    """
+
+    def __init__(
+        self,
+        *,
+        condition: str | None = None,
+        series: Series = None,
+        step: int | str | None = None,
+        measure: str | None = None,
+        period: int | str = 1,
+        cohort: str | None = None,
+        row: int | str = 0,
+        column: int | str = 0,
+        fresher_than: datetime | str | None = None,
+        refresh: Calculation = "blocking",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.condition = condition
+        self.series = series
+        self.step = step
+        self.measure = measure
+        self.period = period
+        self.cohort = cohort
+        self.row = row
+        self.column = column
+        self.fresher_than = fresher_than
+        self.refresh = refresh
 
 
-def arguments(task: Task, *, condition: str | None) -> dict[str, Any]:
+def arguments(task: InsightGateTask, *, condition: str | None) -> dict[str, Any]:
     """Return a task's arguments as the check ``insight_threshold`` takes them: JSON; those that say nothing left out.
 
     :param task: the task.
@@ -59,7 +95,7 @@ def arguments(task: Task, *, condition: str | None) -> dict[str, Any]:
     of_several = condition is not None and insight_conditions.parse(condition).quantifier is not None
     series = _series(task.series, of_several=of_several)
     since = None if task.fresher_than in (None, "") else time_text("fresher_than", task.fresher_than)
-    found = {
+    places = {
         "measure": task.measure or None,
         "step": _place("step", task.step, least=1),
         "period": _whole("period", task.period),
@@ -67,9 +103,9 @@ def arguments(task: Task, *, condition: str | None) -> dict[str, Any]:
         "row": _whole("row", task.row),
         "column": _place("column", task.column),
     }
-    pick = {name: value for name, value in found.items() if value != getattr(Pick, name)}
-    told = {"fresher_than": since, "pick": pick}
-    return {"series": series, "refresh": task.refresh, **{name: value for name, value in told.items() if value}}
+    pick = {name: value for name, value in places.items() if value != getattr(Pick, name)}
+    more = {"fresher_than": since, "pick": pick}
+    return {"series": series, "refresh": task.refresh, **{name: value for name, value in more.items() if value}}
 
 
 def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a task with more arguments than Task
@@ -80,28 +116,23 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     condition = insight_conditions.parse(task.condition)
-    found = arguments(task, condition=str(condition))
+    asked = arguments(task, condition=str(condition))
     insight, dashboard = (
         insight_lookup.key_of(task.insight),
         insight_lookup.dashboard_of(task.insight, task.from_dashboard),
     )
-    name = query_id(context, {**found, "insight": insight, "from_dashboard": dashboard})
-    since = moment(found.get("fresher_than"))
-    pick = Pick(found["series"], **found.get("pick", {}))
-    return Gate(insight, condition, pick, dashboard, found["refresh"], since, name)
-
-
-def seconds(field: str, value: float | timedelta) -> float:
-    """Read a time to wait from a task's argument.
-
-    :param field: the argument.
-    :param value: seconds, or a ``timedelta``.
-    :raises PostHogSettingsError: if it is no time to wait.
-    """
-    given = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given) or given <= 0:
-        raise PostHogSettingsError(field, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
-    return float(given)
+    identity, request = Identity.of(context), _request(insight, dashboard)
+    return Gate(
+        insight,
+        condition,
+        Pick(asked["series"], **asked.get("pick", {})),
+        dashboard,
+        asked["refresh"],
+        fresher_than=moment(asked.get("fresher_than")),
+        query_id=identity.own_name(request),
+        # What ended well then was not new enough, or it would have been enough for the look before.
+        earlier=tuple(Earlier(name, same_life=False) for name, _ in identity.earlier(request)),
+    )
 
 
 def _series(value: object, *, of_several: bool) -> int | str | list[int | str] | None:
@@ -144,8 +175,7 @@ def _place(field: str, value: object, *, least: int = 0) -> int | str | None:
 def _day(value: object) -> str | None:
     if value in (None, ""):
         return None
-    found = moment(str(value))
-    if found is None:
+    if moment(str(value)) is None:
         raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is no date.", "Write one such as '2026-11-01'.")
     return str(value).strip()[:10]
 
@@ -157,14 +187,14 @@ def time_of(field: str, when: object) -> datetime:
     :param when: a ``datetime``, or ISO text; in UTC if it has no offset.
     :raises PostHogSettingsError: if it is none.
     """
-    found = aware(when) if isinstance(when, datetime) else moment(when)
-    if found is None:
+    moment_of = aware(when) if isinstance(when, datetime) else moment(when)
+    if moment_of is None:
         raise PostHogSettingsError(
             field,
             f"{str(when)[:60]!r} is not a time.",
             "Write a datetime, or ISO text such as '{{ data_interval_end }}' or '2026-01-31T06:00:00Z'.",
         )
-    return found
+    return moment_of
 
 
 def time_text(field: str, when: object) -> str:
@@ -185,13 +215,22 @@ def aware(when: datetime) -> datetime:
     return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
-def query_id(context: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Return the name under which a task has an insight calculated.
+def _request(insight: int | str, dashboard: int | None) -> dict[str, Any]:
+    """Return what is calculated; not how it is compared, which another try may do otherwise."""
+    return {"gate": str(insight), "dashboard": dashboard}
+
+
+def name_of(context: Mapping[str, Any], insight: int | str, dashboard: int | None) -> str:
+    """Return the name under which a sensor has an insight calculated.
+
+    It is the same for all looks of a task instance, in the worker and in the triggerer and in each try: a look that was
+    killed is followed by one that can end what it left running.
 
     :param context: the task's context.
-    :param asked: what is asked of the insight, as JSON.
+    :param insight: its number or short id.
+    :param dashboard: on which it is looked at.
     """
-    return Identity.of(context).own_name({"gate": dict(asked)})
+    return Identity.of(context).name_of(_request(insight, dashboard), 0)
 
 
 def cancel(hook: PostHogHook, name: str) -> None:

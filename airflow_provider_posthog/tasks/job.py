@@ -7,10 +7,10 @@ is superseded. The names of the methods follow Airflow's own ``ResumableJobMixin
 
 from __future__ import annotations
 
-import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
-    PostHogSettingsError,
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job_start import JobStartOperator
-from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, naming
+from airflow_provider_posthog.tasks.shared_polls import SharedWait, sharing
+from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, as_seconds, check_seconds, naming
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -53,13 +53,15 @@ class PostHogJobOperator(JobStartOperator):
     :param project_id: the project's number, in place of the connection's.
     :param wait_for_completion: wait until the job ended; otherwise hand on its id at once.
     :param deferrable: wait in the triggerer instead of in a worker.
-    :param poll_interval: the longest wait between two polls, in seconds; the first polls come sooner.
-    :param timeout: seconds the job may take, from its submission; ``None`` for what PostHog itself allows. A retry
-        supersedes a job that still runs then: it cancels it where PostHog can, and starts another.
+    :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
+    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for what
+        PostHog itself allows. A retry supersedes a job that still runs then: it cancels it where PostHog can, and
+        starts another.
     :param durable: let a retry take up the job that an earlier try started.
     :param cancel_on_kill: cancel the job, where PostHog can, when the task is killed or runs out of time.
     :param max_poll_failures: how many polls may fail in a row.
-    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand:
+        seconds, or a ``timedelta``.
     """
 
     operator_extra_links = (PostHogLink(),)
@@ -69,20 +71,21 @@ class PostHogJobOperator(JobStartOperator):
         *,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
-        poll_interval: float = 10.0,
+        poll_interval: float | timedelta = 10.0,
         timeout: float | timedelta | None = None,
         durable: bool = True,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        failure_grace: float = FAILURE_GRACE,
+        failure_grace: float | timedelta = FAILURE_GRACE,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(timeout=timeout, durable=durable, cancel_on_kill=cancel_on_kill, **kwargs)
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = poll_interval
+        self.poll_interval: float = as_seconds(poll_interval)
         self.max_poll_failures = max_poll_failures
-        self.failure_grace = failure_grace
+        self.failure_grace: float = as_seconds(failure_grace)
+        self._last_seen: Mapping[str, Any] = {}
 
     # What a subclass says of its job.
 
@@ -140,8 +143,9 @@ class PostHogJobOperator(JobStartOperator):
         if first.state == "failed" and first.final:
             return self._conclude(Ended("failed", first.reason), job, limit, context)
         if self.deferrable:
-            self._defer(job, deadline, limit, identity.try_number)
-        return self._conclude(self.poll_until_complete(job, deadline), job, limit, context)
+            self._defer(job, deadline, limit, identity.try_number, looked=bool(job.facts))
+        ended = self.poll_until_complete(job, deadline)
+        return self._conclude(ended, replace(job, facts=self._last_seen), limit, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger fired.
@@ -180,16 +184,17 @@ class PostHogJobOperator(JobStartOperator):
             grace=self.failure_grace,
             last_turn=LAST_TURN,
         )
-        telling, began = Telling(), time.time()
-        while True:
-            seen = self._look(job, deadline)
-            step = watch.observe(seen, time.time())
-            if isinstance(step, Ended):
-                return step
-            waited = time.time() - began
-            if telling.is_news(seen, waited):
-                self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
-            time.sleep(step.seconds)
+        telling, began, seconds = Telling(), time.time(), 0.0
+        with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
+            while True:
+                seen = self._look_after(seconds, job, deadline, wait)
+                step = watch.observe(seen, time.time())
+                if isinstance(step, Ended):
+                    return step
+                waited = time.time() - began
+                if telling.is_news(seen, waited):
+                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
+                seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
         """Ask PostHog once for a job.
@@ -199,21 +204,33 @@ class PostHogJobOperator(JobStartOperator):
         """
         return self.job_kind.judge(self.hook.client.send(self.job_kind.status(job_id)))
 
+    def _look_after(self, seconds: float, job: Job, deadline: float, wait: SharedWait) -> Verdict | PostHogError:
+        """Look after a while: by one poll with all others that wait in this process, if there are a few."""
+        if wait.is_shared:
+            seen = wait.look(seconds, deadline - time.time())
+            self._last_seen = seen.facts
+            return seen.verdict
+        time.sleep(seconds)
+        return self._look(job, deadline)
+
     def _look(self, job: Job, deadline: float) -> Verdict | PostHogError:
         """Look once, and not beyond the deadline, though PostHog holds the request open."""
         client, now = self.hook.client, time.time()
+        self._last_seen = {}
         try:
             with client.until(max(deadline, now + LAST_LOOK)):
-                policy = poll_policy(ONCE, deadline - now)
-                return self.job_kind.judge(client.send(self.job_kind.poll(job.id), policy=policy))
+                found = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)
+        verdict = self.job_kind.judge(found)
+        self._last_seen = found if verdict.state == "succeeded" else {}  # the result needs no other call
+        return verdict
 
     def _check_waiting(self) -> None:
-        seconds = self._timeout_seconds()
-        for name, value in (("poll_interval", self.poll_interval), ("timeout", seconds)):
-            if not math.isfinite(value) or value <= 0:
-                raise PostHogSettingsError(name, f"{value!r} is not a time to wait.", "Write seconds, more than 0.")
+        check_seconds("poll_interval", self.poll_interval)
+        check_seconds("failure_grace", self.failure_grace, zero=True)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
 
     # Waiting, and ending.
 
@@ -229,7 +246,7 @@ class PostHogJobOperator(JobStartOperator):
                 return hard, "execution_timeout"
         return deadline, "timeout"
 
-    def _defer(self, job: Job, deadline: float, limit: str, try_number: int) -> None:
+    def _defer(self, job: Job, deadline: float, limit: str, try_number: int, *, looked: bool) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         trigger = PostHogJobTrigger(
@@ -245,6 +262,7 @@ class PostHogJobOperator(JobStartOperator):
             limit=limit,
             try_number=try_number,
             superseded=self._superseded,
+            looked=looked,
         )
         # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
         # calling us, so it only stands behind it, for a triggerer that is gone.
@@ -276,7 +294,7 @@ class PostHogJobOperator(JobStartOperator):
         cancelled = self._cancel(job)
         self._job = None  # Airflow calls on_kill() after its own timeout
         fate = "It was cancelled." if cancelled else "It was not cancelled."
-        if self.job_kind.cancel is None:
+        if not self.job_kind.cancelling(job.id):
             fate = "It may still go on, as PostHog cannot cancel it. A retry of this task " + (
                 "starts another one, and takes this one if it has ended well by then."
                 if limit == "timeout"

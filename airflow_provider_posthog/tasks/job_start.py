@@ -23,6 +23,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.earlier_jobs import choose
 from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
+from airflow_provider_posthog.tasks.timeouts import as_seconds
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -82,7 +83,7 @@ class JobStartOperator(PostHogOperator):
     def _timeout_seconds(self) -> float:
         if self.timeout is None:
             return self.default_timeout()
-        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+        return float(as_seconds(self.timeout))
 
     # Starting, and taking up again.
 
@@ -124,7 +125,7 @@ class JobStartOperator(PostHogOperator):
                 continue
             self._superseded.append(job.id)
             with suppress(PostHogError):  # a job that has just ended cannot be cancelled
-                again, verdict = (job, None) if self.job_kind.cancel is None else self._retrieve(job)
+                again, verdict = self._retrieve(job) if self.job_kind.cancelling(job.id) else (job, None)
                 if verdict is not None and verdict.state == "succeeded":
                     return again
         return None
@@ -180,12 +181,13 @@ class JobStartOperator(PostHogOperator):
         return replace(job, facts=facts), self.job_kind.judge(facts)
 
     def _cancel(self, job: Job) -> bool:
-        cancel = self.job_kind.cancel
-        if cancel is None or not self.cancel_on_kill:
+        calls = self.job_kind.cancelling(job.id) if self.cancel_on_kill else ()
+        if not calls:
             return False
         try:
             with self.hook.client.until(time.time() + CANCEL_SECONDS):
-                self.hook.client.send(cancel(job.id))
+                for call in calls:
+                    self.hook.client.send(call)
         except PostHogError as error:
             self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
             return False

@@ -39,8 +39,8 @@ class LoadTask(Protocol):
     write: WriteMode | None
     replaces: Replaces
     deleted: Deleted | None
-    event: Any
-    by: str | None
+    events: Any
+    time_column: str | None
     columns: Any
     column_types: Mapping[str, str] | None
     other_columns: OtherColumns
@@ -71,11 +71,11 @@ def check_arguments(task: LoadTask) -> None:
         raise PostHogSettingsError("write", f"{task.write!r:.40} is not known.", f"Write one of {', '.join(modes)}.")
     if task.deleted is not None:
         check_deleted(task.deleted, task.write or "merge")
-        if task.event is not None or task.by:
+        if task.events is not None or task.time_column:
             raise PostHogSettingsError(
                 "deleted",
                 f"{task.deleted!r} is for what is read as a whole, not for events or an interval.",
-                "Leave it out, or leave event and by out.",
+                "Leave it out, or leave events and time_column out.",
             )
     own_columns.chosen(task.load_columns)
     check_policy(task.schema_policy, task.max_rejects)
@@ -148,7 +148,7 @@ def _policy(task: LoadTask, context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_selected(target: Target, source: Source) -> None:
     """Refuse not to load a column by which rows are found."""
-    needed = {"by": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
+    needed = {"time_column": (source.time,) if source.time else ()} if target.replaces else {"key": target.key}
     for argument, names in needed.items():
         for name in names:
             if source.columns and name not in source.columns:

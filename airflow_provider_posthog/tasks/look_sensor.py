@@ -60,8 +60,8 @@ class PostHogLookSensor(PostHogSensor):
         )
 
     def _defer(self, context: Context, *, looked: bool) -> None:
-        deadline, limit = self._deadline()
-        self._defer_until(context, time.time() + (self.poke_interval if looked else 0.0), deadline, limit)
+        end = self._deadline()
+        self._defer_until(context, time.time() + (self.poke_interval if looked else 0.0), end.at, end.limit)
 
     def _defer_until(self, context: Context, at: float, deadline: float, limit: str) -> None:
         at = min(at, deadline)

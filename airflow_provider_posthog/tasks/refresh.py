@@ -14,32 +14,34 @@ from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, MAX_POLL_FAILURES
 from airflow_provider_posthog.api.steps import Steps, run, run_all
-from airflow_provider_posthog.compat import before_execution_timeout, default_deferrable, is_of_earlier_try
+from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobFailed,
-    PostHogJobTimeout,
     PostHogSettingsError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks import refresh_began
 from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.deadline import Deadline, seconds_of
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.insight_gate import seconds
+from airflow_provider_posthog.tasks.refresh_began import Began
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.refresh_results import (
     ON_TRUNCATION,
-    Giver,
     OnTruncation,
+    ResultWriter,
     check_overrides,
-    title_of,
-    told_errors,
+    not_fresh_error,
+    writing_error,
 )
-from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, calculations_timeout, naming
+from airflow_provider_posthog.tasks.timeouts import calculations_timeout, naming
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import Client
     from airflow_provider_posthog.api.insights import Insight
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.results.files import ResultFormat
 
 #: An hour: 40 insights, three at once, of four and a half minutes each.
 TIMEOUT = 3600.0
@@ -51,23 +53,29 @@ class PostHogRefreshOperator(PostHogOperator):
     :param filters_override: filters in place of the insights' own, as PostHog's ``filters``; their results are kept
         apart from the insights' own.
     :param variables_override: by the variable's id, each with ``code_name`` and ``value``; kept apart likewise.
-    :param result_path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json``
-        (the result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``) or ``.parquet``
-        (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several insights it has
-        ``{short_id}`` or ``{id}`` in it. Files appear only when they are whole, and only if all insights are fresh.
+    :param path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json`` (the
+        result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``), ``.xlsx`` or
+        ``.parquet`` (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several
+        insights it has ``{short_id}`` or ``{id}`` in it. With ``/`` at the end (text only) it is a folder, and files
+        are ``{short_id}`` with the suffix of ``format``. Files appear only when they are whole, and only if all
+        insights are fresh.
+    :param format: of files in a folder: ``csv`` (default), ``json``, ``jsonl``, ``xlsx`` or ``parquet``. Of a path that
+        names a file its suffix says so.
     :param overwrite: replace files of those names. Without it, one with the same bytes is success, and so is one that
         an earlier try of this task has written; another is an error, before anything is calculated.
     :param on_truncation: what to do if PostHog cut the rows of an SQL insight (no LIMIT: 100) that go into a file:
         ``fail``, ``warn`` or ``ignore``. Without files it warns.
-    :param values: hand on each insight's newest complete numbers, too.
+    :param values: return each insight's newest complete numbers, too.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
-        ``query:read``; without it the task waits in the worker, and says so. So it does for more than ``in_flight``
-        insights with overrides, which may hold personal data and so do not go to the triggerer, and for hundreds.
-    :param in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which is
-        all that PostHog runs at once for a project).
-    :param poll_interval: the longest wait between two polls of a calculation, in seconds; the first polls come sooner.
-    :param timeout: seconds for all of it; what is calculated then is cancelled, and the rest not begun.
+        ``query:read``; without it the task waits in the worker, and says so. So it does for more than
+        ``max_in_flight`` insights with overrides, which may hold personal data and so do not go to the triggerer, and
+        for hundreds.
+    :param max_in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which
+        is all that PostHog runs at once).
+    :param poll_interval: the longest wait between two polls of a calculation, in seconds or as a ``timedelta``.
+    :param timeout: seconds, or a ``timedelta``, for all of it; what is calculated then is cancelled, and the rest not
+        begun.
     :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
     :param max_poll_failures: how many polls of a calculation may fail in a row.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
@@ -78,8 +86,7 @@ class PostHogRefreshOperator(PostHogOperator):
         *PostHogOperator.template_fields,
         "filters_override",
         "variables_override",
-        "result_path",
-        "object_storage_conn_id",
+        *("path", "format", "object_storage_conn_id", "on_truncation"),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"filters_override": "json", "variables_override": "json"}
     operator_extra_links = (PostHogLink(),)
@@ -89,14 +96,15 @@ class PostHogRefreshOperator(PostHogOperator):
         *,
         filters_override: Mapping[str, Any] | None = None,
         variables_override: Mapping[str, Mapping[str, Any]] | None = None,
-        result_path: str | ObjectStoragePath | None = None,
+        path: str | ObjectStoragePath | None = None,
+        format: ResultFormat | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
         on_truncation: OnTruncation = "fail",
         values: bool = False,
         deferrable: bool | None = None,
-        in_flight: int | None = None,
-        poll_interval: float = 5.0,
+        max_in_flight: int | None = None,
+        poll_interval: float | timedelta = 5.0,
         timeout: float | timedelta = TIMEOUT,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
@@ -105,13 +113,14 @@ class PostHogRefreshOperator(PostHogOperator):
         super().__init__(**kwargs)
         self.filters_override = filters_override
         self.variables_override = variables_override
-        self.result_path = result_path
+        self.path = path
+        self.format = format
         self.overwrite = overwrite
         self.object_storage_conn_id = object_storage_conn_id
         self.on_truncation = on_truncation
         self.values = values
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.in_flight = in_flight
+        self.max_in_flight = max_in_flight
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
@@ -136,7 +145,7 @@ class PostHogRefreshOperator(PostHogOperator):
 
     @abstractmethod
     def conclude(self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Return what the task hands on, all insights being fresh.
+        """Return what the task returns, all insights being fresh.
 
         :param done: what is known of each.
         :param facts: what :meth:`find` returned.
@@ -157,10 +166,10 @@ class PostHogRefreshOperator(PostHogOperator):
         :raises PostHogSettingsError: if an argument is wrong.
         """
         for name, value in (("poll_interval", self.poll_interval), ("timeout", self.timeout)):
-            seconds(name, value)
-        limit = self.in_flight
+            seconds_of(name, value)
+        limit = self.max_in_flight
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise PostHogSettingsError("in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
+            raise PostHogSettingsError("max_in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
         check_overrides(self.filters_override, self.variables_override)
         if self.on_truncation not in ON_TRUNCATION:
             raise PostHogSettingsError(
@@ -176,7 +185,7 @@ class PostHogRefreshOperator(PostHogOperator):
     @property
     def files(self) -> Files:
         """Where the results go."""
-        return Files(self.result_path, self.overwrite, self.object_storage_conn_id, self.falls_back)
+        return Files(self.path, self.overwrite, self.object_storage_conn_id, self.falls_back, self.format)
 
     # The life cycle.
 
@@ -190,13 +199,15 @@ class PostHogRefreshOperator(PostHogOperator):
         identity = Identity.of(context)
         deadline = began + self._seconds()
         with self.in_time(deadline):
-            found, facts = run(self.find(), self.hook.client)
-            targets = [self._named(target, identity) for target in found]
+            insights, facts = run(self.find(), self.hook.client)
+            targets = [self._named(target, identity) for target in insights]
             PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
             self.files.refuse(targets, identity)
             if targets and self.deferrable and self._may_defer(targets):
                 self._defer(targets, facts, began, identity)
-        outcomes = self._all([self._tracked(target, deadline) for target in targets], deadline)
+            known = refresh_began.began(context, identity, targets, self._most_at_once(), self._seconds())
+            earlier = run(known, self.hook.client)
+        outcomes = self._all([self._tracked(target, deadline, earlier) for target in targets], deadline)
         return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -207,14 +218,14 @@ class PostHogRefreshOperator(PostHogOperator):
         """
         from airflow_provider_posthog.triggers.refresh import parse
 
-        told, facts, end = parse(event)
+        items, facts, end = parse(event)
         if is_of_earlier_try(end.try_number, context):
             return self.execute(context)
         if end.ended.outcome != "succeeded":
             raise PostHogJobFailed(f"Lost sight of the refresh ({end.ended.outcome}): {end.ended.reason}")
-        seen = [(self.overridden(target), outcome) for target, outcome in told]
-        outcomes = self._all([self._finished(target, outcome) for target, outcome in seen])
-        proved = [(target, outcome) for (target, _), outcome in zip(seen, outcomes, strict=True)]
+        items = [(self.overridden(target), outcome) for target, outcome in items]
+        outcomes = self._all([self._finished(target, outcome) for target, outcome in items])
+        proved = [(target, outcome) for (target, _), outcome in zip(items, outcomes, strict=True)]
         for target, outcome in proved:
             if outcome.goes_on:
                 self._open.update(target.names)
@@ -258,7 +269,7 @@ class PostHogRefreshOperator(PostHogOperator):
         try:
             with naming(lambda: calculations_timeout(self._open, self.execution_timeout)):
                 return run_all(
-                    works, self._new_client, at_once=self._at_once(), stop=stop, deadline=deadline, late=late
+                    works, self._new_client, at_once=self._most_at_once(), stop=stop, deadline=deadline, late=late
                 )
         except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
             self._cancel()
@@ -269,13 +280,20 @@ class PostHogRefreshOperator(PostHogOperator):
 
         return Client(self.hook.settings())
 
-    def _at_once(self) -> int:
-        return self.in_flight or self.hook.settings().max_in_flight
+    def _most_at_once(self) -> int:
+        return self.max_in_flight or self.hook.settings().max_in_flight
 
-    def _tracked(self, target: Target, deadline: float) -> Steps[Outcome]:
+    def _tracked(self, target: Target, deadline: float, earlier: Began) -> Steps[Outcome]:
         """Calculate one, and remember while PostHog does that it would have to be cancelled."""
+        known = yield from earlier.known(target)
+        if known is not None:
+            return known
         self._open.update(target.names)
-        outcome = yield from refresh.refresh(target, deadline, self.poll_interval, self.max_poll_failures)
+        how = refresh.refresh
+        if target.insight_id == earlier.anchor:
+            how = refresh.watched
+        interval = seconds_of("poll_interval", self.poll_interval)
+        outcome = yield from how(target, deadline, interval, self.max_poll_failures)
         if not outcome.goes_on:
             self._open.difference_update(target.names)
         return outcome
@@ -294,8 +312,8 @@ class PostHogRefreshOperator(PostHogOperator):
         from airflow_provider_posthog.triggers.refresh import fit
 
         why = ""
-        if (self.filters_override or self.variables_override) and len(targets) > self._at_once():
-            why = "overrides are not given to the triggerer"
+        if (self.filters_override or self.variables_override) and len(targets) > self._most_at_once():
+            why = "overrides are not sent to the triggerer"
         elif not fit(targets):
             why = f"{len(targets)} insights are too many for one trigger"
         else:
@@ -310,26 +328,22 @@ class PostHogRefreshOperator(PostHogOperator):
         started = bool(self.filters_override or self.variables_override)
         if started:
             self._start(targets)
-        deadline, limit = began + self._seconds(), "timeout"
-        if self.execution_timeout is not None:
-            hard = began + before_execution_timeout(self.execution_timeout)
-            deadline, limit = (hard, "execution_timeout") if hard < deadline else (deadline, limit)
+        interval = seconds_of("poll_interval", self.poll_interval)
+        deadline = Deadline.of(began, self._seconds(), self.execution_timeout)
         trigger = PostHogRefreshTrigger(
             items=[item_of(target, may_start=not started) for target in targets],
-            in_flight=self._at_once(),
+            in_flight=self._most_at_once(),
             facts=facts,
             cancel_on_kill=self.cancel_on_kill,
             posthog_conn_id=self.posthog_conn_id,
             project_id=self.project_id,
-            deadline=deadline,
-            poll_interval=self.poll_interval,
+            deadline=deadline.at,
+            poll_interval=interval,
             max_poll_failures=self.max_poll_failures,
-            limit=limit,
+            limit=deadline.limit,
             try_number=identity.try_number,
         )
-        # The trigger ends itself at the deadline and says so; this only stands behind it, for a triggerer that is gone.
-        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=deadline.backstop(interval))
 
     def _start(self, targets: Sequence[Target]) -> None:
         """Start what the trigger only watches."""
@@ -348,32 +362,19 @@ class PostHogRefreshOperator(PostHogOperator):
         if bad:
             self._cancel()
         good = [each for each in outcomes if each[1].state == "fresh"]
-        giver = Giver(self.files, self.on_truncation, self.address, values=self.values)
+        writer = ResultWriter(self.files, self.on_truncation, self.address, values=self.values)
         identity = Identity.of(context)
-        done, failed = giver.give(good, identity) if not bad or self.falls_back else ([], [])
+        done, failed = writer.write(good, identity) if not bad or self.falls_back else ([], [])
         if bad:
-            raise self._not_fresh(bad, len(good), limit, failed)
-        error = told_errors(failed, len(done))
+            raise not_fresh_error(bad, len(good), limit, failed)
+        error = writing_error(failed, len(done))
         if error is not None:
             raise error
         self._fresh = [outcome.insight or {} for _, outcome in good]
         concluded = self.conclude(done, facts, context)
         self.files.settle([each["path"] for each in done], identity)
+        refresh_began.forget(context)
         return concluded
-
-    def _not_fresh(
-        self,
-        bad: Sequence[tuple[Target, Outcome]],
-        good: int,
-        limit: str,
-        failed: Sequence[tuple[str, Exception]],
-    ) -> BaseException:
-        told = "; ".join(f"{title_of(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
-        told += "".join(f"; {title} is fresh, but: {error}" for title, error in failed)
-        text = f"{len(bad)} of {len(bad) + good} insights are not proved to be fresh ({good} are): {told}"
-        if all(outcome.state == "timeout" for _, outcome in bad):
-            return PostHogTaskTimeout(text) if limit == "execution_timeout" else PostHogJobTimeout(text)
-        return PostHogJobFailed(text)
 
     @property
     def address(self) -> str:
@@ -390,4 +391,4 @@ class PostHogRefreshOperator(PostHogOperator):
             self.log.info("Cancelled calculation %s" if cancelled else "Could not cancel calculation %s", name)
 
     def _seconds(self) -> float:
-        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+        return seconds_of("timeout", self.timeout)

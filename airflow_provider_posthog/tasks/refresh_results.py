@@ -1,4 +1,4 @@
-"""What a refresh hands on of its insights: what is known of each, its numbers, and its file."""
+"""What a refresh returns of its insights: what is known of each, its numbers, and its file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from airflow_provider_posthog.api.insight_values import Pick, Reading, kind_of, 
 from airflow_provider_posthog.api.insights import Insight, runnable_query
 from airflow_provider_posthog.api.queries import more_rows, placeholders
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError, clean
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+    clean,
+)
 from airflow_provider_posthog.results.answer import ask, read
+from airflow_provider_posthog.tasks.deadline import timeout_error
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
 
@@ -26,10 +33,10 @@ log = logging.getLogger(__name__)
 
 OnTruncation = Literal["fail", "warn", "ignore"]
 ON_TRUNCATION = ("fail", "warn", "ignore")
-#: Series of one insight whose numbers are handed on; a breakdown may have hundreds.
+#: Series of one insight whose numbers are returned; a breakdown may have hundreds.
 _MOST_SERIES = 25
 _LINES = 5
-#: What can be left out of what is handed on of an insight, the least useful first. Without its dashboard it would be
+#: What can be left out of what is returned of an insight, the least useful first. Without its dashboard it would be
 #: another insight for the tasks behind, the bare one.
 _SPARE = ("url", "seconds", "rows", "text", "has_more", "short_id", "path", "values")
 #: Characters of a name that stay where there are too many insights.
@@ -39,13 +46,13 @@ _ROUND = 4 * 1024
 
 
 @dataclass(frozen=True)
-class Giver:
-    """Hands on what a refresh brought.
+class ResultWriter:
+    """Writes the results of a refresh, and describes each.
 
     :param files: where the results go.
     :param on_truncation: what to do if PostHog cut the rows of one that goes there.
     :param address: the project's address in PostHog's interface.
-    :param values: hand on the newest numbers, too.
+    :param values: return the newest numbers, too.
     """
 
     files: Files
@@ -53,14 +60,14 @@ class Giver:
     address: str
     values: bool = False
 
-    def give(
+    def write(
         self, outcomes: Sequence[tuple[Target, Outcome]], identity: Identity
     ) -> tuple[list[dict[str, Any]], list[tuple[str, Exception]]]:
         """Write the results; one that cannot be written keeps no other from it.
 
         :param outcomes: insights that are proved to be fresh.
         :param identity: the task's.
-        :returns: what is handed on of each; and what those are called that failed, and why.
+        :returns: what is returned of each; and what those are called that failed, and why.
         """
         done: list[dict[str, Any]] = []
         failed: list[tuple[str, Exception]] = []
@@ -68,18 +75,18 @@ class Giver:
             insight: Insight = outcome.insight or {}
             try:
                 check_cut(target, insight, self.on_truncation, is_written=self.files.path is not None)
-                done.append({**self._known(target, outcome), "path": self.files.write(target, insight, identity)})
+                done.append({**self._described(target, outcome), "path": self.files.write(target, insight, identity)})
             except (PostHogError, OSError) as error:
                 log.warning("%s: %s", title_of(target, outcome), error)
                 failed.append((title_of(target, outcome), error))
         return done, failed
 
-    def _known(self, target: Target, outcome: Outcome) -> dict[str, Any]:
+    def _described(self, target: Target, outcome: Outcome) -> dict[str, Any]:
         insight: Any = outcome.insight or {}
         result, short_id, name = insight.get("result"), insight.get("short_id"), insight.get("name")
         rows = len(result) if isinstance(result, (list, Mapping)) else 1
         log.info("Insight %s is fresh: %s rows of %s", target.insight_id, rows, insight.get("last_refresh"))
-        found = {
+        described = {
             "id": target.insight_id,
             "short_id": short_id,
             "name": name or insight.get("derived_name"),
@@ -91,9 +98,9 @@ class Giver:
             "url": f"{self.address}/insights/{short_id}",
         }
         if self.values:
-            found["values"] = values_of(insight)
-            found["text"] = text_of(found["name"], found["values"])
-        return found
+            described["values"] = values_of(insight)
+            described["text"] = text_of(described["name"], described["values"])
+        return described
 
 
 def title_of(target: Target, outcome: Outcome) -> str:
@@ -114,8 +121,8 @@ def check_overrides(filters: object, variables: object) -> None:
     :param variables: its ``variables_override``.
     :raises PostHogSettingsError: if one is no dictionary, or a variable says no value.
     """
-    for name, given in (("filters_override", filters), ("variables_override", variables)):
-        if not isinstance(given or {}, Mapping):
+    for name, value in (("filters_override", filters), ("variables_override", variables)):
+        if not isinstance(value or {}, Mapping):
             raise PostHogSettingsError(name, "is no dictionary.", "Write it as PostHog's API has it.")
     for key, variable in variables.items() if isinstance(variables, Mapping) else ():
         if not isinstance(variable, Mapping):
@@ -140,8 +147,8 @@ def cut_of(insight: Insight) -> str | None:
             question = ask(node.get("query"), placeholders(node), field="insight")
         except PostHogSettingsError as error:
             return f"its query {error.problem}"
-    given = {"results": insight["result"], "columns": insight.get("columns"), "hasMore": insight.get("hasMore")}
-    cut = read(given, question, asked=node.get("limit")).cut
+    answer = {"results": insight["result"], "columns": insight.get("columns"), "hasMore": insight.get("hasMore")}
+    cut = read(answer, question, asked=node.get("limit")).cut
     return cut and cut.replace("the answer", "its result").replace("The answer", "Its result")
 
 
@@ -174,10 +181,10 @@ def values_of(insight: Insight) -> list[dict[str, Any]]:
         ``change_percent`` and ``percent`` (whether the numbers are of percent).
     """
     try:
-        found = readings(insight, Pick(series=None), moment(insight.get("last_refresh")))
+        made = readings(insight, Pick(series=None), moment(insight.get("last_refresh")))
     except PostHogSettingsError:
         return []
-    return [_value_of(reading) for reading in found[:_MOST_SERIES]]
+    return [_value_of(reading) for reading in made[:_MOST_SERIES]]
 
 
 def _value_of(reading: Reading) -> dict[str, Any]:
@@ -229,31 +236,31 @@ def fitted(done: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[s
     :param done: what is known of each insight.
     :returns: that, and what was left out of all of them.
     """
-    kept, left_out = [dict(each) for each in done], []
-    if _size(kept) > MAX_XCOM_BYTES - _ROUND:
-        kept = [{**each, "name": each.get("name") and str(each["name"])[:_SHORT]} for each in kept]
+    fitting, left_out = [dict(each) for each in done], []
+    if _size(fitting) > MAX_XCOM_BYTES - _ROUND:
+        fitting = [{**each, "name": each.get("name") and str(each["name"])[:_SHORT]} for each in fitting]
     for name in _SPARE:
-        if _size(kept) <= MAX_XCOM_BYTES - _ROUND:
+        if _size(fitting) <= MAX_XCOM_BYTES - _ROUND:
             break
-        if name in ("values", "path") and all(each.get(name) is None for each in kept):
+        if name in ("values", "path") and all(each.get(name) is None for each in fitting):
             continue
         if name == "values":
-            kept = [{**each, "values": (each.get("values") or [])[:1]} for each in kept]
+            fitting = [{**each, "values": (each.get("values") or [])[:1]} for each in fitting]
             left_out.append("values of further series")
-            if _size(kept) <= MAX_XCOM_BYTES - _ROUND:
+            if _size(fitting) <= MAX_XCOM_BYTES - _ROUND:
                 break
-        kept = [{key: value for key, value in each.items() if key != name} for each in kept]
+        fitting = [{key: value for key, value in each.items() if key != name} for each in fitting]
         left_out.append(name)
     if left_out:
         log.warning("Left out of the XCom, which would be too large: %s", ", ".join(left_out))
-    return kept, left_out
+    return fitting, left_out
 
 
 def _size(value: object) -> int:
     return len(json.dumps(value).encode())
 
 
-def told_errors(failed: Sequence[tuple[str, Exception]], good: int) -> PostHogError | OSError | None:
+def writing_error(failed: Sequence[tuple[str, Exception]], good: int) -> PostHogError | OSError | None:
     """Return the error of results that could not be written: the only one's own, or one that names all.
 
     :param failed: what each is called, and why.
@@ -264,12 +271,30 @@ def told_errors(failed: Sequence[tuple[str, Exception]], good: int) -> PostHogEr
     first = failed[0][1]
     if len(failed) == 1 and not good and isinstance(first, (PostHogError, OSError)):
         return first
-    told = "; ".join(f"{title}: {error}" for title, error in failed)
-    text = f"{len(failed)} of {len(failed) + good} results could not be handed on ({good} were): {told}"
+    reasons = "; ".join(f"{title}: {error}" for title, error in failed)
+    text = f"{len(failed)} of {len(failed) + good} results could not be written ({good} were): {reasons}"
     settings = next((error for _, error in failed if isinstance(error, PostHogSettingsError)), None)
     if settings is not None and len(failed) == 1:
         return PostHogSettingsError(settings.field, text.removesuffix(settings.remedy).rstrip(), settings.remedy)
     return PostHogIncompleteError(text)
+
+
+def not_fresh_error(
+    bad: Sequence[tuple[Target, Outcome]], good: int, limit: str, failed: Sequence[tuple[str, Exception]]
+) -> BaseException:
+    """Return the error of insights that are not proved to be fresh: all of them are named.
+
+    :param bad: they, and what came of each.
+    :param good: how many are fresh.
+    :param limit: which of the task's limits ended the wait, if one did.
+    :param failed: what those are called that are fresh, but could not be written, and why.
+    """
+    reasons = "; ".join(f"{title_of(target, outcome)}: {outcome.reason or outcome.state}" for target, outcome in bad)
+    reasons += "".join(f"; {title} is fresh, but: {error}" for title, error in failed)
+    text = f"{len(bad)} of {len(bad) + good} insights are not proved to be fresh ({good} are): {reasons}"
+    if all(outcome.state == "timeout" for _, outcome in bad):
+        return timeout_error(limit, text)
+    return PostHogJobFailed(text)
 
 
 def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
@@ -277,4 +302,4 @@ def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
 
     :param done: what is known of each insight.
     """
-    return min((each["last_refresh"] for each in done), key=lambda told: str(moment(told)), default=None)
+    return min((each["last_refresh"] for each in done), key=lambda at: str(moment(at)), default=None)

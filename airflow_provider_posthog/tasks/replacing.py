@@ -17,7 +17,11 @@ _MODES = ("replace_interval", "replace")
 COMPARES = ("merge", "scd2")
 _OTHERWISE = "Write write='merge', or replaces='all' if the table holds nothing but what this task reads."
 #: Arguments that make mapped tasks read other rows, and those that make them write to another place.
-_READ = frozenset({"source", "event", "where", "values", "posthog_conn_id", "project_id"})
+_READ = frozenset(
+    {
+        "source", "query", "events", "exclude_events", "cohort_id", "where", "values", "posthog_conn_id", "project_id",
+    }
+)  # fmt: skip
 _APART = ("table", "sql_conn_id", "start", "end")
 
 
@@ -34,7 +38,7 @@ def mode_of(write: str | None, source: Source, deleted: str | None = None) -> Wr
         raise PostHogSettingsError(
             argument,
             f"{value!r} would take the {source.name} of other intervals for gone.",
-            "Leave by out, if everything can be read, or leave this out.",
+            "Leave time_column out, if everything can be read, or leave this out.",
         )
     if write is None and deleted is not None:
         return "merge"
@@ -44,13 +48,13 @@ def mode_of(write: str | None, source: Source, deleted: str | None = None) -> Wr
         raise PostHogSettingsError(
             "write",
             f"{source.name} has no time, so no interval of it can be replaced.",
-            "Write by=..., its column of time, or leave write out: then the whole table is replaced.",
+            "Write time_column=..., its column of time, or leave write out: then the whole table is replaced.",
         )
     if write == "replace" and source.time is not None:
         raise PostHogSettingsError(
             "write",
             f"would replace the whole table by the {source.name} of one interval.",
-            "Write 'replace_interval', or leave by out, if everything can be read.",
+            "Write 'replace_interval', or leave time_column out, if everything can be read.",
         )
     return write  # type: ignore[return-value] # the target knows the others
 
@@ -72,8 +76,9 @@ def covered(source: Source, write: str, replaces: str) -> Mapping[str, tuple[str
     if replaces == "all":
         return {}
     if source.filtered:
+        what = "exclude_events" if "posthog_left_out" in source.values else "where"
         raise PostHogSettingsError(
-            "where", f"does not tell which rows of the table write={write!r} may delete.", _OTHERWISE
+            what, f"does not tell which rows of the table write={write!r} may delete.", _OTHERWISE
         )
     found: dict[str, Any] = {}
     for expression, values in source.only.items():
@@ -105,12 +110,12 @@ def check_mapped(
         return
     tasks = getattr(context.get("dag"), "task_dict", None) or {}
     mapped = getattr(getattr(tasks.get(task_id), "expand_input", None), "value", None)
-    told = {"event"} if "event" in only else {"source"} if only else set()
+    told = {"events"} if "event" in only else {"cohort_id"} if only else set()
     if reads := _different(mapped, _READ - told):
         raise PostHogSettingsError(
             "write",
             f"{write!r} of tasks that are mapped over {', '.join(sorted(reads))} replaces the rows of one another.",
-            "Write write='merge', or give each a table of its own by expand_kwargs. (Tasks that are mapped over event "
+            "Write write='merge', or give each a table of its own by expand_kwargs. (Tasks that are mapped over events "
             "alone replace each its own events.)",
         )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, LAST_TURN, MAX_POLL_FAILURES
+from airflow_provider_posthog.api.jobs import FAILURE_GRACE, LAST_CHECK, MAX_POLL_FAILURES
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import (
@@ -19,7 +18,6 @@ from airflow_provider_posthog.compat import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
-    before_execution_timeout,
     default_deferrable,
     is_of_earlier_try,
     state_store,
@@ -36,10 +34,13 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.sensor_events import Told
-from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
+from airflow_provider_posthog.tasks.timeouts import as_seconds, check_seconds, naming, task_timeout
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_posthog.api.settings import ClientSettings
@@ -61,7 +62,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: seconds for which a failure that PostHog may still mend by itself has to stand.
+    :param failure_grace: how long a failure that PostHog may mend by itself has to stand: seconds, or a ``timedelta``.
     :param max_poll_failures: how many polls in a row may go wrong.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
@@ -80,7 +81,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
         deferrable: bool | None = None,
-        failure_grace: float = FAILURE_GRACE,
+        failure_grace: float | timedelta = FAILURE_GRACE,
         max_poll_failures: int = MAX_POLL_FAILURES,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -88,7 +89,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.failure_grace = failure_grace
+        self.failure_grace: float = as_seconds(failure_grace)
         self.max_poll_failures = max_poll_failures
         self._bad_pokes = 0
         self._ends = 0.0
@@ -170,6 +171,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         self._ends = time.time() + self.timeout
+        check_seconds("failure_grace", self.failure_grace, zero=True)
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
@@ -251,12 +253,12 @@ class PostHogWaitingSensor(BaseSensorOperator):
     # Waiting in the triggerer.
 
     def _look_first(self, context: Context) -> Finding | None:
-        """Spare a deferral if it is so already, or PostHog does not know it; leave everything else to the trigger.
-
-        :raises PostHogJobFailed: if PostHog does not know it.
-        """
+        """Spare a deferral if it is so already, or never will be (an error); leave all else to the trigger."""
         try:
-            return self._look(context)
+            found = self._look(context)
+            if found.verdict.state == "failed" and found.verdict.final:
+                raise self._failed("failed", found.verdict.reason)
+            return found
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise
@@ -264,35 +266,30 @@ class PostHogWaitingSensor(BaseSensorOperator):
             return None
 
     def _defer(self, context: Context, *, looked: bool) -> None:
-        deadline, limit = self._deadline()
+        deadline = self._deadline()
         longest = self.max_wait.total_seconds() if self.max_wait else float(self.timeout)
         waiting: Waiting = {
             "posthog_conn_id": self.posthog_conn_id,
             "project_id": self.project_id,
-            "deadline": deadline,
+            "deadline": deadline.at,
             "poll_interval": longest if self.exponential_backoff else self.poke_interval,
             "first_wait": self.poke_interval,
             "growth": 2.0 if self.exponential_backoff else 1.0,
             "max_poll_failures": self.max_poll_failures,
             "failure_grace": self.failure_grace,
             "silent_fail": self.silent_fail,
-            "limit": limit,
+            "limit": deadline.limit,
             "try_number": getattr(context.get("ti"), "try_number", None) or 0,
         }
         self.defer(
             trigger=self.new_trigger(context, waiting, looked=looked),
             method_name="execute_complete",
-            # Behind the trigger's own deadline, for a triggerer that is gone.
-            timeout=timedelta(seconds=deadline - time.time() + 2 * self.poke_interval + 60 + LAST_TURN),
+            timeout=deadline.backstop(self.poke_interval),
         )
 
-    def _deadline(self) -> tuple[float, str]:
-        """Return when to give up, and by which limit: Airflow 3 does not end a deferred task at execution_timeout."""
-        if self.execution_timeout is not None:
-            hard = before_execution_timeout(self.execution_timeout)
-            if hard < self.timeout:
-                return time.time() + hard, "execution_timeout"
-        return time.time() + self.timeout, "timeout"
+    def _deadline(self) -> Deadline:
+        """Return when to give up a deferred wait, and by which limit."""
+        return Deadline.of(time.time(), self.timeout, self.execution_timeout)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.
@@ -383,7 +380,10 @@ class PostHogSensor(PostHogWaitingSensor):
         """
         from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 
-        return PostHogCheckTrigger(check=self.check, arguments=self.check_arguments(context), looked=looked, **waiting)
+        arguments = self.check_arguments(context)
+        return PostHogCheckTrigger(
+            check=self.check, arguments=arguments, looked=looked, deferred_at=time.time(), **waiting
+        )
 
     def read_event(self, event: Mapping[str, Any] | None) -> Told:
         """Read the payload of the trigger's ``event``."""

@@ -25,24 +25,40 @@ LISTS = (
 )
 #: The arguments that each table takes.
 _TAKES: Mapping[str, frozenset[str]] = {
-    "events": frozenset({"columns", "event", "where", "values", "by", "scan_back"}),
-    "persons": frozenset({"columns", "where", "values", "by"}),
-    "sessions": frozenset({"columns", "where", "values"}),
+    "events": frozenset({"columns", "events", "exclude_events", "where", "values", "time_column", "scan_back"}),
+    "persons": frozenset({"columns", "where", "values", "time_column"}),
+    "sessions": frozenset({"columns", "where", "values", "time_column"}),
     "groups": frozenset({"columns", "where", "values"}),
     "distinct_ids": frozenset({"columns", "where", "values"}),
     "cohort_members": frozenset({"cohort_id"}),
-    "hogql": frozenset({"key", "time", "values"}),
+    "query": frozenset({"key", "time_column", "values"}),
     **dict.fromkeys(LISTS, frozenset()),
 }
-_NEEDS = {"cohort_members": "cohort_id", "hogql": "key"}
+_NEEDS = {"cohort_members": "cohort_id", "query": "key"}
+_TABLES = ", ".join(each for each in _TAKES if each != "query")
 
 
-def source_of(table: str | None, hogql: str | None, name: str | None, **arguments: Any) -> Source:  # noqa: ANN401
+def check_one(source: object, query: object) -> None:
+    """Refuse what names nothing to read, or two things.
+
+    :param source: one of PostHog's tables, if it is given.
+    :param query: a query in its place, if it is given.
+    :raises PostHogSettingsError: unless it is one of the two.
+    """
+    if source is not None and query is not None:
+        raise PostHogSettingsError("source", "and query are both given.", "Write one of the two.")
+    if source is None and query is None:
+        raise PostHogSettingsError(
+            "source", "is not given, and neither is query.", f"Write one of {_TABLES}, or a query, with its key."
+        )
+
+
+def source_of(table: str | None, query: str | None, name: str | None, **arguments: Any) -> Source:  # noqa: ANN401
     """Return what is read.
 
-    :param table: ``events`` (the default), ``persons``, ``sessions``, ``groups``, ``distinct_ids``
-        or ``cohort_members``, or one of :data:`LISTS`.
-    :param hogql: a query in its place.
+    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or ``cohort_members``, or
+        one of :data:`LISTS`.
+    :param query: a query in its place.
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those
         that are not given.
@@ -50,13 +66,11 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
     """
     from airflow_provider_posthog.extract import sources
 
-    if table is not None and hogql is not None:
-        raise PostHogSettingsError("table", "and hogql are both given.", "Write one of the two.")
-    kind = "hogql" if hogql is not None else "events" if table is None else table
-    if kind not in _TAKES or table == "hogql":
-        tables = ", ".join(each for each in _TAKES if each != "hogql")
+    check_one(table, query)
+    kind = "query" if query is not None else table
+    if not isinstance(kind, str) or kind not in _TAKES or table == "query":
         raise PostHogSettingsError(
-            "table", f"{kind!r} is not known.", f"Write one of {tables}, or give a query as hogql, with its key."
+            "source", f"{table!r:.60} is not known.", f"Write one of {_TABLES}, or give a query as query, with its key."
         )
     given = {field: value for field, value in arguments.items() if value is not None}
     for field in given:
@@ -66,8 +80,8 @@ def source_of(table: str | None, hogql: str | None, name: str | None, **argument
     needed = _NEEDS.get(kind)
     if needed and needed not in given:
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
-    if kind == "hogql":
-        return sources.hogql(str(hogql), name=name or "query", **given)
+    if kind == "query":
+        return sources.hogql(str(query), name=name or "query", **given)
     if kind in LISTS:
         from airflow_provider_posthog.extract.lists import list_source
 

@@ -80,16 +80,16 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
         return Target(self.table, "replace", only={"insight_id": tuple(insights)}, guard=guard)
 
     def conclude(self, done: list[dict[str, Any]], facts: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        """Load the numbers, and hand on what is known of the dashboard."""
+        """Load the numbers, and return what is known of the dashboard."""
         from airflow_provider_posthog.results.insight_long import long_table
 
         made, without = long_table(self._fresh)
         self.warn_of(without)
         loaded = self._load(made, [each["id"] for each in done if each["id"] not in without])
-        found = super().conclude(done, facts, context)
-        told = {"table": self.table, "rows": loaded.rows, "deleted": loaded.deleted, "without": sorted(without)}
-        tell_outlets(context, self.outlets, {"loaded": told})
-        return {**found, "loaded": told}
+        summary = super().conclude(done, facts, context)
+        counts = {"table": self.table, "rows": loaded.rows, "deleted": loaded.deleted, "without": sorted(without)}
+        tell_outlets(context, self.outlets, {"loaded": counts})
+        return {**summary, "loaded": counts}
 
     def _load(self, made: Any, insights: Sequence[int]) -> Loaded:  # noqa: ANN401 - a Table
         import pyarrow as pa

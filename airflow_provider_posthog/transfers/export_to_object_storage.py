@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow_provider_posthog.api import exports, jobs
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
@@ -22,6 +23,7 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, dataset_of_path, of_export
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.refresh_shown import Refreshed
 from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
@@ -53,19 +55,27 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     :param compression: ``gzip``, or ``None`` for the file as it comes.
     :param on_truncation: what to do with a file that is as long as a limit that cuts silently (PostHog's 300,000 rows,
         the query's own LIMIT, 50,000 for a query without one): ``fail``, ``warn`` or ``ignore``.
+    :param refreshed: what ``PostHogRefreshDashboardOperator`` or ``PostHogRefreshInsightOperator`` returned of what is
+        exported: the file is proved to show those numbers, or newer ones, before it appears. The export has to be
+        created behind the refresh; of a picture every number is looked at once more.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
     :returns: ``path`` (text), ``bytes`` (int, as stored), ``rows`` (int without the header; null for pictures),
         ``sha256`` (hex, of the stored file), ``content_type``, ``export_id`` (int). PostHog's substitute for an empty
-        CSV result (header ``error``) becomes a file of 0 bytes with 0 rows.
-    :raises PostHogIncompleteError: if rows or bytes are missing, or may be. A file that comes with 0 bytes, which no
+        CSV result (header ``error``) becomes a file of 0 bytes with 0 rows. With ``refreshed`` of a picture also
+        ``shows``: ``last_refresh`` (ISO text: of the oldest number that it may show) and ``recalculated`` (int).
+    :raises PostHogIncompleteError: if rows or bytes are missing, or may be, or it is not proved to show what was
+        refreshed. A file that comes with 0 bytes, which no
         export has, is asked for once more first.
     :raises PostHogJobFailed: if the export failed or is gone.
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """
 
-    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "export_id", "path", "object_storage_conn_id")
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        *("export_id", "path", "compression", "on_truncation", "refreshed", "object_storage_conn_id"),
+    )
     operator_extra_links = (PostHogLink(),)
     _seen: exports.Export | None = None
 
@@ -77,6 +87,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         overwrite: bool = False,
         compression: Literal["gzip"] | None = None,
         on_truncation: OnTruncation = "fail",
+        refreshed: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -86,6 +97,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         self.overwrite = overwrite
         self.compression = compression
         self.on_truncation = on_truncation
+        self.refreshed = refreshed
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -97,7 +109,10 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         settings = self.hook.settings()
         export_id = exports.id_of(self.export_id, settings)
         identity = Identity.of(context)
+        refreshed = None if self.refreshed is None else Refreshed.parse(self.refreshed)
         export = self._export(export_id)
+        if refreshed is not None:
+            refreshed.check(export)
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/exports")
         output = self._output(export, export_id)
         output.refuse_if_there(identity)
@@ -113,6 +128,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             check_kind(export.get("export_format"), head.data, f"the content of export {export_id}")
             rows = self._rows(export, counter.rows if counter else None, landing, output.target.fs)
             self._check_truncation(export, rows)
+            shows = self._shown(export, refreshed)
             if not output.commit(landing):
                 self.log.info("%s already holds these bytes", output.target)
         size = f"{landing.size:,}"
@@ -124,6 +140,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             "sha256": landing.sha256,
             "content_type": export.get("export_format") or received.content_type,
             "export_id": export_id,
+            **({} if shows is None else {"shows": shows}),
         }
         tell_outlets(context, self.outlets, found)
         return found
@@ -243,6 +260,12 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         landing.write(empty)
         landing.finish()
         return 0
+
+    def _shown(self, export: exports.Export, refreshed: Refreshed | None) -> dict[str, Any] | None:
+        """Prove that a picture shows what was refreshed; a table was calculated behind its creation."""
+        if refreshed is None or export.get("export_format") != exports.PNG:
+            return None
+        return run(refreshed.look(export), self.hook.client)
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
         limit, why = exports.row_limit(export, rows or 0)

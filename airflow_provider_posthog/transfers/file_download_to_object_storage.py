@@ -17,6 +17,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogValidationError,
 )
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.tasks.base import at_once, check_at_once
 from airflow_provider_posthog.tasks.file_download import FileDownloadJobOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
@@ -58,7 +59,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ``None`` for PostHog's default.
     :param max_size_mb: size of each file in megabytes; 0 for one file a week, ``None`` for PostHog's default.
     :param name: what the files' names begin with; default: the model. Tells two tables in one folder apart.
-    :param at_once: how many files come side by side.
+    :param max_in_flight: how many files come side by side; default: the connection's.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
     :param allow_shrink: replace them whatever is there, for one run.
@@ -107,7 +108,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         compression: file_downloads.Compression | None = None,
         max_size_mb: int | None = None,
         name: str | None = None,
-        at_once: int = 3,
+        max_in_flight: int | None = None,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         object_storage_conn_id: str | None = None,
@@ -124,7 +125,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         self.compression = compression
         self.max_size_mb = max_size_mb
         self.name = name
-        self.at_once = at_once
+        self.max_in_flight = max_in_flight
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.object_storage_conn_id = object_storage_conn_id
@@ -203,8 +204,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def _check(self) -> None:
         if self.model not in _MODELS:
             raise PostHogSettingsError("model", f"{self.model!r} is not known.", f"Write one of {', '.join(_MODELS)}.")
-        if isinstance(self.at_once, bool) or not isinstance(self.at_once, int) or not 1 <= self.at_once <= 32:
-            raise PostHogSettingsError("at_once", f"{self.at_once!r} is not from 1 to 32.", "Write 3.")
+        check_at_once(self.max_in_flight)
         ShrinkGuard.of(self.max_shrink, self.allow_shrink)
 
     @property
@@ -311,13 +311,14 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def _fetcher(self) -> Any:  # noqa: ANN401 - download.file_download.Fetcher
         from airflow_provider_posthog.download.file_download import Fetcher
 
+        settings = self.hook.settings()
         return Fetcher(
-            self.hook.settings(),
+            settings,
             self.staging,
             self._target.fs,
             file_format=self.file_format,
             compression=self.compression,
-            at_once=self.at_once,
+            at_once=at_once(self.max_in_flight, settings),
         )
 
     def _counted(self, tag: str) -> int | None:

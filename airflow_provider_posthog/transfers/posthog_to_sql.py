@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
-from airflow_provider_posthog.tasks.bulk import IntervalOperator, need_arrow
+from airflow_provider_posthog.tasks.base import at_once
+from airflow_provider_posthog.tasks.bulk import need_arrow
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.lineage import Lineage
 from airflow_provider_posthog.tasks.loading import (
@@ -24,7 +24,8 @@ from airflow_provider_posthog.tasks.loading import (
 )
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
-from airflow_provider_posthog.tasks.source import LISTS, source_of
+from airflow_provider_posthog.tasks.source import LISTS
+from airflow_provider_posthog.tasks.spooling import SpoolingOperator
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.loader import Loader
     from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
+    from airflow_provider_posthog.tasks.spool import Spool
 
 #: The columns that tell the rows of each of PostHog's tables apart.
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -48,44 +50,39 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "cohort_people": ("cohort_id", "person_id"),
     **dict.fromkeys(LISTS, ("id",)),
 }
-#: The time by which rows belong to an interval, where there is no choice.
-_TIMES = {"sessions": "$start_timestamp"}
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
 
 
-class PostHogToSqlOperator(IntervalOperator):
+class PostHogToSqlOperator(SpoolingOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
     Rows come by HogQL queries, are counted by PostHog window by window, and go into the database as they come, without
     a file between. PostgreSQL gets them by binary COPY, DuckDB and MotherDuck as Arrow, other databases through their
     Airflow hook by ``executemany``. Only when the table holds as many as PostHog counted, the transaction is committed:
-    a task that is killed leaves the table as it was, and its retry begins anew (docs: *warehouse.md*).
+    a task that is killed leaves the table as it was, and its retry begins anew, or, with ``deferrable``, goes on behind
+    what it has kept (docs: *warehouse.md*).
 
     The table is made on first use, and gets a column when there is a new one. A column of another type, or one of the
     table that is not loaded, is an error before anything changes.
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids``, ``cohort_members``, one of
-        PostHog's lists (``feature_flags``, ``experiments``, ``annotations``, ``cohorts``, ``surveys``, ``dashboards``,
-        ``insights``, ``event_definitions``, ``property_definitions``, ``actions``), or a HogQL
-        query (needs ``key``). A dictionary gives more arguments, such as
-        ``{"table": "cohort_members", "cohort_id": 7}`` or ``{"hogql": "SELECT ...", "key": "concat(a, b)"}``.
     :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
         ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
         are replaced where they differ, new ones added; what has not changed is not touched. ``append``: only rows whose
         key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each version of a row,
         with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
-    :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``event``, the rows of
-        these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where``, nobody
-        knows which, and the task fails. ``all``: whatever the table has of the interval, or at all. That is for a
-        table that holds nothing but what this task reads.
+    :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``events``, the rows of
+        these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where`` or
+        ``exclude_events``, nobody knows which, and the task fails. ``all``: whatever the table has of the interval, or
+        at all. That is for a table that holds nothing but what this task reads.
     :param max_shrink: the largest share of 1,000 rows or more that may be gone when they are replaced, from 0 to 1.
         What is there is never replaced by nothing.
     :param allow_shrink: replace what is there by far less, or by nothing, all the same.
-    :param key: the column, or columns, that tell rows apart; default: ``uuid`` of events, ``id`` of persons,
-        ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here have it.
+    :param key: the column, or columns, that tell rows apart, needed for a query; default: ``uuid`` of events, ``id`` of
+        persons, ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here
+        have it.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
     :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
@@ -103,11 +100,13 @@ class PostHogToSqlOperator(IntervalOperator):
         in quarantine; default: none of the former, any of the latter.
     :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
         the database has such types (PostgreSQL, DuckDB).
-    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.IntervalOperator`: ``columns``, ``event``,
-        ``where`` and ``values`` choose what is read; ``by``, ``start``, ``end`` and ``look_back`` which interval
-        (without ``by``, queries and persons are read as a whole); ``in_flight``, ``page_rows``, ``settle`` and
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`: ``source`` or ``query``,
+        ``columns``, ``events``, ``exclude_events``, ``cohort_id``, ``where`` and ``values`` choose what is read;
+        ``time_column``, ``start``, ``end`` and ``look_back`` which interval (without ``time_column``, queries and
+        persons are read as a whole); ``max_in_flight``, ``page_rows``, ``settle`` and
         ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
-        settle, before anything is open, and for PostHog's limits, after which the load begins anew.
+        settle, before anything is open, and for PostHog's limits, after which the load goes on where it stopped (docs:
+        *warehouse.md*).
         ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
         ``{"price": ("properties.price", "decimal(12,2)")}``.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted``, ``inserted``, ``changed`` and ``unchanged`` (null
@@ -124,44 +123,29 @@ class PostHogToSqlOperator(IntervalOperator):
     """
 
     template_fields: Sequence[str] = (
-        *IntervalOperator.template_fields,
+        *SpoolingOperator.template_fields,
         "sql_conn_id",
         "table",
-        "source",
-        "columns",
-        "event",
-        "where",
-        "values",
-        "key",
-        "by",
-        "start",
-        "end",
-        "on_retention",
         "column_types",
         "max_shrink",
         "allow_shrink",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers = {"query": "sql", "columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
-    _extraction: Extraction | None = None
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()
     _suppress: Suppressor | None = None
-    _killed = False
-    goes_on = "Nothing is open meanwhile; the load begins anew then"
 
     def __init__(
         self,
         *,
         sql_conn_id: str,
         table: str,
-        source: str | Mapping[str, Any] = "events",
         write: WriteMode | None = None,
         replaces: Replaces = "own",
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
-        key: str | Sequence[str] | None = None,
         column_types: Mapping[str, str] | None = None,
         other_columns: OtherColumns = "fail",
         deleted: Deleted | None = None,
@@ -174,12 +158,10 @@ class PostHogToSqlOperator(IntervalOperator):
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table
-        self.source = source
         self.write = write
         self.replaces = replaces
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
-        self.key = key
         self.column_types = column_types
         self.other_columns = other_columns
         self.deleted = deleted
@@ -198,7 +180,7 @@ class PostHogToSqlOperator(IntervalOperator):
 
         began = time.monotonic()
         need_arrow(type(self).__name__)
-        source = self._source()
+        source = self._what()
         back = self.looks_back(source)
         start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         with self._reading(source, start, end, back) as extraction:
@@ -209,14 +191,15 @@ class PostHogToSqlOperator(IntervalOperator):
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
             self._link(context)
-            loaded, name = self._load(extraction, database, target, earlier)
-            done = extraction.progress
+            spool = self.open_spool(context, extraction.window, database) if source.time else None
+            loaded, name = self._load(extraction, database, target, earlier, spool)
+            self.give_up()
+            counts = self.counts(extraction)
         found = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
-            "windows": done.windows,
-            "duplicates": done.duplicates,
+            **counts,
             "suppressed": self._suppress.met if self._suppress else None,
             **_edges(extraction.window if source.time else None),
             "verified": len(earlier.windows),
@@ -225,23 +208,13 @@ class PostHogToSqlOperator(IntervalOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], done.windows
+        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], counts["windows"]
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
 
     def _link(self, context: Context) -> None:
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
-
-    def rows_lost(self) -> int:
-        """Return how many rows were read, and are undone with the transaction."""
-        return self._extraction.progress.rows if self._extraction is not None else 0
-
-    def on_kill(self) -> None:
-        """Stop reading: no more queries are sent, and the transaction is undone."""
-        self._killed = True
-        if self._extraction is not None:
-            self._extraction.close()
 
     def lineage(self, found: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
@@ -252,24 +225,30 @@ class PostHogToSqlOperator(IntervalOperator):
 
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
-        return Lineage.of_source(self.hook.settings(), self._source(), written, found, self._columns)
+        return Lineage.of_source(self.hook.settings(), self._what(), written, found, self._columns)
 
     def _load(
-        self, extraction: Extraction, database: SqlDatabase, target: Target, earlier: Earlier | None = None
+        self,
+        extraction: Extraction,
+        database: SqlDatabase,
+        target: Target,
+        earlier: Earlier | None = None,
+        spool: Spool | None = None,
     ) -> tuple[Loaded, str]:
         if target.by:  # before the database is open: a transaction that waits holds up others, or VACUUM
             self._wait_until_settled(extraction)
         loader: Loader
         self._suppress = self.suppressor(extraction.source)
+        schema, tables = self.rows_of(extraction, database, target, spool)
         with database.loader(target) as loader:
-            loader.open(extraction.schema)
+            loader.open(schema)
             self._columns = [
                 (column.name, target.column_types.get(column.name) or loader.dialect.type_of(column))
-                for column in extraction.schema
+                for column in schema
             ]
-            for chunk in extraction:
-                loader.write(self._suppress(chunk.table) if self._suppress and chunk.rows else chunk.table)
-                del chunk  # the next one comes into its place
+            for table in tables:
+                loader.write(self._suppress(table) if self._suppress and table.num_rows else table)
+                del table  # the next one comes into its place
             if earlier is not None:
                 earlier.count_kept(loader)
             self.retention_guard.again()
@@ -320,34 +299,12 @@ class PostHogToSqlOperator(IntervalOperator):
             if self._killed:
                 raise Stopped
 
-    def _source(self) -> Source:
-        self.check_reading()
-        if not isinstance(self.source, str | Mapping) or not self.source or not str(self.source).strip():
-            raise PostHogSettingsError("source", "is empty.", "Write 'events', another table, or a HogQL query.")
-        more: dict[str, Any] = {"table": self.source} if isinstance(self.source, str) else dict(self.source)
-        text = str(more.get("table") or "").strip()
-        if any(sign.isspace() for sign in text):
-            more = {**more, "table": None, "hogql": text}
-        table, query, name = (more.pop(field, None) for field in ("table", "hogql", "name"))
-        if query is not None:
-            more.setdefault("key", self._key_of_query())
-            more.setdefault("time", self.by or None)
-        elif table in _TIMES:
-            if self.by not in (None, "", _TIMES[table]):
-                raise PostHogSettingsError("by", f"{table} go by {_TIMES[table]}.", "Leave it out.")
-        elif self.by:
-            more["by"] = self.by
-        own = ("columns", "event", "where", "values", "scan_back")
-        given = {field: getattr(self, field) for field in own if getattr(self, field) is not None}
-        if "columns" in given:
-            given["columns"] = selected(given["columns"])
-        return source_of(table, query, name, **{**more, **given})
-
-    def _key_of_query(self) -> list[str] | None:
-        """Return HogQL of a query's key columns."""
+    def _what(self) -> Source:
+        """Return what is read: the table's key is one of columns, and only a query has to be told it."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        return [quoted(name) for name in self.key_of("")] or None
+        key = None if self.query is None else [quoted(name) for name in self.key_of("")] or None
+        return self.what(key=key, columns=selected(self.columns))
 
     def key_of(self, table: str) -> tuple[str, ...]:
         """Return the columns that tell rows apart.
@@ -364,13 +321,14 @@ class PostHogToSqlOperator(IntervalOperator):
         from airflow_provider_posthog.extract.lists import extraction_of
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 
+        settings = self.reading_settings()
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
         return extraction_of(source)(
-            self.reading_settings(),
+            settings,
             source,
             start,
             end,
-            in_flight=self.in_flight,
+            max_in_flight=at_once(self.max_in_flight, settings),
             page_rows=self.page_rows,
             settle=self.settle,
             look_back=look_back,

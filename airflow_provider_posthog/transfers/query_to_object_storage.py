@@ -11,6 +11,7 @@ from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
+from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.bulk import ReadingOperator, check_partition_by, need_arrow
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
@@ -41,25 +42,25 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
         (default), ``zstd``; ``none`` for none.
     :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``) or a column.
-    :param partition_time: the column that days and hours are taken from, in UTC; default: ``by``.
+    :param partition_time: the column that days and hours are taken from, in UTC; default: ``time_column``.
     :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
     :param max_file_bytes: about how large a file may be.
     :param max_file_rows: about how many rows a file may have.
-    :param name: what the files' names begin with; default: the table. Tells two tables in one folder apart.
+    :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
     :param allow_shrink: replace them whatever is there, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param kwargs: what is read, as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``table``,
-        ``hogql``, ``key``, ``time``, ``cohort_id``), and which rows of it and how, as
-        :class:`~airflow_provider_posthog.tasks.bulk.IntervalOperator` (``columns``, ``event``, ``where``,
-        ``values``, ``by``, ``start``, ``end``, ``in_flight``, ``page_rows``, ``settle``, ``scan_back``,
-        ``on_retention``). ``look_back`` reads the
-        intervals in the folder again that end within it before ``start``, each into its own files; ``verify_back``
-        counts them, and reads only those again whose files have other rows than PostHog. With ``deferrable`` long
-        waits are left to the triggerer, and the reading goes on behind what was written before.
+    :param kwargs: what is read, which rows of it, and how, as
+        :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``source`` or ``query``, ``key``, ``columns``,
+        ``events``, ``exclude_events``, ``cohort_id``, ``where``, ``values``, ``time_column``, ``start``, ``end``,
+        ``max_in_flight``, ``page_rows``, ``settle``, ``scan_back``, ``on_retention``). ``key`` is of a query only, and
+        may be HogQL over its columns. ``look_back`` reads the intervals in the folder again that end within it before
+        ``start``, each into its own files; ``verify_back`` counts them, and reads only those again whose files have
+        other rows than PostHog. With ``deferrable`` long waits are left to the triggerer, and the reading goes on
+        behind what was written before.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
@@ -73,15 +74,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     template_fields: Sequence[str] = (
         *ReadingOperator.template_fields,
         "path",
-        "table",
-        "hogql",
-        "columns",
-        "event",
-        "where",
-        "values",
-        "start",
-        "end",
-        "on_retention",
+        "format",
+        "compression",
+        "partition_by",
+        "partition_time",
         "name",
         "max_shrink",
         "allow_shrink",
@@ -89,9 +85,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"hogql": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers = {"query": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
-    goes_on = "Reading goes on then, behind the last files that are finished"
+    lineage_reads_files = True  # the manifest has the columns
 
     def __init__(
         self,
@@ -137,7 +133,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         began = time.monotonic()
         need_arrow(type(self).__name__)
         self._check()
-        source = self.source(self.name)
+        source = self.what(self.name)
         interval, _ = self._interval(context, source), self._target  # a path that leads elsewhere is refused
         back = self.looks_back(source)
         self._check_retention_of(source, interval, max(back, self.verify_back))
@@ -159,6 +155,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *told)
         return found
 
+    def goes_on(self) -> str:
+        """Return what becomes of what was read before a wait; for the log."""
+        return "Reading goes on then, behind the last files that are finished"
+
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
         for one in (self._copy, self._recount):
@@ -172,7 +172,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         """
         from airflow_provider_posthog.storage import manifest as manifests
 
-        source = self.source(self.name)
+        source = self.what(self.name)
         stem = str(found.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
         interval = manifests.Interval.of_stem(stem)
         manifest = manifests.read(self._target.fs, self._root, interval) if interval else None
@@ -199,6 +199,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         from airflow_provider_posthog.storage.folder_types import FolderTypes
 
         settings, interval = self.reading_settings(), staging.interval
+        places = at_once(self.max_in_flight, settings)
         facts: dict[str, Any] = {
             "source": _facts_of(source),
             "project_id": settings.project_id,
@@ -212,7 +213,7 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             if "left_out" in more:
                 facts["left_out"] = self.left_out(source, interval.start, interval.end)
 
-        reading = Reading(settings, source, self.in_flight, self.page_rows, self.settle, self.longest_wait)
+        reading = Reading(settings, source, places, self.page_rows, self.settle, self.longest_wait)
         guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
         types = FolderTypes.of(self._target.fs, self._root, interval, self.schema_change)
         # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
@@ -283,8 +284,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         from airflow_provider_posthog.storage.staging import Owner
 
         asked = (
-            "table", "hogql", "key", "time", "cohort_id", "columns", "event", "where", "values", "by", "format",
-            "compression", "partition_by", "partition_time", "json_columns", "scan_back", "suppress_path", "suppressed",
+            "source", "query", "key", "cohort_id", "columns", "events", "exclude_events", "where", "values",
+            "time_column", "format", "compression", "partition_by", "partition_time", "json_columns", "scan_back",
+            "suppress_path", "suppressed",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()

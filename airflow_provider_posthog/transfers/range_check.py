@@ -19,15 +19,18 @@ class PostHogRangeCheckOperator(BaseOperator):
     """Checks that the intervals in a folder hold a range of time together, and sums up what they hold.
 
     Put it behind mapped tasks that have written an interval each: it fails where one is missing, or where two hold the
-    same time, and returns one summary of all of them. It reads their manifests, and asks PostHog nothing.
+    same time, and returns one summary of all of them. It reads their manifests, and asks PostHog nothing. What it has
+    proved it writes as one manifest of the range, which lists the files of all intervals: it appears as a whole, and
+    goes as soon as one of the intervals is written again (docs: *files.md*).
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param start: the range's first moment, as a time with an offset or ISO text; default: the run's data interval.
     :param end: the first moment after it.
     :param name: what the files' names begin with, as the writing tasks have it.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :returns: ``path``, ``interval`` (``start``, ``end``), ``intervals`` (how many), ``files``, ``rows`` (null where
-        nobody counted), ``bytes``, ``duplicates``, ``left_out`` (by ``scan_back``; null where nobody counted).
+    :returns: ``path``, ``manifest`` (the range's), ``interval`` (``start``, ``end``), ``intervals`` (how many),
+        ``files``, ``rows`` (null where nobody counted), ``bytes``, ``duplicates``, ``left_out`` (by ``scan_back``; null
+        where nobody counted).
     :raises PostHogIncompleteError: if a part of the range is in no interval, or in several.
     :raises PostHogSettingsError: if an argument is wrong, or the intervals do not belong together.
     """
@@ -63,7 +66,7 @@ class PostHogRangeCheckOperator(BaseOperator):
         whole = Interval(self.name, *interval_of(context, self.start, self.end))
         folder = folder_of(self.path, self.object_storage_conn_id)
         held = asdict(summary(folder.fs, str(folder.path).rstrip("/"), whole))
-        found = {"interval": whole.as_json(), **held}
+        found = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
         tell_outlets(context, self.outlets, found)
         self.log.info("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
         return {"path": str(folder), **found}

@@ -35,6 +35,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     :param job_id: the job's id on PostHog.
     :param cancel_on_kill: cancel the job, where PostHog can, when a user ends the deferred task (Airflow 3.3).
     :param superseded: ids of earlier tries' jobs in whose place it was started; they come back in the event.
+    :param looked: whether the worker has just looked, so that the first wait comes before the first look.
     :param waiting: how to wait, as :class:`~airflow_provider_posthog.triggers.watching.PostHogWatchingTrigger` says:
         ``posthog_conn_id``, ``project_id``, ``deadline``, ``poll_interval``, ``first_wait``, ``growth``,
         ``max_poll_failures``, ``failure_grace``, ``silent_fail``, ``limit``, ``try_number``.
@@ -47,6 +48,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         job_id: str = "",
         cancel_on_kill: bool = False,
         superseded: Sequence[str] = (),
+        looked: bool = False,
         **waiting: Unpack[Waiting],
     ) -> None:
         super().__init__(**waiting)
@@ -54,6 +56,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self.job_id = job_id
         self.cancel_on_kill = cancel_on_kill
         self.superseded = list(superseded)
+        self.looked = looked
         self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
@@ -62,6 +65,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
         subject = {"kind": self.kind, "job_id": self.job_id, "cancel_on_kill": self.cancel_on_kill}
+        subject |= {"looked": True} if self.looked else {}
         return {**subject, "superseded": self.superseded} if self.superseded else subject
 
     def title(self) -> str:
@@ -119,11 +123,12 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
         kind = KINDS.get(self.kind)
-        cancel = kind.cancel if kind is not None else None
-        if cancel is None or not self.cancel_on_kill:
+        calls = kind.cancelling(self.job_id) if kind is not None and self.cancel_on_kill else ()
+        if not calls:
             return
         async with await self.client() as client:
-            await within(client.send(cancel(self.job_id)), CANCEL_SECONDS)
+            for call in calls:
+                await within(client.send(call), CANCEL_SECONDS)
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
 

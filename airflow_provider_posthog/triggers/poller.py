@@ -47,7 +47,7 @@ class JobPoller:
         self.kind = kind
         self.connection = connection
         self.client = client
-        self._reader = ListReader(kind, kind.listing) if kind.listing else None
+        self._reader = ListReader(kind, kind.listing, client.settings.base_url) if kind.listing else None
         self._rounds = Rounds(kind.listing.least if kind.listing else None)
         self._answers: dict[Waiter, asyncio.Future[Seen]] = {}
         self._looks: dict[asyncio.Task[None], Look] = {}

@@ -31,7 +31,7 @@ _NAMES = ("insight_id", "query_id", "dashboard_id", "earlier")
 class PostHogRefreshTrigger(PostHogWatchingTrigger):
     """Has PostHog calculate insights, a few at once, and fires one event when all have ended.
 
-    A triggerer that was killed costs nothing: each calculation has a name, by which it is found again.
+    A triggerer that was killed costs nothing: each calculation has a name, by which it is taken up again.
 
     :param items: the insights, as :func:`item_of` writes them; numbers and names only.
     :param in_flight: how many to calculate at once.
@@ -156,17 +156,17 @@ def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any
     :returns: each insight with what came of it, the task's facts, and what every event says.
     :raises PostHogJobError: if the event cannot be trusted.
     """
-    payload, told = read_event(event, {"kind": KIND})
+    payload, end = read_event(event, {"kind": KIND})
     items, facts = payload.get("items"), payload.get("facts")
     try:
         if not isinstance(items, list) or not isinstance(facts, Mapping):
             raise TypeError
-        found = [(target_of(item), _outcome_of(item)) for item in items]
+        outcomes = [(target_of(item), _outcome_of(item)) for item in items]
     except (KeyError, TypeError, ValueError):
         raise untrusted(payload, KIND) from None
-    if told.ended.outcome == "succeeded" and not found:
+    if end.ended.outcome == "succeeded" and not outcomes:
         raise untrusted(payload, KIND)
-    return found, facts, told
+    return outcomes, facts, end
 
 
 def _outcome_of(item: Mapping[str, Any]) -> Outcome:

@@ -87,6 +87,8 @@ class PostHogWatchingTrigger(BaseTrigger):
     :param newer: arguments of a newer version.
     """
 
+    #: Whether the worker has just looked, so that the first wait comes before the first look.
+    looked = False
     #: How many seconds a look has at the least, be it begun at the deadline.
     last_look: ClassVar[float] = LAST_LOOK
 
@@ -204,7 +206,8 @@ class PostHogWatchingTrigger(BaseTrigger):
 
         :param client: the client.
         """
-        watch, seconds = self._new_watch(), 0.0
+        watch = self._new_watch()
+        seconds = max(0.0, min(self.first_wait, self.deadline - time.time())) if self.looked else 0.0
         while True:
             seen = await self._look_in_time(client, seconds)
             step = watch.observe(seen, time.time())

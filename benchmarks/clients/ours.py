@@ -29,7 +29,7 @@ def main() -> None:
     url, folder, in_flight = sys.argv[1:4]
     imported = time.monotonic()
     settings = ClientSettings(base_url=url, api_key="phx_bench", project_id=1)
-    reading = Reading(settings, sources.events(), in_flight=int(in_flight))
+    reading = Reading(settings, sources.events(), max_in_flight=int(in_flight))
     staging = Staging.open(LocalFileSystem(), folder, Interval("events", START, END), Owner("bench", ""), time.time)
     manifest = Copy(reading, staging, Layout(), {"source": "events"}).run()
     seconds = time.monotonic()

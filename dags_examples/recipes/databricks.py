@@ -45,7 +45,7 @@ with DAG(
 ) as dag:
     # A day's events, counted by PostHog before the files get their names. A re-run replaces the day's files.
     stage = PostHogQueryToObjectStorageOperator(
-        task_id="stage", table="events", by="created_at", path=LAKE, object_storage_conn_id="aws_default"
+        task_id="stage", source="events", time_column="created_at", path=LAKE, object_storage_conn_id="aws_default"
     )
 
     @task.short_circuit(ignore_downstream_trigger_rules=False)

@@ -48,8 +48,8 @@ with DAG(
     # A day's events, counted by PostHog before the files get their names. A re-run replaces the day's files.
     stage = PostHogQueryToObjectStorageOperator(
         task_id="stage",
-        table="events",
-        by="created_at",
+        source="events",
+        time_column="created_at",
         path=f"s3://{BUCKET}/posthog/events",
         compression="snappy",
         object_storage_conn_id="aws_default",

@@ -47,8 +47,8 @@ with DAG(
     # A day's events, counted by PostHog before the files get their names. A re-run replaces the day's files.
     stage = PostHogQueryToObjectStorageOperator(
         task_id="stage",
-        table="events",
-        by="created_at",
+        source="events",
+        time_column="created_at",
         path="s3://lake/posthog/events",
         object_storage_conn_id="aws_default",
     )

@@ -26,9 +26,10 @@ def test_the_folder_of_a_person(
     for task in example.dag.tasks:
         task.retries = 0
     run = run_dag(example.dag, run_conf={"ticket": "DSR-7", "requests_path": f"file://{tmp_path}/request.csv"})
-    assert task_states(run) == {"resolve": "success", "export": "success"}
+    assert task_states(run) == {"resolve": "success", "export": "success", "finish": "success"}
     (folder,) = (tmp_path / "private").glob("access-*")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["counts"]["profiles"], manifest["counts"]["events"]) == (1, 1)
     assert lab.email in (folder / "index.html").read_text()
+    assert not list((tmp_path / "private").glob("*.jsonl")), "the work file"
     assert lab.name not in json.dumps(list(map(str, xcoms(run).values())))

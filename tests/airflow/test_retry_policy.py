@@ -123,7 +123,7 @@ if has_retry_policies():
         def fill() -> None:
             PostHogQueryOperator(
                 task_id="t",
-                hogql="SELECT 1",
+                query="SELECT 1",
                 deferrable=False,
                 retries=1,
                 retry_delay=timedelta(seconds=0.1),

@@ -80,6 +80,11 @@ def patch(name: str, path: str, body: Any, /, **arguments: Any) -> Case:
     return Case(name, arguments, "PATCH", path, body=body)
 
 
+def nothing(name: str, path: str, /, **arguments: Any) -> Case:
+    """A POST that is answered without a body."""
+    return Case(name, arguments, "POST", path, reply=None, value=None)
+
+
 _BATCH = f"batch_exports/{UUID}/"
 _FILES = "file_download_batch_exports/"
 _BATCH_IDS = {"batch_export_id": UUID}
@@ -531,6 +536,58 @@ FILE_DOWNLOADS = [
         "file_downloads.cancel", f"{_FILES}{UUID}/cancel/", None, reply={"status": "Cancelled"}, file_download_id=UUID
     ),
 ]
+_SOURCE, _SCHEMA = f"external_data_sources/{UUID}/", f"external_data_schemas/{UUID}/"
+_VIEW, _TABLE = f"warehouse_saved_queries/{UUID}/", f"warehouse_tables/{UUID}/"
+WAREHOUSE = [
+    get("warehouse.sources", "external_data_sources/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    get("warehouse.source", _SOURCE, source_id=UUID),
+    nothing("warehouse.reload_source", f"{_SOURCE}reload/", source_id=UUID),
+    get(
+        "warehouse.source_jobs",
+        f"{_SOURCE}jobs/",
+        [THING],
+        pairs(after="2026-11-01T12:00:00+01:00", before="2026-11-01T12:00:00+01:00"),
+        source_id=UUID,
+        after=NOON,
+        before=NOON,
+    ),
+    get("warehouse.schema", _SCHEMA, schema_id=UUID),
+    nothing("warehouse.reload_schema", f"{_SCHEMA}reload/", schema_id=UUID),
+    nothing("warehouse.resync_schema", f"{_SCHEMA}resync/", schema_id=UUID),
+    nothing("warehouse.cancel_schema", f"{_SCHEMA}cancel/", schema_id=UUID),
+    get(
+        "warehouse.views",
+        "warehouse_saved_queries/",
+        PAGE,
+        pairs(limit="5", offset="5", search="daily"),
+        limit=5,
+        offset=5,
+        search="daily",
+    ),
+    get("warehouse.view", _VIEW, view_id=UUID),
+    post("warehouse.run_view", f"{_VIEW}run/", {"full_refresh": True}, view_id=UUID, full_refresh=True),
+    get("warehouse.view_runs", f"{_VIEW}run_history/", view_id=UUID),
+    post("warehouse.cancel_view", f"{_VIEW}cancel/", None, view_id=UUID),
+    get(
+        "warehouse.tables",
+        "warehouse_tables/",
+        PAGE,
+        pairs(limit="5", offset="5", search="orders"),
+        limit=5,
+        offset=5,
+        search="orders",
+    ),
+    post("warehouse.refresh_table", f"{_TABLE}refresh_schema/", None, table_id=UUID),
+    post(
+        "query_endpoints.run",
+        "endpoints/daily%20numbers/run/",
+        {"variables": {"country": "NL"}, "refresh": "force", "limit": 5},
+        name="daily numbers",
+        variables={"country": "NL"},
+        refresh="force",
+        limit=5,
+    ),
+]
 PROJECTS = [
     get("projects.retrieve", "/api/projects/9/", project_id=9),
     get("projects.me", "/api/users/@me/"),
@@ -549,6 +606,7 @@ CASES: dict[str, Case] = {
         QUERIES,
         BATCH_EXPORTS,
         FILE_DOWNLOADS,
+        WAREHOUSE,
         PROJECTS,
     )
     for case in cases

@@ -27,7 +27,7 @@ def read(call: Call[Any], body: object) -> Any:
         (exports.retrieve(1), {"id": [1]}, "id"),
         (exports.retrieve(1), {"id": True}, "id"),
         (exports.retrieve(1), {"id": 10**30}, "id"),
-        (exports.retrieve(1), {"export_context": ["a"]}, "export_context"),
+        (exports.retrieve(1), {"filename": ["a"]}, "filename"),
         (exports.list(), {"results": [{"id": 1, "created_at": 5}]}, r"results\[\].created_at"),
         (exports.list(), {"results": [], "count": "3"}, "count"),
         (file_downloads.retrieve(UUID), {"status": "Completed", "files": {}}, "files"),
@@ -50,6 +50,7 @@ def test_a_field_of_another_kind_is_an_error_that_names_it(call: Call[Any], body
     ("call", "body"),
     [
         (exports.retrieve(1), {}),
+        (exports.list(), {"results": [{"export_context": each} for each in (["a"], "path", 7, None, {})]}),
         (exports.retrieve(1), {"new": {"in": [2030]}, "exception": None, "has_content": None}),
         (file_downloads.retrieve(UUID), {"id": 7, "status": "ANewWord"}),
         (queries.start({"kind": "X"}), {"results": {"a": 1}, "types": ["String"], "columns": None}),
@@ -61,7 +62,7 @@ def test_what_is_missing_null_or_new_passes(call: Call[Any], body: Any) -> None:
 
 def test_what_was_made_is_not_refused_for_one_of_its_fields() -> None:
     """A retry of the task would make it again."""
-    made = {"id": 1, "export_context": ["odd"]}
+    made = {"id": 1, "filename": ["odd"]}
     assert read(exports.create(export_format="text/csv"), made) == made
     with pytest.raises(PostHogTransportError, match="not an object"):
         read(exports.create(export_format="text/csv"), [made])

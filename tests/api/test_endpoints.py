@@ -50,9 +50,14 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
+#: Modules of endpoints that are younger than the table.
+NEWER = {"warehouse", "query_endpoints"}
+
+
 def test_all_rows_are_there() -> None:
     """Each endpoint that PostHog documents is there once, with its method and its path."""
-    documented = [(endpoint.documented, endpoint.path) for endpoint in CATALOG.values() if endpoint.documented]
+    of_table = [endpoint for name, endpoint in CATALOG.items() if name.split(".")[0] not in NEWER]
+    documented = [(endpoint.documented, endpoint.path) for endpoint in of_table if endpoint.documented]
     header = "path (under /api/projects/{project_id}/)"
     assert sorted(documented) == sorted((row["method"], row[header]) for row in ROWS)
     assert len(documented) == 74
@@ -114,6 +119,10 @@ def test_what_may_be_repeated() -> None:
         "batch_exports.retry_run",
         "batch_exports.start_backfill",
         "file_downloads.start",
+        "warehouse.reload_source",
+        "warehouse.reload_schema",
+        "warehouse.resync_schema",
+        "warehouse.run_view",
     }
 
 
@@ -133,6 +142,9 @@ def test_paging() -> None:
             "dashboards.list",
             "batch_exports.list",
             "file_downloads.list",
+            "warehouse.sources",
+            "warehouse.views",
+            "warehouse.tables",
         },
         "cursor": {"groups.list", "batch_exports.runs", "batch_exports.backfills"},
         "next": {"events.list", "insights.activity", "insights.activity_of_all", "persons.activity"},
@@ -148,6 +160,7 @@ def test_lanes() -> None:
             "persons.delete": "deletion",
             "persons.bulk_delete": "deletion",
             "queries.start": "query",
+            "query_endpoints.run": "query",
             "dashboards.run_insights": "analytics",
             "insights.sharing": "crud",
         }

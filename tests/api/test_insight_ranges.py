@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.insight_ranges import Window, floor, zone_of
 from airflow_provider_posthog.api.insight_values import Pick, Reading, readings
@@ -67,20 +70,31 @@ class PostHog:
 
 def _edge(text: str, local: datetime, *, is_end: bool, hourly: bool) -> datetime:
     """Read a relative date by the facts: the local time at which a range begins, or the one before which it ends."""
-    number, unit = int("".join(filter(str.isdigit, text)) or 0), next(each for each in text if each in "hdwmqy")
-    if unit == "h":
+    number, unit = int("".join(filter(str.isdigit, text)) or 0), next(each for each in text if each in "hdwmqysM")
+    if unit in "sM":
+        moved = local - timedelta(**{{"s": "seconds", "M": "minutes"}[unit]: number})
+    elif unit == "h":
         moved = local - timedelta(hours=number)
     elif unit in "dw":
         moved = local - timedelta(days=number * (7 if unit == "w" else 1))
     else:
         moved = _months_before(local, number * {"m": 1, "q": 3, "y": 12}[unit])
     if text.endswith(("Start", "End")):
-        name = {"h": "hour", "d": "day", "w": "week", "m": "month", "q": "quarter", "y": "year"}[unit]
+        name = {
+            "s": "second",
+            "M": "minute",
+            "h": "hour",
+            "d": "day",
+            "w": "week",
+            "m": "month",
+            "q": "quarter",
+            "y": "year",
+        }[unit]
         start = _floor(moved, name)
         if text.endswith("End"):
             return _next(start, name)
         return _next(_floor(start, "day"), "day") if is_end and not hourly else start
-    if hourly and unit == "h":
+    if unit in "sM" or (hourly and unit == "h"):
         return moved
     day = _floor(moved, "day")
     return _next(day, "day") if is_end else day
@@ -97,6 +111,8 @@ def _months_before(local: datetime, months: int) -> datetime:
 
 
 def _floor(local: datetime, interval: str) -> datetime:
+    if interval in ("second", "minute"):
+        return local.replace(microsecond=0, second=local.second if interval == "second" else 0)
     hour = local.replace(minute=0, second=0, microsecond=0)
     if interval == "hour":
         return hour
@@ -109,8 +125,9 @@ def _floor(local: datetime, interval: str) -> datetime:
 
 
 def _next(start: datetime, interval: str) -> datetime:
-    if interval in ("hour", "day", "week"):
-        return start + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}[interval]
+    lengths = {"second": {"seconds": 1}, "minute": {"minutes": 1}, "hour": {"hours": 1}, "day": {"days": 1}}
+    if interval in lengths or interval == "week":
+        return start + timedelta(**lengths.get(interval, {"days": 7}))
     for _ in range({"month": 1, "quarter": 3, "year": 12}[interval]):
         start = (start.replace(day=1) + timedelta(days=32)).replace(day=1)
     return start
@@ -198,12 +215,28 @@ def _read(answer: dict[str, Any], now: datetime) -> Reading:
     return readings(answer, Pick(), now)[0]
 
 
+def _check(asked: Asked, calculated: datetime, now: datetime, *, told: bool) -> str:
+    """Let a gate read a number at a moment, and hold it against the count; returns what came of it."""
+    found = _read(asked.answer(calculated, told=told), now)
+    kept = "kept" if found.value is not None else "none"
+    if found.stale:
+        kept = "stale"
+        found = _read(asked.answer(now, told=told), now)
+        assert not found.stale
+    expected = asked.newest(now)
+    if not told and found.value is not None and expected is None:
+        assert _is_cut_by_a_word_that_only_the_server_knows(asked)
+    elif told and not _is_before_the_range(asked, _newest_start(asked, calculated), now):
+        assert found.value == expected, (vars(asked), calculated, now)
+    return kept
+
+
 def test_forty_thousand_moments() -> None:
     """A number that is given is the count of now's newest whole interval; and after a calculation there is one.
 
     In ten zones, for every word of a range, by each interval, from caches that are up to forty days old.
     """
-    kept = stale = 0
+    came = []
     for number, (asked, calculated, now, told) in enumerate(_cases(40_000)):
         if number % 4:  # three of four: only the choice of the point, which costs little
             window = Window(asked.interval, asked.zone, asked.begun, asked.ended or None)
@@ -211,20 +244,36 @@ def test_forty_thousand_moments() -> None:
                 then, today = _newest_start(asked, calculated), _newest_start(asked, now)
                 assert then == today or _is_before_the_range(asked, then, now), (vars(asked), calculated, now)
             continue
-        found = _read(asked.answer(calculated, told=told), now)
-        if found.stale:
-            stale += 1
-            found = _read(asked.answer(now, told=told), now)
-            assert not found.stale
-        elif found.value is not None:
-            kept += 1
-        expected = asked.newest(now)
-        if not told and found.value is not None and expected is None:
-            assert _is_cut_by_a_word_that_only_the_server_knows(asked)
-        elif told and not _is_before_the_range(asked, _newest_start(asked, calculated), now):
-            assert found.value == expected, (vars(asked), calculated, now)
-    assert kept > 1000
-    assert stale > 1000
+        came.append(_check(asked, calculated, now, told=told))
+    assert came.count("kept") > 1000
+    assert came.count("stale") > 1000
+
+
+@functools.cache
+def _posthog() -> PostHog:
+    return PostHog(random.Random("words"))
+
+
+#: Every word that PostHog's reader of relative dates takes: a number, a unit, and an edge of it.
+WORDS = st.builds(
+    lambda number, unit, edge: f"{'' if number is None else -number}{unit}{edge}",
+    st.one_of(st.none(), st.integers(0, 40)),
+    st.sampled_from("sMhdwmqy"),
+    st.sampled_from(["", "Start", "End"]),
+)
+MOMENTS = st.datetimes(datetime(2025, 1, 2), datetime(2026, 11, 30)).map(lambda moment: moment.replace(tzinfo=UTC))
+AGES = st.sampled_from([0, 1, 59, 3600, 86_399, 86_400, 8 * 86_400, 40 * 86_400])
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    *(st.sampled_from(ZONES), st.one_of(WORDS, st.just("all")), st.one_of(WORDS, st.none())),
+    *(st.sampled_from(INTERVALS), MOMENTS, AGES, st.booleans()),
+)
+def test_every_word_of_a_range(
+    zone: str, begun: str, ended: str | None, interval: str, now: datetime, age: int, told: bool
+) -> None:
+    _check(Asked(_posthog(), zone, begun, ended, interval), now - timedelta(seconds=age), now, told=told)
 
 
 def _newest_start(asked: Asked, now: datetime) -> datetime | None:
@@ -244,7 +293,7 @@ def _is_before_the_range(asked: Asked, start: datetime | None, now: datetime) ->
 
 def _is_cut_by_a_word_that_only_the_server_knows(asked: Asked) -> bool:
     words = (asked.begun, asked.ended or "")
-    return any(unit in word for word in words for unit in "hwq") or asked.interval == "hour"
+    return any(unit in word for word in words for unit in "hwqsM") or asked.interval == "hour"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +336,7 @@ def test_a_week_that_the_range_cuts_is_none() -> None:
 def test_a_range_that_a_dashboard_has_replaced_is_not_read_by_the_insights_own_words() -> None:
     """PostHog says what it has read; the query says "until now"."""
     told = (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 27, 23, 59, 59, tzinfo=UTC))
-    window = Window("day", UTC, "-7d", None, told=told)
+    window = Window("day", UTC, "-7d", None, resolved=told)
     assert window.stale(datetime(2026, 11, 28, 23, tzinfo=UTC), datetime(2026, 11, 29, 6, tzinfo=UTC))
 
 

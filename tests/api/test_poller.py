@@ -15,7 +15,7 @@ from airflow_provider_posthog.api.poller import Look, Reading, Rounds, Seen, Wai
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send
-from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
 from tests.support.simulated import Poller, Work, World
 
 TIMEOUT = 40 * 60.0
@@ -67,7 +67,31 @@ def test_every_export_that_is_ready_in_time_is_noticed_within_an_interval(count:
     assert _all_green(poller, count)
     assert max(poller.lateness()) <= 10 + 2
     assert world.refused == 0
-    assert world.a_minute(60, seconds) <= (24 if count <= 300 else 60)
+    assert world.a_minute(60, seconds) <= (24 if count <= 300 else 52)
+
+
+@pytest.mark.parametrize("share", [1.0, SHARES["crud"].triggerer])
+@pytest.mark.parametrize(("count", "calls"), [(300, 7), (1000, 14)])
+def test_longer_pages_are_asked_for_where_the_server_gives_them(count: int, calls: int, share: float) -> None:
+    world = World(share, longest=10_000)
+    poller = _exports(world, count, 1200)
+    world.run(3600)
+    assert _all_green(poller, count)
+    assert max(poller.lateness()) <= 10 + 2
+    assert world.a_minute(60, 1200) <= calls
+
+
+@pytest.mark.parametrize("longest", [100, 250, 10_000])
+def test_the_ends_of_many_cost_no_more_than_the_wait(longest: int) -> None:
+    world = World(longest=longest)
+    poller = Poller(world)
+    for number in range(1, 401):
+        world.ready[str(number)] = 600.0 + 3 * ((number * 7) % 400)
+        world.at(number / 20, lambda number=number: poller.wait(str(number), deadline=TIMEOUT))  # type: ignore[misc]
+    world.run(3600)
+    assert _all_green(poller, 400)
+    assert max(poller.lateness()) <= 10 + 2
+    assert world.a_minute(600, 1800) <= 1.1 * world.a_minute(60, 600) + 1
 
 
 @pytest.mark.parametrize("share", [1.0, SHARES["crud"].triggerer])
@@ -248,3 +272,28 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     assert (ended.value.value.error, ended.value.value.seen) == (None, {})
     assert sizes == [100, 33, 11]
     assert not reader.usable
+
+
+def test_a_server_that_refuses_long_pages_is_asked_for_its_own() -> None:
+    from airflow_provider_posthog.api.poller import ListReader
+
+    assert EXPORT.listing is not None
+    reader = ListReader(EXPORT, EXPORT.listing)
+    rows = [{"id": number, "has_content": False} for number in range(300, 0, -1)]
+    sizes, came = [], None
+    for _ in range(2):
+        steps = reader.read({str(row["id"]) for row in rows}, ONCE)
+        step: Any = next(steps)
+        with pytest.raises(StopIteration) as ended:  # noqa: PT012
+            while True:
+                limit, offset = step.call.query["limit"], step.call.query["offset"] or 0
+                sizes.append(limit)
+                if limit > 100:
+                    step = steps.throw(PostHogValidationError(status=400, method="GET", path="exports/"))
+                else:
+                    step = steps.send({"results": rows[offset : offset + limit], "next": "more"})
+        came = ended.value.value
+    assert came is not None
+    assert len(came.seen) == 300
+    assert sizes == [300, *[100] * 6]
+    assert reader.usable

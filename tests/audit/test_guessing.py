@@ -152,7 +152,7 @@ def test_an_erasure_that_fails_leaves_nothing_to_guess_by_once_it_is_ended(
         with pytest.raises(PostHogErasureError) as survived:
             lab.sensor().execute({})
         end = PostHogCloseErasureOperator(
-            task_id="c", request=lab.request, reason="it survived", decision="it may", look_interval=0
+            task_id="c", request=lab.request, reason="it survived", decision="it may", poll_interval=0
         ).execute({})
         errors = [text for error in (failed.value, survived.value) for text in (str(error), repr(error), vars(error))]
         return [found, lab.request, end, *errors]

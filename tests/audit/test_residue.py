@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.api import exports
-from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.api.steps import run, run_async
 from airflow_provider_posthog.audit.facts import tell
 from airflow_provider_posthog.audit.residue import MAX_LISTED, residue, static_cohorts
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -44,7 +41,7 @@ def settings_of(posthog: EmulatorProcess, key: str | None = None) -> ClientSetti
 
 def look(settings: ClientSettings) -> Any:
     with Client(settings) as client:
-        return run(residue(settings), client)
+        return residue(client)
 
 
 def test_it_lists_what_there_is(posthog: EmulatorProcess) -> None:
@@ -134,16 +131,6 @@ def test_what_the_plan_does_not_have_is_told(posthog: EmulatorProcess) -> None:
     assert look(settings_of(posthog))["not_looked_at"]["subscriptions"] == "PostHog answered 402"
 
 
-def test_the_same_in_the_triggerer(posthog: EmulatorProcess) -> None:
-    settings = settings_of(posthog)
-
-    async def looked() -> Any:
-        async with AsyncClient(settings) as client:
-            return await run_async(residue(settings), client)
-
-    assert asyncio.run(looked()) == look(settings)
-
-
 def test_a_key_that_is_refused_is_an_error(posthog: EmulatorProcess) -> None:
     with pytest.raises(PostHogAuthenticationError):
         look(settings_of(posthog, "phx_nobody0000000000000000"))
@@ -163,7 +150,7 @@ def test_static_cohorts(server: ScriptedServer) -> None:
     ]
     server.script(page(*rows))
     with Client(settings) as client:
-        found = run(static_cohorts(settings), client)
+        found = static_cohorts(client)
     assert found == [{"id": 1, "name": "by hand", "count": 3}, {"id": 4, "name": "?", "count": "?"}]
     assert server.requests[0].path.startswith("/api/projects/1/cohorts/?limit=100")
 
@@ -180,7 +167,7 @@ def test_more_than_can_be_listed_is_told(make_server: Callable[..., ScriptedServ
     empty = [page(), page(), ok([]), page(), page(), page(), page(), ok({"state": "ready"})]
     server.script(*replies[:11], *empty)
     with Client(settings) as client:
-        found = run(residue(settings), client)
+        found = residue(client)
     assert len(found["exports"] or ()) == MAX_LISTED
     assert "there are more" in found["not_looked_at"]["exports"]
 
@@ -192,7 +179,7 @@ def test_a_server_that_can_not_answer_is_told(server: ScriptedServer) -> None:
     first = (page(), missing, error(400, "No.", code="invalid_input"), refused)
     server.script(*first, page(), page(), page(), missing, refused)
     with Client(settings) as client:
-        found = run(residue(settings), client)
+        found = residue(client)
     assert found["exports"] == []
     assert found["not_looked_at"] == {
         "batch_exports": "this server does not offer it",

@@ -14,6 +14,7 @@ def test_killed_three_times_everybody_is_asked_for_once(tmp_path: Path, monkeypa
     found = erasure.erase(2500, tmp_path)
     assert (found.twice, found.proved) == (0, 2500)
     assert found.killed > 0
+    assert found.calls["verify"] <= 60 * 3, "calls for each 1,000 persons, in the two looks that prove it"
     assert set(found.costs) == set(found.calls) == set(erasure.TASKS)
 
 

@@ -1,4 +1,4 @@
-"""All 74 endpoints, with real arguments, through both clients and the generic operator, against the emulator."""
+"""All endpoints, with real arguments, through both clients and the generic operator, against the emulator."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from airflow_provider_posthog.api import (
     persons,
     projects,
     queries,
+    warehouse,
 )
 from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.api.call import Call, json_object
@@ -50,6 +51,7 @@ class World:
             file_download_seconds=0,
             file_listing_seconds=0,
             async_seconds=3600,
+            warehouse_job_seconds=3600,
         )
         self.posthog = posthog
         self.settings = ClientSettings(
@@ -138,6 +140,29 @@ class World:
         download = self.file_download()
         wait_for(lambda: bool(self.client.send(file_downloads.retrieve(download)).get("files")))
         return {"file_download_id": download, "file": self.client.send(file_downloads.retrieve(download))["files"][0]}
+
+    def source(self) -> str:
+        return str(self.send("warehouse.sources")["results"][0]["id"])
+
+    def schema(self) -> str:
+        return str(self.send("warehouse.sources")["results"][0]["schemas"][0]["id"])
+
+    def syncing(self) -> str:
+        self.send("warehouse.reload_schema", schema_id=self.schema())
+        return self.schema()
+
+    def view(self) -> str:
+        return str(self.send("warehouse.views")["results"][0]["id"])
+
+    def table(self) -> str:
+        credential = {"access_key": "AKIA", "access_secret": "secret"}
+        url = "https://lake.s3.eu-central-1.amazonaws.com/*.parquet"
+        made = warehouse.create_table(name="orders", format="Parquet", url_pattern=url, credential=credential)
+        return str(self.client.send(made)["id"])
+
+    def running_view(self) -> str:
+        self.send("warehouse.run_view", view_id=self.view())
+        return self.view()
 
     def collaborator(self) -> dict[str, Any]:
         dashboard = self.dashboard()
@@ -248,6 +273,19 @@ ARGUMENTS: dict[str, Make] = {
     "file_downloads.retrieve": lambda w: {"file_download_id": w.file_download()},
     "file_downloads.download": lambda w: w.file(),
     "file_downloads.cancel": lambda w: {"file_download_id": w.file_download()},
+    "warehouse.source": lambda w: {"source_id": w.source()},
+    "warehouse.reload_source": lambda w: {"source_id": w.source()},
+    "warehouse.source_jobs": lambda w: {"source_id": w.source()},
+    "warehouse.schema": lambda w: {"schema_id": w.schema()},
+    "warehouse.reload_schema": lambda w: {"schema_id": w.schema()},
+    "warehouse.resync_schema": lambda w: {"schema_id": w.schema()},
+    "warehouse.cancel_schema": lambda w: {"schema_id": w.syncing()},
+    "warehouse.view": lambda w: {"view_id": w.view()},
+    "warehouse.run_view": lambda w: {"view_id": w.view()},
+    "warehouse.view_runs": lambda w: {"view_id": w.view()},
+    "warehouse.cancel_view": lambda w: {"view_id": w.running_view()},
+    "warehouse.refresh_table": lambda w: {"table_id": w.table()},
+    "query_endpoints.run": lambda w: {"name": "events-by-day"},
     "projects.retrieve": lambda w: {"project_id": w.posthog.project_id},
 }
 
@@ -289,7 +327,7 @@ def test_the_operator_does_it(world: World, name: str, tmp_path: Path, monkeypat
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", world.posthog.airflow_connection_json())
     given = json.loads(json.dumps(arguments(world, name)))  # what a template or an XCom can bring
     output = tmp_path / "out"
-    operator = PostHogApiOperator(task_id="call", call=name, arguments=given, output_path=str(output))
+    operator = PostHogApiOperator(task_id="call", call=name, arguments=given, path=str(output))
     result = operator.execute({})
     assert json.loads(json.dumps(result)) == result
     if name in FILES:

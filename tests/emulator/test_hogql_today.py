@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
+from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.functions import functions
 from airflow_provider_posthog.emulator.hogql.placeholders import Dates
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -20,7 +21,8 @@ START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 @pytest.fixture(scope="module")
 def warehouse() -> Iterator[Warehouse]:
     house = Warehouse(seed=3, events=1500, start=START, days=5)
-    house.execute("INSERT INTO {db}.cohort_people SELECT id, 7, 1 FROM {db}.persons WHERE is_identified = 1")
+    known = house.execute("SELECT toString(id) AS id FROM {db}.persons WHERE is_identified = 1")
+    house.own.add_cohort(Cohort(7, "Known people"), [str(each["id"]) for each in known])
     yield house
     house.close()
 

@@ -230,7 +230,7 @@ def test_more_values_than_a_breakdown_shows_are_others(api: Client) -> None:
         assert answer["hasMore"] is more
         assert sum(item["count"] for item in answer["results"]) == whole
         labels = [item["label"] for item in answer["results"]]
-        assert ("Other" in labels) is more
+        assert ("Other (i.e. all remaining values)" in labels) is more
         assert len(labels) == 2 if more else len(labels) > 2
 
 

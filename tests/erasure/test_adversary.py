@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.api.server_time import Timed
+from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.counts import Events
-from airflow_provider_posthog.erasure.delete import Wish
+from airflow_provider_posthog.erasure.delete import DeleteOptions
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.erasure.identifiers import from_file
-from airflow_provider_posthog.erasure.judge import Request, Seen, judge
+from airflow_provider_posthog.erasure.judge import Remains, Request, judge
 from airflow_provider_posthog.erasure.work_file import Person, WorkFile
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
@@ -33,6 +35,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from tests.erasure.support import DAY, HOUR, Lab
 from tests.operators.support import context
+from tests.support.scripted import ScriptedServer, ok
 
 #: B reads and deletes as C does.
 OLD_AND_NEW = pytest.mark.parametrize("generation", "AC")
@@ -247,7 +250,7 @@ def test_a_page_that_is_cut_and_called_the_last_is_not_believed(lab: Lab) -> Non
 def test_a_statement_that_was_cut_or_cached_finds_nobody(lab: Lab, answer: Any, error: type[Exception]) -> None:
     lab.posthog.faults(path="*/query/", status=200, body=answer)
     with pytest.raises(error) as told:
-        lab.resolve(hogql="SELECT id FROM persons LIMIT 50000")
+        lab.resolve(query="SELECT id FROM persons LIMIT 50000")
     assert "ann@" not in str(told.value)
 
 
@@ -262,8 +265,8 @@ def test_a_statement_that_was_cut_or_cached_finds_nobody(lab: Lab, answer: Any, 
     ],
 )
 def test_a_statement_that_could_leave_somebody_out_unseen_is_never_sent(lab: Lab, hogql: str) -> None:
-    with pytest.raises(PostHogSettingsError, match="hogql"):
-        lab.resolve(emails=[lab.email], hogql=hogql)
+    with pytest.raises(PostHogSettingsError, match="query"):
+        lab.resolve(emails=[lab.email], query=hogql)
     assert lab.posthog.calls() == []
 
 
@@ -273,9 +276,9 @@ def test_a_limit_that_is_reached_may_leave_somebody_out(lab: Lab, limits: tuple[
         lab.add(f"{lab.name}-{number}")
     select = f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT "
     with pytest.raises(PostHogIncompleteError, match=r"SELECT \* FROM \(\.\.\.\) LIMIT n"):
-        lab.resolve(hogql=" UNION ALL ".join(f"{select}{limit}" for limit in limits))
-    assert lab.resolve(hogql=f"{select} 50;")["persons"] == 3
-    assert lab.resolve(hogql=f"SELECT * FROM ({select} 2) LIMIT 50")["persons"] == 2, "so many are meant"
+        lab.resolve(query=" UNION ALL ".join(f"{select}{limit}" for limit in limits))
+    assert lab.resolve(query=f"{select} 50;")["persons"] == 3
+    assert lab.resolve(query=f"SELECT * FROM ({select} 2) LIMIT 50")["persons"] == 2, "so many are meant"
 
 
 def test_a_key_that_may_not_query_erases_and_proves_nothing(lab: Lab) -> None:
@@ -373,11 +376,11 @@ def test_recordings_nobody_can_look_for_are_not_called_none(lab: Lab) -> None:
     assert lab.sensor(keep_work_file=True).look({}).facts["recordings"] is None
 
 
-def test_a_server_without_a_clock_is_not_asked() -> None:
-    steps = detect()
-    next(steps)
-    with pytest.raises(PostHogErasureError, match="no Date"):
-        steps.send(Timed({}, None))
+def test_a_server_without_a_clock_is_not_asked(server: ScriptedServer) -> None:
+    server.script(ok({"results": []}))
+    client = Client(ClientSettings(server.url, "phx_0123456789abcdef", 1))
+    with client, pytest.raises(PostHogErasureError, match="no Date"):
+        detect(ErasureClient(client))
 
 
 # -- the judgement itself ------------------------------------------------------------------------------------------
@@ -391,19 +394,19 @@ ROWS = st.none() | st.fixed_dictionaries(
     {"created_at": STAMPS, "status": st.sampled_from(["pending", "completed"]), "delete_verified_at": STAMPS}
 )
 PROFILES = st.none() | st.fixed_dictionaries({"uuid": st.sampled_from(["a", "b"]), "created_at": STAMPS | st.none()})
-LOOKS = st.builds(Seen, TIMES, PROFILES, st.booleans(), SOME_EVENTS, COUNTS, ROWS, st.booleans())
-WISHES = st.builds(Wish, st.booleans(), st.booleans(), st.booleans())
+LOOKS = st.builds(Remains, TIMES, PROFILES, st.booleans(), SOME_EVENTS, COUNTS, ROWS, st.booleans())
+WISHES = st.builds(DeleteOptions, st.booleans(), st.booleans(), st.booleans())
 REQUESTS = st.builds(Request, WISHES, st.sampled_from("ABC"), TIMES, TIMES, st.booleans())
 
 
 @settings(max_examples=400)
 @given(LOOKS, REQUESTS, st.booleans())
-def test_nobody_is_verified_of_whom_something_is_left(seen: Seen, request: Request, profile: bool) -> None:
+def test_nobody_is_verified_of_whom_something_is_left(seen: Remains, request: Request, profile: bool) -> None:
     found = judge(Person("a", ("x",), profile), seen, request)
     if found.state != "VERIFIED":
         assert found.reason
         return
-    wish = request.wish
+    wish = request.options
     assert wish.keep_person or (seen.profile is None and not seen.listed)
     assert not wish.events or not (seen.events.before or seen.events.future)
     assert not (wish.events and seen.events.later) or wish.keep_person

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
@@ -31,7 +31,7 @@ def asked(lab: Lab) -> list[dict[str, Any]]:
 def test_the_generation_is_known_before_anything_is_deleted(connected: EmulatorProcess, generation: str) -> None:
     connected.settings(generation=generation)
     with client_of(connected) as client:
-        found = run(detect(), client)
+        found = detect(ErasureClient(client))
     assert found.generation == {"A": "A"}.get(generation, "B")
     assert found.can_keep_persons == (generation != "A")
     assert not [call for call in connected.calls("bulk_delete")]
@@ -42,7 +42,7 @@ def test_a_key_without_the_scope_is_no_old_server(connected: EmulatorProcess) ->
     with client_of(connected) as client:
         connected.faults(path="*/batch_by_distinct_ids/", status=403, body=_missing_scope())
         with pytest.raises(PostHogPermissionError, match="person:read"):
-            run(detect(), client)
+            detect(ErasureClient(client))
 
 
 def _missing_scope() -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_a_server_that_stays_away_fails_the_task_and_the_retry_goes_on(lab: Lab)
 def test_a_smaller_limit_is_learned(lab: Lab) -> None:
     lab.posthog.settings(generation="A")
     lab.posthog.add_persons(240)
-    found = lab.resolve(hogql="SELECT id FROM persons WHERE properties.email LIKE 'made-%' LIMIT 1000")
+    found = lab.resolve(query="SELECT id FROM persons WHERE properties.email LIKE 'made-%' LIMIT 1000")
     told = lab.delete(found, delete_recordings=False)
     sizes = [(call["status"], len(call["body"]["ids"])) for call in lab.posthog.calls("bulk_delete")]
     assert told["accepted"] == found["persons"] >= 240
@@ -207,7 +207,7 @@ def test_swallowed_requests_are_told_before_and_after(lab: Lab) -> None:
     lab.raw.post("persons/bulk_delete/", {"ids": [lab.person], "delete_events": True, "keep_person": True})
     lab.posthog.advance(DAY)
     found = lab.resolve()
-    plan = lab.delete(found, dry_run=True)
+    plan = lab.delete(found, preview=True)
     assert plan["asked_before"] == 1
     told = lab.delete(found)
     assert (told["asked_before"], told["swallowed"]) == (1, 1)
@@ -221,14 +221,14 @@ def test_swallowed_requests_are_found_among_many(lab: Lab) -> None:
     assert (told["accepted"], told["swallowed"], told["asked_before"]) == (60, 7, None)
 
 
-def test_a_dry_run_deletes_nothing_and_says_what_would_be(lab: Lab) -> None:
+def test_a_preview_deletes_nothing_and_says_what_would_be(lab: Lab) -> None:
     lab.recording()
-    plan = lab.delete(dry_run="True")
+    plan = lab.delete(preview="True")
     assert asked(lab) == []
-    shown = {name: plan[name] for name in ("dry_run", "persons", "events", "recordings", "calls", "accepted")}
-    assert shown == {"dry_run": True, "persons": 1, "events": 1, "recordings": 1, "calls": 2, "accepted": 0}
-    with pytest.raises(PostHogSettingsError, match="dry_run"):
-        lab.delete(dry_run="perhaps")
+    shown = {name: plan[name] for name in ("preview", "persons", "events", "recordings", "calls", "accepted")}
+    assert shown == {"preview": True, "persons": 1, "events": 1, "recordings": 1, "calls": 2, "accepted": 0}
+    with pytest.raises(PostHogSettingsError, match="preview"):
+        lab.delete(preview="perhaps")
 
 
 def test_plain_uuids_need_a_work_file_and_are_resolved(lab: Lab) -> None:

@@ -148,10 +148,10 @@ def test_errors_do_not_repeat_what_posthog_quotes(
     ],
 )
 def test_of_every_error_only_what_posthog_says_to_everybody_is_shown(status: int, detail: str, shown: bool) -> None:
-    from airflow_provider_posthog.erasure.asking import discreet
+    from airflow_provider_posthog.erasure.redaction import redacted
     from airflow_provider_posthog.exceptions import PostHogAPIError, error_for_status
 
-    with pytest.raises(PostHogAPIError) as caught, discreet():
+    with pytest.raises(PostHogAPIError) as caught, redacted():
         raise error_for_status(status)(status=status, method="GET", path="/x/", detail=detail, retry_after=37.0)
     assert (detail in str(caught.value)) is shown
     assert "Doe" not in str(caught.value)

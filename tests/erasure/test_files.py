@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.erasure.asking import batched, packed
 from airflow_provider_posthog.erasure.progress import Done, Progress, key_of
+from airflow_provider_posthog.erasure.queries import batched, packed
 from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 

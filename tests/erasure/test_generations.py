@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.emulator.settings import GENERATIONS, Settings
 from airflow_provider_posthog.exceptions import PostHogError
 from tests.erasure.support import DAY, HOUR, Lab, ago
+from tests.support.ages import SERVERS
 
-#: A, B and C as docs/erasure.md has them; today's Cloud deletes profiles later, lags and hides old events.
-SERVERS: Mapping[str, dict[str, Any]] = {
-    "A": {"generation": "A"},
-    "B": {"generation": "B"},
-    "C": {"generation": "C"},
-    "today": {"generation": "C", "persons_queued": True, "person_deletion_seconds": 120, "person_lag_seconds": 30},
-}
 PERSONLESS = {"$process_person_profile": False}
 Case = Callable[[Lab], None]
 
@@ -62,6 +57,11 @@ def _an_event_of_the_future(lab: Lab) -> None:
 
 def _an_event_of_years_ago(lab: Lab) -> None:
     lab.event(timestamp=ago(days=900), created_at=ago(days=900))
+
+
+def _an_event_that_is_hidden_by_now(lab: Lab) -> None:
+    """Older than what PostHog shows today; servers before 2026 show it."""
+    lab.event(timestamp=ago(days=3000), created_at=ago(days=3000))
 
 
 def _an_odd_address(lab: Lab) -> None:
@@ -108,6 +108,14 @@ class Stranger:
 def of_flags(lab: Lab) -> int:
     answer = lab.raw.query("select count() from flag_evaluations where distinct_id = {v}", v=lab.name)
     return int(answer.json()["results"][0][0]) if answer.status_code == 200 else 0
+
+
+def test_every_generation_is_among_the_servers_also_the_one_that_the_emulator_is_by_default(
+    tidied: EmulatorProcess,
+) -> None:
+    assert {str(each["generation"]) for each in SERVERS.values()} == set(GENERATIONS)
+    assert Settings().generation == SERVERS["today"]["generation"]
+    assert tidied.settings()["generation"] == Settings().generation
 
 
 @pytest.mark.parametrize("server", SERVERS)

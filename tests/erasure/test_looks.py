@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.erasure.counts import _spans
@@ -96,6 +96,7 @@ def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab
     lab.posthog.control("DELETE", "calls")
     assert lab.look() == "VERIFIED"
     assert sum("toString(person_id) IN" in sql for sql in of_events(lab)) == 2, "in both looks of the proof"
+    assert sum("{s0}" in sql for sql in of_events(lab)) == 1, "the second look needs none along the key"
 
 
 def test_a_profile_that_is_still_there_is_reason_enough_to_count_no_events(lab: Lab) -> None:
@@ -192,8 +193,10 @@ def simulated(
     """When looks count events; from a moment on nothing is left, and the second look that finds nothing ends it."""
     looks, at = Looks(), []
     now, picture = START, (1000, 0)
+    waiting = sorted(changes.items())
     while now - START < timedelta(days=days):
-        picture = next((new for after, new in reversed(changes.items()) if now - START >= after), picture)
+        while waiting and now - START >= waiting[0][0]:
+            picture = waiting.pop(0)[1]
         if looks.is_due(now, picture, interval):
             at.append(now - START)
             if looks.clean_at:
@@ -206,15 +209,54 @@ def simulated(
 NEVER = timedelta(days=999)
 
 
-@pytest.mark.parametrize("minutes", [10, 60, 360])
+@pytest.mark.parametrize("minutes", [1, 10, 60, 360, 1440])
 def test_a_month_of_waiting_takes_at_most_twelve_counts(minutes: int) -> None:
     interval = timedelta(minutes=minutes)
     completed = after_sweep(START + timedelta(days=21)) - START - timedelta(hours=20)
     changes = {timedelta(minutes=20): (0, 0), completed: (0, 20)}
     assert len(simulated(30, interval, changes, completed)) + 1 <= 12, "the first clean one looks twice"
     at = simulated(30, interval, changes, NEVER)
-    assert len(at) <= (12 if minutes >= 60 else 14), "even if PostHog calls it complete, and leaves all events"
+    assert len(at) <= 12, "even if PostHog calls it complete, and leaves all events"
     assert min(after - timedelta(minutes=20) for after in at if after >= timedelta(minutes=20)) < interval
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(20, 3000).map(lambda minutes: timedelta(minutes=minutes)),
+    st.dictionaries(st.integers(0, 30 * 1440).map(lambda at: timedelta(minutes=at)), st.tuples(st.integers(0, 3))),
+    st.integers(0, 40).map(lambda days: timedelta(days=days)),
+)
+def test_whatever_changes_and_however_often_it_is_asked_a_month_takes_twelve_counts(
+    interval: timedelta, changes: dict[timedelta, tuple[int, ...]], clean: timedelta
+) -> None:
+    at = simulated(30, interval, changes, clean)
+    assert len(at) + 1 <= 12
+    if clean > timedelta(days=30):  # nothing ends it: then there is one after each sweep
+        sweep = after_sweep(START)
+        while sweep + interval < START + timedelta(days=30):
+            assert any(sweep <= START + one < sweep + timedelta(days=7) + interval for one in at)
+            sweep += timedelta(days=7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.booleans(), min_size=60, max_size=60))
+def test_looks_that_find_now_nothing_and_now_something_are_no_more(clean: list[bool]) -> None:
+    """A replica that lags now and then: each clean look wants a second one."""
+    looks, now, counted = Looks(), START, 0
+    for _ in range(30 * 24 * 2):
+        if looks.is_due(now, (0, 0), timedelta(minutes=30)):
+            looks = Looks.of(looks.looked(now, (0, 0), clean=clean[counted % 60]).as_json())
+            counted += 1
+        now += timedelta(minutes=30)
+    assert counted <= 12
+
+
+def test_profiles_that_go_one_by_one_are_no_reason_for_a_count_each() -> None:
+    """And they are not waited for until the next sweep, either: of somebody without events all is gone in minutes."""
+    going = {timedelta(minutes=10 * number): (1000 - 100 * number, 0) for number in range(1, 11)}
+    at = simulated(30, timedelta(minutes=10), going, timedelta(hours=2))
+    assert len(at) <= 6
+    assert at[-1] < timedelta(hours=9)
 
 
 def test_the_next_count_is_after_the_sweep() -> None:

@@ -15,19 +15,18 @@ import pytest
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.server_time import moment
-from airflow_provider_posthog.api.steps import Send, Step, Steps, run
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.erasure.delete import Wish
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.delete import DeleteOptions
 from airflow_provider_posthog.erasure.generation import detect
 from airflow_provider_posthog.erasure.identifiers import Identifier
 from airflow_provider_posthog.erasure.judge import Request
-from airflow_provider_posthog.erasure.place import Place
 from airflow_provider_posthog.erasure.progress import Progress
+from airflow_provider_posthog.erasure.project import Project
 from airflow_provider_posthog.erasure.request import Outcome, delete_all
 from airflow_provider_posthog.erasure.search import Limits, Search, new_header, search
 from airflow_provider_posthog.erasure.verify import Report, verify
 from airflow_provider_posthog.erasure.work_file import WorkFile
-from airflow_provider_posthog.exceptions import PostHogError
 from tests.erasure.support import client_of
 
 T = TypeVar("T")
@@ -37,66 +36,47 @@ class Killed(BaseException):
     """What happens to a worker in the middle of a step."""
 
 
-class Worker:
-    """Does steps until it is killed: just before a bulk deletion is sent, or just after it was answered."""
+class Worker(ErasureClient):
+    """Sends calls until it is killed: just before a bulk deletion is sent, or just after it was answered."""
 
     def __init__(self, client: Client, *, kill_at: int = 0, after: bool = False) -> None:
-        self._client = client
+        super().__init__(client)
         self._kill_at = kill_at
         self._after = after
-        self._deletions = 0
-        self.calls: Counter[str] = Counter()
 
-    def __call__(self, steps: Steps[T], /) -> T:
-        return run(self._watched(steps), self._client)
-
-    def _watched(self, steps: Steps[T]) -> Steps[T]:
-        try:
-            step: Step = next(steps)
-            while True:
-                call: Any = step.call if isinstance(step, Send) else step
-                if isinstance(call, Call):
-                    self.calls[call.name] += 1
-                    self._deletions += call.name == "persons.bulk_delete"
-                due = isinstance(call, Call) and call.name == "persons.bulk_delete" and self._deletions == self._kill_at
-                if due and not self._after:
-                    raise Killed
-                try:
-                    value = yield step
-                except PostHogError as error:
-                    step = steps.throw(error)
-                    continue
-                if due:
-                    raise Killed
-                step = steps.send(value)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+    def send(self, call: Call[T], **options: Any) -> T:
+        due = call.name == "persons.bulk_delete" and self.calls[call.name] + 1 == self._kill_at
+        if due and not self._after:
+            raise Killed
+        value = super().send(call, **options)
+        if due:
+            raise Killed
+        return value
 
 
 def find(posthog: EmulatorProcess, client: Client, folder: Path, uuids: list[str]) -> tuple[Search, WorkFile]:
     fs, path = fsspec.filesystem("file"), str(folder / "work.jsonl")
-    server = run(detect(), client)
+    server = detect(ErasureClient(client))
     header, limits = (
-        new_header(server, "asked", Place(posthog.url, posthog.project_id), "distinct_id"),
+        new_header(server, "asked", Project(posthog.url, posthog.project_id), "distinct_id"),
         Limits(len(uuids), 0),
     )
     identifiers = (Identifier("uuid", one, number) for number, one in enumerate(uuids, 1))
-    found = search(identifiers, fs, path, header, server, Worker(client), limits)
+    found = search(Worker(client), identifiers, fs, path, header, server, limits)
     return found, WorkFile(fs, path)
 
 
 def delete(work: WorkFile, client: Client, worker: Worker, chunk_size: int = 1000) -> Outcome:
     progress = Progress(work.fs, f"{work.path}.progress", work.header().request_id)
-    return delete_all(work, progress, Wish(), run(detect(), client), worker, chunk_size=chunk_size)
+    return delete_all(worker, work, progress, DeleteOptions(), detect(ErasureClient(client)), chunk_size=chunk_size)
 
 
 def look(work: WorkFile, outcome: Outcome, client: Client) -> Report:
     asked, accepted = moment(outcome.requested_at), moment(outcome.accepted_at)
     assert asked
     assert accepted
-    return run(
-        verify(work.persons(), Request(Wish(), outcome.generation, asked, accepted, quiet_period=timedelta(0))), client
-    )
+    request = Request(DeleteOptions(), outcome.generation, asked, accepted, quiet_period=timedelta(0))
+    return verify(ErasureClient(client), work.persons(), request)
 
 
 def accepted(posthog: EmulatorProcess) -> Counter[tuple[str, bool]]:

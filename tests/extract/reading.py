@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.extract.cells import EPOCH, Cell
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source, events, hogql
-from airflow_provider_posthog.extract.windows import PARTS, Position, Window
+from airflow_provider_posthog.extract.windows import PARTS, Part, Position, Window
 
 UTC = timezone.utc
 SECOND = timedelta(seconds=1)
@@ -50,7 +51,7 @@ def sliced(time: str = "created_at", **options: Any) -> Source:
     """The events as a query: these are read by slices of time, and not by cells."""
     columns = "uuid, event, distinct_id, person_id, timestamp, created_at, properties"
     return hogql(
-        f"SELECT {columns} FROM events", key="uuid", time=time, **{"name": "events", "copies": True, **options}
+        f"SELECT {columns} FROM events", key="uuid", time_column=time, **{"name": "events", "copies": True, **options}
     )
 
 
@@ -103,12 +104,14 @@ def tiles(chunks: Sequence[Chunk], extraction: Extraction, resume: Position | No
     windows = [chunk.window for chunk in chunks]
     whole, root = extraction.window, _root(extraction)
     begun = resume is not None and resume.until is not None
-    left = root.after(resume.place) if resume is not None and begun else []
+    left = _left(root, resume) if resume is not None and begun else []
     if begun and not left:
         return all(not chunk.rows for chunk in chunks)
     begins = windows[0].start == whole.start and windows[0].first == 0
-    begins = begins and _begin(windows[0].cell) == _begin(left[0] if left else root)
-    ends = windows[-1].end == whole.end and windows[-1].last == PARTS and windows[-1].after() is not None
+    begins = begins and _begins(windows[0], left[0] if left else root, resume.part if resume is not None else None)
+    after = windows[-1].after()
+    ends = windows[-1].end == whole.end and windows[-1].last == PARTS and after is not None
+    ends = ends and (after is None or after.until is None or not _left(root, after))
     return begins and ends and all(_follows(one, two, root) for one, two in itertools.pairwise(windows))
 
 
@@ -119,6 +122,22 @@ def _root(extraction: Extraction) -> Cell:
         return Cell()
     first, last = ((edge - EPOCH) // timedelta(days=1) for edge in (whole.start, whole.end - timedelta(microseconds=1)))
     return Cell(first, last + 1)
+
+
+def _begins(window: Window, cell: Cell, part: Part | None) -> bool:
+    """Whether a window is where a cell begins to be read; one that was too much for a count, by its newest days."""
+    newest = window.part not in (None, part) and window.part is not None and window.part[1] == cell.last_day
+    first = window.part[0] if newest and window.part is not None else cell.first_day
+    return _begin(window.cell) == _begin(replace(cell, first_day=first))
+
+
+def _left(root: Cell, position: Position | None) -> list[Cell]:
+    """What is left behind a position, in the order in which it is read."""
+    assert position is not None
+    first, last = position.part or (root.first_day, root.last_day)
+    left = replace(root, first_day=first, last_day=last).after(position.place)
+    older = first is not None and (root.first_day is None or root.first_day < first)
+    return [*left, *([replace(root, last_day=first)] if older else [])]
 
 
 def _begin(cell: Cell | None) -> tuple[Any, ...]:
@@ -132,9 +151,9 @@ def _follows(one: Window, two: Window, root: Cell) -> bool:
     after = one.after()
     if after is None:
         return (two.start, two.end, two.first) == (one.start, one.end, one.last)
-    left = root.after(after.place)
+    left = _left(root, after)
     if left:
-        return (two.start, two.end) == (one.start, one.end) and _begin(left[0]) == _begin(two.cell)
+        return (two.start, two.end) == (one.start, one.end) and _begins(two, left[0], one.part)
     return two.start == one.end and two.first == 0 and _begin(two.cell)[1:] == (None, 0, 0)
 
 

@@ -59,7 +59,7 @@ def test_each_event_lands_once(
     rows.add_events(events)
     if by == "timestamp":
         events = [each for each in events if day.isoformat() <= each["timestamp"] < (day + DAY).isoformat()]
-    settings, source = settings_of(rows.url, rows), sources.events(by=by)
+    settings, source = settings_of(rows.url, rows), sources.events(time_column=by)
     chunks = read(settings, source, day, day + DAY, page_rows=size)
     assert sorted(column(chunks)) == uuids(events)
     assert sum(chunk.counted for chunk in chunks) == len(events)

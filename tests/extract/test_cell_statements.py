@@ -143,7 +143,7 @@ def test_columns_under_the_names_of_others_change_no_cell(
         for number in range(30)
     ]
     rows.add_events(made)
-    chunks = read(settings, sources.events(columns, by=by), day, day + timedelta(days=1), page_rows=3)
+    chunks = read(settings, sources.events(columns, time_column=by), day, day + timedelta(days=1), page_rows=3)
     assert sorted(map(str, column(chunks, "id"))) == uuids(made)
     assert any("intDiv" in sql for sql in man.asked)
 
@@ -157,7 +157,7 @@ def test_an_hour_of_a_day_is_read_whatever_the_project_s_time_zone(rows: Emulato
         for by in ("created_at", "timestamp"):
             for hours in ((0, 48), (5, 6), (23, 25)):
                 start, end = (day + timedelta(hours=hour) for hour in hours)
-                source = sources.events(by=by)  # type: ignore[arg-type]
+                source = sources.events(time_column=by)  # type: ignore[arg-type]
                 found = column(read(settings_of(rows.url, rows), source, start, end, page_rows=9))
                 inside = [each for each in made if start.isoformat() <= each["timestamp"] < end.isoformat()]
                 assert sorted(found) == uuids(inside)

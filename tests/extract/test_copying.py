@@ -27,7 +27,7 @@ ME = Owner("me", "r")
 @pytest.fixture
 def reading(posthog: EmulatorProcess) -> Reading:
     settings = ClientSettings(posthog.url, posthog.api_key, int(posthog.project_id))
-    return Reading(settings, sources.events(), in_flight=1, page_rows=300, settle=timedelta(0))
+    return Reading(settings, sources.events(), max_in_flight=1, page_rows=300, settle=timedelta(0))
 
 
 def open_(fs: Any, root: str) -> Staging:

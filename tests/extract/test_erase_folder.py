@@ -361,6 +361,31 @@ def test_memory_does_not_grow_with_a_file() -> None:
         assert pq.ParquetFile(file).metadata.num_rows == 399_600
 
 
+def test_a_row_group_is_read_in_pieces() -> None:
+    """pyarrow's own choice (pre_buffer) is to have all of it in memory before the first row."""
+    fs, root = memory()
+    sink = io.BytesIO()
+    texts = [f"{n * 2_654_435_761 % 2**32:0200d}" for n in range(60_000)]
+    table = pa.table({"distinct_id": texts, "properties": texts})
+    pq.write_table(table, sink, row_group_size=60_000, compression=None, use_dictionary=False)
+    largest = 0
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal largest
+            piece = super().read(size)
+            largest = max(largest, len(piece))
+            return piece
+
+    class WatchedFs(FlatFs):
+        def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+            return Watched(sink.getvalue()) if mode == "rb" else super().open(path, mode, **options)
+
+    found = look(WatchedFs(fs), f"{root}/a.parquet", wanted(texts[7]))
+    assert (found.rows, found.hits) == (60_000, 1)
+    assert 0 < largest < len(sink.getvalue()) / 10
+
+
 def test_a_file_of_another_kind_is_not_read() -> None:
     fs, root = memory()
     fs.pipe_file(f"{root}/a.txt", b"x")

@@ -89,7 +89,7 @@ def test_a_breakdown_and_a_comparison() -> None:
     assert made.columns == ("series_order", "series", "breakdown", "compare", "date", "value")
     assert [row[1:4] for row in made.rows[::2]] == [
         ("$pageview", "Chrome", "current"),
-        ("$pageview", None, "previous"),
+        ("$pageview", "None (i.e. no value)", "previous"),
         ("$pageview", "7", "previous"),
     ]
     assert table("TrendsQuery", [], **options).columns == made.columns, "the columns do not wait for rows"
@@ -101,7 +101,7 @@ def test_several_breakdowns(where: str) -> None:
     items = [{**LINE, "breakdown_value": ["Chrome", "$$_posthog_breakdown_null_$$"]}, {**LINE, "breakdown_value": "x"}]
     made = table("TrendsQuery", items, **options)
     assert made.columns == ("series_order", "series", "breakdown_1", "breakdown_2", "date", "value")
-    assert [row[2:4] for row in made.rows[::2]] == [("Chrome", None), ("x", None)]
+    assert [row[2:4] for row in made.rows[::2]] == [("Chrome", "None (i.e. no value)"), ("x", None)]
 
 
 def test_a_list_of_cohorts_is_one_breakdown() -> None:
@@ -336,9 +336,16 @@ def test_a_cohorts_day_is_that_of_a_trend() -> None:
 
 
 def test_breakdowns_are_called_as_posthog_calls_them() -> None:
+    nobody = {**LINE, "breakdown_value": "$$_posthog_breakdown_null_$$", "label": "x"}
+    assert dicts(table("TrendsQuery", [nobody]))[0]["breakdown"] == "None (i.e. no value)"
+    several = {**LINE, "breakdown_value": ["Chrome", "$$_posthog_breakdown_null_$$"], "label": "x"}
+    assert dicts(table("TrendsQuery", [several]))[0]["breakdown_2"] == "None (i.e. no value)"
     others = {**LINE, "breakdown_value": "$$_posthog_breakdown_other_$$", "label": "Other"}
     assert dicts(table("TrendsQuery", [others]))[0]["breakdown"] == "Other (i.e. all remaining values)"
     cohorts = [{**LINE, "breakdown_value": 5, "label": "Power users"}]
+    made = table("TrendsQuery", cohorts, breakdownFilter={"breakdown": [5], "breakdown_type": "cohort"})
+    assert dicts(made)[0]["breakdown"] == "Power users"
+    cohorts = [{**LINE, "breakdown_value": 5, "label": "$pageview - Power users - previous"}]
     made = table("TrendsQuery", cohorts, breakdownFilter={"breakdown": [5], "breakdown_type": "cohort"})
     assert dicts(made)[0]["breakdown"] == "Power users"
     formula = {**LINE, "action": None, "label": "Chrome", "breakdown_value": "Chrome"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.results.insight_tables import table_of
+from airflow_provider_posthog.results.insight_tables import Table, table_of
 
 VIEWS, PAID = ({"kind": "EventsNode", "event": name} for name in ("$pageview", "purchase"))
 RANGES = ({"date_from": "-7d"}, {"date_from": "-30d", "date_to": "-1d"}, {"date_from": "-1dStart", "date_to": "-1dEnd"})
@@ -52,6 +54,30 @@ def _numbers(text: str, kind: str) -> list[float]:
     ]
 
 
+def _by_date(made: Table) -> dict[tuple[int, str], float]:
+    """Return our numbers by the place of the series in the answer, and the date."""
+    names = [name for name in made.columns if name not in ("date", "value")]
+    date, value = made.columns.index("date"), made.columns.index("value")
+    places: dict[tuple[Any, ...], int] = {}
+    found: dict[tuple[int, str], float] = {}
+    for row in made.rows:
+        of = tuple(row[made.columns.index(name)] for name in names)
+        found[places.setdefault(of, len(places)), row[date]] = float(row[value])
+    assert len(found) == len(made.rows), "each cell is there once"
+    return found
+
+
+def _by_date_in_csv(text: str) -> dict[tuple[int, str], float]:
+    header, *rows = list(csv.reader(io.StringIO(text, newline="")))
+    found: dict[tuple[int, str], float] = {}
+    for place, row in enumerate(rows):
+        for name, cell in zip(header, row, strict=True):
+            # The days of the other period have no cells in this one's line.
+            if cell and re.fullmatch(r"\d{1,2}-[A-Z][a-z]{2}-\d{4}", name):
+                found[place, str(datetime.strptime(name, "%d-%b-%Y").date())] = float(cell)
+    return found
+
+
 def test_sixty_insights_number_by_number(posthog: EmulatorProcess) -> None:
     """Each is calculated once for the table, and once by PostHog for its CSV."""
     from airflow_provider_posthog.emulator.jobs.csv_writer import write_csv
@@ -67,5 +93,7 @@ def test_sixty_insights_number_by_number(posthog: EmulatorProcess) -> None:
             column = made.columns.index("value" if "value" in made.columns else "count")
             ours = [float(row[column]) for row in made.rows]
             assert ours == pytest.approx(_numbers(text, node["kind"])), node
+            if "date" in made.columns:
+                assert _by_date(made) == pytest.approx(_by_date_in_csv(text)), node
             compared += 1
     assert compared == 60

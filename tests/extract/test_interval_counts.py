@@ -39,7 +39,7 @@ def test_each_interval_has_as_many_rows_as_are_read_of_it(rows: EmulatorProcess,
     rows.settings(timezone=zone)
     settings = settings_of(rows.url, rows)
     windows = [*hours(3, timedelta(days=1)), Window(FIRST + SECOND / 3, FIRST + 7 * HOUR + SECOND / 7)]
-    for source in (sources.events(), sources.events(by="timestamp", event="purchase"), sources.sessions()):
+    for source in (sources.events(), sources.events(time_column="timestamp", events="purchase"), sources.sessions()):
         found = recount(settings, source, windows)
         assert [one.window for one in found] == windows
         for one in found:
@@ -50,7 +50,7 @@ def test_each_interval_has_as_many_rows_as_are_read_of_it(rows: EmulatorProcess,
 
 def test_fifty_are_counted_by_one_query(rows: EmulatorProcess) -> None:
     before = len(rows.calls("/query/"))
-    found = recount(settings_of(rows.url, rows), sources.events(by="timestamp"), hours(2 * MOST + 1))
+    found = recount(settings_of(rows.url, rows), sources.events(time_column="timestamp"), hours(2 * MOST + 1))
     assert len(rows.calls("/query/")) - before == 3
     assert sum(one.rows for one in found) == rows.count_events(
         "2026-03-01", (FIRST + (2 * MOST + 1) * HOUR).isoformat()
@@ -70,9 +70,9 @@ def test_what_is_too_much_for_posthog_is_asked_in_halves(
     rows: EmulatorProcess, man: Middleman, refusal: tuple[int, dict[str, Any]]
 ) -> None:
     man.rule = lambda sql, values, ask: refusal if "rows_2" in sql else ask()
-    found = recount(settings_of(man.url, rows), sources.events(by="timestamp"), hours(7))
+    found = recount(settings_of(man.url, rows), sources.events(time_column="timestamp"), hours(7))
     assert [one.rows for one in found] == [
-        one.rows for one in recount(settings_of(rows.url, rows), sources.events(by="timestamp"), hours(7))
+        one.rows for one in recount(settings_of(rows.url, rows), sources.events(time_column="timestamp"), hours(7))
     ]
     man.rule = lambda sql, values, ask: refusal
     with pytest.raises(PostHogError):
@@ -103,10 +103,10 @@ QUERY = "SELECT uuid AS id, timestamp AS at, event FROM events WHERE event != {o
 @pytest.mark.parametrize(
     "source",
     [
-        sources.events(event="it's", where="event = {a} -- so", values={"a": "x"}, scan_back=timedelta(days=7)),
-        sources.persons(by="created_at"),
+        sources.events(events="it's", where="event = {a} -- so", values={"a": "x"}, scan_back=timedelta(days=7)),
+        sources.persons(time_column="created_at"),
         sources.sessions(),
-        sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
+        sources.hogql(QUERY, key="id", time_column="at", values={"other": "$pageview"}),
     ],
 )
 def test_a_server_of_october_2024_takes_it(source: Source) -> None:

@@ -95,7 +95,7 @@ def persons(rows: EmulatorProcess) -> list[str]:
 
 
 def created(settings: ClientSettings, **options: Any) -> list[Chunk]:
-    source = sources.persons(["id"], by="created_at")
+    source = sources.persons(["id"], time_column="created_at")
     return read(settings, source, LONG_AGO, LONG_AGO + timedelta(days=1), page_rows=4, **options)
 
 
@@ -106,7 +106,7 @@ def test_persons_of_an_interval_are_taken_up_after_each_page(settings: ClientSet
     for number, chunk in enumerate(chunks):
         assert chunk.resume_after is not None
         after = Position.from_json(chunk.resume_after.as_json())
-        source = sources.persons(["id"], by="created_at")
+        source = sources.persons(["id"], time_column="created_at")
         with Extraction(
             settings, source, LONG_AGO, LONG_AGO + timedelta(days=1), page_rows=4, resume_after=after
         ) as rest:
@@ -117,7 +117,7 @@ def test_persons_of_an_interval_are_taken_up_after_each_page(settings: ClientSet
 @pytest.mark.parametrize("place", [("x",), (0,), (PARTS,), (1, 2), (None,), (True,), (1.5,)])
 def test_a_place_that_is_no_part_is_refused(settings: ClientSettings, place: tuple[Any, ...]) -> None:
     until = LONG_AGO + timedelta(days=1)
-    source = sources.persons(["id"], by="created_at")
+    source = sources.persons(["id"], time_column="created_at")
     after = Position(LONG_AGO, until, place)
     extraction = Extraction(settings, source, LONG_AGO, until, resume_after=after)
     with extraction, pytest.raises(PostHogSettingsError, match="resume_after"):

@@ -56,7 +56,7 @@ def test_a_reading_asks_for_less_where_little_is_left(man: Middleman, rows: Emul
 
     man.rule = rule
     settings = settings_of(man.url, rows, max_rate_limit_wait=0.01)
-    chunks = read(settings, sources.events(["uuid"]), day, day + timedelta(days=1), page_rows=3_000, in_flight=1)
+    chunks = read(settings, sources.events(["uuid"]), day, day + timedelta(days=1), page_rows=3_000, max_in_flight=1)
     assert sorted(column(chunks)) == uuids(made)
     sizes = [chunk.rows for chunk in chunks]
     assert max(sizes[:2]) > 2_000, "before it is known what rows take"

@@ -52,7 +52,7 @@ def test_every_event_lands_once_and_in_its_cell(
     rows: EmulatorProcess, settings: ClientSettings, by: Any, zone: str, generation: str
 ) -> None:
     rows.settings(timezone=zone, generation=generation)
-    chunks = read(settings, sources.events(by=by), FIRST, LAST, page_rows=200)
+    chunks = read(settings, sources.events(time_column=by), FIRST, LAST, page_rows=200)
     found = column(chunks)
     assert len(found) == len(set(found)) == EVENTS == rows.count_events("2026-03-01", "2026-05-01", by)
     assert lie_in_their_cells(chunks)
@@ -127,7 +127,7 @@ def test_ties_at_every_edge(
         for number in range(many)
     ]
     rows.add_events(made)
-    source = sources.events(by="timestamp") if way == "cells" else sliced("timestamp")
+    source = sources.events(time_column="timestamp") if way == "cells" else sliced("timestamp")
     chunks = read(settings, source, day, day + timedelta(days=2), page_rows=page_rows)
     assert sorted(column(chunks)) == uuids(made)
     assert len(column(chunks)) == len(made)
@@ -152,11 +152,11 @@ def test_more_rows_in_a_microsecond_than_posthog_answers(
         rows.add_events(made[first : first + 10_000])
     if way == "cells":  # of one event and one distinct id as well
         chunks = read(
-            settings, sources.events(["uuid"], by="timestamp"), day, day + timedelta(days=1), page_rows=10_000
+            settings, sources.events(["uuid"], time_column="timestamp"), day, day + timedelta(days=1), page_rows=10_000
         )
         assert None not in [chunk.resume_after for chunk in chunks]
     else:
-        source = sources.hogql("SELECT uuid, timestamp FROM events", key="uuid", time="timestamp")
+        source = sources.hogql("SELECT uuid, timestamp FROM events", key="uuid", time_column="timestamp")
         chunks = read(settings, source, day, day + timedelta(days=1), page_rows=10_000)
         *parts, last, rest = [chunk.resume_after for chunk in chunks]
         edges = Position(day + MICROSECOND), Position(day + timedelta(days=1))
@@ -243,7 +243,7 @@ def test_a_reading_is_taken_up_again_after_any_chunk(
         for number in range(150)
     ]
     rows.add_events(made)
-    source, until = sources.events(["uuid"], by=by), day + timedelta(days=1)
+    source, until = sources.events(["uuid"], time_column=by), day + timedelta(days=1)
     chunks = read(settings, source, day, until, page_rows=6)
     assert sorted(column(chunks)) == uuids(made)
     for done in range(0, len(chunks), 3):
@@ -296,7 +296,7 @@ def test_looking_back(rows: EmulatorProcess, settings: ClientSettings, day: date
     made = [event(day - timedelta(hours=2)), event(day + SECOND)]
     rows.add_events(made)
     until = day + timedelta(hours=1)
-    source = sources.events(by="timestamp")
+    source = sources.events(time_column="timestamp")
     assert column(read(settings, source, day, until)) == [made[1]["uuid"]]
     assert column(read(settings, source, day, until, look_back=timedelta(hours=3))) == [each["uuid"] for each in made]
 
@@ -321,16 +321,18 @@ def test_what_has_not_settled_is_waited_for(rows: EmulatorProcess, settings: Cli
 def test_columns_of_ones_own(rows: EmulatorProcess, settings: ClientSettings) -> None:
     columns = {"browser": "properties.$browser", "amount": "properties.amount", "day of it": "toDate(timestamp)"}
     names = ["purchase", "add_to_cart"]
-    source = sources.events(columns, event=names, where="timestamp < toDateTime({edge})", values={"edge": "2026-03-20"})
+    source = sources.events(
+        columns, events=names, where="timestamp < toDateTime({edge})", values={"edge": "2026-03-20"}
+    )
     chunks = read(settings, source, FIRST, LAST, page_rows=10)
-    total = read(settings, sources.events(["timestamp"], event=names), FIRST, LAST)
+    total = read(settings, sources.events(["timestamp"], events=names), FIRST, LAST)
     assert len(column(chunks, "browser")) == sum(
         each < FIRST + timedelta(days=19) for each in column(total, "timestamp")
     )
     table = chunks[0].table
     assert [str(kind) for kind in table.schema.types] == ["string", "double", "date32[day]"]
     assert isinstance(table.column("day of it")[0].as_py(), date)
-    assert 0 < len(column(read(settings, sources.events(event="purchase"), FIRST, LAST))) < EVENTS
+    assert 0 < len(column(read(settings, sources.events(events="purchase"), FIRST, LAST))) < EVENTS
 
 
 def test_other_tables(rows: EmulatorProcess, settings: ClientSettings) -> None:
@@ -339,7 +341,7 @@ def test_other_tables(rows: EmulatorProcess, settings: ClientSettings) -> None:
     assert len(set(column(people, "id"))) == len(column(people, "id")) == 150
     assert len(people) > 5
     assert {chunk.resume_after for chunk in people} == {None}
-    created = read(settings, sources.persons(["id"], by="created_at"), FIRST - timedelta(days=90), LAST)
+    created = read(settings, sources.persons(["id"], time_column="created_at"), FIRST - timedelta(days=90), LAST)
     assert sorted(column(created, "id")) == sorted(column(people, "id"))
     assert len(column(read(settings, sources.groups(), FIRST, LAST, page_rows=10), "key")) == 25
     sessions = column(read(settings, sources.sessions(), FIRST, LAST, page_rows=500), "session_id")
@@ -360,10 +362,10 @@ def test_persons_of_a_clock_that_is_ahead_are_read_too(posthog: EmulatorProcess)
 
 def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     sql = "SELECT uuid AS id, timestamp AS at, event FROM events WHERE event = {name} -- only these"
-    source = sources.hogql(sql, key="id", time="at", values={"name": "purchase"}, name="purchases")
+    source = sources.hogql(sql, key="id", time_column="at", values={"name": "purchase"}, name="purchases")
     chunks = read(settings, source, FIRST, LAST, page_rows=10)
     assert chunks[0].table.schema.names == ["id", "at", "event"]
-    assert len(column(chunks, "id")) == len(column(read(settings, sources.events(event="purchase"), FIRST, LAST)))
+    assert len(column(chunks, "id")) == len(column(read(settings, sources.events(events="purchase"), FIRST, LAST)))
     counts = (
         "SELECT event, count() AS n FROM events WHERE timestamp > toDateTime('2026-01-01T00:00:00Z') GROUP BY event"
     )
@@ -377,7 +379,7 @@ def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
         read(settings, sources.hogql("SELECT nope FROM events", key="nope"), FIRST, LAST)
     days = "SELECT uuid AS id, toDate(timestamp) AS day FROM events"
     with pytest.raises(PostHogSettingsError, match="day is no time"):
-        read(settings, sources.hogql(days, key="id", time="day"), FIRST, LAST)
+        read(settings, sources.hogql(days, key="id", time_column="day"), FIRST, LAST)
 
 
 def test_progress(rows: EmulatorProcess, settings: ClientSettings) -> None:
@@ -400,7 +402,7 @@ def test_progress(rows: EmulatorProcess, settings: ClientSettings) -> None:
     [
         ({"page_rows": 0}, "page_rows"),
         ({"page_rows": 50_000}, "page_rows"),
-        ({"in_flight": 0}, "in_flight"),
+        ({"max_in_flight": 0}, "max_in_flight"),
         ({"settle": timedelta(seconds=-1)}, "settle"),
         ({"start": datetime(2026, 1, 1)}, "start"),
         ({"end": datetime(2026, 1, 1, tzinfo=UTC)}, "start"),
@@ -416,19 +418,19 @@ def test_what_can_not_be_read(options: dict[str, Any], field: str) -> None:
 @pytest.mark.parametrize(
     ("make", "field"),
     [
-        (lambda: sources.events(by="inserted_at"), "by"),  # type: ignore[arg-type]
+        (lambda: sources.events(time_column="inserted_at"), "time_column"),  # type: ignore[arg-type]
         (lambda: sources.events({"timestamp": "toStartOfDay(timestamp)"}), "columns"),
         (lambda: sources.events({"a`b": "event"}), "columns"),
-        (lambda: sources.events({"event": "lower(event)"}, event="a"), "columns"),
+        (lambda: sources.events({"event": "lower(event)"}, events="a"), "columns"),
         (lambda: sources.groups({"key": "lower(key)"}), "columns"),
-        (lambda: sources.events(event=""), "event"),
-        (lambda: sources.events(event=[]), "event"),
-        (lambda: sources.events(event=["a", ""]), "event"),
-        (lambda: sources.events(event="['a', 'b']"), "event"),
+        (lambda: sources.events(events=""), "events"),
+        (lambda: sources.events(events=[]), "events"),
+        (lambda: sources.events(events=["a", ""]), "events"),
+        (lambda: sources.events(events="['a', 'b']"), "events"),
         (lambda: sources.events([]), "columns"),
         (lambda: sources.events("uuid"), "columns"),
         (lambda: sources.events(values={"window_start": 1}), "values"),
-        (lambda: sources.hogql("SELECT 1; SELECT 2", key="a"), "sql"),
+        (lambda: sources.hogql("SELECT 1; SELECT 2", key="a"), "query"),
         (lambda: sources.hogql("SELECT 1", key=" "), "key"),
     ],
 )
@@ -442,4 +444,4 @@ def test_names_that_are_no_columns_of_the_key() -> None:
     columns = {"b": "1", "concat": "2", "key": "key", "c": "3"}
     assert sources.Source("x", "t", columns, key="concat('b', key, properties.c)").columns == columns
     assert sources.events({"event": "lower(event)"}).columns["event"] == "lower(event)"
-    assert sources.events({"a": "event"}, event="[a] is a name").values == {"posthog_event_names": ["[a] is a name"]}
+    assert sources.events({"a": "event"}, events="[a] is a name").values == {"posthog_event_names": ["[a] is a name"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -307,26 +308,37 @@ def test_a_count_that_is_too_much_is_split_by_days_what_is_recent_from_the_histo
         return REFUSALS[0] if len(held) > most else ask()
 
     man.rule = rule
-    chunks = read(settings, sources.events(["uuid"]), day, day + DAY, page_rows=2)
+    source = sources.events(["uuid", "timestamp"])
+    chunks = read(settings, source, day, day + DAY, page_rows=2)
     assert sorted(column(chunks)) == uuids(made)
     assert asked[0] == (None, None)
     recent = day - timedelta(days=2)
     assert [each for each in asked if each[0] == recent or each[1] == recent - timedelta(microseconds=1)]
     assert not [each for each in asked if each[0] and each[1] and each[0] < recent < each[1]]
     assert len(asked) < 60
+    read_by = [max(column([chunk], "timestamp")) for chunk in chunks if chunk.rows]
+    assert read_by[0] > read_by[-1], "the newest days come first"
+    for at, chunk in enumerate(chunks):
+        again = read(settings, source, day, day + DAY, page_rows=3, resume_after=_by_json(chunk.resume_after))
+        assert sorted([*column(chunks[: at + 1]), *column(again)]) == uuids(made), "what was read is not read again"
+
+
+def _by_json(place: Position | None) -> Position:
+    assert place is not None
+    return Position.from_json(json.loads(json.dumps(place.as_json())))
 
 
 def test_a_day_that_cannot_be_counted_is_an_error_that_ends(
     settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime
 ) -> None:
     man.rule = lambda sql, values, ask: REFUSALS[1] if "first_hash" in sql else ask()
-    with pytest.raises(PostHogIncompleteError, match=r"cannot even count the rows of .* days \.\.1970-01-01"):
+    with pytest.raises(PostHogIncompleteError, match=r"cannot even count the rows of .* days 2147-12-19\.\."):
         landed(settings, day)
     man.rule = lambda sql, values, ask: (
         REFUSALS[1] if "first_hash" in sql and not {"19700101", "21471219"} & set(sql.split()) else ask()
     )
     before = len(man.asked)
-    with pytest.raises(PostHogIncompleteError, match=r"cannot even count the rows of .* days 1970-01-01\.\.1970-01-02"):
+    with pytest.raises(PostHogIncompleteError, match=r"cannot even count the rows of .* days 2147-12-18\.\.2147-12-19"):
         landed(settings, day)
     assert len(man.asked) - before < 40
 
@@ -355,7 +367,7 @@ def test_a_day_whose_count_is_too_much_is_counted_by_ranges_of_hashes(
         return refusing(20, REFUSALS[0])(sql, values, ask)
 
     man.rule = rule
-    source = sources.events(["uuid"], by=by)  # type: ignore[arg-type]
+    source = sources.events(["uuid"], time_column=by)  # type: ignore[arg-type]
     chunks = read(settings, source, day, day + DAY, page_rows=page_rows)
     assert sorted(column(chunks)) == uuids(made)
     assert min(widths) == 1 << 62
@@ -414,7 +426,7 @@ def test_more_groups_than_posthog_answers_are_counted_on(
         for number, clock in enumerate(CLOCKS if by == "created_at" else [0] * 15)
     ]
     rows.add_events(made)
-    source = sources.events(["uuid"], by=by)
+    source = sources.events(["uuid"], time_column=by)
     assert sorted(column(read(settings, source, day, day + DAY, page_rows=3))) == uuids(made)
     groups = {(each["event"], each["timestamp"][:10]) for each in made}
     counts = sum("first_hash" in sql for sql in man.asked)
@@ -500,7 +512,7 @@ def test_queries_in_flight_and_windows_in_memory_are_few(
 
     man.rule = rule
     taken = 0
-    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, in_flight=2) as extraction:
+    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, max_in_flight=2) as extraction:
         for chunk in extraction:
             taken += 1
             assert pages <= taken + 4
@@ -511,7 +523,7 @@ def test_queries_in_flight_and_windows_in_memory_are_few(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_closing_ends_it(settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, way: str) -> None:
-    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, in_flight=2) as extraction:
+    with Extraction(settings, WAYS[way](), day, day + DAY, page_rows=3, max_in_flight=2) as extraction:
         for chunk in extraction:
             if chunk.rows:
                 break

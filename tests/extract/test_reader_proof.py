@@ -337,7 +337,7 @@ def test_groups_outside_of_what_was_asked_for_are_no_counts(
 ) -> None:
     """By created_at, a day of timestamp may be any; what a reading has left behind is over, and so are other events."""
     rows.add_events([event(day + number * SECOND, name=f"e{number}") for number in range(3)])
-    source = sources.events(["uuid"], by=by)
+    source = sources.events(["uuid"], time_column=by)
     chunks = read(settings, source, day, day + DAY, page_rows=1)
     resume = next(chunk.resume_after for chunk in chunks if chunk.rows)
 
@@ -511,7 +511,7 @@ def test_rows_without_a_key_behind_the_first_page(
     man.rule = lambda sql, values, ask: paged(sql, values, lambda: counted(sql, values, ask))
     sql = "SELECT if(event = 'none', NULL, toString(uuid)) AS id, timestamp AS at FROM events"
     with pytest.raises(PostHogIncompleteError, match="no key"):
-        read(settings, sources.hogql(sql, key="id", time="at"), day, day + DAY)
+        read(settings, sources.hogql(sql, key="id", time_column="at"), day, day + DAY)
     assert any(COUNT in sql for sql in man.asked), "the pages had all of them"
 
 

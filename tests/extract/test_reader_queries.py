@@ -79,7 +79,7 @@ def test_columns_of_one_name_are_refused(settings: ClientSettings, sql: str) -> 
 def test_a_column_named_as_the_readers_own_is_refused(settings: ClientSettings, man: Middleman, name: str) -> None:
     sql = f"SELECT number AS id, number AS {name}, now() AS at FROM numbers(3)"
     with pytest.raises(PostHogSettingsError, match=f"hogql: has a column {name}, as the reader's own"):
-        read(settings, sources.hogql(sql, key="id", time="at"), START, START + DAY)
+        read(settings, sources.hogql(sql, key="id", time_column="at"), START, START + DAY)
     with pytest.raises(PostHogSettingsError, match=f"{name}' cannot be"):
         sources.events({"uuid": "uuid", name: "event"})
 
@@ -179,7 +179,7 @@ def test_rows_that_no_interval_would_hold_are_an_error_before_any_is_read(
     settings: ClientSettings, man: Middleman, odd: str, values: dict[str, str]
 ) -> None:
     sql = TIMES.replace("{odd}", odd)
-    source = sources.hogql(sql, key="id", time="at", values={**values, "start": "2012-01-01T00:00:00Z"})
+    source = sources.hogql(sql, key="id", time_column="at", values={**values, "start": "2012-01-01T00:00:00Z"})
     with pytest.raises(PostHogIncompleteError, match=r"^4 rows of query have no time .*: at is null"):
         read(settings, source, START, START + DAY)
     assert not [each for each in man.asked if "ORDER BY at" in each]
@@ -188,7 +188,7 @@ def test_rows_that_no_interval_would_hold_are_an_error_before_any_is_read(
 @pytest.mark.parametrize("odd", ["2000-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2105-12-31T23:59:59Z"])
 def test_rows_of_other_intervals_are_no_error(settings: ClientSettings, odd: str) -> None:
     sql = TIMES.replace("{odd}", "toDateTime({odd})")
-    source = sources.hogql(sql, key="id", time="at", values={"start": "2012-01-01T00:00:00Z", "odd": odd})
+    source = sources.hogql(sql, key="id", time_column="at", values={"start": "2012-01-01T00:00:00Z", "odd": odd})
     assert len(column(read(settings, source, START, START + DAY), "id")) == 16
 
 
@@ -202,7 +202,7 @@ def test_counts_in_halves_find_rows_without_a_time_too(settings: ClientSettings,
 
     man.rule = rule
     sql = TIMES.replace("{odd}", "NULL")
-    source = sources.hogql(sql, key="id", time="at", values={"start": "2012-01-01T00:00:00Z"})
+    source = sources.hogql(sql, key="id", time_column="at", values={"start": "2012-01-01T00:00:00Z"})
     with pytest.raises(PostHogIncompleteError, match="4 rows of query have no time"):
         read(settings, source, START, START + DAY)
 
@@ -213,7 +213,7 @@ def test_rows_without_a_key_are_an_error_before_any_is_read(
 ) -> None:
     sql = f"SELECT if(number = 3, NULL, number) AS id, toDateTime('{START:%Y-%m-%d}T00:00:00Z') AS at FROM numbers(9)"
     with pytest.raises(PostHogIncompleteError, match="have no key"):
-        read(settings, sources.hogql(sql, key="id", time=time), START, START + DAY)
+        read(settings, sources.hogql(sql, key="id", time_column=time), START, START + DAY)
     assert not [each for each in man.asked if "ORDER BY toString" in each or "ORDER BY at" in each]
 
 
@@ -241,7 +241,7 @@ def test_the_hour_that_comes_twice_when_clocks_go_back_is_two_keys(
     where = f"'hourly-{zone}'"
     rows.add_events([event(first + number * timedelta(minutes=30), name=where[1:-1]) for number in range(60)])
     rows.settings(timezone=zone)
-    source = sources.hogql(HOURS.replace("'hourly'", where), key=key, time=time)
+    source = sources.hogql(HOURS.replace("'hourly'", where), key=key, time_column=time)
     chunks = read(settings, source, first, first + 2 * DAY, page_rows=7)
     found = column(chunks, "hour")
     assert len(found) == len(set(found)) == 30

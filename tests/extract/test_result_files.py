@@ -50,6 +50,7 @@ def write(folder: Path, name: str, table: Table, document: object = None) -> Lan
         ("file:///a/b.jsonl.gz", "jsonl"),
         ("a.jsonl", "jsonl"),
         ("a.parquet", "parquet"),
+        ("a.XLSX", "xlsx"),
     ],
 )
 def test_the_suffix_tells_the_format(path: str, expected: ResultFormat) -> None:
@@ -57,9 +58,7 @@ def test_the_suffix_tells_the_format(path: str, expected: ResultFormat) -> None:
     assert compression_of(path) == ("gzip" if path.endswith(".gz") else None)
 
 
-@pytest.mark.parametrize(
-    "path", ["a", "a.txt", "a.gz", "folder.csv/a", "a.xlsx", ".csv", "a.parquet.gz", "folder/", ""]
-)
+@pytest.mark.parametrize("path", ["a", "a.txt", "a.gz", "folder.csv/a", "a.xls", ".csv", "a.parquet.gz", "folder/", ""])
 def test_other_suffixes_are_refused(path: str) -> None:
     with pytest.raises(PostHogSettingsError, match=r"^out: .*\.parquet") as caught:
         format_of(path, field="out")

@@ -23,19 +23,20 @@ WINDOW = Window(START, END)
 QUERY = "SELECT uuid AS id, timestamp AS at, event FROM events WHERE event != {other} -- all but those"
 SOURCES = [
     sources.events(),
-    sources.events(by="timestamp"),
-    sources.events({"b": "properties.$browser"}, event=["purchase", "it's"], scan_back=timedelta(days=7)),
+    sources.events(time_column="timestamp"),
+    sources.events({"b": "properties.$browser"}, events=["purchase", "it's"], scan_back=timedelta(days=7)),
     sources.events(where="event = {a} -- so", values={"a": "x\\'); --"}),
     sources.persons(),
-    sources.persons(by="created_at"),
+    sources.persons(time_column="created_at"),
     sources.sessions(),
     sources.groups(),
     sources.distinct_ids(),
     sources.cohort_members(7),
-    sources.hogql(QUERY, key="id", time="at", values={"other": "$pageview"}),
+    sources.hogql(QUERY, key="id", time_column="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
     replace(
-        sources.hogql(QUERY, key=["at", "`event`"], time="at", values={"other": "$pageview"}), zoned=frozenset({"at"})
+        sources.hogql(QUERY, key=["at", "`event`"], time_column="at", values={"other": "$pageview"}),
+        zoned=frozenset({"at"}),
     ),
 ]
 

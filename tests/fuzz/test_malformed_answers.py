@@ -65,13 +65,13 @@ def export_sensor(folder: Path) -> Any:
 def query(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 
-    return finish(PostHogQueryOperator(**{**QUICK, "hogql": HOGQL, **options}), context(try_number=2))
+    return finish(PostHogQueryOperator(**{**QUICK, "query": HOGQL, **options}), context(try_number=2))
 
 
 def insight(folder: Path, **options: Any) -> Any:
     from airflow_provider_posthog.operators.insights import PostHogRefreshInsightOperator
 
-    given = {**QUICK, "insight": 1, "result_path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
+    given = {**QUICK, "insight": 1, "path": f"{folder}/{{short_id}}.jsonl", "overwrite": True, **options}
     return finish(PostHogRefreshInsightOperator(**given), context())
 
 
@@ -85,7 +85,7 @@ def api(folder: Path, call: str, **arguments: Any) -> Any:
     from airflow_provider_posthog.operators.api import PostHogApiOperator
 
     operator = PostHogApiOperator(
-        task_id="task", call=call, arguments=arguments, output_path=f"{folder}/a.jsonl", overwrite=True
+        task_id="task", call=call, arguments=arguments, path=f"{folder}/a.jsonl", overwrite=True
     )
     return operator.execute(context())
 
@@ -131,17 +131,17 @@ def person_properties(folder: Path) -> Any:
 
     found = resolve(folder)
     persons.PostHogUpdatePersonPropertiesOperator(
-        task_id="task", persons=found, properties={"plan": "x"}, patience=0.1
+        task_id="task", persons=found, properties={"plan": "x"}, timeout=0.1
     ).execute(context())
     return persons.PostHogDeletePersonPropertyOperator(
-        task_id="task", persons=found, properties=["plan"], patience=0.1
+        task_id="task", persons=found, properties=["plan"], timeout=0.1
     ).execute(context())
 
 
 def group(folder: Path) -> Any:
     from airflow_provider_posthog.operators.groups import PostHogClearGroupPropertiesOperator
 
-    operator = PostHogClearGroupPropertiesOperator(task_id="task", group_type=0, group_keys=["acme:3"], patience=0.1)
+    operator = PostHogClearGroupPropertiesOperator(task_id="task", group_type=0, group_keys=["acme:3"], timeout=0.1)
     return operator.execute(context())
 
 
@@ -189,7 +189,7 @@ TASKS: dict[str, Task] = {
     "export sensor": export_sensor,
     "query": query,
     "query, deferred": lambda folder: query(folder, deferrable=True),
-    "query into Parquet": lambda folder: query(folder, result_path=f"{folder}/q.parquet", overwrite=True),
+    "query into Parquet": lambda folder: query(folder, path=f"{folder}/q.parquet", overwrite=True),
     "insight": insight,
     "insight, deferred": lambda folder: insight(folder, deferrable=True, timeout=5.0),
     "dashboard": dashboard,

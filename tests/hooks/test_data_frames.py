@@ -130,18 +130,18 @@ def test_values_are_passed_beside_the_statement(connected: EmulatorProcess) -> N
     assert PostHogHook().get_df("SELECT {x} AS x, 1 AS one LIMIT 1", {"x": text}).to_dict("records") == [
         {"x": text, "one": 1}
     ]
-    assert PostHogHook().run("SELECT {x} AS x, 1 AS one LIMIT 1", {"x": text}) == [{"x": text, "one": 1}]
+    assert PostHogHook().query("SELECT {x} AS x, 1 AS one LIMIT 1", {"x": text}) == [{"x": text, "one": 1}]
 
 
 def test_columns_of_one_name(connected: EmulatorProcess) -> None:
     frame = PostHogHook().get_df("SELECT event, event FROM events LIMIT 2")
     assert list(frame.columns) == ["event", "event"]
     with pytest.raises(PostHogSettingsError, match="two columns are named 'event'"):
-        PostHogHook().run("SELECT event, event FROM events LIMIT 2")
+        PostHogHook().query("SELECT event, event FROM events LIMIT 2")
 
 
 @pytest.mark.parametrize("query", ["SELECT uuid FROM events", "SELECT number FROM numbers(60000) LIMIT 60000"])
-@pytest.mark.parametrize("method", ["get_df", "run"])
+@pytest.mark.parametrize("method", ["get_df", "query"])
 def test_rows_that_posthog_cut_are_refused(connected: EmulatorProcess, method: str, query: str) -> None:
     with pytest.raises(PostHogIncompleteError, match="cut the answer"):
         getattr(PostHogHook(), method)(query)
@@ -153,11 +153,11 @@ def test_as_many_rows_as_there_may_be(connected: EmulatorProcess) -> None:
 
 
 def test_run_gives_what_an_xcom_takes(connected: EmulatorProcess) -> None:
-    rows = PostHogHook().run("SELECT event, timestamp, [1] AS l FROM events LIMIT 5")
+    rows = PostHogHook().query("SELECT event, timestamp, [1] AS l FROM events LIMIT 5")
     assert len(rows) == 5
     assert list(rows[0]) == ["event", "timestamp", "l"]
     assert json.loads(json.dumps(rows)) == rows
-    assert PostHogHook().run("SELECT event FROM events WHERE event = 'no such event' LIMIT 5") == []
+    assert PostHogHook().query("SELECT event FROM events WHERE event = 'no such event' LIMIT 5") == []
 
 
 def test_pages(connected: EmulatorProcess) -> None:
@@ -209,7 +209,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-@pytest.mark.parametrize("method", ["get_df", "run"])
+@pytest.mark.parametrize("method", ["get_df", "query"])
 def test_broken_answers_are_our_errors(scripted: Callable[..., None], method: str, case: str) -> None:
     scripted(**BROKEN[case])
     with pytest.raises(PostHogError):
@@ -310,7 +310,7 @@ def test_the_examples_of_the_page_run(
         states = task_states(run_dag(names["dag"]))
         assert states
         assert set(states.values()) == {"success"}
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] or "output_path" not in code
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] or "path=" not in code
     assert connected.calls(), "the example talks to PostHog"
 
 
@@ -322,14 +322,14 @@ def test_there_are_examples() -> None:
         "get_records(",
         "get_first(",
         "get_df(",
-        ".run(",
+        ".query(",
         "async_client(",
         "PostHogApiOperator(",
     ):
         assert name in text
 
 
-@pytest.mark.parametrize("method", ["get_records", "get_first", "get_df", "run"])
+@pytest.mark.parametrize("method", ["get_records", "get_first", "get_df", "query"])
 def test_a_failure_that_is_answered_200_brings_no_empty_result(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

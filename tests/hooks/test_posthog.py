@@ -62,6 +62,14 @@ def test_the_connection_is_read_once(connected: EmulatorProcess, monkeypatch: py
     hook.close()
 
 
+def test_a_block_closes_its_connections(connected: EmulatorProcess) -> None:
+    with PostHogHook() as hook:
+        client = hook.client
+        assert hook.query("SELECT 1 AS n") == [{"n": 1}]
+    assert hook.client is not client, "the next call opens new ones"
+    hook.close()
+
+
 def test_a_tasks_project_wins(connected: EmulatorProcess) -> None:
     assert PostHogHook(project_id="42").settings().project_id == 42
 
@@ -305,10 +313,10 @@ def test_rows_that_posthog_cut_are_refused(connected: EmulatorProcess, query: st
 
 
 def _reads(hook: PostHogHook) -> dict[str, Callable[[str], Any]]:
-    return {"run": hook.run, "records": hook.get_records, "df": hook.get_df, "first": hook.get_first}
+    return {"query": hook.query, "records": hook.get_records, "df": hook.get_df, "first": hook.get_first}
 
 
-READS = pytest.mark.parametrize("read", ["run", "records", "df", "first"])
+READS = pytest.mark.parametrize("read", ["query", "records", "df", "first"])
 N = "SELECT number FROM numbers(500)"
 
 
@@ -325,7 +333,7 @@ N = "SELECT number FROM numbers(500)"
     ],
 )
 def test_what_no_answer_could_prove_is_never_sent(connected: EmulatorProcess, read: str, sql: str) -> None:
-    with pytest.raises(PostHogSettingsError, match="hogql"):
+    with pytest.raises(PostHogSettingsError, match="^query: " if read == "query" else "^sql: "):
         _reads(PostHogHook())[read](sql)
     assert connected.calls("/query/", "POST") == []
 

@@ -326,16 +326,22 @@ def test_both_ways_of_asking(connected: EmulatorProcess) -> None:
     sql, values = "SELECT {x} AS x, 1 AS one", {"x": "it's \\ \" {y} ; \U0001f4a5"}
     row = (values["x"], 1)
     assert hook.get_records(sql, values) == [row]
-    assert hook.get_records(hogql=sql, values=values) == [row]
     assert hook.get_records(sql=sql, parameters=values) == [row]
-    assert hook.get_first(sql, values) == hook.get_first(hogql=sql, values=values) == row
+    assert hook.get_first(sql, values) == row
     assert hook.get_first(sql=sql, parameters=values) == row
     assert hook.get_first(NOTHING) is None
     assert hook.get_records(NOTHING) == []
     assert hook.get_records(["SELECT 1;", "SELECT 2"]) == [[(1,)], [(2,)]]
-    for wrong in ({}, {"sql": "SELECT 1", "hogql": "SELECT 1"}, {"sql": "SELECT 1", "parameters": {}, "values": {}}):
-        with pytest.raises(PostHogSettingsError):
-            hook.get_records(**wrong)
+
+
+def test_both_hooks_are_asked_alike(connected: EmulatorProcess) -> None:
+    sql, values = "SELECT {x} AS x LIMIT 1", {"x": "a"}
+    for hook in (PostHogHook(), PostHogSqlHook()):
+        assert [list(row) for row in hook.get_records(sql=sql, parameters=values)] == [["a"]]
+        assert list(hook.get_first(sql=sql, parameters=values)) == ["a"]
+        assert hook.get_df(sql=sql, parameters=values)["x"].tolist() == ["a"]
+        assert hook.query(query=sql, values=values) == [{"x": "a"}]
+    assert not hasattr(PostHogHook, "run"), "it is Airflow's, on the hook that is Airflow's"
 
 
 def test_the_rest_of_posthog_is_there_too(connected: EmulatorProcess) -> None:
@@ -344,7 +350,7 @@ def test_the_rest_of_posthog_is_there_too(connected: EmulatorProcess) -> None:
     hook = PostHogSqlHook()
     assert hook.send(projects.me())["uuid"]
     assert hook.client is hook.client
-    assert PostHogHook.run(hook, "SELECT 1 AS one;") == [{"one": 1}]
+    assert hook.query("SELECT 1 AS one;") == [{"one": 1}]
     with pytest.raises(PostHogSettingsError, match="second argument"):
         hook.run("SELECT {x}", {"x": 1})  # type: ignore[arg-type]
 
@@ -563,7 +569,6 @@ def test_data_frames(connected: EmulatorProcess) -> None:
     for frame in (
         hook.get_df(sql, values),
         hook.get_df(sql=sql, parameters=values),
-        hook.get_df(hogql=sql, values=values),
         hook.get_pandas_df(sql, values),
     ):
         assert frame["n"].tolist() == [1, 2, 3, 4]

@@ -12,12 +12,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
+from airflow_provider_posthog.audit.ledger import read_ledger, requests_of
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
+from airflow_provider_posthog.audit.report import summary
+from airflow_provider_posthog.audit.verify import verify_folder
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.erasure.access_folder import AccessFolder
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator, PostHogFinishAccessOperator
 from tests.erasure.support import Lab, ago, new_lab
 from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
 from tests.operators.support import connect, context
@@ -198,13 +203,13 @@ def test_events_that_are_not_all_are_an_error_and_leave_no_folder(lab: Lab) -> N
     operator = PostHogExportPersonDataOperator(
         task_id="access", path=f"file://{lab.folder}/access/ann", persons=lab.resolve()
     )
-    rows = operator.rows
+    rows = operator.client.rows
 
     def others(sql: str, values: Any, *kinds: Any) -> Any:
         found = rows(sql, values, *kinds)
         return [[found[0][0] + 1, found[0][1]]] if "uniqExact" in sql else found
 
-    operator.rows = others  # type: ignore[method-assign]  # a server that counts more than it shows
+    operator.client.rows = others  # type: ignore[method-assign]  # a server that counts more than it shows
     with pytest.raises(PostHogIncompleteError, match="PostHog counts 2 events"):
         operator.execute(context())
     assert not list((lab.folder / "access").iterdir())
@@ -276,3 +281,51 @@ def _write_folder(fs: CrashingFs, root: str) -> dict[str, Any]:
         made.page(["<p>"])
         made.finish({"request_id": "r"})
     return made.publish()
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def finish(persons: Any, access: Any, **given: Any) -> dict[str, Any]:
+    options = {"request": persons, "access": access, **given}
+    return PostHogFinishAccessOperator(task_id="finish", **options).execute(context())
+
+
+def test_the_end_of_a_request_for_access_closes_its_certificate_and_keeps_no_identifiers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    (lab.folder / "who.csv").write_text(f"email\n{lab.email}\n")
+    who = f"file://{lab.folder}/who.csv"
+    persons = lab.resolve(identifiers_path=who, audit_path=f"file://{lab.folder}/certificates")
+    done = export(lab, persons)
+    for _ in range(2):  # a retry of one that was killed after it had removed the file
+        ended = finish(persons, done, also_remove=[who])
+        assert (ended["state"], ended["request_id"]) == ("EXPORTED", persons["request_id"])
+    certificates = lab.folder / "certificates"
+    verdict = verify_folder(
+        str(certificates / persons["request_id"]), fsspec.filesystem("file"), pseudonyms=Pseudonyms(SALT)
+    )
+    assert (verdict.state, verdict.proves_erasure) == ("closed", False)
+    assert "DATA EXPORTED" in summary(verdict)
+    listed = requests_of(read_ledger(str(certificates), fsspec.filesystem("file"), [Pseudonyms(SALT)]))
+    assert [(one.is_open, one.outcome) for one in listed.values()] == [(False, "EXPORTED")]
+    assert {path.name for path in lab.folder.iterdir()} == {"access", "certificates"}
+
+
+def test_a_request_of_which_nothing_was_handed_out_does_not_end_so(lab: Lab) -> None:
+    persons = lab.resolve()
+    for wrong in (None, {}, {"request_id": "another", "counts": {"events": 1}}, {"request_id": persons["request_id"]}):
+        with pytest.raises(PostHogSettingsError) as refused:
+            finish(persons, wrong)
+        assert refused.value.field == "access"
+    assert (lab.folder / "work.jsonl").exists()
+
+
+def test_an_erasure_that_has_begun_does_not_end_as_an_access(lab: Lab) -> None:
+    persons = lab.resolve()
+    done = export(lab, persons)
+    lab.delete(persons)
+    with pytest.raises(PostHogErasureError, match="has begun"):
+        finish(persons, done)
+    assert (lab.folder / "work.jsonl").exists()

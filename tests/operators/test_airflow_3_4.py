@@ -172,10 +172,10 @@ def test_a_query_that_failed_is_run_again_under_another_name(scripted: ScriptedS
 def test_a_rescheduled_task_may_find_the_file_that_it_has_written(connected: EmulatorProcess, tmp_path: Path) -> None:
     path = f"file://{tmp_path}/rows.csv"
     hogql = "select event from events group by event order by event limit 50"
-    finish(query(result_path=path, hogql=hogql), context())
+    finish(query(path=path, query=hogql), context())
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        finish(query(result_path=path, hogql=hogql), context())
-    assert finish(query(result_path=path, hogql=hogql), rescheduled())["path"].endswith("rows.csv")
+        finish(query(path=path, query=hogql), context())
+    assert finish(query(path=path, query=hogql), rescheduled())["path"].endswith("rows.csv")
 
 
 # Tries without the task's store.

@@ -110,7 +110,7 @@ def test_every_endpoint_is_a_task(scripted: ScriptedServer, tmp_path: Path, case
         if case.body is not None:
             assert received.json == case.body
     target = tmp_path / "answer"
-    found = operator(case.name, case.arguments, output_path=f"file://{target}", **options).execute({})
+    found = operator(case.name, case.arguments, path=f"file://{target}", **options).execute({})
     if shape == "file":
         assert target.read_bytes() == value
     elif shape == "value":
@@ -148,12 +148,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "delete_events",
         "True or False",
     ),
-    "list_without_path": ({"call": "insights.list"}, "output_path", "XCom"),
-    "long_list_without_path": ({"call": "insights.list", "max_items": 101}, "output_path", "at most 100"),
-    "rows_without_path": ({"call": "groups.types"}, "output_path", "XCom"),
+    "list_without_path": ({"call": "insights.list"}, "path", "XCom"),
+    "long_list_without_path": ({"call": "insights.list", "max_items": 101}, "path", "at most 100"),
+    "rows_without_path": ({"call": "groups.types"}, "path", "XCom"),
     "file_without_path": (
         {"call": "exports.content", "arguments": {"export_id": 1}},
-        "output_path",
+        "path",
         "PostHogExportToObjectStorageOperator",
     ),
     "max_items_of_one": (
@@ -164,8 +164,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "max_items_of_nothing": ({"call": "insights.list", "max_items": 0}, "max_items", "1 or more"),
     "max_items_text": ({"call": "insights.list", "max_items": "5"}, "max_items", "1 or more"),
     "max_items_true": ({"call": "insights.list", "max_items": True}, "max_items", "1 or more"),
-    "empty_path": ({"call": "insights.list", "output_path": " "}, "output_path", "names no file"),
-    "folder": ({"call": "insights.list", "output_path": "file:///tmp/x/"}, "output_path", "names no file"),
+    "empty_path": ({"call": "insights.list", "path": " "}, "path", "names no file"),
+    "folder": ({"call": "insights.list", "path": "file:///tmp/x/"}, "path", "names no file"),
 }
 
 
@@ -183,14 +183,14 @@ def test_a_file_that_is_there_is_refused_before_anything_is_sent(connected: Emul
     target = tmp_path / "a.jsonl"
     target.write_text("mine")
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        operator("insights.list", output_path=f"file://{target}").execute({})
+        operator("insights.list", path=f"file://{target}").execute({})
     assert target.read_text() == "mine"
     assert connected.calls() == []
 
 
 def test_a_folder_in_the_way_is_found_before_anything_is_sent(connected: EmulatorProcess, tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
-        operator("insights.list", output_path=f"file://{tmp_path}", overwrite=True).execute({})
+        operator("insights.list", path=f"file://{tmp_path}", overwrite=True).execute({})
     assert connected.calls() == []
 
 
@@ -204,13 +204,13 @@ def test_templates_are_rendered() -> None:
     made = operator(
         "insights.{{ ds }}",
         {"a": ["{{ ds }}", 5], "b{{ ds }}": {"c": "{{ ds }}"}},
-        output_path="file:///{{ ds }}",
+        path="file:///{{ ds }}",
         posthog_conn_id="c{{ ds }}",
         project_id="{{ ds }}",
         object_storage_conn_id="s{{ ds }}",
     )
     made.render_template_fields({"ds": "1"})
-    assert (made.call, made.output_path) == ("insights.1", "file:///1")
+    assert (made.call, made.path) == ("insights.1", "file:///1")
     assert made.arguments == {"a": ["1", 5], "b{{ ds }}": {"c": "1"}}
     assert (made.posthog_conn_id, made.project_id, made.object_storage_conn_id) == ("c1", "1", "s1")
 
@@ -233,7 +233,7 @@ def test_a_short_list_comes_back_whole(connected: EmulatorProcess) -> None:
 
 def test_a_list_goes_to_a_file_page_by_page(connected: EmulatorProcess, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "insights.jsonl"
-    made = operator("insights.list", {"basic": True, "limit": 2}, output_path=f"file://{target}")
+    made = operator("insights.list", {"basic": True, "limit": 2}, path=f"file://{target}")
     found = made.execute({})
     every = [one["id"] for one in PostHogHook().pages(insights.list())]
     assert [one["id"] for one in lines(target)] == every
@@ -241,7 +241,7 @@ def test_a_list_goes_to_a_file_page_by_page(connected: EmulatorProcess, tmp_path
 
 
 def test_an_empty_list_is_an_empty_file(connected: EmulatorProcess, tmp_path: Path) -> None:
-    found = operator("exports.list", output_path=f"file://{tmp_path}/none.jsonl").execute({})
+    found = operator("exports.list", path=f"file://{tmp_path}/none.jsonl").execute({})
     fits(found, tmp_path / "none.jsonl", 0)
     assert found["bytes"] == 0
     assert operator("exports.list", max_items=5).execute({}) == []
@@ -250,7 +250,7 @@ def test_an_empty_list_is_an_empty_file(connected: EmulatorProcess, tmp_path: Pa
 def test_an_exports_file(connected: EmulatorProcess, tmp_path: Path) -> None:
     export = finish(export_operator(query="SELECT event, uuid FROM events ORDER BY uuid LIMIT 400"))
     found = operator(
-        "exports.content", {"export_id": export["id"]}, output_path=f"file://{tmp_path}/e.csv", overwrite=True
+        "exports.content", {"export_id": export["id"]}, path=f"file://{tmp_path}/e.csv", overwrite=True
     ).execute({})
     fits(found, tmp_path / "e.csv", None)
     assert (tmp_path / "e.csv").read_bytes() == PostHogHook().get_conn().session.get(
@@ -265,7 +265,7 @@ def test_a_page_in_place_of_a_file_is_no_file(scripted: ScriptedServer, tmp_path
     scripted.script(html(200, "<html>Log in</html>"))
     arguments = dict(CASES[call].arguments)
     with pytest.raises(PostHogTransportError, match="text/html"):
-        operator(call, arguments, output_path=f"file://{tmp_path}/f").execute({})
+        operator(call, arguments, path=f"file://{tmp_path}/f").execute({})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -277,7 +277,7 @@ def test_rows_that_came_at_once_are_cut_at_max_items(scripted: ScriptedServer) -
 def test_text_of_all_kinds_is_one_line_each(scripted: ScriptedServer, tmp_path: Path) -> None:
     people = [*PEOPLE[:2], {"id": 9, "properties": {"half": "\ud83d", "big": 2**64 + 1, "n\u2028": None}}]
     scripted.script(ok({"results": people, "next": None}))
-    operator("persons.list", output_path=f"file://{tmp_path}/p.jsonl").execute({})
+    operator("persons.list", path=f"file://{tmp_path}/p.jsonl").execute({})
     text = (tmp_path / "p.jsonl").read_bytes()
     assert [json.loads(line) for line in text.decode("ascii").splitlines()] == people
 
@@ -285,9 +285,9 @@ def test_text_of_all_kinds_is_one_line_each(scripted: ScriptedServer, tmp_path: 
 def test_too_much_for_an_xcom_says_where_to_put_it(scripted: ScriptedServer, tmp_path: Path) -> None:
     large = {"id": 1, "result": ["x" * 100] * (MAX_XCOM_BYTES // 100)}
     scripted.script(ok(large))
-    with pytest.raises(PostHogSettingsError, match=r"output_path: the answer to .* has [0-9,]* bytes"):
+    with pytest.raises(PostHogSettingsError, match=r"path: the answer to .* has [0-9,]* bytes"):
         operator("insights.retrieve", {"insight_id": 1}).execute({})
-    operator("insights.retrieve", {"insight_id": 1}, output_path=f"file://{tmp_path}/i.json").execute({})
+    operator("insights.retrieve", {"insight_id": 1}, path=f"file://{tmp_path}/i.json").execute({})
     assert json.loads((tmp_path / "i.json").read_bytes()) == large
     scripted.script(ok({"results": [large], "next": None}))
     with pytest.raises(PostHogSettingsError, match="smaller max_items"):
@@ -299,7 +299,7 @@ def test_just_not_too_much_for_an_xcom(scripted: ScriptedServer) -> None:
     scripted.script(ok({"a": "x" * padding}))
     assert len(operator("projects.me").execute({})["a"]) == padding
     scripted.script(ok({"a": "x" * (padding + 1)}))
-    with pytest.raises(PostHogSettingsError, match="output_path"):
+    with pytest.raises(PostHogSettingsError, match="path"):
         operator("projects.me").execute({})
 
 
@@ -328,7 +328,7 @@ def test_properties_do_not_become_objects_of_airflow(
     scripted.script(ok({"id": 1, "properties": properties}))
     with pytest.raises(PostHogSettingsError, match="takes for its own"):
         operator("persons.retrieve", {"person_id": UUID}).execute({})
-    operator("persons.retrieve", {"person_id": UUID}, output_path=f"file://{tmp_path}/p").execute({})
+    operator("persons.retrieve", {"person_id": UUID}, path=f"file://{tmp_path}/p").execute({})
     assert json.loads((tmp_path / "p").read_bytes())["properties"] == properties
 
 
@@ -341,7 +341,7 @@ def test_text_that_looks_like_such_a_key_is_text(scripted: ScriptedServer) -> No
 @pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"a": -Infinity}'])
 def test_numbers_that_json_does_not_have(scripted: ScriptedServer, tmp_path: Path, body: bytes) -> None:
     scripted.script(Reply(200, {"Content-Type": "application/json"}, body))
-    for options in ({}, {"output_path": f"file://{tmp_path}/x"}):
+    for options in ({}, {"path": f"file://{tmp_path}/x"}):
         with pytest.raises(PostHogTransportError, match="no JSON"):
             operator("projects.me", **options).execute({})
     assert list(tmp_path.iterdir()) == []
@@ -356,15 +356,15 @@ def test_another_object_storage(connected: EmulatorProcess) -> None:
     fs.store.clear()  # all of them share it
     attach("memory", conn_id="lake", fs=fs)
     try:
-        options: dict[str, Any] = {"output_path": "memory://lake/insights.jsonl", "object_storage_conn_id": "lake"}
+        options: dict[str, Any] = {"path": "memory://lake/insights.jsonl", "object_storage_conn_id": "lake"}
         found = operator("insights.list", {"limit": 2}, **options).execute({})
         assert [len(fs.cat_file(path)) for path in fs.find("/")] == [found["bytes"]]
         with pytest.raises(PostHogSettingsError, match="already exists"):
             operator("insights.list", **options).execute({})
-        options["output_path"] = ObjectStoragePath("memory://lake/insights.jsonl", conn_id="lake")
+        options["path"] = ObjectStoragePath("memory://lake/insights.jsonl", conn_id="lake")
         assert operator("insights.list", {"limit": 3}, **options).execute(context(try_number=2)) == {
             **found,
-            "path": str(options["output_path"]),
+            "path": str(options["path"]),
         }
     finally:
         fs.store.clear()
@@ -395,7 +395,7 @@ def test_a_list_that_breaks_off_leaves_no_file(
     first = _page(PEOPLE[:100], f"{scripted.url}/api/projects/7/persons/?limit=100&offset=100")
     scripted.script(first, last)
     with pytest.raises(kind) as raised:
-        operator("persons.list", {"limit": 100}, output_path=f"file://{tmp_path}/p.jsonl").execute({})
+        operator("persons.list", {"limit": 100}, path=f"file://{tmp_path}/p.jsonl").execute({})
     assert "@example.com" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
     assert len(scripted.requests) > 1
@@ -407,7 +407,7 @@ def test_a_page_that_was_cut_is_asked_for_again(scripted: ScriptedServer, tmp_pa
         cut("body"),
         _page(PEOPLE[90:190], None),
     )
-    found = operator("persons.list", {"limit": 100}, output_path=f"file://{tmp_path}/p.jsonl").execute({})
+    found = operator("persons.list", {"limit": 100}, path=f"file://{tmp_path}/p.jsonl").execute({})
     assert lines(tmp_path / "p.jsonl") == PEOPLE[:190]
     fits(found, tmp_path / "p.jsonl", 190)
 
@@ -417,11 +417,11 @@ def test_a_file_stays_as_it_was_when_its_successor_fails(connected: EmulatorProc
     target.write_text("old")
     connected.faults(path="*/insights/", status=404, count=-1)
     with pytest.raises(PostHogNotFoundError):
-        operator("insights.list", output_path=f"file://{target}", overwrite=True).execute({})
+        operator("insights.list", path=f"file://{target}", overwrite=True).execute({})
     assert target.read_text() == "old"
     connected.clear_faults()
     fits(
-        operator("insights.list", output_path=f"file://{target}", overwrite=True).execute({}),
+        operator("insights.list", path=f"file://{target}", overwrite=True).execute({}),
         target,
         len(lines(target)),
     )
@@ -434,11 +434,11 @@ def test_a_file_stays_as_it_was_when_its_successor_fails(connected: EmulatorProc
 def test_a_later_try_finds_the_same_bytes(connected: EmulatorProcess, tmp_path: Path) -> None:
     target = tmp_path / "i.json"
     path = f"file://{target}"
-    first = operator("exports.list", {"export_format": "text/csv"}, output_path=path).execute(context())
-    assert operator("exports.list", output_path=path).execute(context(try_number=2)) == first
+    first = operator("exports.list", {"export_format": "text/csv"}, path=path).execute(context())
+    assert operator("exports.list", path=path).execute(context(try_number=2)) == first
     target.write_text("other")
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        operator("exports.list", output_path=path).execute(context(try_number=2))
+        operator("exports.list", path=path).execute(context(try_number=2))
     assert target.read_text() == "other"
 
 
@@ -447,9 +447,9 @@ def test_what_is_not_repeatable_is_not_sent_where_its_answer_has_no_place(
 ) -> None:
     arguments = {"name": "n", "query": {"kind": "HogQLQuery", "query": "SELECT 1"}}
     path = f"file://{tmp_path}/i.json"
-    operator("insights.create", arguments, output_path=path).execute(context())
+    operator("insights.create", arguments, path=path).execute(context())
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        operator("insights.create", arguments, output_path=path).execute(context(try_number=2))
+        operator("insights.create", arguments, path=path).execute(context(try_number=2))
     assert len(connected.calls("/insights/", "POST")) == 1
     assert "may have done it" not in caplog.text + capfd.readouterr().out
     operator("insights.create", arguments).execute(context(try_number=2))
@@ -462,7 +462,7 @@ def test_nothing_personal_in_the_log(
     scripted.script(error(503), ok({"results": PEOPLE[:5], "next": None}))
     arguments = {"email": "somebody@example.com", "distinct_id": "secretid", "search": "somename"}
     with caplog.at_level("DEBUG"):
-        operator("persons.list", arguments, output_path=f"file://{tmp_path}/p").execute({})
+        operator("persons.list", arguments, path=f"file://{tmp_path}/p").execute({})
         with pytest.raises(PostHogSettingsError) as refused:
             operator("persons.list", {"email": ["somebody@example.com"]}, max_items=5).execute({})
     said = caplog.text + capfd.readouterr().out + str(refused.value)
@@ -483,7 +483,7 @@ def test_a_dag_whose_tasks_hand_on_ids(connected: EmulatorProcess, run_dag: Call
         made >> operator_named("change", "insights.update", {"insight_id": made_id, "favorited": True})
         # a whole number, which text is not, by the DAG's native rendering
         path = f"file://{tmp_path}/{{{{ dag.dag_id }}}}.jsonl"
-        operator_named("list", "insights.list", {"limit": "{{ 1 + 1 }}"}, output_path=path)
+        operator_named("list", "insights.list", {"limit": "{{ 1 + 1 }}"}, path=path)
         PostHogApiOperator.partial(task_id="each", call="insights.retrieve").expand(
             arguments=[{"insight_id": 1}, {"insight_id": "2"}]
         )
@@ -516,7 +516,7 @@ def peak():
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 def run(path, **arguments):
-    operator = PostHogApiOperator(task_id="t", call="persons.list", arguments=arguments, output_path=path)
+    operator = PostHogApiOperator(task_id="t", call="persons.list", arguments=arguments, path=path)
     return operator.execute({})
 
 # A tenth of the list first: what is imported, and kept for the next time, is not what the list costs.
@@ -593,7 +593,7 @@ def test_a_failure_that_is_answered_200_is_no_success(
     path = tmp_path / "out.json"
     arguments = {"query": {"kind": "HogQLQuery", "query": "SELECT 1"}}
     operator = PostHogApiOperator(
-        task_id="call", call="queries.start", arguments=arguments, output_path=str(path) if to_a_file else None
+        task_id="call", call="queries.start", arguments=arguments, path=str(path) if to_a_file else None
     )
     with pytest.raises(PostHogJobFailed, match="Unknown table"):
         operator.execute({})

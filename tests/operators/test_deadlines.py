@@ -66,7 +66,7 @@ def test_a_query_that_is_polled_in_the_worker_and_its_cancelling(
     held: Callable[..., ScriptedServer], answer: str
 ) -> None:
     server = held(answer, ok({"query_status": {"id": "q", "complete": False}}))
-    operator = PostHogQueryOperator(task_id="task", hogql="SELECT 1 LIMIT 1", timeout=0.5, poll_interval=0.1)
+    operator = PostHogQueryOperator(task_id="task", query="SELECT 1 LIMIT 1", timeout=0.5, poll_interval=0.1)
     found = _within_the_limit(lambda: operator.execute({}))
     assert isinstance(found, PostHogJobTimeout)
     assert "It was not cancelled" in str(found)

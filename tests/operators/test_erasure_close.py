@@ -16,6 +16,7 @@ from airflow_provider_posthog.audit.report import report, summary
 from airflow_provider_posthog.audit.verify import Verdict, verify_folder
 from airflow_provider_posthog.compat import AirflowException, AirflowSkipException
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure import verify
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.operators.erasure import PostHogCloseErasureOperator, PostHogFinishErasureOperator
 from tests.erasure.support import DAY, Lab
@@ -52,7 +53,7 @@ def survivor(lab: Lab) -> str:
 
 
 def close(lab: Lab, **given: Any) -> Any:
-    options = {"task_id": "close", "request": lab.request, "look_interval": 0, **WHY, **given}
+    options = {"task_id": "close", "request": lab.request, "poll_interval": 0, **WHY, **given}
     return PostHogCloseErasureOperator(**options).execute(context())
 
 
@@ -109,22 +110,21 @@ def test_without_the_work_file_the_last_states_count(lab: Lab) -> None:
     assert checked(lab).state == "closed"
 
 
-def test_one_look_that_sees_nobody_is_not_believed(lab: Lab) -> None:
+def test_one_look_that_sees_nobody_is_not_believed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     survivor(lab)
     lab.posthog.clear_faults()
     lab.posthog.settings(sweep_outcome="verify_only")
-    operator = PostHogCloseErasureOperator(task_id="close", request=lab.request, look_interval=0, **WHY)
     looked: list[dict[str, int]] = []
-    real = operator.do
+    real = verify.verify
 
-    def do(steps: Any) -> Any:
-        found = real(steps)
-        if hasattr(found, "states"):
-            looked.append(dict(found.states))
-            lab.event(f"{lab.name}-other")  # what the first look could not see
+    def watched(*given: Any, **options: Any) -> Any:
+        found = real(*given, **options)
+        looked.append(dict(found.states))
+        lab.event(f"{lab.name}-other")  # what the first look could not see
         return found
 
-    operator.do = do  # type: ignore[method-assign]
+    monkeypatch.setattr(verify, "verify", watched)
+    operator = PostHogCloseErasureOperator(task_id="close", request=lab.request, poll_interval=0, **WHY)
     assert "VERIFIED" not in operator.execute(context())["states"]
     assert [look.get("VERIFIED") for look in looked] == [1, None]
 

@@ -199,7 +199,7 @@ def test_a_forged_ledger_is_an_error(lab: Lab) -> None:
         due_within(lab, 7)
 
 
-@pytest.mark.parametrize("within", [7, None, timedelta(days=-1)])
+@pytest.mark.parametrize("within", ["a week", True, None, -1, timedelta(days=-1), float("nan")])
 def test_a_wrong_length_of_time_is_refused(lab: Lab, within: Any) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         PostHogErasuresDueSensor(task_id="due", audit_path=certificates(lab), within=within).poke(context())
@@ -237,3 +237,10 @@ def test_a_task_that_was_killed_before_the_ledger_is_made_good(lab: Lab) -> None
     ledger = verify_ledger(f"{lab.folder}/certificates", LocalFileSystem(), keys_of(Pseudonyms(SALT)))
     assert ledger is not None
     assert [*ledger.requests] == [found["request_id"]]
+
+
+def test_a_cleared_search_writes_its_file_and_its_certificate_anew(lab: Lab) -> None:
+    first = resolved(lab)
+    second = resolved(lab)
+    assert first["request_id"] != second["request_id"]
+    assert lab.delete(second)["accepted"] == 1

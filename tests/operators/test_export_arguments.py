@@ -20,6 +20,13 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "pdf": ({"export_format": "application/pdf", "insight": 1}, "export_format"),
     "json": ({"export_format": "application/json", "insight": 1}, "export_format"),
     "jsonl": ({"export_format": "application/x-ndjson", "query": "SELECT 1"}, "export_format"),
+    "pdf_in_short": ({"export_format": "pdf", "insight": 1}, "export_format"),
+    "json_in_short": ({"export_format": "json", "insight": 1}, "export_format"),
+    "jpg_in_short": ({"export_format": "jpg", "insight": 1}, "export_format"),
+    "no_text": ({"export_format": ["csv"], "insight": 1}, "export_format"),
+    "xlsx_in_short_of_dashboard": ({"export_format": "xlsx", "dashboard": 1}, "dashboard"),
+    "png_in_short_of_query": ({"export_format": "png", "query": "SELECT 1"}, "query"),
+    "mp4_in_short_of_insight": ({"export_format": "mp4", "insight": 1}, "export_context"),
     "jpeg": ({"export_format": "image/jpeg", "insight": 1}, "export_format"),
     "csv_of_dashboard": ({"dashboard": 1}, "dashboard"),
     "csv_of_dashboard_and_query": ({"dashboard": 1, "query": "SELECT 1"}, "dashboard"),
@@ -102,6 +109,26 @@ def test_hogql_text_with_columns_and_a_name(connected: EmulatorProcess) -> None:
         },
     }
     assert result["filename"].startswith("my-file-")
+
+
+@pytest.mark.parametrize(
+    ("short", "of", "name"),
+    [
+        ("csv", {"query": "SELECT 1 AS a LIMIT 5"}, "text/csv"),
+        ("xlsx", {"query": "SELECT 1 AS a LIMIT 5"}, XLSX),
+        ("png", {"insight": 1}, "image/png"),
+        ("mp4", {"export_context": {"session_recording_id": "r"}}, "video/mp4"),
+        ("webm", {"export_context": {"session_recording_id": "r"}}, "video/webm"),
+        ("gif", {"export_context": {"session_recording_id": "r"}}, "image/gif"),
+    ],
+)
+def test_a_format_may_be_written_short(connected: EmulatorProcess, short: str, of: dict[str, Any], name: str) -> None:
+    made = [PostHogCreateExportOperator(task_id="t", export_format=each, **of) for each in (short, name)]
+    assert made[0].prepare() == made[1].prepare()
+    assert made[0].prepare()["export_format"] == name
+    assert (
+        made[0].default_timeout() == made[1].default_timeout() == (80 * 60.0 if "recording" in str(of) else 40 * 60.0)
+    )
 
 
 def test_a_query_node_goes_as_it_is(connected: EmulatorProcess) -> None:

@@ -295,6 +295,18 @@ def test_a_retry_takes_the_running_export_up(connected: EmulatorProcess, deferra
     assert store is None or store.kept == {}
 
 
+@pytest.mark.parametrize("strange", [["path"], "path", 7])
+def test_an_export_of_somebody_with_another_context_does_not_hold_up_a_retry(
+    connected: EmulatorProcess, strange: Any
+) -> None:
+    from airflow_provider_posthog.api.call import Call, json_object
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    body = {"export_format": "text/csv", "export_context": strange}  # a server of 2024 took a text
+    PostHogHook().send(Call("make", "POST", "exports/", json_object, json=body))
+    assert export_operator().execute(context(try_number=2))["has_content"]
+
+
 def test_a_retry_that_airflow_resumes_with_the_event_before_starts_anew(connected: EmulatorProcess) -> None:
     """As Airflow 3.0 does with each retry of a task that deferred."""
 

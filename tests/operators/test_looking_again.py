@@ -36,20 +36,28 @@ def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return made
 
 
-def erased(lab: Lab, after: Any = 0) -> dict[str, Any]:
-    """Erase the person, prove it, and seal what is needed; the work file is removed."""
+def proved(lab: Lab, **given: Any) -> dict[str, Any]:
+    """Erase the person, and prove it."""
     lab.delete()
     lab.posthog.sweep()
-    assert lab.look() == "VERIFIED"
-    sealed = PostHogSealErasureOperator(
-        task_id="seal", request=lab.request, sealed_path=f"file://{lab.folder}/sealed", look_again_after=after
-    ).execute(context())
+    proof: dict[str, Any] = lab.sensor(keep_work_file=True, **given).execute({})
+    return proof
+
+
+def seal(lab: Lab, proof: Any, **given: Any) -> dict[str, Any]:
+    options = {"request": lab.request, "proof": proof, "sealed_path": f"file://{lab.folder}/sealed", **given}
+    return PostHogSealErasureOperator(task_id="seal", **options).execute(context())
+
+
+def erased(lab: Lab, after: Any = 0) -> dict[str, Any]:
+    """Erase the person, prove it, and seal what is needed; the work file is removed."""
+    sealed = seal(lab, proved(lab), look_again_after=after)
     (lab.folder / "work.jsonl").unlink()
     return sealed
 
 
 def look_again(lab: Lab, **given: Any) -> dict[str, Any]:
-    options = {"sealed_path": f"file://{lab.folder}/sealed", **given}
+    options = {"sealed_path": f"file://{lab.folder}/sealed", "poll_interval": 0, **given}
     return PostHogLookAgainOperator(task_id="again", **options).execute(context())
 
 
@@ -93,14 +101,68 @@ def test_another_posthog_or_another_salt_is_refused(lab: Lab, monkeypatch: pytes
     with pytest.raises(PostHogSettingsError, match="another audit_salt"):
         look_again(lab)
     connect(monkeypatch, lab.posthog, audit_salt=SALT)
-    with pytest.raises(PostHogSettingsError, match="another PostHog"):
+    with pytest.raises(PostHogSettingsError, match="is about project"):
         look_again(lab, project_id=77)
     assert len(files(lab)) == 1
 
 
+def test_after_a_partial_proof_the_verified_only_are_sealed(lab: Lab) -> None:
+    survivor = f"{lab.name}-future"
+    lab.add(survivor)
+    lab.event(survivor, timestamp="2100-01-01T00:00:00Z")
+    proof = proved(lab, on_survivors="go_on")
+    assert proof["state"] == "PARTIAL"
+    done = seal(lab, proof, look_again_after=0)
+    assert (done["persons"], done["left_out"]) == (1, 1)
+    assert look_again(lab)["states"] == {"VERIFIED": 1}
+
+
+@pytest.mark.parametrize("wrong", [{}, {"request_id": "another"}, {"states": {"SURVIVORS": 1}}, {"project_id": 77}])
+def test_a_proof_of_something_else_seals_nobody(lab: Lab, wrong: dict[str, Any]) -> None:
+    proof = proved(lab)
+    with pytest.raises(PostHogSettingsError) as refused:
+        seal(lab, {**proof, **wrong} if wrong else None)
+    assert refused.value.field == "proof"
+    assert not (lab.folder / "sealed").exists()
+
+
+def test_a_replica_that_shows_nothing_once_unseals_nothing(lab: Lab) -> None:
+    """The first of the two looks meets one that lags."""
+    erased(lab)
+    now = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()
+    lab.event(timestamp=now, created_at=now)
+    nothing = {"results": [], "columns": [], "types": [], "hasMore": False, "is_cached": False}
+    people = {"results": {}}
+    lab.posthog.control("DELETE", "calls")
+    with pytest.raises(PostHogErasureError, match="can be read again"):
+        look_again(lab)
+    queries = len(lab.posthog.calls("query"))
+    lookups = len(lab.posthog.calls("batch_by"))
+    lab.posthog.faults(path="*/query/", status=200, body=nothing, count=queries)
+    lab.posthog.faults(path="*/batch_by_*", status=200, body=people, count=lookups)
+    with pytest.raises(PostHogErasureError, match="can be read again"):
+        look_again(lab)
+    assert len(files(lab)) == 1
+
+
+def test_a_new_address_of_the_same_posthog_has_to_be_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    erased(lab)
+    before = lab.posthog.url
+    after = (
+        before.replace("127.0.0.1", "localhost") if "127.0.0.1" in before else before.replace("localhost", "127.0.0.1")
+    )
+    monkeypatch.setattr(lab.posthog, "url", after)
+    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    lab.posthog.control("DELETE", "calls")
+    with pytest.raises(PostHogSettingsError, match="moved_from"):
+        look_again(lab)
+    assert lab.posthog.calls() == []
+    assert look_again(lab, moved_from=before)["looked_at"] == 1
+
+
 @pytest.mark.parametrize("given", [{"look_again_after": "soon"}, {"look_again_after": -1}, {"request": {}}])
 def test_wrong_arguments_seal_nothing(lab: Lab, given: dict[str, Any]) -> None:
-    options = {"request": {"accepted_at": "x"}, "sealed_path": f"file://{lab.folder}/sealed", **given}
+    options = {"request": {"accepted_at": "x"}, "proof": {}, "sealed_path": f"file://{lab.folder}/sealed", **given}
     with pytest.raises(PostHogSettingsError):
         PostHogSealErasureOperator(task_id="seal", **options).execute(context())
     assert not (lab.folder / "sealed").exists()

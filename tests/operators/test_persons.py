@@ -60,7 +60,7 @@ def test_one_person_by_any_identifier(lab: Lab, generation: str) -> None:
         {"distinct_ids": [lab.names[1]]},
         {"uuids": [lab.person]},
         {"properties": [{"key": "email", "value": lab.email, "type": "person"}]},
-        {"hogql": f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT 10"},
+        {"query": f"SELECT id FROM persons WHERE properties.email = '{lab.email}' LIMIT 10"},
     ]
     wanted = {"persons": 1, "profiles": 1, "personless": 0, "distinct_ids": 2, "events": 1}
     for way in ways:
@@ -168,7 +168,7 @@ def test_wrong_arguments_are_named_before_anything_is_sent(
 
 @pytest.mark.parametrize(
     ("given", "field"),
-    [({"chunk_size": 0}, "chunk_size"), ({"chunk_size": 1001}, "chunk_size"), ({"dry_run": "maybe"}, "dry_run")],
+    [({"chunk_size": 0}, "chunk_size"), ({"chunk_size": 1001}, "chunk_size"), ({"preview": "maybe"}, "preview")],
 )
 def test_wrong_arguments_of_a_deletion(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], field: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", NOBODY_LISTENS)
@@ -239,7 +239,7 @@ def test_templates_of_personal_data_are_rendered_out_of_sight(lab: Lab) -> None:
     operator.execute({**context(), "params": {"email": lab.email}})
     assert lab.named() == [lab.person]
     assert operator.emails == ["{{ params.email }}"]
-    assert not {"emails", "distinct_ids", "properties", "hogql"} & set(operator.template_fields)
+    assert not {"emails", "distinct_ids", "properties", "query", "values"} & set(operator.template_fields)
 
 
 def test_a_file_without_distinct_ids_holds_no_personal_data(lab: Lab) -> None:
@@ -366,7 +366,7 @@ def test_properties_are_removed_and_read_back(lab: Lab, generation: str) -> None
 def test_a_property_that_posthog_only_says_it_removed_fails(lab: Lab) -> None:
     lab.posthog.settings(capture="lost")
     operator = PostHogDeletePersonPropertyOperator(
-        task_id="task", persons=[lab.person], properties="email", patience=0.2
+        task_id="task", persons=[lab.person], properties="email", timeout=0.2
     )
     with pytest.raises(PostHogJobFailed, match=f"1 of 1 persons were not removed.*{lab.person}"):
         operator.execute({})
@@ -389,7 +389,7 @@ def test_properties_are_set_and_read_back(lab: Lab, generation: str) -> None:
 def test_a_value_that_posthog_loses_fails(lab: Lab, capture: str) -> None:
     lab.posthog.settings(capture=capture)
     operator = PostHogUpdatePersonPropertiesOperator(
-        task_id="task", persons=[lab.person], properties={"plan": "none"}, patience=0.2
+        task_id="task", persons=[lab.person], properties={"plan": "none"}, timeout=0.2
     )
     with pytest.raises(PostHogJobFailed, match="were not set"):
         operator.execute({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def query(**options: Any) -> Any:
 
     given: dict[str, Any] = {"task_id": "task", "poll_interval": 0.05, "timeout": 20, "deferrable": False}
     given["on_retention"] = "ignore"  # which is asked for by a call of its own
-    if "hogql" not in options and "query" not in options:
-        given["hogql"] = BY_EVENT
+    given["query"] = BY_EVENT
     return PostHogQueryOperator(**{**given, **options})
 
 
@@ -68,20 +68,20 @@ def test_rows_are_fresh_although_posthog_has_a_cache(connected: EmulatorProcess,
 @MODES
 def test_values_are_sent_as_values(connected: EmulatorProcess, deferrable: bool) -> None:
     text = "it's \\ \" {y} 💥"
-    done = finish(query(hogql="select {x} as x", values={"x": text}, deferrable=deferrable))
+    done = finish(query(query="select {x} as x", values={"x": text}, deferrable=deferrable))
     assert done["rows"] == [[text]]
     assert text not in started(connected)[0]["body"]["query"]["query"]
 
 
 def test_variables_are_filled_in(connected: EmulatorProcess) -> None:
     variables = {"v1": {"code_name": "who", "value": "ann"}}
-    assert finish(query(hogql="select {variables.who} as who", variables=variables))["rows"] == [["ann"]]
+    assert finish(query(query="select {variables.who} as who", variables=variables))["rows"] == [["ann"]]
 
 
 @MODES
 def test_a_broken_statement_fails_with_posthogs_reason(connected: EmulatorProcess, deferrable: bool) -> None:
     with pytest.raises(PostHogError, match="nope"):
-        finish(query(hogql="select nope from events", deferrable=deferrable))
+        finish(query(query="select nope from events", deferrable=deferrable))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "json", "parquet"])
@@ -90,7 +90,7 @@ def test_rows_are_written_as_the_suffix_says(
     connected: EmulatorProcess, tmp_path: Path, suffix: str, deferrable: bool
 ) -> None:
     path = tmp_path / f"events.{suffix}"
-    done = finish(query(result_path=f"file://{path}", max_rows=1, deferrable=deferrable))
+    done = finish(query(path=f"file://{path}", max_rows=1, deferrable=deferrable))
     assert done["rows"] is None
     assert done["row_count"] > 1
     assert done["bytes"] == path.stat().st_size > 0
@@ -105,9 +105,9 @@ def test_rows_are_written_as_the_suffix_says(
 
 
 def test_too_many_rows_for_an_xcom_are_an_error(connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogSettingsError, match="result_path") as caught:
+    with pytest.raises(PostHogSettingsError, match="path") as caught:
         finish(query(max_rows=1))
-    assert caught.value.field == "result_path"
+    assert caught.value.field == "path"
 
 
 @MODES
@@ -115,7 +115,7 @@ def test_a_statement_without_a_limit_that_posthog_cuts_is_an_error(
     connected: EmulatorProcess, deferrable: bool
 ) -> None:
     with pytest.raises(PostHogIncompleteError, match="LIMIT"):
-        finish(query(hogql="select uuid from events", deferrable=deferrable))
+        finish(query(query="select uuid from events", deferrable=deferrable))
 
 
 SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
@@ -124,25 +124,30 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"hogql": ""}, "hogql"),
-        ({"hogql": "select 1; select 2"}, "hogql"),
-        ({"hogql": " -- select 1"}, "hogql"),
-        ({"hogql": "select 1 union all select 2"}, "hogql"),
-        ({"hogql": "select 1 limit 5 except select 2"}, "hogql"),
-        ({"hogql": None, "query": SET}, "query"),
-        ({"hogql": None, "query": {"kind": "HogQLQuery", "query": "select 1; select 2"}}, "query"),
-        ({"hogql": None, "query": {"kind": "DataVisualizationNode", "source": SET}}, "query"),
-        ({"hogql": "select 1", "query": {"kind": "TrendsQuery"}}, "hogql"),
-        ({"hogql": None, "query": None}, "hogql"),
+        ({"query": ""}, "query"),
+        ({"query": "select 1; select 2"}, "query"),
+        ({"query": " -- select 1"}, "query"),
+        ({"query": "select 1 union all select 2"}, "query"),
+        ({"query": "select 1 limit 5 except select 2"}, "query"),
+        ({"query": SET}, "query"),
+        ({"query": {"kind": "HogQLQuery", "query": "select 1; select 2"}}, "query"),
+        ({"query": {"kind": "DataVisualizationNode", "source": SET}}, "query"),
+        ({"query": None}, "query"),
+        ({"query": {"kind": "TrendsQuery"}, "variables": {"v": {"code_name": "n", "value": 1}}}, "variables"),
         ({"query": {"no": "kind"}}, "query"),
         ({"query": {"kind": "TrendsQuery"}, "values": {"x": 1}}, "values"),
         ({"variables": {"v1": {"value": 1}}}, "variables"),
         ({"max_rows": -1}, "max_rows"),
         ({"max_rows": True}, "max_rows"),
-        ({"max_rows": 0}, "result_path"),
-        ({"result_path": "memory://x/rows.doc"}, "result_path"),
-        ({"result_path": "memory://x/"}, "result_path"),
+        ({"max_rows": 0}, "path"),
+        ({"path": "memory://x/rows.doc"}, "path"),
+        ({"path": "memory://x/"}, "path"),
         ({"timeout": 0}, "timeout"),
+        ({"timeout": timedelta(0)}, "timeout"),
+        ({"poll_interval": timedelta(seconds=-1)}, "poll_interval"),
+        ({"poll_interval": "10 s"}, "poll_interval"),
+        ({"poll_interval": float("nan")}, "poll_interval"),
+        ({"failure_grace": -1}, "failure_grace"),
         ({"max_bytes_read": 0}, "max_bytes_read"),
         ({"max_bytes_read": "20 GB"}, "max_bytes_read"),
     ],
@@ -156,10 +161,18 @@ def test_bad_arguments_are_refused_before_anything_is_sent(
     assert connected.calls() == []
 
 
+@MODES
+def test_lengths_of_time_may_be_timedeltas(connected: EmulatorProcess, deferrable: bool) -> None:
+    lengths = {"poll_interval": timedelta(milliseconds=50), "timeout": timedelta(seconds=20)}
+    operator = query(**lengths, failure_grace=timedelta(seconds=1), deferrable=deferrable)
+    assert (operator.poll_interval, operator.failure_grace) == (0.05, 1.0)
+    assert finish(operator)["row_count"] > 0
+
+
 def test_a_file_in_the_way_is_found_before_the_query_runs(connected: EmulatorProcess, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("mine")
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        finish(query(result_path=f"file://{tmp_path}/rows.csv"), context())
+        finish(query(path=f"file://{tmp_path}/rows.csv"), context())
     assert started(connected) == []
 
 
@@ -200,7 +213,7 @@ def test_an_edited_statement_is_another_query(connected: EmulatorProcess) -> Non
     connected.settings(async_seconds=1.0)
     with pytest.raises(task_deferred()):
         query(deferrable=True).execute(context(try_number=1))
-    done = finish(query(hogql="select 1 as one"), context(try_number=2))
+    done = finish(query(query="select 1 as one"), context(try_number=2))
     assert done["rows"] == [[1]]
 
 
@@ -245,7 +258,7 @@ def test_without_waiting_only_the_id_is_handed_on(connected: EmulatorProcess) ->
 
 
 def test_the_trigger_holds_no_values(connected: EmulatorProcess) -> None:
-    operator = query(hogql="select {who} as who", values={"who": "ann@example.com"}, deferrable=True)
+    operator = query(query="select {who} as who", values={"who": "ann@example.com"}, deferrable=True)
     with pytest.raises(task_deferred()) as deferred:
         operator.execute(context())
     trigger = deferred.value.trigger  # type: ignore[attr-defined]
@@ -359,7 +372,7 @@ def test_the_name_to_cancel_by_is_known_before_the_query_is_sent(scripted: Scrip
 @pytest.mark.parametrize("node", [False, True])
 def test_a_semicolon_at_the_end_is_dropped(scripted: ScriptedServer, text: str, node: bool) -> None:
     scripted.script(ok({**ROWS, "query_status": None}))
-    options: dict[str, Any] = {"hogql": None, "query": {**SET, "query": text}} if node else {"hogql": text}
+    options: dict[str, Any] = {"query": {**SET, "query": text} if node else text}
     assert query(**options).execute(context())["rows"] == [[1]]
     assert scripted.requests[0].json["query"]["query"] == "select 1 as one"
 
@@ -367,7 +380,7 @@ def test_a_semicolon_at_the_end_is_dropped(scripted: ScriptedServer, text: str, 
 def test_a_limit_of_each_select_is_what_was_asked_for(scripted: ScriptedServer) -> None:
     scripted.script(ok({**ROWS, "results": [[1]] * 7}))
     variables = {"v1": {"code_name": "n", "value": 5}}
-    operator = query(hogql="select 1 limit {variables.n} union all select 2 limit 9", variables=variables)
+    operator = query(query="select 1 limit {variables.n} union all select 2 limit 9", variables=variables)
     assert operator.execute(context())["row_count"] == 7
 
 
@@ -423,11 +436,11 @@ def test_bytes_read_are_handed_on_and_logged_once(
     connected: EmulatorProcess, deferrable: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    done = finish(query(hogql=SCAN, deferrable=deferrable))
+    done = finish(query(query=SCAN, deferrable=deferrable))
     assert done["bytes_read"] > 1_000_000
     assert caplog.text.count("for the query; ") == 1
     connected.settings(query_budget_headers=False)
-    assert finish(query(hogql=SCAN, deferrable=deferrable), context(try_number=5))["bytes_read"] is None
+    assert finish(query(query=SCAN, deferrable=deferrable), context(try_number=5))["bytes_read"] is None
 
 
 @MODES
@@ -436,28 +449,28 @@ def test_a_query_that_read_more_than_it_may_fails_and_leaves_no_file(
 ) -> None:
     path = tmp_path / "rows.csv"
     with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
-        finish(query(hogql=SCAN, max_bytes_read=1_000_000, result_path=f"file://{path}", deferrable=deferrable))
+        finish(query(query=SCAN, max_bytes_read=1_000_000, path=f"file://{path}", deferrable=deferrable))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_retry_after_too_many_bytes_reads_them_not_again(connected: EmulatorProcess) -> None:
     for number in (1, 2):
         with pytest.raises(PostHogSettingsError, match="max_bytes_read"):
-            finish(query(hogql=SCAN, max_bytes_read=1_000_000), context(try_number=number))
+            finish(query(query=SCAN, max_bytes_read=1_000_000), context(try_number=number))
     assert [call["body"]["query"]["query"] for call in started(connected)].count(SCAN) == 1
 
 
 def test_no_query_begins_that_the_rest_of_the_budget_does_not_cover(connected: EmulatorProcess) -> None:
     connected.query_budget(1_000_000)
     with pytest.raises(PostHogRateLimitError, match=r"max_bytes_read=20\.00 MB"):
-        finish(query(hogql=SCAN, max_bytes_read=20_000_000))
+        finish(query(query=SCAN, max_bytes_read=20_000_000))
     assert SCAN not in [call["body"]["query"]["query"] for call in started(connected)]
     connected.query_budget(10**9)
 
 
 @MODES
 def test_a_guard_that_is_kept_changes_nothing(connected: EmulatorProcess, deferrable: bool) -> None:
-    assert finish(query(hogql=SCAN, max_bytes_read=10**9, deferrable=deferrable))["rows"] == [[0]]
+    assert finish(query(query=SCAN, max_bytes_read=10**9, deferrable=deferrable))["rows"] == [[0]]
 
 
 # What hasMore means, and other kinds of answers.
@@ -481,7 +494,7 @@ def test_more_values_of_a_breakdown_are_told_and_no_cut(
 def test_the_types_of_columns_are_those_of_their_places(connected: EmulatorProcess) -> None:
     from airflow_provider_posthog.results.answer import Answer
 
-    done = query(hogql="select 1 as a, 'y' as S limit 1").execute(context())
+    done = query(query="select 1 as a, 'y' as S limit 1").execute(context())
     assert [column["type"] for column in done["columns"]] == ["UInt8", "String"]
     assert Answer([], ["a", "a"], [["a", "UInt8"], ["a", "String"]]).kinds() == ["UInt8", "String"]
     node = {"kind": "EventsQuery", "select": ["event", "timestamp"], "after": "all", "limit": 3}
@@ -490,7 +503,7 @@ def test_the_types_of_columns_are_those_of_their_places(connected: EmulatorProce
     assert "DateTime" in kinds[1]
 
 
-@pytest.mark.parametrize("node", ["SELECT 1", ["SELECT 1"], 7, {}, {"kind": ""}])
+@pytest.mark.parametrize("node", [["SELECT 1"], 7, {}, {"kind": ""}])
 def test_what_is_no_query_node_is_refused(connected: EmulatorProcess, node: Any) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         query(query=node).execute({})
@@ -500,7 +513,7 @@ def test_what_is_no_query_node_is_refused(connected: EmulatorProcess, node: Any)
 @pytest.mark.parametrize("variables", ["v", [1], {"v": 5}, {"v": {"code_name": "n"}}])
 def test_variables_that_say_no_value_are_refused(connected: EmulatorProcess, variables: Any) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
-        query(hogql="select 1 limit 1", variables=variables).execute({})
+        query(query="select 1 limit 1", variables=variables).execute({})
     assert refused.value.field == "variables"
 
 

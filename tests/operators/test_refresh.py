@@ -349,11 +349,17 @@ def test_a_tile_has_numbers_of_its_own(connected: EmulatorProcess, deferrable: b
         ({"insight": 1, "from_dashboard": "x"}, "from_dashboard"),
         ({"insight": 1, "timeout": 0}, "timeout"),
         ({"insight": 1, "poll_interval": float("nan")}, "poll_interval"),
-        ({"insight": 1, "in_flight": 0}, "in_flight"),
+        ({"insight": 1, "max_in_flight": 0}, "max_in_flight"),
         ({"insight": 1, "variables_override": "x"}, "variables_override"),
-        ({"insight": [1, 2], "result_path": "memory://x/one.csv"}, "result_path"),
-        ({"insight": 1, "result_path": "memory://x/"}, "result_path"),
-        ({"insight": 1, "result_path": "memory://x/a.doc"}, "result_path"),
+        ({"insight": 1, "variables_override": {"v": 5}}, "variables_override"),
+        ({"insight": 1, "filters_override": [1]}, "filters_override"),
+        ({"insight": 1, "timeout": timedelta(0)}, "timeout"),
+        ({"insight": 1, "poll_interval": "5"}, "poll_interval"),
+        ({"insight": [1, 2], "path": "memory://x/one.csv"}, "path"),
+        ({"insight": 1, "format": "csv"}, "format"),
+        ({"insight": 1, "path": "memory://x/a.csv", "format": "json"}, "format"),
+        ({"insight": 1, "path": "memory://x/", "format": "doc"}, "format"),
+        ({"insight": 1, "path": "memory://x/a.doc"}, "path"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_sent(
@@ -372,7 +378,7 @@ def test_an_unknown_insight_is_said_to_be_unknown(connected: EmulatorProcess) ->
 
 def test_results_are_written_as_the_suffix_says(connected: EmulatorProcess, tmp_path: Any) -> None:
     insight = saved(connected)
-    done = finish(refresh(insight=[insight["id"]], result_path=f"file://{tmp_path}/{{short_id}}.csv"))
+    done = finish(refresh(insight=[insight["id"]], path=f"file://{tmp_path}/{{short_id}}.csv"))
     written = tmp_path / f"{insight['short_id']}.csv"
     assert done[0]["path"] == f"file://{written}" or done[0]["path"] == str(written)
     lines = written.read_text().splitlines()
@@ -381,10 +387,42 @@ def test_results_are_written_as_the_suffix_says(connected: EmulatorProcess, tmp_
     assert [path.name for path in tmp_path.iterdir()] == [written.name]
 
 
+@pytest.mark.parametrize("made", [None, "csv", "json", "jsonl", "xlsx", "parquet"])
+def test_a_folder_has_a_file_for_each_insight(connected: EmulatorProcess, tmp_path: Any, made: str | None) -> None:
+    insights = [saved(connected), saved(connected, {"kind": "HogQLQuery", "query": "select 1 as one"})]
+    numbers = [each["id"] for each in insights]
+    refresh(insight=numbers, path=f"file://{tmp_path}/", format=made, timeout=timedelta(seconds=30)).execute({})
+    names = sorted(f"{each['short_id']}.{made or 'csv'}" for each in insights)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_sheet_has_the_dashboards_numbers(connected: EmulatorProcess, tmp_path: Any) -> None:
+    """PostHog's own table of an insight has not the dashboard's filters."""
+    from openpyxl import load_workbook
+
+    from airflow_provider_posthog.api import insights
+    from airflow_provider_posthog.api.call import Call, json_object
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    hook = PostHogHook()
+    node = {"kind": "TrendsQuery", "series": [{"kind": "EventsNode", "event": "$pageview"}]}
+    node |= {"dateRange": {"date_from": "-20d"}}
+    dashboard = hook.send(Call("make", "POST", "dashboards/", json_object, json={"name": "Two days"}))["id"]
+    path = f"dashboards/{dashboard}/"
+    hook.send(Call("make", "PATCH", path, json_object, json={"filters": {"date_from": "-2d"}}))
+    made = hook.send(insights.create(query=node, name="Views", dashboards=[dashboard]))
+    one = {"insight": made["id"], "from_dashboard": dashboard, "poll_interval": timedelta(seconds=0.05)}
+    refresh(path=f"file://{tmp_path}/sheet.xlsx", **one).execute({})
+    rows = list(load_workbook(tmp_path / "sheet.xlsx").active.values)
+    (item,) = hook.send(insights.retrieve(made["id"], from_dashboard=dashboard))["result"]
+    assert len(item["days"]) == 3
+    assert [row[-2:] for row in rows] == [("date", "value"), *zip(item["days"], item["data"], strict=True)]
+
+
 def test_nothing_is_written_if_one_is_not_fresh(connected: EmulatorProcess, tmp_path: Any) -> None:
     insights = [saved(connected)["id"], saved(connected, BROKEN)["id"]]
     with pytest.raises(PostHogJobFailed):
-        refresh(insight=insights, result_path=f"file://{tmp_path}/{{id}}.json").execute({})
+        refresh(insight=insights, path=f"file://{tmp_path}/{{id}}.json").execute({})
     assert list(tmp_path.iterdir()) == []
 
 

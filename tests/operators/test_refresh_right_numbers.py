@@ -196,7 +196,7 @@ def test_rows_that_posthog_cut_become_no_file(
     insight = saved(connected, CUT[case])["id"]
     path = f"file://{tmp_path}/rows.csv"
     with pytest.raises(PostHogIncompleteError, match=f"Insight {insight}"):
-        finish(refresh(insight=insight, result_path=path, deferrable=deferrable), context())
+        finish(refresh(insight=insight, path=path, deferrable=deferrable), context())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +205,7 @@ def test_cut_rows_are_written_if_that_is_meant_and_always_told(
     connected: EmulatorProcess, tmp_path: Any, how: str
 ) -> None:
     insight = saved(connected, HUNDREDS)["id"]
-    done = refresh(insight=insight, result_path=f"file://{tmp_path}/rows.csv", on_truncation=how).execute(context())
+    done = refresh(insight=insight, path=f"file://{tmp_path}/rows.csv", on_truncation=how).execute(context())
     assert (done["rows"], done["has_more"]) == (100, True)
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 101
     assert refresh(insight=insight).execute(context(run_id="manual__2"))["has_more"] is True
@@ -214,7 +214,7 @@ def test_cut_rows_are_written_if_that_is_meant_and_always_told(
 @pytest.mark.parametrize("case", WHOLE)
 def test_whole_rows_are_written(connected: EmulatorProcess, tmp_path: Any, case: str) -> None:
     insight = saved(connected, WHOLE[case])["id"]
-    done = refresh(insight=insight, result_path=f"file://{tmp_path}/rows.csv").execute(context())
+    done = refresh(insight=insight, path=f"file://{tmp_path}/rows.csv").execute(context())
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == done["rows"] + 1
 
 
@@ -223,7 +223,7 @@ def test_more_values_of_a_breakdown_are_no_cut(scripted: ScriptedServer, tmp_pat
     trend = {"query": {"kind": "TrendsQuery"}, "result": [days], "hasMore": True}
     before = ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z", **trend), Date=_stamp())
     scripted.script(before, before, ok(_insight(**trend), Date=_stamp()))
-    done = refresh(insight=7, result_path=f"file://{tmp_path}/x.csv").execute({})
+    done = refresh(insight=7, path=f"file://{tmp_path}/x.csv").execute({})
     assert done["has_more"] is True
 
 
@@ -236,20 +236,30 @@ def _files(folder: Any) -> list[str]:
 
 def test_a_file_in_the_way_is_seen_before_anything_is_calculated(connected: EmulatorProcess, tmp_path: Any) -> None:
     (tmp_path / "1.csv").write_text("somebody's")
-    operator = refresh(insight=[TREND, 1], result_path=f"file://{tmp_path}/{{id}}.csv")
+    operator = refresh(insight=[TREND, 1], path=f"file://{tmp_path}/{{id}}.csv")
     with pytest.raises(PostHogSettingsError, match="already exists"):
         operator.execute(context())
     assert asked(connected) == []
     assert (_files(tmp_path), (tmp_path / "1.csv").read_text()) == (["1.csv"], "somebody's")
 
 
-@pytest.mark.parametrize("kind", ["PathsQuery", "WebOverviewQuery", "ExperimentTrendsQuery"])
+TABLELESS: dict[str, dict[str, Any]] = {
+    "PathsQuery": {"query": {"kind": "PathsQuery"}},
+    "WebOverviewQuery": {"query": {"kind": "WebOverviewQuery"}},
+    "ExperimentTrendsQuery": {"query": {"kind": "ExperimentTrendsQuery"}},
+    "BoxPlot": {"query": {"kind": "TrendsQuery", "trendsFilter": {"display": "BoxPlot"}}},
+    "CalendarHeatmap": {"query": {"kind": "TrendsQuery", "trendsFilter": {"display": "CalendarHeatmap"}}},
+    "PathsQuery of the first years": {"query": None, "filters": {"insight": "PATHS"}},
+}
+
+
+@pytest.mark.parametrize("kind", TABLELESS)
 def test_a_kind_without_a_table_is_refused_before_anything_is_calculated(
     scripted: ScriptedServer, tmp_path: Any, kind: str
 ) -> None:
-    scripted.script(ok(_insight(query={"kind": kind}, is_cached=True), Date=_stamp()))
-    with pytest.raises(PostHogSettingsError, match=kind):
-        refresh(insight=7, result_path=f"file://{tmp_path}/x.csv").execute({})
+    scripted.script(ok(_insight(**TABLELESS[kind], is_cached=True), Date=_stamp()))
+    with pytest.raises(PostHogSettingsError, match=kind.split()[0]):
+        refresh(insight=7, path=f"file://{tmp_path}/x.csv").execute({})
     assert not any("force" in request.path for request in scripted.requests)
 
 
@@ -262,11 +272,11 @@ def test_a_retry_may_replace_what_its_task_has_written(
     path = f"file://{tmp_path}/{{id}}.csv"
     (tmp_path / f"{numbers[1]}.csv").mkdir()  # nothing can be moved there
     with pytest.raises((PostHogIncompleteError, PostHogSettingsError, OSError)):
-        refresh(insight=numbers, result_path=path).execute(context(try_number=2))
+        refresh(insight=numbers, path=path).execute(context(try_number=2))
     (tmp_path / f"{numbers[1]}.csv").rmdir()
     first = (tmp_path / f"{numbers[0]}.csv").read_text()
     connected.capture([{"event": "x", "distinct_id": "d", "timestamp": datetime.now(timezone.utc).isoformat()}])
-    refresh(insight=numbers, result_path=path).execute(context(try_number=3))
+    refresh(insight=numbers, path=path).execute(context(try_number=3))
     assert (tmp_path / f"{numbers[0]}.csv").read_text() != first
     assert _files(tmp_path) == sorted(f"{number}.csv" for number in numbers)
 
@@ -274,14 +284,14 @@ def test_a_retry_may_replace_what_its_task_has_written(
 def test_a_retry_does_not_replace_what_others_have_written(connected: EmulatorProcess, tmp_path: Any) -> None:
     (tmp_path / "1.csv").write_text("somebody's")
     with pytest.raises(PostHogSettingsError, match="already exists"):
-        refresh(insight=1, result_path=f"file://{tmp_path}/1.csv").execute(context(try_number=2))
+        refresh(insight=1, path=f"file://{tmp_path}/1.csv").execute(context(try_number=2))
     assert (tmp_path / "1.csv").read_text() == "somebody's"
 
 
 def test_two_insights_are_never_one_file(connected: EmulatorProcess, tmp_path: Any) -> None:
     both = [{"id": TREND, "dashboard_id": 1}, {"id": TREND}]
     with pytest.raises(PostHogSettingsError, match="one file for insights"):
-        refresh(insight=both, result_path=f"file://{tmp_path}/{{id}}.csv").execute(context())
+        refresh(insight=both, path=f"file://{tmp_path}/{{id}}.csv").execute(context())
     assert asked(connected) == []
 
 
@@ -296,7 +306,7 @@ def test_a_tile_that_fails_does_not_lose_the_files_of_the_others(
     good = saved(connected, {"kind": "HogQLQuery", "query": "select 1 as one"}, dashboards=[number])
     saved(connected, {"kind": "HogQLQuery", "query": "select nope from events"}, dashboards=[number], name="Broken")
     saved(connected, HUNDREDS, dashboards=[number], name="Cut one")
-    operator = dashboard_refresh(dashboard=number, result_path=f"file://{tmp_path}/{{id}}.csv", deferrable=deferrable)
+    operator = dashboard_refresh(dashboard=number, path=f"file://{tmp_path}/{{id}}.csv", deferrable=deferrable)
     with pytest.raises(PostHogJobFailed) as failed:
         finish(operator, context())
     assert "Broken" in str(failed.value)
@@ -313,7 +323,7 @@ def test_a_tile_without_a_table_becomes_json(scripted: ScriptedServer, tmp_path:
     tiles = [{"id": 1, "insight": {**table, **old}}, {"id": 2, "insight": {**paths, **old}}]
     scripted.script(ok({"id": 5, "name": "B", "tiles": tiles}, Date=_stamp()), ok(table), ok(paths))
     path = f"file://{tmp_path}/{{short_id}}.csv.gz"
-    done = dashboard_refresh(dashboard=5, result_path=path, in_flight=1).execute(context())
+    done = dashboard_refresh(dashboard=5, path=path, max_in_flight=1).execute(context())
     assert _files(tmp_path) == ["abcdefgh.csv.gz", "pppppppp.json.gz"]
     assert [each["path"].rpartition("/")[2] for each in done["insights"]] == _files(tmp_path)
 

@@ -114,7 +114,7 @@ def test_where_it_is_not_enforced_exports_are_made(connected: EmulatorProcess, s
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-@pytest.mark.parametrize("read", [{"hogql": HOGQL}, {"query": OLD}])
+@pytest.mark.parametrize("read", [{"query": HOGQL}, {"query": OLD}])
 def test_a_query_is_answered_with_a_warning(
     enforced: EmulatorProcess, said: list[str], read: dict[str, Any], deferrable: bool
 ) -> None:
@@ -130,16 +130,16 @@ def test_a_query_may_be_told_to_fail(enforced: EmulatorProcess) -> None:
 
 
 def test_a_query_that_reads_no_events_asks_for_nothing(enforced: EmulatorProcess, said: list[str]) -> None:
-    assert finish(query(hogql="SELECT 1"))["rows"] == [[1]]
+    assert finish(query(query="SELECT 1"))["rows"] == [[1]]
     assert (asked(enforced), said) == (0, [])
 
 
 def test_a_project_that_cannot_be_read_now_does_not_stop_a_query(connected: EmulatorProcess) -> None:
     connected.faults(method="GET", path="/api/projects/1/", status=500, count=-1)
-    assert finish(query(hogql="SELECT count() FROM events"))["row_count"] == 1
+    assert finish(query(query="SELECT count() FROM events"))["row_count"] == 1
 
 
-@pytest.mark.parametrize("make", [lambda **given: export(HOGQL, **given), lambda **given: query(hogql=HOGQL, **given)])
+@pytest.mark.parametrize("make", [lambda **given: export(HOGQL, **given), lambda **given: query(query=HOGQL, **given)])
 def test_a_choice_that_is_none_is_refused(connected: EmulatorProcess, make: Any) -> None:
     with pytest.raises(PostHogSettingsError, match="on_retention"):
         make(on_retention="perhaps").execute(context())

@@ -106,9 +106,9 @@ TASKS: dict[str, Callable[[str], Any]] = {
     "path of rows": lambda path: PostHogQueryToObjectStorageOperator(task_id="t", path=path, **SPAN),
     "path of files": lambda path: PostHogFileDownloadOperator(task_id="t", path=path, **SPAN),
     "path of an export": lambda path: PostHogExportToObjectStorageOperator(task_id="t", export_id=5, path=path),
-    "output_path": lambda path: PostHogApiOperator(task_id="t", call="insights.list", output_path=path),
-    "result_path of a query": lambda path: PostHogQueryOperator(task_id="t", query="SELECT 1", result_path=path),
-    "result_path of an insight": lambda path: PostHogRefreshInsightOperator(task_id="t", insight=1, result_path=path),
+    "path of an answer": lambda path: PostHogApiOperator(task_id="t", call="insights.list", path=path),
+    "path of a query": lambda path: PostHogQueryOperator(task_id="t", query="SELECT 1", path=path),
+    "path of an insight": lambda path: PostHogRefreshInsightOperator(task_id="t", insight=1, path=path),
     "work_path": lambda path: PostHogResolvePersonsOperator(task_id="t", distinct_ids=["a"], work_path=path),
 }
 

@@ -210,11 +210,21 @@ def test_deferring_hands_on_how_it_is_to_wait(scripted_check: ScriptedServer) ->
     assert _deferral(_maker(timeout=100)).timeout.total_seconds() > 100
 
 
-@pytest.mark.parametrize("reply", [error(403), error(501), says("failed", "no"), says("failed", "no", final=False)])
+@pytest.mark.parametrize("reply", [error(403), error(501), says("failed", "no", final=False)])
 def test_a_failure_at_the_first_look_is_looked_at_again_at_once(scripted_check: ScriptedServer, reply: Reply) -> None:
     """The trigger says what it means, for all flags alike, and does not keep the task waiting for that."""
     scripted_check.script(reply)
     assert _deferral(_maker(poke_interval=60)).trigger.looked is False
+
+
+def test_what_never_will_be_so_is_not_deferred(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(says("failed", "no"))
+    with pytest.raises(PostHogJobFailed, match="failed: no"):
+        finish(_maker()(deferrable=True), context())
+    with pytest.raises(outcome_errors().skip):
+        finish(_maker(never_fail=True)(deferrable=True), context())
+    assert len(scripted_check.requests) == 2
+    assert _deferral(_maker(silent_fail=True, poke_interval=60)).trigger.looked is False
 
 
 def test_the_execution_timeout_ends_a_deferred_wait_on_every_airflow(scripted_check: ScriptedServer) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor, PostHogInsightThresholdSensor
-from tests.operators.support import context, finish
+from tests.operators.support import context
+from tests.sensors.modes import MODES, first_poke, see_through
 from tests.support.scripted import Reply, ScriptedServer, error, html, ok
+
+__all__ = ["first_poke"]
 
 ERRORS: dict[str, Reply] = {
     "401": error(401, "Authentication credentials were not provided.", code="not_authenticated"),
@@ -36,25 +40,30 @@ def scripted(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> Scripte
     return server
 
 
-def _ended(kind: str, *, deferrable: bool) -> type[BaseException]:
-    options: dict[str, Any] = {"task_id": "t", "insight": 7, "deferrable": deferrable, "poke_interval": 0.05}
+def _ended(kind: str, mode: str, began: SimpleNamespace) -> type[BaseException]:
+    options: dict[str, Any] = {"task_id": "t", "insight": 7, "poke_interval": 0.05}
     options |= {"timeout": 20, "max_poll_failures": 1, "failure_grace": 0.1}
-    sensor = (
-        PostHogInsightFreshSensor(fresher_than="2026-01-01", **options)
-        if kind == "fresh"
-        else PostHogInsightThresholdSensor(condition="> 0", refresh="force_cache", **options)
-    )
+
+    def make(**how: Any) -> Any:
+        if kind == "fresh":
+            return PostHogInsightFreshSensor(fresher_than="2026-01-01", **options, **how)
+        refresh: Any = "force_cache" if kind == "gate" else "blocking"
+        return PostHogInsightThresholdSensor(condition="> 0", refresh=refresh, **options, **how)
+
     with pytest.raises(PostHogError) as raised:
-        finish(sensor, context())
+        see_through(make, mode, began, context())
     return type(raised.value)
 
 
 #: What is tried again for some seconds; one sensor shows it.
 SLOW = ("502", "cut")
-CASES = [(case, kind) for case in ERRORS for kind in ("fresh", "gate") if case not in ("500", "503", *SLOW)]
+KINDS = ("fresh", "gate", "gate that calculates")
+CASES = [(case, kind) for case in ERRORS for kind in KINDS if case not in ("500", "503", *SLOW)]
 
 
 @pytest.mark.parametrize(("case", "kind"), [*CASES, *((case, "gate") for case in SLOW)])
-def test_poke_and_deferrable_end_in_the_same_error(scripted: ScriptedServer, case: str, kind: str) -> None:
+def test_all_modes_end_in_the_same_error(
+    scripted: ScriptedServer, first_poke: SimpleNamespace, case: str, kind: str
+) -> None:
     scripted.script(ERRORS[case])
-    assert _ended(kind, deferrable=False) is _ended(kind, deferrable=True)
+    assert len({_ended(kind, mode, first_poke) for mode in MODES}) == 1

@@ -604,6 +604,7 @@ def test_deferring_hands_on_json_without_secrets(connected: EmulatorProcess) -> 
     arguments = deferred.value.trigger.serialize()[1]  # type: ignore[attr-defined]
     assert json.loads(json.dumps(arguments)) == arguments
     assert (arguments["check"], arguments["looked"]) == ("insight_threshold", True)
+    assert arguments["arguments"].pop("query_id").startswith("airflow-")
     assert arguments["arguments"] == {
         "insight": "2",
         "from_dashboard": 1,

@@ -203,8 +203,8 @@ def test_another_requests_work_file_is_refused(lab: Lab) -> None:
         run(lab, "poke")
 
 
-def test_a_dry_run_is_skipped(lab: Lab) -> None:
-    lab.delete(dry_run=True)
+def test_a_preview_is_skipped(lab: Lab) -> None:
+    lab.delete(preview=True)
     assert outcome(lab, "poke") == "skipped"
 
 

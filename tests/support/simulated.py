@@ -29,9 +29,11 @@ class World:
 
     :param share: the process's share of the limits.
     :param listed: whether the server lists exports.
+    :param longest: the most rows that it gives as a page.
     """
 
-    def __init__(self, share: float = 1.0, *, listed: bool = True) -> None:
+    def __init__(self, share: float = 1.0, *, listed: bool = True, longest: int = 100) -> None:
+        self.longest = longest
         self.now = 0.0
         self.calls: list[tuple[float, Lane]] = []
         self.refused = 0
@@ -123,6 +125,7 @@ class World:
 
     def _page(self, call: Call[Any]) -> dict[str, Any]:
         offset, limit = int(call.query["offset"] or 0), int(call.query["limit"] or 100)  # type: ignore[call-overload]
+        limit = min(limit, self.longest)
         rows = [self._row(each) for each in sorted(self.ready, key=int, reverse=True)]
         return {"results": rows[offset : offset + limit], "next": "more" if offset + limit < len(rows) else None}
 

@@ -191,14 +191,14 @@ def test_only_true_is_an_approval(value: Any) -> None:
     gate.execute({"params": {"approved": True}})  # type: ignore[typeddict-item]
 
 
-def test_a_dry_run_ends_green_and_tidies_up(lab: Lab, warehouse: DuckDB, run_dag: Callable[..., Any]) -> None:
+def test_a_preview_ends_green_and_tidies_up(lab: Lab, warehouse: DuckDB, run_dag: Callable[..., Any]) -> None:
     def fill() -> None:
         erase_persons(
             work_path=lab.work_path,
             audit_path=f"file://{lab.folder}/certificates",
             approval="params",
             resolve_options={"emails": [lab.email]},
-            delete_options={"dry_run": True},
+            delete_options={"preview": True},
             warehouse=[{"sql_conn_id": "warehouse", "table": "events", "distinct_id_column": "distinct_id"}],
         )
 

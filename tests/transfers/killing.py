@@ -102,17 +102,28 @@ class Tries:
         self._process.stdout.close()  # type: ignore[union-attr]
 
     def run(
-        self, options: Mapping[str, Any], *, kill_after: float | None = None, **context: Any
+        self,
+        options: Mapping[str, Any],
+        *,
+        kill_after: float | None = None,
+        kill_when: Callable[[], bool] | None = None,
+        **context: Any,
     ) -> dict[str, Any] | None:
         """Run a try to its end, or kill it; returns what it returned, or ``None`` if it was killed before that.
 
         :param options: of the operator, as JSON.
         :param kill_after: seconds.
+        :param kill_when: kills it as soon as this is so, in place of seconds.
         :param context: of the task, as JSON.
         """
         self._result.unlink(missing_ok=True)
         self._send({"options": options, "context": context, "result": str(self._result)})
         child = int(self._line())
+        if kill_when is not None:
+            end = time.monotonic() + 60
+            while not kill_when() and time.monotonic() < end:
+                time.sleep(0.02)
+            kill_after = 0.0
         timer = threading.Timer(60 if kill_after is None else kill_after, self._kill, [child])
         timer.start()
         try:
@@ -157,6 +168,74 @@ class Tries:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+_TRIGGERER = """
+import asyncio, importlib, json, os, sys
+import airflow_provider_posthog.hooks.posthog, airflow_provider_posthog.api.async_clients
+import airflow_provider_posthog.triggers.checks, airflow_provider_posthog.triggers.refresh
+async def fire(trigger):
+    async for event in trigger.run():
+        print(event, file=sys.stderr)
+print("ready", flush=True)
+for line in sys.stdin:
+    path, arguments = json.loads(line)
+    module, _, name = path.rpartition(".")
+    child = os.fork()
+    if not child:
+        try:
+            asyncio.run(fire(getattr(importlib.import_module(module), name)(**arguments)))
+        finally:
+            os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+class Triggerers:
+    """Runs triggers in processes that are killed; use it in a ``with``. Airflow is imported once."""
+
+    def __enter__(self) -> Triggerers:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _TRIGGERER],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._line() == "ready"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.kill()
+        self._process.wait(10)
+        self._process.stdout.close()  # type: ignore[union-attr]
+
+    def kill_when(self, trigger: Any, condition: Callable[[], bool]) -> None:
+        """Run a trigger, as Airflow stores it, and kill its process as soon as something is so.
+
+        :param trigger: the trigger.
+        :param condition: what.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(trigger.serialize()) + "\n")
+        self._process.stdin.flush()
+        child = int(self._line())
+        end = time.monotonic() + 60
+        try:
+            while not condition():
+                assert time.monotonic() < end, "it did not come to pass"
+                time.sleep(0.02)
+        finally:
+            os.kill(child, 9)
+        assert os.WIFSIGNALED(int(self._line())), "the trigger had ended before it was killed"
 
     def _line(self) -> str:
         assert self._process.stdout is not None

@@ -18,14 +18,14 @@ def _fill(folder: str, days: list[str]) -> None:
 
     first, second, third = days
     mapped = PostHogQueryToObjectStorageOperator.partial(
-        task_id="mapped", path=f"file://{folder}/{{{{ 'la' + 'ke' }}}}/", settle=timedelta(0)
+        task_id="mapped", path=f"file://{folder}/{{{{ 'la' + 'ke' }}}}/", source="events", settle=timedelta(0)
     )
     mapped.expand_kwargs([{"start": first, "end": second}, {"start": second, "end": third}])
     PostHogFileDownloadOperator(
         task_id="deferred", path=f"{folder}/files", poll_interval=0.1, deferrable=True, start=first, end=second
     )
     PostHogQueryToObjectStorageOperator(
-        task_id="failed", path=f"{folder}/no", hogql="SELECT * FROM nowhere", key="id", start=first, end=second
+        task_id="failed", path=f"{folder}/no", query="SELECT * FROM nowhere", key="id", start=first, end=second
     )
 
 

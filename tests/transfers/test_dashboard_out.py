@@ -38,7 +38,7 @@ def to_sql(**options: Any) -> Any:
 def to_file(path: str, **options: Any) -> Any:
     from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
 
-    given = {"task_id": "task", "dashboard": 1, "table_path": path, "poll_interval": 0.05, "timeout": 30}
+    given = {"task_id": "task", "dashboard": 1, "combined_path": path, "poll_interval": 0.05, "timeout": 30}
     return PostHogRefreshDashboardOperator(**{"deferrable": False, **given, **options})
 
 
@@ -58,8 +58,8 @@ def test_the_numbers_of_a_dashboard_are_one_file(connected: EmulatorProcess, tmp
     with (tmp_path / "all.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["date"], float(row["value"])) for row in rows if row["insight_id"] == str(TREND)] == trend(connected)
-    assert done["table"]["rows"] == len(rows)
-    assert done["table"]["without"] == [1, 3]  # they are SQL
+    assert done["combined"]["rows"] == len(rows)
+    assert done["combined"]["without"] == [1, 3]  # they are SQL
     assert {row["insight"] for row in rows} == {"Pageviews per day"}
 
 
@@ -125,5 +125,5 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_sent(
 def test_a_path_that_is_no_table_is_refused(connected: EmulatorProcess, path: str) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         to_file(path).execute(context())
-    assert refused.value.field == "table_path"
+    assert refused.value.field == "combined_path"
     assert connected.calls() == []

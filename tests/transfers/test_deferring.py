@@ -18,14 +18,17 @@ from airflow_provider_posthog.exceptions import PostHogRateLimitError
 from airflow_provider_posthog.tasks import deferring
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
-from tests.load.databases import DuckDB, postgres_database
+from tests.load.databases import DuckDB
 from tests.operators.support import connect, context, make_dag, run_trigger, task_deferred, task_states, xcoms
+from tests.transfers.choosing import source_in
 from tests.transfers.test_posthog_to_sql import day
 from tests.transfers.test_query_to_object_storage import everything, table_of
 
 RunDag = Callable[..., Any]
 QUERY = "*/query/"
 SETTLED = timedelta(0)
+#: What is read as a whole has no place to go on from.
+WHOLE = {"source": "persons", "table": "persons", "page_rows": 100, "max_in_flight": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +46,15 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
 
 def sql(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 200}
-    return PostHogToSqlOperator(task_id="task", **{"deferrable": True, "settle": SETTLED, **given, **options})
+    return PostHogToSqlOperator(
+        task_id="task", **{**source_in(options), "deferrable": True, "settle": SETTLED, **given, **options}
+    )
 
 
 def files(folder: Path, **options: Any) -> PostHogQueryToObjectStorageOperator:
-    given = {"path": str(folder), "start": day(5), "end": day(3), "page_rows": 200, "in_flight": 1}
+    given = {"path": str(folder), "start": day(5), "end": day(3), "page_rows": 200, "max_in_flight": 1}
     return PostHogQueryToObjectStorageOperator(
-        task_id="task", **{"deferrable": True, "settle": SETTLED, **given, **options}
+        task_id="task", **{**source_in(options), "deferrable": True, "settle": SETTLED, **given, **options}
     )
 
 
@@ -180,35 +185,19 @@ def test_files_end_exact_through_many_waits(connection: EmulatorProcess, tmp_pat
     assert found["rows"] == table_of(tmp_path).num_rows == connection.count_events(day(5), day(3), "created_at")
 
 
-def test_a_load_into_postgres_holds_no_transaction_while_it_waits_and_begins_anew(
-    connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with postgres_database() as warehouse:
-        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", warehouse.airflow_connection())
-        limited(connection, skip=6)
-        ctx = context()
-        with pytest.raises(task_deferred()) as deferred:
-            sql().execute(ctx)
-        others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
-        assert warehouse.rows(others)[0][0] == 0
-        told = run_trigger(deferred.value.trigger)  # type: ignore[attr-defined]
-        assert told["lost"] > 0
-        found = sql().execute_complete(ctx, event=told)
-        assert found["rows"] == warehouse.count() == connection.count_events(day(5), day(3), "created_at")
-
-
 def test_a_load_that_the_limits_stop_at_the_same_place_again_fails_instead_of_going_round(
     connection: EmulatorProcess, lake: DuckDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, connection, max_rate_limit_wait=0)
-    limited(connection, skip=6)
+    limited(connection, skip=4)
     ctx = context()
     with pytest.raises(task_deferred()) as deferred:
-        sql().execute(ctx)
+        sql(**WHOLE).execute(ctx)
     told = run_trigger(deferred.value.trigger)  # type: ignore[attr-defined]
-    limited(connection, skip=6, count=-1)
+    assert told["lost"] > 0
+    limited(connection, skip=4, count=-1)
     with pytest.raises(PostHogRateLimitError):
-        sql().execute_complete(ctx, event={**told, "lost": 10**9})
+        sql(**WHOLE).execute_complete(ctx, event={**told, "lost": 10**9})
     connection.clear_faults()
 
 
@@ -216,11 +205,11 @@ def test_whose_rows_were_lost_to_a_wait_waits_as_long_as_the_connection_lets_it(
     connection: EmulatorProcess, lake: DuckDB
 ) -> None:
     """The connection's max_rate_limit_wait is 60 s; a second wait in the midst of a load would lose it again."""
-    limited(connection, skip=6)
-    limited(connection, skip=12)
-    found, deferred = run(sql)
+    limited(connection, skip=4)
+    limited(connection, skip=8)
+    found, deferred = run(lambda: sql(**WHOLE))
     assert len(deferred) == 1
-    assert found["rows"] == lake.count() > 0
+    assert found["rows"] == lake.count("persons") > 0
 
 
 def test_a_429_before_anything_was_read_may_come_again(connection: EmulatorProcess, lake: DuckDB) -> None:
@@ -302,7 +291,13 @@ def test_dag_test_runs_both_waits_to_their_end(
     limited(connection, skip=12)
 
     def fill() -> None:
-        span = {"start": day(2), "end": end.isoformat(), "settle": timedelta(seconds=15), "deferrable": True}
+        span: Any = {
+            "source": "events",
+            "start": day(2),
+            "end": end.isoformat(),
+            "settle": timedelta(seconds=15),
+            "deferrable": True,
+        }
         one = PostHogQueryToObjectStorageOperator(task_id="files", path=str(tmp_path / "files"), page_rows=100, **span)
         one >> PostHogToSqlOperator(task_id="sql", sql_conn_id="warehouse", table="events", **span)
 

@@ -173,7 +173,7 @@ def test_the_api_operator_takes_no_file_of_0_bytes_either(scripted: ScriptedServ
 
     scripted.script(file(b""))
     operator = PostHogApiOperator(
-        task_id="task", call="exports.content", arguments={"export_id": 1}, output_path=f"file://{tmp_path}/a.csv"
+        task_id="task", call="exports.content", arguments={"export_id": 1}, path=f"file://{tmp_path}/a.csv"
     )
     with pytest.raises(PostHogIncompleteError, match="0 bytes"):
         operator.execute({})

@@ -222,7 +222,7 @@ def test_a_retry_goes_on_with_the_week_and_the_file(quick: EmulatorProcess, tmp_
     span = {"start": day(16), "end": day(2)}
     quick.faults(method="GET", path="*/download/*", status=404, body={"detail": "gone"}, skip=4, count=-1)
     with pytest.raises(Exception, match="404"):
-        operator(tmp_path, at_once=1, **span).execute(context())
+        operator(tmp_path, max_in_flight=1, **span).execute(context())
     assert data_files(tmp_path) == []
     assert not list((tmp_path / "_manifests").glob("*"))
     asked = len(quick.calls("/download/", "GET"))
@@ -577,7 +577,7 @@ def test_an_unanswered_start_of_an_earlier_try_is_told_of(
         ({"include": []}, "include"),
         ({"max_size_mb": -1}, "max_size_mb"),
         ({"name": "../x"}, "name"),
-        ({"at_once": 0}, "at_once"),
+        ({"max_in_flight": 0}, "max_in_flight"),
         ({"wait_for_completion": False}, "wait_for_completion"),
         ({"poll_interval": 0}, "poll_interval"),
     ],
@@ -633,7 +633,8 @@ def test_killed_at_any_time(quick: EmulatorProcess, tmp_path: Path) -> None:
     quick.settings(rows_per_file=800)
     lake = tmp_path / "lake"
     options = {
-        "path": str(lake), "start": day(12), "end": day(2), "poll_interval": 0.05, "at_once": 2, "deferrable": False,
+        "path": str(lake), "start": day(12), "end": day(2), "poll_interval": 0.05, "max_in_flight": 2,
+        "deferrable": False,
     }  # fmt: skip
     with Tries(PostHogFileDownloadOperator, quick.airflow_connection_json(), tmp_path) as tries:
         began = time.monotonic()

@@ -44,9 +44,9 @@ SOURCES: dict[str, dict[str, Any]] = {
         "where": "event = {name}",
     },
     "query": {
-        "hogql": f"SELECT uuid, distinct_id, created_at, {PAYLOAD} AS properties FROM events WHERE event = {{name}}",
+        "query": f"SELECT uuid, distinct_id, created_at, {PAYLOAD} AS properties FROM events WHERE event = {{name}}",
         "key": "uuid",
-        "time": "created_at",
+        "time_column": "created_at",
     },
     "another column": {
         "columns": {"uuid": "uuid", "distinct_id": "distinct_id", "created_at": "created_at",

@@ -38,7 +38,7 @@ def test_twenty_kills_at_random_points_end_with_every_row_once(
 ) -> None:
     """Each leaves the rows of before or those of now, and nothing between."""
     options = {
-        "sql_conn_id": "warehouse", "table": "events", "page_rows": 200,
+        "sql_conn_id": "warehouse", "table": "events", "source": "events", "page_rows": 200,
         "start": START.isoformat(), "end": END.isoformat(),
     }  # fmt: skip
     with Tries(PostHogToSqlOperator, connection.airflow_connection_json(read_timeout=10), tmp_path) as tries:

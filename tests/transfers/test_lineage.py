@@ -48,7 +48,7 @@ def day(ago: float) -> str:
 
 
 INTERVAL: dict[str, Any] = {"start": day(4), "end": day(3)}
-READING: dict[str, Any] = {**INTERVAL, "settle": timedelta(0)}
+READING: dict[str, Any] = {"source": "events", **INTERVAL, "settle": timedelta(0)}
 SECRETS = ("jane@example.com", "phx_", "properties.email = '", "sesame")
 
 
@@ -169,7 +169,7 @@ def test_a_table_in_a_file(
         task_id="task",
         sql_conn_id="warehouse",
         table="visits",
-        source=sql,
+        query=sql,
         key="id",
         write="merge",
         settle=timedelta(0),
@@ -235,8 +235,8 @@ def test_rows_in_files(connection: EmulatorProcess, lineage_file: Path, tmp_path
 
 
 def test_members_of_a_cohort(connection: EmulatorProcess, lineage_file: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"table": "cohort_members", "cohort_id": 7, "path": str(tmp_path / "lake")}
-    found, _ = done(PostHogQueryToObjectStorageOperator(task_id="task", **options, **READING))
+    options: dict[str, Any] = {"source": "cohort_members", "cohort_id": 7, "path": str(tmp_path / "lake")}
+    found, _ = done(PostHogQueryToObjectStorageOperator(task_id="task", **{**READING, **options}))
     assert names(found.inputs) == [thing(connection, "cohort", 7)]
 
 
@@ -443,7 +443,7 @@ def test_texts_and_comments_are_hidden_wherever_they_stand(before: str) -> None:
 
 
 def test_the_statement_of_a_source() -> None:
-    source = sources.events({"browser": "properties.$browser", "uuid": "uuid"}, event=["a"], where="1 = {one}")
+    source = sources.events({"browser": "properties.$browser", "uuid": "uuid"}, events=["a"], where="1 = {one}")
     assert statement_of(source) == (
         "SELECT properties.$browser AS `browser`, uuid FROM events "
         "WHERE (1 = {one}\n) AND (event IN {posthog_event_names}\n)"

@@ -71,7 +71,9 @@ def test_a_list_becomes_a_table_whole_and_what_was_deleted_leaves_it(
 
 @pytest.mark.parametrize("source", LISTS)
 def test_each_list_can_be_loaded_and_loaded_again(connected: EmulatorProcess, duck: DuckDB, source: str) -> None:
-    if source in ("actions", "annotations", "experiments", "surveys", "event_definitions", "property_definitions"):
+    if source == "actions":
+        connected.add_action("x", [{"event": "y"}])
+    elif source in ("annotations", "experiments", "surveys", "event_definitions", "property_definitions"):
         connected.add_records(source, [{"name": "x"} if source != "annotations" else {"content": "x"}])
     first, second = load(source, write="merge"), load(source, write="merge")
     assert first["rows"] == second["rows"] == duck.count(source)
@@ -81,7 +83,7 @@ def test_each_list_can_be_loaded_and_loaded_again(connected: EmulatorProcess, du
 def test_a_list_becomes_a_snapshot_of_files(connected: EmulatorProcess, tmp_path: Path) -> None:
     connected.add_records("annotations", [{"content": f"note {n}", "scope": "project"} for n in range(3)])
     found = PostHogQueryToObjectStorageOperator(
-        task_id="task", path=f"file://{tmp_path}/lake", table="annotations", format="parquet"
+        task_id="task", path=f"file://{tmp_path}/lake", source="annotations", format="parquet"
     ).execute(context())
     assert found["rows"] == 3
     (file,) = (tmp_path / "lake").rglob("*.parquet")

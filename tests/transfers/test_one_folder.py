@@ -62,7 +62,7 @@ def test_who_may_replace(
 def test_look_back_of_mapped_tasks(connection: EmulatorProcess, tmp_path: Path) -> None:
     """The second one reads the first one's interval again, which the first one has asked for."""
     for index, ago in enumerate((4, 3)):
-        span = {"start": day(ago), "end": day(ago - 1), "by": "timestamp", "look_back": timedelta(days=2)}
+        span = {"start": day(ago), "end": day(ago - 1), "time_column": "timestamp", "look_back": timedelta(days=2)}
         found = operator(tmp_path, **span).execute(context(map_index=index))
         assert found["again"] == index
     assert table_of(tmp_path).num_rows == connection.count_events(day(4), day(2))

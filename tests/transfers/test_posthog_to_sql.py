@@ -20,6 +20,7 @@ from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
 from tests.operators.support import context, make_dag, when
+from tests.transfers.choosing import source_in
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -55,7 +56,7 @@ EVER = ("1970-01-01", "2106-01-01")
 
 def operator(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 500}
-    return PostHogToSqlOperator(task_id="task", **{**given, "settle": timedelta(0), **options})
+    return PostHogToSqlOperator(task_id="task", **{**source_in(options), **given, "settle": timedelta(0), **options})
 
 
 def load(**options: Any) -> dict[str, Any]:
@@ -92,10 +93,10 @@ def test_the_interval_of_the_run_is_the_default(connection: EmulatorProcess, lak
 
 
 def test_late_events_come_with_a_look_back(connection: EmulatorProcess, lake: DuckDB) -> None:
-    load(by="timestamp")
+    load(time_column="timestamp")
     name = f"late {uuid4()}"  # which no other test has made
     connection.add_events([event(day(3.5), created_at=day(1), event=name), event(day(2.5), event=name)])
-    found = load(by="timestamp", start=day(3), end=day(2), look_back=timedelta(days=2))
+    found = load(time_column="timestamp", start=day(3), end=day(2), look_back=timedelta(days=2))
     assert found["start"] == day(5).replace("+00:00", "Z")
     assert lake.count(where=f"event = '{name}'") == 2
     assert lake.count() == connection.count_events(day(5), day(2)) == found["rows"]
@@ -115,7 +116,7 @@ def test_new_persons_of_an_interval(connection: EmulatorProcess, lake: DuckDB) -
         [{"distinct_ids": ["in"], "created_at": day(4)}, {"distinct_ids": ["out"], "created_at": day(3)}]
     )
     for _ in range(2):
-        load(source="persons", table="persons", by="created_at")
+        load(source="persons", table="persons", time_column="created_at")
     assert lake.count("persons", f"created_at = '{day(4)}'") == 1
     assert lake.count("persons", f"created_at >= '{day(3)}'") == 0
 
@@ -130,7 +131,7 @@ def test_sessions(connection: EmulatorProcess, lake: DuckDB, write: Any) -> None
 def test_a_query_with_a_key_of_two_columns(connection: EmulatorProcess, warehouse: Database) -> None:
     sql = "SELECT event, toDate(timestamp) AS day, count() AS events FROM events GROUP BY event, day"
     for _ in range(2):
-        found = load(source=sql, table="daily", write="merge", key=["event", "day"])
+        found = load(query=sql, table="daily", write="merge", key=["event", "day"])
     assert found["rows"] == warehouse.count("daily") > 10
     assert int(warehouse.rows("SELECT sum(events) FROM daily")[0][0]) == connection.count_events(
         "1970-01-01", "2106-01-01"
@@ -139,27 +140,38 @@ def test_a_query_with_a_key_of_two_columns(connection: EmulatorProcess, warehous
 
 def test_a_query_by_its_own_time(connection: EmulatorProcess, lake: DuckDB) -> None:
     sql = "SELECT uuid, timestamp AS moment, {word} AS word FROM events"
-    options = {"values": {"word": "it's"}, "by": "moment", "key": "uuid"}
-    found = load(source={"hogql": sql, "name": "moments"}, table="moments", **options)
+    options = {"values": {"word": "it's"}, "time_column": "moment", "key": "uuid"}
+    found = load(query=sql, table="moments", **options)
     assert found["rows"] == lake.count("moments", "word = 'it''s'") == connection.count_events(day(5), day(3))
 
 
 def test_a_source_in_full(connection: EmulatorProcess, lake: DuckDB) -> None:
-    found = load(source={"table": "persons", "by": "created_at", "columns": ["id", "created_at"]}, table="persons")
+    found = load(source="persons", time_column="created_at", columns=["id", "created_at"], table="persons")
     assert found["start"] is not None
-    query = {"hogql": "SELECT toString(uuid) AS id, event FROM events", "key": "id"}
-    load(source=query, table="ids", write="append", key="id")
+    query = "SELECT toString(uuid) AS id, event FROM events"
+    load(query=query, table="ids", write="append", key="id")
     assert lake.count("ids") == connection.count_events(*EVER)
     with pytest.raises(PostHogSettingsError, match="key"):
-        load(source=query, table="ids", write="append")
+        load(query=query, table="ids", write="append")
 
 
 def test_columns_and_conditions(connection: EmulatorProcess, lake: DuckDB) -> None:
     columns = {"uuid": "uuid", "created_at": "created_at", "browser": "properties.$browser"}
-    chosen = {"event": "$pageview", "where": "properties.$browser = {browser}", "values": {"browser": "Chrome"}}
+    chosen = {"events": "$pageview", "where": "properties.$browser = {browser}", "values": {"browser": "Chrome"}}
     load(columns=columns, replaces="all", **chosen)
     assert lake.columns() == list(columns)
     assert lake.rows("SELECT DISTINCT browser FROM events") == [("Chrome",)]
+
+
+def test_all_events_but_some(connection: EmulatorProcess, lake: DuckDB) -> None:
+    there = load(table="whole")["rows"]
+    names = ["$pageview", "purchase"]
+    found = load(exclude_events=names, replaces="all")["rows"]
+    assert 0 < found == lake.count("whole", "event NOT IN ('$pageview', 'purchase')") < there
+    assert lake.count(where="event IN ('$pageview', 'purchase')") == 0
+    with pytest.raises(PostHogSettingsError) as refused:  # the table may hold those of another task
+        load(exclude_events="$pageview")
+    assert refused.value.field == "exclude_events"
 
 
 def test_column_types_of_the_users_own(connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +225,11 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
         ({"write": "truncate"}, "write"),
         ({"table": "a b"}, "table"),
         ({"table": ""}, "table"),
-        ({"source": "nothing"}, "table"),
+        ({"source": "nothing"}, "source"),
         ({"source": "groups", "write": "replace_interval"}, "write"),
         ({"source": "persons", "write": "replace_interval"}, "write"),
         ({"source": "sessions", "write": "replace"}, "write"),
-        ({"source": "persons", "by": "created_at", "write": "replace"}, "write"),
+        ({"source": "persons", "time_column": "created_at", "write": "replace"}, "write"),
         ({"write": "replace"}, "write"),
         ({"write": ""}, "write"),
         ({"replaces": "everything"}, "replaces"),
@@ -234,18 +246,18 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
             "verify_back",
         ),
         ({"source": "cohort_members"}, "cohort_id"),
-        ({"source": "SELECT 1"}, "key"),
-        ({"source": "SELECT 1; SELECT 2", "key": "a", "by": "b"}, "sql"),
-        ({"source": "SELECT 1 AS a", "key": "a", "write": "replace_interval"}, "write"),
-        ({"source": "sessions", "by": "timestamp"}, "by"),
-        ({"source": "persons", "event": "x"}, "event"),
-        ({"by": "moment"}, "by"),
+        ({"query": "SELECT 1"}, "key"),
+        ({"query": "SELECT 1; SELECT 2", "key": "a", "time_column": "b"}, "query"),
+        ({"query": "SELECT 1 AS a", "key": "a", "write": "replace_interval"}, "write"),
+        ({"source": "sessions", "time_column": "timestamp"}, "time_column"),
+        ({"source": "persons", "events": "x"}, "events"),
+        ({"time_column": "moment"}, "time_column"),
         ({"start": "yesterday"}, "start"),
         ({"start": day(3)}, "end"),
         ({"start": "2026-11-01T00:00:00"}, "start"),
         ({"column_types": {"uuid": "uuid; DROP TABLE events"}}, "column_types"),
         ({"settle": 5}, "settle"),
-        ({"in_flight": 0}, "in_flight"),
+        ({"max_in_flight": 0}, "max_in_flight"),
         ({"page_rows": 50_000}, "page_rows"),
         ({"source": "persons", "write": "merge", "look_back": timedelta(days=1)}, "look_back"),
         ({"sql_conn_id": " "}, "sql_conn_id"),

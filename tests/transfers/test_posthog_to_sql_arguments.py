@@ -18,10 +18,12 @@ from airflow_provider_posthog.exceptions import PostHogRateLimitError, PostHogSe
 from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.hooks.databases import SqlDatabase
 from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB, SQLite, postgres_database
 from tests.operators.support import context
+from tests.transfers.choosing import source_in
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -39,7 +41,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
 
 def operator(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(4), "end": day(3), "settle": timedelta(0)}
-    return PostHogToSqlOperator(task_id="task", **{**given, **options})
+    return PostHogToSqlOperator(task_id="task", **{**source_in(options), **given, **options})
 
 
 def load(**options: Any) -> dict[str, Any]:
@@ -51,14 +53,14 @@ def test_no_event_does_not_empty_the_interval(connection: EmulatorProcess, lake:
     """A template that renders to nothing would read no event, and replace the interval's rows by none."""
     there = load()["rows"]
     with pytest.raises(PostHogSettingsError) as refused:
-        load(event=event)
-    assert refused.value.field == "event"
+        load(events=event)
+    assert refused.value.field == "events"
     assert lake.count() == there > 100
 
 
 def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
-    for options in ({"event": ""}, {"table": ""}, {"in_flight": 2.0}, {"values": "{}"}, {"settle": None}):
-        given: dict[str, Any] = {"path": str(tmp_path), "start": day(4), "end": day(3), **options}
+    for options in ({"events": ""}, {"source": ""}, {"max_in_flight": 2.0}, {"values": "{}"}, {"settle": None}):
+        given: dict[str, Any] = {"source": "events", "path": str(tmp_path), "start": day(4), "end": day(3), **options}
         with pytest.raises(PostHogSettingsError) as refused:
             PostHogQueryToObjectStorageOperator(task_id="task", **given).execute(context())
         assert refused.value.field in options
@@ -71,14 +73,13 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"source": ""}, "source"),
         ({"source": " \n"}, "source"),
         ({"source": None}, "source"),
-        ({"source": {}}, "source"),
         ({"source": ["events"]}, "source"),
-        ({"source": {"table": ""}}, "table"),
-        ({"source": {"table": "events", "rows": 5}}, "rows"),
-        ({"source": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
-        ({"source": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
-        ({"source": "SELECT 1 AS a", "key": "a", "by": "", "write": "replace_interval"}, "write"),
-        ({"columns": ["uuid", "event"]}, "by"),
+        ({"source": "SELECT 1 AS a", "key": "a"}, "source"),
+        ({"source": "events", "query": "SELECT 1 AS a", "key": "a"}, "source"),
+        ({"query": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
+        ({"query": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
+        ({"query": "SELECT 1 AS a", "key": "a", "time_column": "", "write": "replace_interval"}, "write"),
+        ({"columns": ["uuid", "event"]}, "time_column"),
         ({"columns": ["event", "created_at"], "write": "merge"}, "key"),
         ({"columns": {"id": "uuid", "created_at": "created_at"}, "write": "append"}, "key"),
         ({"key": ["uuid", "day"], "write": "merge"}, "key"),
@@ -89,7 +90,7 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"settle": timedelta(minutes=-1)}, "settle"),
         ({"look_back": timedelta(days=-1)}, "look_back"),
         ({"look_back": 3600}, "look_back"),
-        ({"in_flight": "3"}, "in_flight"),
+        ({"max_in_flight": "3"}, "max_in_flight"),
         ({"page_rows": True}, "page_rows"),
         ({"page_rows": 0}, "page_rows"),
         ({"sql_conn_id": "presto"}, "sql_conn_id"),
@@ -118,7 +119,7 @@ def test_a_connection_that_is_not_there(connection: EmulatorProcess, lake: DuckD
 
 
 def test_an_empty_by_is_the_default(connection: EmulatorProcess, lake: DuckDB) -> None:
-    assert load(by="", key="")["rows"] == connection.count_events(day(4), day(3), "created_at")
+    assert load(time_column="", key="")["rows"] == connection.count_events(day(4), day(3), "created_at")
 
 
 def test_a_wrong_database_is_told_at_once(connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +270,44 @@ def test_values_that_a_user_added_are_not_lost_unasked(connection: EmulatorProce
 def test_counts_and_conditions_of_a_query_are_numbers_and_booleans(connection: EmulatorProcess, lake: DuckDB) -> None:
     query = "SELECT event AS event, count() AS n, event = '$pageview' AS is_view FROM events GROUP BY event"
     for _ in range(2):
-        load(source=query, table="totals", write="merge", key="event", column_types={"is_view": "boolean"})
+        load(query=query, table="totals", write="merge", key="event", column_types={"is_view": "boolean"})
     assert lake.rows("SELECT event FROM totals WHERE is_view") == [("$pageview",)]
     assert lake.rows("SELECT sum(n) = max(n) FROM totals") == [(False,)]
+
+
+READS: list[dict[str, Any]] = [{}, {"source": "events", "query": "SELECT 1 AS a", "key": "a"}]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_one_of_source_and_query_is_read_and_the_author_says_which(read: dict[str, Any]) -> None:
+    for kind, given in (
+        (PostHogToSqlOperator, {"sql_conn_id": "warehouse", "table": "t"}),
+        (PostHogQueryToObjectStorageOperator, {"path": "memory://lake"}),
+    ):
+        with pytest.raises(PostHogSettingsError) as refused:
+            kind(task_id="task", **given, **read)
+        assert refused.value.field == "source"
+
+
+def test_what_chooses_rows_is_called_alike_and_is_a_template_everywhere() -> None:
+    chosen = {
+        "source", "query", "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column",
+    }  # fmt: skip
+    assert chosen <= {*PostHogToSqlOperator.template_fields} & {*PostHogQueryToObjectStorageOperator.template_fields}
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 2), ({"max_in_flight": 5}, 5)])
+def test_as_many_queries_as_the_connection_says_unless_the_task_says_another_number(
+    posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], expected: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", posthog.airflow_connection_json(max_in_flight=2))
+    task = operator(**given)
+    assert at_once(task.max_in_flight, task.hook.settings()) == expected
+
+
+@pytest.mark.parametrize("cohort", ["x", "", "7; 8", True, -1])
+def test_a_cohort_is_a_number(connection: EmulatorProcess, lake: DuckDB, cohort: Any) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        load(source="cohort_members", cohort_id=cohort)
+    assert refused.value.field == "cohort_id"
+    assert connection.calls("/query/") == []

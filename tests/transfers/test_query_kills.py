@@ -22,7 +22,8 @@ from tests.transfers.test_query_to_object_storage import day, everything, table_
 def kill_often(tries: Tries, options: dict[str, Any], kills: int, table: Callable[[], pa.Table]) -> dict[str, Any]:
     """Kill tries of a task whose interval was written before; who reads by manifest always sees all of it."""
     given = {
-        "start": day(3), "end": day(2), "page_rows": 100, "max_file_rows": 100, "partition_time": "timestamp", **options
+        "source": "events", "start": day(3), "end": day(2), "page_rows": 100, "max_file_rows": 100,
+        "partition_time": "timestamp", **options
     }  # fmt: skip
     began = time.monotonic()
     before = tries.run(given, run_id="before")

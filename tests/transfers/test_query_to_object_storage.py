@@ -25,6 +25,7 @@ from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.transfers.file_download_to_object_storage import PostHogFileDownloadOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.operators.support import context, make_dag, rows_of_database, task_states, when, xcoms
+from tests.transfers.choosing import source_in
 
 try:
     from airflow.sdk.io import attach
@@ -41,7 +42,9 @@ def day(ago: float) -> str:
 
 def operator(path: Path | str, **options: Any) -> Any:
     given = {"start": day(5), "end": day(2), "page_rows": 500, "settle": timedelta(0)}
-    return PostHogQueryToObjectStorageOperator(task_id="task", path=str(path), **{**given, **options})
+    return PostHogQueryToObjectStorageOperator(
+        task_id="task", path=str(path), **{**source_in(options), **given, **options}
+    )
 
 
 def table_of(folder: Path) -> Any:
@@ -174,10 +177,10 @@ def event(uuid: str, happened: str, came: str) -> dict[str, object]:
 def test_look_back(connection: EmulatorProcess, tmp_path: Path) -> None:
     """Late events of intervals that were read are found again."""
     for ago in (5, 4, 3):
-        operator(tmp_path, by="timestamp", start=day(ago), end=day(ago - 1)).execute(context(run_id=str(ago)))
+        operator(tmp_path, time_column="timestamp", start=day(ago), end=day(ago - 1)).execute(context(run_id=str(ago)))
     late = [event(f"01a20000-0000-7000-8000-0000000ff00{ago}", day(ago - 0.5), day(1)) for ago in (5, 4, 3)]
     connection.add_events(late)
-    span = {"by": "timestamp", "start": day(2), "end": day(1)}
+    span = {"time_column": "timestamp", "start": day(2), "end": day(1)}
     found = operator(tmp_path, look_back=timedelta(days=2), **span).execute(context())
     assert (found["again"], found["rows"]) == (2, connection.count_events(day(2), day(1)))
     uuids = table_of(tmp_path)["uuid"].to_pylist()
@@ -202,7 +205,7 @@ def test_look_back_completes_a_session_over_the_edge_of_its_interval(
     minute = 1 / 24 / 60
     connection.add_events([page(3 + 10 * minute), page(3 + 2 * minute)])
     options = {
-        "table": "sessions",
+        "source": "sessions",
         "columns": ["session_id", "$start_timestamp", "$pageview_count", "$session_duration"],
     }
     operator(tmp_path, start=day(4), end=day(3), **options).execute(context(run_id="first"))
@@ -225,12 +228,12 @@ def test_nothing_there(connection: EmulatorProcess, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sql"),
     [
-        ({"table": "persons"}, "SELECT count() FROM persons"),
-        ({"table": "sessions", "start": day(40), "end": day(0)}, "SELECT count() FROM sessions"),
-        ({"table": "groups"}, "SELECT count() FROM groups"),
+        ({"source": "persons"}, "SELECT count() FROM persons"),
+        ({"source": "sessions", "start": day(40), "end": day(0)}, "SELECT count() FROM sessions"),
+        ({"source": "groups"}, "SELECT count() FROM groups"),
         (
-            {"hogql": "SELECT event, uuid AS id, timestamp AS at FROM events WHERE event = {e}", "key": "id",
-             "time": "at", "values": {"e": "$pageview"}, "start": day(40), "end": day(0)},
+            {"query": "SELECT event, uuid AS id, timestamp AS at FROM events WHERE event = {e}", "key": "id",
+             "time_column": "at", "values": {"e": "$pageview"}, "start": day(40), "end": day(0)},
             "SELECT count() FROM events WHERE event = '$pageview' AND timestamp < today()",
         ),
     ],
@@ -245,7 +248,7 @@ def test_other_tables(connection: EmulatorProcess, tmp_path: Path, options: dict
 
 
 def test_a_retry_goes_on_behind_the_finished_files(connection: EmulatorProcess, tmp_path: Path) -> None:
-    options = {"max_file_rows": 300, "in_flight": 1, "page_rows": 100}
+    options = {"max_file_rows": 300, "max_in_flight": 1, "page_rows": 100}
     connection.faults(method="POST", path="*/query/", status=400, body={"detail": "no"}, skip=18, count=-1)
     with pytest.raises(Exception, match="400"):
         operator(tmp_path, **options).execute(context())
@@ -264,7 +267,7 @@ def test_a_retry_goes_on_behind_the_finished_files(connection: EmulatorProcess, 
 
 
 def test_told_to_stop(connection: EmulatorProcess, tmp_path: Path) -> None:
-    task: Any = operator(tmp_path, in_flight=1, page_rows=50)
+    task: Any = operator(tmp_path, max_in_flight=1, page_rows=50)
     stopper = threading.Timer(0.5, task.on_kill)
     connection.faults(method="POST", path="*/query/", delay=0.1, count=-1)
     stopper.start()
@@ -294,15 +297,15 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"table": "people"}, "table"),
-        ({"table": "hogql"}, "table"),
-        ({"table": "events", "hogql": "SELECT 1"}, "table"),
-        ({"hogql": "SELECT 1"}, "key"),
-        ({"hogql": "SELECT 1; SELECT 2", "key": "a"}, "sql"),
-        ({"table": "persons", "event": "x"}, "event"),
-        ({"table": "sessions", "by": "timestamp"}, "by"),
-        ({"by": "uuid"}, "by"),
-        ({"table": "cohort_members"}, "cohort_id"),
+        ({"source": "people"}, "source"),
+        ({"source": "query"}, "source"),
+        ({"source": "events", "query": "SELECT 1", "key": "a"}, "source"),
+        ({"query": "SELECT 1"}, "key"),
+        ({"query": "SELECT 1; SELECT 2", "key": "a"}, "query"),
+        ({"source": "persons", "events": "x"}, "events"),
+        ({"source": "sessions", "time_column": "timestamp"}, "time_column"),
+        ({"time_column": "uuid"}, "time_column"),
+        ({"source": "cohort_members"}, "cohort_id"),
         ({"cohort_id": 1}, "cohort_id"),
         ({"path": ""}, "path"),
         ({"format": "orc"}, "format"),
@@ -311,7 +314,7 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"max_file_rows": 0}, "max_file_rows"),
         ({"settle": 5}, "settle"),
         ({"look_back": timedelta(-1)}, "look_back"),
-        ({"table": "persons", "look_back": timedelta(1)}, "look_back"),
+        ({"source": "persons", "look_back": timedelta(1)}, "look_back"),
         ({"page_rows": 0}, "page_rows"),
         ({"end": day(-1)}, "end"),
         ({"name": "a/b"}, "name"),
@@ -373,13 +376,17 @@ def test_both_ways_in_a_dag(connection: EmulatorProcess, tmp_path: Path, run_dag
 
     def fill() -> None:
         PostHogQueryToObjectStorageOperator(
-            task_id="query", path=f"{tmp_path}/{{{{ params.table }}}}", outlets=[Asset("s3://lake/events")], **span
+            task_id="query",
+            path=f"{tmp_path}/{{{{ params.source }}}}",
+            source="{{ params.source }}",
+            outlets=[Asset("s3://lake/events")],
+            **span,
         )
         PostHogFileDownloadOperator(
             task_id="download", path=f"{tmp_path}/files", deferrable=True, poll_interval=0.1, **span
         )
 
-    params = {"start": day(5), "end": day(2), "table": "events"}
+    params = {"start": day(5), "end": day(2), "source": "events"}
     run = run_dag(make_dag("both_ways", fill, params=params), **when(MIDNIGHT))
     assert task_states(run) == {"query": "success", "download": "success"}
     found = xcoms(run)

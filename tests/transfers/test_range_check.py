@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -45,6 +47,42 @@ def test_days_of_a_range_are_summed_up(connection: EmulatorProcess, tmp_path: Pa
     assert found["bytes"] > 0
 
 
+def ranges(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((folder / "_manifests" / "ranges").glob("*"))]
+
+
+def test_one_manifest_lists_the_files_of_the_whole_range(connection: EmulatorProcess, tmp_path: Path) -> None:
+    rows = [write(tmp_path, first, first - 1, max_file_rows=300) for first in (5, 4, 3)]
+    found = check(tmp_path)
+    (whole,) = ranges(tmp_path)
+    assert found["manifest"] == f"{tmp_path}/_manifests/ranges/{Path(found['manifest']).name}"
+    assert (whole["rows"], whole["interval"]) == (sum(rows), found["interval"])
+    assert [each["rows"] for each in whole["intervals"]] == rows
+    files = [tmp_path / file["path"] for file in whole["files"]]
+    assert len(files) == found["files"] > 3
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in files] == [
+        file["sha256"] for file in whole["files"]
+    ]
+    assert check(tmp_path)["manifest"] == found["manifest"]
+    assert len(ranges(tmp_path)) == 1
+
+
+def test_a_range_s_manifest_goes_when_an_interval_of_it_is_written_again(
+    connection: EmulatorProcess, tmp_path: Path
+) -> None:
+    for first in (5, 4, 3):
+        write(tmp_path, first, first - 1)
+    check(tmp_path)
+    check(tmp_path, end=day(4))
+    write(tmp_path, 2, 1)
+    assert len(ranges(tmp_path)) == 2
+    operator(tmp_path, start=day(3), end=day(2)).execute(context(run_id="again"))
+    assert [whole["interval"]["end"][:10] for whole in ranges(tmp_path)] == [day(4)[:10]]
+    with pytest.raises(PostHogIncompleteError):
+        check(tmp_path, end=day(0))
+    assert len(ranges(tmp_path)) == 1, "what is not proved has no manifest"
+
+
 def test_a_gap_fails_and_is_named(connection: EmulatorProcess, tmp_path: Path) -> None:
     write(tmp_path, 5, 4)
     write(tmp_path, 3, 2)
@@ -63,7 +101,7 @@ def test_time_that_is_held_twice_fails(connection: EmulatorProcess, tmp_path: Pa
 
 def test_intervals_of_other_rows_do_not_belong_together(connection: EmulatorProcess, tmp_path: Path) -> None:
     write(tmp_path, 5, 4)
-    write(tmp_path, 4, 2, by="timestamp")
+    write(tmp_path, 4, 2, time_column="timestamp")
     with pytest.raises(PostHogSettingsError, match="path"):
         check(tmp_path)
 
@@ -92,7 +130,7 @@ def test_mapped_tasks_write_side_by_side_and_one_proves_the_whole(
 
     def fill() -> None:
         write = PostHogQueryToObjectStorageOperator.partial(
-            task_id="write", path=str(tmp_path), settle=timedelta(0), max_active_tis_per_dag=2
+            task_id="write", path=str(tmp_path), source="events", settle=timedelta(0), max_active_tis_per_dag=2
         ).expand_kwargs(days)
         write >> PostHogRangeCheckOperator(task_id="check", path=str(tmp_path), start=day(5), end=day(2))
 

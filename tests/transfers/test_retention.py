@@ -18,6 +18,7 @@ from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperat
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB
 from tests.operators.support import context, make_dag, when
+from tests.transfers.choosing import source_in
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 PROJECT = "/api/projects/1/"
@@ -45,12 +46,14 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
 
 def into_sql(**options: Any) -> Any:
     given = {"sql_conn_id": "warehouse", "table": "events", "start": day(5), "end": day(3), "page_rows": 500}
-    return PostHogToSqlOperator(task_id="task", **{**given, "settle": timedelta(0), **options})
+    return PostHogToSqlOperator(task_id="task", **{**source_in(options), **given, "settle": timedelta(0), **options})
 
 
 def into_files(folder: Path, **options: Any) -> Any:
     given = {"start": day(5), "end": day(3), "page_rows": 500, "settle": timedelta(0)}
-    return PostHogQueryToObjectStorageOperator(task_id="task", path=str(folder), **{**given, **options})
+    return PostHogQueryToObjectStorageOperator(
+        task_id="task", path=str(folder), **{**source_in(options), **given, **options}
+    )
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -89,17 +92,17 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_load_of_hidden_events_fails_and_leaves_the_table(
     connection: EmulatorProcess, lake: DuckDB, write: Any, by: str
 ) -> None:
-    loaded = into_sql(by=by, write=write).execute(context())
+    loaded = into_sql(time_column=by, write=write).execute(context())
     before = sorted(lake.rows("SELECT * FROM events"))
     assert loaded["rows"] == len(before) > 500
     hide(connection)
     for _ in range(2):  # a retry changes nothing either
         with pytest.raises(PostHogIncompleteError, match=r"PostHog hides events up to .* only a part of"):
-            into_sql(by=by, write=write).execute(context())
+            into_sql(time_column=by, write=write).execute(context())
     assert sorted(lake.rows("SELECT * FROM events")) == before
     hide(connection, ago=1)
     with pytest.raises(PostHogIncompleteError, match="none of"):
-        into_sql(by=by, write=write).execute(context())
+        into_sql(time_column=by, write=write).execute(context())
     assert sorted(lake.rows("SELECT * FROM events")) == before
 
 
@@ -116,26 +119,26 @@ def test_the_table_is_not_even_made(connection: EmulatorProcess, lake: DuckDB) -
 @pytest.mark.parametrize("by", ["created_at", "timestamp"])
 def test_files_of_hidden_events_fail_and_leave_the_folder(connection: EmulatorProcess, tmp_path: Path, by: str) -> None:
     folder = tmp_path / "files"
-    assert into_files(folder, by=by).execute(context())["rows"] > 500
+    assert into_files(folder, time_column=by).execute(context())["rows"] > 500
     before = everything(folder)
     hide(connection)
     for _ in range(2):
         with pytest.raises(PostHogIncompleteError, match="PostHog hides events"):
-            into_files(folder, by=by).execute(context())
+            into_files(folder, time_column=by).execute(context())
     assert everything(folder) == before
     with pytest.raises(PostHogIncompleteError, match="PostHog hides events"):
-        into_files(tmp_path / "new", by=by).execute(context())
+        into_files(tmp_path / "new", time_column=by).execute(context())
     assert not (tmp_path / "new").exists()
 
 
 def test_an_interval_that_is_read_again_is_checked_too(
     connection: EmulatorProcess, lake: DuckDB, tmp_path: Path
 ) -> None:
-    back = {"by": "timestamp", "look_back": timedelta(days=2)}
+    back = {"time_column": "timestamp", "look_back": timedelta(days=2)}
     folder = tmp_path / "files"
-    into_files(folder, by="timestamp").execute(context())
+    into_files(folder, time_column="timestamp").execute(context())
     before = everything(folder)
-    into_sql(by="timestamp").execute(context())
+    into_sql(time_column="timestamp").execute(context())
     rows = sorted(lake.rows("SELECT * FROM events"))
     hide(connection)
     for operator in (into_files(folder, start=day(3), end=day(2), **back), into_sql(start=day(3), end=day(2), **back)):
@@ -143,7 +146,7 @@ def test_an_interval_that_is_read_again_is_checked_too(
             operator.execute(context())
     assert everything(folder) == before
     assert sorted(lake.rows("SELECT * FROM events")) == rows
-    assert into_sql(start=day(3), end=day(2), by="timestamp").execute(context())["rows"] > 100
+    assert into_sql(start=day(3), end=day(2), time_column="timestamp").execute(context())["rows"] > 100
 
 
 def test_with_a_warning_what_is_left_is_read(connection: EmulatorProcess, lake: DuckDB, said: list[str]) -> None:
@@ -151,7 +154,7 @@ def test_with_a_warning_what_is_left_is_read(connection: EmulatorProcess, lake: 
     shown = f"timestamp > toDateTime('{day(4.4321)}') AND timestamp < toDateTime('{day(3)}')"
     (there,) = PostHogHook().get_first(f"SELECT count(DISTINCT uuid) FROM events WHERE {shown}") or [0]
     hide(connection, ago=4.4321)
-    found = into_sql(by="timestamp", on_retention="warn").execute(context())
+    found = into_sql(time_column="timestamp", on_retention="warn").execute(context())
     assert found["rows"] == lake.count() == there
     assert len(said) == 1
     assert "only a part" in said[0]
@@ -160,7 +163,7 @@ def test_with_a_warning_what_is_left_is_read(connection: EmulatorProcess, lake: 
 
 def test_ignored_it_is_neither_asked_for_nor_said(connection: EmulatorProcess, lake: DuckDB, said: list[str]) -> None:
     hide(connection)
-    found = into_sql(by="timestamp", on_retention="ignore").execute(context())
+    found = into_sql(time_column="timestamp", on_retention="ignore").execute(context())
     assert found["rows"] == lake.count() > 0
     assert (looks(connection), said) == (0, [])
 
@@ -224,8 +227,7 @@ def test_other_tables_are_not_asked_about(
 
 
 def test_queries_of_events_by_a_time_are_checked(connection: EmulatorProcess, lake: DuckDB) -> None:
-    source = {"hogql": COUNT_BY_DAY, "key": "id"}
-    options: dict[str, Any] = {"source": source, "table": "daily", "by": "day", "key": "id"}
+    options: dict[str, Any] = {"query": COUNT_BY_DAY, "table": "daily", "time_column": "day", "key": "id"}
     into_sql(**options).execute(context())
     before = lake.rows("SELECT * FROM daily ORDER BY 1")
     assert before
@@ -237,7 +239,7 @@ def test_queries_of_events_by_a_time_are_checked(connection: EmulatorProcess, la
 
 def test_queries_of_events_as_a_whole_are_warned_of(connection: EmulatorProcess, lake: DuckDB, said: list[str]) -> None:
     hide(connection, events_retention_enforced=False)
-    options: dict[str, Any] = {"source": COUNT_BY_DAY, "table": "daily", "key": "id", "write": "merge"}
+    options: dict[str, Any] = {"query": COUNT_BY_DAY, "table": "daily", "key": "id", "write": "merge"}
     into_sql(**options).execute(context())
     assert said == []
     connection.settings(events_retention_enforced=True)
@@ -278,7 +280,9 @@ def test_what_is_hidden_while_it_is_read_is_not_brought(
     clock = retention_guard.time.monotonic
     passed = threading.Event()
     monkeypatch.setattr(retention_guard, "time", _Clock(lambda: clock() + 7200 * passed.is_set()))
-    operator = into_sql(by="timestamp") if way == "sql" else into_files(tmp_path / "files", by="timestamp")
+    operator = (
+        into_sql(time_column="timestamp") if way == "sql" else into_files(tmp_path / "files", time_column="timestamp")
+    )
     reading = type(operator).check_retention
 
     def checked(*arguments: Any) -> None:
@@ -304,7 +308,9 @@ class _Clock:
 def test_the_choice_is_a_template(connection: EmulatorProcess, lake: DuckDB, run_dag: Callable[..., Any]) -> None:
     hide(connection)
     choice = "{{ params.choice }}"
-    dag = make_dag("retention", lambda: into_sql(by="timestamp", on_retention=choice), params={"choice": "warn"})
+    dag = make_dag(
+        "retention", lambda: into_sql(time_column="timestamp", on_retention=choice), params={"choice": "warn"}
+    )
     run = run_dag(dag, **when(MIDNIGHT))
     assert run.state == "success"
     assert lake.count() > 0

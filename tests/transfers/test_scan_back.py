@@ -17,6 +17,7 @@ from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperat
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB
 from tests.operators.support import context
+from tests.transfers.choosing import source_in
 from tests.transfers.test_posthog_to_sql import day, event
 from tests.transfers.test_query_to_object_storage import table_of
 
@@ -42,15 +43,19 @@ def name(connection: EmulatorProcess) -> str:
 
 
 def sql(name: str, **options: Any) -> dict[str, Any]:
-    given = {"start": day(4), "end": day(3), "scan_back": WEEK, "settle": timedelta(0), "event": name}
-    task = PostHogToSqlOperator(task_id="t", sql_conn_id="warehouse", table="events", **{**given, **options})
+    given = {"start": day(4), "end": day(3), "scan_back": WEEK, "settle": timedelta(0), "events": name}
+    task = PostHogToSqlOperator(
+        task_id="t", sql_conn_id="warehouse", table="events", **{**source_in(options), **given, **options}
+    )
     found: dict[str, Any] = task.execute(context())
     return found
 
 
 def files(folder: Path, name: str, **options: Any) -> dict[str, Any]:
-    given = {"start": day(4), "end": day(3), "scan_back": WEEK, "settle": timedelta(0), "event": name}
-    task = PostHogQueryToObjectStorageOperator(task_id="t", path=str(folder), **{**given, **options})
+    given = {"start": day(4), "end": day(3), "scan_back": WEEK, "settle": timedelta(0), "events": name}
+    task = PostHogQueryToObjectStorageOperator(
+        task_id="t", path=str(folder), **{**source_in(options), **given, **options}
+    )
     found: dict[str, Any] = task.execute(context())
     return found
 
@@ -143,8 +148,8 @@ def test_earlier_files_are_compared_with_what_they_were_read_by(
     [
         ({"source": "persons"}, "scan_back"),
         ({"source": "sessions"}, "scan_back"),
-        ({"source": "SELECT uuid, event FROM events", "key": "uuid"}, "scan_back"),
-        ({"by": "timestamp"}, "scan_back"),
+        ({"query": "SELECT uuid, event FROM events", "key": "uuid"}, "scan_back"),
+        ({"time_column": "timestamp"}, "scan_back"),
         ({"scan_back": 7}, "scan_back"),
         ({"scan_back": timedelta(0)}, "scan_back"),
         ({"scan_back": timedelta(days=-1)}, "scan_back"),
@@ -155,16 +160,16 @@ def test_what_it_is_not_for_is_refused_before_anything_is_sent(
     connection: EmulatorProcess, lake: DuckDB, options: dict[str, Any], field: str
 ) -> None:
     before = len(connection.calls())
-    given: dict[str, Any] = {"event": None, **options}
+    given: dict[str, Any] = {"events": None, **options}
     with pytest.raises(PostHogSettingsError) as error:
-        sql(given.pop("event"), **given)
+        sql(given.pop("events"), **given)
     assert error.value.field == field
     assert len(connection.calls()) == before
 
 
-@pytest.mark.parametrize("options", [{"table": "persons"}, {"by": "timestamp"}, {"scan_back": "7 days"}])
+@pytest.mark.parametrize("options", [{"source": "persons"}, {"time_column": "timestamp"}, {"scan_back": "7 days"}])
 def test_files_refuse_it_alike(connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any]) -> None:
-    given = {"event": None, **options}
+    given = {"events": None, **options}
     with pytest.raises(PostHogSettingsError, match="scan_back"):
-        files(tmp_path, given.pop("event"), **given)
+        files(tmp_path, given.pop("events"), **given)
     assert not list(tmp_path.iterdir())

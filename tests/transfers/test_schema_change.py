@@ -49,7 +49,7 @@ def test_a_retry_does_not_go_on_with_other_types_than_the_try_before(
     connection: EmulatorProcess, tmp_path: Path
 ) -> None:
     """PostHog was updated between two tries."""
-    options = {"max_file_rows": 300, "in_flight": 1, "page_rows": 100, **TEXT}
+    options = {"max_file_rows": 300, "max_in_flight": 1, "page_rows": 100, **TEXT}
     connection.faults(method="POST", path="*/query/", status=400, body={"detail": "no"}, skip=18, count=-1)
     with pytest.raises(Exception, match="400"):
         operator(tmp_path, **options).execute(context())

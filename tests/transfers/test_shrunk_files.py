@@ -73,9 +73,9 @@ def test_a_first_load_of_an_empty_interval_is_fine(connection: EmulatorProcess, 
 
 
 def test_intervals_that_look_back_reads_again_are_guarded_too(connection: EmulatorProcess, tmp_path: Path) -> None:
-    operator(tmp_path, by="timestamp").execute(context(run_id="first"))
+    operator(tmp_path, time_column="timestamp").execute(context(run_id="first"))
     before = contents(tmp_path)
-    span = {"by": "timestamp", "start": day(2), "end": day(1), "look_back": timedelta(days=1)}
+    span = {"time_column": "timestamp", "start": day(2), "end": day(1), "look_back": timedelta(days=1)}
     with pytest.raises(PostHogIncompleteError, match=day(5)[:10]):
         operator(tmp_path, **span, **NONE).execute(context(run_id="next"))
     there = contents(tmp_path)

@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogS
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import Database, DuckDB, Postgres, postgres_database
 from tests.operators.support import context, make_dag, task_states, when
+from tests.transfers.choosing import source_in
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 #: A time that no other test knows: the emulator is shared.
@@ -50,7 +51,7 @@ def hours(connection: EmulatorProcess) -> datetime:
 
 def operator(**options: Any) -> PostHogToSqlOperator:
     given = {"sql_conn_id": "warehouse", "table": "events", "settle": timedelta(0)}
-    return PostHogToSqlOperator(task_id="task", **{**given, **options})
+    return PostHogToSqlOperator(task_id="task", **{**source_in(options), **given, **options})
 
 
 def load(**options: Any) -> dict[str, Any]:
@@ -119,13 +120,19 @@ def test_mapped_tasks_of_several_events_end_with_all_of_them(
     days = interval(MIDNIGHT - 5 * DAY, 2 * DAY)
 
     def fill() -> None:
-        given = {"sql_conn_id": "warehouse", "table": "events", "settle": timedelta(0), **days}
-        PostHogToSqlOperator.partial(task_id="load", **given).expand(event=names)
+        given: dict[str, Any] = {
+            "source": "events",
+            "sql_conn_id": "warehouse",
+            "table": "events",
+            "settle": timedelta(0),
+            **days,
+        }
+        PostHogToSqlOperator.partial(task_id="load", **given).expand(events=names)
 
     dag = make_dag("mapped_events", fill)
     for _ in range(2):
         assert set(task_states(run_dag(dag, **when(MIDNIGHT))).values()) == {"success"}
-        load(table="alone", event=names, **days)
+        load(table="alone", events=names, **days)
         assert held(lake) == held(lake, "alone")
         assert set(held(lake)) == set(names)
         assert lake.count() == len(set(lake.uuids()))
@@ -134,10 +141,10 @@ def test_mapped_tasks_of_several_events_end_with_all_of_them(
 def test_an_event_s_load_leaves_those_of_others(connection: EmulatorProcess, lake: DuckDB, hours: datetime) -> None:
     connection.add_events([event(hours, "a"), event(hours, "b"), event(hours, "b"), event(hours, "c")])
     load(**interval(hours))
-    assert load(**interval(hours), event=["b", "c"])["deleted"] == 3
-    assert load(**interval(hours), event="b")["deleted"] == 2
+    assert load(**interval(hours), events=["b", "c"])["deleted"] == 3
+    assert load(**interval(hours), events="b")["deleted"] == 2
     assert held(lake) == {"a": 1, "b": 2, "c": 1}
-    assert load(**interval(hours), event="b", replaces="all")["deleted"] == 4
+    assert load(**interval(hours), events="b", replaces="all")["deleted"] == 4
     assert held(lake) == {"b": 2}
 
 
@@ -147,20 +154,20 @@ def test_the_event_is_found_in_whatever_column_it_is_loaded(
     connection.add_events([event(hours, "a"), event(hours, "b")])
     columns = {"uuid": "uuid", "created_at": "created_at", "what": "event"}
     for name in ("a", "b", "a"):
-        load(**interval(hours), event=name, columns=columns)
+        load(**interval(hours), events=name, columns=columns)
     assert lake.count() == 2
 
 
 UNTOLD = [
-    ({"event": "a", "columns": ["uuid", "created_at"]}, "columns"),
-    ({"event": "a", "columns": {"uuid": "uuid", "created_at": "created_at", "name": "lower(event)"}}, "columns"),
+    ({"events": "a", "columns": ["uuid", "created_at"]}, "columns"),
+    ({"events": "a", "columns": {"uuid": "uuid", "created_at": "created_at", "name": "lower(event)"}}, "columns"),
     ({"where": "event = 'a'"}, "where"),
-    ({"event": "a", "where": "distinct_id = 'a'"}, "where"),
+    ({"events": "a", "where": "distinct_id = 'a'"}, "where"),
     ({"source": "sessions", "where": "$pageview_count > 1"}, "where"),
     ({"source": "persons", "where": "is_identified"}, "where"),
-    ({"source": "persons", "by": "created_at", "where": "is_identified"}, "where"),
+    ({"source": "persons", "time_column": "created_at", "where": "is_identified"}, "where"),
     ({"source": "groups", "where": "index = 0"}, "where"),
-    ({"source": {"table": "groups", "where": "index = 0"}}, "where"),
+    ({"source": "groups", "where": "index = 0", "deleted": None}, "where"),
 ]
 
 
@@ -194,15 +201,19 @@ SPANS = [interval(PAST), interval(PAST + HOUR)]
     [
         ({"posthog_conn_id": ["a", "b"]}, {}, "posthog_conn_id"),
         ({"project_id": [1, 2], "start": [1, 2]}, {}, "project_id"),
-        ({"event": ["a", "b"]}, {"replaces": "all"}, "event"),
-        ({"event": ["a", "b"], "project_id": [1, 2]}, {"event": "a"}, "project_id"),
-        ({"values": [{"n": 1}, {"n": 2}]}, {"source": "SELECT {n} AS n, now() AS t", "key": "n", "by": "t"}, "values"),
-        ([{"source": "SELECT 1 AS n"}, {"source": "SELECT 2 AS n"}], {"source": "SELECT 1 AS n", "key": "n"}, "source"),
+        ({"events": ["a", "b"]}, {"replaces": "all"}, "events"),
+        ({"events": ["a", "b"], "project_id": [1, 2]}, {"events": "a"}, "project_id"),
+        (
+            {"values": [{"n": 1}, {"n": 2}]},
+            {"query": "SELECT {n} AS n, now() AS t", "key": "n", "time_column": "t"},
+            "values",
+        ),
+        ([{"query": "SELECT 1 AS n"}, {"query": "SELECT 2 AS n"}], {"query": "SELECT 1 AS n", "key": "n"}, "query"),
         ([{"table": "t", "project_id": 1}, {"table": "t", "project_id": 2}], {}, "project_id"),
         ([{"table": "t", "project_id": 1}, {"table": "u", "project_id": 2}], {}, None),
         ([{**span, "project_id": 1} for span in SPANS], {}, None),
         (SPANS, {}, None),
-        ({"event": ["a", "b"]}, {"event": "a"}, None),
+        ({"events": ["a", "b"]}, {"events": "a"}, None),
         ({"table": ["a", "b"]}, {}, None),
         ({"project_id": [1, 2]}, {"write": "merge"}, None),
         (object(), {}, None),
@@ -214,7 +225,7 @@ def test_mapped_tasks_do_not_replace_one_another_s_rows(
     task = operator(
         **{
             **interval(PAST),
-            "event": "a" if "event" in (mapped if isinstance(mapped, dict) else ()) else None,
+            "events": "a" if "events" in (mapped if isinstance(mapped, dict) else ()) else None,
             **options,
         }
     )
@@ -238,7 +249,7 @@ def test_nor_in_a_dag(connection: EmulatorProcess, lake: DuckDB, run_dag: Any) -
     def fill() -> None:
         given = {"sql_conn_id": "warehouse", "table": "events", "settle": timedelta(0), "key": "uuid"}
         span = interval(MIDNIGHT - 5 * DAY, DAY)
-        PostHogToSqlOperator.partial(task_id="load", by="created_at", **given, **span).expand(source=queries)
+        PostHogToSqlOperator.partial(task_id="load", time_column="created_at", **given, **span).expand(query=queries)
 
     run = run_dag(make_dag("mapped_queries", fill), **when(MIDNIGHT))
     assert set(task_states(run).values()) == {"failed"}
@@ -262,11 +273,11 @@ def test_persons_are_a_whole_snapshot_by_default(connection: EmulatorProcess, la
 
 
 def test_what_is_gone_from_posthog_goes(connection: EmulatorProcess, postgres: Postgres) -> None:
-    query = {"hogql": "SELECT event, count() AS n FROM events WHERE event LIKE 'gone %' GROUP BY event", "key": "event"}
+    query = {"query": "SELECT event, count() AS n FROM events WHERE event LIKE 'gone %' GROUP BY event", "key": "event"}
     connection.add_events([event(PAST, "gone 1"), event(PAST, "gone 2"), event(PAST, "gone 2")])
-    load(source=query, table="totals")
+    load(**query, table="totals")
     postgres.run("INSERT INTO totals VALUES ('gone 3', 9)")
-    found = load(source=query, table="totals")
+    found = load(**query, table="totals")
     assert (found["rows"], found["deleted"]) == (2, 3)
     assert sorted(postgres.rows("SELECT event, n FROM totals")) == [("gone 1", 1), ("gone 2", 2)]
 
@@ -283,10 +294,10 @@ def test_a_cohort_s_members_leave_those_of_others(connection: EmulatorProcess, l
         "CREATE TABLE members (person_id VARCHAR, cohort_id BIGINT)",
         "INSERT INTO members VALUES ('a', 7), ('b', 7), ('a', 8)",
     )
-    cohort = {"table": "cohort_members", "cohort_id": 7}
+    cohort = {"source": "cohort_members", "cohort_id": 7}
     with pytest.raises(PostHogIncompleteError, match="2 rows are there, and PostHog shows 0"):
-        load(source=cohort, table="members")
-    assert load(source=cohort, table="members", allow_shrink=True)["deleted"] == 2
+        load(**cohort, table="members")
+    assert load(**cohort, table="members", allow_shrink=True)["deleted"] == 2
     assert lake.rows("SELECT person_id, cohort_id FROM members") == [("a", 8)]
 
 
@@ -379,12 +390,17 @@ def test_copies_of_an_event_are_no_difference(connection: EmulatorProcess, lake:
 
 
 @pytest.mark.parametrize(
-    "source", ["events", "SELECT uuid, event, created_at FROM events", {"table": "events", "by": "timestamp"}]
+    "read",
+    [
+        {"source": "events", "time_column": "created_at"},
+        {"query": "SELECT uuid, event, created_at FROM events", "time_column": "created_at"},
+        {"source": "events", "time_column": "timestamp"},
+    ],
 )
 def test_whatever_has_a_time_is_verified(
-    connection: EmulatorProcess, lake: DuckDB, hours: datetime, source: Any
+    connection: EmulatorProcess, lake: DuckDB, hours: datetime, read: dict[str, str]
 ) -> None:
-    options = {"source": source, "key": "uuid", "by": None if isinstance(source, dict) else "created_at"}
+    options = {"key": "uuid", **read}
     connection.add_events([event(hours), event(hours + HOUR)])
     load(**interval(hours), **options)
     connection.add_events([event(hours)])
@@ -395,11 +411,11 @@ def test_whatever_has_a_time_is_verified(
 
 def test_only_the_filter_s_rows_are_verified(connection: EmulatorProcess, lake: DuckDB, hours: datetime) -> None:
     connection.add_events([event(hours, "a"), event(hours, "b"), event(hours + HOUR, "a")])
-    load(event="a", **interval(hours))
-    found = load(event="a", verify_back=HOUR, **interval(hours + HOUR))
+    load(events="a", **interval(hours))
+    found = load(events="a", verify_back=HOUR, **interval(hours + HOUR))
     assert found["reloaded"] == []
     connection.add_events([event(hours, "a"), event(hours, "b")])
-    found = load(event="a", verify_back=HOUR, **interval(hours + HOUR))
+    found = load(events="a", verify_back=HOUR, **interval(hours + HOUR))
     assert [one["rows"] for one in found["reloaded"]] == [2]
     assert held(lake) == {"a": 3}
 
@@ -422,7 +438,7 @@ def test_an_interval_that_posthog_shows_no_more_is_not_reloaded(
 def test_verify_back_begins_where_look_back_ends(connection: EmulatorProcess, lake: DuckDB, hours: datetime) -> None:
     connection.add_events([event(hours + at * HOUR) for at in range(4)])
     back = {"look_back": timedelta(minutes=90), "verify_back": timedelta(hours=3)}
-    found = load(by="timestamp", **back, **interval(hours + 3 * HOUR))
+    found = load(time_column="timestamp", **back, **interval(hours + 3 * HOUR))
     assert found["start"] == f"{hours + timedelta(minutes=90):%FT%TZ}"
     assert found["verified"] == 2
     assert [(one["start"], one["end"]) for one in found["reloaded"]] == [

@@ -30,8 +30,10 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
 
 
 def operator(**options: Any) -> PostHogToSqlOperator:
-    given = {"sql_conn_id": "warehouse", "table": "t", "source": "persons", "settle": timedelta(0)}
-    return PostHogToSqlOperator(task_id="task", **{**given, **options})
+    given = {"sql_conn_id": "warehouse", "table": "t", "settle": timedelta(0)}
+    return PostHogToSqlOperator(
+        task_id="task", **{**({} if "query" in options else {"source": "persons"}), **given, **options}
+    )
 
 
 def load(**options: Any) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def counted(found: dict[str, Any]) -> tuple[Any, ...]:
 def totals(name: str) -> dict[str, Any]:
     """A query over some made-up events, whose rows can change and go."""
     sql = "SELECT event, count() AS n FROM events WHERE event LIKE {name} GROUP BY event"
-    return {"source": {"hogql": sql, "key": "event", "values": {"name": f"{name} %"}}, "key": "event"}
+    return {"query": sql, "values": {"name": f"{name} %"}, "key": "event"}
 
 
 def happened(name: str, *numbers: int) -> list[dict[str, Any]]:
@@ -102,7 +104,7 @@ def test_a_cohort_s_members_that_are_gone_leave_those_of_others(connection: Emul
     lake.run(
         "CREATE TABLE t (person_id VARCHAR, cohort_id BIGINT)", "INSERT INTO t VALUES ('a', 7), ('b', 7), ('a', 8)"
     )
-    cohort = {"source": {"table": "cohort_members", "cohort_id": 7}}
+    cohort = {"source": "cohort_members", "cohort_id": 7}
     assert load(**cohort, write="merge")["gone"] == 2
     with pytest.raises(PostHogIncompleteError, match="allow_shrink"):
         load(**cohort, deleted="mark")
@@ -136,8 +138,8 @@ def test_mapped_tasks_do_not_take_one_another_s_rows_for_gone(connection: Emulat
         ({"deleted": "mark", "write": "append"}, "deleted"),
         ({"deleted": "mark", "write": "replace_interval"}, "deleted"),
         ({"deleted": "delete", "write": "scd2"}, "deleted"),
-        ({"deleted": "mark", "source": "events", "event": "purchase"}, "deleted"),
-        ({"deleted": "mark", "by": "created_at"}, "deleted"),
+        ({"deleted": "mark", "source": "events", "events": "purchase"}, "deleted"),
+        ({"deleted": "mark", "time_column": "created_at"}, "deleted"),
         ({"load_columns": "_posthog_run"}, "load_columns"),
         ({"load_columns": ["loaded_at"]}, "load_columns"),
         ({"load_columns": None}, "load_columns"),
@@ -161,7 +163,7 @@ def test_what_does_not_go_together_is_refused_with_the_dag(options: dict[str, An
         ({"source": "events", "deleted": "mark"}, "deleted"),
         ({"source": "sessions", "deleted": "delete"}, "deleted"),
         ({"source": "events", "write": "scd2"}, "write"),
-        ({"by": "created_at", "write": "scd2"}, "write"),
+        ({"time_column": "created_at", "write": "scd2"}, "write"),
     ],
 )
 def test_rows_of_other_intervals_are_not_gone(
@@ -194,7 +196,7 @@ def test_properties_have_the_types_that_the_task_gives_them(connection: Emulator
         "paid": ("properties.`paid`", "boolean"),
         "kind": "event",
     }
-    options = {**INTERVAL, "event": name, "columns": columns}
+    options = {**INTERVAL, "events": name, "columns": columns}
     with pytest.raises(PostHogLoadError, match="price: 1"):
         load(**options)
     found = load(**options, max_rejects=1, native_types=True)

@@ -57,7 +57,7 @@ def suppress(lab: Lab, **given: Any) -> dict[str, Any]:
 def to_files(lab: Lab, **given: Any) -> tuple[dict[str, Any], set[str]]:
     lake = lab.folder / "lake" / uuid.uuid4().hex
     options = {
-        "table": "events",
+        "source": "events",
         "path": f"file://{lake}",
         "suppress_path": f"file://{lab.folder}/erased",
         "start": ago(hours=2),
@@ -78,6 +78,7 @@ def to_sql(lab: Lab, monkeypatch: pytest.MonkeyPatch, **given: Any) -> tuple[dic
     options = {
         "sql_conn_id": "warehouse",
         "table": "events",
+        "source": "events",
         "suppress_path": f"file://{lab.folder}/erased",
         "start": ago(hours=2),
         "end": ago(seconds=1),
@@ -119,7 +120,7 @@ def test_a_snapshot_of_persons_lacks_them_too(lab: Lab) -> None:
     suppress(lab, request=lab.resolve(uuids=[lab.person]))
     PostHogQueryToObjectStorageOperator(
         task_id="files",
-        table="persons",
+        source="persons",
         path=f"file://{lab.folder}/lake",
         suppress_path=f"file://{lab.folder}/erased",
         settle=timedelta(0),

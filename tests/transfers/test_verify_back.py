@@ -46,11 +46,13 @@ def manifests(path: Path) -> dict[str, bytes]:
 def test_rows_that_became_visible_late_are_found_and_nothing_else_is_read_again(
     connection: EmulatorProcess, tmp_path: Path, by: str
 ) -> None:
-    write(tmp_path, 5, 4, 3, by=by)
+    write(tmp_path, 5, 4, 3, time_column=by)
     before = manifests(tmp_path)
     lost, found_again = late(4.4), late(2.5)
     connection.add_events([lost, found_again])
-    found = operator(tmp_path, on_retention="ignore", by=by, **NEXT, **TWO_DAYS).execute(context(run_id="next"))
+    found = operator(tmp_path, on_retention="ignore", time_column=by, **NEXT, **TWO_DAYS).execute(
+        context(run_id="next")
+    )
     assert (found["again"], found["verified"], found["reloaded"]) == (0, 2, 1)
     uuids = table_of(tmp_path)["uuid"].to_pylist()
     assert found_again["uuid"] in uuids
@@ -59,17 +61,20 @@ def test_rows_that_became_visible_late_are_found_and_nothing_else_is_read_again(
     changed = [name for name, content in manifests(tmp_path).items() if before.get(name) != content]
     assert len(changed) == 2
     assert len([sql for sql in asked(connection) if "countIf" in sql]) == 1, "one query counts them all"
-    again = operator(tmp_path, on_retention="ignore", by=by, **NEXT, **TWO_DAYS).execute(context(run_id="again"))
+    again = operator(tmp_path, on_retention="ignore", time_column=by, **NEXT, **TWO_DAYS).execute(
+        context(run_id="again")
+    )
     assert (again["verified"], again["reloaded"]) == (2, 0)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"table": "sessions"},
-        {"table": "persons", "by": "created_at"},
-        {"event": ["$pageview", "purchase"]},
-        {"hogql": "SELECT event, uuid AS id, timestamp AS at FROM events WHERE event = {e}", "key": "id", "time": "at",
+        {"source": "sessions"},
+        {"source": "persons", "time_column": "created_at"},
+        {"events": ["$pageview", "purchase"]},
+        {"query": "SELECT event, uuid AS id, timestamp AS at FROM events WHERE event = {e}", "key": "id",
+         "time_column": "at",
          "values": {"e": "$pageview"}},
     ],
 )  # fmt: skip
@@ -97,8 +102,8 @@ def test_copies_are_no_difference(connection: EmulatorProcess, tmp_path: Path) -
 
 
 def test_what_look_back_has_read_again_is_not_counted(connection: EmulatorProcess, tmp_path: Path) -> None:
-    write(tmp_path, 4, 3, by="timestamp")
-    options = {"by": "timestamp", "look_back": timedelta(days=1), **NEXT, **TWO_DAYS}
+    write(tmp_path, 4, 3, time_column="timestamp")
+    options = {"time_column": "timestamp", "look_back": timedelta(days=1), **NEXT, **TWO_DAYS}
     found = operator(tmp_path, on_retention="ignore", **options).execute(context(run_id="next"))
     assert (found["again"], found["verified"], found["reloaded"]) == (1, 1, 0)
 
@@ -217,7 +222,7 @@ def test_many_intervals_are_counted_in_few_queries(connection: EmulatorProcess, 
 
 
 @pytest.mark.parametrize(
-    "options", [{"table": "persons", **TWO_DAYS}, {"verify_back": timedelta(-1)}, {"verify_back": 3}]
+    "options", [{"source": "persons", **TWO_DAYS}, {"verify_back": timedelta(-1)}, {"verify_back": 3}]
 )
 def test_wrong_arguments_are_refused(connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
@@ -227,14 +232,14 @@ def test_wrong_arguments_are_refused(connection: EmulatorProcess, tmp_path: Path
 
 
 def test_another_project_s_interval_is_not_replaced(connection: EmulatorProcess, tmp_path: Path) -> None:
-    write(tmp_path, 3, by="timestamp")
+    write(tmp_path, 3, time_column="timestamp")
     (path,) = tmp_path.glob("_manifests/*.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "project_id": 77}))
     before = path.read_bytes()
     for option in ("look_back", "verify_back"):
         with pytest.raises(PostHogSettingsError, match="of project 77") as refused:
-            operator(tmp_path, on_retention="ignore", by="timestamp", **NEXT, **{option: timedelta(days=2)}).execute(
-                context(run_id=option)
-            )
+            operator(
+                tmp_path, on_retention="ignore", time_column="timestamp", **NEXT, **{option: timedelta(days=2)}
+            ).execute(context(run_id=option))
         assert refused.value.field == "path"
         assert path.read_bytes() == before

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.within import within
-from airflow_provider_posthog.exceptions import PostHogJobError
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogJobError, PostHogTransportError
+from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
+from airflow_provider_posthog.triggers.shared_looks import Found, Question
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
@@ -279,3 +284,102 @@ def test_what_the_work_raises_comes_out() -> None:
 
     with pytest.raises(KeyError):
         asyncio.run(within(work(), 10))
+
+
+# Many that ask the same.
+
+
+def _all(*triggers: PostHogCheckTrigger) -> list[dict[str, Any]]:
+    async def event(trigger: PostHogCheckTrigger) -> dict[str, Any]:
+        (fired,) = [event async for event in trigger.run()]
+        return dict(fired.payload)
+
+    async def run() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(event(trigger) for trigger in triggers))
+
+    return asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_20_that_ask_the_same_cost_one_look_an_interval(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(*[says("pending")] * 5, says("succeeded", n=7))
+    events = _all(*(_trigger(first_wait=0.2, poll_interval=0.2, growth=1.0) for _ in range(20)))
+    assert {(event["outcome"], event["facts"]["n"]) for event in events} == {("succeeded", 7)}
+    assert len(scripted_check.requests) == 6
+
+
+def test_sensors_of_one_insight_share_their_looks_and_each_dashboard_has_its_own(
+    connected: EmulatorProcess,
+) -> None:
+    def fresh(**options: Any) -> PostHogCheckTrigger:
+        arguments = {"insight": 1, "fresher_than": "2020-01-01T00:00:00+00:00", "from_dashboard": None, **options}
+        return _trigger(check="insight_fresh", arguments=arguments)
+
+    PostHogHook().send(insights.retrieve(1, refresh="force_blocking"))
+    before = len(connected.calls("/insights/", "GET"))
+    later = "2090-01-01T00:00:00+00:00"
+    waiting = [_trigger(check="insight_fresh", arguments=fresh(fresher_than=later).arguments, seconds=0.05)]
+    events = _all(*(fresh() for _ in range(10)), *waiting)
+    assert [event["outcome"] for event in events] == [*["succeeded"] * 10, "timeout"]
+    assert len(connected.calls("/insights/", "GET")) - before <= 1 + 3, "one for ten, and those of another question"
+
+
+def test_a_failure_counts_for_those_who_wanted_to_look() -> None:
+    failed, good = Found(PostHogTransportError("no connection")), Found(Verdict("pending"))
+    looks = []
+
+    async def look(found: Found) -> Found:
+        looks.append(found)
+        return found
+
+    async def run() -> list[Found]:
+        question = Question()
+        slow = asyncio.ensure_future(question.ask(0.2, 60.0, lambda: look(good)))
+        quick = [asyncio.ensure_future(question.ask(0.05, 60.0, lambda: look(failed))) for _ in range(3)]
+        return await asyncio.gather(*quick, slow)
+
+    *quick, slow = asyncio.run(run())
+    assert (slow, looks.count(good)) == (good, 1)
+    assert quick == [failed] * 3
+
+
+def test_who_is_cancelled_leaves_the_look_to_the_others(scripted_check: ScriptedServer) -> None:
+    scripted_check.script(Reply(delay=60), says("succeeded"))
+
+    async def run() -> list[Any]:
+        tasks = [asyncio.ensure_future(_drain(_trigger())) for _ in range(4)]
+        while not scripted_check.requests:  # noqa: ASYNC110 - the server is a thread
+            await asyncio.sleep(0.01)
+        assert len(scripted_check.requests) == 1
+        tasks[0].cancel()  # who came first looks
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, *others = asyncio.run(asyncio.wait_for(run(), 30))
+    assert isinstance(first, asyncio.CancelledError)
+    assert others == ["succeeded"] * 3
+    assert len(scripted_check.requests) == 2
+
+
+async def _drain(trigger: PostHogCheckTrigger) -> str:
+    (fired,) = [event async for event in trigger.run()]
+    return str(fired.payload["outcome"])
+
+
+def test_a_look_that_hangs_keeps_nobody_from_looking_at_the_deadline() -> None:
+    done = Found(Verdict("succeeded"))
+
+    async def hang() -> Found:
+        await asyncio.sleep(60)
+        return done
+
+    async def look() -> Found:
+        return done
+
+    async def run() -> list[Found]:
+        question = Question()
+        first = asyncio.ensure_future(question.ask(0.0, 60.0, hang))
+        await asyncio.sleep(0)
+        found = await asyncio.gather(*(question.ask(0.01, 0.1 + each, look) for each in range(3)))
+        first.cancel()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == [done] * 3, "who is first at its deadline tells the others"

@@ -99,7 +99,7 @@ def test_the_task_behind_a_stalled_server_still_cancels_its_query(
     started = ok({"query_status": {"id": "q", "complete": False}})
     server.script(started, HELD[answer])
     operator = PostHogQueryOperator(
-        task_id="task", hogql="SELECT 1 LIMIT 1", timeout=0.5, poll_interval=0.1, deferrable=True
+        task_id="task", query="SELECT 1 LIMIT 1", timeout=0.5, poll_interval=0.1, deferrable=True
     )
     with pytest.raises(task_deferred()) as caught:
         operator.execute(context())

@@ -12,7 +12,6 @@ from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
 from airflow_provider_posthog.emulator.people.ingestion import CaptureRefused, capture
-from airflow_provider_posthog.emulator.people.people_tables import OTHERS
 from airflow_provider_posthog.emulator.people.person import Person
 from airflow_provider_posthog.emulator.routes.persons import threaded
 
@@ -98,23 +97,11 @@ def recordings(request: Request) -> Answer:
     :param request: ``recordings`` in its body, each with ``session_id``, ``distinct_id`` and ``timestamp``.
     """
     wish = _objects(request.json(), "recordings", RECORDING, RECORDING)
+    request.state.people.touch()
     request.state.people.tables.add_recordings(
         [(each["session_id"], each["distinct_id"], each["timestamp"]) for each in wish]
     )
     return json_answer({"inserted": len(wish)}, 201)
-
-
-def rows(request: Request) -> Answer:
-    """Add rows of a table that PostHog fills by itself: heatmaps, or evaluations of flags.
-
-    :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
-    """
-    body = request.json()
-    table, found = body.get("table"), body.get("rows")
-    if set(body) != {"table", "rows"} or table not in OTHERS or not isinstance(found, list):
-        raise _wrong(f"Send 'table', one of {', '.join(OTHERS)}, and 'rows', a list of objects.")
-    request.state.people.tables.add_rows(str(table), found)
-    return json_answer({"inserted": len(found)}, 201)
 
 
 def records(request: Request) -> Answer:
@@ -160,6 +147,5 @@ ROUTES = (
     _route("/capture", captured),
     _route("/records", records),
     _route("/recordings", recordings),
-    _route("/rows", rows),
     _route("/sweep", sweep),
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 
 from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.data.warehouse import Warehouse
+from airflow_provider_posthog.emulator.http.auth import SECRET_SCOPES
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
 from airflow_provider_posthog.emulator.http.faults import FaultError, read_fault
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
@@ -16,6 +19,8 @@ from airflow_provider_posthog.emulator.jobs.exports import Script
 from airflow_provider_posthog.emulator.settings import OUTCOMES, SettingError
 
 PREFIX = "/__emulator__"
+# another organization's: it is there, but nobody of this one may look at it
+FOREIGN_PROJECT = 2
 
 
 def _wrong(detail: str) -> ApiError:
@@ -59,21 +64,56 @@ async def settings(request: Request) -> Answer:
 async def keys(request: Request) -> Answer:
     """Make a key, and its user if need be.
 
-    :param request: ``scopes``, ``user`` and ``projects`` in its body.
+    :param request: ``scopes``, ``user`` and ``projects`` in its body; ``secret`` for a secret key of the project.
     """
-    body = _only(request.json(), "scopes", "user", "projects")
+    body = _only(request.json(), "scopes", "user", "projects", "secret")
     texts: Callable[[object], bool] = lambda v: isinstance(v, list) and all(isinstance(each, str) for each in v)  # noqa: E731
     numbers: Callable[[object], bool] = lambda v: isinstance(v, list) and all(map(_whole, v))  # noqa: E731
     _typed(body, "scopes", None, texts, "a list of texts")
     _typed(body, "projects", None, numbers, "a list of numbers")
     user = _typed(body, "user", 1, _whole, "a number, 1 or more")
     projects = body.get("projects")
+    if body.get("secret"):
+        return _secret_key(request, body.get("scopes", ["query:read"]))
     made = request.state.keyring.create(
         scopes=tuple(body.get("scopes", ["*"])),
         user_id=int(str(user)),
         projects=None if projects is None else tuple(projects),
     )
     return json_answer({"api_key": made.value, "user": made.user.brief()}, 201)
+
+
+def _secret_key(request: Request, scopes: list[str]) -> Answer:
+    if unknown := set(scopes) - SECRET_SCOPES:
+        raise _wrong(f"A secret key has no scope {min(unknown)!r}. There are: {', '.join(sorted(SECRET_SCOPES))}.")
+    state = request.state
+    made = state.keyring.create_secret(scopes=tuple(scopes), project_id=state.project.id)
+    return json_answer({"api_key": made.value, "user": None}, 201)
+
+
+async def projects(request: Request) -> Answer:
+    """Make a further project, which lives until the next reset.
+
+    :param request: ``events`` (how many; none by default), ``seed``, ``start`` (``YYYY-MM-DD``), ``days``, ``timezone``
+        and ``name`` in its body.
+    """
+    body = _only(request.json(), "events", "seed", "start", "days", "timezone", "name")
+    state = request.state.server
+    number = max((FOREIGN_PROJECT, *state.others)) + 1
+    try:
+        start = body.get("start")
+        first = None if start is None else datetime.strptime(str(start), "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        zone = str(body.get("timezone", "UTC"))
+        events, seed, days = (
+            int(body.get(name, default))
+            for name, default in (("events", 0), ("seed", state.seed + number), ("days", 30))
+        )
+        make = partial(Warehouse, events=events, seed=seed, days=days, start=first, timezone=zone, team=number)
+        warehouse = await asyncio.to_thread(make)
+    except (ValueError, TypeError) as error:
+        raise _wrong(str(error)) from None
+    made = state.add_project(warehouse, str(body.get("name", "")), {"timezone": zone})
+    return json_answer({"id": made.project.id, "api_token": made.project.token, "name": made.project.name}, 201)
 
 
 async def revoke_key(request: Request) -> Answer:
@@ -229,8 +269,11 @@ async def reset(request: Request) -> Answer:
 
     :param request: nothing of it matters.
     """
-    await asyncio.to_thread(request.state.people.restore)
-    request.state.reset()
+    state = request.state.server
+    await asyncio.to_thread(state.people.restore)
+    state.reset()
+    if state.after_reset is not None:
+        await state.after_reset()
     return json_answer({})
 
 
@@ -243,6 +286,7 @@ ROUTES = (
     _route("POST", "/settings", settings),
     _route("POST", "/keys", keys),
     _route("DELETE", "/keys", revoke_key),
+    _route("POST", "/projects", projects),
     _route("POST", "/exports", script_exports),
     _route("GET", "/faults", faults),
     _route("POST", "/faults", faults),

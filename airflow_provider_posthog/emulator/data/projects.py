@@ -1,4 +1,4 @@
-"""The one project of the server and what PostHog tells about it and its users."""
+"""A project of the server and what PostHog tells about it and its users."""
 
 from __future__ import annotations
 
@@ -56,18 +56,26 @@ class Project:
 
     :param seed: equal seeds make equal ids and tokens.
     :param created_at: when it was made.
+    :param number: its id; the first one's is 1.
     """
 
-    def __init__(self, seed: int, created_at: datetime) -> None:
+    def __init__(self, seed: int, created_at: datetime, number: int = 1) -> None:
+        # all are of one organization
         made = random.Random(f"project {seed}")  # noqa: S311 - a made-up project
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-        self.id = 1
-        self.name = "Default project"
+        self.id = number
+        self.name = "Default project" if number == 1 else f"Project {number}"
         self.created_at = created_at
         self.primary_dashboard: int | None = 1
         self.token = "phc_" + "".join(made.choice(letters) for _ in range(43))
         self.uuid = str(uuid.UUID(int=made.getrandbits(128), version=4))
         self.organization = str(uuid.UUID(int=made.getrandbits(128), version=4))
+        if number > 1:
+            own = random.Random(f"project {seed} {number}")  # noqa: S311 - a made-up project
+            self.token = "phc_" + "".join(own.choice(letters) for _ in range(43))
+            self.uuid = str(uuid.UUID(int=own.getrandbits(128), version=4))
+        #: further projects of the organization: id and name
+        self.others: dict[int, str] = {}
 
     def as_json(self, timezone: str, retention: Json | None = None) -> Json:
         """Return the object of ``GET projects/{id}/``.
@@ -136,7 +144,10 @@ class Project:
             "updated_at": iso(self.created_at),
             "plugins_access_level": 9,
             "teams": [self._team(timezone)],
-            "projects": [{"id": self.id, "organization_id": self.organization, "name": self.name}],
+            "projects": [
+                {"id": number, "organization_id": self.organization, "name": name}
+                for number, name in {self.id: self.name, **self.others}.items()
+            ],
             "available_product_features": [],
             "is_member_join_email_enabled": True,
             "metadata": {"instance_tag": "none"},

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 #: What a new record has that nobody sent, by the path of its list.
 FRESH: Mapping[str, Mapping[str, Any]] = {
-    "actions": {"name": "", "description": "", "steps": [], "tags": [], "deleted": False},
     "annotations": {
         "content": None,
         "date_marker": None,

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.core import Core
     from airflow_provider_posthog.emulator.hogql.system import Rows, Sources
     from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExport
+    from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 
     Things = Callable[[], Iterable[Any]]
     BatchExports = Callable[[], Iterable[BatchExport]]
 
 
 def sources(
-    core: Core, *, exports: Things, insights: Things, dashboards: Things, batch_exports: BatchExports
+    core: Core,
+    *,
+    exports: Things,
+    insights: Things,
+    dashboards: Things,
+    batch_exports: BatchExports,
+    warehouse_jobs: WarehouseService,
 ) -> Sources:
     """Return what fills the tables, by name.
 
@@ -35,6 +42,8 @@ def sources(
         "system.batch_exports": lambda: _batch_exports(core, batch_exports),
         "system.batch_export_runs": lambda: _runs(core, batch_exports),
         "system.batch_export_backfills": lambda: _backfills(core, batch_exports),
+        "system.source_sync_jobs": warehouse_jobs.sync_rows,
+        "system.data_modeling_jobs": warehouse_jobs.view_rows,
     }
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_posthog.emulator.data import web_shop as data
+from airflow_provider_posthog.emulator.data.information import information_sources
+from airflow_provider_posthog.emulator.data.own import OwnTables
 from airflow_provider_posthog.emulator.hogql.engine_errors import from_clickhouse
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.results import read_rows
@@ -34,6 +36,7 @@ _SETTINGS = (
 _NO_MEMORY = "SET use_query_condition_cache=0"
 # what events fill, and what a reset puts back
 _OF_EVENTS = ("events", "raw_sessions")
+_OF_PEOPLE = ("persons", "person_distinct_ids", "groups")
 # one ClickHouse lives in a process: all warehouses share it, each in a database of its own, the last one closes it
 _engine_lock = threading.RLock()
 _engine: Any = None
@@ -74,7 +77,12 @@ def _measured(sql: str, output: str) -> tuple[bytes, int]:
             _engine.query(_SETTINGS)
             with suppress(RuntimeError):
                 _engine.query(_NO_MEMORY)
-        answer = _engine.query(sql, output)
+        try:
+            answer = _engine.query(sql, output)
+        except RuntimeError:
+            # what a query has written before it failed would begin the next answer
+            _engine.query("SELECT 1")
+            raise
         return bytes(answer.bytes()), int(answer.storage_bytes_read())
 
 
@@ -87,6 +95,7 @@ class Warehouse:
     :param days: how many days of data
     :param timezone: the project's IANA time zone; the attribute of that name may be changed at any time
     :param newer_functions: accept what PostHog servers of 2025 and later accept, such as ``toDateTime64``
+    :param team: the project's id
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class Warehouse:
         days: int = 30,
         timezone: str = "UTC",
         newer_functions: bool = True,
+        team: int = 1,
     ) -> None:
         self.timezone = timezone
         self.newer_functions = newer_functions
@@ -106,12 +116,13 @@ class Warehouse:
         self._database = f"project_{next(_numbers)}"
         first = start or data.default_start(days)
         filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
-        # the last statement makes the events
-        self._people = filled[:-1] if events else filled
         _open.add(self._database)
-        for statement in [*create_statements(self._database), *filled]:
+        for statement in [*create_statements(self._database, team), *filled]:
             _run(statement)
-        for table in map(self._named, _OF_EVENTS):
+        self.team = team
+        #: cohorts, actions, tables and the like that tests have given the project
+        self.own = OwnTables(lambda sql: _run(sql.replace("{db}.", f"{self._database}.")), team)
+        for table in map(self._named, (*_OF_EVENTS, *_OF_PEOPLE)):
             # links to the same files, so it costs nothing
             _run(f"CREATE TABLE {table}_at_start AS {table}")
             _run(f"ALTER TABLE {table}_at_start ATTACH PARTITION tuple() FROM {table}")
@@ -154,7 +165,8 @@ class Warehouse:
         :raises HogQLError: for what PostHog answers an error to
         """
         zone, newer, export = self.timezone, self.newer_functions, limit_context == "export"
-        rules = Rules(zone, self._database, newer, export, personal_api_key, floor, without, self._cohorts)
+        own = (self.own.catalog(), self.team)
+        rules = Rules(zone, self._database, newer, export, personal_api_key, floor, without, *own)
         compiled = translate(hogql, values or {}, rules)
         answer, bytes_read = self._execute(compiled)
         types, rows = read_rows(answer, zone)
@@ -221,10 +233,7 @@ class Warehouse:
     def restore_events(self) -> None:
         """Make the events as they were when the warehouse was opened."""
         if self._events_changed:
-            for table in map(self._named, _OF_EVENTS):
-                # not REPLACE PARTITION, which takes no empty one
-                _run(f"TRUNCATE TABLE {table}")
-                _run(f"ALTER TABLE {table} ATTACH PARTITION tuple() FROM {table}_at_start")
+            self._put_back(_OF_EVENTS)
             self._events_changed = False
 
     def _named(self, table: str) -> str:
@@ -232,10 +241,13 @@ class Warehouse:
 
     def refill_people(self) -> None:
         """Make persons and groups as they were when the warehouse was opened."""
-        for table in ("persons", "person_distinct_ids", "groups"):
-            _run(f"TRUNCATE TABLE {self._database}.{table}")
-        for statement in self._people:
-            _run(statement)
+        self._put_back(_OF_PEOPLE)
+
+    def _put_back(self, tables: Iterable[str]) -> None:
+        for table in map(self._named, tables):
+            # not REPLACE PARTITION, which takes no empty one
+            _run(f"TRUNCATE TABLE {table}")
+            _run(f"ALTER TABLE {table} ATTACH PARTITION tuple() FROM {table}_at_start")
 
     def close(self) -> None:
         """Drop the project's data; closing the last warehouse of a process also removes ClickHouse's own files."""
@@ -254,13 +266,11 @@ class Warehouse:
         table = f"{self._database}.{clickhouse_name(name)}"
         # only now, since few ever ask: so the server starts no later for them
         _run(create_statement(self._database, name))
-        lines = lines_of(name, self.sources[name]()) if name in self.sources else ""
+        sources = {**information_sources(self.own), **self.sources}
+        rows = [*(sources[name]() if name in sources else []), *self.own.rows.get(name, [])]
+        lines = lines_of(name, rows)
         if lines:
             _run(f"INSERT INTO {table} SETTINGS date_time_input_format='best_effort' FORMAT JSONEachRow {lines}")
-
-    def _cohorts(self) -> set[int]:
-        found = _run(f"SELECT DISTINCT cohort_id FROM {self._database}.cohort_people")  # noqa: S608 - of our own making
-        return set(map(int, found.split()))
 
     def _execute(self, compiled: Compiled) -> tuple[bytes, int]:
         try:

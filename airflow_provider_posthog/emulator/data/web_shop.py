@@ -57,6 +57,10 @@ _NOTES = (
 )
 _FLAGS = ("new-checkout", "dark-mode", "beta")
 _COMPANIES = 25
+# what comes from nowhere is typed in
+_DOMAINS = ("", "", "", "www.google.com", "www.google.com", "www.facebook.com", "blog.example.invalid")
+# one of a person's days
+_VISIT = "(p, intDiv(at, 86400000000))"
 
 
 def default_start(days: int) -> datetime:
@@ -86,7 +90,7 @@ def fill_statements(database: str, *, seed: int, events: int, start: datetime, d
     :param days: how many days of data
     """
     maker = _Maker(database, seed, events, start, days)
-    return [maker.persons(), maker.distinct_ids(), maker.groups(), maker.events()] if events else [maker.groups()]
+    return [maker.events(), maker.persons(), maker.distinct_ids(), maker.groups()] if events else [maker.groups()]
 
 
 class _Maker:
@@ -131,7 +135,10 @@ class _Maker:
     # -- persons and groups --------------------------------------------------------------------------------------
 
     def persons(self) -> str:
-        """Write the persons: they came over the 60 days before the data starts, and 2 of 3 are identified."""
+        """Write the persons: each as old as its first event, and 2 of 3 are identified.
+
+        Those of whom no event was seen came in the 60 days before the data starts.
+        """
         properties = [
             ("plan", self.pick_json(_PLANS, "plan", "p")),
             ("seats", f"toString(1 + {self.dice('seats', 'p')} % 50)"),
@@ -146,9 +153,13 @@ class _Maker:
         return f"""
             INSERT INTO {self.database}.persons (id, created_at, properties, is_identified)
             WITH {self.dice("known", "p")} % 3 > 0 AS identified
-            SELECT {self.uuid("person", "4", "p")}, {self._came()},
+            SELECT {self.uuid("person", "4", "p")} AS id, if(seen.events = 0, {self._came()}, seen.first),
                 if(identified, {_object(named + properties)}, {_object(properties)}), identified
-            FROM (SELECT number AS p FROM numbers({self.people}))"""  # noqa: S608 - of our own making
+            FROM (SELECT number AS p FROM numbers({self.people})) AS everybody
+            LEFT JOIN (
+                SELECT person_id, min(timestamp) AS first, count() AS events FROM {self.database}.events
+                WHERE person_mode = 'full' GROUP BY person_id
+            ) AS seen ON seen.person_id = {self.uuid("person", "4", "p")}"""  # noqa: S608 - of our own making
 
     def distinct_ids(self) -> str:
         """Write the distinct_ids: each person has one, every fourth one or two more from other devices."""
@@ -200,13 +211,12 @@ class _Maker:
         bounds = [sum(weight for _, weight in _EVENTS[: place + 1]) for place in range(len(_EVENTS))]
         names = literal([name for name, _ in _EVENTS], clickhouse=True)
         company = self.dice("company", "p")
-        visit = "(p, intDiv(at, 86400000000))"
         return f"""
             SELECT n, at, p, personless, page,
                 arrayElement({names}, arrayFirstIndex(edge -> {self.dice("event")} % 1000 < edge, {bounds})) AS event,
                 if(personless, concat('anon-', toString(p)), {self._distinct_id()}) AS distinct_id,
-                toString({self.uuid("session", "7", visit)}) AS session,
-                toString({self.uuid("window", "7", visit)}) AS window,
+                toString({self.uuid("session", "7", _VISIT)}) AS session,
+                toString({self.uuid("window", "7", _VISIT)}) AS window,
                 if({company} % 3 = 0, concat('acme:', toString({company} % {_COMPANIES})), '') AS company
             FROM (
                 SELECT n, at, p, personless, page, toUInt64({self.dice("device")} % {self._devices()}) AS device
@@ -258,7 +268,8 @@ class _Maker:
             ("$screen_width", f"toString(arrayElement([390, 1440, 1920], {screen}))"),
             ("$screen_height", f"toString(arrayElement([844, 900, 1080], {screen}))"),
             ("$device_type", f"arrayElement(['\"Mobile\"', '\"Desktop\"', '\"Desktop\"'], {screen})"),
-            ("$referrer", "'\"$direct\"'"),
+            ("$referrer", self._came_from("referrer")),
+            ("$referring_domain", self._came_from("domain")),
             ("$geoip_country_code", self.pick_json(_COUNTRIES, "country", "p")),
             ("$session_id", "concat('\"', session, '\"')"),
             ("$window_id", "concat('\"', window, '\"')"),
@@ -271,6 +282,12 @@ class _Maker:
         ]
         return _object(common, self._rare_properties())
 
+    def _came_from(self, what: str) -> str:
+        """Write where a visit came from: all its events say the same."""
+        domains = {"domain": _DOMAINS, "referrer": [each and f"https://{each}/" for each in _DOMAINS]}[what]
+        choices = [json.dumps(each or "$direct") for each in domains]
+        return self.pick(choices, "referrer", _VISIT)
+
     def _rare_properties(self) -> list[str]:
         """Write what only some events carry, each a text that starts with a comma, or an empty one."""
         amount = f"toString(round(({self.dice('amount')} % 100000) / 100., 2))"
@@ -280,6 +297,8 @@ class _Maker:
         return [
             """if(company != '', concat(',"$groups":{"company":"', company, '"}'), '')""",
             """if(clicked, ',"$event_type":"click","$el_text":"Go on"', '')""",
+            f"""if({self.dice("campaign", _VISIT)} % 8 = 0,
+                ',"utm_source":"newsletter","utm_medium":"email","utm_campaign":"spring"', '')""",
             f"""if(event = '$feature_flag_called', concat(',"$feature_flag":', {flag},
                 ',"$feature_flag_response":', if({self.dice("on")} % 2 = 0, 'true', 'false')), '')""",
             f"""if(event IN ('purchase', 'add_to_cart'), concat(',"amount":', {amount}, ',"currency":"EUR","quantity":',

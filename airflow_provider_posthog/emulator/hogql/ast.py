@@ -285,6 +285,7 @@ class LazyTable:
     table: str
     left: str
     right: str
+    join: str = "LEFT OUTER JOIN"
 
 
 @dataclass

@@ -17,6 +17,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     Field,
     Index,
     Join,
+    LazyTable,
     Logic,
     Node,
     Ref,
@@ -74,6 +75,18 @@ class Floor:
         return f"greater({column}, minus({clock}, toIntervalMonth({self.months})))"
 
 
+@dataclass(frozen=True)
+class Guards:
+    """What every scan is limited to.
+
+    :param team: the project's id, which its rows carry
+    :param floor: what hides old events, if anything does
+    """
+
+    team: int = 1
+    floor: Floor | None = None
+
+
 def _micros(moment: datetime) -> str:
     return f"toInt64({(moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)})"
 
@@ -93,7 +106,7 @@ class ClickHousePrinter(Printer):
     :param zone: the project's time zone
     :param newer: whether the functions of newer servers are known
     :param qualified: False writes columns without their table, as ClickHouse names result columns
-    :param floor: what hides old events
+    :param guards: what scans are limited to
     :param name_of: writes a column that is a call, which names it; None for servers where such a column has no name
     """
 
@@ -106,7 +119,7 @@ class ClickHousePrinter(Printer):
         *,
         newer: bool,
         qualified: bool = True,
-        floor: Floor | None = None,
+        guards: Guards | None = None,
         name_of: Callable[[Node], str] | None = None,
     ) -> None:
         super().__init__(newer=newer)
@@ -116,7 +129,7 @@ class ClickHousePrinter(Printer):
         self.qualified = qualified
         self.shown = qualified and not database
         self.values = 0
-        self.floor = floor
+        self.guards = guards or Guards()
         self.in_constraint = False
 
     def constant(self, value: object) -> str:
@@ -283,7 +296,7 @@ class ClickHousePrinter(Printer):
             return node.where
         name = first.alias or "__".join(first.table)
         team = Field(["team_id"], Ref(name, "team_id", Column("integer", nullable=False)))
-        guards: list[Node] = [Compare("equals", team, Constant(1)), *self._hiding(first)]
+        guards: list[Node] = [Compare("equals", team, Constant(self.guards.team)), *self._hiding(first)]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
         parts = guards if node.where is None else [*guards, *further]
         return parts[0] if len(parts) == 1 else Logic("and", parts)
@@ -293,10 +306,10 @@ class ClickHousePrinter(Printer):
         return node.text if isinstance(node, _Written) else super().print(node)
 
     def _hiding(self, join: Join) -> list[Node]:
-        if self.floor is None or join.table != ["events"]:
+        if self.guards.floor is None or join.table != ["events"]:
             return []
         column = f"{self.name(join.alias or 'events')}.timestamp"
-        return [_Written(self.floor.condition(column, self.constant(self.zone), shown=self.shown))]
+        return [_Written(self.guards.floor.condition(column, self.constant(self.zone), shown=self.shown))]
 
     def _hidden_join(self, join: Join) -> str:
         """Write events that are joined to something: the guard is part of them, so that an outer join stays one."""
@@ -321,12 +334,14 @@ class ClickHousePrinter(Printer):
         self.in_constraint = True
         text += ("" if hidden else self.sample(join)) + self.constraint(join)
         self.in_constraint = False
-        return text + "".join(self._lazy(alias, *vars(lazy).values()) for alias, lazy in join.lazy.items())
+        return text + "".join(self._lazy(alias, lazy) for alias, lazy in join.lazy.items())
 
-    def _lazy(self, alias: str, table: str, left: str, right: str) -> str:
-        owner, _, column = left.partition(".")
-        condition = f"equals({self.name(owner)}.{self.name(column)}, {self.name(alias)}.{self.name(right)})"
-        return f"\n{self.indent()}LEFT OUTER JOIN {self._named(table, alias, None)} ON {condition}"
+    def _lazy(self, alias: str, table: LazyTable) -> str:
+        owner, _, column = table.left.partition(".")
+        condition = f"equals({self.name(owner)}.{self.name(column)}, {self.name(alias)}.{self.name(table.right)})"
+        hidden = table.table == "events" and self.guards.floor is not None
+        text = self._hidden_join(Join(["events"], alias=alias)) if hidden else self._named(table.table, alias, None)
+        return f"\n{self.indent()}{table.join} {text} ON {condition}"
 
     def _named(self, table: str, alias: str, args: list[Node] | None) -> str:
         if args is not None:

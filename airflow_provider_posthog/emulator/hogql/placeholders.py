@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
 from airflow_provider_posthog.emulator.hogql.ast import (
@@ -11,7 +11,6 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     Constant,
     Dict,
     Field,
-    Join,
     LimitBy,
     Limits,
     Logic,
@@ -21,6 +20,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     Sequence,
     Tag,
 )
+from airflow_provider_posthog.emulator.hogql.catalog import Catalog
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import find
 from airflow_provider_posthog.emulator.hogql.values import constant_of
@@ -68,11 +68,11 @@ class Filler:
     """Fills the placeholders of a tree, in place, and puts cohorts and tags in words that the rest knows.
 
     :param values: what they stand for, by name; a :class:`Dates` as ``filters``
-    :param cohorts: tells the ids of the cohorts that there are
+    :param catalog: the cohorts and actions that there are
     """
 
-    def __init__(self, values: Mapping[str, object], cohorts: Callable[[], Container[int]] = frozenset) -> None:
-        self.cohorts = cohorts
+    def __init__(self, values: Mapping[str, object], catalog: Catalog) -> None:
+        self.catalog = catalog
         self.dates = values.get("filters", Dates())
         self.values = {name: value for name, value in values.items() if not isinstance(value, Dates)}
         self.selects: list[Select] = []
@@ -101,7 +101,10 @@ class Filler:
             return self._value(part.expr)
         if isinstance(part, Compare):
             return self._compare(part)
-        if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name in ("sparkline", "matchesAction")):
+        if isinstance(part, Call) and part.name == "matchesAction":
+            find(part.name, newer=True).check(len(part.args))
+            return self.catalog.matches_action(part, self.selects[-1].source if self.selects else [])
+        if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name == "sparkline"):
             return self._part(_in_words(part))
         if isinstance(part, Select):
             self.selects.append(part)
@@ -123,22 +126,8 @@ class Filler:
         self._fields(node)
         skip, self.unbounded = self.unbounded, outside
         if node.op in ("inCohort", "notInCohort"):
-            return self._in_cohort(node)
+            return self.catalog.in_cohort(node)
         return Constant(True) if skip else node
-
-    def _in_cohort(self, node: Compare) -> Node:
-        cohort = node.right.value if isinstance(node.right, Constant) else None
-        if not isinstance(node.right, Constant):
-            raise HogQLError("cohort() takes only constant arguments")
-        if isinstance(cohort, str):
-            raise HogQLError(f"Could not find a cohort with the name '{cohort}'")
-        if isinstance(cohort, bool) or not isinstance(cohort, (int, float)):
-            raise HogQLError("cohort() takes exactly one string or integer argument")
-        if int(cohort) not in self.cohorts():
-            raise HogQLError(f"Could not find cohort with ID {cohort}")
-        where = Compare("equals", Field(["cohort_id"]), Constant(int(cohort)))
-        people = Select([Field(["person_id"])], source=[Join(["cohort_people"])], where=where)
-        return Compare("in" if node.op == "inCohort" else "notIn", node.left, people)
 
     def _value(self, expr: Node) -> Node:
         if not isinstance(expr, Field):
@@ -206,8 +195,6 @@ def _in_words(part: Dict | Tag | Call) -> Node:
     """Write what PostHog's app draws as the tuple that it is sent as."""
     if isinstance(part, Call):
         find(part.name, newer=True).check(len(part.args))
-        if part.name == "matchesAction":
-            raise HogQLError(_no_action(part.args[0]))
         part = Tag("Sparkline", {"data": part.args[0]})
     items: list[Node] = [Constant("__hx_tag"), Constant("__hx_obj" if isinstance(part, Dict) else part.kind)]
     for key, value in part.items if isinstance(part, Dict) else part.attributes.items():
@@ -219,12 +206,3 @@ def _as_tuple(value: Node | list[Node]) -> Node:
     if isinstance(value, list):
         return Sequence("tuple", [_as_tuple(item) for item in value])
     return Sequence("tuple", [_as_tuple(item) for item in value.items]) if isinstance(value, Sequence) else value
-
-
-def _no_action(action: Node) -> str:
-    value = action.value if isinstance(action, Constant) else None
-    if isinstance(value, str):
-        return f"Could not find an action with the name '{value}'"
-    if isinstance(value, int):
-        return f"Could not find action with ID {value}"
-    return "matchesAction() takes only constant arguments"

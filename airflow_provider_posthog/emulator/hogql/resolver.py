@@ -34,7 +34,10 @@ from airflow_provider_posthog.emulator.hogql.ast import (
 )
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of, refuse_text_as_time
-from airflow_provider_posthog.emulator.hogql.schema import NUMBERS, Link, Table
+from airflow_provider_posthog.emulator.hogql.renaming import first_select, rename
+from airflow_provider_posthog.emulator.hogql.schema import NUMBERS
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
+from airflow_provider_posthog.emulator.hogql.select import SelectParser
 from airflow_provider_posthog.emulator.hogql.stars import expanded
 
 _STAR = Column("other")
@@ -71,10 +74,17 @@ class Resolver:
 
     :param tables: the tables there are, by name
     :param name_of: writes a column that is a call, which names it; None for servers where such a column has no name
+    :param views: the HogQL of the views there are, by name
     """
 
-    def __init__(self, tables: Mapping[str, Table], name_of: Callable[[Node], str] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, Table],
+        name_of: Callable[[Node], str] | None = None,
+        views: Mapping[str, str] | None = None,
+    ) -> None:
         self.tables = tables
+        self.views = views or {}
         self.name_of = name_of
         self.scope = _Scope({})
 
@@ -160,17 +170,25 @@ class Resolver:
 
     def _source(self, join: Join) -> _Source:
         if join.names:
-            _rename(join, self._columns_of(join))
+            rename(join, self._columns_of(join))
         if isinstance(join.table, list):
             name = join.table[0]
             cte = self.scope.ctes.get(name)
             if cte is None or cte.is_column or len(join.table) > 1:
+                if ".".join(join.table) in self.views:
+                    return self._view(join, join.table)
                 return _Source(join.alias or "__".join(join.table), join, self._table(join.table, join.args))
             join.table, join.alias = copy.deepcopy(cte.expr), join.alias or name
             # a WITH name may use other names, never itself
             others = {key: query for key, query in self.scope.ctes.items() if key != name}
             return _Source(join.alias, join, outputs=self.query(join.table, others))
         return _Source(join.alias or "", join, outputs=self.query(join.table, self.scope.ctes))
+
+    def _view(self, join: Join, chain: list[str]) -> _Source:
+        """Put the query of a view into its place; it knows no names of the queries around it."""
+        text = self.views[".".join(chain)]
+        join.table, join.alias = SelectParser(text, newer=True).query(), join.alias or "__".join(chain)
+        return _Source(join.alias, join, outputs=self.query(join.table, {}))
 
     def _columns_of(self, join: Join) -> list[str]:
         """List the columns of a table whose names are given anew: ``events AS e(a, b)``."""
@@ -294,11 +312,13 @@ class Resolver:
         kind = table.fields.get(chain[0])
         if kind is None:
             raise HogQLError(f"Field not found: {chain[0]}")
+        if isinstance(kind, Through):
+            return self._table_member(table, alias, join, [*kind.chain, *chain[1:]])
         if isinstance(kind, Link):
             if len(chain) == 1:
                 raise HogQLError(f"Can't select a table when a column is expected: {chain[0]}")
             linked = f"{alias}__{chain[0]}"
-            join.lazy[linked] = LazyTable(kind.table, f"{alias}.{kind.left}", kind.right)
+            join.lazy[linked] = LazyTable(kind.table, f"{alias}.{kind.left}", kind.right, kind.join)
             return self._table_member(self.tables[kind.table], linked, join, chain[1:])
         ref = Ref(alias, kind.name or chain[0], kind, in_zone=kind.kind == "datetime", origin=table.name)
         ref = self._keys(ref, chain[1:])
@@ -314,43 +334,6 @@ class Resolver:
             raise HogQLError(f'Can not access property "{keys[0]}" on field "{ref.name}".')
         ref.properties, ref.column = list(keys), Column("string")
         return ref
-
-
-def _rename(join: Join, columns: list[str]) -> None:
-    """Put ``AS t(a, b)`` into the query, or into one around the table.
-
-    :param join: the table
-    :param columns: its columns, if it is no query
-    """
-    names = join.names
-    if isinstance(join.table, list):
-        if len(names) > len(columns):
-            raise HogQLError(
-                f"Table has {len(columns)} column(s) available for aliasing but {len(names)} alias(es) were provided"
-            )
-        renamed: list[Node] = [Alias(Field([old]), new) for old, new in zip(columns, names, strict=False)]
-        rest: list[Node] = [Field([name]) for name in columns[len(names) :] if name not in names]
-        join.table, join.args = Select([*renamed, *rest], source=[Join(join.table, args=join.args)]), None
-    else:
-        query = first_select(join.table)
-        if len(names) != len(query.columns):
-            raise HogQLError(
-                f"Subquery has {len(query.columns)} column(s) but {len(names)} column name(s) were provided"
-            )
-        query.columns = [Alias(column, name) for column, name in zip(query.columns, names, strict=True)]
-    join.names = []
-
-
-def first_select(node: Node) -> Select:
-    """Give the first of SELECTs that are put together: it names the columns.
-
-    :param node: the query
-    """
-    while isinstance(node, SelectSet):
-        node = node.members[0]
-    if not isinstance(node, Select):
-        raise HogQLError("Only SELECT queries can be put together")
-    return node
 
 
 def output_name(column: Node) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
-from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table
+from airflow_provider_posthog.emulator.hogql.replay import replay_tables
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
+from airflow_provider_posthog.emulator.hogql.sessions import sessions_table
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
 __all__ = ["NUMBERS", "TABLES", "Link", "Table", "tables"]
@@ -20,7 +22,7 @@ _OTHER = Column("other", nullable=False)
 
 
 def _events() -> Table:
-    fields: dict[str, Column | Link] = {
+    fields: dict[str, Column | Link | Through] = {
         "uuid": _UUID,
         "event": _STRING,
         "properties": _JSON,
@@ -46,44 +48,34 @@ def _events() -> Table:
         "session": Link("sessions", "$session_id", "session_id"),
     }
     fields |= {f"group_{index}": Link("groups", f"$group_{index}", "key") for index in range(5)}
-    return Table("events", fields, frozenset({"team_id", "person_id"}))
-
-
-def _sessions() -> Table:
-    fields: dict[str, Column | Link] = {"id": _STRING, "session_id": _STRING, "team_id": _INTEGER}
-    fields |= {"distinct_id": _STRING, "$start_timestamp": _TIME, "$end_timestamp": _TIME, "$urls": _OTHER}
-    fields |= {"$num_uniq_urls": _INTEGER, "$entry_current_url": _STRING, "$exit_current_url": _STRING}
-    fields |= {"$pageview_count": _INTEGER, "$autocapture_count": _INTEGER, "$session_duration": _INTEGER}
-    return Table("sessions", fields)
-
-
-def _replay() -> Table:
-    fields: dict[str, Column | Link] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
-    fields |= {"min_first_timestamp": _TIME, "max_last_timestamp": _TIME, "first_url": _STRING}
-    counters = (
-        "click_count keypress_count mouse_activity_count active_milliseconds console_log_count console_warn_count"
-    )
-    fields |= {name: _INTEGER for name in f"{counters} console_error_count size event_count message_count".split()}
-    fields |= {"is_deleted": _INTEGER}
-    return Table("raw_session_replay_events", fields)
+    # the name of the only type of groups, and what error tracking reads of its events
+    fields |= {"company": Through(("group_0",)), "issue_id": Column("uuid")}
+    return Table("events", fields, frozenset({"team_id", "person_id", "issue_id"}))
 
 
 def _heatmaps() -> Table:
-    fields: dict[str, Column | Link] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
+    fields: dict[str, Column | Link | Through] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
     fields |= {name: _INTEGER for name in ("x", "y", "scale_factor", "viewport_width", "viewport_height")}
     fields |= {"pointer_target_fixed": _OTHER, "current_url": _STRING, "timestamp": _TIME, "type": _STRING}
     return Table("heatmaps", fields)
 
 
 def _flag_evaluations() -> Table:
-    fields: dict[str, Column | Link] = {"uuid": _UUID, "event": _STRING, "properties": _JSON, "timestamp": _TIME}
+    fields: dict[str, Column | Link | Through] = {
+        "uuid": _UUID,
+        "event": _STRING,
+        "properties": _JSON,
+        "timestamp": _TIME,
+    }
     fields |= {"team_id": _INTEGER, "distinct_id": _STRING, "created_at": _TIME, "person_id": _UUID}
     fields |= {"flag_key": _STRING, "response": _STRING, "session_id": _STRING}
     return Table("flag_evaluations", fields)
 
 
+# of those that show the server's own state, what servers before December 2025 have
+_OLD = ("log_entries", "console_logs_log_entries", "batch_export_log_entries")
 #: What servers before December 2025 do not have.
-NEW_TABLES = frozenset({"flag_evaluations", "system.information_schema.columns"})
+NEW_TABLES = frozenset({"flag_evaluations"})
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -128,14 +120,19 @@ TABLES: dict[str, Table] = {
                 "person": Link("persons", "person_id", "id"),
             },
         ),
-        _sessions(),
-        _replay(),
+        Table(
+            "static_cohort_people",
+            {
+                "person_id": _UUID,
+                "cohort_id": _INTEGER,
+                "team_id": _INTEGER,
+                "person": Link("persons", "person_id", "id"),
+            },
+        ),
+        sessions_table(),
+        *replay_tables(),
         _heatmaps(),
         _flag_evaluations(),
-        Table(
-            "system.information_schema.columns",
-            {"team_id": _INTEGER, "table_name": _STRING, "column_name": _STRING},
-        ),
         Table("numbers", {"number": _INTEGER}),
     )
 }
@@ -147,7 +144,8 @@ def tables(*, newer: bool) -> Mapping[str, Table]:
 
     :param newer: with those that servers of 2025 and later have
     """
-    return {**TABLES, **system_tables()} if newer else TABLES
+    further = system_tables()
+    return {**TABLES, **(further if newer else {name: further[name] for name in _OLD})}
 
 
 # The property definitions of the project: PostHog casts the properties it has seen as numbers
@@ -156,4 +154,5 @@ NUMBERS: dict[str, frozenset[str]] = {
         {"amount", "quantity", "$screen_height", "$screen_width", "$viewport_height", "$viewport_width"}
     ),
     "persons": frozenset({"seats"}),
+    "groups": frozenset({"employees"}),
 }

@@ -14,6 +14,14 @@ class Link:
     table: str
     left: str
     right: str
+    join: str = "LEFT OUTER JOIN"
+
+
+@dataclass(frozen=True)
+class Through:
+    """A field that stands for one further away: ``person`` of what has a distinct id is ``pdi.person``."""
+
+    chain: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Table:
     """A table: its fields in PostHog's order, and those that ``*`` leaves out."""
 
     name: str
-    fields: dict[str, Column | Link]
+    fields: dict[str, Column | Link | Through]
     hidden: frozenset[str] = frozenset({"team_id"})
 
     def star(self) -> list[str]:

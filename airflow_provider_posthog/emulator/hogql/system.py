@@ -5,67 +5,57 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
-from airflow_provider_posthog.emulator.hogql.schema_types import Table
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
 
 Rows = list[dict[str, object]]
 # what fills a table, by its name
 Sources = Mapping[str, Callable[[], Rows]]
 _KINDS = {
     "int": ("integer", "Nullable(Int64)"),
+    "float": ("number", "Nullable(Float64)"),
+    "bool": ("other", "Nullable(Bool)"),
     "str": ("string", "Nullable(String)"),
+    "uuid": ("uuid", "Nullable(UUID)"),
     "json": ("json", "String"),
     "time": ("datetime", "Nullable(DateTime64(6, 'UTC'))"),
+    "floats": ("other", "Array(Float64)"),
 }
-# PostHog's own columns, by the table; all that have no source here stay empty
-_COLUMNS = {
-    "system.exports": "id:int team_id:int export_format:str created_at:time export_context:json",
-    "system.dashboards": "id:int team_id:int name:str description:str created_at:time deleted:int filters:json "
-    "variables:json",
-    "system.insights": "id:int short_id:str team_id:int name:str description:str filters:json query:json "
-    "query_metadata:json deleted:int saved:int favorited:int created_at:time updated_at:time",
-    "system.batch_exports": "id:str team_id:int name:str model:str interval:str paused:int deleted:int "
-    "destination_id:str timezone:str interval_offset:int created_at:time last_updated_at:time last_paused_at:time "
-    "start_at:time end_at:time",
-    "system.batch_export_runs": "id:str team_id:int batch_export_id:str batch_export_on_demand_id:str backfill_id:str "
-    "data_interval_start:time data_interval_end:time status:str created_at:time finished_at:time last_updated_at:time "
-    "records_completed:int bytes_exported:int",
-    "system.batch_export_backfills": "id:str team_id:int batch_export_id:str start_at:time end_at:time status:str "
-    "created_at:time finished_at:time last_updated_at:time total_records_count:int",
-    "system.cohorts": "id:int team_id:int name:str description:str deleted:int filters:json groups:json query:json "
-    "created_at:time last_calculation:time version:int count:int is_static:int",
-    "system.cohort_calculation_history": "id:str team_id:int cohort_id:int count:int started_at:time finished_at:time "
-    "error_code:str",
-    "system.feature_flags": "id:int team_id:int key:str name:str filters:json rollout_percentage:int created_at:time "
-    "deleted:int",
-    "system.source_sync_jobs": "id:str team_id:int pipeline_id:str schema_id:str status:str rows_synced:int "
-    "billable:int latest_error:str created_at:time finished_at:time updated_at:time",
-    "system.ingestion_warnings": "team_id:int source:str type:str details:str timestamp:time",
-    "query_log": "query_id:str query:str query_start_time:time query_duration_ms:int created_by:int read_rows:int "
-    "read_bytes:int result_rows:int result_bytes:int memory_usage:int status:str log_comment:str kind:str "
-    "query_type:str is_personal_api_key_request:int type:str is_initial_query:int team_id:int",
-    "logs": "uuid:str team_id:int trace_id:str span_id:str body:str attributes:json time_bucket:time timestamp:time "
-    "observed_timestamp:time severity_text:str severity_number:int level:str resource_attributes:json "
-    "instrumentation_scope:str event_name:str service_name:str",
-}
+_DATA = Path(__file__).parent / "system_tables.tsv"
 
 
-def _columns(name: str) -> list[tuple[str, str]]:
-    return [(column, kind) for column, _, kind in (each.partition(":") for each in _COLUMNS[name].split())]
+@cache
+def _read() -> dict[str, list[tuple[str, str]]]:
+    """Read PostHog's own columns by the table; all tables that have no source here stay empty."""
+    lines = (line.split("\t") for line in _DATA.read_text(encoding="utf-8").splitlines()[1:])
+    return {
+        name: [(column, kind) for column, _, kind in (each.partition(":") for each in columns.split())]
+        for name, columns in lines
+    }
 
 
+@cache
 def system_tables() -> dict[str, Table]:
     """Describe the tables to HogQL, by name."""
-    return {
-        name: Table(
-            name,
-            {column: Column(_KINDS[kind][0]) for column, kind in _columns(name)},
-            # only those of the server's database show whose they are
-            frozenset() if name.startswith("system.") else frozenset({"team_id"}),
-        )
-        for name in _COLUMNS
-    }
+    return {name: _table(name, columns) for name, columns in _read().items()}
+
+
+def _table(name: str, columns: list[tuple[str, str]]) -> Table:
+    fields: dict[str, Column | Link | Through] = {column: Column(_KINDS[kind][0]) for column, kind in columns}
+    if name == "posthog.ai_events":
+        fields |= {
+            "pdi": Link("person_distinct_ids", "distinct_id", "distinct_id"),
+            "person": Through(("pdi", "person")),
+        }
+    # only those of the server's database show whose they are
+    return Table(name, fields, frozenset() if _says_whose(name) else frozenset({"team_id"}))
+
+
+def _says_whose(name: str) -> bool:
+    return name.startswith("system.") and not name.startswith("system.information_schema.")
 
 
 def create_statement(database: str, name: str) -> str:
@@ -74,7 +64,7 @@ def create_statement(database: str, name: str) -> str:
     :param database: the project's ClickHouse database
     :param name: the table's name in HogQL
     """
-    columns = ", ".join(f"`{column}` {_KINDS[kind][1]}" for column, kind in _columns(name))
+    columns = ", ".join(f"`{column}` {_KINDS[kind][1]}" for column, kind in _read()[name])
     return f"CREATE OR REPLACE TABLE {database}.{clickhouse_name(name)} ({columns}) ENGINE = Memory"
 
 
@@ -92,13 +82,15 @@ def lines_of(name: str, rows: Rows) -> str:
     :param name: of the table
     :param rows: what its columns hold; those that are missing are null
     """
-    columns = _columns(name)
+    columns = _read()[name]
     return "\n".join(json.dumps({key: _value(row.get(key), kind) for key, kind in columns}) for row in rows)
 
 
 def _value(value: object, kind: str) -> object:
     if kind == "json":
-        return json.dumps(value)
+        return value if isinstance(value, str) else json.dumps(value)
+    if kind == "floats":
+        return value or []
     if isinstance(value, datetime):
         return value.isoformat()
     return int(value) if isinstance(value, bool) else value

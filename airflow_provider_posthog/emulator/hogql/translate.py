@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from airflow_provider_posthog.emulator.hogql.ast import Call, Constant, Join, Node, Select, SelectSet
-from airflow_provider_posthog.emulator.hogql.clickhouse import ClickHousePrinter, Floor
+from airflow_provider_posthog.emulator.hogql.ast import Call, Constant, Join, LazyTable, Node, Select, SelectSet
+from airflow_provider_posthog.emulator.hogql.catalog import Catalog
+from airflow_provider_posthog.emulator.hogql.clickhouse import ClickHousePrinter, Floor, Guards
 from airflow_provider_posthog.emulator.hogql.echo import EchoPrinter
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.placeholders import Filler, has_offset, walk
 from airflow_provider_posthog.emulator.hogql.refusals import refuse
-from airflow_provider_posthog.emulator.hogql.resolver import Resolver, first_select, output_name
+from airflow_provider_posthog.emulator.hogql.renaming import first_select
+from airflow_provider_posthog.emulator.hogql.resolver import Resolver, output_name
 from airflow_provider_posthog.emulator.hogql.schema import tables
+from airflow_provider_posthog.emulator.hogql.schema_types import Table
 from airflow_provider_posthog.emulator.hogql.select import SelectParser
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
@@ -65,7 +68,8 @@ class Rules:
     :param personal_api_key: refuse OFFSET, as PostHog does since 2026
     :param floor: what hides old events, if anything does
     :param without: tables that the server does not have
-    :param cohorts: tells the ids of the cohorts that there are
+    :param catalog: what the project has of its own
+    :param team: the project's id
     """
 
     zone: str
@@ -75,7 +79,8 @@ class Rules:
     personal_api_key: bool = True
     floor: Floor | None = None
     without: frozenset[str] = frozenset()
-    cohorts: Callable[[], Container[int]] = frozenset
+    catalog: Catalog = field(default_factory=Catalog)
+    team: int = 1
 
 
 def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
@@ -93,17 +98,17 @@ def translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled
 
 
 def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compiled:
-    tree = Filler(values, rules.cohorts).fill(SelectParser(text, newer=rules.newer).query())
+    tree = Filler(values, rules.catalog).fill(SelectParser(text, newer=rules.newer).query())
     refuse(tree)
     if rules.newer and rules.personal_api_key and has_offset(tree):
         raise HogQLError(_OFFSET_REFUSED)
     page = _limit(tree, rules)
     echo = EchoPrinter(newer=rules.newer)
     name_of = (lambda column: echo.print(column).replace("%", "")) if rules.newer else None
-    there = {name: table for name, table in tables(newer=rules.newer).items() if name not in rules.without}
-    Resolver(there, name_of).query(tree)
-    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, floor=rules.floor, name_of=name_of)
-    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, floor=rules.floor, name_of=name_of)
+    Resolver(_tables_of(rules), name_of, rules.catalog.views).query(tree)
+    ours = Guards(rules.team, rules.floor)
+    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, guards=ours, name_of=name_of)
+    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, guards=ours, name_of=name_of)
     bare = ClickHousePrinter("", rules.zone, newer=rules.newer, qualified=False)
     first = first_select(tree)
     return Compiled(
@@ -117,8 +122,15 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
     )
 
 
+def _tables_of(rules: Rules) -> dict[str, Table]:
+    there = {**tables(newer=rules.newer), **rules.catalog.tables}
+    return {name: table for name, table in there.items() if name not in rules.without}
+
+
 def _tables(tree: Node) -> Iterator[str]:
     for part in walk(tree):
+        if isinstance(part, LazyTable):
+            yield part.table
         if isinstance(part, Join) and isinstance(part.table, list):
             yield ".".join(part.table)
 

@@ -8,9 +8,10 @@ import sys
 import traceback
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_posthog.emulator.control import own as routes_control_own
 from airflow_provider_posthog.emulator.control import people as routes_control_people
 from airflow_provider_posthog.emulator.control import routes as routes_control
-from airflow_provider_posthog.emulator.http.auth import ApiKey
+from airflow_provider_posthog.emulator.http.auth import SECRET_SCOPES, ApiKey, unauthenticated
 from airflow_provider_posthog.emulator.http.envelopes import (
     ApiError,
     Json,
@@ -41,11 +42,10 @@ from airflow_provider_posthog.emulator.routes import projects as routes_projects
 from airflow_provider_posthog.emulator.routes import query as routes_query
 from airflow_provider_posthog.emulator.routes import records as routes_records
 from airflow_provider_posthog.emulator.routes import sharing as routes_sharing
+from airflow_provider_posthog.emulator.routes import warehouse as routes_warehouse
 from airflow_provider_posthog.emulator.state import State
 
 PROJECT = "/api/projects/{project_id}"
-# another organization's: it is there, but nobody of this one may look at it
-FOREIGN_PROJECT = 2
 PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_exports.ROUTES,
     *routes_query.ROUTES,
@@ -56,6 +56,7 @@ PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_dashboards.ROUTES,
     *routes_batch_exports.ROUTES,
     *routes_file_downloads.ROUTES,
+    *routes_warehouse.ROUTES,
     *routes_lists.ROUTES,
     *routes_records.ROUTES,
     *routes_cohorts.ROUTES,
@@ -77,7 +78,7 @@ class Api:
     def __init__(self, state: State) -> None:
         self._state = state
         in_project = [dataclasses.replace(route, pattern=PROJECT + route.pattern) for route in PROJECT_ROUTES]
-        control = (*routes_control.ROUTES, *routes_control_people.ROUTES)
+        control = (*routes_control.ROUTES, *routes_control_people.ROUTES, *routes_control_own.ROUTES)
         outside = (*control, *routes_capture.ROUTES, *routes_projects.USER_ROUTES, *routes_lists.ORGANIZATION_ROUTES)
         self._router = Router([*outside, *in_project])
         state.get_internally = self.get_internally
@@ -123,25 +124,44 @@ class Api:
         route = match.route
         request = dataclasses.replace(request, params={k: unquote(v) for k, v in match.params.items()})
         if route is not None and route.public:
-            return await route.handler(request)
+            return await route.handler(self._about(request, request.query("project")))
         key = request.key or self._authenticate(request)
+        if key.is_secret and not (route and self._opens(route, request)):
+            status = self._state.settings.unauthenticated_status
+            detail = "Authentication credentials were not provided."
+            raise unauthenticated("not_authenticated", detail, status, request.headers)
         request = dataclasses.replace(request, key=key)
         if "project_id" in request.params:
             self._check_project(key, request.params["project_id"], request.path)
+            wish = request.params["project_id"]
+            own = str(key.projects[0]) if key.is_secret and key.projects else None
+            request = self._about(request, own if wish == "@current" else wish)
         if route is None:
             # PostHog looks for the scope of the action before it looks whether there is one
             raise not_for_keys()
         key.require(route.needed(request))
-        if route.throttle is not None:
-            self._throttle(route.throttle, key)
+        if route.throttle is not None and not key.is_secret:
+            self._throttle(route.throttle, key, request.state)
         return await route.handler(request)
 
-    def _throttle(self, name: str, key: ApiKey) -> None:
-        settings = self._state.settings
+    def _about(self, request: Request, project: str | None) -> Request:
+        """Hand the request the state of the project that it is about; the first one's, if it names none."""
+        state = self._state if project is None else self._state.of_project(int(project) if project.isdigit() else 0)
+        if state is None:
+            raise not_found("Project not found.")
+        return dataclasses.replace(request, state=state)
+
+    def _opens(self, route: Route, request: Request) -> bool:
+        """Tell whether an endpoint takes the secret keys of projects: each has to opt in, and old ones did not."""
+        needed = frozenset(route.needed(request))
+        return self._state.settings.generation != "A" and bool(needed) and needed <= SECRET_SCOPES
+
+    def _throttle(self, name: str, key: ApiKey, state: State) -> None:
+        settings = state.settings
         if settings.rate_limit_per_minute is not None:
-            self._state.throttle.check(name, key.value, settings.rate_limit_per_minute, header=settings.retry_after)
+            state.throttle.check(name, key.value, settings.rate_limit_per_minute, header=settings.retry_after)
         if settings.rate_limits is not None:
-            self._state.throttle.check_own(name, settings.rate_limits, header=settings.retry_after)
+            state.throttle.check_own(name, settings.rate_limits, header=settings.retry_after)
 
     def _authenticate(self, request: Request) -> ApiKey:
         try:
@@ -157,9 +177,9 @@ class Api:
         if not wish.isdigit():
             raise not_found("Project not found.")
         key.require_project(int(wish))
-        if int(wish) == FOREIGN_PROJECT:
+        if int(wish) == routes_control.FOREIGN_PROJECT:
             raise forbidden("You don't have access to the project.")
-        if int(wish) != self._state.project.id:
+        if self._state.of_project(int(wish)) is None:
             broken = path.split("/")[4:5] in (["insights"], ["dashboards"])
             if broken and self._state.settings.unknown_project_status == 500:
                 raise server_error()

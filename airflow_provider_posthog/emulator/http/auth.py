@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, forbidden, missing_scope
 
+# how project secret keys begin, and all that they may do
+SECRET = "phs_"  # noqa: S105 - the beginning of all of them
+SECRET_SCOPES = frozenset({"endpoint:read", "query:read", "experiment:read"})
 INVALID_KEY = "Personal API key found in request {where} is invalid."
 
 
@@ -41,9 +44,9 @@ class User:
 
 @dataclass
 class ApiKey:
-    """A personal API key.
+    """A personal API key, or a project's secret key, which belongs to nobody.
 
-    :param value: the secret text, ``phx_...``.
+    :param value: the secret text, ``phx_...`` or ``phs_...``.
     :param user: its owner.
     :param scopes: such as ``export:read``; ``*`` allows everything.
     :param projects: ids of the projects that it is limited to; None for all.
@@ -55,6 +58,11 @@ class ApiKey:
     scopes: tuple[str, ...]
     projects: tuple[int, ...] | None = None
     revoked: bool = False
+
+    @property
+    def is_secret(self) -> bool:
+        """Tell whether it is a project's secret key."""
+        return self.value.startswith(SECRET)
 
     def allows(self, scope: str) -> bool:
         """Tell whether the key has a scope; writing includes reading.
@@ -124,6 +132,17 @@ class Keyring:
         self._keys[key.value] = key
         return key
 
+    def create_secret(self, *, scopes: tuple[str, ...], project_id: int) -> ApiKey:
+        """Make a project's secret key.
+
+        :param scopes: some of :data:`SECRET_SCOPES`.
+        :param project_id: whose it is.
+        """
+        nobody = User(0, str(uuid.UUID(int=0)), "")
+        key = ApiKey(SECRET + self._token(43), nobody, scopes, (project_id,))
+        self._keys[key.value] = key
+        return key
+
     def revoke(self, value: str) -> bool:
         """Delete a key, and tell whether there was one.
 
@@ -149,6 +168,11 @@ class Keyring:
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
+        if bearer.startswith(SECRET):
+            if bearer in self._keys:
+                return self._keys[bearer]
+            # nothing takes it for a personal key, so it counts as none at all
+            bearer = ""
         places = (("Authorization header", bearer), ("body", body_key), ("query string", query_key))
         for where, value in places:
             if not value or not isinstance(value, str):

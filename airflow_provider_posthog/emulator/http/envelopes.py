@@ -51,6 +51,15 @@ def invalid(detail: str, code: str = "invalid_input", attr: str | None = None) -
     return ApiError(400, envelope("validation_error", code, detail, attr))
 
 
+def unsupported_media_type(sent: str) -> ApiError:
+    """Return the 415 of a body of a kind that PostHog does not read.
+
+    :param sent: its ``Content-Type``.
+    """
+    detail = f'Unsupported media type "{sent}" in request.'
+    return ApiError(415, envelope("invalid_request", "unsupported_media_type", detail))
+
+
 def parse_error(detail: str) -> ApiError:
     """Return the 400 of a body that is not JSON, or not a query that the schema knows.
 

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from airflow_provider_posthog.emulator.http.envelopes import Json, invalid
 
+# how long PostHog's columns of the names of things are
+NAME_LENGTH = 400
+_TIME_FORMATS = "YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]"
 
-def text(body: Json, name: str) -> str | None:
+
+def text(body: Json, name: str, longest: int | None = None) -> str | None:
     """Return a text, or None; numbers become texts.
+
+    :param body: of the request.
+    :param name: of the field.
+    :param longest: of how many characters.
+    :raises ApiError: 400.
+    """
+    value = body.get(name)
+    if isinstance(value, (dict, list, bool)):
+        raise invalid("Not a valid string.", attr=name)
+    if longest is not None and value is not None and len(str(value)) > longest:
+        raise invalid(f"Ensure this field has no more than {longest} characters.", "max_length", name)
+    return None if value is None else str(value)
+
+
+def moment(body: Json, name: str) -> datetime | None:
+    """Return a time, or None; one without a zone is UTC.
 
     :param body: of the request.
     :param name: of the field.
     :raises ApiError: 400.
     """
     value = body.get(name)
-    if isinstance(value, (dict, list, bool)):
-        raise invalid("Not a valid string.", attr=name)
-    return None if value is None else str(value)
+    if value is None or value == "":
+        return None
+    try:
+        found = datetime.fromisoformat(str(value).replace("Z", "+00:00").replace("z", "+00:00"))
+    except ValueError:
+        detail = f"Datetime has wrong format. Use one of these formats instead: {_TIME_FORMATS}."
+        raise invalid(detail, attr=name) from None
+    if "T" not in str(value).upper() and " " not in str(value):
+        raise invalid("Expected a datetime but got a date.", "date", name)
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
 def flag(body: Json, name: str, default: bool) -> bool:

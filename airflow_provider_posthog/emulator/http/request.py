@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from airflow_provider_posthog.emulator.http.envelopes import Json, parse_error
+from airflow_provider_posthog.emulator.http.envelopes import Json, parse_error, unsupported_media_type
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.http.auth import ApiKey
@@ -62,6 +62,8 @@ class Request:
         """
         if not self.raw_body:
             return {}
+        if self._media_type() == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(self.raw_body.decode(errors="replace"), keep_blank_values=True))
         try:
             body = json.loads(self.raw_body)
         except (ValueError, UnicodeDecodeError) as error:
@@ -69,6 +71,21 @@ class Request:
         if not isinstance(body, dict):
             raise parse_error(f"Expected a JSON object, got {type(body).__name__}")
         return body
+
+    def _media_type(self) -> str:
+        """Return the kind of the body, as Django REST framework looks for a parser.
+
+        :raises ApiError: 415 for one that it has none for.
+        """
+        sent = self.headers.get("content-type", "")
+        kind = sent.partition(";")[0].strip().lower()
+        # orders of tests are JSON whatever they are called, and calls of our own say nothing
+        ours = not self.headers or not self.path.startswith("/api/")
+        if ours or kind in ("application/json", "multipart/form-data"):
+            return "application/json"
+        if kind != "application/x-www-form-urlencoded":
+            raise unsupported_media_type(sent)
+        return kind
 
     def caller(self) -> ApiKey:
         """Return the key that called.

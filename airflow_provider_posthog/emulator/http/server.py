@@ -44,12 +44,16 @@ class Server:
     runners: list[web.AppRunner]
 
 
-async def start(state: State, *, port: int = 0, storage_port: int = 0) -> Server:
-    """Begin to listen on 127.0.0.1.
+async def start(
+    state: State, *, port: int = 0, storage_port: int = 0, host: str = HOST, storage_url: str | None = None
+) -> Server:
+    """Begin to listen.
 
     :param state: what is served.
     :param port: of the API; 0 takes any free one.
     :param storage_port: of the object storage; 0 takes any free one.
+    :param host: the address to listen on; ``0.0.0.0`` for all of a container's.
+    :param storage_url: under which clients reach the object storage; None for this machine.
     :raises OSError: when a port is taken.
     """
     api = Api(state)
@@ -61,11 +65,11 @@ async def start(state: State, *, port: int = 0, storage_port: int = 0) -> Server
         app.on_response_prepare.append(_as_posthog(state))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, HOST, number).start()
+        await web.TCPSite(runner, host, number).start()
         runners.append(runner)
         urls.append(f"http://{HOST}:{runner.addresses[0][1]}")
-    state.storage.base_url = urls[1]
-    return Server(urls[0], urls[1], runners)
+    state.storage.base_url = (storage_url or urls[1]).rstrip("/")
+    return Server(urls[0], state.storage.base_url, runners)
 
 
 def _as_posthog(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -27,6 +27,8 @@ _LABEL = {"hour": "%d-%b-%Y %H:%M", "day": "%d-%b-%Y", "week": "%d-%b-%Y", "mont
 _TOTALS = ("BoldNumber", "ActionsPie", "ActionsBarValue", "ActionsTable", "WorldMap")
 NO_VALUE = "$$_posthog_breakdown_null_$$"
 OTHERS = "$$_posthog_breakdown_other_$$"
+#: How PostHog shows them.
+SHOWN = {NO_VALUE: "None (i.e. no value)", OTHERS: "Other (i.e. all remaining values)"}
 BREAKDOWNS = 25
 # displays whose numbers are others, or elsewhere in the answer
 _NOT_DRAWN = ("BoxPlot", "CalendarHeatmap", "ActionsLineGraphCumulative")
@@ -235,7 +237,7 @@ def _item(
     if breakdown:
         item["filter"]["breakdown"] = breakdown
         item["breakdown_value"] = part
-        item["label"] = {NO_VALUE: "None", OTHERS: "Other"}.get(str(part), str(part))
+        item["label"] = SHOWN.get(str(part), str(part))
     if display in _TOTALS:
         total = found.get("", 0)
         return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}

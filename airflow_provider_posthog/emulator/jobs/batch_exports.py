@@ -6,11 +6,13 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.emulator.clock import iso, iso_or_none
 from airflow_provider_posthog.emulator.http.envelopes import Json
+from airflow_provider_posthog.emulator.jobs.batch_runs import LIVE, Backfill, Run
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.core import Core
@@ -24,131 +26,8 @@ INTERVALS = {
 }
 # how much later than the end of its interval a run begins at most, in seconds
 JITTER = {"hour": 900.0, "day": 1200.0, "week": 1800.0, "every 5 minutes": 60.0, "every 15 minutes": 180.0}
-LIVE = ("Starting", "Running")
 LATEST = 10
 FIRST = "Events to the lake"
-
-
-@dataclass
-class Run:
-    """One run. What it is at a moment follows from when it begins and ends, unless it was cancelled.
-
-    :param begins: when it is created.
-    :param ends: when it is over.
-    :param outcome: what it is then.
-    :param rows: how many it exports.
-    """
-
-    id: str
-    export_id: str
-    interval_start: datetime
-    interval_end: datetime
-    begins: datetime
-    ends: datetime
-    outcome: str
-    rows: int
-    backfill: str | None = None
-    cancelled_at: datetime | None = None
-
-    def status(self, now: datetime) -> str:
-        """Return the status.
-
-        :param now: the emulator's time.
-        """
-        if self.cancelled_at is not None:
-            return "Cancelled"
-        if now >= self.ends:
-            return self.outcome
-        # PostHog knows a run for a moment before a worker takes it
-        return "Starting" if now < self.begins + (self.ends - self.begins) / 4 else "Running"
-
-    def as_json(self, now: datetime) -> Json:
-        """Return the object of the API.
-
-        :param now: the emulator's time.
-        """
-        status = self.status(now)
-        done = status == "Completed"
-        finished = self.cancelled_at or (None if status in LIVE else self.ends)
-        failed = {"Failed", "FailedRetryable", "FailedBilling", "Terminated", "TimedOut"}
-        return {
-            "id": self.id,
-            "batch_export": self.export_id,
-            "batch_export_on_demand": None,
-            "backfill": self.backfill,
-            "status": status,
-            "records_completed": self.rows if done else None,
-            "records_failed": 0 if done else None,
-            "records_total_count": self.rows if done else None,
-            "bytes_exported": self.rows * 512 if done else None,
-            "latest_error": f"The destination did not take it ({status})." if status in failed else None,
-            "data_interval_start": iso(self.interval_start),
-            "data_interval_end": iso(self.interval_end),
-            "cursor": None,
-            "created_at": iso(self.begins),
-            "finished_at": iso_or_none(finished),
-            "last_updated_at": iso(finished or now),
-        }
-
-
-@dataclass
-class Backfill:
-    """One backfill: one run after the other, each for one interval.
-
-    :param visible_from: PostHog gives the id away before there is a row for it.
-    """
-
-    id: str
-    export_id: str
-    start: datetime
-    end: datetime
-    created_at: datetime
-    visible_from: datetime
-    runs: list[Run]
-    cancelled_at: datetime | None = None
-
-    @property
-    def ends(self) -> datetime:
-        """The moment at which its last run is over."""
-        return self.cancelled_at or (self.runs[-1].ends if self.runs else self.created_at)
-
-    def status(self, now: datetime) -> str:
-        """Return the status. ``Completed`` says that it has ended, not that its runs went well.
-
-        :param now: the emulator's time.
-        """
-        if self.cancelled_at is not None:
-            return "Cancelled"
-        if now >= self.ends:
-            return "Completed"
-        return "Starting" if now < self.visible_from else "Running"
-
-    def as_json(self, now: datetime, project_id: int) -> Json:
-        """Return the object of the API.
-
-        :param now: the emulator's time.
-        :param project_id: which PostHog calls ``team`` here.
-        """
-        status, total = self.status(now), len(self.runs)
-        finished = sum(run.status(now) in ("Completed", "Failed") for run in self.runs)
-        part = 1.0 if status == "Completed" else round(finished / total, 2) if total else 0.0
-        ended = status not in LIVE
-        return {
-            "id": self.id,
-            "team": project_id,
-            "batch_export": self.export_id,
-            "start_at": iso(self.start),
-            "end_at": iso(self.end),
-            "status": status,
-            "created_at": iso(self.created_at),
-            "finished_at": iso(self.ends) if ended else None,
-            "last_updated_at": iso(self.ends if ended else now),
-            "total_records_count": sum(run.rows for run in self.runs),
-            "adjusted_start_at": None,
-            "progress": None
-            if status == "Cancelled"
-            else {"total_runs": total, "finished_runs": finished, "progress": part},
-        }
 
 
 @dataclass
@@ -215,8 +94,12 @@ class BatchExport:
         """
         if self.interval not in ("day", "week"):
             return moment + INTERVALS[self.interval]
-        zone = ZoneInfo(self.timezone)
-        return (moment.astimezone(zone) + INTERVALS[self.interval]).astimezone(moment.tzinfo)
+        # an hour that the clocks leave out must not move those of later days
+        local = moment.astimezone(ZoneInfo(self.timezone)) - timedelta(hours=self.offset_hour)
+        return self._at_hour(local + INTERVALS[self.interval]).astimezone(moment.tzinfo)
+
+    def _at_hour(self, local: datetime) -> datetime:
+        return local.replace(hour=self.offset_hour, minute=0, second=0, microsecond=0, fold=0)
 
     def first_start(self, moment: datetime) -> datetime:
         """Return the beginning of the interval in which a moment is.
@@ -230,7 +113,7 @@ class BatchExport:
         start = local.replace(hour=0, minute=0, second=0, microsecond=0)
         if self.interval == "week":
             start -= timedelta(days=(start.weekday() + 1 - self.offset_day) % 7)
-        return start.replace(hour=self.offset_hour).astimezone(moment.tzinfo)
+        return self._at_hour(start).astimezone(moment.tzinfo)
 
 
 class BatchExportService:
@@ -306,10 +189,36 @@ class BatchExportService:
         rows = self._core.warehouse.count_events(start, end, column) if export.model == "events" else 0
         ends = begins + timedelta(seconds=settings.batch_run_seconds)
         made = Run(
-            self.new_id(), export.id, start, end, begins, ends, settings.batch_outcome, rows, backfill=backfill or None
+            self.new_id(),
+            export.id,
+            start,
+            end,
+            begins,
+            ends,
+            settings.batch_outcome,
+            rows,
+            backfill=backfill or None,
+            rows_failed=settings.batch_records_failed,
         )
         export.runs.append(made)
+        if settings.batch_destination and made.outcome == "Completed" and export.model == "events":
+            self._write(made, column, Path(settings.batch_destination))
         return made
+
+    def _write(self, run: Run, column: str, folder: Path) -> None:
+        """Write the rows of a run into the destination's folder, as a batch export to S3 does."""
+        target = folder / run.export_id / f"{run.interval_start:%Y-%m-%d-%H%M%S}" / f"{run.id}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        edges = (int(edge.timestamp() * 1_000_000) for edge in (run.interval_start, run.interval_end))
+        first, last = (f"fromUnixTimestamp64Micro({edge})" for edge in edges)
+        columns = (
+            "toString(uuid) AS uuid, event, distinct_id, toTimeZone(timestamp, 'UTC') AS timestamp, "
+            "toTimeZone(created_at, 'UTC') AS created_at, properties"
+        )
+        self._core.warehouse.execute(
+            f"SELECT {columns} FROM {{db}}.events WHERE {column} >= {first} AND {column} < {last} "  # noqa: S608
+            f"INTO OUTFILE '{target}' FORMAT Parquet"
+        )
 
     def pause(self, export: BatchExport) -> None:
         """Stop the schedule.

@@ -143,7 +143,13 @@ class ExportService:
         self.scripts: list[Script] = []
 
     def create(
-        self, key: ApiKey, export_format: str, context: object, insight: Insight | None, dashboard: Dashboard | None
+        self,
+        key: ApiKey,
+        export_format: str,
+        context: object,
+        insight: Insight | None,
+        dashboard: Dashboard | None,
+        expires: datetime | None = None,
     ) -> Export:
         """Make an export and set the worker on it.
 
@@ -152,13 +158,14 @@ class ExportService:
         :param context: ``export_context`` as sent.
         :param insight: what to export, or None.
         :param dashboard: what to export, or None.
+        :param expires: when it expires; None for what its format says.
         """
         now = self._core.clock.now()
         self._last_id += 1
         days = self._core.settings.table_days if export_format in (CSV, XLSX) else 180
         if export_format in VIDEO_FORMATS:
             days = 365
-        expires = (now + timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
+        expires = expires or (now + timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
         made = Export(
             self._last_id, key, export_format, context, now, expires, self._plan(), insight=insight, dashboard=dashboard
         )
@@ -261,7 +268,7 @@ class ExportService:
         if export.key.revoked:
             raise ExportFailed(UNAUTHORIZED)
         if export.export_format == PNG:
-            return write_png()
+            return write_png(await self._shown(export))
         if export.export_format in RECORDINGS:
             return RECORDINGS[export.export_format]
         if export.export_format not in (CSV, XLSX):
@@ -273,6 +280,20 @@ class ExportService:
             return await asyncio.to_thread(write_xlsx, table, columns)
         sanitize = self._core.settings.sanitize_formulas
         return await asyncio.to_thread(lambda: write_csv(table, columns, sanitize=sanitize))
+
+    async def _shown(self, export: Export) -> str:
+        """Calculate what a picture shows once more, as PostHog does, and return when each insight was calculated."""
+        project, on = f"/api/projects/{self._core.project.id}", ""
+        if export.insight is not None:
+            on = f"&from_dashboard={export.dashboard.id}" if export.dashboard else ""
+            path = f"{project}/insights/{export.insight.id}/?refresh=force_blocking{on}"
+        elif export.dashboard is not None:
+            path = f"{project}/dashboards/{export.dashboard.id}/?refresh=force_blocking"
+        else:
+            return ""
+        _, body = await self._core.get_internally(export.key, path)
+        shown = [tile.get("insight") for tile in body.get("tiles") or ()] if export.insight is None else [body]
+        return "; ".join(f"{each.get('id')} {each.get('last_refresh')}" for each in shown if each)
 
     async def _table(self, export: Export) -> Table:
         cap = self._core.settings.csv_row_cap

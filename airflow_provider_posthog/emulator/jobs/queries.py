@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -121,6 +122,8 @@ class QueryService:
         self._cache: dict[str, Cached] = {}
         self._statuses: dict[str, Status] = {}
         self._running = 0
+        #: the latest queries, as the table ``query_log`` shows them
+        self.log: deque[dict[str, object]] = deque(maxlen=1000)
         self.calculations = Calculations(core.spawn)
         self.bucket = ByteBucket(core.clock)
         self._freed = asyncio.Condition()
@@ -179,7 +182,7 @@ class QueryService:
             # here and not in the thread, where a run could be planned twice
             self._catch_up()
             work = Work(self._core.warehouse, node, self._core.clock.now(), "query", personal, hidden, without)
-            body = await asyncio.to_thread(run, work)
+            body = await self._logged(work)
         finally:
             self.calculations.end(calculation)
             if limited:
@@ -194,6 +197,29 @@ class QueryService:
         made = Cached(body, now, until, now + timedelta(seconds=wait), work.meter.bytes_read)
         self._cache[key] = made
         return made
+
+    async def _logged(self, work: Work) -> Json:
+        """Run a query, and note it for the table ``query_log``."""
+        node, began = work.node, self._core.clock.now()
+        entry: dict[str, object] = {
+            "query_id": str(uuid.uuid4()),
+            "query": node["query"] if node["kind"] == "HogQLQuery" else json.dumps(node),
+            "query_start_time": began,
+            "kind": "Select",
+            "query_type": node["kind"],
+            "is_personal_api_key_request": work.personal,
+            "is_initial_query": 1,
+            "team_id": self._core.project.id,
+            "status": "ExceptionBeforeStart",
+        }
+        try:
+            body = await asyncio.to_thread(run, work)
+            entry |= {"status": "QueryFinish", "result_rows": len(body.get("results") or [])}
+            return body
+        finally:
+            took = (self._core.clock.now() - began).total_seconds() * 1000
+            entry |= {"type": entry["status"], "query_duration_ms": int(took), "read_bytes": work.meter.bytes_read}
+            self.log.append(entry)
 
     def check_budget(self) -> None:
         """Refuse a query of an API key if the project's bytes are used up, and that is asked for.

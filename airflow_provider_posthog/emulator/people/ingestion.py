@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid as uuids
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.people.person import Person
     from airflow_provider_posthog.emulator.state import State
+
+
+# the names of which PostHog's native table of events makes text; it names more that no document lists
+COMMON = frozenset({"context", "id", "query", "revenue", "category"})
 
 
 class CaptureRefused(Exception):
@@ -45,7 +50,8 @@ def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = 
         owners.append(uuid)
         rows.append(_row(state, event, properties, uuid))
     state.people.touch()
-    state.warehouse.insert_events(rows)
+    # they have arrived now, even where queries see them later
+    state.people.schedule(state.settings.event_lag_seconds, lambda: state.warehouse.insert_events(rows))
     return owners
 
 
@@ -86,5 +92,13 @@ def _row(state: State, event: Mapping[str, Any], properties: dict[str, Any], per
         "person_id": person,
         "timestamp": event.get("timestamp") or now,
         "created_at": event.get("created_at") or now,
-        "properties": properties,
+        "properties": _as_native(properties) if state.settings.native_json else properties,
+    }
+
+
+def _as_native(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return properties as servers with native JSON store them: those with common names are text, whatever was sent."""
+    return {
+        name: value if name not in COMMON or value is None or isinstance(value, str) else json.dumps(value)
+        for name, value in properties.items()
     }

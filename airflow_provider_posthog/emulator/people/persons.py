@@ -97,6 +97,7 @@ class People:
         with self.lock:
             self._tasks.clear()
             self._core.warehouse.restore_events()
+            self._core.warehouse.own.clear()
             if self.touched:
                 self.tables.restore()
 

@@ -16,7 +16,8 @@ from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
 from airflow_provider_posthog.emulator.insights.dates import parse_date
-from airflow_provider_posthog.emulator.jobs.batch_exports import INTERVALS, LIVE, Backfill, BatchExport, Run
+from airflow_provider_posthog.emulator.jobs.batch_exports import INTERVALS, BatchExport
+from airflow_provider_posthog.emulator.jobs.batch_runs import LIVE, Backfill, Run
 
 READ, WRITE = ("batch_export:read",), ("batch_export:write",)
 RUNS_PAGE, BACKFILLS_PAGE = 100, 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, forbidden, invalid, not_found, server_error
-from airflow_provider_posthog.emulator.http.fields import flag, mapping, tags, text
+from airflow_provider_posthog.emulator.http.fields import NAME_LENGTH, flag, mapping, tags, text
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -92,7 +92,7 @@ def _change(request: Request, dashboard: Dashboard, body: Json) -> None:
     """Write the fields of a body into a dashboard, or none of them when one is wrong."""
     found: Json = {}
     if "name" in body:
-        found["name"] = text(body, "name")
+        found["name"] = text(body, "name", NAME_LENGTH)
     if "description" in body:
         found["description"] = text(body, "description") or ""
     if "pinned" in body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, invalid, not_found
+from airflow_provider_posthog.emulator.http.fields import moment
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -69,9 +70,11 @@ async def create(request: Request) -> Answer:
     :param request: ``export_format`` and ``export_context``, ``insight`` or ``dashboard`` in its body.
     """
     body, state = request.json(), request.state
-    export_format = _format(body, newest=state.settings.exceptions_reported)
-    insight = _target(body, "insight", [each for each in state.insights.all() if not each.deleted])
+    # in the order of PostHog's fields, of which the first wrong one is told
     dashboard = _target(body, "dashboard", [each for each in state.dashboards.all() if not each.deleted])
+    insight = _target(body, "insight", [each for each in state.insights.all() if not each.deleted])
+    export_format = _format(body, newest=state.settings.exceptions_reported)
+    expires = moment(body, "expires_after")
     context = body.get("export_context")
     if insight is None and dashboard is None and not context:
         raise invalid("Either dashboard, insight or export_context is required for an export.")
@@ -79,7 +82,7 @@ async def create(request: Request) -> Answer:
     recording = isinstance(context, dict) and context.get("session_recording_id")
     if export_format in VIDEO_FORMATS and not recording:
         raise invalid("Video export supports session recordings only.", attr="export_format")
-    export = state.exports.create(request.caller(), export_format, context, insight, dashboard)
+    export = state.exports.create(request.caller(), export_format, context, insight, dashboard, expires)
     if state.settings.create_blocks and export_format not in VIDEO_FORMATS:
         await export.ended.wait()
     return json_answer(state.exports.as_json(export), 201)

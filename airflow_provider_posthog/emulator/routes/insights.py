@@ -6,7 +6,7 @@ import json
 
 from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, forbidden, invalid, not_found
-from airflow_provider_posthog.emulator.http.fields import flag, mapping, number, tags, text
+from airflow_provider_posthog.emulator.http.fields import NAME_LENGTH, flag, mapping, number, tags, text
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import bounds, page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -44,7 +44,8 @@ def _filters(request: Request, body: Json) -> Json:
 
 def _change(request: Request, insight: Insight, body: Json) -> None:
     """Write the fields of a body into an insight, or none of them when one is wrong."""
-    found: Json = {name: text(body, name) for name in ("name", "derived_name", "description") if name in body}
+    lengths = {"name": NAME_LENGTH, "derived_name": NAME_LENGTH, "description": None}
+    found: Json = {name: text(body, name, longest) for name, longest in lengths.items() if name in body}
     found |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
     if "query" in body:
         found["query"] = wrapped(body["query"])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.http.envelopes import Json, not_for_keys
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.request import Request
@@ -23,6 +27,32 @@ def _empty(methods: str, body: Json) -> Handler:
         return json_answer(body, headers={"Allow": f"{methods}, HEAD, OPTIONS"})
 
     return handler
+
+
+async def actions(request: Request) -> Answer:
+    """List the actions (``GET actions/``): those that tests have made.
+
+    :param request: nothing of it matters.
+    """
+    project = request.state.project
+    shown = [
+        {
+            "id": each.id,
+            "name": each.name,
+            "description": "",
+            "steps": [{**asdict(step), "properties": _filters(step.properties)} for step in each.steps],
+            "created_at": iso(project.created_at),
+            "deleted": False,
+            "team_id": project.id,
+            "tags": [],
+        }
+        for each in request.state.warehouse.own.actions.values()
+    ]
+    return json_answer({"results": shown}, headers={"Allow": "GET, POST, HEAD, OPTIONS"})
+
+
+def _filters(properties: Mapping[str, object]) -> list[Json]:
+    return [{"key": name, "value": value, "type": "event", "operator": "exact"} for name, value in properties.items()]
 
 
 async def organization(request: Request) -> Answer:
@@ -55,6 +85,7 @@ ROUTES = (
         )
         for path, scope, methods, body in _LISTS
     ),
+    Route("GET", "/actions/", actions, ("action:read",)),
     Route("GET", "/data_warehouse/warehouse_status/", warehouse_status),
 )
 ORGANIZATION_ROUTES = (Route("GET", "/api/organizations/@current/", organization, ("organization:read",)),)

@@ -27,11 +27,6 @@ def _lister(kind: str) -> Work:
     return work
 
 
-def _actions(request: Request) -> Answer:
-    # not in pages
-    return json_answer({"results": request.state.records.listed("actions")})
-
-
 def _record(request: Request, kind: str) -> Json:
     found = request.state.records.get(kind, request.params["id"])
     if found is None or found.get("deleted"):
@@ -174,8 +169,6 @@ _EXPERIMENT = "/experiments/{id}"
 ROUTES = (
     *(route for kind in KINDS for route in _routes(kind)),
     *(Route("GET", f"/{kind}/", threaded(_lister(kind)), (f"{kind.rstrip('s')}:read",)) for kind in READ_ONLY),
-    Route("GET", "/actions/", threaded(_actions), ("action:read",)),
-    Route("POST", "/actions/", threaded(_creator("actions")), ("action:write",)),
     Route("POST", "/feature_flags/{id}/enable/", threaded(_switch(True)), ("feature_flag:write",), generations="C"),
     Route("POST", "/feature_flags/{id}/disable/", threaded(_switch(False)), ("feature_flag:write",), generations="C"),
     Route(

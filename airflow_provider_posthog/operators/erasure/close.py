@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure.end import _PostHogErasureEndOperator
+from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.erasure import length_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +42,7 @@ class _Look:
         return dict(Counter(person["state"] for person in self.persons))
 
 
-class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
+class PostHogCloseErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
 
     For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
@@ -53,7 +55,7 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
     :param reason: why it cannot be proved, such as "PostHog's support cannot delete events of the future, ticket 7"; no
         personal data, at most 500 characters.
     :param decision: who decided what, such as "The data-protection officer accepts it, 2026-12-01".
-    :param look_interval: seconds between two looks: ``VERIFIED`` is who is gone in both.
+    :param poll_interval: how long between two looks, in seconds or as a timedelta: ``VERIFIED`` is who is gone in both.
     :param also_remove: other files that hold identifiers, removed with the work file.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``state`` (``NOT_VERIFIED``), ``states`` (numbers by state), ``audit_path``.
@@ -61,11 +63,11 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
     :raises PostHogSettingsError: if an argument is wrong; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "reason", "decision")
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "reason", "decision")
 
-    def __init__(self, *, reason: str, decision: str, look_interval: float = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, reason: str, decision: str, poll_interval: float | timedelta = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
-        self.look_interval = look_interval
+        self.poll_interval = poll_interval
         self.reason = reason
         self.decision = decision
 
@@ -75,48 +77,34 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
-        work = self._work()
-        certificate = self.certificate(context, self.request_id)
+        handover = self.handover()
+        work = handover.work("request", may_be_gone=True)
+        certificate = handover.certificate(self.hook, context)
         closing = certificate.closing if certificate is not None else None
         if certificate is not None and closing is not None:
-            states = self._closed_before(closing.facts)
+            states = _closed_before(handover.request_id, closing.facts)
             certificate.leave(closing)
         else:
             look = self._look(work, certificate)
             states = look.states()
             if certificate is not None:
                 certificate.ended(states, look.persons, look.at, **why)
-        self._remove(work)
-        self.log.warning("Erasure %s is ended without proof: %s", self.request_id, states)
-        return {
-            "request_id": self.request_id,
-            "state": "NOT_VERIFIED",
-            "states": states,
-            "audit_path": str(self.audit_path) if self.audit_path else None,
-            "ledger_head": self.ledger_head(),
-        }
-
-    def _closed_before(self, facts: Mapping[str, Any]) -> dict[str, int]:
-        """Go on where an earlier try was killed, which has closed the certificate and not yet removed the files."""
-        if "decision" not in facts:
-            raise PostHogErasureError(
-                f"The certificate of erasure {self.request_id} is closed already, as {facts.get('outcome')}.",
-                job_id=self.request_id,
-            )
-        return dict(facts["states"])
+        self.remove(handover, work)
+        self.log.warning("Erasure %s is ended without proof: %s", handover.request_id, states)
+        return {**self.ended(handover, certificate, "NOT_VERIFIED"), "states": states}
 
     def _look(self, work: WorkFile, certificate: Certificate | None) -> _Look:
         from airflow_provider_posthog.erasure.verify import verify
 
         if not work.exists():
             return self._told(work, certificate)
-        looks = [_Look()]
+        looks, interval = [_Look()], length_of("poll_interval", self.poll_interval).total_seconds()
         try:
-            looks[0].at = self.do(verify(work.persons(), self._asked(work), each=looks[0].add)).now
+            looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
             if looks[0].states().get("VERIFIED"):  # one look may have met a replica that knows of nobody
-                time.sleep(self.look_interval)
+                time.sleep(interval)
                 looks.append(_Look())
-                looks[1].at = self.do(verify(work.persons(), self._asked(work), each=looks[1].add)).now
+                looks[1].at = verify(self.client, work.persons(), self._asked(work), each=looks[1].add).now
         except PostHogSettingsError:
             raise
         except PostHogError as error:
@@ -136,11 +124,11 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
 
     def _asked(self, work: WorkFile) -> Request:
         """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
         told, header = self.request, work.header()
-        wish = Wish(
+        options = DeleteOptions(
             told.get("delete_events") is not False,
             told.get("delete_recordings") is not False,
             told.get("keep_person") is True,
@@ -150,4 +138,14 @@ class PostHogCloseErasureOperator(_PostHogErasureEndOperator):
         accepted = moment(told.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
-        return Request(wish, str(told.get("generation") or header.generation), asked, accepted)
+        return Request(options, str(told.get("generation") or header.generation), asked, accepted)
+
+
+def _closed_before(request_id: str, facts: Mapping[str, Any]) -> dict[str, int]:
+    """Go on where an earlier try was killed, which has closed the certificate and not yet removed the files."""
+    if "decision" not in facts:
+        raise PostHogErasureError(
+            f"The certificate of erasure {request_id} is closed already, as {facts.get('outcome')}.",
+            job_id=request_id,
+        )
+    return dict(facts["states"])

@@ -9,10 +9,12 @@ from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import AirflowSkipException, BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.tasks.certificate import Certificate
 
 
 class PostHogErasureGateOperator(BaseOperator):
@@ -64,7 +66,7 @@ class PostHogErasureGateOperator(BaseOperator):
         )
 
 
-class _PostHogErasureEndOperator(PostHogErasureOperator):
+class PostHogErasureEndOperator(PostHogErasureOperator):
     """What all ends share.
 
     :param request: what an earlier task of the erasure returned.
@@ -86,48 +88,64 @@ class _PostHogErasureEndOperator(PostHogErasureOperator):
         self.request = request
         self.also_remove = also_remove
 
-    def _work(self) -> WorkFile:
-        """Return the work file; an earlier try may have removed it."""
-        from airflow_provider_posthog.erasure.work_file import WorkFile
+    def handover(self) -> Handover:
+        """Return the request.
 
+        :raises AirflowSkipException: if there is none.
+        """
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
-        self.check_place(self.request, "request")
-        self.take_work_path(self.request)
-        self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
-        self.audit_path = self.audit_path or self.request.get("audit_path")
-        self.ticket = self.ticket or self.request.get("ticket")
-        target = self.work_target()
-        work = WorkFile(target.fs, target.path)
-        if work.exists() and work.header().request_id != self.request_id:
-            raise PostHogSettingsError(
-                "request",
-                f"its work file {self.work_path} was written anew for another request.",
-                "Write a path for each request, such as one with {{ run_id }} in it.",
+        return self.handed_over(self.request, "request")
+
+    def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:
+        """Keep the file of an erasure that goes on.
+
+        :param handover: the request.
+        :param work: its work file.
+        :raises PostHogErasureError: if its deletion has begun.
+        """
+        if work.exists() and self.progress(work).has_begun:
+            raise PostHogErasureError(
+                f"The deletion of erasure {handover.request_id} has begun: its work file is needed to prove it.",
+                job_id=handover.request_id,
             )
-        return work
 
-    @property
-    def request_id(self) -> str:
-        """The request."""
-        return str(self.request.get("request_id"))
+    def ended(self, handover: Handover, certificate: Certificate | None, state: str) -> dict[str, Any]:
+        """Return how a request has ended.
 
-    def _remove(self, work: WorkFile) -> None:
+        :param handover: the request.
+        :param certificate: its certificate.
+        :param state: how it has ended.
+        """
+        return {
+            "request_id": handover.request_id,
+            "state": state,
+            "audit_path": handover.as_json()["audit_path"],
+            "ledger_head": self.ledger_head(certificate),
+        }
+
+    def remove(self, handover: Handover, work: WorkFile) -> None:
+        """Remove the work file, and the others with identifiers.
+
+        :param handover: the request.
+        :param work: its work file.
+        """
         from airflow_provider_posthog.erasure.progress import Progress
 
-        Progress(work.fs, f"{work.path}.progress", self.request_id).forget()
+        Progress(work.fs, f"{work.path}.progress", handover.request_id).forget()
         work.remove()
-        for path in [self.storage(each, "also_remove") for each in self.also_remove]:
+        conn_id = self.object_storage_conn_id
+        for path in [handover.storage(each, "also_remove", conn_id) for each in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)
         self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
 
 
-class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
+class PostHogFinishErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
     For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
-    (``keep_work_file=True, close_certificate=False``). After a dry run it closes the certificate as such.
+    (``keep_work_file=True, close_certificate=False``). After a preview it closes the certificate as such.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned.
@@ -138,7 +156,7 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*_PostHogErasureEndOperator.template_fields, "proof")
+    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "proof")
 
     def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -149,49 +167,44 @@ class PostHogFinishErasureOperator(_PostHogErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        work = self._work()
-        certificate = self.certificate(context, self.request_id)
-        states, at = self._proved()
+        handover = self.handover()
+        work = handover.work("request", may_be_gone=True)
+        certificate = handover.certificate(self.hook, context)
+        states, at = self._proved(handover.request_id)
         left = left_on_purpose(self.request)
         for one in left:
             self.log.warning("Left on purpose: %s", one)
         if certificate is not None:
             certificate.close("VERIFIED" if states else "DRY_RUN", states, at)
-        self._remove(work)
-        return {
-            "request_id": self.request_id,
-            "state": "VERIFIED" if states else "DRY_RUN",
-            "states": states,
-            "left_on_purpose": left,
-            "audit_path": str(self.audit_path) if self.audit_path else None,
-            "ledger_head": self.ledger_head(),
-        }
+        self.remove(handover, work)
+        done = self.ended(handover, certificate, "VERIFIED" if states else "DRY_RUN")
+        return {**done, "states": states, "left_on_purpose": left}
 
-    def _proved(self) -> tuple[dict[str, int], str | None]:
-        """Return the states, and when they were seen; no states after a dry run."""
-        if self.request.get("dry_run") is True:
+    def _proved(self, request_id: str) -> tuple[dict[str, int], str | None]:
+        """Return the states, and when they were seen; no states after a preview."""
+        if self.request.get("preview") is True:
             return {}, None
         proof = self.proof if isinstance(self.proof, Mapping) else {}
         states = {str(state): n for state, n in (proof.get("states") or {}).items() if n}
-        if proof.get("state") == "PARTIAL" and proof.get("request_id") == self.request_id:
+        if proof.get("state") == "PARTIAL" and proof.get("request_id") == request_id:
             raise PostHogErasureError(
-                f"Erasure {self.request_id} is proved for {states.pop('VERIFIED', 0)} persons, and not for "
+                f"Erasure {request_id} is proved for {states.pop('VERIFIED', 0)} persons, and not for "
                 f"{sum(states.values())} ({', '.join(f'{state} {n}' for state, n in sorted(states.items()))}). The "
                 "certificate stays open, and the work file stays.",
-                job_id=self.request_id,
+                job_id=request_id,
                 states={**proof["states"]},
             )
-        if proof.get("state") != "VERIFIED" or proof.get("request_id") != self.request_id:
+        if proof.get("state") != "VERIFIED" or proof.get("request_id") != request_id:
             raise PostHogErasureError(
-                f"Erasure {self.request_id} is not proved: its sensor was skipped or looked at another request. The "
+                f"Erasure {request_id} is not proved: its sensor was skipped or looked at another request. The "
                 "certificate stays open, and the work file stays.",
-                job_id=self.request_id,
+                job_id=request_id,
             )
-        self.check_place(proof, "proof")
+        self.check_project(proof, "proof")
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 
-class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
+class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.
@@ -206,19 +219,11 @@ class PostHogDiscardErasureOperator(_PostHogErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        work = self._work()
-        if work.exists() and self.progress(work).has_begun:
-            raise PostHogErasureError(
-                f"The deletion of erasure {self.request_id} has begun: its work file is needed to prove it.",
-                job_id=self.request_id,
-            )
-        certificate = self.certificate(context, self.request_id)
+        handover = self.handover()
+        work = handover.work("request", may_be_gone=True)
+        self.refuse_what_has_begun(handover, work)
+        certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             certificate.close("NOT_VERIFIED", {}, None, "not approved: nothing was deleted")
-        self._remove(work)
-        return {
-            "request_id": self.request_id,
-            "state": "NOT_VERIFIED",
-            "audit_path": str(self.audit_path) if self.audit_path else None,
-            "ledger_head": self.ledger_head(),
-        }
+        self.remove(handover, work)
+        return self.ended(handover, certificate, "NOT_VERIFIED")

@@ -54,15 +54,10 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         reason, until = told_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
         if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
-        if self.work_path is not None:
-            self.take_work_path(self.request)  # refuses another one than the request's
         if self.request.get("host"):
-            self.check_place(self.request, "request")
-        request_id = str(self.request["request_id"])
-        self.audit_path = self.audit_path or self.request.get("audit_path")
-        self.ticket = self.ticket or self.request.get("ticket")
-        self.object_storage_conn_id = self.object_storage_conn_id or self.request.get("object_storage_conn_id")
-        certificate = self.certificate(context, request_id)
+            self.check_project(self.request, "request")
+        handover = self.own.of(self.request)
+        request_id, certificate = handover.request_id, handover.certificate(self.hook, context)
         deadline = certificate.deadline if certificate is not None else None
         if certificate is None or deadline is None or certificate.is_closed:
             raise PostHogErasureError(
@@ -73,4 +68,8 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
             deadline = deadline.extended_to(until)
         certificate.extended(deadline, reason)
         self.log.warning("Erasure %s: %s", request_id, deadline.text())
-        return {"request_id": request_id, "due_at": deadline.due.isoformat(), "ledger_head": self.ledger_head()}
+        return {
+            "request_id": request_id,
+            "due_at": deadline.due.isoformat(),
+            "ledger_head": self.ledger_head(certificate),
+        }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
@@ -26,7 +26,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
 
     :param path: the folder that the files were written into, the one with ``_manifests``, if there is one.
     :param name: only the files of this name, where several tables are in one folder.
-    :param path_conn_id: Airflow's connection for the folder, if it is another than ``object_storage_conn_id``.
+    :param object_storage_conn_id: Airflow's connection for ``path``; that of the work file comes with ``request``.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure_elsewhere.EraseElsewhereOperator`: ``request``,
         ``proof``, ``distinct_id_column``, ``person_id_column``, ``email_column``, ``identifiers_path``.
     :returns: ``path``; ``persons``, whose rows went, and ``left_out``, how many are not ``VERIFIED``; ``files``, how
@@ -38,20 +38,19 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         is another request's or not the last one.
     """
 
-    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "path", "name", "path_conn_id")
+    conn_is_for_path: ClassVar[bool] = True
+    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "path", "name")
 
     def __init__(
         self,
         *,
         path: str | ObjectStoragePath,
         name: str | None = None,
-        path_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.name = name
-        self.path_conn_id = path_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the files anew.
@@ -62,7 +61,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
 
         need_arrow(type(self).__name__)
         job = self._job()
-        certificate = self.certificate(context, str(self.request.get("request_id")))
+        certificate = self.handover.certificate(self.hook, context)
         task = getattr(context.get("ti"), "task_id", "files")
         where = f"the files in {self.path}"
 
@@ -95,7 +94,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         target = storage_path(
             "path",
             self.path,
-            self.path_conn_id or self.object_storage_conn_id,
+            self.object_storage_conn_id,
             example="s3://lake/events/",
             folder=True,
         )

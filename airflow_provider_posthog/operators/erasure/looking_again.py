@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator, length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
@@ -28,25 +30,33 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned: those are sealed who are ``VERIFIED``, also where it is
+        ``PARTIAL``. Who is not can still be read, so that a later look would only say so.
     :param sealed_path: the folder for it, in object storage.
+    :param object_storage_conn_id: Airflow's connection for it; that of the work file comes with ``request``.
     :param look_again_after: how long after now to look again; seconds or a timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
-    :returns: ``request_id``, ``sealed_path``, ``persons``, ``due_at``.
-    :raises PostHogSettingsError: if an argument is wrong, or the connection has no salt.
+    :returns: ``request_id``, ``sealed_path``, ``persons`` (how many are sealed), ``left_out`` (how many are not
+        ``VERIFIED``), ``due_at``.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
+        or not the last one; nothing is sealed then.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "sealed_path")
+    conn_is_for_path: ClassVar[bool] = True
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "proof", "sealed_path")
 
     def __init__(
         self,
         *,
         request: Mapping[str, Any],
+        proof: Mapping[str, Any],
         sealed_path: str | ObjectStoragePath,
         look_again_after: float | timedelta = timedelta(days=30),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.request = request
+        self.proof = proof
         self.sealed_path = sealed_path
         self.look_again_after = look_again_after
 
@@ -60,28 +70,33 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
         if not isinstance(self.request, Mapping) or not self.request.get("accepted_at"):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
-        after = _length("look_again_after", self.look_again_after)
+        after = length_of("look_again_after", self.look_again_after)
         salt = self.hook.audit_salt()
         Pseudonyms(salt)  # refuses one that can be guessed
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
         )
-        work = self.handed_on(self.request)
-        request_id, settings = work.header().request_id, self.hook.settings()
+        handover = self.handed_over(self.request, "request")
+        work, request_id = self.work_of(handover, "request"), handover.request_id
+        left_out = self.survivors(work, self.request, self.proof)
+        settings = self.hook.settings()
         kept = {name: self.request.get(name) for name in (*_FLAGS, *_TIMES, "generation")}
         where = {"request_id": request_id, "host": settings.base_url, "project_id": settings.project_id}
         sealed = Sealed(folder.fs, f"{str(folder.path).rstrip('/')}/{request_id}{END}", salt)
         due = datetime.now(timezone.utc) + after
-        count = sealed.write({**kept, **where}, work.persons(), due)
-        certificate = self.certificate(context, request_id)
+        proved = (person for person in work.persons() if uuid.UUID(person.uuid).int not in left_out)
+        count = sealed.write({**kept, **where}, proved, due)
+        certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             name = getattr(context.get("ti"), "task_id", "seal")
-            certificate.noted(name, f"sealed what is needed to look again, on {due:%Y-%m-%d} or later")
+            text = f"sealed what is needed to look again at {count:,} persons, on {due:%Y-%m-%d} or later"
+            certificate.noted(name, text)
         self.log.info("Sealed erasure %s; to be looked at again on %s or later", request_id, f"{due:%Y-%m-%d}")
         return {
             "request_id": request_id,
             "sealed_path": str(self.sealed_path),
             "persons": count,
+            "left_out": len(left_out),
             "due_at": due.isoformat(),
         }
 
@@ -89,11 +104,15 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 class PostHogLookAgainOperator(PeopleOperator):
     """Looks again at every sealed erasure whose time has come, and fails if somebody of them can be read again.
 
-    For a DAG of its own, once a day. What is still clean is unsealed and removed; what is not stays, so that the task
-    can be cleared, until ``keep_for`` is over: nothing with identifiers is kept for ever.
+    For a DAG of its own, once a day. What is clean in two looks, as a lagging replica may show nothing for a while, is
+    removed; what is not stays, so that the task can be cleared, until ``keep_for`` is over: nothing with identifiers is
+    kept for ever.
 
     :param sealed_path: the folder of ``PostHogSealErasureOperator``.
     :param object_storage_conn_id: Airflow's connection for it.
+    :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, if its address has
+        changed since an erasure was sealed: another one is refused before anything is asked.
+    :param poll_interval: how long between the two looks; seconds or a timedelta.
     :param keep_for: how long after its time a sealed erasure is kept at the most; seconds or a timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PeopleOperator`.
     :returns: ``looked_at`` (how many erasures), ``waiting`` (how many are not due), ``states`` (persons by state), and
@@ -109,12 +128,16 @@ class PostHogLookAgainOperator(PeopleOperator):
         *,
         sealed_path: str | ObjectStoragePath,
         object_storage_conn_id: str | None = None,
+        moved_from: str | Sequence[str] | None = None,
+        poll_interval: float | timedelta = 60.0,
         keep_for: float | timedelta = timedelta(days=30),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.sealed_path = sealed_path
         self.object_storage_conn_id = object_storage_conn_id
+        self.moved_from = moved_from
+        self.poll_interval = poll_interval
         self.keep_for = keep_for
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -122,35 +145,52 @@ class PostHogLookAgainOperator(PeopleOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        keep_for = _length("keep_for", self.keep_for)
-        waiting = looked = expired = 0
-        states: Counter[str] = Counter()
-        left: list[str] = []
+        keep_for, interval = length_of("keep_for", self.keep_for), length_of("poll_interval", self.poll_interval)
         now = datetime.now(timezone.utc)
-        for sealed in self._all():
-            request_id, due = sealed.head()
-            if due > now:
-                waiting += 1
-                continue
-            found = self._look(sealed)
-            looked += 1
-            states.update(found)
-            if set(found) <= {"VERIFIED"}:
-                self.log.info("Erasure %s: still nothing can be read of %d persons", request_id, found["VERIFIED"])
-                sealed.remove()
-                continue
-            left.append(f"{request_id} ({', '.join(f'{state} {n}' for state, n in sorted(found.items()))})")
-            if due + keep_for <= now:
-                self.log.warning("Erasure %s is not clean, and no longer kept: its sealed file is removed", request_id)
-                sealed.remove()
-                expired += 1
+        every = [*self._all()]
+        due = [one for one in every if one.head()[1] <= now]
+        for one in due:
+            self._refuse_another(one)
+        found = {one.path: self._checked(one) for one in due}
+        clean = [one for one in due if _is_clean(found[one.path])]
+        if clean:
+            time.sleep(interval.total_seconds())
+            found.update({one.path: self._checked(one) for one in clean})
+        expired, left, states = 0, list[str](), Counter[str]()
+        for sealed in due:
+            states.update(found[sealed.path])
+            if not _is_clean(found[sealed.path]):
+                left.append(_as_text(sealed, found[sealed.path]))
+            if self._removed(sealed, found[sealed.path], keep_for, now):
+                expired += not _is_clean(found[sealed.path])
         if left:
             raise PostHogErasureError(
                 f"Somebody who was erased can be read again: {'; '.join(left)}. Stop what sends their events, and "
                 "start a new request.",
                 states=dict(states),
             )
-        return {"looked_at": looked, "waiting": waiting, "states": dict(states), "expired": expired}
+        waiting = len(every) - len(due)
+        return {"looked_at": len(due), "waiting": waiting, "states": dict(states), "expired": expired}
+
+    def _refuse_another(self, sealed: Sealed) -> None:
+        """Refuse what is damaged, or is another PostHog's, where nobody would be found."""
+        from airflow_provider_posthog.erasure.project import Project
+
+        Project.of(self.hook.settings(), self.moved_from).check(sealed.request(), "sealed_path")
+        for _ in sealed.persons():
+            pass  # all of it is whole, before it is believed
+
+    def _removed(self, sealed: Sealed, states: Mapping[str, int], keep_for: timedelta, now: datetime) -> bool:
+        """Remove what nobody needs any more."""
+        request_id, due = sealed.head()
+        if _is_clean(states):
+            self.log.info("Erasure %s: still nothing can be read of %d persons", request_id, states["VERIFIED"])
+        elif due + keep_for <= now:
+            self.log.warning("Erasure %s is not clean, and no longer kept: its sealed file is removed", request_id)
+        else:
+            return False
+        sealed.remove()
+        return True
 
     def _all(self) -> Iterator[Sealed]:
         from airflow_provider_posthog.erasure.sealed import END, Sealed
@@ -165,45 +205,31 @@ class PostHogLookAgainOperator(PeopleOperator):
             if path.endswith(END) and not path.rpartition("/")[2].startswith("."):
                 yield Sealed(folder.fs, path, salt)
 
-    def _look(self, sealed: Sealed) -> Counter[str]:
+    def _checked(self, sealed: Sealed) -> Counter[str]:
+        """Look at the persons of one erasure, once."""
         from airflow_provider_posthog.erasure.verify import verify
 
-        request, settings = sealed.request(), self.hook.settings()
-        if (request.get("host"), request.get("project_id")) != (settings.base_url, settings.project_id):
-            raise PostHogSettingsError(
-                "posthog_conn_id",
-                f"leads to another PostHog than erasure {request['request_id']} was about.",
-                "Name the connection, and the project_id, of that time: elsewhere nobody would be found.",
-            )
-        for _ in sealed.persons():
-            pass  # all of it is whole, before it is believed
-        report = self.do(verify(sealed.persons(), _asked(request)))
+        report = verify(self.client, sealed.persons(), _asked(sealed.request()))
         return Counter({str(state): n for state, n in report.states.items() if n})
 
 
+def _is_clean(states: Mapping[str, int]) -> bool:
+    return set(states) <= {"VERIFIED"}
+
+
+def _as_text(sealed: Sealed, states: Mapping[str, int]) -> str:
+    return f"{sealed.head()[0]} ({', '.join(f'{state} {n}' for state, n in sorted(states.items()))})"
+
+
 def _asked(request: Mapping[str, Any]) -> Request:
-    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.judge import Request
 
     asked, accepted = (moment(request.get(name)) for name in _TIMES)
     assert isinstance(asked, datetime)  # noqa: S101 - it was written by this package, and is whole
     assert isinstance(accepted, datetime)  # noqa: S101
-    wish = Wish(*(bool(request.get(name)) for name in _FLAGS))
+    options = DeleteOptions(*(bool(request.get(name)) for name in _FLAGS))
     # An answer's time is in whole seconds, rounded down.
-    return Request(wish, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0))
-
-
-def _folder(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
-    return storage_path("sealed_path", path, conn_id, example=_EXAMPLE, folder=True)
-
-
-def _length(field: str, value: float | timedelta) -> timedelta:
-    if isinstance(value, timedelta):
-        found = value
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        found = timedelta(seconds=value)
-    else:
-        raise PostHogSettingsError(field, f"{value!r:.60} is no length of time.", "Write timedelta(days=30).")
-    if found < timedelta(0):
-        raise PostHogSettingsError(field, "is less than nothing.", "Write timedelta(days=30).")
-    return found
+    return Request(
+        options, str(request["generation"]), asked, accepted + timedelta(seconds=1), quiet_period=timedelta(0)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.tasks.erasure_elsewhere import Column, EraseElsewhereOperator
 from airflow_provider_posthog.tasks.storage_path import storage_path
@@ -24,7 +24,8 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
     Runs before the work file is removed. A retry writes the same.
 
     :param suppress_path: the folder of the list, in object storage.
-    :param suppress_conn_id: Airflow's connection for it, if it is another than ``object_storage_conn_id``.
+    :param object_storage_conn_id: Airflow's connection for ``suppress_path``; that of the work file comes with
+        ``request``.
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned; then those go on the list who are ``VERIFIED``.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
@@ -33,19 +34,18 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         or not the last one.
     """
 
-    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "suppress_path", "suppress_conn_id")
+    conn_is_for_path: ClassVar[bool] = True
+    template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "suppress_path")
 
     def __init__(
         self,
         *,
         suppress_path: str | ObjectStoragePath,
-        suppress_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         kwargs.setdefault("person_id_column", "person_id")
         super().__init__(**kwargs)
         self.suppress_path = suppress_path
-        self.suppress_conn_id = suppress_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write them.
@@ -55,12 +55,12 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.audit.suppression import SuppressionList
 
-        conn_id = self.suppress_conn_id or self.object_storage_conn_id
+        conn_id = self.object_storage_conn_id
         path = storage_path("suppress_path", self.suppress_path, conn_id, example="s3://private/erased/", folder=True)
         listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_salt()))
         work = self.whose()
-        request_id = work.header().request_id
-        certificate = self.certificate(context, request_id)
+        request_id = self.handover.request_id
+        certificate = self.handover.certificate(self.hook, context)
         entries = listed.add(request_id, self._identifiers(work))
         text = f"wrote {entries:,} entries {self.told()} on the list of those who must not come again"
         if certificate is not None:

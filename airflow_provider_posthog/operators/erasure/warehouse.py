@@ -61,7 +61,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         work = self.whose()
-        certificate = self.certificate(context, work.header().request_id)
+        certificate = self.handover.certificate(self.hook, context)
         name = getattr(context.get("ti"), "task_id", "warehouse")
         removed, pages = self._erase(SqlDatabase(self.sql_conn_id, for_rows=False), work, certificate, name)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
@@ -13,12 +14,13 @@ from airflow_provider_posthog.tasks.identity import Identity
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.erasure.delete import Wish
+    from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.generation import Server
     from airflow_provider_posthog.erasure.progress import Done, Progress
     from airflow_provider_posthog.erasure.request import Outcome
     from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
+    from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 
 class PostHogDeletePersonsOperator(PostHogErasureOperator):
@@ -33,7 +35,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
     :param delete_recordings: delete the session recordings.
     :param keep_person: keep the profile, with its properties. Refused on servers that would delete it.
-    :param dry_run: only say what would be done; may be a template. Rendered, it is shown as ``rehearsal``.
+    :param preview: only say what would be done; may be a template.
     :param max_persons: the most persons there may be; more are an error.
     :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
     :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
@@ -43,7 +45,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
-        ``object_storage_conn_id``, ``verify_by``, ``dry_run``; ``requested_at`` and ``accepted_at`` (the server's
+        ``object_storage_conn_id``, ``verify_by``, ``preview``; ``requested_at`` and ``accepted_at`` (the server's
         time); ``generation`` (A, B, C); ``delete_events``, ``delete_recordings``, ``keep_person``; the numbers
         ``persons``, ``accepted``, ``personless``, ``missing`` (gone before), ``swallowed`` (their events were asked for
         before, so PostHog queued nothing), and ``events``, ``future_events``, ``recordings`` before the deletion;
@@ -53,7 +55,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "rehearsal", "approval")
+    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "preview", "approval")
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         delete_events: bool = True,
         delete_recordings: bool = True,
         keep_person: bool = False,
-        dry_run: bool | str = False,
+        preview: bool | str = False,
         max_persons: int = 1000,
         chunk_size: int = 1000,
         verify_by: VerifyBy = "distinct_id",
@@ -74,7 +76,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.delete_events = delete_events
         self.delete_recordings = delete_recordings
         self.keep_person = keep_person
-        self.rehearsal = dry_run  # Airflow's operators have a method dry_run()
+        self.preview = preview
         self.max_persons = max_persons
         self.chunk_size = chunk_size
         self.verify_by = verify_by
@@ -87,27 +89,32 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """
         from airflow_provider_posthog.erasure.generation import detect
 
-        rehearsal, wish = _flag("dry_run", self.rehearsal), self._wish()
+        preview, options = _flag("preview", self.preview), self._options()
         persons = self.persons
-        given = self.handed_on(persons) if isinstance(persons, Mapping) else None
-        server = self.do(detect())
-        wish.check(server, 0)
-        work = given or self._found(() if isinstance(persons, Mapping) else persons, server, context)
-        certificate = self.certificate(context, work.header().request_id)
+        handover = self.handed_over(persons, "persons") if isinstance(persons, Mapping) else None
+        work = self.work_of(handover, "persons") if handover is not None else None
+        server = detect(self.client)
+        options.check(server, 0)
+        if handover is None or work is None:
+            handover, work = self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        certificate = handover.certificate(self.hook, context)
         progress = self.progress(work)
         if not progress.has_begun:
             self._renew(work, server, certificate)
         totals = work.totals()
         self._check_count(totals)
-        wish.check(server, totals.recordings)
+        options.check(server, totals.recordings)
         earlier = self._asked_before(work, progress, server)
-        self._announce(certificate, totals, wish, work.header().verify_by, rehearsal=rehearsal)
-        if rehearsal:
-            return self._rehearse(work, totals, server, wish, earlier)
-        outcome = self._certified(work, progress, wish, server, certificate, context)
+        self._announce(certificate, totals, options, work.header().verify_by, preview=preview)
+        about = self._about(handover, work, totals, options)
+        if preview:
+            head = self.ledger_head(certificate)
+            return {**about, "ledger_head": head, **self._previewed(work, totals, server, options, earlier)}
+        outcome = self._certified(work, progress, options, server, certificate, context)
         return {
-            **self._about(work, totals, wish),
-            "dry_run": False,
+            **about,
+            "ledger_head": self.ledger_head(certificate),
+            "preview": False,
             "generation": outcome.generation or server.generation,
             "requested_at": outcome.requested_at or server.now.isoformat(),
             "accepted_at": outcome.accepted_at or server.now.isoformat(),
@@ -118,58 +125,56 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         }
 
     def _announce(
-        self, certificate: Certificate | None, totals: Totals, wish: Wish, verify_by: str, *, rehearsal: bool
+        self, certificate: Certificate | None, totals: Totals, options: DeleteOptions, verify_by: str, *, preview: bool
     ) -> None:
         """Say what will be left on purpose, and tell the certificate what is about to be done."""
-        options = {**self._options(wish), "verify_by": verify_by}
-        for left in left_on_purpose(options):
+        stated = {**self._stated(options), "verify_by": verify_by}
+        for left in left_on_purpose(stated):
             self.log.warning("Left on purpose: %s", left)
         if certificate is not None:
-            certificate.planned(totals, options, rehearsal=rehearsal)
+            certificate.planned(totals, stated, preview=preview)
             if isinstance(self.approval, Mapping):
                 certificate.noted("approved", _approved(self.approval))
 
-    def _wish(self) -> Wish:
+    def _options(self) -> DeleteOptions:
         from airflow_provider_posthog.api.persons import MAX_BULK_DELETE
-        from airflow_provider_posthog.erasure.delete import Wish
+        from airflow_provider_posthog.erasure.delete import DeleteOptions
 
         if not 1 <= self.chunk_size <= MAX_BULK_DELETE:
             raise PostHogSettingsError("chunk_size", "is not from 1 to 1,000.", "Leave it out, or write such a number.")
         check_verify_by(self.verify_by)
-        return Wish(self.delete_events, self.delete_recordings, self.keep_person)
+        return DeleteOptions(self.delete_events, self.delete_recordings, self.keep_person)
 
-    def _found(self, persons: Sequence[str], server: Server, context: Context) -> WorkFile:
+    def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""
         from airflow_provider_posthog.erasure.identifiers import from_arguments
-        from airflow_provider_posthog.erasure.work_file import WorkFile, digest_of
+        from airflow_provider_posthog.erasure.work_file import digest_of
 
         uuids = [*from_arguments(uuids=persons)]
         if not uuids:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         # A later try of this task may go on with the file; another run is another request for the same persons.
         asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
-        target = self.work_target()
-        work = WorkFile(target.fs, target.path)
+        work = self.own.file()
         if work.exists() and work.header().asked == asked:
-            self.check_place(vars(work.header()), "work_path")
-        else:
-            self.search(
-                iter(uuids),
-                asked,
-                server,
-                context,
-                max_persons=self.max_persons,
-                verify_by=self.verify_by,
-                must_find_all=True,
-            )
-            work = WorkFile(target.fs, target.path)
-        return work
+            self.check_project(vars(work.header()), "work_path")
+            return replace(self.own, request_id=work.header().request_id), work
+        found = self.search(
+            iter(uuids),
+            asked,
+            server,
+            context,
+            max_persons=self.max_persons,
+            verify_by=self.verify_by,
+            must_find_all=True,
+        )
+        return found.handover, found.work
 
     def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
         """Look again at who it is about: days may have passed since they were resolved and approved."""
         from airflow_provider_posthog.erasure.renew import renew
 
-        told = renew(work, server, self.do)
+        told = renew(self.client, work, server)
         if not told.added and not told.gone:
             return
         text = (
@@ -198,7 +203,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         if not self.delete_events or progress.has_begun:
             return None
-        rows = asked_earlier(work, server, self.do)
+        rows = asked_earlier(self.client, work, server)
         if rows:
             self.log.warning(
                 "The deletion of the events of %d persons was asked for before (%s): PostHog queues no second one, and "
@@ -208,45 +213,40 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             )
         return None if rows is None else len(rows)
 
-    def _options(self, wish: Wish) -> dict[str, bool]:
+    def _stated(self, options: DeleteOptions) -> dict[str, bool]:
         return {
-            "delete_events": wish.events,
-            "delete_recordings": wish.recordings,
-            "keep_person": wish.keep_person,
+            "delete_events": options.events,
+            "delete_recordings": options.recordings,
+            "keep_person": options.keep_person,
         }
 
-    def _about(self, work: WorkFile, totals: Totals, wish: Wish) -> dict[str, Any]:
-        header = work.header()
+    def _about(self, handover: Handover, work: WorkFile, totals: Totals, options: DeleteOptions) -> dict[str, Any]:
         return {
-            "request_id": header.request_id,
-            **self.place.as_json(),
-            "work_path": str(self.work_path),
-            "object_storage_conn_id": self.object_storage_conn_id,
-            "verify_by": header.verify_by,
-            **self._options(wish),
-            **self.certified(),
+            **handover.as_json(),
+            **self.project.as_json(),
+            "verify_by": work.header().verify_by,
+            **self._stated(options),
             **totals.as_json(),
         }
 
-    def _rehearse(
-        self, work: WorkFile, totals: Totals, server: Server, wish: Wish, earlier: int | None
+    def _previewed(
+        self, work: WorkFile, totals: Totals, server: Server, options: DeleteOptions, earlier: int | None
     ) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.request import chunks
 
         in_chunks = sum(1 for _ in chunks(work, self.chunk_size))
-        calls = in_chunks * (2 if server.can_keep_persons and not wish.keep_person else 1)
+        calls = in_chunks * (2 if server.can_keep_persons and not options.keep_person else 1)
         self.log.info(
-            "Dry run: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
+            "Preview: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
             "and cannot be",
             totals.profiles,
             calls,
-            totals.events if wish.events else 0,
-            totals.recordings if wish.recordings else 0,
+            totals.events if options.events else 0,
+            totals.recordings if options.recordings else 0,
             totals.personless,
         )
         return {
-            **self._about(work, totals, wish),
-            "dry_run": True,
+            "preview": True,
             "generation": server.generation,
             "requested_at": None,
             "accepted_at": None,
@@ -261,7 +261,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self,
         work: WorkFile,
         progress: Progress,
-        wish: Wish,
+        options: DeleteOptions,
         server: Server,
         certificate: Certificate | None,
         context: Context,
@@ -269,17 +269,22 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """Delete, and tell the certificate how it went."""
         name = f"{getattr(context.get('ti'), 'task_id', 'delete')}-{Identity.of(context).execution}"
         try:
-            outcome = self._delete(work, progress, wish, server, certificate)
+            outcome = self._delete(work, progress, options, server, certificate)
         except Exception as error:
             if certificate is not None:
-                certificate.failed(name, error, self.calls)
+                certificate.failed(name, error, self.client.calls)
             raise
         if certificate is not None:
-            certificate.called(name, self.calls)
+            certificate.called(name, self.client.calls)
         return outcome
 
     def _delete(
-        self, work: WorkFile, progress: Progress, wish: Wish, server: Server, certificate: Certificate | None
+        self,
+        work: WorkFile,
+        progress: Progress,
+        options: DeleteOptions,
+        server: Server,
+        certificate: Certificate | None,
     ) -> Outcome:
         from airflow_provider_posthog.erasure.request import delete_all
 
@@ -295,7 +300,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 len(done.swallowed),
             )
 
-        outcome = delete_all(work, progress, wish, server, self.do, chunk_size=self.chunk_size, report=report)
+        outcome = delete_all(self.client, work, progress, options, server, chunk_size=self.chunk_size, report=report)
         if outcome.swallowed:
             self.log.warning(
                 "SWALLOWED: PostHog queued no deletion of events for %d persons, since one was asked for before (%s)",

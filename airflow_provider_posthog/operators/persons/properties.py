@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, work_of
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, length_of
+from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.api.steps import Steps
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
+
+    #: Changes some persons, by UUID, and returns which properties of whom are not as they should be.
+    Change = Callable[[Sequence[str], Server, float], dict[str, list[str]]]
 
 #: How many persons are changed and read back together.
 _BATCH = 100
@@ -21,7 +25,7 @@ class _PersonsOperator(PeopleOperator):
     """What the two operators share: whom they are about, and the reading back.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
-    :param patience: how many seconds PostHog may take until a change can be read back.
+    :param timeout: how long PostHog may take, in seconds or as a timedelta, until a change can be read back.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     """
@@ -32,13 +36,13 @@ class _PersonsOperator(PeopleOperator):
         self,
         *,
         persons: Mapping[str, Any] | Sequence[str],
-        patience: float = 300.0,
+        timeout: float | timedelta = 300.0,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
-        self.patience = patience
+        self.timeout = timeout
         self.object_storage_conn_id = object_storage_conn_id
 
     def _uuids(self) -> Iterator[str]:
@@ -46,34 +50,33 @@ class _PersonsOperator(PeopleOperator):
 
         if isinstance(self.persons, Mapping):
             yield from (
-                person.uuid for person in work_of(self.persons, self.object_storage_conn_id).persons() if person.profile
+                person.uuid
+                for person in Handover(conn_id=self.object_storage_conn_id).of(self.persons).work("persons").persons()
+                if person.profile
             )
             return
         yield from (one.value for one in from_arguments(uuids=self.persons))
 
-    def _change(self, what: str, work: Any) -> dict[str, Any]:  # noqa: ANN401 - makes the steps for a batch
-        from airflow_provider_posthog.erasure.asking import batched
+    def _change(self, what: str, change: Change) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.generation import detect
+        from airflow_provider_posthog.erasure.queries import batched
 
-        server = self.do(detect())
+        timeout = length_of("timeout", self.timeout).total_seconds()
+        server = detect(self.client)
         count = 0
         wrong: dict[str, list[str]] = {}
         for uuids in batched(self._uuids(), _BATCH):
             count += len(uuids)
-            wrong.update(self.do(self._steps(work, uuids, server)))
+            wrong.update(change(uuids, server, timeout))
         if not count:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         if wrong:
             raise PostHogJobFailed(
-                f"Properties of {len(wrong)} of {count} persons were not {what} within {self.patience:.0f} seconds, "
+                f"Properties of {len(wrong)} of {count} persons were not {what} within {timeout:.0f} seconds, "
                 f"though PostHog accepted it: {', '.join(sorted(wrong)[:20])}. Does ingestion run?"
             )
         self.log.info("Properties of %d persons were %s, and read back", count, what)
         return {"persons": count}
-
-    def _steps(self, work: Any, uuids: Sequence[str], server: Server) -> Steps[dict[str, list[str]]]:  # noqa: ANN401
-        steps: Steps[dict[str, list[str]]] = work(uuids, server, self.patience)
-        return steps
 
 
 class PostHogDeletePersonPropertyOperator(_PersonsOperator):
@@ -83,7 +86,7 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.
-    :param patience: how many seconds PostHog may take until they are gone.
+    :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: ``persons`` (how many) and ``properties`` (the names).
@@ -106,7 +109,8 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
         names = [self.properties] if isinstance(self.properties, str) else [*self.properties]
         if not names or not all(isinstance(name, str) and name for name in names):
             raise PostHogSettingsError("properties", "names no properties.", "Write their names, such as ['email'].")
-        done = self._change("removed", lambda uuids, server, patience: remove(uuids, names, server, patience))
+        client = self.client
+        done = self._change("removed", lambda uuids, server, timeout: remove(client, uuids, names, server, timeout))
         return {**done, "properties": names}
 
 
@@ -117,7 +121,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the values by name: JSON.
-    :param patience: how many seconds PostHog may take until they can be read.
+    :param timeout: how long PostHog may take, in seconds or as a timedelta, until they can be read.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
     :returns: ``persons`` (how many) and ``properties`` (the names).
@@ -138,5 +142,5 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
         values = self.hidden(self.properties, context)
         if not isinstance(values, Mapping) or not values:
             raise PostHogSettingsError("properties", "holds none.", "Write a dictionary of values by name.")
-        done = self._change("set", lambda uuids, server, patience: write(uuids, values, server, patience))
+        done = self._change("set", lambda uuids, server, timeout: write(self.client, uuids, values, server, timeout))
         return {**done, "properties": sorted(values)}

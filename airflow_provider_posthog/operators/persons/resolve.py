@@ -30,17 +30,18 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     distinct id can calculate it. Values in the events of
     other persons are not looked for, and no deletion of a person reaches them.
 
-    ``distinct_ids``, ``emails``, ``properties`` and ``hogql`` may be templates, but are no template fields, since
-    Airflow stores and shows those. Many identifiers belong into a file: ``identifiers_path``.
+    ``distinct_ids``, ``emails``, ``properties``, ``query`` and ``values`` may be templates, but are no template fields,
+    since Airflow stores and shows those. Many identifiers belong into a file: ``identifiers_path``.
 
     :param distinct_ids: distinct ids.
     :param emails: e-mail addresses.
     :param uuids: person UUIDs.
     :param properties: PostHog's list of ``{"key", "value", "operator"}``; the operator is ``exact``, ``icontains`` or
         ``is_set``.
-    :param hogql: a statement whose first column is person UUIDs, with a LIMIT above their number: one that is reached
+    :param query: HogQL whose first column is person UUIDs, with a LIMIT above their number: one that is reached
         is an error, since who is left out is not erased. Several SELECTs (UNION and the like) go into brackets:
         ``SELECT * FROM (...) LIMIT n``.
+    :param values: what the placeholders (``{name}``) of the query stand for.
     :param identifiers_path: a file in object storage: CSV with a header, or JSON lines (``.jsonl``), with
         ``distinct_id``, ``email`` and ``uuid``.
     :param work_path: the work file that is written for the next tasks.
@@ -78,7 +79,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         emails: Sequence[str] | None = None,
         uuids: Sequence[str] | None = None,
         properties: Sequence[Mapping[str, Any]] | None = None,
-        hogql: str | None = None,
+        query: str | None = None,
+        values: Mapping[str, Any] | None = None,
         identifiers_path: str | ObjectStoragePath | None = None,
         max_persons: int = 1000,
         must_find_all: bool = False,
@@ -92,7 +94,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.emails = emails
         self.uuids = uuids
         self.properties = properties
-        self.hogql = hogql
+        self.query = query
+        self.values = values
         self.identifiers_path = identifiers_path
         self.max_persons = max_persons
         self.must_find_all = must_find_all
@@ -121,12 +124,12 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.work_file import digest_of
 
-        self.work_target()
+        self.own.file()  # refuses a path that leads nowhere
         self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
         check_verify_by(self.verify_by)
         given = self._given(context)
-        server = self.do(detect())
-        found = self.search(
+        server = detect(self.client)
+        resolved = self.search(
             self._identifiers(given),
             digest_of(given),
             server,
@@ -135,44 +138,44 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=self.must_find_all,
         )
-        warn_of_deadline(self._certificate, self._due, moment(found.header.resolved_at), self.log)
+        found, certificate = resolved.search, resolved.certificate
+        warn_of_deadline(certificate, resolved.handover.due, moment(found.header.resolved_at), self.log)
         return {
-            "request_id": found.header.request_id,
-            **self.place.as_json(),
-            "work_path": str(self.work_path),
-            "object_storage_conn_id": self.object_storage_conn_id,
+            **resolved.handover.as_json(),
+            **self.project.as_json(),
             "resolved_at": found.header.resolved_at,
             "generation": found.header.generation,
             "verify_by": found.header.verify_by,
             **found.totals.as_json(),
             "not_found": found.not_found.as_json(),
-            "retention": self.retention,
-            **self.certified(),
+            "retention": resolved.retention,
+            "ledger_head": self.ledger_head(certificate),
         }
 
     def _given(self, context: Context) -> dict[str, Any]:
         """Return what was asked for, checked."""
         from airflow_provider_posthog.erasure import identifiers
-        from airflow_provider_posthog.erasure.asking import ask_all
+        from airflow_provider_posthog.erasure.queries import ask_all
 
         given = {
             "distinct_ids": self.hidden(self.distinct_ids, context),
             "emails": self.hidden(self.emails, context),
             "uuids": self.uuids,
             "properties": self.hidden(self.properties, context),
-            "hogql": self.hidden(self.hogql, context),
+            "query": self.hidden(self.query, context),
+            "values": self.hidden(self.values, context),
             "identifiers_path": str(self.identifiers_path) if self.identifiers_path else None,
         }
-        if not any(given.values()):
+        if not any(value for name, value in given.items() if name != "values"):
             raise PostHogSettingsError(
-                "emails", "nobody is asked for.", "Write distinct_ids, emails, uuids, properties, hogql or a file."
+                "emails", "nobody is asked for.", "Write distinct_ids, emails, uuids, properties, query or a file."
             )
         for _ in identifiers.from_arguments(**{name: given[name] for name in _LISTS}):
             pass  # each is checked, before anything is sent
         if given["properties"]:
             identifiers.check_filter(given["properties"])
-        if given["hogql"]:
-            ask_all(given["hogql"])
+        if given["query"]:
+            ask_all(given["query"], given["values"])
         return given
 
     def _identifiers(self, given: Mapping[str, Any]) -> Iterator[Identifier]:
@@ -180,13 +183,14 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
 
         yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
         if self.identifiers_path:
-            file = self.storage(self.identifiers_path, "identifiers_path")
+            file = self.own.storage(self.identifiers_path, "identifiers_path")
             yield from identifiers.from_file(file.fs, file.path)
         if given["properties"]:
             rows = self._listed(given["properties"])
             yield from identifiers.of_persons(rows, given["properties"])
-        if given["hogql"]:
-            yield from identifiers.from_arguments(uuids=sorted(self._chosen(given["hogql"])))
+        if given["query"]:
+            chosen = {str(row[0]) for row in self.client.rows_of(given["query"], given["values"]) if row}
+            yield from identifiers.from_arguments(uuids=sorted(chosen))
 
     def _listed(self, properties: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the persons that fit a filter.
@@ -195,11 +199,11 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         everybody who was listed, until nobody new comes.
         """
         from airflow_provider_posthog.api import persons
-        from airflow_provider_posthog.erasure.asking import discreet
+        from airflow_provider_posthog.erasure.redaction import redacted
 
         seen: set[str] = set()
         more = True
-        with discreet():
+        with redacted():
             while more and len(seen) <= self.max_persons:
                 call = persons.list(properties=properties, limit=persons.MAX_PAGE, offset=len(seen))
                 more = False
@@ -208,8 +212,3 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
                         seen.add(str(row.get("uuid")))
                         more = True
                         yield row
-
-    def _chosen(self, hogql: str) -> set[str]:
-        from airflow_provider_posthog.erasure.asking import rows_of
-
-        return {str(row[0]) for row in self.do(rows_of(hogql)) if row}

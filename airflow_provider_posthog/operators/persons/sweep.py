@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.erasure import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class PostHogSweepErasureFilesOperator(BaseOperator):
         """
         from airflow_provider_posthog.erasure.sweep import sweep
 
-        age = self.max_age if isinstance(self.max_age, timedelta) else timedelta(seconds=self.max_age)
+        age = length_of("max_age", self.max_age)
         if age <= timedelta(0):
             raise PostHogSettingsError("max_age", "is not above 0.", "Write seconds or a timedelta, such as 45 days.")
         target = storage_path(

@@ -52,7 +52,7 @@ with _dag("calculations"):
         PostHogRefreshInsightOperator(task_id=f"refresh_{name}", insight=number, **HOW)
         PostHogQueryOperator(
             task_id=f"query_{name}",
-            hogql=f"SELECT '{name}-{{{{ dag_run.conf['name'] }}}}' AS name, count() FROM events",
+            query=f"SELECT '{name}-{{{{ dag_run.conf['name'] }}}}' AS name, count() FROM events",
             **HOW,
         )
 

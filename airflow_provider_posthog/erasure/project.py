@@ -16,7 +16,7 @@ _SAME = {"https://app.posthog.com": "https://us.posthog.com"}
 
 
 @dataclass(frozen=True)
-class Place:
+class Project:
     """A project of one PostHog.
 
     :param host: scheme, host and port, as :func:`spelt` writes them.
@@ -29,7 +29,7 @@ class Place:
     moved_from: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: ClientSettings, moved_from: Sequence[str] | str | None = None) -> Place:
+    def of(cls, settings: ClientSettings, moved_from: Sequence[str] | str | None = None) -> Project:
         """Return where a client asks.
 
         :param settings: the client's.

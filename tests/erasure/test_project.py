@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.erasure.place import Place, spelt
+from airflow_provider_posthog.erasure.project import Project, spelt
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.erasure import (
     PostHogDiscardErasureOperator,
@@ -123,7 +123,7 @@ def test_every_record_says_which_posthog_it_was(lab: Lab, monkeypatch: pytest.Mo
 def test_two_spellings_of_a_host_are_one(one: str, other: str) -> None:
     assert spelt(one) == spelt(other)
     settings = ClientSettings(base_url=one, project_id=7)
-    Place.of(settings).check({"host": other, "project_id": "7"}, "request")
+    Project.of(settings).check({"host": other, "project_id": "7"}, "request")
 
 
 @pytest.mark.parametrize(
@@ -131,4 +131,4 @@ def test_two_spellings_of_a_host_are_one(one: str, other: str) -> None:
 )
 def test_another_host_is_another_one(other: str) -> None:
     with pytest.raises(PostHogSettingsError, match="moved_from"):
-        Place("https://eu.posthog.com", 7).check({"host": other, "project_id": 7}, "request")
+        Project("https://eu.posthog.com", 7).check({"host": other, "project_id": 7}, "request")

@@ -1,0 +1,157 @@
+"""The intervals of a batch export: which there are, and how a range of time fits them.
+
+Days and weeks begin at an hour of a time zone, so that some last 23 or 25 hours; hours and minutes are those of UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, clean
+
+Interval = tuple[datetime, datetime]
+
+_DAYS = {"day": 1, "week": 7}
+_MINUTES = re.compile(r"every (\d{1,4}) minutes")
+_WEEK = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+#: The most intervals of a backfill: five years of hours.
+MOST = 50_000
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the intervals of a batch export begin.
+
+    :param interval: ``hour``, ``day``, ``week`` or ``every N minutes``.
+    :param zone: the time zone of days and weeks.
+    :param offset_day: on which day weeks begin, from 0 for Sunday.
+    :param offset_hour: at which hour days and weeks begin.
+    """
+
+    interval: str
+    zone: str = "UTC"
+    offset_day: int = 0
+    offset_hour: int = 0
+
+    @classmethod
+    def of(cls, export: Mapping[str, Any]) -> Schedule:
+        """Read it from a batch export; servers before 2026 tell no zone and no offset: days begin at midnight UTC.
+
+        :param export: PostHog's batch export.
+        :raises PostHogTransportError: if this version of the provider does not know its interval or its time zone.
+        """
+        interval, zone = str(export.get("interval")), str(export.get("timezone") or "UTC")
+        day, hour = export.get("offset_day"), export.get("offset_hour")
+        found = cls(interval, zone, day if isinstance(day, int) else 0, hour if isinstance(hour, int) else 0)
+        try:
+            ZoneInfo(zone)
+            known = interval in _DAYS or found.minutes > 0
+        except (KeyError, ValueError, OSError):
+            known = False
+        if not known:
+            raise PostHogTransportError(
+                f"the batch export has an interval that this provider does not know: {clean(interval)[:40]} in "
+                f"{clean(zone)[:40]}"
+            )
+        return found
+
+    @property
+    def minutes(self) -> int:
+        """How many minutes an interval has that is no day and no week; 0 for those, and for an unknown one."""
+        if self.interval == "hour":
+            return 60
+        found = _MINUTES.fullmatch(self.interval)
+        return int(found.group(1)) if found else 0
+
+    @property
+    def by_day(self) -> bool:
+        """Whether PostHog takes days as the edges of a backfill, not times."""
+        return self.interval in _DAYS
+
+    def __str__(self) -> str:
+        if not self.by_day:
+            return f"{self.interval}, in UTC"
+        day = f"{_WEEK[self.offset_day % 7]} " if self.interval == "week" else ""
+        return f"{self.interval}, from {day}{self.offset_hour:02}:00 in {self.zone}"
+
+    def begins(self, day: date) -> datetime:
+        """Return when the interval begins that a day names, in UTC. An hour that the clocks leave out is the next one.
+
+        :param day: the day, in the export's zone.
+        """
+        local = datetime.combine(day, time(self.offset_hour), ZoneInfo(self.zone))
+        return local.astimezone(timezone.utc)
+
+    def day_of(self, moment: datetime) -> date:
+        """Return the day that names the interval in which a moment is.
+
+        :param moment: an aware datetime.
+        """
+        day = moment.astimezone(ZoneInfo(self.zone)).date()
+        if self.begins(day) > moment:
+            day -= timedelta(days=1)
+        if self.interval == "week":
+            day -= timedelta(days=(day.isoweekday() % 7 - self.offset_day) % 7)
+        return day
+
+    def around(self, moment: datetime) -> Interval:
+        """Return the interval in which a moment is, in UTC.
+
+        :param moment: an aware datetime.
+        """
+        if self.by_day:
+            day = self.day_of(moment)
+            return self.begins(day), self.begins(day + timedelta(days=_DAYS[self.interval]))
+        length = self.minutes * 60
+        start = datetime.fromtimestamp(moment.timestamp() // length * length, timezone.utc)
+        return start, start + timedelta(seconds=length)
+
+    def split(self, start: datetime, end: datetime) -> list[Interval]:
+        """Return the intervals that a range of time is made of.
+
+        :param start: its first moment.
+        :param end: the first moment after it.
+        :raises PostHogSettingsError: if it is not made of whole ones; says which there are.
+        """
+        for name, edge in (("start", start), ("end", end)):
+            around = self.around(edge)
+            if around[0] != edge:
+                raise PostHogSettingsError(name, f"{_text(edge)} is no edge of {self.told()}.", _near(around))
+        found: list[Interval] = []
+        at = start
+        while at < end:
+            if len(found) >= MOST:
+                raise PostHogSettingsError(
+                    "end", f"the range has more than {MOST:,} intervals of the export.", "Backfill it in parts."
+                )
+            found.append(self.around(at))
+            at = found[-1][1]
+        return found
+
+    def told(self) -> str:
+        """Name the intervals, for an error."""
+        return f"the batch export's intervals ({self})"
+
+    def edge(self, moment: datetime) -> str:
+        """Write an edge of a backfill as PostHog takes it: a day for days and weeks, else a time with its offset.
+
+        :param moment: an edge of an interval.
+        """
+        utc = moment.astimezone(timezone.utc)
+        return self.day_of(moment).isoformat() if self.by_day else utc.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+
+
+def _near(around: Interval) -> str:
+    return (
+        f"Write start and end as edges of whole intervals: the one around it goes from {_text(around[0])} to "
+        f"{_text(around[1])}."
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,141 @@
+"""A job that tasks wait for, asked for alone: one call of the API, for servers without tables of their own state.
+
+Cancelling is here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_posthog.api import batch_exports, warehouse
+from airflow_provider_posthog.api.call import Answer, Call, json_object
+from airflow_provider_posthog.api.server_time import date_of
+from airflow_provider_posthog.api.watched import Watched, row, utc
+
+
+def status(text: str) -> Call[dict[str, Any]]:
+    """Make the call that asks for one job.
+
+    :param text: what is waited for, as :class:`~airflow_provider_posthog.api.watched.Watched` writes it.
+    :returns: a call that brings what :func:`~airflow_provider_posthog.api.watched.judge` reads.
+    """
+    watched = Watched.parse(text)
+    call, rows_in = _CALLS[watched.what](watched)
+
+    def read(answer: Answer) -> dict[str, Any]:
+        at = date_of(answer)
+        hidden = answer.status == 404 and watched.what == "backfill"  # for the first seconds
+        found = [] if hidden else rows_in(call.read(answer))
+        return {"id": text, "rows": found, "at": at.timestamp() if at is not None else 0.0}
+
+    reads_error = _is_hidden if watched.what == "backfill" else call.reads_error
+    return replace(call, read=read, reads_error=reads_error)
+
+
+def _is_hidden(answer: Answer) -> bool:
+    """Tell whether PostHog knows no such thing: a project that is not there is told of by the same status."""
+    body = answer.json_or_none()
+    detail = str(body.get("detail")) if isinstance(body, Mapping) else ""
+    return answer.status == 404 and isinstance(body, Mapping) and "project" not in detail.lower()
+
+
+def cancelling(text: str) -> tuple[Call[Any], ...]:
+    """Make the calls that cancel a job; none where PostHog cannot, or its id is not known.
+
+    :param text: what is waited for.
+    """
+    watched = Watched.parse(text)
+    if watched.what == "backfill":
+        return (batch_exports.cancel_backfill(*watched.names),)
+    if watched.what == "sync":
+        return tuple(warehouse.cancel_schema(schema) for schema in watched.schemas)
+    if watched.what == "view":
+        return (warehouse.cancel_view(watched.names[0]),)
+    return ()
+
+
+Rows = Callable[[Any], list[dict[str, Any]]]
+
+
+def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [row(each) for each in page.get("results", ())]
+
+
+def _backfill(watched: Watched) -> tuple[Call[Any], Rows]:
+    return batch_exports.backfill(*watched.names), lambda found: [row(found)]
+
+
+def _run(watched: Watched) -> tuple[Call[Any], Rows]:
+    start, end = map(utc, watched.interval)
+
+    def of_interval(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [row(each) for each in page.get("results", ()) if batch_exports.interval_of(each) == (start, end)]
+
+    return batch_exports.runs(watched.names[0], start=start, end=end, ordering="-data_interval_start"), of_interval
+
+
+def _place(watched: Watched) -> tuple[Call[Any], Rows]:
+    return batch_exports.backfills(watched.names[0]), _results  # of one export: there is no list of all
+
+
+def _syncs(watched: Watched) -> tuple[Call[Any], Rows]:
+    schemas = set(watched.schemas)
+
+    def of_schemas(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [each for each in map(row, jobs) if each["of"] in schemas]
+
+    # One second before, as the server leaves out what was created at that time itself.
+    after = utc(watched.since - 1) if watched.what == "sync" else None
+    return warehouse.source_jobs(watched.names[0], after=after), of_schemas
+
+
+def _views(watched: Watched) -> tuple[Call[Any], Rows]:
+    def of_history(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [row(each) for each in found.get("run_history", ())]
+
+    return warehouse.view_runs(watched.names[0]), of_history
+
+
+def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
+    path = f"cohorts/{int(watched.names[0])}/"
+    call: Call[Any] = Call("cohorts.retrieve", "GET", path, json_object, scopes=("cohort:read",))
+
+    def of_cohort(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        going_on = bool(found.get("is_calculating"))
+        # A calculation that goes on has begun after the last that has ended.
+        began = utc(watched.since).isoformat() if going_on else found.get("last_calculation")
+        failed = bool(found.get("errors_calculating")) and not going_on
+        status = "Running" if going_on else "Failed" if failed else "Completed"
+        return [row({"id": str(found.get("id")), "status": status, "created_at": began, "count": found.get("count")})]
+
+    return call, of_cohort
+
+
+#: Seconds that a run may take: lists go by when runs were created, and these are watched by when they were over.
+_LONGEST_RUN = 86_400
+
+
+def _runs(watched: Watched) -> tuple[Call[Any], Rows]:
+    return batch_exports.runs(watched.names[0], after=utc(max(0, watched.since - _LONGEST_RUN))), _results
+
+
+def _all_syncs(watched: Watched) -> tuple[Call[Any], Rows]:
+    call = warehouse.source_jobs(watched.names[0], after=utc(max(0, watched.since - _LONGEST_RUN)))
+    return call, lambda jobs: [row(each) for each in jobs]
+
+
+_CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {
+    "backfill": _backfill,
+    "run": _run,
+    "place": _place,
+    "sync": _syncs,
+    "idle": _syncs,
+    "view": _views,
+    "view_idle": _views,
+    "cohort": _cohort,
+    "runs": _runs,
+    "syncs": _all_syncs,
+    "views": _views,
+}

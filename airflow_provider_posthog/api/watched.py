@@ -1,0 +1,313 @@
+"""PostHog's own jobs that many tasks wait for at once: what is waited for, as text, and what its rows mean.
+
+All of them are one kind of job to the poller, so that one query answers for every backfill, run, sync and view of a
+project (:mod:`~airflow_provider_posthog.api.system_look`). What is waited for is a text that triggers carry and that a
+retry reads back: ``backfill/<export>/<backfill>/<since>``. Its first word is never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.states import Verdict, of_run
+from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+
+#: Seconds for which PostHog may not know a backfill whose id it has just given away.
+HIDDEN_SECONDS = 300.0
+#: Seconds after which a sync or a view's run that was asked for has to be there: PostHog answers 200, too, when its
+#: scheduler has refused.
+START_SECONDS = 900.0
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is waited for.
+
+    :param what: ``backfill`` (an export, a backfill), ``run`` (an export, start and end of the interval), ``place`` (an
+        export, how many backfills of the project went on when one more was refused, since when the task waits; not
+        before ``since``), ``sync`` and ``idle`` (a source, its schemas with commas between), ``view`` and ``view_idle``
+        (a view), ``cohort`` (a cohort).
+        ``runs`` (an export), ``syncs`` (a source) and ``views`` (a view): those that were completed at ``since`` or
+        later.
+    :param names: the ids.
+    :param since: only what was created at this time or later counts, in seconds since 1970 by PostHog's clock. Of runs
+        0 means that one of the schedule is waited for, and those of backfills count only beside it.
+    """
+
+    what: str
+    names: tuple[str, ...]
+    since: int = 0
+
+    def __str__(self) -> str:
+        return "/".join((self.what, *self.names, str(self.since)))
+
+    @classmethod
+    def parse(cls, text: str) -> Watched:
+        """Read the text.
+
+        :param text: as ``str()`` wrote it.
+        :raises PostHogSettingsError: if this version of the provider knows no such thing.
+        """
+        what, *names = text.split("/")
+        count = _NAMES.get(what)
+        if count is None or len(names) != count + 1 or not names[-1].isdecimal():
+            raise PostHogSettingsError(
+                "job_id",
+                f"{clean(text)[:80]!r} is nothing that this version of the provider can wait for.",
+                "Restart the triggerer and the workers, so that both run the same version.",
+            )
+        return cls(what, tuple(names[:-1]), int(names[-1]))
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """The schemas of a source that are waited for."""
+        return tuple(self.names[1].split(","))
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """The interval of a run, in seconds since 1970."""
+        return int(self.names[1]), int(self.names[2])
+
+
+_NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, "view_idle": 2, "cohort": 1}
+_NAMES |= {"runs": 1, "syncs": 1, "views": 1}
+
+
+def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
+    """Return the text for a backfill.
+
+    :param export_id: the batch export's UUID.
+    :param backfill_id: the backfill's UUID.
+    :param since: when it was asked for, in seconds since 1970.
+    """
+    return str(Watched("backfill", (export_id, backfill_id), int(since)))
+
+
+def run_text(export_id: str, start: datetime, end: datetime, since: float = 0) -> str:
+    """Return the text for the run of an interval.
+
+    :param export_id: the batch export's UUID.
+    :param start: the beginning of the interval.
+    :param end: the first moment after it.
+    :param since: only runs that were created at this time or later.
+    """
+    edges = (str(int(start.timestamp())), str(int(end.timestamp())))
+    return str(Watched("run", (export_id, *edges), int(since)))
+
+
+def row(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a job of PostHog's API into the form of all rows here.
+
+    :param found: a run, a backfill, a sync, an entry of a view's history.
+    :returns: ``id``, ``of`` (what it is a job of), ``backfill`` (of a run: whose), ``status``, ``created`` and
+        ``finished`` (seconds since 1970 or ``None``), ``rows``, ``failed``, ``bytes``, ``error``.
+    """
+    schema = found.get("schema")
+    created = moment(found.get("created_at") or found.get("timestamp") or found.get("last_run_at"))
+    return {
+        "id": str(found.get("id") or ""),
+        "of": str(schema.get("id")) if isinstance(schema, Mapping) else _run_of(found),
+        "backfill": str(found.get("backfill") or "") or None,
+        "status": str(found.get("status")),
+        "created": created.timestamp() if created is not None else None,
+        "finished": _seconds(moment(found.get("finished_at")) or created),
+        "rows": _first(found, "records_completed", "rows_synced", "rows_materialized", "total_records_count", "count"),
+        "failed": _first(found, "records_failed"),
+        "bytes": _first(found, "bytes_exported"),
+        "error": _text(_first(found, "latest_error", "error", "error_code")),
+    }
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return None if when is None else when.timestamp()
+
+
+def _run_of(found: Mapping[str, Any]) -> str:
+    """Return the export and the interval of a run, as :func:`run_text` writes them; nothing for other things."""
+    edges = [moment(found.get(name)) for name in ("data_interval_start", "data_interval_end")]
+    if None in edges:
+        return ""
+    return "/".join((str(found.get("batch_export")), *(str(int(_seconds(edge) or 0)) for edge in edges)))
+
+
+def _first(found: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - JSON
+    return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+def _text(error: object) -> str | None:
+    return clean(error) if isinstance(error, str) and error else None
+
+
+def judge(found: Mapping[str, Any]) -> Verdict:
+    """Read what a look has found.
+
+    :param found: ``id`` (the text of what is waited for), ``rows`` (as :func:`row` makes them) and ``at``, the server's
+        time in seconds since 1970; 0 if it is not known.
+    """
+    watched = Watched.parse(str(found["id"]))
+    return _JUDGES[watched.what](watched, found["rows"], float(found["at"]))
+
+
+def facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task needs to know of a job that has succeeded.
+
+    :param found: as for :func:`judge`.
+    """
+    watched = Watched.parse(str(found["id"]))
+    rows = [each for each in found["rows"] if watched.what not in ("place", "idle", "view_idle")]
+    most = _MOST_FACTS
+    if watched.what in ("runs", "syncs", "views"):  # for watchers, which keep nothing of it
+        rows, most = list(completed(watched, rows)), len(rows)
+    return {"id": str(found["id"]), "at": found["at"], "rows": [dict(each) for each in rows][:most]}
+
+
+#: Rows of an event at the most: a source has as many schemas as its database has tables.
+_MOST_FACTS = 200
+
+
+def newest(rows: Sequence[Row]) -> Row | None:
+    """Return the row that was created last; ``None`` if there is none.
+
+    :param rows: the rows.
+    """
+    return max(rows, key=lambda each: (each["created"] or 0.0, each["id"]), default=None)
+
+
+def since(watched: Watched, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that count, the first that was created first.
+
+    :param watched: what is waited for.
+    :param rows: the rows.
+    """
+    counting = [each for each in rows if each["created"] is not None and each["created"] >= watched.since]
+    return sorted(counting, key=lambda each: (each["created"], each["id"]))
+
+
+def deciding_run(watched: Watched, rows: Sequence[Row]) -> Row | None:
+    """Return the run that says how an interval's export stands: a good one, or else the newest.
+
+    :param watched: what is waited for.
+    :param rows: the interval's runs.
+    """
+    counting = since(watched, rows)
+    good = [each for each in counting if of_run(each).state == "succeeded"]
+    return newest(good or counting)
+
+
+def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    if rows:
+        return of_run(rows[0])
+    if at and at - watched.since > HIDDEN_SECONDS:
+        return Verdict("failed", "PostHog does not know the backfill whose id it gave away")
+    return Verdict("pending", "PostHog has not written the backfill down yet")
+
+
+def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    found = deciding_run(watched, rows)
+    if found is None or not (watched.since or any(each["backfill"] is None for each in rows)):
+        return Verdict("pending", "PostHog has begun no run of the interval yet")
+    return of_run(found)
+
+
+def _place(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    live = sum(of_run(each).state == "pending" for each in rows)
+    if live < int(watched.names[1]) and at >= watched.since:
+        return Verdict("succeeded")
+    return Verdict("pending", f"{live} backfills go on")
+
+
+def _idle(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    live = sum(_of_warehouse(each).state == "pending" for each in rows)
+    return Verdict("pending", "a job that was started before goes on") if live else Verdict("succeeded")
+
+
+def _sync(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    counting = since(watched, rows)
+    found = {each["of"]: each for each in reversed(counting)}  # the first of each schema
+    verdicts = {schema: _of_warehouse(found[schema]) for schema in watched.schemas if schema in found}
+    failed = [verdict for verdict in verdicts.values() if verdict.state == "failed"]
+    missing = len(watched.schemas) - len(verdicts)
+    if failed:
+        return Verdict("failed", f"{len(failed)} of {len(watched.schemas)} syncs failed. {failed[0].reason}")
+    if missing:
+        return _not_started(watched, at, f"{missing} of {len(watched.schemas)} syncs")
+    going_on = sum(verdict.state == "pending" for verdict in verdicts.values())
+    return Verdict("pending", f"{going_on} syncs go on") if going_on else Verdict("succeeded")
+
+
+def _first_since(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    counting = since(watched, rows)
+    return _of_warehouse(counting[0]) if counting else _not_started(watched, at, "the run")
+
+
+def _not_started(watched: Watched, at: float, what: str) -> Verdict:
+    if at and at - watched.since > START_SECONDS:
+        return Verdict(
+            "failed", f"PostHog has not begun {what} within {START_SECONDS:.0f} s, though it has answered the request"
+        )
+    return Verdict("pending", f"PostHog has not begun {what} yet")
+
+
+def _completed(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    found = completed(watched, rows)
+    return Verdict("succeeded") if found else Verdict("pending")
+
+
+def completed(watched: Watched, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that were completed at ``since`` or later, the first that was completed first.
+
+    :param watched: what is watched.
+    :param rows: the rows.
+    """
+    found = [one for one in rows if one["status"] == "Completed" and (one["finished"] or 0.0) >= watched.since]
+    return sorted(found, key=lambda one: (one["finished"], one["id"]))
+
+
+_WAREHOUSE_FAILURES = {
+    "Failed": "it failed",
+    "Cancelled": "somebody cancelled it",
+    "Skipped": "PostHog left it out, as a view that it is made of fails or is paused",
+    "Billing limits": "the billing limit is reached",
+    "Billing limit too low": "the billing limit is too low for it",
+    "BillingLimitReached": "the billing limit is reached",
+    "BillingLimitTooLow": "the billing limit is too low for it",
+}
+
+
+def _of_warehouse(found: Row) -> Verdict:
+    status, error = found["status"], found.get("error")
+    if status == "Completed":
+        return Verdict("succeeded")
+    if status in _WAREHOUSE_FAILURES:
+        reason = f"{status}: {_WAREHOUSE_FAILURES[status]}"
+        return Verdict("failed", f"{reason}. {error}" if error else reason)
+    return Verdict("pending", "" if status == "Running" else f"in a status this provider does not know: {status}")
+
+
+_JUDGES: dict[str, Callable[[Watched, Sequence[Row], float], Verdict]] = {
+    "backfill": _backfill,
+    "run": _run,
+    "place": _place,
+    "idle": _idle,
+    "view_idle": _idle,
+    "sync": _sync,
+    "view": _first_since,
+    "cohort": _first_since,
+    "runs": _completed,
+    "syncs": _completed,
+    "views": _completed,
+}
+
+
+def utc(seconds: float) -> datetime:
+    """Return a moment as a UTC datetime.
+
+    :param seconds: since 1970.
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,0 +1,170 @@
+"""``/__emulator__/``: what PostHog fills or keeps besides events and persons, for tests."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Callable
+
+from airflow_provider_posthog.emulator.data.own import OwnError
+from airflow_provider_posthog.emulator.hogql.catalog import Cohort
+from airflow_provider_posthog.emulator.hogql.errors import HogQLError
+from airflow_provider_posthog.emulator.hogql.system import system_tables
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
+from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
+from airflow_provider_posthog.emulator.http.request import Request
+from airflow_provider_posthog.emulator.http.routes import Route
+from airflow_provider_posthog.emulator.people.people_tables import OTHERS
+from airflow_provider_posthog.emulator.routes.persons import threaded
+
+PREFIX = "/__emulator__"
+_WAYS = ("persons", "distinct_ids", "query")
+
+
+def _wrong(detail: str) -> ApiError:
+    return ApiError(400, {"detail": detail})
+
+
+def _body(request: Request, needed: dict[str, type], perhaps: dict[str, type]) -> Json:
+    body = request.json()
+    for name in needed:
+        if name not in body:
+            raise _wrong(f"{name!r} is missing.")
+    for name, value in body.items():
+        kind = {**needed, **perhaps}.get(name)
+        if kind is None:
+            raise _wrong(f"There is no {name!r} here. There are: {', '.join([*needed, *perhaps])}.")
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise _wrong(f"{name!r} takes a {_SAID[kind]}, not {value!r}.")
+    return body
+
+
+_SAID = {str: "text", int: "number", bool: "true or false", list: "list", dict: "mapping"}
+
+
+def _objects(body: Json, name: str) -> list[dict[str, object]]:
+    found = body.get(name, [])
+    if not all(isinstance(each, dict) for each in found):
+        raise _wrong(f"{name!r} takes a list of objects.")
+    return list(found)
+
+
+def rows(request: Request) -> Answer:
+    """Add rows of a table that PostHog fills by itself.
+
+    :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
+    """
+    body = _body(request, {"table": str, "rows": list}, {})
+    table, found, state = body["table"], _objects(body, "rows"), request.state
+    try:
+        if table in OTHERS:
+            state.people.touch()
+            state.people.tables.add_rows(table, found)
+        elif table in system_tables():
+            state.warehouse.own.add_rows(table, found)
+        else:
+            raise OwnError(f"Send 'table', one of {', '.join((*OTHERS, *sorted(system_tables())))}.")
+    except (OwnError, RuntimeError) as error:
+        raise _wrong(str(error)[:500]) from None
+    return json_answer({"inserted": len(found)}, 201)
+
+
+def cohorts(request: Request) -> Answer:
+    """Make a cohort, or calculate it again: its members are found now, and stay.
+
+    :param request: ``name``, and one of ``persons`` (uuids), ``distinct_ids`` and ``query`` (HogQL, whose first column
+        has uuids) in its body; perhaps ``is_static`` and ``id``.
+    """
+    perhaps = {"id": int, "is_static": bool, "persons": list, "distinct_ids": list, "query": str}
+    body = _body(request, {"name": str}, perhaps)
+    ways = [name for name in _WAYS if name in body]
+    if len(ways) > 1:
+        raise _wrong(f"Send one of {', '.join(_WAYS)}, not {len(ways)}.")
+    state, own = request.state, request.state.warehouse.own
+    cohort = Cohort(body.get("id", max(own.cohorts, default=0) + 1), body["name"], body.get("is_static", False))
+    members = _members(request, body)
+    state.people.touch()
+    own.add_cohort(cohort, members)
+    now = state.clock.now()
+    history = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": len(own.members(cohort))}
+    own.add_rows("system.cohort_calculation_history", [{**history, "started_at": now, "finished_at": now}])
+    return json_answer({"id": cohort.id, "count": history["count"]}, 201)
+
+
+def _members(request: Request, body: Json) -> list[str]:
+    people = request.state.people
+    if "query" in body:
+        try:
+            result = request.state.warehouse.query(body["query"], limit_context="export", personal_api_key=False)
+        except HogQLError as error:
+            raise _wrong(f"'query': {error.detail}") from None
+        return [str(row[0]) for row in result.rows]
+    found = []
+    for name in body.get("distinct_ids", []):
+        person = people.by_distinct_id(str(name))
+        if person is None:
+            raise _wrong(f"Nobody has the distinct id {name!r}.")
+        found.append(person.uuid)
+    for uuid in body.get("persons", []):
+        if people.get(str(uuid)) is None:
+            raise _wrong(f"There is no person {uuid!r}.")
+        found.append(str(uuid))
+    return found
+
+
+def actions(request: Request) -> Answer:
+    """Make an action.
+
+    :param request: ``name`` and ``steps`` in its body, each with some of ``event``, ``url``, ``url_matching`` and
+        ``properties``.
+    """
+    body = _body(request, {"name": str, "steps": list}, {})
+    return _made(lambda: {"id": request.state.warehouse.own.add_action(body["name"], _objects(body, "steps")).id})
+
+
+def tables(request: Request) -> Answer:
+    """Make a table of PostHog's warehouse.
+
+    :param request: ``name`` and ``columns`` (ClickHouse's types by name) in its body, and perhaps ``rows``.
+    """
+    body = _body(request, {"name": str, "columns": dict}, {"rows": list})
+    found = _objects(body, "rows")
+
+    def make() -> Json:
+        request.state.warehouse.own.add_table(body["name"], body["columns"], found)
+        return {"inserted": len(found)}
+
+    return _made(make)
+
+
+def views(request: Request) -> Answer:
+    """Make a view.
+
+    :param request: ``name`` and ``query`` (HogQL) in its body.
+    """
+    body = _body(request, {"name": str, "query": str}, {})
+
+    def make() -> Json:
+        request.state.warehouse.own.add_view(body["name"], body["query"])
+        return {}
+
+    return _made(make)
+
+
+def _made(make: Callable[[], Json]) -> Answer:
+    try:
+        return json_answer(make(), 201)
+    except OwnError as error:
+        raise _wrong(str(error)) from None
+
+
+def _route(path: str, work: Callable[[Request], Answer]) -> Route:
+    return Route("POST", PREFIX + path, threaded(work), throttle=None, public=True)
+
+
+ROUTES = (
+    _route("/rows", rows),
+    _route("/cohorts", cohorts),
+    _route("/actions", actions),
+    _route("/tables", tables),
+    _route("/views", views),
+)

@@ -1,0 +1,105 @@
+"""Which rows of PostHog's tables are chosen: events by name, a time, a cohort. What cannot be meant is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.names import check_own
+
+#: What a template makes of a list.
+_LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def events_chosen(
+    events: str | Sequence[str] | None,
+    exclude_events: str | Sequence[str] | None,
+    columns: Sequence[str] | Mapping[str, str] | None,
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the condition that rows are events of some names, or of all others, and its value; none for all events.
+
+    :param events: the name, or the names.
+    :param exclude_events: the name, or the names, of those that are left out.
+    :param columns: the columns that are read.
+    :raises PostHogSettingsError: if one names no events, or both are given.
+    """
+    if events is None and exclude_events is None:
+        return [], {}
+    if isinstance(columns, Mapping):
+        check_own(columns, {"event"})
+    if exclude_events is None:
+        return ["event IN {posthog_event_names}"], {"posthog_event_names": _names("events", events)}
+    if events is not None:
+        raise PostHogSettingsError("exclude_events", "and events are both given.", "Write one of the two.")
+    return ["event NOT IN {posthog_left_out}"], {"posthog_left_out": _names("exclude_events", exclude_events)}
+
+
+def _names(argument: str, given: str | Sequence[str] | None) -> list[str]:
+    names = [given] if isinstance(given, str) else given
+    # No event has an empty name, so nothing would be read, and what is there be replaced by it.
+    if not names or not isinstance(names, Sequence) or not all(map(_is_name, names)):
+        raise PostHogSettingsError(
+            argument,
+            f"{given!r:.80} names no events.",
+            "Leave it out, or write a name or a list of names (a template makes text of a list, unless the DAG has "
+            "render_template_as_native_obj=True).",
+        )
+    return list(names)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and not _LIST.match(name)
+
+
+def cohort_number(cohort_id: object) -> int:
+    """Return a cohort's number.
+
+    :param cohort_id: the number, or its text.
+    :raises PostHogSettingsError: if it is none.
+    """
+    text = str(cohort_id).strip()
+    if isinstance(cohort_id, bool) or not _NUMBER.fullmatch(text):
+        raise PostHogSettingsError(
+            "cohort_id", f"{cohort_id!r:.60} is no cohort's number.", "Write the number that its URL has."
+        )
+    return int(text)
+
+
+def check_time_of_events(time_column: str, scan_back: timedelta | None) -> None:
+    """Refuse a time that events do not have, and a look back that is not for it.
+
+    :param time_column: the time.
+    :param scan_back: how long before the range events may have happened; ``None`` for no limit.
+    :raises PostHogSettingsError: if one cannot be used.
+    """
+    check_time(time_column, "events", ("created_at", "timestamp"))
+    if scan_back is None:
+        return
+    if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
+        raise PostHogSettingsError("scan_back", f"{scan_back!r:.60} is no length of time.", "Write timedelta(days=7).")
+    if time_column != "created_at":
+        raise PostHogSettingsError(
+            "scan_back",
+            f"is not for time_column={time_column!r}: events that happened before the range are in no case in it.",
+            "Leave it out, or write time_column='created_at'.",
+        )
+
+
+def check_time(time_column: object, name: str, known: Sequence[str | None]) -> None:
+    """Refuse a time that a table does not have.
+
+    :param time_column: the time.
+    :param name: the table.
+    :param known: its times.
+    :raises PostHogSettingsError: if it is none of them.
+    """
+    if time_column not in known:
+        raise PostHogSettingsError(
+            "time_column",
+            f"{name} have no such time: {time_column!r:.60}.",
+            f"Write {' or '.join(filter(None, known))}.",
+        )

@@ -1,0 +1,312 @@
+"""Backfills of batch exports as tasks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import batch_exports, states
+from airflow_provider_posthog.api.export_intervals import Interval, Schedule
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.watched import Watched, backfill_text, row
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.tasks.batch_export import find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
+from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.interval import interval_of
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+
+#: PostHog answers 429 with this code while the project has as many backfills as it may.
+_TOO_MANY = "too_many_concurrent_backfills"
+#: How many backfills are searched for one that goes on.
+_NEWEST = 100
+#: The events of a range as a backfill takes them: by when they happened.
+_COUNT = (
+    "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
+)
+#: Runs that a task hands on at the most.
+_MOST_RUNS = 500
+#: Seconds for which the runs of a backfill that has ended may still be written down as going on.
+_RUNS_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+class PostHogBackfillBatchExportOperator(WatchedJobOperator):
+    """Lets a batch export write a range of time to its destination again, and waits until every run of it is good.
+
+    PostHog writes; no row passes through Airflow. A backfill takes events by their ``timestamp``, where the export's
+    own scheduled runs take them by when PostHog received them: an event that comes late is in no backfill of its day
+    that ran before. Rows that both have written are twice in a destination that only appends; they have one ``uuid``.
+
+    The range is the run's data interval, and must be made of whole intervals of the export: its hours, or its days and
+    weeks with their time zone and hour. A backfill of the same range that goes on already, whoever started it, is taken
+    up instead of starting a second. As long as the project has as many backfills as it may, the task waits.
+
+    ::
+
+        PostHogBackfillBatchExportOperator(task_id="backfill", batch_export="Events to the lake", pool="backfills")
+
+    :param batch_export: the batch export's UUID or its name.
+    :param start: the first moment, as a time with an offset or ISO text; default: the run's data interval.
+    :param end: the first moment after it, not in the future; default: the run's data interval.
+    :param check_sql_conn_id: count the range's rows in the destination, too, by this Airflow connection of a database;
+        with ``check_table`` or ``check_sql``. Rows that scheduled runs have written count, too.
+    :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
+    :param check_sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for
+        the edges of the range, as texts in quotes.
+    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
+        extra ``warehouse``).
+    :param object_storage_conn_id: Airflow's connection for that object storage.
+    :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
+        waits for on a connection share one query per poll.
+    :param timeout: seconds that it may take, from its start; default a day. The wait for a place has as long.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
+    :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
+        ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
+        ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id`` (int), ``host``;
+        ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once; null if nothing was
+        counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
+        by then.
+    :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
+    :raises PostHogJobFailed: if a run did not complete, or with failed records, or an interval has no run.
+    :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
+    :raises PostHogJobTimeout: if it did not end in time; it is cancelled then.
+    """
+
+    template_fields: Sequence[str] = (
+        *WatchedJobOperator.template_fields,
+        *("batch_export", "start", "end"),
+        *("check_sql_conn_id", "check_table", "check_sql", "check_path", "object_storage_conn_id"),
+    )
+
+    def __init__(
+        self,
+        *,
+        batch_export: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        check_sql_conn_id: str | None = None,
+        check_table: str | None = None,
+        check_sql: str | None = None,
+        check_path: str | ObjectStoragePath | None = None,
+        object_storage_conn_id: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch_export = batch_export
+        self.start = start
+        self.end = end
+        self.check_sql_conn_id = check_sql_conn_id
+        self.check_table = check_table
+        self.check_sql = check_sql
+        self.check_path = check_path
+        self.object_storage_conn_id = object_storage_conn_id
+        self._context: Mapping[str, Any] = {}
+        self._asked_at = 0.0
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Start the backfill, or take up one of the same range, and see it through.
+
+        :param context: the task's context.
+        """
+        self._context = context
+        return super().execute(context)
+
+    def prepare(self) -> dict[str, Any]:
+        """Find the export, and check that the range is made of whole intervals of it."""
+        self._destination().check()
+        start, end = interval_of(self._context, self.start, self.end)
+        export = find(self.hook.client, self.batch_export)
+        schedule = Schedule.of(export)
+        schedule.split(start, end)
+        return {
+            "export": str(export["id"]),
+            "start": start.isoformat(),
+            "end": end.isoformat(),
+            "start_at": schedule.edge(start),
+            "end_at": schedule.edge(end),
+        }
+
+    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
+        """Start the backfill, unless one of the same range goes on."""
+        self._marker, export_id = marker, request["export"]
+        while True:
+            page, at = self.server_time(batch_exports.backfills(export_id))
+            self._asked_at = at
+            live = self._live(request, page)
+            if live is not None:
+                self.log.info("Taking up backfill %s of the same range, which goes on already", live.get("id"))
+                self.cancel_on_kill = False  # it is somebody else's
+                return backfill_text(export_id, str(live["id"]), at), {}
+            call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
+            try:
+                answer = self.hook.client.send(call)
+            except PostHogAPIError as error:
+                if error.status != 429 or error.code != _TOO_MANY:
+                    raise
+                self._wait_for_place(export_id)
+                continue
+            if not answer.get("backfill_id"):
+                raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
+            return backfill_text(export_id, str(answer["backfill_id"]), at), {}
+
+    def _wait_for_place(self, export_id: str) -> None:
+        anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))
+        found = self.look(anybody)["rows"]
+        live = sum(states.of_run(one).state == "pending" for one in found)
+        earliest = int(self._asked_at + math.ceil(self.poll_interval))
+        gate = Watched("place", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
+        self.wait_for_room(gate, f"The project has as many backfills as it may ({live} of which are known)")
+
+    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
+        """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
+        earliest = self._asked_at or self.began().timestamp()
+        marker = self.marker_of(request)
+        for found in self.hook.client.pages(batch_exports.backfills(request["export"])):
+            created = moment(found.get("created_at"))
+            at = created.timestamp() if created is not None else 0.0
+            if at < earliest and not states.is_live(found):
+                return
+            if not _is_of(found, request) or at < earliest:
+                continue
+            if states.is_live(found) or self._asked_at or self.is_ours(at):
+                text = backfill_text(request["export"], str(found["id"]), at)
+                yield Job(text, marker, at), states.of_run(found)
+
+    def _live(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> Mapping[str, Any] | None:
+        """Return the backfill of the same range that goes on, if it is one of the newest."""
+        found: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
+        if page.get("next"):
+            found = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
+        return next((one for one in found if states.is_live(one) and _is_of(one, request)), None)
+
+    def get_job_result(self, job: Job) -> dict[str, Any]:
+        """Prove every run of the backfill, and return what they wrote."""
+        export_id, backfill_id = Watched.parse(job.id).names
+        export = self.hook.client.send(batch_exports.retrieve(export_id))
+        settings = self.hook.settings()
+        result: dict[str, Any] = {
+            "backfill_id": backfill_id,
+            "batch_export_id": export_id,
+            "batch_export": export.get("name"),
+            "project_id": settings.project_id,
+            "host": settings.base_url,
+        }
+        if not self.wait_for_completion:
+            return result
+        backfill = self.hook.client.send(batch_exports.backfill(export_id, backfill_id))
+        start, end = batch_exports.interval_of(backfill)
+        if start is None or end is None:
+            raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
+        runs = self._proved_runs(export, backfill, (start, end), job)
+        told_runs = [summary(one) for one in runs]
+        rows, size = (sum(one[name] for one in told_runs) for name in ("rows", "bytes"))
+        self.log.info("Backfill %s: %s rows, %s bytes in %d runs", backfill_id, f"{rows:,}", f"{size:,}", len(runs))
+        return {
+            **result,
+            "start": start.isoformat(),
+            "end": end.isoformat(),
+            "rows": rows,
+            "bytes": size,
+            "run_count": len(runs),
+            "runs": told_runs[:_MOST_RUNS],
+            **self._counted((start, end), rows),
+        }
+
+    def _destination(self) -> DestinationCount:
+        return DestinationCount(
+            self.check_sql_conn_id, self.check_table, self.check_sql, self.check_path, self.object_storage_conn_id
+        )
+
+    def _counted(self, window: Interval, rows: int) -> dict[str, int | None]:
+        """Count the range at the destination and in PostHog.
+
+        :raises PostHogIncompleteError: if the destination holds less than the runs have written.
+        """
+        destination = self._destination()
+        if not destination:
+            return {"destination_rows": None, "posthog_rows": None}
+        there = destination.of(window)
+        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
+        (here,) = self.hook.get_first(_COUNT, edges) or [0]
+        self.log.info("%s: %s rows at the destination, %s in PostHog", told(window), f"{there:,}", f"{here:,}")
+        if there < rows:
+            raise PostHogIncompleteError(
+                f"{told(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. Look at "
+                "the destination: a table of another name, a time zone, rows that something else removed."
+            )
+        if here > there:
+            self.log.warning(
+                "PostHog holds %s events of the range that the destination lacks: the export leaves them out, or they "
+                "came after the backfill",
+                f"{here - there:,}",
+            )
+        return {"destination_rows": there, "posthog_rows": int(here)}
+
+    def _proved_runs(
+        self, export: Mapping[str, Any], backfill: Mapping[str, Any], window: Interval, job: Job
+    ) -> list[Mapping[str, Any]]:
+        """Return the good run of each interval.
+
+        :raises PostHogJobFailed: if an interval has none.
+        """
+        for wait in (*_RUNS_LATE, None):
+            runs = self._runs_of(export, backfill, window)
+            if wait is None or not any(states.is_live(one) for one in runs.values()):
+                break
+            time.sleep(wait)
+        if not runs and not backfill.get("total_records_count"):
+            self.log.info("Backfill %s had no data to write", backfill.get("id"))
+            return []
+        first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
+        wanted = [one for one in Schedule.of(export).split(*window) if one[1] > first]
+        bad = [_fault(runs.get(one), one) for one in wanted]
+        faults = [one for one in bad if one is not None]
+        if faults:
+            more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+            text = (
+                f"{len(faults)} of {len(wanted)} intervals were not written as a whole: {'; '.join(faults[:3])}{more}"
+            )
+            raise PostHogJobFailed(f"PostHog: backfill {backfill.get('id')}: {text}", job_id=job.id)
+        return [runs[one] for one in wanted]
+
+    def _runs_of(
+        self, export: Mapping[str, Any], backfill: Mapping[str, Any], window: Interval
+    ) -> dict[tuple[datetime | None, datetime | None], Mapping[str, Any]]:
+        """Return the newest run of the backfill for each interval."""
+        mine: dict[tuple[datetime | None, datetime | None], Mapping[str, Any]] = {}
+        for run in runs_between(self.hook.client, str(export["id"]), *window):
+            key, before = batch_exports.interval_of(run), mine.get(batch_exports.interval_of(run))
+            is_newer = before is None or (moment(run.get("created_at")), 0) > (moment(before.get("created_at")), 0)
+            if str(run.get("backfill")) == str(backfill.get("id")) and is_newer:
+                mine[key] = run
+        return mine
+
+    def link(self, job: Job) -> str:
+        """Return the batch export's page."""
+        return f"pipeline/batch-exports/{Watched.parse(job.id).names[0]}"
+
+
+def _is_of(backfill: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    return batch_exports.interval_of(backfill) == window_of(request)
+
+
+def _fault(run: Mapping[str, Any] | None, interval: Interval) -> str | None:
+    """Say why an interval was not written as a whole; ``None`` if it was."""
+    if run is None:
+        return f"{told(interval)} has no run"
+    verdict = states.of_run(row(run))
+    if verdict.state == "succeeded":
+        return None
+    return f"{told(interval)}: {verdict.reason or run.get('status')}"

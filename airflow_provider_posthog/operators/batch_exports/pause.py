@@ -1,0 +1,77 @@
+"""Stopping a batch export's schedule, and letting it go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import batch_exports
+from airflow_provider_posthog.exceptions import (
+    PostHogJobFailed,
+)
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.batch_export import find
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogPauseBatchExportOperator(PostHogOperator):
+    """Pauses a batch export, so that no scheduled run begins. One that is paused already stays so.
+
+    ::
+
+        PostHogPauseBatchExportOperator(task_id="pause", batch_export="Events to the lake")
+
+    :param batch_export: the batch export's UUID or its name.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
+    :returns: ``batch_export_id``, ``paused`` (bool), ``was_paused`` (bool).
+    :raises PostHogSettingsError: if the export cannot be found.
+    """
+
+    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "batch_export")
+
+    def __init__(self, *, batch_export: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.batch_export = batch_export
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Pause it.
+
+        :param context: the task's context.
+        """
+        export = find(self.hook.client, self.batch_export)
+        if not export.get("paused"):
+            self.hook.client.send(batch_exports.pause(str(export["id"])))
+        return self._proved(str(export["id"]), True, was=bool(export.get("paused")))
+
+    def _proved(self, export_id: str, paused: bool, *, was: bool) -> dict[str, Any]:
+        now = bool(self.hook.client.send(batch_exports.retrieve(export_id)).get("paused"))
+        if now is not paused:
+            raise PostHogJobFailed(f"PostHog: batch export {export_id} is still {'' if now else 'not '}paused")
+        self.log.info("Batch export %s is %spaused", export_id, "" if now else "not ")
+        return {"batch_export_id": export_id, "paused": now, "was_paused": was}
+
+
+class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
+    """Lets a paused batch export go on with its schedule; what the pause left out stays out, unless it is backfilled.
+
+    ::
+
+        PostHogUnpauseBatchExportOperator(task_id="go_on", batch_export="Events to the lake")
+
+    :param batch_export: the batch export's UUID or its name.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
+    :returns: ``batch_export_id``, ``paused`` (bool), ``was_paused`` (bool).
+    :raises PostHogSettingsError: if the export cannot be found.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Let it go on.
+
+        :param context: the task's context.
+        """
+        export = find(self.hook.client, self.batch_export)
+        if export.get("paused"):
+            self.hook.client.send(batch_exports.unpause(str(export["id"])))
+        return self._proved(str(export["id"]), False, was=bool(export.get("paused")))

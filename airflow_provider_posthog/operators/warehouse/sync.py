@@ -1,0 +1,158 @@
+"""Syncs of a warehouse source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_posthog.api import warehouse
+from airflow_provider_posthog.api.arguments import is_uuid, nearest
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.watched import Watched, row, since
+from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
+from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+
+
+class PostHogSyncSourceOperator(WatchedJobOperator):
+    """Lets PostHog load a source of its warehouse, or one table of it, and waits until every sync is good.
+
+    PostHog does not say which sync a request has begun, and lets a request be while a sync goes on. So a sync that was
+    begun before is waited for first, as it may have read the source before the task's data was there; the task's own is
+    the first that PostHog creates after that.
+
+    ::
+
+        PostHogSyncSourceOperator(task_id="sync", source="Postgres", schema="orders", deferrable=True)
+
+    :param source: the source's UUID, or its type or prefix if only one source has it.
+    :param schema: one table of it, by its name or UUID; default: all that are switched on.
+    :param resync: drop what was loaded and load all of it again, which PostHog bills again; a sync that goes on is
+        cancelled.
+    :param confirm: has to be True for ``resync``.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
+    :returns: ``source_id``, ``rows`` (int, of all syncs), ``syncs`` (list of ``id``, ``schema``, ``status``, ``rows``,
+        ``error``), ``project_id`` (int), ``host``.
+    :raises PostHogSettingsError: if the source or table cannot be found, or ``resync`` is not confirmed.
+    :raises PostHogJobFailed: if a sync failed, with PostHog's reason, or PostHog has begun none within 15 minutes.
+    """
+
+    template_fields: Sequence[str] = (*WatchedJobOperator.template_fields, "source", "schema")
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        schema: str | None = None,
+        resync: bool = False,
+        confirm: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.schema = schema
+        self.resync = resync
+        self.confirm = confirm
+        self._asked = ""
+
+    def prepare(self) -> dict[str, Any]:
+        """Find the source and its tables."""
+        if self.resync and self.confirm is not True:
+            raise PostHogSettingsError(
+                "confirm",
+                "is not True, and resync drops what PostHog has loaded, and is billed again.",
+                "Write confirm=True, or leave out resync.",
+            )
+        source = self._find_source()
+        schemas = [one for one in source.get("schemas") or () if isinstance(one, Mapping) and one.get("id")]
+        if self.schema:
+            wanted = [one for one in schemas if self.schema in (one["id"], one.get("name"))]
+            if len(wanted) != 1:
+                near = nearest(str(self.schema), [str(one.get("name")) for one in schemas])
+                raise PostHogSettingsError("schema", f"the source has no {self.schema!r:.60}.{near}", "Write its name.")
+        else:
+            wanted = [one for one in schemas if one.get("should_sync")]
+        if not wanted:
+            raise PostHogSettingsError("source", "has no table that is switched on.", "Switch one on in PostHog.")
+        names = sorted(str(one["id"]) for one in wanted)
+        return {"source": str(source["id"]), "schemas": names, "one": bool(self.schema), "resync": self.resync}
+
+    def _find_source(self) -> Mapping[str, Any]:
+        text = self.source.strip() if isinstance(self.source, str) else ""
+        client = self.hook.client
+        if is_uuid(text):
+            try:
+                return client.send(warehouse.source(text))
+            except PostHogNotFoundError as error:
+                raise PostHogSettingsError("source", f"PostHog knows no {text}.", "Write its UUID.") from error
+        found = list(client.pages(warehouse.sources()))
+        named = [one for one in found if text and text in (one.get("prefix"), one.get("source_type"))]
+        if len(named) != 1:
+            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in found})) or "none"
+            raise PostHogSettingsError(
+                "source", f"{len(named)} sources are {clean(text)[:60]!r}; there are: {kinds}.", "Write its UUID."
+            )
+        return client.send(warehouse.source(str(named[0]["id"])))
+
+    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
+        """Begin the syncs, when none that was begun before goes on."""
+        self._marker = marker
+        source_id, schemas = request["source"], ",".join(request["schemas"])
+        while True:
+            jobs, at = self.server_time(warehouse.source_jobs(source_id))
+            mine = [one for one in map(row, jobs) if one["of"] in request["schemas"]]
+            if not request["resync"] and any(one["status"] == "Running" for one in mine):
+                gate = Watched("idle", (source_id, schemas, self.waiting_since()), int(at))
+                self.wait_for_room(gate, "A sync that was begun before goes on, and may miss what is new")
+            elif any((one["created"] or 0.0) >= at for one in mine):
+                time.sleep(0.5)  # the new ones are told from those before by whole seconds
+            else:
+                break
+        self._asked = text = str(Watched("sync", (source_id, schemas), int(at)))
+        self.keep_before(text, marker)
+        try:
+            self._begin(request)
+        except PostHogError as error:
+            self.forget_refused(error)
+            raise
+        return text, {}
+
+    def _begin(self, request: Mapping[str, Any]) -> None:
+        if not request["one"] and not request["resync"]:
+            self.hook.client.send(warehouse.reload_source(request["source"]))
+            return
+        make = warehouse.resync_schema if request["resync"] else warehouse.reload_schema
+        for schema in request["schemas"]:
+            self.hook.client.send(make(schema))
+
+    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
+        """Yield the syncs that a request has begun whose answer was lost."""
+        if not self._asked:
+            return
+        watched = Watched.parse(self._asked)
+        found = self.look(watched)
+        if len({one["of"] for one in since(watched, found["rows"])}) == len(watched.schemas):
+            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(found)
+
+    def get_job_result(self, job: Job) -> dict[str, Any]:
+        """Return what was loaded."""
+        watched, settings = Watched.parse(job.id), self.hook.settings()
+        source = self.hook.client.send(warehouse.source(watched.names[0]))
+        names = {str(one.get("id")): one.get("name") for one in source.get("schemas") or ()}
+        result = {"source_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
+        if not self.wait_for_completion:
+            return result
+        first = {one["of"]: one for one in reversed(since(watched, self.look(watched)["rows"]))}
+        syncs = [
+            {"id": one["id"], "schema": names.get(schema), "status": one["status"], "rows": one["rows"] or 0}
+            | {"error": one["error"]}
+            for schema, one in sorted(first.items())
+        ]
+        rows = sum(one["rows"] for one in syncs)
+        self.log.info("Synced %d tables: %s rows", len(syncs), f"{rows:,}")
+        return {**result, "rows": rows, "syncs": syncs}
+
+    def link(self, job: Job) -> str:
+        """Return the source's page."""
+        return f"data-management/sources/managed-{Watched.parse(job.id).names[0]}"

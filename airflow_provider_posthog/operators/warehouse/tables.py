@@ -1,0 +1,113 @@
+"""Files in one's own bucket as a table of PostHog's warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import warehouse
+from airflow_provider_posthog.compat import BaseHook, mask_secret
+from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.base import PostHogOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogLinkTableOperator(PostHogOperator):
+    """Makes files in one's own bucket a table of PostHog, or has PostHog read the columns of one again.
+
+    The rows stay in the bucket, and PostHog reads them when it is queried: nothing is ingested, nothing billed as
+    events. Once the table is there, the task only refreshes its columns, so that it may run with every load.
+
+    ::
+
+        PostHogLinkTableOperator(
+            task_id="link",
+            name="orders",
+            url_pattern="https://lake.s3.eu-central-1.amazonaws.com/orders/*.parquet",
+            bucket_conn_id="aws_lake_reader",
+        )
+
+    :param name: the table's name in HogQL.
+    :param url_pattern: the files' address, ``https://...``, with ``*``; they have to be there.
+    :param bucket_conn_id: the Airflow connection of a user who may only read them: its login is the access key, its
+        password the secret. PostHog keeps both.
+    :param format: ``Parquet``, ``CSVWithNames``, ``JSONEachRow`` or ``DeltaS3Wrapper``.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
+    :returns: ``table_id``, ``table`` (its name), ``created`` (bool), ``columns`` (list of names).
+    :raises PostHogSettingsError: if an argument is wrong, or a table of that name has other files.
+    """
+
+    operator_extra_links = (PostHogLink(),)
+    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "name", "url_pattern", "bucket_conn_id")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url_pattern: str,
+        bucket_conn_id: str,
+        format: str = "Parquet",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.url_pattern = url_pattern
+        self.bucket_conn_id = bucket_conn_id
+        self.format = format
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Link the table, or refresh its columns.
+
+        :param context: the task's context.
+        """
+        if not str(self.url_pattern).startswith("https://"):
+            raise PostHogSettingsError(
+                "url_pattern",
+                "is no https:// address.",
+                "Write https://bucket.s3.region.amazonaws.com/folder/*.parquet.",
+            )
+        client, settings = self.hook.client, self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/data-management/sources")
+        known = [one for one in client.pages(warehouse.tables()) if one.get("name") == self.name]
+        if known and known[0].get("url_pattern") != self.url_pattern:
+            raise PostHogSettingsError(
+                "name", f"the table {clean(self.name)[:60]!r} has other files.", "Take another name, or delete it."
+            )
+        if known:
+            client.send(warehouse.refresh_table(str(known[0]["id"])))
+            found: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
+        else:
+            found = client.send(self._create())
+        self.log.info("%s table %s", "Refreshed" if known else "Linked", self.name)
+        return {
+            "table_id": str(found.get("id")),
+            "table": self.name,
+            "created": not known,
+            "columns": _names(found.get("columns")),
+        }
+
+    def _create(self) -> Any:  # noqa: ANN401 - a call
+        connection = BaseHook.get_connection(self.bucket_conn_id)
+        key, secret = connection.login, connection.password
+        if not key or not secret:
+            raise PostHogSettingsError(
+                "bucket_conn_id", "has no login or no password.", "Write the access key and its secret into it."
+            )
+        mask_secret(secret)
+        return warehouse.create_table(
+            name=self.name,
+            format=self.format,
+            url_pattern=self.url_pattern,
+            credential={"access_key": key, "access_secret": secret},
+        )
+
+
+def _names(columns: object) -> list[str]:
+    if isinstance(columns, Mapping):
+        return [str(name) for name in columns]
+    if isinstance(columns, list):
+        return [str(one.get("name")) for one in columns if isinstance(one, Mapping)]
+    return []

@@ -1,0 +1,189 @@
+"""Waiting for the run of a batch export's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_posthog.api import jobs
+from airflow_provider_posthog.api.checks import Finding
+from airflow_provider_posthog.api.export_intervals import Schedule
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
+from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
+from airflow_provider_posthog.tasks.batch_export import find, told
+from airflow_provider_posthog.tasks.interval import interval_of
+from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.sensor_events import Told
+    from airflow_provider_posthog.triggers.watching import Waiting
+
+#: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
+_GRACE = 900.0
+
+
+class PostHogBatchExportRunSensor(PostHogWaitingSensor):
+    """Waits until a batch export's scheduled run of an interval is good: completed, and no record failed.
+
+    PostHog begins the run some time after the interval is over (hours up to 15 minutes, days 20, weeks 30), so leave
+    ``timeout`` that much room. It takes the events that PostHog *received* in the interval, not those that happened in
+    it. An interval may have several runs: a good one is enough; a run of a backfill alone is not what is waited for.
+
+    ::
+
+        PostHogBatchExportRunSensor(task_id="exported", batch_export="Events to the lake", deferrable=True)
+
+    :param batch_export: the batch export's UUID or its name.
+    :param start: the beginning of the interval, which must be one of the export's; default: the run's data interval.
+    :param end: the first moment after it; default: the run's data interval.
+    :param min_records: fail if the run has written fewer records; PostHog calls a run without any data completed.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`; ``failure_grace`` is 900 s
+        by default, as PostHog may mend ``FailedRetryable`` with another run.
+    :returns: ``run_id``, ``batch_export_id``, ``start`` and ``end`` (ISO text), ``rows`` and ``bytes`` (int).
+    :raises PostHogSettingsError: if the export cannot be found, or the range is not one interval of it.
+    :raises PostHogJobFailed: if the run failed, some of its records did, or it wrote fewer than ``min_records``.
+    """
+
+    template_fields: Sequence[str] = (
+        *("posthog_conn_id", "project_id"),
+        *("batch_export", "start", "end", "min_records"),
+    )
+    unmet: ClassVar[str] = "is not there"
+    last_look: ClassVar[float] = jobs.LAST_LOOK
+
+    def __init__(
+        self,
+        *,
+        batch_export: str,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        min_records: int = 0,
+        poke_interval: float | timedelta = 60.0,
+        failure_grace: float = _GRACE,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, failure_grace=failure_grace, **kwargs)
+        self.batch_export = batch_export
+        self.start = start
+        self.end = end
+        self.min_records = min_records
+        self._text = ""
+
+    def subject(self) -> str:
+        """Name the run."""
+        if not self._text:
+            return f"the run of batch export {self.batch_export}"
+        first, last = Watched.parse(self._text).interval
+        return f"the run of batch export {self.batch_export} from {told((utc(first), utc(last)))}"
+
+    def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
+        """Return the address of the batch export.
+
+        :param settings: where PostHog is.
+        :param facts: what the last look saw.
+        """
+        export_id = Watched.parse(self._text).names[0]
+        return f"{settings.base_url}/project/{settings.project_id}/pipeline/batch-exports/{export_id}"
+
+    def prepare(self, context: Context) -> None:
+        """Find the export, and check that the range is one interval of it.
+
+        :param context: the task's context.
+        """
+        self._least()
+        start, end = interval_of(context, self.start, self.end)
+        export = find(self.hook.client, self.batch_export)
+        schedule = Schedule.of(export)
+        found = schedule.split(start, end)
+        if len(found) != 1:
+            shown = ", ".join(told(one) for one in found[:3]) + (", ..." if found[3:] else "")
+            raise PostHogSettingsError(
+                "end",
+                f"the range has {len(found)} intervals of the export ({schedule}): {shown}.",
+                "Write one, or map the sensor over them.",
+            )
+        self._text = run_text(str(export["id"]), start, end)
+
+    def _least(self) -> int:
+        try:
+            least = int(self.min_records)
+        except (TypeError, ValueError):
+            least = -1
+        if least < 0:
+            raise PostHogSettingsError("min_records", "is no number of records.", "Write 0 or more.")
+        return least
+
+    def look(self, context: Context) -> Finding:
+        """Ask for the run once.
+
+        :param context: the task's context.
+        """
+        return self._look_at(self._text)
+
+    def _look_at(self, text: str) -> Finding:
+        found = self.hook.client.send(jobs.WATCHED.poll(text))
+        watched, verdict = Watched.parse(text), jobs.WATCHED.judge(found)
+        run = deciding_run(watched, found["rows"])
+        if verdict.state != "succeeded" or run is None:
+            return Finding(verdict)
+        first, last = watched.interval
+        rows = int(run["rows"] or 0)
+        if rows < self._least():
+            reason = f"it has written {rows:,} records, fewer than min_records={self._least():,}"
+            return Finding(Verdict("failed", reason))
+        return Finding(
+            verdict,
+            {
+                "run_id": run["id"],
+                "batch_export_id": watched.names[0],
+                "start": utc(first).isoformat(),
+                "end": utc(last).isoformat(),
+                "rows": rows,
+                "bytes": int(run["bytes"] or 0),
+            },
+        )
+
+    def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
+        """Make the trigger that goes on asking.
+
+        :param context: the task's context.
+        :param waiting: its arguments that say how to wait.
+        :param looked: whether the worker has just asked; the trigger asks at once all the same.
+        """
+        from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+
+        return PostHogJobTrigger(kind=jobs.WATCHED.name, job_id=self._text, **waiting)
+
+    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+        """Read the trigger's event.
+
+        :param event: its payload.
+        """
+        from airflow_provider_posthog.triggers.jobs import JobEvent
+
+        found = JobEvent.parse(event, jobs.WATCHED.name)
+        self._text = found.job_id
+        return found
+
+    def result(self, told: Told) -> dict[str, Any]:
+        """Ask for the run itself, which tells more than the table that the trigger reads.
+
+        :param told: what the event said.
+        """
+        found = self._look_at(self._text)
+        if found.verdict.state == "failed":
+            raise self._failed("failed", found.verdict.reason)
+        if found.verdict.state == "pending":
+            raise PostHogJobError(f"{self._unmet()}, though it was a moment ago. {found.verdict.reason}".rstrip())
+        return dict(found.facts)
+
+    @property
+    def job_id(self) -> str | None:
+        """What is waited for, as the trigger knows it."""
+        return self._text or None

@@ -1,0 +1,113 @@
+"""What a batch export has written, counted where it was written: PostHog's own word for it is no proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api.export_intervals import Interval
+from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.tasks.interval import folder_of
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import ObjectStoragePath
+
+#: Rows that are read at once from a file.
+_BATCH = 50_000
+
+
+@dataclass(frozen=True)
+class DestinationCount:
+    """How the rows of an interval are counted at the destination.
+
+    :param sql_conn_id: Airflow's connection of the database.
+    :param table: the table there, with its columns ``uuid`` and ``timestamp``.
+    :param sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for the
+        interval's edges, as texts in quotes.
+    :param path: a folder of Parquet files in their place, with the same columns.
+    :param storage_conn_id: Airflow's connection of the object storage.
+    """
+
+    sql_conn_id: str | None = None
+    table: str | None = None
+    sql: str | None = None
+    path: str | ObjectStoragePath | None = None
+    storage_conn_id: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.sql_conn_id or self.path)
+
+    def check(self) -> None:
+        """Check the arguments, before anything is sent.
+
+        :raises PostHogSettingsError: if they do not say one way to count.
+        """
+        if self.sql_conn_id and self.path:
+            raise PostHogSettingsError("check_path", "goes without check_sql_conn_id.", "Count at one of the two.")
+        if bool(self.sql_conn_id) != bool(self.table or self.sql) or (self.table and self.sql):
+            raise PostHogSettingsError(
+                "check_sql_conn_id", "needs one of check_table and check_sql.", "Write check_table='posthog_events'."
+            )
+        if self.table:
+            from airflow_provider_posthog.load.names import parse_table
+
+            parse_table(self.table, parts=3)
+        if self.path:
+            folder_of(self.path, self.storage_conn_id)
+
+    def of(self, interval: Interval) -> int:
+        """Count the rows of an interval, each ``uuid`` once.
+
+        :param interval: start and end.
+        """
+        return self._in_files(interval) if self.path else self._in_table(interval)
+
+    def _in_table(self, interval: Interval) -> int:
+        from airflow_provider_posthog.hooks.databases import SqlDatabase
+        from airflow_provider_posthog.load.names import parse_table, quote
+
+        texts = [f"'{_utc(edge):%Y-%m-%d %H:%M:%S}'" for edge in interval]
+        edges = dict(zip(("start", "end"), texts, strict=True))
+        statement = self.sql or ""
+        if self.table:
+            name = ".".join(quote(part) for part in parse_table(self.table, parts=3))
+            # All dialects read a time in quotes; an offset in it not all do, so sessions are taken to be in UTC.
+            statement = (
+                f"SELECT count(DISTINCT uuid) FROM {name} "  # noqa: S608 - a checked name
+                f"WHERE timestamp >= {{start}} AND timestamp < {{end}}"
+            )
+        for name, text in edges.items():
+            statement = statement.replace(f"{{{name}}}", text)
+        database = SqlDatabase(str(self.sql_conn_id), for_rows=False)
+        known = database.kind in ("postgres", "duckdb", "motherduck", "sqlite")
+        connection = database.connect()[0] if known else database.connect_by_hook()
+        with closing(connection), closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+            row = cursor.fetchone()
+        if not row or not isinstance(row[0], int):
+            raise PostHogLoadError("The count at the destination is no number. Let check_sql answer with one.")
+        return int(row[0])
+
+    def _in_files(self, interval: Interval) -> int:
+        seen: set[int] = set()
+        for uuids, moments in self._columns():
+            start, end = (_utc(edge) for edge in interval)
+            seen.update(hash(one) for one, at in zip(uuids, moments, strict=True) if start <= _utc(at) < end)
+        return len(seen)
+
+    def _columns(self) -> Iterator[tuple[list[Any], list[Any]]]:
+        import pyarrow.parquet as pq
+
+        folder = folder_of(self.path or "", self.storage_conn_id)
+        for file in sorted(folder.rglob("*.parquet"), key=str):
+            opening: Any = file.open  # without types before Airflow 3
+            with opening("rb") as opened:
+                for batch in pq.ParquetFile(opened).iter_batches(_BATCH, columns=["uuid", "timestamp"]):
+                    yield batch.column("uuid").to_pylist(), batch.column("timestamp").to_pylist()
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,0 +1,115 @@
+"""Loads that go on where a long wait has stopped them: what they have read is kept beside the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.storage.staging import Owner
+from airflow_provider_posthog.tasks.bulk import ReadingOperator
+from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.spool import Spool, tables_of
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.extract.reader import Extraction
+    from airflow_provider_posthog.extract.windows import Position, Window
+    from airflow_provider_posthog.hooks.databases import SqlDatabase
+    from airflow_provider_posthog.load.target import Target
+
+
+class SpoolingOperator(ReadingOperator):
+    """Reads rows for a table. Subclasses load them.
+
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`.
+    """
+
+    table: str
+    _extraction: Extraction | None = None
+    _spool: Spool | None = None
+    _killed = False
+
+    def goes_on(self) -> str:
+        """Return what becomes of what was read before a wait; for the log."""
+        if self._keeps:
+            return "Nothing is open meanwhile; the load goes on then behind what it has kept"
+        return "Nothing is open meanwhile; the load begins anew then"
+
+    @property
+    def _keeps(self) -> bool:
+        return self._spool is not None and self._spool.keeps
+
+    def rows_lost(self) -> int:
+        """Return how many rows were read, and are undone with the transaction."""
+        return self._extraction.progress.rows if self._extraction is not None and not self._keeps else 0
+
+    def give_up(self) -> None:
+        """Remove what was kept while rows were read."""
+        if self._spool is not None:
+            self._spool.drop()
+
+    def on_kill(self) -> None:
+        """Stop reading: no more queries are sent, and the transaction is undone."""
+        self._killed = True
+        if self._extraction is not None:
+            self._extraction.close()
+
+    def open_spool(self, context: Context, window: Window, database: SqlDatabase) -> Spool | None:
+        """Return where rows are kept until all are read; ``None`` where that cannot be, or is not asked for.
+
+        :param context: the task's context.
+        :param window: the time that is read.
+        :param database: where the rows go.
+        """
+        who = Identity.of(context)
+        parts = database.parts(self.table, who.owner[:10]) if self.deferrable else None
+        if parts is None:
+            return None
+        asked = (
+            "source", "query", "key", "columns", "events", "exclude_events", "cohort_id", "where", "values",
+            "time_column", "scan_back",
+        )  # fmt: skip
+        settings = self.hook.settings()
+        request = {
+            **{name: getattr(self, name) for name in asked},
+            "of": [window.start.isoformat(), window.end.isoformat()],
+            "at": [settings.base_url, settings.project_path()],
+        }
+        self._spool = Spool(parts, Owner(f"{who.owner}.{who.clearing}", who.marker(request).request, who.since))
+        return self._spool
+
+    def rows_of(
+        self, extraction: Extraction, database: SqlDatabase, target: Target, spool: Spool | None
+    ) -> tuple[Any, Iterator[Any]]:
+        """Return the schema of what is read, and its rows: as they come, or when all of them are read.
+
+        :param extraction: what reads.
+        :param database: where the rows go.
+        :param target: the table.
+        :param spool: where they are kept meanwhile.
+        """
+        if spool is None:
+            return extraction.schema, tables_of(extraction)
+
+        def open_at(place: Position | None) -> Extraction:
+            self._extraction = extraction.at(place)
+            if self._killed:
+                self._extraction.close()
+            return self._extraction
+
+        def check(schema: Any) -> None:  # noqa: ANN401 - of Arrow
+            with database.loader(target) as loader:
+                loader.open(schema)
+
+        schema = spool.fill(open_at, check)
+        return schema, spool.tables()
+
+    def counts(self, extraction: Extraction) -> dict[str, int]:
+        """Return how many windows were read, and how many copies were dropped.
+
+        :param extraction: what has read, if nothing was kept.
+        """
+        if self._keeps and self._spool is not None:
+            return {name: self._spool.counts[name] for name in ("windows", "duplicates")}
+        done = (self._extraction or extraction).progress
+        return {"windows": done.windows, "duplicates": done.duplicates}

@@ -1,0 +1,195 @@
+"""Jobs that PostHog does for everybody at once: watched by one query for all, and begun when there is room for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import jobs, system_look
+from airflow_provider_posthog.api.call import Call
+from airflow_provider_posthog.api.retry import ONCE
+from airflow_provider_posthog.api.server_time import timed
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import run
+from airflow_provider_posthog.api.watched import Watched
+from airflow_provider_posthog.compat import is_of_earlier_try
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogError,
+    PostHogJobError,
+    PostHogJobTimeout,
+    PostHogNotFoundError,
+    PostHogTransportError,
+)
+from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.job import PostHogJobOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.compat import Context
+
+#: What is waited for before a job is begun.
+_GATES = frozenset({"place", "idle", "view_idle"})
+#: Seconds between two looks of a worker at what has to end first.
+_LONGEST_TURN = 60.0
+
+
+class WatchedJobOperator(PostHogJobOperator):
+    """Starts a job that carries no mark of ours: an earlier try's is found by what it is about, and when it began.
+
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
+    """
+
+    job_kind = jobs.WATCHED
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        #: When the task began to wait for what has to end first, in seconds since 1970; 0 if it has not.
+        self._waiting_since = 0.0
+        self._marker = ""
+        self._task_context: Any = {}
+
+    def _see_through(self, context: Context) -> dict[str, Any]:
+        self._task_context = context
+        return super()._see_through(context)
+
+    def keep_before(self, text: str, marker: str) -> None:
+        """Keep what will be waited for before it is asked for: its text follows from the server's time.
+
+        :param text: what will be waited for.
+        :param marker: the marker.
+        """
+        self._keep(self._task_context, Job(text, marker, time.time()))
+
+    def forget_refused(self, error: PostHogError) -> None:
+        """Forget it again, if PostHog has surely not begun it.
+
+        :param error: what came of asking for it.
+        """
+        unsent = isinstance(error, PostHogTransportError) and not error.sent
+        if unsent or (isinstance(error, PostHogAPIError) and error.status < 500):
+            self._forget(self._task_context)
+
+    def default_timeout(self) -> float:
+        """Return a day."""
+        return 86_400.0
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the trigger fired: with the job, or, if it waited for room, with its start.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        from airflow_provider_posthog.triggers.jobs import JobEvent
+
+        told = JobEvent.parse(event, self.job_kind.name)
+        gate = Watched.parse(told.job_id)
+        if gate.what not in _GATES or is_of_earlier_try(told.try_number, context):
+            return super().execute_complete(context, event)
+        self._waiting_since = float(gate.names[-1])
+        if told.ended.outcome == "timeout":
+            raise self._no_room(told.ended.reason)
+        if told.ended.outcome != "succeeded":
+            raise PostHogJobError(f"Could not wait for {gate.what} ({told.ended.outcome}): {told.ended.reason}")
+        return self.execute(context)
+
+    # What subclasses start with.
+
+    def server_time(self, call: Call[Any]) -> tuple[Any, float]:
+        """Send a call; return its value, and the server's time in whole seconds, before anything that follows.
+
+        :param call: reads something.
+        """
+        answer = self.hook.client.send(timed(call))
+        at = answer.at.timestamp() if answer.at is not None else time.time() - 60.0
+        return answer.value, at
+
+    def wait_for_room(self, gate: Watched, why: str) -> None:
+        """Wait until something has ended: in the triggerer if the task is deferrable, which raises Airflow's deferral.
+
+        :param gate: what is waited for; its last name is since when the task waits.
+        :param why: for the log.
+        :raises PostHogJobTimeout: if it does not end within the task's timeout.
+        """
+        self._waiting_since = float(gate.names[-1])
+        until = self._waiting_since + self._timeout_seconds()
+        self.log.info("%s: waiting", why)
+        if self.deferrable:
+            self._defer_for_room(gate, until)
+        wait = min(self.poll_interval, _LONGEST_TURN)
+        while True:
+            if time.time() + wait > until:
+                raise self._no_room(why)
+            time.sleep(wait)
+            if self.ask(gate).state == "succeeded":
+                return
+
+    def ask(self, watched: Watched) -> Verdict:
+        """Ask once how something stands.
+
+        :param watched: what.
+        """
+        return self.job_kind.judge(self.look(watched))
+
+    def look(self, watched: Watched) -> dict[str, Any]:
+        """Ask once for something.
+
+        :param watched: for what.
+        """
+        client = self.hook.client
+        return run(system_look.ask(str(watched), ONCE, client.settings.base_url), client)
+
+    def waiting_since(self) -> str:
+        """Return since when the task waits for room, as the last name of a gate."""
+        return str(int(self._waiting_since or time.time()))
+
+    def _defer_for_room(self, gate: Watched, until: float) -> None:
+        from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+
+        trigger = PostHogJobTrigger(
+            kind=self.job_kind.name,
+            job_id=str(gate),
+            posthog_conn_id=self.posthog_conn_id,
+            project_id=self.project_id,
+            deadline=until,
+            poll_interval=self.poll_interval,
+            first_wait=self.poll_interval,
+            max_poll_failures=self.max_poll_failures,
+            try_number=self._identity.try_number,
+        )
+        backstop = timedelta(seconds=max(1.0, until - time.time()) + 2 * self.poll_interval + 120)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+
+    def _no_room(self, reason: str) -> PostHogJobTimeout:
+        text = f"What was to end first did not end within the timeout of {self._timeout_seconds():,.0f} s. {reason}"
+        return PostHogJobTimeout(text.rstrip())
+
+    # An earlier try's job.
+
+    def began(self) -> datetime:
+        """Return when this run of the DAG began; long ago if that is not known."""
+        return datetime.fromtimestamp(max(self._identity.since - 60.0, 0.0), timezone.utc)
+
+    def is_ours(self, created: float) -> bool:
+        """Tell whether a job that has ended may come from an earlier try in this life of the task.
+
+        :param created: when it was created, in seconds since 1970.
+        """
+        who = self._identity
+        return who.clearing == 0 and who.since > 0 and created >= who.since - 60.0
+
+    def marker_of(self, request: Mapping[str, Any]) -> str:
+        """Return the marker of a job that was found by what it is about.
+
+        :param request: what :meth:`prepare` returned.
+        """
+        return self._marker or str(self._identity.marker(request))
+
+    def _earlier_jobs(
+        self, stored: Job | None, owner: str, request: Mapping[str, Any]
+    ) -> Iterator[tuple[Job, Verdict]]:
+        try:
+            yield from super()._earlier_jobs(stored, owner, request)
+        except PostHogNotFoundError:  # what it is about is gone: starting says so
+            return

@@ -1,0 +1,97 @@
+"""One look for all triggers of an event loop that ask the same question, be it of one insight or of one dashboard.
+
+PostHog's lists of insights tell nothing that could stand in for the looks (docs: *limits.md*), so each question costs a
+call. What many sensors wait for in common costs it once an interval, as whoever looks first tells the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.exceptions import PostHogError
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look brought.
+
+    :param verdict: the verdict, or the error of the look.
+    :param facts: what was seen.
+    """
+
+    verdict: Verdict | PostHogError
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Question:
+    """What several triggers ask alike."""
+
+    def __init__(self) -> None:
+        self.members = 0
+        self._looking = 0
+        self._next: asyncio.Future[Found | None] | None = None
+
+    async def ask(self, seconds: float, left: float, look: Callable[[], Awaitable[Found]]) -> Found:
+        """Wait for what the next look brings; make it, if nobody else does in time.
+
+        :param seconds: when to look at the latest.
+        :param left: seconds until the deadline, at which there is a look of one's own, whatever others do.
+        :param look: looks.
+        """
+        clock = asyncio.get_running_loop().time
+        due = clock() + seconds
+        deadline = max(due, clock() + left)
+        while True:
+            until = deadline if self._looking else due
+            if clock() >= until:
+                return await self._look(look)
+            found = await self._wait(until - clock())
+            # A failure counts only for those who wanted to look by then: others have not tried as often.
+            if found is not None and (clock() >= due or not isinstance(found.verdict, PostHogError)):
+                return found
+
+    async def _wait(self, seconds: float) -> Found | None:
+        """Wait for somebody's look; ``None`` if it did not come, or was not finished."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        found = self._next
+        await asyncio.wait({found}, timeout=seconds)
+        return found.result() if found.done() else None
+
+    async def _look(self, look: Callable[[], Awaitable[Found]]) -> Found:
+        self._looking += 1
+        found = None
+        try:
+            found = await look()
+            return found
+        finally:  # who was cancelled leaves the look to others
+            self._looking -= 1
+            waiting, self._next = self._next, None
+            if waiting is not None:
+                waiting.set_result(found)
+
+
+_questions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Question]] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def asking(key: Hashable) -> Iterator[Question]:
+    """Ask beside all on this event loop that ask the same.
+
+    :param key: what is asked, and by which connection.
+    """
+    of_loop = _questions.setdefault(asyncio.get_running_loop(), {})
+    question = of_loop.setdefault(key, Question())
+    question.members += 1
+    try:
+        yield question
+    finally:
+        question.members -= 1
+        if not question.members and of_loop.get(key) is question:
+            del of_loop[key]

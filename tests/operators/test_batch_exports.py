@@ -1,0 +1,297 @@
+"""Backfills of batch exports as tasks: what is started, taken up, waited for and proved."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogJobTimeout,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.operators.batch_exports import (
+    PostHogBackfillBatchExportOperator,
+    PostHogPauseBatchExportOperator,
+    PostHogRetryBatchExportRunOperator,
+    PostHogUnpauseBatchExportOperator,
+)
+from tests.emulator.client import Client
+from tests.operators.support import Store, context, finish, run_trigger, task_deferred
+
+FIRST = "Events to the lake"
+UTC = timezone.utc
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_look, "_missing", {})
+
+
+@pytest.fixture
+def api(connected: EmulatorProcess) -> Client:
+    connected.settings(batch_run_seconds=0.2, backfill_hidden_seconds=0.3, batch_jitter_seconds=0)
+    return Client(connected.url, connected.api_key)
+
+
+def days_ago(days: int) -> datetime:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=days)
+
+
+def make(api: Client, **more: object) -> str:
+    body = {"name": "to nowhere", "interval": "day", "destination": {"type": "NoOp", "config": {}}, **more}
+    answer = api.post("batch_exports/", body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def operator(**options: Any) -> PostHogBackfillBatchExportOperator:
+    given = {"task_id": "task", "batch_export": FIRST, "poll_interval": 0.2, "deferrable": False, "timeout": 30}
+    return PostHogBackfillBatchExportOperator(**{**given, "start": days_ago(4), "end": days_ago(2), **options})
+
+
+def backfills(posthog: EmulatorProcess) -> list[dict[str, Any]]:
+    return [call for call in posthog.calls("/backfills/", "POST") if call["path"].endswith("/backfills/")]
+
+
+@pytest.fixture(params=["C", "A"], ids=["with system tables", "without"])
+def generation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_a_backfill_is_waited_for_and_its_rows_are_told(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    connected.settings(generation=generation, batch_run_seconds=0.2, backfill_hidden_seconds=0.5)
+    result = finish(operator(deferrable=deferrable))
+    rows = connected.count_events(days_ago(4).isoformat(), days_ago(2).isoformat())
+    assert [result["rows"], result["run_count"], result["batch_export"]] == [rows, 2, FIRST]
+    assert sum(run["rows"] for run in result["runs"]) == rows > 0
+    assert [run["status"] for run in result["runs"]] == ["Completed"] * 2
+    assert len(backfills(connected)) == 1
+
+
+def test_each_interval_needs_a_good_run_though_the_backfill_says_completed(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    connected.settings(batch_outcome="Failed")
+    with pytest.raises(PostHogJobFailed, match=r"2 of 2 intervals were not written as a whole: .*Failed: it failed"):
+        finish(operator())
+
+
+def test_records_that_failed_are_no_success(api: Client, connected: EmulatorProcess) -> None:
+    connected.settings(batch_records_failed=3)
+    with pytest.raises(PostHogJobFailed, match="Completed, but 3 records failed"):
+        finish(operator())
+
+
+def test_a_range_without_data_completes_with_no_rows(api: Client, connected: EmulatorProcess) -> None:
+    result = finish(operator(start=days_ago(400), end=days_ago(399)))
+    assert [result["rows"], result["runs"]] == [0, []]
+
+
+def test_a_live_backfill_of_the_same_range_is_taken_up(api: Client, connected: EmulatorProcess) -> None:
+    connected.settings(batch_run_seconds=1.5)
+    export = api.get("batch_exports/").json()["results"][0]["id"]
+    body = {"start_at": f"{days_ago(4):%Y-%m-%d}", "end_at": f"{days_ago(2):%Y-%m-%d}"}
+    theirs = api.post(f"batch_exports/{export}/backfills/", body).json()["backfill_id"]
+    connected.advance(1)
+    result = finish(operator())
+    assert result["backfill_id"] == theirs
+    assert len(backfills(connected)) == 1
+
+
+def test_a_retry_takes_up_what_the_killed_try_started(api: Client, connected: EmulatorProcess) -> None:
+    connected.settings(batch_run_seconds=2)
+    began, store = datetime.now(UTC) - timedelta(seconds=5), Store()
+    with pytest.raises(task_deferred()):
+        operator(deferrable=True).execute(context(store=store, began=began))
+    result = finish(operator(), context(try_number=2, store=store, began=began))
+    assert result["run_count"] == 2
+    assert len(backfills(connected)) == 1
+
+
+def test_without_a_store_a_retry_finds_the_ended_backfill_of_its_own_run(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=5)
+    first = finish(operator(), context(began=began))
+    again = finish(operator(), context(try_number=2, began=began))
+    assert again["backfill_id"] == first["backfill_id"]
+    assert len(backfills(connected)) == 1
+
+
+def test_a_clear_backfills_again(api: Client, connected: EmulatorProcess) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=5)
+    finish(operator(), context(began=began))
+    finish(operator(), context(try_number=2, max_tries=3, began=began))
+    assert len(backfills(connected)) == 2
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_lost_answer_starts_no_second_backfill(api: Client, connected: EmulatorProcess, status: int) -> None:
+    connected.faults(method="POST", path="*/backfills/", status=status, work=True)
+    result = finish(operator())
+    assert result["run_count"] == 2
+    export = result["batch_export_id"]
+    assert len(api.get(f"batch_exports/{export}/backfills/").json()["results"]) == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_too_many_at_once_is_waited_out(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    connected.settings(generation=generation, max_backfills=1, batch_run_seconds=1, backfill_hidden_seconds=0)
+    other = make(api)
+    body = {"start_at": f"{days_ago(5):%Y-%m-%d}", "end_at": f"{days_ago(4):%Y-%m-%d}"}
+    assert api.post(f"batch_exports/{other}/backfills/", body).status_code == 201
+    task, ctx = operator(deferrable=deferrable), context()
+    deferrals = 0
+    step: Any = lambda: task.execute(ctx)  # noqa: E731
+    while True:
+        try:
+            result = step()
+            break
+        except task_deferred() as deferred:
+            deferrals += 1
+            assert deferrals < 20
+            event = run_trigger(deferred.trigger)  # type: ignore[attr-defined]
+            step = lambda event=event: task.execute_complete(ctx, event)  # noqa: E731
+    assert result["run_count"] == 2
+    assert bool(deferrals) is deferrable
+
+
+def test_the_wait_for_a_place_has_an_end(api: Client, connected: EmulatorProcess) -> None:
+    connected.settings(max_backfills=1, batch_run_seconds=600)
+    other = make(api)
+    body = {"start_at": f"{days_ago(5):%Y-%m-%d}", "end_at": f"{days_ago(4):%Y-%m-%d}"}
+    assert api.post(f"batch_exports/{other}/backfills/", body).status_code == 201
+    with pytest.raises(PostHogJobTimeout, match="did not end within the timeout"):
+        finish(operator(timeout=1))
+
+
+def test_out_of_time_it_is_cancelled(api: Client, connected: EmulatorProcess) -> None:
+    connected.settings(batch_run_seconds=600)
+    with pytest.raises(PostHogJobTimeout, match="It was cancelled"):
+        finish(operator(timeout=1.5))
+    export = api.get("batch_exports/").json()["results"][0]["id"]
+    assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"batch_export": "Events to the lak"}, "Did you mean 'Events to the lake'"),
+        ({"batch_export": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
+        ({"batch_export": ""}, "is no text"),
+        ({"start": datetime(2026, 1, 1, 12, tzinfo=UTC), "end": datetime(2026, 1, 3, tzinfo=UTC)}, "is no edge of"),
+        ({"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 1, 1, tzinfo=UTC)}, "is no edge of"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_started(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(PostHogSettingsError, match=text):
+        operator(**options).execute(context())
+    assert not backfills(connected)
+
+
+def failed_run(api: Client, connected: EmulatorProcess) -> tuple[str, dict[str, Any]]:
+    """The batch export that is there from the start, and its newest run, which has failed."""
+    connected.settings(batch_outcome="Failed")
+    export = api.get("batch_exports/").json()["results"][0]
+    connected.settings(batch_outcome="Completed")
+    run = export["latest_runs"][0]
+    assert run["status"] == "Failed"
+    return export["id"], run
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+@pytest.mark.parametrize("by_id", [False, True], ids=["interval", "run_id"])
+def test_a_failed_run_is_retried_and_the_new_run_waited_for(
+    api: Client, connected: EmulatorProcess, deferrable: bool, by_id: bool, generation: str
+) -> None:
+    connected.settings(generation=generation, batch_run_seconds=0.2)
+    export, run = failed_run(api, connected)
+    which = {"run_id": run["id"]} if by_id else {"start": run["data_interval_start"], "end": run["data_interval_end"]}
+    task = PostHogRetryBatchExportRunOperator(
+        task_id="retry", batch_export=export, deferrable=deferrable, poll_interval=0.2, timeout=30, **which
+    )
+    result = finish(task)
+    assert [result["status"], result["retried"]] == ["Completed", True]
+    assert result["id"] != run["id"]
+    again = finish(task)
+    assert [again["id"], again["retried"]] == [result["id"], False]
+    assert len(connected.calls("/retry/", "POST")) == 1
+
+
+def test_pausing_and_going_on_say_what_was(api: Client, connected: EmulatorProcess) -> None:
+    pause = PostHogPauseBatchExportOperator(task_id="pause", batch_export=FIRST)
+    go_on = PostHogUnpauseBatchExportOperator(task_id="go_on", batch_export=FIRST)
+    told = [(one["paused"], one["was_paused"]) for one in (finish(task) for task in (pause, pause, go_on, go_on))]
+    assert told == [(True, False), (True, True), (False, True), (False, False)]
+
+
+@pytest.fixture
+def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
+    """The folder of a destination that really gets the rows."""
+    connected.settings(batch_destination=str(tmp_path))
+    return tmp_path
+
+
+def test_the_files_at_the_destination_are_counted_each_event_once(lake: Path, connected: EmulatorProcess) -> None:
+    result = finish(operator(check_path=f"file://{lake}"))
+    assert result["destination_rows"] == result["posthog_rows"] == result["rows"] > 0
+
+
+def test_rows_that_the_destination_lacks_fail_the_task(
+    api: Client, connected: EmulatorProcess, tmp_path: Path, lake: Path
+) -> None:
+    connected.settings(batch_destination=None)
+    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows, and the runs have written"):
+        finish(operator(check_path=f"file://{tmp_path}"))
+
+
+def test_a_table_at_the_destination_is_counted_in_its_own_database(
+    lake: Path, connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(operator())
+    path = str(tmp_path / "lake.duckdb")
+    with duckdb.connect(path) as database:
+        database.execute(
+            "CREATE TABLE posthog_events AS SELECT uuid, CAST(timestamp AT TIME ZONE 'UTC' AS TIMESTAMP) AS timestamp "
+            f"FROM read_parquet('{lake}/**/*.parquet')"
+        )
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps({"conn_type": "duckdb", "host": path}))
+    result = finish(operator(check_sql_conn_id="lake", check_table="posthog_events"))
+    assert result["destination_rows"] == result["rows"] > 0
+    counted = "SELECT count(DISTINCT uuid) FROM posthog_events WHERE timestamp >= {start} AND timestamp < {end}"
+    assert finish(operator(check_sql_conn_id="lake", check_sql=counted))["destination_rows"] == result["rows"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_table": "events"},
+        {"check_sql_conn_id": "lake"},
+        {"check_sql_conn_id": "lake", "check_table": "a", "check_sql": "b"},
+        {"check_sql_conn_id": "lake", "check_table": "a", "check_path": "file:///tmp"},
+        {"check_sql_conn_id": "lake", "check_table": "a; DROP TABLE b"},
+    ],
+)
+def test_a_count_that_cannot_be_is_refused_before_anything_is_started(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any]
+) -> None:
+    with pytest.raises(PostHogSettingsError):
+        operator(**options).execute(context())
+    assert not backfills(connected)

@@ -1,0 +1,132 @@
+"""The sensor of a batch export's scheduled run."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRunSensor
+from tests.emulator.client import Client
+from tests.operators.support import finish, outcome_errors
+
+FIRST = "Events to the lake"
+UTC = timezone.utc
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_look, "_missing", {})
+
+
+@pytest.fixture
+def api(connected: EmulatorProcess) -> Client:
+    connected.settings(batch_run_seconds=0.2, backfill_hidden_seconds=0.1, batch_jitter_seconds=0)
+    return Client(connected.url, connected.api_key)
+
+
+@pytest.fixture(params=["C", "A"], ids=["with system tables", "without"])
+def generation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["poke", "deferred"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def midnight(days: int) -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
+
+
+def sensor(days: int = 2, **options: Any) -> PostHogBatchExportRunSensor:
+    given = {"task_id": "task", "batch_export": FIRST, "poke_interval": 0.2, "timeout": 20, "failure_grace": 0.3}
+    return PostHogBatchExportRunSensor(**{**given, "start": midnight(days), "end": midnight(days - 1), **options})
+
+
+def export_of(api: Client) -> str:
+    return str(api.get("batch_exports/").json()["results"][0]["id"])
+
+
+def test_the_run_of_the_interval_tells_what_it_wrote(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    connected.settings(generation=generation)
+    result = finish(sensor(deferrable=deferrable))
+    start, end = midnight(2).isoformat(), midnight(1).isoformat()
+    assert result["rows"] == connected.count_events(start, end, "created_at")
+    assert (result["start"], result["end"], result["batch_export_id"]) == (start, end, export_of(api))
+
+
+def test_a_run_older_than_posthogs_default_of_seven_days_is_found(
+    api: Client, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    export_of(api)
+    connected.advance(10 * 86_400)
+    assert finish(sensor(deferrable=deferrable))["start"] == midnight(2).isoformat()
+
+
+@pytest.mark.parametrize("status", ["Failed", "FailedBilling", "Terminated", "TimedOut", "FailedRetryable"])
+def test_a_failed_run_fails_with_its_status(
+    api: Client, connected: EmulatorProcess, status: str, deferrable: bool
+) -> None:
+    connected.settings(batch_outcome=status)
+    with pytest.raises(PostHogJobFailed, match=f"{status}: "):
+        finish(sensor(deferrable=deferrable))
+
+
+def test_a_failure_that_posthog_mends_with_another_run_is_none(
+    api: Client, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    connected.settings(batch_outcome="FailedRetryable")
+    export = export_of(api)
+    runs = api.get(f"batch_exports/{export}/").json()["latest_runs"]
+    run = next(one for one in runs if one["data_interval_start"].startswith(f"{midnight(2):%Y-%m-%d}"))
+    connected.settings(batch_outcome="Completed", batch_run_seconds=0.6)
+    assert api.post(f"batch_exports/{export}/runs/{run['id']}/retry/").status_code == 201
+    result = finish(sensor(deferrable=deferrable, failure_grace=10))
+    assert result["run_id"] != run["id"]
+
+
+def test_a_good_run_beside_failed_ones_is_enough(api: Client, connected: EmulatorProcess) -> None:
+    export = export_of(api)
+    runs = api.get(f"batch_exports/{export}/").json()["latest_runs"]
+    run = next(one for one in runs if one["data_interval_start"].startswith(f"{midnight(2):%Y-%m-%d}"))
+    connected.settings(batch_outcome="Failed")
+    api.post(f"batch_exports/{export}/runs/{run['id']}/retry/")
+    connected.advance(1)
+    assert finish(sensor())["run_id"] == run["id"]
+
+
+def test_a_backfill_of_the_interval_alone_is_not_the_scheduled_run(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    connected.settings(generation=generation, batch_run_seconds=0.1, backfill_hidden_seconds=0)
+    export, days = export_of(api), 20  # older than the export
+    body = {"start_at": f"{midnight(days):%Y-%m-%d}", "end_at": f"{midnight(days - 1):%Y-%m-%d}"}
+    assert api.post(f"batch_exports/{export}/backfills/", body).status_code == 201
+    connected.advance(5)
+    with pytest.raises(outcome_errors().timeout):
+        finish(sensor(days, deferrable=deferrable, timeout=1.0))
+
+
+def test_records_that_failed_are_no_success(api: Client, connected: EmulatorProcess, deferrable: bool) -> None:
+    connected.settings(batch_records_failed=2)
+    with pytest.raises(PostHogJobFailed, match="2 records failed"):
+        finish(sensor(deferrable=deferrable))
+
+
+def test_fewer_records_than_asked_for_fail(api: Client, connected: EmulatorProcess, deferrable: bool) -> None:
+    with pytest.raises(PostHogJobFailed, match="fewer than min_records=1,000,000"):
+        finish(sensor(deferrable=deferrable, min_records=1_000_000))
+
+
+def test_a_range_of_several_intervals_names_them(api: Client, connected: EmulatorProcess) -> None:
+    with pytest.raises(PostHogSettingsError, match="the range has 2 intervals of the export"):
+        finish(sensor(end=midnight(0)))
+    with pytest.raises(PostHogSettingsError, match="is no number of records"):
+        finish(sensor(min_records=-1))
