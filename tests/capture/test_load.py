@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +290,13 @@ def test_a_ledger_holds_nothing_of_a_row_that_was_taken(lab: Lab) -> None:
     assert b"ann@example" not in held
     assert b"secret" not in held
     assert (lab.path / "load.ledger").stat().st_mode & 0o077 == 0
+
+
+def test_a_ledger_is_kept_in_no_folder_that_somebody_else_has_put_there(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "ours").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PostHogSettingsError, match="somebody else's"):
+        Ledger(tmp_path / "ours" / "load.ledger")
 
 
 def test_a_ledger_that_is_done_leaves_no_file(lab: Lab) -> None:
