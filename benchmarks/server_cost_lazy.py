@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract import named_sources, sources
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.sources import Source
 from benchmarks.clickhouse import ClickHouse, Server
@@ -30,7 +30,7 @@ def source_of(name: str) -> Source:
     """
     if name == "sessions":
         return sources.sessions(_SESSION_COLUMNS)
-    return sources.groups() if name == "groups" else sources.distinct_ids()
+    return sources.groups() if name == "groups" else named_sources.person_distinct_ids()
 
 
 def measure(name: str, count: int) -> tuple[int, float, int]:

@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.extract.folder_fitting import FolderFit
 from airflow_provider_posthog.extract.layout import Layout
+from airflow_provider_posthog.extract.lists import extraction_of
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
@@ -238,7 +239,7 @@ class Copy:
         before = dict(self._counts)
         progress = ProgressLog(log.info, reading.source.name, start=Progress(before["counted"], before["windows"]))
         has_time = reading.source.time is not None
-        return Extraction(
+        return extraction_of(reading.source)(
             reading.settings,
             reading.source,
             interval.start if has_time else None,

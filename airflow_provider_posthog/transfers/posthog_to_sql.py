@@ -333,12 +333,12 @@ class PostHogToSqlOperator(SpoolingOperator):
     def _reading(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta
     ) -> Extraction:
+        from airflow_provider_posthog.extract.lists import extraction_of
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
-        from airflow_provider_posthog.extract.reader import Extraction
 
         settings = self.reading_settings()
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
-        return Extraction(
+        return extraction_of(source)(
             settings,
             source,
             start,
