@@ -14,7 +14,10 @@ from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 #: What each age of PostHog calls "calculate it afresh".
 _FRESH = ("force", "force_blocking")
@@ -67,7 +70,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         overwrite: bool = False,
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint = endpoint

@@ -34,14 +34,17 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
+from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
 from airflow_provider_posthog.tasks.sensor_events import Told
-from airflow_provider_posthog.tasks.timeouts import as_seconds, check_seconds, naming, task_timeout
+from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.triggers.base import BaseTrigger
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
@@ -83,7 +86,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
         deferrable: bool | None = None,
         failure_grace: float | timedelta = FAILURE_GRACE,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[SensorTaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.posthog_conn_id = posthog_conn_id
@@ -171,7 +174,7 @@ class PostHogWaitingSensor(BaseSensorOperator):
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         self._ends = time.time() + self.timeout
-        check_seconds("failure_grace", self.failure_grace, zero=True)
+        seconds_of("failure_grace", self.failure_grace, 0)
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:

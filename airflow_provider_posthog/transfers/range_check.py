@@ -12,7 +12,10 @@ from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import TaskArguments
 
 
 class PostHogRangeCheckOperator(BaseOperator):
@@ -46,7 +49,7 @@ class PostHogRangeCheckOperator(BaseOperator):
         end: datetime | str | None = None,
         name: str = "events",
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

@@ -26,7 +26,10 @@ from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 #: PostHog answers 429 with this code while the project has as many backfills as it may.
 _TOO_MANY = "too_many_concurrent_backfills"
@@ -101,7 +104,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         check_sql: str | None = None,
         check_path: str | ObjectStoragePath | None = None,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.batch_export = batch_export

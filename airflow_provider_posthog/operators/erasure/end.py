@@ -11,7 +11,11 @@ from airflow_provider_posthog.exceptions import PostHogErasureError
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import TaskArguments
+    from airflow_provider_posthog.tasks.erasure_end import ErasureEndArguments
 
 
 class PostHogErasureGateOperator(BaseOperator):
@@ -35,7 +39,7 @@ class PostHogErasureGateOperator(BaseOperator):
         persons: Mapping[str, Any],
         param: str = "approved",
         left: Sequence[str] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
@@ -80,7 +84,12 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
 
     template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "proof")
 
-    def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        proof: Mapping[str, Any] | None,
+        **kwargs: Unpack[ErasureEndArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.proof = proof
 
