@@ -267,8 +267,9 @@ class PostHogToSqlOperator(SpoolingOperator):
             self._wait_until_settled(extraction)
         loader: Loader
         self._suppress = self.suppressor(extraction.source)
-        schema, tables = self.rows_of(extraction, database, target, spool)
+        read = None if spool is None else self.rows_of(extraction, database, target, spool)
         with database.loader(target) as loader:
+            schema, tables = read or self.rows_of(extraction, database, target, None)
             loader.open(schema)
             self._columns = [
                 (column.name, target.column_types.get(column.name) or loader.dialect.type_of(column))
