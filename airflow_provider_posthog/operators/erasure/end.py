@@ -10,6 +10,7 @@ from airflow_provider_posthog.compat import AirflowSkipException, BaseOperator, 
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.certificate import Certificate
 
 
-class PostHogErasureGateOperator(BaseOperator):
+class PostHogErasureGateOperator(GuidedTask, BaseOperator):
     """Lets an erasure pass only if the run says that it is approved, where Airflow has no operator that asks a person.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
