@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import (
         Asset,
         BaseHook,
+        BaseNotifier,
         BaseOperator,
         BaseOperatorLink,
         Connection,
@@ -68,6 +69,10 @@ else:
             AirflowTaskTimeout,
         )
     try:
+        from airflow.sdk import BaseNotifier
+    except ImportError:  # 2.11
+        from airflow.notifications.basenotifier import BaseNotifier
+    try:
         from airflow.sdk import RetryDecision, RetryPolicy
     except ImportError:  # before 3.3
         RetryDecision, RetryPolicy = None, object
@@ -86,6 +91,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "Asset",
     "BaseHook",
+    "BaseNotifier",
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",

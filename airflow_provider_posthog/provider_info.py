@@ -16,7 +16,10 @@ from airflow_provider_posthog.connection.form import (
 _POSTHOG = "PostHog"
 _STORAGE = "Object Storage"
 _SQL = "Common SQL"
-_DESCRIPTION = "`PostHog <https://posthog.com/>`__: exports, warehouse loading, insight refresh and erasure of persons."
+_DESCRIPTION = (
+    "`PostHog <https://posthog.com/>`__: exports, warehouse loading, events into PostHog, insight refresh and "
+    "erasure of persons."
+)
 _AIRFLOW_DOCS = "https://airflow.apache.org/docs/apache-airflow"
 
 
@@ -28,9 +31,9 @@ def _integration(name: str, url: str, tag: str) -> dict[str, object]:
     return {"integration-name": name, "external-doc-url": url, "tags": [tag]}
 
 
-def _transfer(target: str, module: str) -> dict[str, str]:
+def _transfer(target: str, module: str, *, source: str = _POSTHOG) -> dict[str, str]:
     return {
-        "source-integration-name": _POSTHOG,
+        "source-integration-name": source,
         "target-integration-name": target,
         "python-module": f"airflow_provider_posthog.transfers.{module}",
     }
@@ -70,13 +73,13 @@ def _connection_types() -> list[dict[str, object]]:
 
 #: The modules of operators.
 _OPERATORS = (
-    *("access", "api", "batch_exports", "dashboards", "endpoints", "erasure", "exports", "groups", "insights"),
-    *("persons", "queries", "warehouse"),
+    *("access", "annotations", "api", "batch_exports", "capture", "cohorts", "dashboards", "endpoints", "erasure"),
+    *("experiments", "exports", "flags", "groups", "insights", "persons", "queries", "warehouse"),
 )
 #: The modules of triggers.
 _TRIGGERS = ("checks", "completed", "events", "jobs", "refresh", "timer")
 #: The modules of sensors.
-_SENSORS = ("batch_exports", "erasures", "exports", "insights", "persons", "retention")
+_SENSORS = ("batch_exports", "cohorts", "erasures", "experiments", "exports", "insights", "persons", "retention")
 
 
 def get_provider_info() -> dict[str, object]:
@@ -101,7 +104,10 @@ def get_provider_info() -> dict[str, object]:
             _transfer(_STORAGE, "query_to_object_storage"),
             _transfer(_SQL, "posthog_to_sql"),
             _transfer(_SQL, "dashboard_to_sql"),
+            _transfer(_POSTHOG, "sql_to_posthog", source=_SQL),
+            _transfer(_POSTHOG, "object_storage_to_posthog", source=_STORAGE),
         ],
+        "notifications": ["airflow_provider_posthog.notifications.posthog.PostHogNotifier"],
         "connection-types": _connection_types(),
         "asset-uris": _assets(),
         "dataset-uris": _assets(),  # the name of Airflow 2

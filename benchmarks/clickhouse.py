@@ -17,6 +17,8 @@ from typing import Any, Literal, cast
 
 from chdb import session  # noqa: TID253
 
+from benchmarks import clickhouse_lazy
+
 Age = Literal["new", "old"]
 
 EVENTS = """CREATE TABLE events (
@@ -30,6 +32,7 @@ PERSONS = """CREATE TABLE person (
     version UInt64
 ) ENGINE = ReplacingMergeTree(version) ORDER BY (team_id, id)"""
 
+_TABLES = (EVENTS, PERSONS, *clickhouse_lazy.TABLES)
 #: What ten of eleven events are called; one in fifty is one of two hundred rare ones.
 _NAMES = "['$pageview','$pageview','$pageview','$pageview','$autocapture','$autocapture','$autocapture','purchase']"
 #: A clock that is wrong by a year.
@@ -89,7 +92,7 @@ class ClickHouse:
         self.log = Log()
         self._session: Any = cast("Any", session.Session)()
         self._lock = threading.Lock()
-        for statement in ("CREATE DATABASE posthog", "USE posthog", f"SET {', '.join(_SETTINGS)}", EVENTS, PERSONS):
+        for statement in ("CREATE DATABASE posthog", "USE posthog", f"SET {', '.join(_SETTINGS)}", *_TABLES):
             self._session.query(statement)
 
     def close(self) -> None:
@@ -154,6 +157,22 @@ class ClickHouse:
             " WHERE cityHash64(id) % 10 = 0"
         )
 
+    def add(self, name: str, count: int, start: datetime) -> None:
+        """Put groups, distinct ids or sessions in.
+
+        :param name: which.
+        :param count: how many; of sessions: how many a day, for fifteen days.
+        :param start: when the first session begins.
+        """
+        table = {"groups": "groups", "distinct_ids": "person_distinct_id2", "sessions": "raw_sessions"}[name]
+        first, *more = clickhouse_lazy.FILLS[name]
+        millis = int(start.timestamp() * 1000)
+        self.execute(first.format(count=count, start=millis))
+        self.execute(f"OPTIMIZE TABLE {table} FINAL")
+        self.execute(f"SYSTEM STOP MERGES {table}")
+        for each in more:
+            self.execute(each.format(count=count, start=millis))
+
     def settle(self) -> None:
         """Merge what is there, as ClickHouse does after a while."""
         self.execute("OPTIMIZE TABLE events FINAL")
@@ -207,7 +226,7 @@ def printed(sql: str, values: Mapping[str, Any], age: Age) -> str:
     if age == "old":
         sql = re.sub(r"(?<=[ (])(id (?:>=|<) \{\w+\})", r"ifNull(\1, 0)", sql)
     sql = re.sub(r"\{(\w+)\}", lambda found: _literal(values[found[1]]), sql)
-    return _persons(sql, age) if " FROM persons" in sql else _events(sql)
+    return clickhouse_lazy.printed(sql) or (_persons(sql, age) if " FROM persons" in sql else _events(sql))
 
 
 def _in_zone(column: str) -> str:

@@ -71,7 +71,7 @@ with DAG(
         table="events",
         source="events",
         time_column="created_at",
-        write="replace_interval",
+        write_disposition="replace_interval",
         pool=POOL,
         pool_slots=1,
         map_index_template="{{ task.start[:10] }}",

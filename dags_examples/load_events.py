@@ -55,7 +55,7 @@ with DAG(
         # The hour is that in which PostHog took the event in. By `timestamp`, when it happened, an event of a phone
         # that was offline until today would belong to an hour that was loaded long ago, and be missed.
         time_column="created_at",
-        write="replace_interval",
+        write_disposition="replace_interval",
         # An event has its created_at some time before queries see it. What is younger than this when the task runs is
         # waited for. Longer is safer, where PostHog is behind (its status page tells). `verify_back=timedelta(days=2)`
         # would count the hours of two days again each time, and load those that got more rows after all.

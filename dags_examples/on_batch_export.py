@@ -25,7 +25,4 @@ else:
             payloads = (event.extra["payload"] for event in triggering_asset_events[RUNS])
             return [{"start": run["start"], "end": run["end"]} for run in payloads]
 
-        step = SQLExecuteQueryOperator.partial(
-            task_id="step", conn_id="warehouse", sql="CALL refresh(%(start)s, %(end)s)"
-        )
-        step.expand(parameters=intervals())
+        SQLExecuteQueryOperator.partial(task_id="step", conn_id="warehouse", sql=SQL).expand(parameters=intervals())

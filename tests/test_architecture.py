@@ -27,7 +27,7 @@ FLOORS = [
     {"hooks"},
     {"triggers"},
     {"tasks"},
-    {"operators", "sensors", "transfers"},
+    {"notifications", "operators", "sensors", "transfers"},
     {"task_groups"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -48,7 +48,7 @@ NO_AIRFLOW = {
     "storage",
 }
 #: Floors whose rooms are shops side by side: none of them imports another.
-LEAVES = {"operators", "sensors", "transfers"}
+LEAVES = {"notifications", "operators", "sensors", "transfers"}
 SOCKETS = {"requests", "httpx", "urllib3", "aiohttp", "http.client", "urllib.request", "socket"}
 MAX_MODULE = 400
 MAX_FUNCTION = 40

@@ -35,7 +35,9 @@ Check = Callable[..., Steps[Finding]]
 
 #: Where each check is, as ``module:function``, imported when it is asked for. Names are stored, so never renamed.
 CHECKS: dict[str, str] = {
+    "cohort_calculated": "airflow_provider_posthog.api.cohort_checks:calculated",
     "events_expiring": "airflow_provider_posthog.results.retention:expiring",
+    "experiment_result": "airflow_provider_posthog.api.experiment_checks:result",
     "insight_fresh": "airflow_provider_posthog.api.insight_checks:fresh",
     "insight_threshold": "airflow_provider_posthog.api.insight_checks:threshold",
     "persons_erased": "airflow_provider_posthog.erasure.waiting:due",

@@ -73,6 +73,7 @@ class Event(NamedTuple):
     :param day: of its time in UTC, in days since 1970.
     :param body: it, as JSON: ``event``, ``uuid``, ``distinct_id``, ``timestamp``, ``properties``.
     :param check: stands for all of it.
+    :param at: its time, in seconds since 1970.
     """
 
     uuid: bytes
@@ -80,6 +81,7 @@ class Event(NamedTuple):
     day: int
     body: bytes
     check: int
+    at: float
 
 
 def check_name(name: object) -> str:
@@ -159,7 +161,7 @@ def event_of(uuid: bytes, name: str, distinct_id: str, at: datetime, properties:
         raise RefusedError("not_json") from None
     if len(body) > LARGEST:
         raise RefusedError("event_too_large")
-    return Event(uuid, name, (at - _EPOCH).days, body, zlib.crc32(body))
+    return Event(uuid, name, (at - _EPOCH).days, body, zlib.crc32(body), at.timestamp())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_provider_posthog.capture.events import Event
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 #: What is known of an event: it was sent and nobody said a word, PostHog took it, took it with a warning, has shown it,
 #: would not take it, or does not have it.
@@ -70,7 +72,7 @@ class Ledger:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _own_folder(path.parent)
             _remove_old(path.parent)
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -267,6 +269,14 @@ class Ledger:
 def _slices(uuids: list[bytes]) -> Iterator[list[bytes]]:
     for start in range(0, len(uuids), _MOST_PARAMETERS):
         yield uuids[start : start + _MOST_PARAMETERS]
+
+
+def _own_folder(folder: Path) -> None:
+    """Make a folder that is nobody else's: temporary folders are everybody's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = os.lstat(folder)
+    if hasattr(os, "getuid") and (stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid()):
+        raise PostHogSettingsError("TMPDIR", f"has {folder}, which is somebody else's.", "Remove that folder.")
 
 
 def _remove_old(folder: Path) -> None:

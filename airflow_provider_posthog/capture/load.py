@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -69,11 +70,19 @@ class Load:
 
     :param ledger: what earlier tries have done.
     :param now: tells the time, in UTC.
+    :param floor: PostHog hides events up to this moment (retention); ``None`` if it hides none.
     """
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        *,
+        floor: datetime | None = None,
+    ) -> None:
         self._ledger = ledger
         self._now = now
+        self._floor = -math.inf if floor is None else floor.timestamp()
         self.tally = Tally()
 
     def send(self, reader: Reader, rows: Iterable[Sequence[Any]], sender: Sender) -> None:
@@ -132,7 +141,9 @@ class Load:
             if number % MOST_EVENTS == 0:
                 now = self._now()
             try:
-                yield Made(number, row, reader.read(row, now), "")
+                event = reader.read(row, now)
+                hidden = event.at <= self._floor
+                yield Made(number, row, None if hidden else event, "hidden_by_retention" if hidden else "")
             except RefusedError as refused:
                 yield Made(number, row, None, refused.reason)
 

@@ -150,3 +150,35 @@ def check_format(value: object) -> None:
     """
     if value not in FORMATS:
         raise PostHogSettingsError("format", f"{value!r:.40} is not read.", f"Write one of {', '.join(FORMATS)}.")
+
+
+@contextmanager
+def text_rows(
+    fs: Any,  # noqa: ANN401 - of fsspec
+    path: str,
+    format: str,
+) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
+    """Give the columns of a file, and its rows; those of CSV are text.
+
+    :param fs: the file system.
+    :param path: the file.
+    :param format: ``parquet``, ``jsonl`` or ``csv``.
+    """
+    if format == "csv":
+        import csv
+        import io
+
+        with fs.open(path, "rb", compression="infer") as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            reader = csv.reader(text)
+            columns = next(reader, [])
+            yield columns, (row for row in reader if len(row) == len(columns))
+        return
+    if format == "parquet":
+        columns = _columns(fs, path, format)
+        batches = (batch for batch in _parquet(fs, path, Recipe(kind="persons")))
+        yield columns, (tuple(row.values()) for batch in batches for row in batch.to_pylist())
+        return
+    first = next((line for line in _json_lines(fs, [path]) if isinstance(line, Mapping)), {})
+    columns = list(first)
+    lines = (line for line in _json_lines(fs, [path]) if isinstance(line, Mapping))
+    yield columns, (tuple(line.get(name) for name in columns) for line in lines)

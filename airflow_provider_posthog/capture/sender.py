@@ -49,6 +49,7 @@ _OF_REQUEST = frozenset(
         "missing_api_token",
         "missing_required_headers",
         "request_decoding_error",
+        "request_parsing_error",
         "unsupported_content_type",
         "unsupported_encoding",
     }

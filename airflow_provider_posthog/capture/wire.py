@@ -49,6 +49,9 @@ class Verdict:
     details: str = ""
 
 
+_PLAIN = {word: Verdict(word) for word in sorted(_WORDS)}
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """An answer of capture V1.
@@ -162,6 +165,8 @@ def _verdicts(answer: Answer) -> Verdicts:
 
 def _verdict(said: object) -> Verdict:
     result, details = (said.get("result"), said.get("details")) if isinstance(said, Mapping) else (None, None)
+    if not details and result in _PLAIN:
+        return _PLAIN[result]
     # A word that nobody knows yet proves nothing: the event is looked for, as after /batch/.
     return Verdict(result if isinstance(result, str) and result in _WORDS else "sent", clean(details or "")[:80])
 

@@ -149,17 +149,22 @@ async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) ->
     keys[:] = await scenario.play(send)
 
 
+def _told_to_stop(*, with_stdin: bool) -> asyncio.Event:
+    """Return what is set when the process is told to stop."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if with_stdin:
+        loop.add_reader(sys.stdin.fileno(), _read_stdin, stopped)
+    return stopped
+
+
 async def _serve(options: argparse.Namespace) -> None:
     from airflow_provider_posthog.emulator.data.warehouse import Warehouse
     from airflow_provider_posthog.emulator.http.server import start
     from airflow_provider_posthog.emulator.state import State
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    if options.stop_with_stdin:
-        loop.add_reader(sys.stdin.fileno(), _read_stdin, stopped)
+    stopped = _told_to_stop(with_stdin=options.stop_with_stdin)
     wish = _data(options)
     warehouse = Warehouse(**wish, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}

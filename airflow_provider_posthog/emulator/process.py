@@ -288,6 +288,14 @@ class EmulatorProcess:
         """
         self.control("POST", "rows", {"table": table, "rows": rows})
 
+    def add_records(self, kind: str, rows: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+        """Add records, and return them as they are then.
+
+        :param kind: the path of their list, such as ``feature_flags``.
+        :param rows: what each has.
+        """
+        return list(self.control("POST", "records", {"kind": kind, "rows": rows})["records"])
+
     def add_cohort(self, name: str, **members: object) -> int:
         """Make a cohort, whose members are found now, and return its id.
 

@@ -161,6 +161,7 @@ class Settings:
     native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
+    bulk_failure_status: int = _choice(202, (202, 500, 503))
     sweep_outcome: str = _choice("delete", SWEEPS)
     sweep_age_seconds: float = _seconds(0.0)
     swallow_duplicates: bool = _flag(True)
@@ -184,6 +185,15 @@ class Settings:
     historical_only: bool = _flag(False)
     restricted_events: list[str] = field(default_factory=list, metadata=_TEXTS)
     lost_uuids: list[str] = field(default_factory=list, metadata=_TEXTS)
+    # cohorts, flags and experiments
+    cohort_seconds: float = _seconds(0.0)
+    cohort_lost: int = field(
+        default=0,
+        metadata={"check": lambda value: value == 0 or _is_count(value), "takes": "a whole number, 0 or more"},
+    )
+    flags_frozen: bool = _flag(False)
+    recalculation_seconds: float = _seconds(0.0)
+    recalculation_outcome: str = _choice("completed", ("completed", "failed"))
     # batch exports and file downloads
     batch_run_seconds: float = _seconds(1.0)
     batch_outcome: str = _choice("Completed", RUN_OUTCOMES)

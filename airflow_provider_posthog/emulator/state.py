@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_posthog.emulator.capture.intake import Intake
 from airflow_provider_posthog.emulator.core import Core
 from airflow_provider_posthog.emulator.data.own_rows import own_sources
+from airflow_provider_posthog.emulator.data.records import Records
 from airflow_provider_posthog.emulator.data.system_rows import sources
 from airflow_provider_posthog.emulator.http.auth import Keyring
 from airflow_provider_posthog.emulator.http.calls import CallLog
@@ -18,6 +19,7 @@ from airflow_provider_posthog.emulator.insights.dashboards import DashboardStore
 from airflow_provider_posthog.emulator.insights.insights import InsightStore
 from airflow_provider_posthog.emulator.insights.sharing import SharingStore
 from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExportService
+from airflow_provider_posthog.emulator.jobs.cohorts import Cohorts
 from airflow_provider_posthog.emulator.jobs.exports import ExportService
 from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
 from airflow_provider_posthog.emulator.jobs.queries import QueryService
@@ -77,7 +79,9 @@ class State(Core):
         self.deletions = Deletions(self, self.people, self.activity)
         self.groups = GroupStore(self, self.people)
         self.elements = ElementStore()
-        self.capture = Intake(self)
+        self.capture = Intake(self, self.people, self.groups)
+        self.records = Records(self, self.seed)
+        self.cohorts = Cohorts(self, self.people)
         shown = dict(
             sources(
                 self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import (
@@ -17,20 +17,29 @@ from airflow_provider_posthog.exceptions import (
     PostHogRateLimitError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.extract.folder_fitting import FolderFit
+from airflow_provider_posthog.extract.layout import Layout
+from airflow_provider_posthog.extract.lists import extraction_of
 from airflow_provider_posthog.extract.progress import Progress, ProgressLog
 from airflow_provider_posthog.extract.reader import Chunk, Extraction
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.suppressor import Suppressor
 from airflow_provider_posthog.extract.windows import Position
-from airflow_provider_posthog.extract.writers import Layout, TableFiles
+from airflow_provider_posthog.extract.writers import TableFiles
+from airflow_provider_posthog.storage.beside import Beside, keep_lines
 from airflow_provider_posthog.storage.folder_types import FolderTypes
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.storage.staging import Staging
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which files are closed and recorded even if they are small: what a killed worker loses at the most.
 CHECKPOINT = 300.0
+#: Where rows that do not fit into the folder are kept.
+REJECTED = "_rejected"
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,10 @@ class Copy:
     :param types: those of the folder's other files.
     :param rows_before: of the snapshot before this one, for the guard.
     :param suppressor: looks for rows of persons who were erased, and may leave them out.
+    :param schema_policy: what becomes of rows that are not like the folder's, as
+        :class:`~airflow_provider_posthog.extract.folder_fitting.FolderFit` says.
+    :param max_rejects: how many rows may be kept aside.
+    :param commit: brings the files into a table of another format, as :class:`~.storage.staging.Beside` says.
     """
 
     def __init__(
@@ -81,6 +94,9 @@ class Copy:
         types: FolderTypes | None = None,
         rows_before: int | None = None,
         suppressor: Suppressor | None = None,
+        commit: Callable[[Sequence[str], str], Mapping[str, Any]] | None = None,
+        schema_policy: str | None = None,
+        max_rejects: int | None = None,
     ) -> None:
         self._reading = reading
         self._staging = staging
@@ -92,7 +108,10 @@ class Copy:
         self._types = types or FolderTypes()
         self._rows_before = rows_before
         self._extraction: Extraction | None = None
+        self._schema: pa.Schema | None = None
         self._suppressor = suppressor
+        self._commit = commit
+        self._fit = FolderFit(schema_policy, self._types.known, max_rejects)
         self._counts = {"rows": 0, "counted": 0, "duplicates": 0, "windows": 0}
         if suppressor is not None:
             self._counts["suppressed"] = 0
@@ -120,10 +139,12 @@ class Copy:
                 "compression": self._layout.compression,
                 "partition_by": self._layout.partition_by,
                 **{name: staging.note.get(name) for name in ("schema", *self._counts)},
+                **({"rejected": len(staging.note.get("rejects") or ())} if self._fit.policy == "quarantine" else {}),
                 "known_types": self._types.merged(staging.note.get("schema") or ()),
             },
             self._guard,
             rows_before=self._rows_before,
+            beside=Beside(self._commit, self._keep_aside),
         )
 
     def stop(self) -> None:
@@ -134,7 +155,7 @@ class Copy:
     def _read(self) -> None:
         if not self._read_on(self._taken_up()):
             log.info("Columns are others than before: what an earlier try has written is read again")
-            self._staging.record(resume_after=None, schema=None)
+            self._staging.record(resume_after=None, schema=None, rejects=None)
             self._counts = dict.fromkeys(self._counts, 0)
             self._read_on(self._taken_up())
 
@@ -142,13 +163,30 @@ class Copy:
         """Read from there on; ``False`` if the rows are not like those that an earlier try has written."""
         with self._open(resume) as extraction:
             self._extraction = extraction
-            schema = [[field.name, str(field.type)] for field in extraction.schema]
+            fitted = self._fitted(extraction)
+            schema = [[field.name, str(field.type)] for field in fitted]
             if resume is not None and self._staging.note.get("schema") != schema:
                 return False
             self._check_types(schema)
-            with TableFiles(self._staging, extraction.schema, self._layout) as files:
+            with TableFiles(self._staging, fitted, self._layout) as files:
                 self._write(extraction, files, schema)
         return True
+
+    def _fitted(self, extraction: Extraction) -> pa.Schema:
+        """Return the schema of the files, and take up what was kept aside."""
+        try:
+            self._schema = self._fit.schema(extraction.schema)
+        except PostHogSettingsError:
+            self._staging.give_up()
+            raise
+        self._fit.rejects = list(self._staging.note.get("rejects") or ())
+        return self._schema
+
+    def _keep_aside(self) -> None:
+        """Write the rows that do not fit, in place of those that the interval had."""
+        if self._fit.policy == "quarantine":
+            fs, path = self._staging.place(f"{REJECTED}/{self._staging.interval.stem}.jsonl")
+            keep_lines(fs, path, self._staging.note.get("rejects") or (), "rejected")
 
     def _check_types(self, schema: list[list[str]]) -> None:
         try:
@@ -173,13 +211,15 @@ class Copy:
         except (NotSettled, PostHogRateLimitError):  # somebody comes back, and goes on here
             self._keep(files, schema, after)
             raise
-        self._staging.record(files.finish(), read=True, schema=schema, **self._counts)
+        self._staging.record(files.finish(), read=True, schema=schema, rejects=self._fit.rejects, **self._counts)
 
     def _keep(self, files: TableFiles, schema: list[list[str]], after: Position | None) -> float | None:
         """Record what is written, if a reading can go on behind it; return when that was."""
         if after is None:
             return None
-        self._staging.record(files.finish(), resume_after=after.as_json(), schema=schema, **self._counts)
+        self._staging.record(
+            files.finish(), resume_after=after.as_json(), schema=schema, rejects=self._fit.rejects, **self._counts
+        )
         return time.monotonic()
 
     def _taken_up(self) -> Position | None:
@@ -199,7 +239,7 @@ class Copy:
         before = dict(self._counts)
         progress = ProgressLog(log.info, reading.source.name, start=Progress(before["counted"], before["windows"]))
         has_time = reading.source.time is not None
-        return Extraction(
+        return extraction_of(reading.source)(
             reading.settings,
             reading.source,
             interval.start if has_time else None,
@@ -224,6 +264,9 @@ class Copy:
             before = self._suppressor.met
             table = self._suppressor(table)
             more |= {"rows": table.num_rows, "suppressed": self._suppressor.met - before}
+        rows = table.num_rows
+        table = self._fit.fit(table, self._schema)
+        more["rows"] -= rows - table.num_rows
         files.add(table)
         self._counts = {name: count + more.get(name, 0) for name, count in self._counts.items()}
 

@@ -25,7 +25,7 @@ def part_of(source: Source) -> str:
     """
     if source.is_uuid:
         # ClickHouse sorts UUIDs by their second halves. Those of persons are random, and their first digits a number.
-        digits = f"unhex(substring(toString({source.key}), 20, 4))"
+        digits = f"unhex(substring(toString({source.sort_key[0]}), 20, 4))"
         return f"intDiv(reinterpretAsUInt16(reverse({digits})), {_STEP})"
     # As a function: PostHog takes what stands beside an operator out of the conditions that it looks persons up by.
     return f"modulo(cityHash64({source.key_text}), {PARTS})"
@@ -45,10 +45,10 @@ def in_parts(source: Source, window: Window, values: dict[str, Any]) -> list[str
     # As texts, which ClickHouse reads as UUIDs: around what toUUID may make null, PostHog puts what hides the index.
     where = []
     if window.first > 0:
-        where.append(f"{source.key} >= {{window_first_key}}")
+        where.append(f"{source.sort_key[0]} >= {{window_first_key}}")
         values["window_first_key"] = _first_of(window.first)
     if window.last < PARTS:
-        where.append(f"{source.key} < {{window_last_key}}")
+        where.append(f"{source.sort_key[0]} < {{window_last_key}}")
         values["window_last_key"] = _first_of(window.last)
     return where
 

@@ -7,7 +7,7 @@ ask of their parts before. Since November 2024 some of what it cannot look throu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from airflow_provider_posthog.api.hogql import Token, significant
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -22,6 +22,8 @@ _ENDS_OF_VALUES = frozenset((")", "]", "}"))
 _COMPARED = frozenset("=<>~") | {"IN", "LIKE", "ILIKE"}
 #: Behind these, NOT belongs to the operator.
 _NEGATED = frozenset(("IN", "LIKE", "ILIKE", "BETWEEN"))
+#: Columns that hold values by name.
+_OBJECTS = frozenset(("properties", "person_properties", "elements_chain"))
 _CHOICES = frozenset(("IF", "MULTIIF", "CASE", "XOR", "BETWEEN"))
 
 
@@ -35,13 +37,26 @@ def check_lazy(table: str, columns: Mapping[str, str], where: str | None) -> Non
     """
     if not where:
         return
-    found = list(_outside(significant(where)))
-    joined = _chains([*found, *(token for each in columns.values() for token in significant(each))])
-    if table == "persons" or (table == "events" and "person" in joined):
-        _check_arithmetic(found)
-        _check_lambdas(found)
-    if table == "sessions" or (table == "events" and "session" in joined):
-        _check_negations(found)
+    tokens = significant(where)
+    check_tokens({table}, tokens, [*tokens, *(token for each in columns.values() for token in significant(each))])
+
+
+def check_tokens(tables: Set[str], where: Sequence[Token], all_of_it: Sequence[Token], field: str = "where") -> None:
+    """Refuse a condition that finds other rows than it says, on the servers of some ages.
+
+    :param tables: what is read, and joined.
+    :param where: the condition.
+    :param all_of_it: the condition, and all else that may bring persons or sessions along.
+    :param field: the argument that has the condition.
+    :raises PostHogSettingsError: if it is one.
+    """
+    found = list(_outside(where))
+    joined = _chains(list(_outside(all_of_it))) if "events" in tables else set()
+    if "persons" in tables or "person" in joined:
+        _check_arithmetic(found, field)
+        _check_lambdas(found, field)
+    if "sessions" in tables or "session" in joined:
+        _check_negations(found, field)
 
 
 def _outside(tokens: Sequence[Token]) -> Iterator[Token]:
@@ -70,13 +85,20 @@ def _begins_query(following: Sequence[Token]) -> bool:
 
 
 def _chains(tokens: Sequence[Token]) -> set[str]:
-    """Return the names that another one follows behind a dot, and that follow none."""
+    """Return the names that another one follows behind a dot, and that follow none, or only a table's."""
     texts = [token.text.strip('`"') if token.kind in ("word", "name") else token.text for token in tokens]
-    pairs = zip(["", *texts], texts, [*texts[1:], ""], strict=False)
-    return {text for before, text, behind in pairs if behind in (".", "?.") and before not in (".", "?.")}
+    dots = (".", "?.")
+    found = set()
+    for at, text in enumerate(texts):
+        first = at == 0 or texts[at - 1] not in dots
+        # `e.person.id` of the table e; but `properties.person.id` is a property.
+        second = at > 1 and not first and texts[at - 2] not in _OBJECTS and (at == 2 or texts[at - 3] not in dots)
+        if (first or second) and at + 1 < len(texts) and texts[at + 1] in dots:
+            found.add(text)
+    return found
 
 
-def _check_arithmetic(tokens: Sequence[Token]) -> None:
+def _check_arithmetic(tokens: Sequence[Token], field: str) -> None:
     for number, token in enumerate(tokens):
         if token.kind != "sign" or token.text not in _FUNCTIONS:
             continue
@@ -89,7 +111,7 @@ def _check_arithmetic(tokens: Sequence[Token]) -> None:
         name = "negate" if is_sign else _FUNCTIONS[token.text]
         example = "negate(a)" if is_sign else f"{name}(a, b)"
         raise PostHogSettingsError(
-            "where",
+            field,
             f"has an operator ({token.text}) that PostHog leaves out where it looks persons up, so that other rows, or "
             "none, are found.",
             f"Write it as a function: {example} in place of {'-a' if is_sign else f'a {token.text} b'}, and "
@@ -103,29 +125,29 @@ def _ends_value(token: Token) -> bool:
     return token.kind in ("number", "text", "name", "template") or token.text in _ENDS_OF_VALUES
 
 
-def _check_lambdas(tokens: Sequence[Token]) -> None:
+def _check_lambdas(tokens: Sequence[Token], field: str) -> None:
     if not any(token.text == "->" for token in tokens):
         return
     if any(_is_negation(tokens, number) or token.upper in _CHOICES for number, token in enumerate(tokens)):
         raise PostHogSettingsError(
-            "where",
+            field,
             "has a lambda (->) beside NOT, BETWEEN or a choice (if, CASE), of which PostHog loses a part where it "
             "looks persons up.",
             "Write what NOT stands before the other way round (!=, NOT IN, NOT LIKE), and BETWEEN as >= and <=.",
         )
 
 
-def _check_negations(tokens: Sequence[Token]) -> None:
+def _check_negations(tokens: Sequence[Token], field: str) -> None:
     for number, token in enumerate(tokens):
         if token.upper == "BETWEEN":
             raise PostHogSettingsError(
-                "where",
+                field,
                 "has BETWEEN, of which PostHog loses the column where it looks sessions up, so that none are found.",
                 "Write a >= 1 AND a <= 5 in place of a BETWEEN 1 AND 5.",
             )
         if _is_negation(tokens, number):
             raise PostHogSettingsError(
-                "where",
+                field,
                 "has NOT before a condition, which PostHog takes for 'not true' where it looks sessions up, so that "
                 "none are found.",
                 "Write the condition the other way round: a != 1, a NOT IN (...), a NOT LIKE '...'.",

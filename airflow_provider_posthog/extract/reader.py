@@ -127,6 +127,8 @@ class Extraction:
         self.window = Window(self._begin(begin, look_back, resume_after, source), self._end)
         if source.scan_back is not None:
             source = replace(source, scan_from=max(EPOCH, begin - look_back - source.scan_back))
+        if source.complete_after is not None and source.complete_at is None:
+            source = replace(source, complete_at=self._end)
         self.source = source
         self._in_flight = max_in_flight
         self._settle = settle

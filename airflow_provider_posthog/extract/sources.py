@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.choices import check_time, check_time_of_events, cohort_number, events_chosen
+from airflow_provider_posthog.extract.choices import check_time, check_time_of_events, events_chosen
 from airflow_provider_posthog.extract.lazy_conditions import check_lazy
+from airflow_provider_posthog.extract.lazy_queries import check_query
 from airflow_provider_posthog.extract.names import check_own, check_where, names_in
 
 EVENT_COLUMNS = ("uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties")
@@ -28,7 +29,6 @@ SESSION_COLUMNS = (
     "$autocapture_count",
     "$session_duration",
 )
-DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 
 #: What the reader adds where a page's edge cannot be told from the columns; taken off again.
@@ -64,6 +64,10 @@ class Source:
     :param born: a column of time; without ``time``, rows that are born while others are read are left for the next
         time. Those that say that they are born later are read at the end.
     :param changes_for: how long after its ``time`` a row can change: so far back rows are read again by default.
+    :param complete: a column of the time until which a row changes; with ``complete_after``.
+    :param complete_after: leave out rows that changed less than this before ``complete_at``.
+    :param complete_at: the moment that is looked at from; default: the end of what is read.
+    :param row_key: the columns that tell its rows apart in a table, where that is not ``key``.
     :param where: a HogQL condition.
     :param only: HogQL of columns, with the values that alone are read of them; ``where`` says the same.
     :param filtered: whether ``where`` leaves out rows for other reasons, too.
@@ -86,6 +90,10 @@ class Source:
     scan_from: datetime | None = None
     born: str | None = None
     changes_for: timedelta = timedelta(0)
+    complete: str | None = None
+    complete_after: timedelta | None = None
+    complete_at: datetime | None = None
+    row_key: tuple[str, ...] = ()
     where: str | None = None
     only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
     filtered: bool = False
@@ -108,11 +116,17 @@ class Source:
         check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
         check_where(self.columns, self.where)
         check_lazy(self.table, self.columns, self.where)
+        check_query(self.query or "")
 
     @property
     def key_parts(self) -> tuple[str, ...]:
         """The expressions that tell rows apart together."""
         return self.keys or (self.key,)
+
+    @property
+    def columns_of_key(self) -> tuple[str, ...]:
+        """The columns that tell its rows apart in a table; empty for a query, of which only the task knows them."""
+        return self.row_key or (() if self.query is not None else (self.key,))
 
     @property
     def key_text(self) -> str:
@@ -217,7 +231,7 @@ def events(
     return Source(
         name="events",
         table="events",
-        columns=_columns(columns, EVENT_COLUMNS),
+        columns=columns_of(columns, EVENT_COLUMNS),
         key="uuid",
         time=time_column,
         scan="timestamp" if time_column == "created_at" else None,
@@ -254,7 +268,7 @@ def persons(
     return Source(
         name="persons",
         table="persons",
-        columns=_columns(columns, PERSON_COLUMNS),
+        columns=columns_of(columns, PERSON_COLUMNS),
         key="id",
         sort_key=("id",),
         is_uuid=True,
@@ -272,6 +286,7 @@ def sessions(
     time_column: Literal["$start_timestamp"] = "$start_timestamp",
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
+    complete_after: timedelta | None = None,
 ) -> Source:
     """Return the sessions that began in the range. A session that goes on after it was read changes, for a day at most.
 
@@ -279,16 +294,25 @@ def sessions(
     :param time_column: the only one there is.
     :param where: a HogQL condition.
     :param values: what its placeholders stand for.
+    :param complete_after: only sessions whose last event is older than this at the end of the range, such as
+        ``timedelta(hours=1)``. The others are read when they are complete, as far as the reading looks back.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     check_time(time_column, "sessions", ("$start_timestamp",))
+    if complete_after is not None and (not isinstance(complete_after, timedelta) or complete_after <= timedelta(0)):
+        raise PostHogSettingsError(
+            "complete_after", f"{complete_after!r:.60} is no length of time.", "Write timedelta(hours=1)."
+        )
     return Source(
         name="sessions",
         table="sessions",
-        columns=_columns(columns, SESSION_COLUMNS),
+        columns=columns_of(columns, SESSION_COLUMNS),
         key="session_id",
         time=time_column,
-        changes_for=timedelta(days=1),  # PostHog begins another one after 24 hours, whatever goes on
+        # PostHog begins another one after 24 hours, whatever goes on
+        changes_for=timedelta(days=1) + (complete_after or timedelta(0)),
+        complete="$end_timestamp",
+        complete_after=complete_after,
         where=where,
         filtered=bool(where),
         values=dict(values or {}),
@@ -305,53 +329,13 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
     return Source(
         name="groups",
         table="groups",
-        columns=_columns(columns, GROUP_COLUMNS),
+        columns=columns_of(columns, GROUP_COLUMNS),
         key="concat(toString(`index`), ':', key)",
+        row_key=("index", "key"),
         sort_key=("`index`", "key"),
         where=where,
         filtered=bool(where),
         values=dict(values or {}),
-    )
-
-
-def distinct_ids(
-    columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None
-) -> Source:
-    """Return all distinct ids, each with the person that it belongs to now.
-
-    :param columns: HogQL by column name, or names; ``None`` for ``distinct_id, person_id``.
-    :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
-    """
-    return Source(
-        name="distinct_ids",
-        table="person_distinct_ids",
-        columns=_columns(columns, DISTINCT_ID_COLUMNS),
-        key="distinct_id",
-        sort_key=("distinct_id",),
-        where=where,
-        filtered=bool(where),
-        values=dict(values or {}),
-    )
-
-
-def cohort_members(cohort_id: int | str) -> Source:
-    """Return the persons of a cohort: ``person_id, cohort_id``.
-
-    :param cohort_id: the cohort's number.
-    :raises PostHogSettingsError: if it is none.
-    """
-    number = cohort_number(cohort_id)
-    return Source(
-        name=f"cohort_{number}",
-        table="cohort_people",
-        columns={"person_id": "person_id", "cohort_id": "cohort_id"},
-        key="person_id",
-        sort_key=("person_id",),
-        is_uuid=True,
-        where="cohort_id = {posthog_cohort_id}",
-        only={"cohort_id": (number,)},
-        values={"posthog_cohort_id": number},
     )
 
 
@@ -388,7 +372,13 @@ def hogql(
     return Source(name, table, {}, ", ".join(keys), keys=keys, time=time, values=given, copies=copies, query=text)
 
 
-def _columns(given: Columns, default: Sequence[str]) -> dict[str, str]:
+def columns_of(given: Columns, default: Sequence[str]) -> dict[str, str]:
+    """Return HogQL by column name.
+
+    :param given: what the task says.
+    :param default: names, for ``None``.
+    :raises PostHogSettingsError: if it names nothing.
+    """
     if given is None:
         return {name: name for name in default}
     if isinstance(given, str) or not given:

@@ -262,6 +262,9 @@ def _where(source: Source, window: Window) -> tuple[list[str], dict[str, Any]]:
     if source.scan and source.scan_from is not None:
         where.append(f"{source.scan} >= toDateTime({{window_scan}})")
         values["window_scan"] = iso(source.scan_from)
+    if source.complete_after is not None and source.complete_at is not None:
+        where.append(f"{source.complete} < toDateTime({{window_complete}})")
+        values["window_complete"] = iso(source.complete_at - source.complete_after)
     if window.cell is not None:
         where += within(window.cell, values)
     if window.keys is not None:

@@ -3,116 +3,40 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 import pyarrow.compute as pc  # noqa: TID253
 import pyarrow.csv as pa_csv  # noqa: TID253
 import pyarrow.parquet as pq  # noqa: TID253
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.json_lines import iso_times, lines_of
+from airflow_provider_posthog.extract.layout import Layout, split
 from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import Staging
 
-#: The compressions of each format, the default first, and what the files' names end in.
-SUFFIXES: Mapping[str, Mapping[str | None, str]] = {
-    "parquet": dict.fromkeys(("zstd", "snappy", "lz4", "gzip", "brotli", None), ".parquet"),
-    "jsonl": {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", None: ".jsonl"},
-    "csv": {"gzip": ".csv.gz", "zstd": ".csv.zst", None: ".csv"},
-}
 #: Rows are collected up to so many, or so many bytes, before they are written: Parquet's row groups.
 GROUP_ROWS = 50_000
 GROUP_BYTES = 16 * 1024 * 1024
+#: How many bytes may wait in all files for their row groups to be as large as asked for.
+MOST_WAITING = 256 * 1024 * 1024
 #: How many files may be open at once; each has buffers.
 MAX_OPEN = 64
-#: To how many values of a column rows that are written at once may go: more are no partitions, but files of a row.
-MAX_PARTITIONS = 10_000
-#: How many bytes the name of a column may take in the name of a folder.
-_MAX_COLUMN = 120
 #: A column of which fewer than this share of the values differ is written to Parquet with a dictionary.
 _REPEATS = 0.5
 #: How much larger than asked for a file may be.
 _MOST = 1.5
-_TIMES = {"day": ("date",), "hour": ("date", "hour")}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How rows become files.
-
-    :param format: ``parquet``, ``jsonl`` or ``csv``.
-    :param compression: one of the format's, or ``None``.
-    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``), a column (which then
-        is in the path only), or ``None`` for one folder.
-    :param partition_time: the column of time that days and hours are taken from.
-    :param json_columns: columns of JSON text that JSON lines hold as JSON.
-    :param own_json: those of them that PostHog itself has written, so that they need not be checked.
-    :param max_bytes: about how large a file may be.
-    :param max_rows: about how many rows a file may have; up to half as many more rather than a small rest.
-    """
-
-    format: str = "parquet"
-    compression: str | None = "zstd"
-    partition_by: str | None = None
-    partition_time: str | None = None
-    json_columns: Sequence[str] = ("properties",)
-    own_json: Sequence[str] = ()
-    max_bytes: int = 128 * 1024 * 1024
-    max_rows: int = 1_000_000
-
-    @property
-    def suffix(self) -> str:
-        """What the files' names end in."""
-        return SUFFIXES[self.format][self.compression]
-
-    def check(self, schema: pa.Schema) -> None:
-        """Refuse what the rows' columns do not allow.
-
-        :param schema: of the rows.
-        :raises PostHogSettingsError: if a column is not there, or is of the wrong type.
-        """
-        if self.partition_by is None:
-            return
-        if self.partition_by in _TIMES:
-            column = self.partition_time or ""
-            if column not in schema.names or not pa.types.is_timestamp(schema.field(column).type):
-                raise PostHogSettingsError(
-                    "partition_by",
-                    f"{column!r} is no column of time.",
-                    f"Write partition_time=... , one of: {', '.join(schema.names)}.",
-                )
-            for name in _TIMES[self.partition_by]:
-                if name in schema.names:
-                    raise PostHogSettingsError(
-                        "partition_by", f"there is a column {name!r}, too.", "Give the column another name."
-                    )
-        elif self.partition_by not in schema.names:
-            raise PostHogSettingsError(
-                "partition_by",
-                f"there is no column {self.partition_by!r}.",
-                f"Write one of: {', '.join(schema.names)}.",
-            )
-        elif len(quote(self.partition_by)) > _MAX_COLUMN:
-            raise PostHogSettingsError(
-                "partition_by", "is too long for the name of a folder.", "Give the column a shorter name, with AS."
-            )
-
-    def kept(self, schema: pa.Schema) -> pa.Schema:
-        """Return the columns that are in the files.
-
-        :param schema: of the rows.
-        """
-        return pa.schema([field for field in schema if field.name != self.partition_by])
 
 
 class _Part(Protocol):
+    #: How many bytes wait to be written.
+    waiting: int
+
     def write(self, table: pa.Table) -> None: ...
+    def flush(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -126,15 +50,39 @@ class _ParquetPart:
             use_dictionary=repeating or False,
         )
 
+        self._group = layout.row_group_rows or 0
+        self._pending: list[pa.Table] = []
+        self.waiting = 0
+
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._pending.append(table)
+        self.waiting += table.nbytes
+        while sum(each.num_rows for each in self._pending) >= max(self._group, 1):
+            self._write(self._group or table.num_rows)
+
+    def flush(self) -> None:
+        self._write(0)
+
+    def _write(self, most: int) -> None:
+        """Write a row group of so many rows, or of all that wait."""
+        if not self._pending:
+            return
+        whole = pa.concat_tables(self._pending)
+        rows = most or whole.num_rows
+        self._writer.write_table(whole.slice(0, rows), row_group_size=max(rows, 1))
+        rest = whole.slice(rows)
+        self._pending = [rest] if rest.num_rows else []
+        self.waiting = rest.nbytes if rest.num_rows else 0
 
     def close(self) -> None:
+        self.flush()
         self._writer.close()
 
 
 class _TextPart:
     """What JSON lines and CSV share: a stream of bytes, perhaps compressed."""
+
+    waiting = 0
 
     def __init__(self, file: StagedFile, layout: Layout) -> None:
         self._file: Any = file
@@ -143,6 +91,9 @@ class _TextPart:
             self._file = gzip.GzipFile("", "wb", 6, file, mtime=0)
         elif layout.compression == "zstd":
             self._file = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         self._file.close()
@@ -257,7 +208,7 @@ class TableFiles:
         if not self._pending:
             return
         whole, self._pending = pa.concat_tables(self._pending), []
-        for partition, table in self._partitions(whole):
+        for partition, table in split(whole, self._layout, self._schema):
             for piece in _pieces(table, self._layout.max_rows):
                 self._write(tuple(partition.values()), partition, piece)
 
@@ -267,6 +218,8 @@ class TableFiles:
             self._close(key)
         opened = self._file_for(key, partition, table)
         opened.write(table)
+        if sum(each.part.waiting for each in self._open.values()) > MOST_WAITING:
+            max(self._open.values(), key=lambda each: each.part.waiting).part.flush()
         # Files grow a little over the limit, rather than leave a small rest to a file of its own.
         if opened.rows >= self._layout.max_rows or opened.file.size >= self._layout.max_bytes:
             self._close(key)
@@ -292,28 +245,6 @@ class TableFiles:
         del self._open[key]  # not before it is among the others: an error would leave it behind
         self._closed.append((opened.file, found))
 
-    def _partitions(self, table: pa.Table) -> Iterator[tuple[Mapping[str, str | None], pa.Table]]:
-        by = self._layout.partition_by
-        if by is None:
-            yield {}, table
-            return
-        texts = _partition_texts(table, by, self._layout.partition_time or "").combine_chunks()
-        codes = texts.dictionary_encode(null_encoding="encode")
-        values = codes.dictionary.to_pylist()
-        if by not in _TIMES and len(values) > MAX_PARTITIONS:
-            raise PostHogSettingsError(
-                "partition_by",
-                f"{by!r} puts {table.num_rows:,} rows into {len(values):,} folders.",
-                f"Choose a column of fewer values, at the most {MAX_PARTITIONS:,}.",
-            )
-        order = pc.sort_indices(codes.indices)  # stable: rows stay in the order of time
-        rows = table.select(self._schema.names).take(order) if len(values) > 1 else table.select(self._schema.names)
-        counts = {found["values"]: found["counts"] for found in pc.value_counts(codes.indices).to_pylist()}
-        first = 0
-        for code, value in enumerate(values):
-            yield _named(by, value), rows.slice(first, counts[code])
-            first += counts[code]
-
 
 def _pieces(table: pa.Table, most: int) -> Iterator[pa.Table]:
     """Split a table evenly into pieces of about so many rows."""
@@ -326,21 +257,6 @@ def _part(file: StagedFile, sample: pa.Table, layout: Layout) -> _Part:
     if layout.format == "parquet":
         return _ParquetPart(file, sample, layout)
     return _JsonPart(file, layout) if layout.format == "jsonl" else _CsvPart(file, layout)
-
-
-def _partition_texts(table: pa.Table, by: str, time: str) -> pa.ChunkedArray:
-    if by not in _TIMES:
-        return table.column(by).cast(pa.string())
-    # "2026-11-01 07:..." of UTC: its first ten, or thirteen, signs
-    text = table.column(time).cast(pa.timestamp("us")).cast(pa.string())
-    return pc.utf8_slice_codeunits(text, 0, 10 if by == "day" else 13)
-
-
-def _named(by: str, value: str | None) -> Mapping[str, str | None]:
-    if by not in _TIMES:
-        return {by: value}
-    names = _TIMES[by]
-    return dict(zip(names, value.split(" ") if value else [None] * len(names), strict=True))
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

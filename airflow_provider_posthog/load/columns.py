@@ -185,8 +185,8 @@ def _check_other(column: Existing, may_stay: bool) -> None:
             "columns",
             f"the table's column {column.name!r} is not among what is loaded, so its values would be lost with the "
             "rows that are replaced.",
-            "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it. write='merge' and "
-            "'append' keep its values; other_columns='null' lets it be null in the new rows.",
+            "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it. "
+            "write_disposition='merge' and 'append' keep its values; other_columns='null' lets it be null in new rows.",
         )
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, is_null
+from airflow_provider_posthog.load.fitting import numbered
 from airflow_provider_posthog.load.names import ascii_lower, spare_name
 from airflow_provider_posthog.load.staged import StagedLoader
 from airflow_provider_posthog.load.target import Loaded, Span, Target
@@ -154,7 +155,7 @@ class DuckDBLoader(StagedLoader):
         columns = self._list(self.schema.names)
         into, values = self._name, columns
         if self._staged:
-            table = self._numbered(table, self._order)
+            table = numbered(table, self._order, self._rows)
             into, values = self._stage, f"{columns}, {self._quote(self._order)}"
             columns += f", {self._quote(self._order)}"
         # DuckDB finds the variable by its name. What is registered is only freed when the transaction ends.
@@ -179,7 +180,7 @@ class DuckDBLoader(StagedLoader):
     def _write_differences(self) -> int:
         stage = self._alias
         found = f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}"
-        if self.target.write == "append":
+        if self.target.write_disposition == "append":
             return self._insert(found)
         names = [name for name in self.schema.names if name not in self.target.key]
         same = self._same(self._name, stage)
@@ -261,6 +262,9 @@ class DuckDBLoader(StagedLoader):
     def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         self._connection.executemany(statement, [list(row) for row in rows])
         return -1
+
+    def _rows_of(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._connection.execute(statement, list(values)).fetchall()]
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
 _LARGEST = 2**63 - 1
 #: Integers of more than 63 bits.
 _WIDE = re.compile(r"u(tiny|small|big|huge)?int\w*|hugeint|.*\bunsigned\b.*", re.IGNORECASE)
+
+
+def numbered(table: pa.Table, name: str, first: int) -> pa.Table:
+    """Return rows with one more column: the number of each.
+
+    :param table: the rows.
+    :param name: what to call the column.
+    :param first: the number of the first one.
+    """
+    import pyarrow as pa
+
+    # Made of a buffer: pa.array would import pandas to look at the numbers.
+    numbers = pa.py_buffer(array("q", range(first, first + table.num_rows)))
+    column = pa.Array.from_buffers(pa.int64(), table.num_rows, [None, numbers])
+    return pa.Table.from_arrays([*table.columns, column], [*table.column_names, name])
 
 
 def kept_as(schema: pa.Schema, types: Mapping[str, str]) -> pa.Schema:

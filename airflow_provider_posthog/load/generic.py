@@ -65,9 +65,9 @@ class GenericLoader(KeyedLoader):
         return quoted.replace("%", "%%") if "%" in self._value else quoted
 
     def _open(self) -> None:
-        if self._flavour.differs is None and (self.target.write == "scd2" or self.target.deleted != "keep"):
+        if self._flavour.differs is None and (self.target.write_disposition == "scd2" or self.target.deleted != "keep"):
             raise PostHogSettingsError(
-                "write" if self.target.write == "scd2" else "deleted",
+                "write_disposition" if self.target.write_disposition == "scd2" else "deleted",
                 "is not for a database that is only spoken to in standard SQL.",
                 "Leave it out, or name PostgreSQL, DuckDB, SQLite, MySQL or MariaDB.",
             )
@@ -110,7 +110,7 @@ class GenericLoader(KeyedLoader):
         if not names:  # the table has none of them yet
             return
         wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
-        if self.target.write != "append" and (not self._updates or self.target.deleted == "delete"):
+        if self.target.write_disposition != "append" and (not self._updates or self.target.deleted == "delete"):
             wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
         if self._updates:
             same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
@@ -191,7 +191,7 @@ class GenericLoader(KeyedLoader):
         return [Existing(name, "", nullable=nullable) for name, nullable in names]
 
     def _create(self) -> None:
-        versions = (VALID_FROM,) if self.target.write == "scd2" else ()
+        versions = (VALID_FROM,) if self.target.write_disposition == "scd2" else ()
         indexed = (*self.target.only, self.target.by) if self.target.replaces else (*self.target.key, *versions)
         text = (
             self._mysql.key_type(self.schema, list(self.target.only) or [name for name in indexed if name])
@@ -212,7 +212,7 @@ class GenericLoader(KeyedLoader):
             except PostHogSettingsError:  # the server's default engine; nothing is to be left
                 self._execute(f"DROP TABLE {self._name}")
                 raise
-        if self.target.write == "replace_interval" and self.target.by:
+        if self.target.has_interval and self.target.by:
             # SQLite wants the schema at the index's name, MySQL at the table's.
             schema, table = ("", self._name)
             if self._flavour is SQLITE and len(self._parts) > 1:

@@ -49,13 +49,13 @@ class KeyedLoader(Loader):
         keys = [key for key, _ in chosen.values()]
         before = self._there(keys)
         there = set(before)
-        if self.target.write == "merge" and not self._others and len(before) > len(there):
+        if self.target.write_disposition == "merge" and not self._others and len(before) > len(there):
             there = self._remove_twice(before)
         if self._updates:
             self._update([row for key, (_, row) in chosen.items() if key in there], at)
-            if self.target.write == "scd2":  # those that are still open have not changed
+            if self.target.write_disposition == "scd2":  # those that are still open have not changed
                 there = set(self._there(keys))
-        elif self.target.write == "merge":
+        elif self.target.write_disposition == "merge":
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
             self._execute_many(f"DELETE FROM {self._name} WHERE {same}", keys)
             there = set()
@@ -84,8 +84,8 @@ class KeyedLoader(Loader):
     @property
     def _updates(self) -> bool:
         """Whether rows that are there are changed, rather than deleted and written again."""
-        merges = self.target.write == "merge" and (self._flavour.differs is not None or bool(self._others))
-        return merges or self.target.write == "scd2"
+        merges = self.target.write_disposition == "merge" and (self._flavour.differs is not None or bool(self._others))
+        return merges or self.target.write_disposition == "scd2"
 
     def _update(self, rows: Sequence[Sequence[Any]], key: Sequence[int]) -> None:
         """Replace what is loaded of rows that differ, or end their version."""
@@ -98,7 +98,7 @@ class KeyedLoader(Loader):
         changed = " OR ".join(map(self._differs, compared)) if self._flavour.differs else "1 = 1"
         others = [at for at in range(len(self.schema)) if at not in key]
         ends: list[Any] = []
-        if self.target.write == "scd2":
+        if self.target.write_disposition == "scd2":
             assigned, ends = self._ends()
             others = []
         else:
@@ -117,7 +117,7 @@ class KeyedLoader(Loader):
         return form.format(column=self._quote(column.name), value=self._value)
 
     def _if_open(self) -> str:
-        return f" AND {self._quote(self._is_open)} IS NULL" if self.target.write == "scd2" else ""
+        return f" AND {self._quote(self._is_open)} IS NULL" if self.target.write_disposition == "scd2" else ""
 
     def _ends(self) -> tuple[str, list[Any]]:
         """Return what is written into rows that end, with its values."""
@@ -164,7 +164,7 @@ class KeyedLoader(Loader):
         return tuple(made)
 
     def _merged(self) -> Loaded:
-        if self.target.write == "append":
+        if self.target.write_disposition == "append":
             return Loaded(self._kept, 0, self._inserted)
         self._check_later()
         where, values = self._where(None)
@@ -172,7 +172,7 @@ class KeyedLoader(Loader):
             where = f"{where} AND {self._quote(self._is_open)} IS NULL"
         changed = self._changed
         unchanged = None if changed is None else self._kept - self._inserted - changed
-        inserted = self._inserted + ((changed or 0) if self.target.write == "scd2" else 0)
+        inserted = self._inserted + ((changed or 0) if self.target.write_disposition == "scd2" else 0)
         gone = deleted = None
         if self.target.deleted != "keep":
             gone = self._end_gone(where, values)
@@ -184,7 +184,7 @@ class KeyedLoader(Loader):
 
     def _check_later(self) -> None:
         """Refuse to write versions beside those of a load that began later."""
-        if self.target.write != "scd2":
+        if self.target.write_disposition != "scd2":
             return
         now = self._values(self.schema.field(VALID_FROM), repeated(self.target.now, 1))
         later = self._ask("count(*)", f"{self._quote(VALID_FROM)} > {self._value}", now)
@@ -226,10 +226,6 @@ class KeyedLoader(Loader):
                 "them. Nothing was changed. Does a trigger of the table keep rows?"
             )
         return number
-
-    @abstractmethod
-    def _rows_of(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement; return its rows."""
 
     @abstractmethod
     def _insert(self, rows: Sequence[Sequence[Any]]) -> None:

@@ -4,20 +4,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from array import array
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
-from airflow_provider_posthog.load.columns import Dialect, Existing, added_columns, family_of, fits
+from airflow_provider_posthog.load.columns import Existing, added_columns, family_of, fits
+from airflow_provider_posthog.load.connected import Connected
 from airflow_provider_posthog.load.errors import told
 from airflow_provider_posthog.load.fitting import fitted, kept_as
-from airflow_provider_posthog.load.names import check_names, parse_table, quote
+from airflow_provider_posthog.load.names import check_names
 from airflow_provider_posthog.load.rejects import COLUMNS, SUFFIX, Rejects
 from airflow_provider_posthog.load.stock import Stock
 from airflow_provider_posthog.load.target import DELETED_AT, VALID_FROM, VALID_TO, Loaded, Span, Target
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MOMENTS = ("time", "naive", "date")
 
 
-class Loader(ABC):
+class Loader(Connected):
     """Puts Arrow tables into one table of a database; in a ``with``, what was not committed is undone at the end.
 
     Until :meth:`commit` nobody sees a row, and a connection that dies leaves the rows that were there. Only that the
@@ -40,15 +40,6 @@ class Loader(ABC):
     :param connection: the database's connection, of this loader alone; it is closed at the end.
     :param target: the table, and how rows get into it.
     """
-
-    #: The database, as it is called in a log.
-    database: ClassVar[str]
-    dialect: ClassVar[Dialect]
-    #: The quotation mark of names, and the driver's sign for a value.
-    mark: ClassVar[str] = '"'
-    _value: str = "?"
-    _parts: tuple[str, ...]
-    _name: str
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - a PEP 249 connection
         self._connection = connection
@@ -81,7 +72,7 @@ class Loader(ABC):
         self._opened, schema = schema, self._rejects.typed(schema)
         names = [column.name for column in schema]
         check_names(names, fold=self.dialect.fold, longest=self.dialect.longest_name)
-        by = (self.target.by,) if self.target.write == "replace_interval" and self.target.by else ()
+        by = (self.target.by,) if self.target.has_interval and self.target.by else ()
         named = {
             "key": () if self.target.replaces else self.target.key,
             "by": by,
@@ -142,9 +133,10 @@ class Loader(ABC):
             ) from None
         self._rows += table.num_rows
 
-    def commit(self) -> Loaded:
+    def commit(self, then: Callable[[Loader], None] | None = None) -> Loaded:
         """Put the rows into the table, count them there, and commit.
 
+        :param then: what else is to be done in the same transaction, when the table has them.
         :raises PostHogIncompleteError: if the table does not hold what was written.
         :raises PostHogLoadError: if the database refuses something.
         """
@@ -152,6 +144,8 @@ class Loader(ABC):
             loaded = self._finish()
             if self._rejects.quarantines:
                 self._reject([])
+            if then is not None:
+                then(self)
         loaded = replace(loaded, rejected=self._rejects.rejected, misfits=self._rejects.misfits)
         unsure = "It may have happened all the same; loading the same again settles it."
         with told(self._connection, "the commit", unsure):
@@ -178,14 +172,6 @@ class Loader(ABC):
         if not self._committed:
             self.abort()
         self.close()
-
-    @abstractmethod
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement; return how many rows it touched."""
-
-    @abstractmethod
-    def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement for each row; return how many rows it touched."""
 
     @abstractmethod
     def _open(self) -> None:
@@ -219,13 +205,13 @@ class Loader(ABC):
 
     def _replaced(self) -> tuple[str, list[Any]]:
         """Return the condition of all rows that this load replaces."""
-        return self._where(self.target.interval if self.target.write == "replace_interval" else None)
+        return self._where(self.target.interval if self.target.has_interval else None)
 
     def _take_stock(self) -> None:
         """Count what is replaced, before it is deleted."""
         self._stock.take(lambda span: self._ask("count(*)", *self._where(span)))
         for column in self.target.only:
-            sql, values = self._in_span(self.target.interval) if self.target.write == "replace_interval" else ("", [])
+            sql, values = self._in_span(self.target.interval) if self.target.has_interval else ("", [])
             where = f"{sql} AND " if sql else ""
             unknown = self._ask("count(*)", f"{where}{self._quote(column)} IS NULL", values)
             if unknown:
@@ -239,32 +225,26 @@ class Loader(ABC):
     def _compared_names(self) -> list[str]:
         """The columns by which a row differs from what was there."""
         apart = {*self.target.key, *self.target.stamps}
-        if self.target.write == "scd2":
+        if self.target.write_disposition == "scd2":
             apart |= {VALID_FROM, VALID_TO}
         return [name for name in self.schema.names if name not in apart]
 
     @property
     def _end_of_rows(self) -> dict[str, datetime | str | None]:
         """What is written into rows that are gone, or that another version follows."""
-        column = VALID_TO if self.target.write == "scd2" else DELETED_AT
+        column = VALID_TO if self.target.write_disposition == "scd2" else DELETED_AT
         return {**self.target.stamps, column: self.target.now}
 
     @property
     def _is_open(self) -> str:
         """The column that is null in the rows that are compared, and in those that can be gone; empty if all are."""
-        if self.target.write == "scd2":
+        if self.target.write_disposition == "scd2":
             return VALID_TO
         return DELETED_AT if self.target.deleted == "mark" else ""
 
     def _guard_gone(self, there: int, gone: int) -> None:
         """Do nothing, unless far too many rows would be gone."""
         self.target.guard.check(self.target.table, there, there - gone)
-
-    def _commit(self) -> None:
-        self._connection.commit()
-
-    def _rollback(self) -> None:
-        self._connection.rollback()
 
     def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
         """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
@@ -335,34 +315,8 @@ class Loader(ABC):
             statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
             self._execute_many(statement, [(*told, *row) for row in rows])
 
-    def _parts_of_table(self, most: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
-        parts = parse_table(self.target.table, parts=most, fold=fold)
-        for part in parts:
-            if len(part.encode()) > self.dialect.longest_name:
-                raise PostHogSettingsError(
-                    "table",
-                    f"{part[:80]!r} is longer than {self.dialect.longest_name} bytes.",
-                    "Give it a shorter name.",
-                )
-        return parts
-
-    def _quote(self, name: str) -> str:
-        return quote(name, self.mark)
-
-    def _list(self, names: Any) -> str:  # noqa: ANN401 - any iterable of names
-        return ", ".join(self._quote(name) for name in names)
-
     def _definition(self, column: pa.Field) -> str:
         return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"
-
-    def _numbered(self, table: pa.Table, name: str) -> pa.Table:
-        """Return rows with one more column: how many were written before each."""
-        import pyarrow as pa
-
-        # Made of a buffer: pa.array would import pandas to look at the numbers.
-        numbers = pa.py_buffer(array("q", range(self._rows, self._rows + table.num_rows)))
-        column = pa.Array.from_buffers(pa.int64(), table.num_rows, [None, numbers])
-        return pa.Table.from_arrays([*table.columns, column], [*table.column_names, name])
 
     def _check_own_types(self, schema: pa.Schema) -> None:
         for name, sql_type in self.target.column_types.items():
@@ -391,7 +345,7 @@ class Loader(ABC):
 
     def _prove_replaced(self) -> None:
         there = self._ask("count(*)", *self._replaced())
-        what = "rows of the interval" if self.target.write == "replace_interval" else "rows"
+        what = "rows of the interval" if self.target.has_interval else "rows"
         self._prove(what, there, self._rows)
 
 

@@ -31,7 +31,13 @@ def added_to(schema: pa.Schema, target: Target) -> pa.Schema:
 
     for name, value in target.own.items():
         if name in schema.names:
-            argument = "load_columns" if name in target.stamps else "write" if target.write == "scd2" else "deleted"
+            argument = (
+                "load_columns"
+                if name in target.stamps
+                else "write_disposition"
+                if target.write_disposition == "scd2"
+                else "deleted"
+            )
             raise PostHogSettingsError(
                 argument, f"adds a column {name!r}, which is loaded already.", "Select that under another name."
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
+from airflow_provider_posthog.load.fitting import numbered
 from airflow_provider_posthog.load.postgres_copy import copy_in
 from airflow_provider_posthog.load.postgres_table import TableOfPostgres
 from airflow_provider_posthog.load.postgres_values import as_jsonb, literal, moment_of
@@ -111,7 +112,6 @@ class PostgresLoader(StagedLoader):
         self._oid = 0
         self._casts: dict[str, tuple[str, str | None]] = {}
         self._letters: set[str] = set()
-        self._are_keys_once = False
 
     @property
     def _ordered(self) -> bool:
@@ -119,7 +119,7 @@ class PostgresLoader(StagedLoader):
 
     @property
     def _is_unique(self) -> bool:
-        return self.target.write in ("merge", "append")
+        return self.target.write_disposition in ("merge", "append")
 
     def _open(self) -> None:
         self._connection.rollback()
@@ -171,7 +171,7 @@ class PostgresLoader(StagedLoader):
             versions = () if self._is_unique else (VALID_FROM,)
             parts.append(f"PRIMARY KEY ({self._list((*self.target.key, *versions))})")
         self._execute(f"CREATE TABLE {self._name} ({', '.join(parts)})")
-        if self.target.write == "replace_interval" and self.target.by:
+        if self.target.has_interval and self.target.by:
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
 
     def _begin(self) -> None:
@@ -207,7 +207,7 @@ class PostgresLoader(StagedLoader):
         from airflow_provider_posthog.load.copy_binary import encode
 
         if self._ordered:
-            table = self._numbered(table, _ORDER)
+            table = numbered(table, _ORDER, self._rows)
         statement = f"COPY {_STAGE} FROM STDIN WITH (FORMAT binary)"
         with self._cursor() as cursor:
             send_aside(lambda pieces: copy_in(cursor, statement, pieces), encode(table))
@@ -219,7 +219,8 @@ class PostgresLoader(StagedLoader):
         # Keys of a million rows need more than the 4 MB that a server gives by default.
         self._rows_of(_MORE_MEMORY)
         # Without figures of its own the planner takes the stage for a small table.
-        self._execute(f"ANALYZE {_STAGE}")
+        counted = ", ".join(f"c{self.schema.get_field_index(name)}" for name in self.target.key)
+        self._execute(f"ANALYZE {_STAGE} ({counted}, {_ORDER})")
         return self._bring_in()
 
     def _replace(self) -> Loaded:
@@ -234,7 +235,7 @@ class PostgresLoader(StagedLoader):
     def _write_differences(self) -> int:
         updates = [name for name in self.schema.names if name not in self.target.key]
         conflict = "DO NOTHING"
-        if self.target.write == "merge" and updates:
+        if self.target.write_disposition == "merge" and updates:
             assigned = ", ".join(f"{self._quote(name)} = EXCLUDED.{self._quote(name)}" for name in updates)
             conflict = f"DO UPDATE SET {assigned}"
         return self._insert(
@@ -270,13 +271,14 @@ class PostgresLoader(StagedLoader):
         )
 
     def _prove_keys(self, kept: int) -> None:
-        if self._letters.intersection(self.target.key) and (there := self._keys_there()) < kept:
+        there = self._keys_there()
+        if there < kept and self._letters.intersection(self.target.key):
             raise PostHogIncompleteError(
                 f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
                 f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
                 "citext and char(n) do, or does a trigger or rule of the table drop rows?"
             )
-        super()._prove_keys(kept)
+        self._prove("of the keys", there, kept)
 
     def _staged(self, name: str) -> str:
         return f"{_ALIAS}.c{self.schema.get_field_index(name)}"
@@ -349,7 +351,7 @@ class PostgresLoader(StagedLoader):
             cursor.executemany(statement.replace("%", "%%").replace("%%s", "%s"), rows)
             return int(cursor.rowcount)
 
-    def _rows_of(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+    def _rows_of(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
             # With values, a % in the statement itself would be one too many.
             cursor.execute(statement, values) if values else cursor.execute(statement)

@@ -68,7 +68,7 @@ class TableOfPostgres:
         :param columns: those of the table that are loaded.
         :raises PostHogSettingsError: if a right is missing.
         """
-        needed = _RIGHTS[self._target.write]
+        needed = _RIGHTS[self._target.write_disposition]
         for right in (*needed, "DELETE") if self._target.deleted == "delete" else needed:
             statement, values = f"SELECT {_ON_TABLE}", [self._oid, right]
             if right != "DELETE":  # which is one of the table alone
@@ -77,8 +77,8 @@ class TableOfPostgres:
             if not self._rows_of(statement, values)[0][0]:
                 raise PostHogSettingsError(
                     "sql_conn_id",
-                    f"its role has no right to {right} on {self._target.table}, which write={self._target.write!r} "
-                    "needs.",
+                    f"its role has no right to {right} on {self._target.table}, which "
+                    f"write_disposition={self._target.write_disposition!r} needs.",
                     f"Run once: GRANT {right} ON {self._name} TO the role.",
                 )
 
@@ -87,7 +87,7 @@ class TableOfPostgres:
         found_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
         key = {name for name in found_by if name}
         if right == "SELECT":  # a merge looks whether rows differ
-            return columns if self._target.write in ("merge", "scd2") else columns & key
+            return columns if self._target.write_disposition in ("merge", "scd2") else columns & key
         return columns - key if right == "UPDATE" else columns
 
     def check_unique(self, numbers: Mapping[str, int]) -> None:
@@ -106,8 +106,8 @@ class TableOfPostgres:
             raise PostHogSettingsError(
                 "table",
                 f"{self._target.table} is a view or a table of another server, which has no unique index, and "
-                f"write={self._target.write!r} needs one.",
-                "Name the table itself, or write='replace_interval'.",
+                f"write_disposition={self._target.write_disposition!r} needs one.",
+                "Name the table itself, or write_disposition='replace_interval'.",
             )
         names = {str(number): name for name, number in numbers.items()}
         missing = [name for number in split_by.split() if (name := names.get(number)) not in key]
@@ -115,7 +115,7 @@ class TableOfPostgres:
             raise self._partitioned(missing)
         raise PostHogSettingsError(
             "key",
-            f"write={self._target.write!r} needs a unique index.",
+            f"write_disposition={self._target.write_disposition!r} needs a unique index.",
             f"Run once: {self._index(key)}",
         )
 
@@ -126,8 +126,8 @@ class TableOfPostgres:
             return PostHogSettingsError(
                 "key",
                 f"{self._target.table} is partitioned by an expression, so it can have no unique index, which "
-                f"write={self._target.write!r} needs.",
-                "Write write='replace_interval', or partition the table by a column.",
+                f"write_disposition={self._target.write_disposition!r} needs.",
+                "Write write_disposition='replace_interval', or partition the table by a column.",
             )
         key = [*self._target.key, *split_by]
         return PostHogSettingsError(

@@ -28,6 +28,8 @@ class StagedLoader(Loader):
     _differences: str
     _number: str
     _alias: str
+    #: Whether no two rows of the stage have one key.
+    _are_keys_once = False
 
     def _bring_in(self) -> Loaded:
         """Bring the stage into the table."""
@@ -35,20 +37,22 @@ class StagedLoader(Loader):
         self._find_differences()
         new = self._count(f"{self._differences} WHERE NOT is_there")
         changed = self._count(f"{self._differences} WHERE is_there")
-        appends = self.target.write == "append"
+        appends = self.target.write_disposition == "append"
         gone = deleted = None
         if self.target.deleted != "keep":
             gone = self._end_gone()
             deleted = gone if self.target.deleted == "delete" else None
-        written = self._write_versions() if self.target.write == "scd2" else self._write_differences()
-        self._prove_keys(kept)
+        written = self._write_versions() if self.target.write_disposition == "scd2" else self._write_differences()
+        # Where nothing was written, the search for differences has just found each of them there; an index says: once.
+        if new or changed or gone or not self._is_unique:
+            self._prove_keys(kept)
         if appends:
             new = written
         else:  # a trigger can keep the old row
             self._prove("of the rows", written, new + changed)
         if gone is None and self.target.whole and not appends:
             gone = self._left_over(kept)
-        inserted = written if self.target.write == "scd2" else new
+        inserted = written if self.target.write_disposition == "scd2" else new
         if appends:
             return Loaded(kept, 0, inserted)
         return Loaded(kept, deleted or 0, inserted, changed, kept - new - changed, gone)
@@ -58,17 +62,22 @@ class StagedLoader(Loader):
         keys = ", ".join(self._keys(stage))
         is_there = f"there.{self._quote(self.target.key[0])} IS NOT NULL"
         differs = " OR ".join(self._differs(name, "there", stage) for name in self._compared_names)
-        if self.target.write == "append" or not differs:
+        if self.target.write_disposition == "append" or not differs:
             differs = "1 = 0"
-        joined = (
-            f"(SELECT max({number}) AS n FROM {self._stage} AS {stage} GROUP BY {keys}) AS chosen "
-            f"JOIN {self._stage} AS {stage} ON {number} = chosen.n "
-            f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
-        )
-        found = f"SELECT chosen.n AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
-        if not self._is_unique and self.target.write != "append":  # two rows of one key, of which one has to go
+        chosen, joined = number, f"{self._stage} AS {stage} "
+        if not self._are_keys_once:  # of several rows of a key the last one counts
+            chosen = "chosen.n"
+            joined = (
+                f"(SELECT max({number}) AS n FROM {self._stage} AS {stage} GROUP BY {keys}) AS chosen "
+                f"JOIN {self._stage} AS {stage} ON {number} = chosen.n "
+            )
+        joined += f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
+        found = f"SELECT {chosen} AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
+        if (
+            not self._is_unique and self.target.write_disposition != "append"
+        ):  # two rows of one key, of which one has to go
             found = (
-                f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT chosen.n AS n, {is_there} AS is_there, "
+                f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT {chosen} AS n, {is_there} AS is_there, "
                 f"({differs}) AS differs FROM {joined}) AS each_row "
                 "GROUP BY n HAVING NOT bool_or(is_there) OR bool_or(differs) OR count(*) > 1"
             )
@@ -135,7 +144,7 @@ class StagedLoader(Loader):
 
     def _if_open(self, there: str) -> str:
         """Return the condition that a row is the newest version of its key."""
-        return f" AND {there}.{self._quote(self._is_open)} IS NULL" if self.target.write == "scd2" else ""
+        return f" AND {there}.{self._quote(self._is_open)} IS NULL" if self.target.write_disposition == "scd2" else ""
 
     def _ends(self) -> str:
         return ", ".join(f"{self._quote(name)} = {self._literal(value)}" for name, value in self._end_of_rows.items())

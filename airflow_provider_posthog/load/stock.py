@@ -45,7 +45,7 @@ class Stock:
         :param table: the rows.
         :raises PostHogIncompleteError: if one of them is not in the interval.
         """
-        if self._target.write == "replace_interval":
+        if self._target.has_interval:
             self._see_times(table)
         else:
             self._coming = [rows + table.num_rows for rows in self._coming]

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
-WriteMode = Literal["replace_interval", "replace", "merge", "append", "scd2"]
+WriteDisposition = Literal["replace_interval", "replace", "merge", "append", "scd2"]
 OtherColumns = Literal["fail", "null"]
 Deleted = Literal["keep", "delete", "mark"]
 SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
@@ -40,7 +40,7 @@ class Target:
     Each is idempotent: a second load of the same rows leaves the same table.
 
     :param table: the table's name; parts in double quotes are taken as they are.
-    :param write: how rows get into it.
+    :param write_disposition: how rows get into it.
     :param key: the columns that tell rows apart; for ``merge``, ``append`` and ``scd2``.
     :param by: the column of the time; for ``replace_interval``.
     :param start: the first moment, with an offset; for ``replace_interval``.
@@ -71,7 +71,7 @@ class Target:
     """
 
     table: str
-    write: WriteMode = "replace_interval"
+    write_disposition: WriteDisposition = "replace_interval"
     key: tuple[str, ...] = ()
     by: str | None = None
     start: datetime | None = None
@@ -92,20 +92,24 @@ class Target:
     now: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def __post_init__(self) -> None:
-        modes = get_args(WriteMode)
-        if self.write not in modes:
-            raise PostHogSettingsError("write", f"{self.write!r} is not known.", f"Write one of {', '.join(modes)}.")
-        if self.write == "replace_interval":
+        modes = get_args(WriteDisposition)
+        if self.write_disposition not in modes:
+            raise PostHogSettingsError(
+                "write_disposition", f"{self.write_disposition!r} is not known.", f"Write one of {', '.join(modes)}."
+            )
+        if self.write_disposition == "replace_interval":
             self._check_interval()
         elif not self.replaces and not self.key:
             raise PostHogSettingsError(
-                "key", f"is empty, but write={self.write!r} needs it.", "Name the column that tells rows apart."
+                "key",
+                f"is empty, but write_disposition={self.write_disposition!r} needs it.",
+                "Name the column that tells rows apart.",
             )
         if self.other_columns not in get_args(OtherColumns):
             raise PostHogSettingsError(
                 "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
             )
-        check_deleted(self.deleted, self.write)
+        check_deleted(self.deleted, self.write_disposition)
         check_policy(self.schema_policy, self.max_rejects)
         for column, sql_type in self.column_types.items():
             if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
@@ -122,7 +126,7 @@ class Target:
     def _check_interval(self) -> None:
         if not self.by:
             raise PostHogSettingsError(
-                "by", "is empty, but write='replace_interval' needs it.", "Name the column of the time."
+                "by", "is empty, but write_disposition='replace_interval' needs it.", "Name the column of the time."
             )
         for name, moment in (("start", self.start), ("end", self.end)):
             if moment is None or moment.tzinfo is None:
@@ -135,7 +139,7 @@ class Target:
     def own(self) -> dict[str, datetime | str | None]:
         """The columns that the loader adds to those that are loaded, with their value in rows that are written."""
         made: dict[str, datetime | str | None] = dict(self.stamps)
-        if self.write == "scd2":
+        if self.write_disposition == "scd2":
             made |= {VALID_FROM: self.now, VALID_TO: None}
         elif self.deleted == "mark":
             made[DELETED_AT] = None
@@ -144,12 +148,17 @@ class Target:
     @property
     def replaces(self) -> bool:
         """Whether rows are deleted by what they are, rather than by their key."""
-        return self.write in ("replace_interval", "replace")
+        return self.write_disposition in ("replace_interval", "replace")
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the rows of an interval are deleted, and no others."""
+        return self.write_disposition == "replace_interval"
 
     @property
     def spans(self) -> tuple[Span | None, ...]:
         """What is replaced, in the pieces of time that the guard looks at; ``(None,)`` for the whole table."""
-        if self.write == "replace":
+        if self.write_disposition == "replace":
             return (None,)
         start, end = self.interval
         if self.since is None or not start < self.since < end:
@@ -216,18 +225,24 @@ def check_policy(schema_policy: object, max_rejects: object) -> None:
         )
 
 
-def check_deleted(deleted: object, write: object) -> None:
+def check_deleted(deleted: object, write_disposition: object) -> None:
     """Check what becomes of rows that are gone.
 
     :param deleted: what the task says.
-    :param write: how rows get into the table.
+    :param write_disposition: how rows get into the table.
     :raises PostHogSettingsError: if it is not known, or is not for this way of writing.
     """
     if deleted not in get_args(Deleted):
         raise PostHogSettingsError("deleted", f"{deleted!r:.40} is not known.", "Write 'keep', 'delete' or 'mark'.")
-    if deleted != "keep" and write not in ("merge", "scd2"):
-        raise PostHogSettingsError("deleted", f"is not for write={write!r}.", "Write write='merge', or leave it out.")
-    if deleted == "delete" and write == "scd2":
+    if deleted != "keep" and write_disposition not in ("merge", "scd2"):
         raise PostHogSettingsError(
-            "deleted", "'delete' would remove history, which write='scd2' is for.", "Write 'mark' or 'keep'."
+            "deleted",
+            f"is not for write_disposition={write_disposition!r}.",
+            "Write write_disposition='merge', or leave it out.",
+        )
+    if deleted == "delete" and write_disposition == "scd2":
+        raise PostHogSettingsError(
+            "deleted",
+            "'delete' would remove history, which write_disposition='scd2' is for.",
+            "Write 'mark' or 'keep'.",
         )

@@ -13,10 +13,10 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
@@ -237,7 +237,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.redaction import redacted
         from airflow_provider_posthog.erasure.work_file import digest_of
         from airflow_provider_posthog.extract.copy_interval import Copy, Reading
-        from airflow_provider_posthog.extract.writers import Layout
+        from airflow_provider_posthog.extract.layout import Layout
         from airflow_provider_posthog.storage import manifest as manifests
         from airflow_provider_posthog.storage.staging import Owner, Staging
 
@@ -269,7 +269,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         return {row["id"]: str(row.get("name")) for row in rows if isinstance(row.get("id"), int)}, {}
 
 
-class PostHogFinishAccessOperator(PostHogErasureEndOperator):
+class PostHogFinishAccessOperator(ErasureEndOperator):
     """Ends a request for access: closes its certificate as ``EXPORTED``, and removes the work file.
 
     The folder stays, as only you know when it was handed over. Where the same request is to erase the person, too,
@@ -284,7 +284,7 @@ class PostHogFinishAccessOperator(PostHogErasureEndOperator):
     :raises PostHogSettingsError: if nothing of this request was handed out; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "access")
+    template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "access")
 
     def __init__(self, *, access: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)

@@ -90,7 +90,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
             from airflow_provider_posthog.results.files import format_of, require_format
 
             output.check("s3://bucket/{{ ds }}.parquet")
-            require_format(format_of(str(self.result_path)))
+            require_format(format_of(str(self.result_path), field="result_path"), field="result_path")
             output.refuse_if_there(identity)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/endpoints/{self.endpoint}")

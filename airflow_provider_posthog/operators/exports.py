@@ -13,7 +13,7 @@ from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettings
 from airflow_provider_posthog.results.answer import hides_cuts
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
-from airflow_provider_posthog.tasks.lists import listed
+from airflow_provider_posthog.tasks.lists import listed, values_of
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 TABLES = (exports.CSV, exports.XLSX)
@@ -51,8 +51,10 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         names of these, such as ``text/csv``.
     :param insight: the id or short id of a saved insight. CSV and XLSX run the insight's own query.
     :param dashboard: the id of a dashboard; PNG only.
-    :param query: HogQL text, or a query node such as ``{"kind": "HogQLQuery", "query": ..., "values": {...}}``; CSV and
-        XLSX only. Write a LIMIT (at most 300,000): without one PostHog cuts the file at 50,000 rows and says nothing.
+    :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "EventsQuery", ...}``;
+        CSV and XLSX only. Write a LIMIT (at most 300,000): without one PostHog cuts the file at 50,000 rows and says
+        nothing.
+    :param values: what the placeholders of the text stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
     :param columns: the columns of a CSV or XLSX file, in order; without them they follow from the data.
     :param filename: the file's base name; PostHog makes a slug of it.
     :param export_context: more of PostHog's ``export_context``, such as ``session_recording_id``.
@@ -81,13 +83,14 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         "insight",
         "dashboard",
         "query",
+        "values",
         "columns",
         "filename",
         "export_context",
         "on_retention",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"query": "sql", "export_context": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers = {"query": "sql", "values": "json", "export_context": "json"}  # noqa: RUF012 - Airflow's own form
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         insight: int | str | None = None,
         dashboard: int | str | None = None,
         query: str | dict[str, Any] | None = None,
+        values: Mapping[str, Any] | None = None,
         columns: list[str] | None = None,
         filename: str | None = None,
         export_context: dict[str, Any] | None = None,
@@ -107,6 +111,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         self.insight = insight
         self.dashboard = dashboard
         self.query = query
+        self.values = values
         self.columns = columns
         self.filename = filename
         self.export_context = export_context
@@ -117,6 +122,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         """Check the arguments and return the body of the POST, without the marker."""
         context = self._context()
         self._check_format(context)
+        values_of(self.values, is_text=isinstance(self.query, str))
         body: dict[str, Any] = {"export_format": self._format}
         if self.dashboard is not None:
             body["dashboard"] = _number("dashboard", self.dashboard)
@@ -256,7 +262,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
 
     def _source(self, query: object) -> dict[str, Any]:
         if isinstance(query, str):
-            return self._hogql(hogql(query))
+            return self._hogql(hogql(query, self.values))
         if isinstance(query, Mapping) and query.get("kind"):
             node = unwrap(query)
             if node is not None:

@@ -22,6 +22,7 @@ from airflow_provider_posthog.results.byte_guard import ByteGuard, tell
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.lists import values_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
@@ -144,7 +145,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
 
     def _node(self) -> dict[str, Any]:
         if isinstance(self.query, str):
-            node = queries.hogql(one_statement(self.query, "query"), self.values)
+            node = queries.hogql(one_statement(self.query, "query"), values_of(self.values, is_text=True))
             if self.variables:
                 node["variables"] = _variables(self.variables)
             return node
@@ -155,9 +156,9 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
                 "is neither HogQL text nor a query node.",
                 "Write 'SELECT ...' or {'kind': 'TrendsQuery', ...}.",
             )
-        for name in ("values", "variables"):
-            if getattr(self, name):
-                raise PostHogSettingsError(name, "goes with HogQL text only.", f"Put {name} into the query node.")
+        values_of(self.values, is_text=False)
+        if self.variables:
+            raise PostHogSettingsError("variables", "go with HogQL text only.", "Put them into the query node.")
         if given.get("kind") == "HogQLQuery":
             given["query"] = one_statement(given.get("query"), "query")
         return given

@@ -73,10 +73,8 @@ def table_of(insight: Mapping[str, Any], *, field: str = "path") -> Table:
     SQL, tables of events   those of the answer; arrays, maps and tuples become JSON text
     ======================= ============================================================================================
 
-    Several breakdowns are ``breakdown_1``, ``breakdown_2``...; who has no such property is under ``None (i.e. no
-    value)``, and what is beyond the breakdown's limit under ``Other (i.e. all remaining values)``, as PostHog shows
-    them; a cohort is under its name. Dates are the project's local ones, as PostHog shows them: ``2026-11-01``, or
-    ``2026-11-01T05:00:00`` for hours.
+    Several breakdowns are ``breakdown_1``, ``breakdown_2``...; values are in PostHog's words (:data:`BREAKDOWN_WORDS`).
+    Dates are the project's local ones, as PostHog shows them: ``2026-11-01``, or ``2026-11-01T05:00:00`` for hours.
 
     :param insight: as ``GET insights/{id}/`` answers; for an answer of ``POST query/``, ``{**answer, "query": node}``.
     :param field: what an error calls the argument that asked for a table.

@@ -61,7 +61,10 @@ class PostHogExportSensor(PostHogWaitingSensor):
             return super().execute(context)
         settings = self.hook.settings()
         with sharing(jobs.EXPORT, self.job_id, self.poke_interval, settings) as self._shared:
-            return super().execute(context)
+            try:
+                return super().execute(context)
+            finally:
+                self._shared = None
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - as Airflow's
         """Return how long to sleep: with others in step, so that one list answers for all."""

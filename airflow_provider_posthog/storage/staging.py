@@ -19,6 +19,7 @@ from typing import Any
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.atomic_file import TRIES, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.storage.beside import Beside
 from airflow_provider_posthog.storage.manifest import DataFile, Interval, partition_path
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.storage.staged_file import StagedFile
@@ -118,6 +119,13 @@ class Staging:
         """Whether an earlier try has begun to publish: there is nothing left to write."""
         return "manifest" in self._state
 
+    def place(self, name: str) -> tuple[Any, str]:
+        """Return the file system, and where a file of this name is.
+
+        :param name: relative to the folder of the files.
+        """
+        return self._fs, f"{self._root}/{name}"
+
     def new_file(self) -> StagedFile:
         """Open a file; it counts only once it was recorded. May be called by several threads."""
         with self._lock:
@@ -192,7 +200,12 @@ class Staging:
             self._remove(self._staged(file))
 
     def publish(
-        self, facts: Mapping[str, Any], guard: ShrinkGuard | None = None, *, rows_before: int | None = None
+        self,
+        facts: Mapping[str, Any],
+        guard: ShrinkGuard | None = None,
+        *,
+        rows_before: int | None = None,
+        beside: Beside | None = None,
     ) -> dict[str, Any]:
         """Give the recorded files their names, in place of those that the interval had.
 
@@ -203,6 +216,7 @@ class Staging:
         :param guard: compares the rows with those that the interval had, where both were counted.
         :param rows_before: what to compare them with where the interval had no files yet: a snapshot's, with those of
             the snapshot before it.
+        :param beside: what else is done before the manifest is written.
         :returns: the manifest.
         :raises PostHogIncompleteError: if a recorded file is gone, or too few rows would take the place of others.
         :raises PostHogError: if another run has taken over the interval.
@@ -217,12 +231,21 @@ class Staging:
             self._save()
         manifest: dict[str, Any] = self._state["manifest"]
         self._fs.invalidate_cache()  # what was listed before
-        for file in self.files:
-            self._settle(file)
+        manifest = {**manifest, **self._put(beside or Beside())}
         part = f"{_folder(self._root, self.interval)}/manifest.{self._state['writer']}.part"
         manifests.write(self._fs, self._root, self.interval, manifest, part=part)
         self._clean_up()
         return manifest
+
+    def _put(self, beside: Beside) -> dict[str, Any]:
+        """Give the files their names, or bring their rows into a table; return what the manifest says of that."""
+        beside.write()
+        if beside.commit is not None:
+            mark = f"{self.interval.stem} {self._state['generation']}"
+            return {"files": [], "table": dict(beside.commit([self._staged(file) for file in self.files], mark))}
+        for file in self.files:
+            self._settle(file)
+        return {}
 
     def give_up(self) -> None:
         """Remove everything that is unfinished, unless another run has taken over the interval.

@@ -41,6 +41,8 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     :param scan_back: of events by ``created_at``: leave out those that happened more than this before the interval,
         such as ``timedelta(days=7)``. PostHog then has to look at these days only, not at all of its history. What is
         left out is counted in the interval that ends a day (UTC), and said. A timedelta; default: nothing is left out.
+    :param complete_after: of sessions: only those whose last event is older than this at the interval's end, such as
+        ``timedelta(hours=1)``; the others are read by a later run, as each looks back a day and so much more.
     :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
         project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
         Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
@@ -70,6 +72,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         look_back: timedelta | None = None,
         verify_back: timedelta = timedelta(0),
         scan_back: timedelta | None = None,
+        complete_after: timedelta | None = None,
         on_retention: OnRetention = "fail",
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
@@ -82,6 +85,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         self.look_back = look_back
         self.verify_back = verify_back
         self.scan_back = scan_back
+        self.complete_after = complete_after
         self.on_retention = on_retention
 
     def check_retention(self, source: Source, start: datetime | None, end: datetime) -> None:
@@ -164,13 +168,14 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
 class ReadingOperator(IntervalOperator):
     """Reads one of PostHog's tables, or a query, in bulk. Subclasses say where the rows go.
 
-    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or ``cohort_members``.
+    :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``person_distinct_ids``, ``cohort_members``,
+        ``session_replays`` or ``feature_flag_calls``.
     :param query: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
     :param key: of a query: the column, or columns, that tell its rows apart.
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
     :param events: only events of this name, or these names.
     :param exclude_events: all events but those of this name, or these names.
-    :param cohort_id: of ``cohort_members``: the cohort's number.
+    :param cohort_id: of ``cohort_members``: the cohort's number, for its members only.
     :param where: a HogQL condition.
     :param values: what the placeholders of ``where`` or of a query stand for.
     :param time_column: the time by which rows belong to the interval. Of events ``created_at`` (default), when
@@ -235,6 +240,7 @@ class ReadingOperator(IntervalOperator):
             raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
         asked = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
+            "complete_after",
         )  # fmt: skip
         given = {field: getattr(self, field) for field in asked}
         return source_of(self.source, self.query, name, **{**given, "time_column": self.time_column or None, **instead})
@@ -263,16 +269,3 @@ def need_arrow(operator: str) -> None:
         raise PostHogSettingsError(
             operator, f"needs {error.name}.", "Install airflow-provider-posthog[warehouse]."
         ) from error
-
-
-def check_partition_by(value: object) -> None:
-    """Refuse what names no column to partition by.
-
-    :param value: the argument.
-    :raises PostHogSettingsError: if it is no text; ``None`` is fine.
-    """
-    if value is None or (isinstance(value, str) and value.strip()):
-        return
-    raise PostHogSettingsError(
-        "partition_by", f"is no name, but {value!r:.60}.", "Write 'day', 'hour' or one column, or leave it out."
-    )

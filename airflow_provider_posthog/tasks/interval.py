@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.partition import key_of, partition_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 #: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
@@ -19,7 +20,7 @@ _MOMENTS = ("logical_date", "run_after", "start_date")
 def interval_of(
     context: Mapping[str, Any], start: datetime | str | None, end: datetime | str | None
 ) -> tuple[datetime, datetime]:
-    """Return the interval of a transfer: what the arguments say, else the run's data interval; in UTC.
+    """Return the interval of a transfer: what the arguments say, else the run's partition or data interval; in UTC.
 
     :param context: the task's context.
     :param start: the first moment, as a time with an offset or ISO text; ``None`` or empty for the run's.
@@ -27,6 +28,8 @@ def interval_of(
     :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet. (Where it is over within
         a minute, that is waited for: a worker's clock may be behind the scheduler's.)
     """
+    if start in (None, "") and end in (None, "") and (partition := partition_of(context)) is not None:
+        start, end = partition
     found = _moment(context, "start", start), _moment(context, "end", end)
     if found[0] >= found[1]:
         raise PostHogSettingsError(
@@ -54,6 +57,8 @@ def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool
     :param end: the argument.
     """
     if start not in (None, "") or end not in (None, ""):
+        return True
+    if key_of(context) is not None:
         return True
     first, last = (context.get(f"data_interval_{name}") for name in ("start", "end"))
     return first is not None and last is not None and bool(first < last)

@@ -15,14 +15,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try, mask_secret
+from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.deferring import WORTH
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import moment_of
+from airflow_provider_posthog.tasks.moments import seconds_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.project_token import project_token
 from airflow_provider_posthog.tasks.result_file import Output
 
 if TYPE_CHECKING:
@@ -69,20 +71,6 @@ class Sent:
         return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
 
 
-def seconds_of(field: str, value: float | timedelta, least: float = 0.0) -> float:
-    """Read a length of time.
-
-    :param field: the argument.
-    :param value: seconds, or a timedelta.
-    :param least: the least number of seconds.
-    :raises PostHogSettingsError: if it is less, or no time.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds < 1e9:
-        raise PostHogSettingsError(field, "is no length of time.", f"Write seconds, from {least:g}, or a timedelta.")
-    return float(seconds)
-
-
 class IntoPostHogOperator(PostHogOperator):
     """Loads rows into PostHog, and succeeds when PostHog has shown each of them. Subclasses say where rows come from.
 
@@ -109,8 +97,7 @@ class IntoPostHogOperator(PostHogOperator):
     :param timeout: seconds (or a timedelta), after the quiet period, in which all have to be there. What is not is
         sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
-        ``uuid``, ``key`` and ``reason``.
-    :param rejects_conn_id: Airflow's connection for that storage.
+        ``uuid``, ``key`` and ``reason``. A storage's connection stands in it: ``s3://my_conn@bucket/rejects.jsonl``.
     :param max_rejects: how many rows may not be in PostHog.
     :param deferrable: wait in the triggerer.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``query:read``, and
@@ -130,7 +117,6 @@ class IntoPostHogOperator(PostHogOperator):
         "group_type",
         "historical_migration",
         "rejects_path",
-        "rejects_conn_id",
         "max_rejects",
     )
     template_fields_renderers = {"properties": "json"}  # noqa: RUF012 - Airflow's own form
@@ -154,7 +140,6 @@ class IntoPostHogOperator(PostHogOperator):
         poll_interval: float | timedelta = 60.0,
         timeout: float | timedelta = 3600.0,
         rejects_path: str | os.PathLike[str] | None = None,
-        rejects_conn_id: str | None = None,
         max_rejects: int = 0,
         deferrable: bool | None = None,
         **kwargs: Any,  # noqa: ANN401
@@ -174,11 +159,8 @@ class IntoPostHogOperator(PostHogOperator):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.rejects_path = rejects_path
-        self.rejects_conn_id = rejects_conn_id
         self.max_rejects = max_rejects
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-
-    # What subclasses say.
 
     @abstractmethod
     def request(self) -> Mapping[str, Any]:
@@ -226,7 +208,7 @@ class IntoPostHogOperator(PostHogOperator):
         identity = Identity.of(context)
         output = self._output()
         with Ledger(self._ledger_path(identity, recipe)) as ledger:
-            load = Load(ledger)
+            load = Load(ledger, floor=self._floor())
             sent = self._sent(load, ledger, recipe, told, context)
             sent = self._wait(load, ledger, recipe, sent, context)
             found = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
@@ -262,10 +244,18 @@ class IntoPostHogOperator(PostHogOperator):
             self.group_type,
         )
 
+    def _floor(self) -> datetime | None:
+        """Return up to when PostHog hides events: what it would not show cannot be proved, and is not sent."""
+        from airflow_provider_posthog.api.steps import run
+        from airflow_provider_posthog.results.retention import look_if_possible
+
+        found = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
+        return found.floor if found.enforced else None
+
     def _output(self) -> Output | None:
         if self.rejects_path is None or self.rejects_path == "":
             return None
-        output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.rejects_conn_id)
+        output = Output("rejects_path", str(self.rejects_path), overwrite=True)
         output.check("s3://bucket/rejects/{{ ds }}.jsonl")
         return output
 
@@ -390,29 +380,6 @@ class IntoPostHogOperator(PostHogOperator):
 def _note(ledger: Ledger, sent: Sent) -> Sent:
     ledger.put(sent=json.dumps(asdict(sent)))
     return sent
-
-
-def project_token(hook: Any) -> str:  # noqa: ANN401 - PostHogHook, which brings the HTTP libraries
-    """Return the token with which events are sent: the connection's, or what PostHog says.
-
-    :param hook: the task's hook.
-    :raises PostHogSettingsError: if there is none.
-    """
-    from airflow_provider_posthog.api import projects
-
-    settings = hook.settings()
-    if settings.project_token:
-        return str(settings.project_token)
-    settings.project_path()  # says what to do without a project
-    token = hook.send(projects.retrieve(settings.project_id)).get("api_token")
-    if not isinstance(token, str) or not token.strip():
-        raise PostHogSettingsError(
-            "project_token",
-            "is not set, and PostHog does not tell the project's.",
-            "Write the token (phc_..., PostHog: Settings > Project) in the connection.",
-        )
-    mask_secret(token)
-    return token
 
 
 @contextmanager

@@ -223,8 +223,8 @@ def things_of(source: Source) -> list[Thing]:
 
     :param source: a table of PostHog's, or a query, whose tables are found by OpenLineage's own parser.
     """
-    if source.table == "cohort_people":
-        return [Thing("cohort", source.values.get("posthog_cohort_id"))]
+    if "posthog_cohort_id" in source.values:
+        return [Thing("cohort", source.values["posthog_cohort_id"])]
     if not source.table.startswith("("):
         return [Thing(source.table)]
     return tables_of(statement_of(source)) or [Thing("query", source.name)]

@@ -1,4 +1,4 @@
-"""Arguments that are lists: a text is none, though Python takes it for a list of letters."""
+"""Arguments that are lists, numbers, or values by name; a template makes text of any of them."""
 
 from __future__ import annotations
 
@@ -42,3 +42,19 @@ def number_of(field: str, value: object) -> int:
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) < 1:
         raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", f"Write the {field}'s id.")
     return int(text)
+
+
+def values_of(values: object, *, is_text: bool) -> Mapping[str, Any] | None:
+    """Return what a statement's placeholders stand for.
+
+    :param values: the argument ``values``.
+    :param is_text: whether they go with HogQL text: a query node has its own.
+    :raises PostHogSettingsError: if they are no values by name, or go with no text.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise PostHogSettingsError("values", "is no dictionary with names.", "Write {'name': value} for each {name}.")
+    if values and not is_text:
+        raise PostHogSettingsError("values", "goes with HogQL text only.", "Put the values into the query node.")
+    return values

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
-from airflow_provider_posthog.load.target import Target, WriteMode, check_deleted, check_policy
+from airflow_provider_posthog.load.target import Target, WriteDisposition, check_deleted, check_policy
+from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.tasks.replacing import COMPARES, covered, mode_of
 from airflow_provider_posthog.tasks.verifying import windows_before
@@ -36,7 +37,7 @@ class LoadTask(Protocol):
 
     task_id: str
     table: str
-    write: WriteMode | None
+    write_disposition: WriteDisposition | None
     replaces: Replaces
     deleted: Deleted | None
     events: Any
@@ -52,10 +53,10 @@ class LoadTask(Protocol):
     scan_back: Any
     verify_back: Any
 
-    def key_of(self, table: str) -> tuple[str, ...]:
+    def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.
 
-        :param table: which of PostHog's tables is read; empty for a query.
+        :param source: what is read.
         """
         ...
 
@@ -66,11 +67,13 @@ def check_arguments(task: LoadTask) -> None:
     :param task: the task.
     :raises PostHogSettingsError: if arguments are not known, or do not go together.
     """
-    modes = get_args(WriteMode)
-    if task.write is not None and task.write not in modes:
-        raise PostHogSettingsError("write", f"{task.write!r:.40} is not known.", f"Write one of {', '.join(modes)}.")
+    modes = get_args(WriteDisposition)
+    if task.write_disposition is not None and task.write_disposition not in modes:
+        raise PostHogSettingsError(
+            "write_disposition", f"{task.write_disposition!r:.40} is not known.", f"Write one of {', '.join(modes)}."
+        )
     if task.deleted is not None:
-        check_deleted(task.deleted, task.write or "merge")
+        check_deleted(task.deleted, task.write_disposition or "merge")
         if task.events is not None or task.time_column:
             raise PostHogSettingsError(
                 "deleted",
@@ -104,14 +107,14 @@ def target_of(
     :param context: the task's context.
     :raises PostHogSettingsError: if its arguments do not go together.
     """
-    write = mode_of(task.write, source, task.deleted)
+    write_disposition = mode_of(task.write_disposition, source, task.deleted)
     types = _column_types(task)
-    deleted: Deleted = task.deleted or ("mark" if write == "scd2" else "keep")
-    only, whole = _rows_of_task(task, source, write, deleted)
+    deleted: Deleted = task.deleted or ("mark" if write_disposition == "scd2" else "keep")
+    only, whole = _rows_of_task(task, source, write_disposition, deleted)
     target = Target(
         task.table,
-        write,
-        key=task.key_of(source.table),
+        write_disposition,
+        key=task.key_of(source),
         by=source.time,
         start=window.start,
         end=window.end,
@@ -263,14 +266,14 @@ def _run_of(context: Mapping[str, Any]) -> str:
 
 
 def _rows_of_task(
-    task: LoadTask, source: Source, write: str, deleted: str
+    task: LoadTask, source: Source, write_disposition: str, deleted: str
 ) -> tuple[Mapping[str, tuple[str, ...] | tuple[int, ...]], bool]:
     """Return the values that tell which rows of the table are this task's, and whether all of these are read."""
-    if write not in COMPARES:
-        return covered(source, write, task.replaces), False
+    if write_disposition not in COMPARES:
+        return covered(source, write_disposition, task.replaces), False
     if deleted != "keep":
         return covered(source, "replace", task.replaces), True
-    covered(source, write, task.replaces)  # refuses what is not for it
+    covered(source, write_disposition, task.replaces)  # refuses what is not for it
     try:
         return covered(source, "replace", "own"), source.time is None
     except PostHogSettingsError:  # nobody knows which rows of the table it reads, so none of them is gone
@@ -296,6 +299,14 @@ def counts_of(loaded: Loaded) -> dict[str, Any]:
     return {**{name: getattr(loaded, name) for name in names}, "misfits": dict(loaded.misfits)}
 
 
+def edges_of(window: Window | None) -> dict[str, str | None]:
+    """Return the interval that was read, as a task returns it.
+
+    :param window: the interval; ``None`` for what has none.
+    """
+    return {"start": iso(window.start) if window else None, "end": iso(window.end) if window else None}
+
+
 def earlier_windows(
     task: LoadTask, target: Target, start: datetime | None, end: datetime | None, look_back: timedelta
 ) -> list[Window]:
@@ -310,10 +321,10 @@ def earlier_windows(
     """
     if not task.verify_back or start is None or end is None:
         return []
-    if target.write != "replace_interval":
+    if target.write_disposition != "replace_interval":
         raise PostHogSettingsError(
             "verify_back",
-            f"is not for write={target.write!r}.",
+            f"is not for write_disposition={target.write_disposition!r}.",
             "Leave it out, or write look_back, which reads earlier intervals again.",
         )
     if task.scan_back is not None:  # which rows an earlier load has left out depends on when it began

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from airflow_provider_posthog.tasks.partition import key_of
+
 
 def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
     """Put counts into the events of the task's assets, for the DAGs that they start, and keep them for OpenLineage.
@@ -24,4 +26,8 @@ def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapp
         return
     for outlet in outlets:
         if hasattr(outlet, "uri"):  # an asset (Airflow 2: a dataset); aliases and references by name have none
-            events[outlet].extra.update(extra)
+            accessor = events[outlet]
+            accessor.extra.update(extra)
+            key = key_of(context)
+            if key is not None and hasattr(accessor, "add_partitions"):  # a run of a partition tells of that one
+                accessor.add_partitions(key)

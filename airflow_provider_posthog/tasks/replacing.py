@@ -9,13 +9,13 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
-    from airflow_provider_posthog.load.target import WriteMode
+    from airflow_provider_posthog.load.target import WriteDisposition
 
 Replaces = Literal["own", "all"]
 _MODES = ("replace_interval", "replace")
 #: The ways of writing that look whether rows have changed, and whether they are gone.
 COMPARES = ("merge", "scd2")
-_OTHERWISE = "Write write='merge', or replaces='all' if the table holds nothing but what this task reads."
+_OTHERWISE = "Write write_disposition='merge', or replaces='all' if the table holds nothing but what this task reads."
 #: Arguments that make mapped tasks read other rows, and those that make them write to another place.
 _READ = frozenset(
     {
@@ -25,60 +25,67 @@ _READ = frozenset(
 _APART = ("table", "sql_conn_id", "start", "end")
 
 
-def mode_of(write: str | None, source: Source, deleted: str | None = None) -> WriteMode:
+def mode_of(write_disposition: str | None, source: Source, deleted: str | None = None) -> WriteDisposition:
     """Return how rows get into the table.
 
-    :param write: what the task says; ``None`` for the source's default.
+    :param write_disposition: what the task says; ``None`` for the source's default.
     :param source: what is read.
     :param deleted: what becomes of rows that are gone, if the task says it.
     :raises PostHogSettingsError: if it would delete rows that are not read, or has no interval to replace.
     """
-    if source.time is not None and (write == "scd2" or deleted not in (None, "keep")):
-        argument, value = ("write", write) if write == "scd2" else ("deleted", deleted)
+    if source.time is not None and (write_disposition == "scd2" or deleted not in (None, "keep")):
+        argument, value = (
+            ("write_disposition", write_disposition) if write_disposition == "scd2" else ("deleted", deleted)
+        )
         raise PostHogSettingsError(
             argument,
             f"{value!r} would take the {source.name} of other intervals for gone.",
             "Leave time_column out, if everything can be read, or leave this out.",
         )
-    if write is None and deleted is not None:
+    if write_disposition is None and deleted is not None:
         return "merge"
-    if write is None:
+    if write_disposition is None:
         return "replace_interval" if source.time else "replace"
-    if write == "replace_interval" and source.time is None:
+    if write_disposition == "replace_interval" and source.time is None:
         raise PostHogSettingsError(
-            "write",
+            "write_disposition",
             f"{source.name} has no time, so no interval of it can be replaced.",
-            "Write time_column=..., its column of time, or leave write out: then the whole table is replaced.",
+            "Write time_column=..., its column of time, or leave write_disposition out: then the whole table is "
+            "replaced.",
         )
-    if write == "replace" and source.time is not None:
+    if write_disposition == "replace" and source.time is not None:
         raise PostHogSettingsError(
-            "write",
+            "write_disposition",
             f"would replace the whole table by the {source.name} of one interval.",
             "Write 'replace_interval', or leave time_column out, if everything can be read.",
         )
-    return write  # type: ignore[return-value] # the target knows the others
+    return write_disposition  # type: ignore[return-value] # the target knows the others
 
 
-def covered(source: Source, write: str, replaces: str) -> Mapping[str, tuple[str, ...] | tuple[int, ...]]:
+def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[str, tuple[str, ...] | tuple[int, ...]]:
     """Return the values by column that tell the rows which this load may delete; empty for all rows.
 
     :param source: what is read.
-    :param write: how rows get into the table.
+    :param write_disposition: how rows get into the table.
     :param replaces: ``own`` for the rows that the filter covers, ``all`` for those of others, too.
     :raises PostHogSettingsError: if the table's columns do not tell which rows the filter covers.
     """
     if replaces not in ("own", "all"):
         raise PostHogSettingsError("replaces", f"{replaces!r:.40} is not known.", "Write 'own' or 'all'.")
-    if write not in _MODES:
+    if write_disposition not in _MODES:
         if replaces == "all":
-            raise PostHogSettingsError("replaces", f"is not for write={write!r}.", "Leave it out.")
+            raise PostHogSettingsError(
+                "replaces", f"is not for write_disposition={write_disposition!r}.", "Leave it out."
+            )
         return {}
     if replaces == "all":
         return {}
     if source.filtered:
         what = "exclude_events" if "posthog_left_out" in source.values else "where"
         raise PostHogSettingsError(
-            what, f"does not tell which rows of the table write={write!r} may delete.", _OTHERWISE
+            what,
+            f"does not tell which rows of the table write_disposition={write_disposition!r} may delete.",
+            _OTHERWISE,
         )
     found: dict[str, Any] = {}
     for expression, values in source.only.items():
@@ -94,18 +101,18 @@ def covered(source: Source, write: str, replaces: str) -> Mapping[str, tuple[str
 
 
 def check_mapped(
-    context: Mapping[str, Any], task_id: str, only: Mapping[str, Any], write: str, deleted: str = "keep"
+    context: Mapping[str, Any], task_id: str, only: Mapping[str, Any], write_disposition: str, deleted: str = "keep"
 ) -> None:
     """Refuse mapped tasks that would replace one another's rows.
 
     :param context: the task's context.
     :param task_id: the task.
     :param only: what tells this task's rows from others'.
-    :param write: how rows get into the table.
+    :param write_disposition: how rows get into the table.
     :param deleted: what becomes of rows that are gone.
     :raises PostHogSettingsError: if they read different rows, and delete the same.
     """
-    deletes = write in _MODES or deleted != "keep"
+    deletes = write_disposition in _MODES or deleted != "keep"
     if not deletes or getattr(context.get("ti"), "map_index", -1) in (None, -1):
         return
     tasks = getattr(context.get("dag"), "task_dict", None) or {}
@@ -113,10 +120,11 @@ def check_mapped(
     told = {"events"} if "event" in only else {"cohort_id"} if only else set()
     if reads := _different(mapped, _READ - told):
         raise PostHogSettingsError(
-            "write",
-            f"{write!r} of tasks that are mapped over {', '.join(sorted(reads))} replaces the rows of one another.",
-            "Write write='merge', or give each a table of its own by expand_kwargs. (Tasks that are mapped over events "
-            "alone replace each its own events.)",
+            "write_disposition",
+            f"{write_disposition!r} of tasks that are mapped over {', '.join(sorted(reads))} replaces the rows of one "
+            "another.",
+            "Write write_disposition='merge', or give each a table of its own by expand_kwargs. (Tasks that are mapped "
+            "over events alone replace each its own events.)",
         )
 
 

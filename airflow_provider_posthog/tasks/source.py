@@ -10,17 +10,33 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
 
+#: PostHog's lists, which are read from its API as a whole (:mod:`airflow_provider_posthog.extract.lists`).
+LISTS = (
+    "actions",
+    "annotations",
+    "cohorts",
+    "dashboards",
+    "event_definitions",
+    "experiments",
+    "feature_flags",
+    "insights",
+    "property_definitions",
+    "surveys",
+)
 #: The arguments that each table takes.
 _TAKES: Mapping[str, frozenset[str]] = {
     "events": frozenset({"columns", "events", "exclude_events", "where", "values", "time_column", "scan_back"}),
     "persons": frozenset({"columns", "where", "values", "time_column"}),
-    "sessions": frozenset({"columns", "where", "values", "time_column"}),
+    "sessions": frozenset({"columns", "where", "values", "time_column", "complete_after"}),
     "groups": frozenset({"columns", "where", "values"}),
-    "distinct_ids": frozenset({"columns", "where", "values"}),
+    "person_distinct_ids": frozenset({"columns", "where", "values"}),
     "cohort_members": frozenset({"cohort_id"}),
+    "session_replays": frozenset({"columns", "where", "values", "time_column"}),
+    "feature_flag_calls": frozenset({"columns", "where", "values", "time_column", "scan_back"}),
     "query": frozenset({"key", "time_column", "values"}),
+    **dict.fromkeys(LISTS, frozenset()),
 }
-_NEEDS = {"cohort_members": "cohort_id", "query": "key"}
+_NEEDS = {"query": "key"}
 _TABLES = ", ".join(each for each in _TAKES if each != "query")
 
 
@@ -42,14 +58,15 @@ def check_one(source: object, query: object) -> None:
 def source_of(table: str | None, query: str | None, name: str | None, **arguments: Any) -> Source:  # noqa: ANN401
     """Return what is read.
 
-    :param table: ``events``, ``persons``, ``sessions``, ``groups``, ``distinct_ids`` or ``cohort_members``.
+    :param table: ``events``, ``persons``, ``sessions``, ``groups``, one of
+        :mod:`airflow_provider_posthog.extract.named_sources`, or one of :data:`LISTS`.
     :param query: a query in its place.
     :param name: what to call the query.
     :param arguments: of the table's function in :mod:`airflow_provider_posthog.extract.sources`; ``None`` for those
         that are not given.
     :raises PostHogSettingsError: if an argument is not one of the table's, or cannot be used.
     """
-    from airflow_provider_posthog.extract import sources
+    from airflow_provider_posthog.extract import named_sources, sources
 
     check_one(table, query)
     kind = "query" if query is not None else table
@@ -67,5 +84,9 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
     if kind == "query":
         return sources.hogql(str(query), name=name or "query", **given)
-    made: Source = getattr(sources, kind)(**given)
+    if kind in LISTS:
+        from airflow_provider_posthog.extract.lists import list_source
+
+        return list_source(kind)
+    made: Source = getattr(sources if hasattr(sources, kind) else named_sources, kind)(**given)
     return made

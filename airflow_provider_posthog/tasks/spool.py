@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Spool:
         self._rest: Iterator[Chunk] = iter(())
         self._kept_at = time.monotonic()
         self._notes: list[dict[str, Any]] = []
+        self._is_kept = False
         #: Whether anything can be kept: not every role may make a table.
         self.keeps = True
 
@@ -73,7 +74,7 @@ class Spool:
             if self._notes and self._notes[-1]["schema"] != _told(extraction.schema):
                 log.info("Columns are others than before: what an earlier try has read is read again")
                 extraction.close()
-                self.drop()
+                self._begin_anew()
                 extraction = open_at(None)
             check(extraction.schema)
             self._rest = iter(extraction)
@@ -96,14 +97,18 @@ class Spool:
     @property
     def counts(self) -> dict[str, int]:
         """How many ``rows``, ``windows`` and ``duplicates`` were read before what is still to be read."""
-        before = [each["counts"] for each in self._notes] + [each.counts for each in self._held]
+        before = [*self._done, *(each.counts for each in self._held)]
         return dict(zip(_COUNTS, (sum(numbers) for numbers in zip((0, 0, 0), *before, strict=True)), strict=True))
+
+    @property
+    def _done(self) -> list[Sequence[int]]:
+        return [each["counts"] for each in self._notes]
 
     def drop(self) -> None:
         """Remove what is kept."""
-        if self._notes:
+        if self._is_kept:
             self._parts.drop()
-            self._notes = []
+            self._is_kept = False
 
     def _take_up(self) -> None:
         found = self._parts.notes()
@@ -114,11 +119,15 @@ class Spool:
             each.get("owner") == self._owner and each.get("load") == first.get("load") and each.get("version") == 1
             for each in found
         )
-        self._notes = found
+        self._notes, self._is_kept = found, True
         if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
-            self.drop()
+            self._begin_anew()
             return
         log.info("Going on where the load stopped: %s rows are kept", f"{self.counts['rows']:,}")
+
+    def _begin_anew(self) -> None:
+        self.drop()
+        self._notes = []
 
     @property
     def _place(self) -> Position | None:
@@ -173,6 +182,7 @@ class Spool:
             self.keeps = False
             return False
         self._notes.append(note)
+        self._is_kept = True
         self._held = self._held[count:]
         self._kept_at = time.monotonic()
         return True

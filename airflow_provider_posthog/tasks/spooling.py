@@ -13,7 +13,7 @@ from airflow_provider_posthog.tasks.spool import Spool, tables_of
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.extract.reader import Extraction
-    from airflow_provider_posthog.extract.windows import Position, Window
+    from airflow_provider_posthog.extract.windows import Position
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.target import Target
 
@@ -54,20 +54,21 @@ class SpoolingOperator(ReadingOperator):
         if self._extraction is not None:
             self._extraction.close()
 
-    def open_spool(self, context: Context, window: Window, database: SqlDatabase) -> Spool | None:
+    def open_spool(self, context: Context, extraction: Extraction, database: SqlDatabase) -> Spool | None:
         """Return where rows are kept until all are read; ``None`` where that cannot be, or is not asked for.
 
         :param context: the task's context.
-        :param window: the time that is read.
+        :param extraction: what reads them.
         :param database: where the rows go.
         """
-        who = Identity.of(context)
-        parts = database.parts(self.table, who.owner[:10]) if self.deferrable else None
+        who, window = Identity.of(context), extraction.window
+        may = self.deferrable and extraction.source.time is not None
+        parts = database.parts(self.table, who.owner[:10]) if may else None
         if parts is None:
             return None
         asked = (
             "source", "query", "key", "columns", "events", "exclude_events", "cohort_id", "where", "values",
-            "time_column", "scan_back",
+            "time_column", "scan_back", "complete_after",
         )  # fmt: skip
         settings = self.hook.settings()
         request = {

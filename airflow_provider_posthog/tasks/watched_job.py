@@ -25,10 +25,14 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from airflow_provider_posthog.api.jobs import Ended
     from airflow_provider_posthog.compat import Context
 
+#: What the events of the task's assets say of its result.
+_TOLD = ("rows", "start", "end")
 #: What is waited for before a job is begun.
 _GATES = frozenset({"place", "idle", "view_idle"})
 #: Seconds between two looks of a worker at what has to end first.
@@ -93,6 +97,12 @@ class WatchedJobOperator(PostHogJobOperator):
         if told.ended.outcome != "succeeded":
             raise PostHogJobError(f"Could not wait for {gate.what} ({told.ended.outcome}): {told.ended.reason}")
         return self.execute(context)
+
+    def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
+        result = super()._conclude(ended, job, limit, context)
+        known = {name: result[name] for name in _TOLD if result.get(name) is not None}
+        tell_outlets(context, self.outlets, known)
+        return result
 
     # What subclasses start with.
 

@@ -105,19 +105,14 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         from airflow_provider_posthog.download.csv_rows import CsvRows
         from airflow_provider_posthog.download.file_kinds import Head, check_kind
 
-        self._check_arguments()
-        settings = self.hook.settings()
+        refreshed = self._check_arguments()
+        identity, settings = Identity.of(context), self.hook.settings()
         export_id = exports.id_of(self.export_id, settings)
-        identity = Identity.of(context)
-        refreshed = None if self.refreshed is None else Refreshed.parse(self.refreshed)
-        export = self._export(export_id)
-        if refreshed is not None:
-            refreshed.check(export)
+        export = self._export(export_id, refreshed)
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/exports")
         output = self._output(export, export_id)
         output.refuse_if_there(identity)
-        counter = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None
-        head = Head()
+        counter, head = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None, Head()
         with output.landing(
             identity,
             compression=self.compression,
@@ -131,8 +126,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             shows = self._shown(export, refreshed)
             if not output.commit(landing):
                 self.log.info("%s already holds these bytes", output.target)
-        size = f"{landing.size:,}"
-        self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, "?" if rows is None else f"{rows:,}")
+        size, lines = f"{landing.size:,}", "?" if rows is None else f"{rows:,}"
+        self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, lines)
         found = {
             "path": str(output.target),
             "bytes": landing.size,
@@ -140,7 +135,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             "sha256": landing.sha256,
             "content_type": export.get("export_format") or received.content_type,
             "export_id": export_id,
-            **({} if shows is None else {"shows": shows}),
+            **shows,
         }
         tell_outlets(context, self.outlets, found)
         return found
@@ -156,7 +151,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         written = dataset_of_path(found.get("path") or self.path, self.object_storage_conn_id)
         return of_export(settings, self._seen, written, found)
 
-    def _check_arguments(self) -> None:
+    def _check_arguments(self) -> Refreshed | None:
         if self.on_truncation not in _ON_TRUNCATION:
             raise PostHogSettingsError(
                 "on_truncation", f"{self.on_truncation!r} is not known.", f"Write one of {', '.join(_ON_TRUNCATION)}."
@@ -168,9 +163,10 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             storage_path("path", self.path, self.object_storage_conn_id, example=example)
         else:
             Output("path", self.path, self.overwrite, self.object_storage_conn_id).check(example)
+        return None if self.refreshed is None else Refreshed.parse(self.refreshed)
 
-    def _export(self, export_id: int) -> exports.Export:
-        """Retrieve the export, which must have its file."""
+    def _export(self, export_id: int, refreshed: Refreshed | None) -> exports.Export:
+        """Retrieve the export, which must have its file, and be younger than the refresh."""
         try:
             export = self._seen = self.hook.client.send(exports.retrieve(export_id))
         except PostHogNotFoundError as error:
@@ -187,6 +183,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                 f"export {export_id} has no file yet.",
                 "Let PostHogCreateExportOperator wait_for_completion, or put a PostHogExportSensor before this task.",
             )
+        if refreshed is not None:
+            refreshed.check(export)
         return export
 
     def _output(self, export: exports.Export, export_id: int) -> Output:
@@ -261,11 +259,11 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         landing.finish()
         return 0
 
-    def _shown(self, export: exports.Export, refreshed: Refreshed | None) -> dict[str, Any] | None:
+    def _shown(self, export: exports.Export, refreshed: Refreshed | None) -> dict[str, Any]:
         """Prove that a picture shows what was refreshed; a table was calculated behind its creation."""
         if refreshed is None or export.get("export_format") != exports.PNG:
-            return None
-        return run(refreshed.look(export), self.hook.client)
+            return {}
+        return {"shows": run(refreshed.look(export), self.hook.client)}
 
     def _check_truncation(self, export: exports.Export, rows: int | None) -> None:
         limit, why = exports.row_limit(export, rows or 0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.bulk import need_arrow
@@ -17,6 +19,7 @@ from airflow_provider_posthog.tasks.loading import (
     check_arguments,
     counts_of,
     earlier_windows,
+    edges_of,
     of_interval,
     selected,
     target_of,
@@ -36,18 +39,16 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.windows import Window
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.loader import Loader
-    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy, Target, WriteMode
+    from airflow_provider_posthog.load.target import (
+        Deleted,
+        Loaded,
+        OtherColumns,
+        SchemaPolicy,
+        Target,
+        WriteDisposition,
+    )
     from airflow_provider_posthog.tasks.spool import Spool
 
-#: The columns that tell the rows of each of PostHog's tables apart.
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "events": ("uuid",),
-    "persons": ("id",),
-    "sessions": ("session_id",),
-    "groups": ("index", "key"),
-    "person_distinct_ids": ("distinct_id",),
-    "cohort_people": ("cohort_id", "person_id"),
-}
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
 
@@ -66,11 +67,11 @@ class PostHogToSqlOperator(SpoolingOperator):
 
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param write: ``replace_interval``, the default for sources with a time: the rows of the interval are replaced.
-        ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the same key
-        are replaced where they differ, new ones added; what has not changed is not touched. ``append``: only rows whose
-        key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each version of a row,
-        with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
+    :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval
+        are replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of
+        the same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``:
+        only rows whose key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each
+        version of a row, with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
     :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``events``, the rows of
         these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where`` or
         ``exclude_events``, nobody knows which, and the task fails. ``all``: whatever the table has of the interval, or
@@ -86,8 +87,8 @@ class PostHogToSqlOperator(SpoolingOperator):
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
     :param deleted: what becomes of rows of the table that are gone from what is read as a whole: ``keep`` them (default
         of ``merge``), ``delete`` them, or ``mark`` them: a column ``deleted_at`` says when it was noticed (``scd2``, by
-        default: ``valid_to``), and is null again if they come back. Given without ``write``, rows are merged. Far too
-        many (``max_shrink``) are never gone.
+        default: ``valid_to``), and is null again if they come back. Without ``write_disposition``, rows are merged.
+        Far too many (``max_shrink``) are never gone.
     :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
         ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
         names of some. A merge touches them only where a row has changed.
@@ -140,7 +141,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         *,
         sql_conn_id: str,
         table: str,
-        write: WriteMode | None = None,
+        write_disposition: WriteDisposition | None = None,
         replaces: Replaces = "own",
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
@@ -156,7 +157,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table
-        self.write = write
+        self.write_disposition = write_disposition
         self.replaces = replaces
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
@@ -178,37 +179,40 @@ class PostHogToSqlOperator(SpoolingOperator):
 
         began = time.monotonic()
         need_arrow(type(self).__name__)
-        source = self._what()
+        source, start, end = self._of_run(context)
         back = self.looks_back(source)
-        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
         with self._reading(source, start, end, back) as extraction:
             self._extraction = extraction
             target = target_of(self, source, extraction.window, start, context)
-            check_mapped(context, self.task_id, target.only, target.write, target.deleted)
+            check_mapped(context, self.task_id, target.only, target.write_disposition, target.deleted)
             earlier = self._earlier(source, extraction.window, earlier_windows(self, target, start, end, back))
             database = self._database = SqlDatabase(self.sql_conn_id)
             target = with_types(target, source, database.kind, native=self.native_types)
-            self._link(context)
-            spool = self.open_spool(context, extraction.window, database) if source.time else None
+            self.prepare(database)
+            spool = self.open_spool(context, extraction, database)
             loaded, name = self._load(extraction, database, target, earlier, spool)
-            self.give_up()
-            counts = self.counts(extraction)
         found = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
-            **counts,
+            **self.counts(extraction),
             "suppressed": self._suppress.met if self._suppress else None,
-            **_edges(extraction.window if source.time else None),
+            **edges_of(extraction.window if source.time else None),
             "verified": len(earlier.windows),
             "reloaded": self._reloaded(source, earlier, database, target),
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], counts["windows"]
+        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], found["windows"]
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
         return found
+
+    def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
+        self._link(context)
+        source = self._what()
+        start, end = interval_of(context, self.start, self.end) if source.time else (None, None)
+        return replace(source, complete_at=end), start, end
 
     def _link(self, context: Context) -> None:
         settings = self.hook.settings()
@@ -224,6 +228,12 @@ class PostHogToSqlOperator(SpoolingOperator):
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
         return Lineage.of_source(self.hook.settings(), self._what(), written, found, self._columns)
+
+    def prepare(self, database: SqlDatabase) -> None:
+        """Do what is to be done in the database before the load's transaction. Subclasses have something."""
+
+    def complete(self, loader: Loader) -> None:
+        """Do what belongs into the load's transaction beside its rows. Subclasses have something."""
 
     def _load(
         self,
@@ -250,7 +260,10 @@ class PostHogToSqlOperator(SpoolingOperator):
             if earlier is not None:
                 earlier.count_kept(loader)
             self.retention_guard.again()
-            return loader.commit(), loader.database
+            done = loader.commit(self.complete), loader.database
+        if spool is not None:
+            spool.drop()
+        return done
 
     def _reloaded(
         self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
@@ -264,10 +277,11 @@ class PostHogToSqlOperator(SpoolingOperator):
         window = there.window
         self.log.warning(
             "PostHog has another number of rows from %s to %s than %s (verify_back): loading them again",
-            _iso(window.start),
-            _iso(window.end),
+            iso(window.start),
+            iso(window.end),
             self.table,
         )
+        self._spool = None  # what it has kept is loaded
         with self._reading(source, window.start, window.end, timedelta(0)) as extraction:
             self._extraction = extraction
             if self._killed:
@@ -277,11 +291,11 @@ class PostHogToSqlOperator(SpoolingOperator):
             self.log.warning(
                 "PostHog counted %s rows from %s to %s, and %s were there when they were loaded again",
                 f"{there.rows:,}",
-                _iso(window.start),
-                _iso(window.end),
+                iso(window.start),
+                iso(window.end),
                 f"{loaded.rows:,}",
             )
-        return {**_edges(window), "rows": loaded.rows, "deleted": loaded.deleted}
+        return {**edges_of(window), "rows": loaded.rows, "deleted": loaded.deleted}
 
     def _wait_until_settled(self, extraction: Extraction) -> None:
         """Wait in naps: Airflow 3 stops a task by on_kill() alone, which may be called in the midst of one."""
@@ -301,27 +315,30 @@ class PostHogToSqlOperator(SpoolingOperator):
         """Return what is read: the table's key is one of columns, and only a query has to be told it."""
         from airflow_provider_posthog.extract.sources import quoted
 
-        key = None if self.query is None else [quoted(name) for name in self.key_of("")] or None
+        key = None if self.query is None else [quoted(name) for name in self._own_key()] or None
         return self.what(key=key, columns=selected(self.columns))
 
-    def key_of(self, table: str) -> tuple[str, ...]:
+    def _own_key(self) -> tuple[str, ...]:
+        if not self.key:
+            return ()
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.
 
-        :param table: what is read.
+        :param source: what is read.
         """
-        if not self.key:
-            return _KEYS.get(table, ())
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        return self._own_key() or source.columns_of_key
 
     def _reading(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta
     ) -> Extraction:
+        from airflow_provider_posthog.extract.lists import extraction_of
         from airflow_provider_posthog.extract.progress import Progress, ProgressLog
-        from airflow_provider_posthog.extract.reader import Extraction
 
         settings = self.reading_settings()
         tell = ProgressLog(self.log.info, f"{source.name} into {self.table}")
-        return Extraction(
+        return extraction_of(source)(
             settings,
             source,
             start,
@@ -338,11 +355,3 @@ class PostHogToSqlOperator(SpoolingOperator):
         begins = [window.start, *(each.start for each in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)
-
-
-def _edges(window: Window | None) -> dict[str, str | None]:
-    return {"start": _iso(window.start) if window else None, "end": _iso(window.end) if window else None}
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,8 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import at_once
-from airflow_provider_posthog.tasks.bulk import ReadingOperator, check_partition_by, need_arrow
+from airflow_provider_posthog.tasks.bulk import need_arrow
+from airflow_provider_posthog.tasks.file_layout import FilesOperator, check_files, lake_of, layout_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
@@ -24,12 +26,11 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.interval_counts import Recounter
     from airflow_provider_posthog.extract.sources import Source
-    from airflow_provider_posthog.extract.writers import Layout
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
 
 
-class PostHogQueryToObjectStorageOperator(ReadingOperator):
+class PostHogQueryToObjectStorageOperator(FilesOperator):
     """Reads an interval's rows by HogQL queries into files, and proves that all of them are there.
 
     Works with every PostHog, needs the scope ``query:read`` only, and its memory does not grow with the data. PostHog
@@ -38,20 +39,21 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
     before has finished.
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
-    :param format: ``parquet``, ``jsonl`` or ``csv``.
-    :param compression: Parquet: ``zstd`` (default), ``snappy``, ``lz4``, ``gzip``, ``brotli``; the others: ``gzip``
-        (default), ``zstd``; ``none`` for none.
-    :param partition_by: ``day`` (``date=2026-11-01/``), ``hour`` (``date=2026-11-01/hour=07/``) or a column.
-    :param partition_time: the column that days and hours are taken from, in UTC; default: ``time_column``.
-    :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
-    :param max_file_bytes: about how large a file may be.
-    :param max_file_rows: about how many rows a file may have.
     :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
     :param allow_shrink: replace them whatever is there, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
+    :param schema_policy: by default new columns are added, and another type is an error. ``evolve`` writes numbers in
+        the type that the folder's files have, while each fits; ``freeze`` adds no columns; ``quarantine`` keeps rows
+        that do not fit aside, in ``_rejected/``, with the reason.
+    :param max_rejects: how many rows may be kept aside; up to 10,000.
+    :param table_format: bring the rows into a table of ``delta``, whose place is ``path``, or ``iceberg``, in place of
+        those that the interval (or a snapshot: the table) had, in one commit; the files go then. Extras ``delta``,
+        ``iceberg``.
+    :param table_options: of Delta ``storage_options`` of ``deltalake``; of Iceberg ``table`` (``analytics.events``) and
+        ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); without, what its settings say.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, which rows of it, and how, as
         :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``source`` or ``query``, ``key``, ``columns``,
@@ -65,14 +67,17 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
         of those were read again), ``left_out`` (rows that ``scan_back`` leaves out of the day that the interval ends;
-        null where nobody counted), ``suppressed`` (rows of persons who were erased; null without ``suppress_path``).
+        null where nobody counted),
+        ``suppressed`` (rows of persons who were erased; null without ``suppress_path``), ``table`` (``format``,
+        ``table`` and ``version`` of the commit; null without ``table_format``), ``rejected`` (rows kept
+        aside).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
         would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
     """
 
     template_fields: Sequence[str] = (
-        *ReadingOperator.template_fields,
+        *FilesOperator.template_fields,
         "path",
         "format",
         "compression",
@@ -93,34 +98,27 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         self,
         *,
         path: str | ObjectStoragePath,
-        format: Literal["parquet", "jsonl", "csv"] = "parquet",
-        compression: str | None = None,
-        partition_by: str | None = None,
-        partition_time: str | None = None,
-        json_columns: Sequence[str] = ("properties",),
-        max_file_bytes: int = 128 * 1024 * 1024,
-        max_file_rows: int = 1_000_000,
         name: str | None = None,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         schema_change: str = "fail",
+        schema_policy: Literal["evolve", "freeze", "quarantine"] | None = None,
+        max_rejects: int | None = None,
+        table_format: Literal["delta", "iceberg"] | None = None,
+        table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        check_partition_by(partition_by)
         self.path = path
-        self.format = format
-        self.compression = compression
-        self.partition_by = partition_by
-        self.partition_time = partition_time
-        self.json_columns = json_columns
-        self.max_file_bytes = max_file_bytes
-        self.max_file_rows = max_file_rows
         self.name = name
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.schema_change = schema_change
+        self.schema_policy = schema_policy
+        self.max_rejects = max_rejects
+        self.table_format = table_format
+        self.table_options = table_options
         self.object_storage_conn_id = object_storage_conn_id
         self._copy: Copy | None = None
         self._recount: Recounter | None = None
@@ -132,9 +130,10 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         """
         began = time.monotonic()
         need_arrow(type(self).__name__)
-        self._check()
+        check_files(self)
         source = self.what(self.name)
         interval, _ = self._interval(context, source), self._target  # a path that leads elsewhere is refused
+        source = replace(source, complete_at=interval.end)
         back = self.looks_back(source)
         self._check_retention_of(source, interval, max(back, self.verify_back))
         settings = self.hook.settings()
@@ -199,7 +198,6 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
         from airflow_provider_posthog.storage.folder_types import FolderTypes
 
         settings, interval = self.reading_settings(), staging.interval
-        places = at_once(self.max_in_flight, settings)
         facts: dict[str, Any] = {
             "source": _facts_of(source),
             "project_id": settings.project_id,
@@ -213,64 +211,36 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             if "left_out" in more:
                 facts["left_out"] = self.left_out(source, interval.start, interval.end)
 
+        places = at_once(self.max_in_flight, settings)
         reading = Reading(settings, source, places, self.page_rows, self.settle, self.longest_wait)
-        guard = ShrinkGuard.of(self.max_shrink, self.allow_shrink)
         types = FolderTypes.of(self._target.fs, self._root, interval, self.schema_change)
         # Whoever reads the newest snapshot would see one of far fewer rows in place of the one before.
         rows = None if source.time else manifests.rows_before(self._target.fs, self._root, interval)
         self._copy = Copy(
             reading,
             staging,
-            self._layout(source),
+            layout_of(self, source, interval),
             facts,
             before_publishing=check_again,
-            guard=guard,
+            guard=ShrinkGuard.of(self.max_shrink, self.allow_shrink),
             types=types,
             rows_before=rows,
             suppressor=self.suppressor(source),
+            commit=self._table_of(source, interval),
+            schema_policy=self.schema_policy,
+            max_rejects=self.max_rejects,
         )
         return self._copy.run()
 
-    def _check(self) -> None:
-        from airflow_provider_posthog.extract.writers import SUFFIXES
-        from airflow_provider_posthog.storage.folder_types import POLICIES
-
-        if self.format not in SUFFIXES:
-            raise PostHogSettingsError(
-                "format", f"{self.format!r} is not known.", f"Write one of {', '.join(SUFFIXES)}."
-            )
-        known = [name or "none" for name in SUFFIXES[self.format]]
-        if self.compression is not None and self.compression not in known:
-            raise PostHogSettingsError(
-                "compression", f"{self.compression!r} is not for {self.format}.", f"Write one of {', '.join(known)}."
-            )
-        for field in ("max_file_bytes", "max_file_rows"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
-        check_partition_by(self.partition_by)
-        if self.schema_change not in POLICIES:
-            raise PostHogSettingsError(
-                "schema_change", f"{self.schema_change!r:.60} is not known.", f"Write one of {', '.join(POLICIES)}."
-            )
-        if isinstance(self.json_columns, str):  # else it would be a list of letters
-            raise PostHogSettingsError("json_columns", "is a text.", "Write a list of names.")
-        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
-
-    def _layout(self, source: Source) -> Layout:
-        from airflow_provider_posthog.extract.writers import SUFFIXES, Layout
-
-        compression = next(iter(SUFFIXES[self.format])) if self.compression is None else self.compression
-        return Layout(
-            format=self.format,
-            compression=None if compression == "none" else compression,
-            partition_by=self.partition_by,
-            partition_time=self.partition_time or source.time,
-            json_columns=tuple(self.json_columns),
-            own_json=source.own_json,
-            max_bytes=self.max_file_bytes,
-            max_rows=self.max_file_rows,
-        )
+    def _table_of(self, source: Source, interval: Interval) -> Callable[[Sequence[str], str], Mapping[str, Any]] | None:
+        """Return what brings files into the table of Delta or Iceberg, if there is one."""
+        if self.table_format is None:
+            return None
+        target = self._target
+        is_local = target.protocol in ("", "file", "local")
+        uri = self._root if is_local else f"{target.protocol}://{self._root}"
+        lake = lake_of(self, source, interval, uri)
+        return lambda paths, mark: lake.commit(target.fs, paths, mark)
 
     @property
     def _target(self) -> ObjectStoragePath:
@@ -285,8 +255,9 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
 
         asked = (
             "source", "query", "key", "cohort_id", "columns", "events", "exclude_events", "where", "values",
-            "time_column", "format", "compression", "partition_by", "partition_time", "json_columns", "scan_back",
-            "suppress_path", "suppressed",
+            "time_column", "format", "compression", "partition_by", "partition_time", "partition_zone",
+            "row_group_rows", "json_columns", "scan_back", "complete_after", "suppress_path", "suppressed",
+            "table_format", "schema_policy",
         )  # fmt: skip
         request = {name: getattr(self, name) for name in asked}
         settings = self.hook.settings()
@@ -377,6 +348,8 @@ class PostHogQueryToObjectStorageOperator(ReadingOperator):
             "interval": interval.as_json(),
             **earlier,
             "left_out": manifest.get("left_out"),
+            "table": manifest.get("table"),
+            "rejected": manifest.get("rejected", 0),
             "suppressed": manifest.get("suppressed"),
         }
         tell_outlets(context, self.outlets, found)

@@ -22,7 +22,7 @@ def main() -> None:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.extract import sources
     from airflow_provider_posthog.extract.copy_interval import Copy, Reading
-    from airflow_provider_posthog.extract.writers import Layout
+    from airflow_provider_posthog.extract.layout import Layout
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.clickhouse import printed
 from benchmarks.limits_model import Query, calculator, hours
+from benchmarks.server_cost_lazy import measure
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +56,20 @@ def test_hogql_is_written_as_posthog_writes_it() -> None:
     persons = "SELECT id, properties FROM persons WHERE id >= {a} ORDER BY toString(id) LIMIT 1"
     assert printed(persons, values, "new").count("id >= '2026-01-01T00:00:00Z'") == 2
     assert printed(persons, values, "old").count("ifNull(id >= '2026-01-01T00:00:00Z', 0)") == 1
+
+
+def test_groups_and_distinct_ids_are_written_with_their_versions_merged() -> None:
+    groups = printed("SELECT key FROM groups WHERE key >= {a} ORDER BY key LIMIT 1", {"a": "x"}, "new")
+    assert "argMax(groups.group_properties, groups._timestamp)" in groups
+    assert groups.endswith(" AS groups WHERE key >= 'x' ORDER BY key LIMIT 1")
+    sql = "SELECT session_id FROM sessions WHERE $start_timestamp >= toDateTime({a}) ORDER BY session_id LIMIT 1"
+    assert "+ toIntervalDay(3) >= parseDateTime64BestEffortOrNull('2026-01-01'" in printed(
+        sql, {"a": "2026-01-01"}, "new"
+    )
+
+
+@pytest.mark.parametrize("name", ["groups", "distinct_ids"])
+def test_what_posthog_merges_is_read_for_few_bytes(name: str) -> None:
+    rows, ratio, _ = measure(name, 3_000)
+    assert rows == 3_000
+    assert ratio <= 5

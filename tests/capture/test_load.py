@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogQuotaError,
     PostHogSettingsError,
+    PostHogTransportError,
+    PostHogValidationError,
 )
 from tests.capture.conftest import AT, COLUMNS, ORDERS, Lab, rows
 
@@ -133,6 +136,35 @@ def test_one_bad_event_does_not_take_its_batch_with_it(lab: Lab, monkeypatch: py
     some[17][1] = "x" * 250
     found = lab.load(some)
     assert (found["kept"], found["rejected"]) == (39, {"distinct_id_too_large": 1})
+
+
+def test_a_batch_that_is_too_large_is_sent_in_parts(lab: Lab) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=413, body={"error": "payload_too_large"}, count=2)
+    assert lab.load(rows(8))["kept"] == 8
+    assert lab.sent() == 5
+
+
+@pytest.mark.parametrize("tag", ["missing_required_headers", "invalid_batch", "request_parsing_error"])
+def test_a_request_that_is_wrong_as_a_whole_is_not_halved(lab: Lab, tag: str) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=400, body={"error": tag}, count=-1)
+    with pytest.raises(PostHogValidationError, match=tag):
+        lab.load(rows(8))
+    assert lab.sent() == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"result": "perhaps"}, {"result": None}])
+def test_an_event_of_which_posthog_says_nothing_is_looked_for(lab: Lab, said: dict[str, Any]) -> None:
+    uuid = shown(ORDERS.reader(COLUMNS, AT).read(rows(1)[0], AT).uuid)
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"results": {uuid: said}})
+    assert lab.load(rows(2))["kept"] == 0
+    assert lab.resend(rows(2)) == 2
+    assert read_back.look(lab.client, lab.ledger) == 0
+
+
+def test_an_answer_that_is_none_is_an_error(lab: Lab) -> None:
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"status": "Ok"}, count=-1)
+    with pytest.raises(PostHogTransportError, match="results"):
+        lab.load(rows(2))
 
 
 def test_a_server_without_v1_is_sent_batches(lab: Lab) -> None:
@@ -258,6 +290,13 @@ def test_a_ledger_holds_nothing_of_a_row_that_was_taken(lab: Lab) -> None:
     assert b"ann@example" not in held
     assert b"secret" not in held
     assert (lab.path / "load.ledger").stat().st_mode & 0o077 == 0
+
+
+def test_a_ledger_is_kept_in_no_folder_that_somebody_else_has_put_there(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "ours").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PostHogSettingsError, match="somebody else's"):
+        Ledger(tmp_path / "ours" / "load.ledger")
 
 
 def test_a_ledger_that_is_done_leaves_no_file(lab: Lab) -> None:

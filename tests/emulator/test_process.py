@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -121,10 +122,17 @@ def test_a_port_that_is_taken() -> None:
             process.start()
 
 
-def test_starts_quickly() -> None:
-    began = time.monotonic()
+def test_starts_with_little_work() -> None:
+    """Under 3 s of the processor: on a busy machine the clock tells nothing."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = spent()
     with EmulatorProcess():
-        assert time.monotonic() - began < 10
+        pass
+    assert spent() - before < 3
 
 
 def test_importing_it_costs_little() -> None:

@@ -144,7 +144,7 @@ def test_calls_and_bytes_are_limited_side_by_side(api: Client, posthog: Emulator
 def test_a_bulk_deletion_that_fails_for_everybody_is_an_error_with_its_summary(
     api: Client, posthog: EmulatorProcess, generation: str, failing: int, status: int
 ) -> None:
-    posthog.settings(generation=generation, persons_queued=False)
+    posthog.settings(generation=generation, persons_queued=False, bulk_failure_status=500)
     uuids = posthog.add_persons(2)
     posthog.fail_deletions(uuids[:failing])
     answer = api.post("persons/bulk_delete/", {"ids": uuids})

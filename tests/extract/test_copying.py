@@ -14,7 +14,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.extract import progress, sources
 from airflow_provider_posthog.extract.copy_interval import Copy, Reading
-from airflow_provider_posthog.extract.writers import Layout
+from airflow_provider_posthog.extract.layout import Layout
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import memory

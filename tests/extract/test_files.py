@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.writers import MAX_OPEN, SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.extract.layout import SUFFIXES, Layout
+from airflow_provider_posthog.extract.writers import MAX_OPEN, TableFiles
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staging import Owner, Staging
 from tests.extract.crashing import CrashingFs, memory

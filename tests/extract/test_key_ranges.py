@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract import sources, statements
+from airflow_provider_posthog.extract import named_sources, sources, statements
 from airflow_provider_posthog.extract.chunks import Chunk
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.sources import Source
@@ -259,7 +259,7 @@ def test_all_generations_have_every_person_once(generation: str) -> None:
         found = column(read(settings, sources.persons(), now, now, page_rows=25), "id")
         assert len(found) == len(set(found))
         assert set(made) <= set(found)
-        names = column(read(settings, sources.distinct_ids(), START, END, page_rows=7), "distinct_id")
+        names = column(read(settings, named_sources.person_distinct_ids(), START, END, page_rows=7), "distinct_id")
         assert len(names) == len(set(names)) >= 30
-        for source in (sources.groups(), sources.cohort_members(1)):
+        for source in (sources.groups(), named_sources.cohort_members(1)):
             read(settings, source, START, END, page_rows=7)

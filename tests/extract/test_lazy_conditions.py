@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract import named_sources, sources
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_operators_on_persons_are_refused_with_the_function_to_write(where: str,
     assert instead in str(refused.value)
     sources.events(where=where)
     sources.groups(where=where)
-    sources.distinct_ids(where=where)
+    named_sources.person_distinct_ids(where=where)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,46 @@ def test_events_are_checked_where_they_bring_persons_or_sessions_along() -> None
     with pytest.raises(PostHogSettingsError, match="has NOT"):
         sources.events({"channel": "session.$channel_type"}, where="NOT (event = 'a')")
     sources.events({"channel": "properties.session.a"}, where="NOT (event = 'a')")
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [
+        ("SELECT id FROM persons WHERE properties.age % 2 = 0", "has an operator"),
+        ("SELECT p.id FROM persons AS p WHERE p.properties.age + 1 > 5 ORDER BY p.id", "has an operator"),
+        ("SELECT id FROM `persons` PREWHERE -properties.balance > 5", "has an operator"),
+        ("SELECT e.uuid AS id FROM events e JOIN persons p ON p.id = e.person_id WHERE e.x / 2 = 1", "has an operator"),
+        ("SELECT uuid AS id FROM events WHERE person.properties.age % 2 = 0", "has an operator"),
+        ("SELECT e.person.id AS id FROM events AS e WHERE e.a * 2 > 1", "has an operator"),
+        ("WITH p AS (SELECT id FROM persons WHERE id - 1 = 0) SELECT id FROM p", "has an operator"),
+        ("SELECT id FROM t WHERE id IN (SELECT id FROM persons WHERE properties.a % 2 = 0)", "has an operator"),
+        ("SELECT 1 AS id FROM t UNION ALL SELECT id FROM persons WHERE a % 2 = 0 LIMIT 5", "has an operator"),
+        ("SELECT id FROM persons WHERE NOT (a = 1 AND arrayExists(x -> x = 'a', b))", "has a lambda"),
+        ("SELECT session_id AS id FROM sessions WHERE NOT ($pageview_count = 1)", "has NOT"),
+        ("select session_id as id from sessions where $session_duration between 1 and 5", "has BETWEEN"),
+        ("SELECT uuid AS id FROM events WHERE NOT (event = 'a') AND session.$is_bounce", "has NOT"),
+    ],
+)
+def test_a_query_is_refused_with_the_same_sentence(query: str, what: str) -> None:
+    with pytest.raises(PostHogSettingsError, match=f"query: {what}"):
+        sources.hogql(query, key="id")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT uuid AS id FROM events WHERE properties.price * 2 > 1 AND NOT (event = 'a')",
+        "SELECT uuid AS id FROM events WHERE properties.person.age % 2 = 0 AND properties.session.a BETWEEN 1 AND 2",
+        "SELECT id, 1 + 1 AS two FROM persons WHERE modulo(properties.age, 2) = 0 ORDER BY -id LIMIT 5",
+        "SELECT id, count() AS n FROM persons GROUP BY id HAVING n % 2 = 0",
+        "SELECT id FROM persons WHERE id IN (SELECT person_id FROM events WHERE properties.a % 2 = 0)",
+        "SELECT id FROM (SELECT id FROM persons WHERE is_identified) AS persons_too WHERE id % 2 = 0",
+        "SELECT uuid AS id FROM events WHERE a % 2 = 0 AND b IN (SELECT person.id FROM events)",
+        "SELECT * EXCEPT (a) FROM t WHERE a % 2 = 0",
+        "SELECT session_id AS id FROM sessions WHERE $pageview_count % 2 = 0 AND $channel_type NOT IN ('Direct')",
+        "SELECT persons.a AS id FROM mine WHERE persons.a - 1 = 0 -- FROM persons",
+        "SELECT 'FROM persons WHERE a % 2' AS id FROM t WHERE b % 2 = 0",
+    ],
+)
+def test_a_query_that_posthog_reads_well_is_read(query: str) -> None:
+    assert sources.hogql(query, key="id").query == query

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
-from airflow_provider_posthog.extract import sources
+from airflow_provider_posthog.extract import named_sources, sources
 from airflow_provider_posthog.extract.reader import Extraction, Progress
 from airflow_provider_posthog.extract.windows import PARTS, Position
 from tests.extract.reading import (
@@ -346,7 +346,7 @@ def test_other_tables(rows: EmulatorProcess, settings: ClientSettings) -> None:
     assert len(column(read(settings, sources.groups(), FIRST, LAST, page_rows=10), "key")) == 25
     sessions = column(read(settings, sources.sessions(), FIRST, LAST, page_rows=500), "session_id")
     assert len(sessions) == len(set(sessions)) > 1000
-    assert column(read(settings, sources.cohort_members(1), FIRST, LAST), "person_id") == []
+    assert column(read(settings, named_sources.cohort_members(1), FIRST, LAST), "person_id") == []
 
 
 def test_persons_of_a_clock_that_is_ahead_are_read_too(posthog: EmulatorProcess) -> None:

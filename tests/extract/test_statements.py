@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract import sources, statements
+from airflow_provider_posthog.extract import named_sources, sources, statements
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import PARTS, Keys, Piece, Window
@@ -30,8 +30,12 @@ SOURCES = [
     sources.persons(time_column="created_at"),
     sources.sessions(),
     sources.groups(),
-    sources.distinct_ids(),
-    sources.cohort_members(7),
+    named_sources.person_distinct_ids(),
+    named_sources.cohort_members(7),
+    named_sources.cohort_members(),
+    named_sources.session_replays(),
+    named_sources.feature_flag_calls(),
+    replace(sources.sessions(complete_after=timedelta(hours=1)), complete_at=END),
     sources.hogql(QUERY, key="id", time_column="at", values={"other": "$pageview"}),
     sources.hogql(QUERY, key="concat(toString(id), event)", values={"other": "$pageview"}),
     replace(

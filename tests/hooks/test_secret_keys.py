@@ -46,7 +46,7 @@ def test_it_names_the_scope_that_is_missing(posthog: EmulatorProcess, monkeypatc
 
 def test_queries_and_endpoints_work(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     use(posthog, monkeypatch, "query:read", "endpoint:read")
-    query = PostHogQueryOperator(task_id="a", hogql="SELECT 1 AS one LIMIT 1", poll_interval=0.1, deferrable=False)
+    query = PostHogQueryOperator(task_id="a", query="SELECT 1 AS one LIMIT 1", poll_interval=0.1, deferrable=False)
     assert query.execute({})["rows"] == [[1]]
     endpoint: Any = PostHogRunEndpointOperator(task_id="b", endpoint="events-by-day")
     assert endpoint.execute({})["row_count"] > 0
@@ -66,6 +66,6 @@ def test_other_tasks_say_which_ones_such_a_key_can_serve(
 
 def test_a_missing_scope_says_so_too(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     use(posthog, monkeypatch, "endpoint:read")
-    query = PostHogQueryOperator(task_id="a", hogql="SELECT 1 AS one LIMIT 1", poll_interval=0.1, deferrable=False)
+    query = PostHogQueryOperator(task_id="a", query="SELECT 1 AS one LIMIT 1", poll_interval=0.1, deferrable=False)
     with pytest.raises(PostHogPermissionError, match=r"query:read.*project secret key"):
         query.execute({})

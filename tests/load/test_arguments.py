@@ -25,13 +25,13 @@ from tests.load.databases import END, SCHEMA, START, replacing
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"write": "truncate"}, "write"),
+        ({"write_disposition": "truncate"}, "write_disposition"),
         ({"by": None}, "by"),
         ({"start": None}, "start"),
         ({"end": END.replace(tzinfo=None)}, "end"),
         ({"start": END, "end": END}, "end"),
-        ({"write": "merge"}, "key"),
-        ({"write": "append"}, "key"),
+        ({"write_disposition": "merge"}, "key"),
+        ({"write_disposition": "append"}, "key"),
         ({"column_types": {"a": "text, b text"}}, "column_types"),
         ({"column_types": {"a": "text -- x"}}, "column_types"),
         ({"column_types": {"a": ""}}, "column_types"),

@@ -27,13 +27,13 @@ Rows = list[tuple[int, str, bool]]
 NOW = datetime(2026, 11, 2, tzinfo=timezone.utc)
 
 DISPOSITIONS: dict[str, dict[str, Any]] = {
-    "replace_interval": {"write": "replace_interval", "by": "at", "start": START, "end": START + DAY},
-    "replace": {"write": "replace"},
-    "merge": {"write": "merge", "key": ("id",)},
-    "merge, delete": {"write": "merge", "key": ("id",), "deleted": "delete"},
-    "merge, mark": {"write": "merge", "key": ("id",), "deleted": "mark"},
-    "append": {"write": "append", "key": ("id",)},
-    "scd2": {"write": "scd2", "key": ("id",), "deleted": "mark"},
+    "replace_interval": {"write_disposition": "replace_interval", "by": "at", "start": START, "end": START + DAY},
+    "replace": {"write_disposition": "replace"},
+    "merge": {"write_disposition": "merge", "key": ("id",)},
+    "merge, delete": {"write_disposition": "merge", "key": ("id",), "deleted": "delete"},
+    "merge, mark": {"write_disposition": "merge", "key": ("id",), "deleted": "mark"},
+    "append": {"write_disposition": "append", "key": ("id",)},
+    "scd2": {"write_disposition": "scd2", "key": ("id",), "deleted": "mark"},
 }
 #: Those that take what does not come for gone.
 EXACT = ("replace_interval", "replace", "merge, delete", "merge, mark", "scd2")

@@ -148,7 +148,7 @@ def test_a_database_of_which_only_standard_sql_is_known_counts_what_it_can(postg
     for options in ({"deleted": "delete"}, {"deleted": "mark"}):
         with pytest.raises(PostHogSettingsError, match="deleted: is not for a database"):
             database.load(merging(**options), events(3))
-    with pytest.raises(PostHogSettingsError, match="write: is not for a database"):
+    with pytest.raises(PostHogSettingsError, match="write_disposition: is not for a database"):
         database.load(Target("other", "scd2", key=("uuid",)), events(3))
 
 
@@ -275,9 +275,9 @@ def test_a_column_of_the_load_that_is_loaded_already_is_refused(each: Database) 
     for target, argument in [
         (merging(stamps=STAMPS), "load_columns"),
         (merging(deleted="mark"), "deleted"),
-        (Target("events", "scd2", key=("uuid",)), "write"),
+        (Target("events", "scd2", key=("uuid",)), "write_disposition"),
     ]:
-        more = table.append_column("valid_to", pa.array(["x"])) if argument == "write" else table
+        more = table.append_column("valid_to", pa.array(["x"])) if argument == "write_disposition" else table
         with pytest.raises(PostHogSettingsError, match=f"{argument}: adds a column"):
             each.load(target, more)
 

@@ -46,6 +46,9 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "limit_of_a_union": ({"query": "(SELECT 1) UNION ALL (SELECT 2) LIMIT 5"}, "query"),
     "two_in_node": ({"query": {"kind": "HogQLQuery", "query": "SELECT 1; SELECT 2"}}, "query"),
     "intersect_in_context": ({"export_context": {"source": hogql("SELECT 1 INTERSECT SELECT 2")}}, "query"),
+    "values_of_a_node": ({"query": {"kind": "EventsQuery"}, "values": {"x": 1}}, "values"),
+    "values_without_names": ({"query": "SELECT {x}", "values": ["x"]}, "values"),
+    "values_of_an_insight": ({"insight": 1, "values": {"x": 1}}, "values"),
     "empty_node": ({"query": {}}, "query"),
     "empty_wrapper": ({"query": {"kind": "DataTableNode", "source": {}}}, "query"),
     "list": ({"query": ["SELECT 1"]}, "query"),
@@ -134,6 +137,12 @@ def test_a_format_may_be_written_short(connected: EmulatorProcess, short: str, o
 def test_a_query_node_goes_as_it_is(connected: EmulatorProcess) -> None:
     node = {"kind": "HogQLQuery", "query": "SELECT {x} AS x LIMIT 1", "values": {"x": "it's"}}
     assert _sent(connected, query=node)[0]["export_context"] == {"source": node}
+
+
+def test_values_go_beside_the_text(connected: EmulatorProcess) -> None:
+    body, _ = _sent(connected, query="SELECT {x} AS x LIMIT 1", values={"x": "it's"})
+    node = {"kind": "HogQLQuery", "query": "SELECT {x} AS x LIMIT 1", "values": {"x": "it's"}}
+    assert body["export_context"] == {"source": node}
 
 
 def test_a_wrapped_node_goes_without_its_wrapper(connected: EmulatorProcess) -> None:

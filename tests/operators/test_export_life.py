@@ -186,7 +186,7 @@ def test_the_execution_timeout_in_a_worker_names_the_export(connected: EmulatorP
 def test_the_execution_timeout_in_a_worker_names_the_query_and_cancels_it_once(connected: EmulatorProcess) -> None:
     connected.settings(query_seconds=60.0, async_seconds=0.0)
     operator = PostHogQueryOperator(
-        task_id="query", hogql="SELECT 1 AS a LIMIT 1", timeout=60, execution_timeout=timedelta(seconds=2)
+        task_id="query", query="SELECT 1 AS a LIMIT 1", timeout=60, execution_timeout=timedelta(seconds=2)
     )
     with pytest.raises(outcome_errors().task_timeout, match="It was cancelled") as ended, airflows_timer(2.0):
         operator.execute({})
@@ -315,7 +315,7 @@ def test_a_retry_that_airflow_resumes_with_the_event_before_starts_anew(connecte
             work(context(try_number=2 if retry else 1), *args)
         return run_trigger(caught.value.trigger)  # type: ignore[attr-defined]
 
-    connected.next_exports("succeed", export_seconds=1.0)
+    connected.next_exports("succeed", export_seconds=2.5)
     connected.faults(method="GET", path="*/exports/1/", status=503, count=1)
     operator = export_operator(deferrable=True, max_poll_failures=1)
     event = deferred(False, operator.execute)

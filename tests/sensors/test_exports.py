@@ -278,9 +278,9 @@ def test_deferring_hands_on_how_it_is_to_wait(connected: EmulatorProcess) -> Non
 
 def test_backoff_polls_less_often(connected: EmulatorProcess) -> None:
     _export(connected, "slow")
-    _ended(_sensor("deferrable", timeout=1.5, poke_interval=0.1))
+    _ended(_sensor("deferrable", timeout=2.5, poke_interval=0.1))
     even = len(connected.calls("/exports/1/"))
-    _ended(_sensor("deferrable", timeout=1.5, poke_interval=0.1, exponential_backoff=True, max_wait=5))
+    _ended(_sensor("deferrable", timeout=2.5, poke_interval=0.1, exponential_backoff=True, max_wait=5))
     backing_off = len(connected.calls("/exports/1/")) - even
     assert backing_off <= even / 2
 

@@ -273,7 +273,9 @@ def test_an_event_that_cannot_be_read_costs_no_load(
 def test_what_is_deferred_is_small_and_tells_nothing(connection: EmulatorProcess, lake: DuckDB) -> None:
     limited(connection, skip=0, wait=30, count=-1)
     with pytest.raises(task_deferred()) as deferred:
-        sql(where="distinct_id = {who}", values={"who": "jane@example.com"}, write="merge").execute(context())
+        sql(where="distinct_id = {who}", values={"who": "jane@example.com"}, write_disposition="merge").execute(
+            context()
+        )
     connection.clear_faults()
     text = json.dumps(deferred.value.trigger.serialize())  # type: ignore[attr-defined]
     assert len(text) < 400

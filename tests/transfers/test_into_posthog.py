@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -38,7 +38,7 @@ AT_ONCE: dict[str, Any] = {"quiet_period": 0, "poll_interval": 0.1, "timeout": 0
 @pytest.fixture(autouse=True)
 def ledgers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of their own for what tries note."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(into_posthog, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
     return tmp_path
 
 
@@ -170,6 +170,13 @@ def test_rows_that_are_refused_are_counted_by_reason_and_the_rest_is_there(
     assert "guest" not in str(caught.value)
     assert there() == [20, 20]
     assert task(rejects_path=str(path), max_rejects="2").execute(context(try_number=2))["kept"] == 20
+
+
+def test_what_posthog_would_hide_is_not_sent(connected: EmulatorProcess, shop: Shop) -> None:
+    connected.settings(event_retention_months=12, events_retention_enforced=True)
+    shop.run("INSERT INTO orders VALUES (100, 'old', '2019-01-01T00:00:00+00:00', 1)")
+    found = task(max_rejects=1).execute(context())
+    assert (found["kept"], found["rejected"]) == (20, {"hidden_by_retention": 1})
 
 
 def test_a_retry_sends_only_what_was_not_sent(

@@ -171,7 +171,7 @@ def test_a_table_in_a_file(
         table="visits",
         query=sql,
         key="id",
-        write="merge",
+        write_disposition="merge",
         settle=timedelta(0),
     )
     found, result = done(task)

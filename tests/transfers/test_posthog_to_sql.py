@@ -103,11 +103,11 @@ def test_late_events_come_with_a_look_back(connection: EmulatorProcess, lake: Du
 
 
 def test_persons_as_a_snapshot(connection: EmulatorProcess, warehouse: Database) -> None:
-    first = load(source="persons", table="persons", write="merge")
+    first = load(source="persons", table="persons", write_disposition="merge")
     assert first["rows"] == warehouse.count("persons") > 500
     assert (first["start"], first["end"]) == (None, None)
     connection.add_persons([{"distinct_ids": ["new"], "created_at": day(1)}])
-    second = load(source="persons", table="persons", write="merge")
+    second = load(source="persons", table="persons", write_disposition="merge")
     assert second["rows"] == warehouse.count("persons") == first["rows"] + 1
 
 
@@ -124,14 +124,14 @@ def test_new_persons_of_an_interval(connection: EmulatorProcess, lake: DuckDB) -
 @pytest.mark.parametrize("write", ["replace_interval", "merge", "append"])
 def test_sessions(connection: EmulatorProcess, lake: DuckDB, write: Any) -> None:
     for _ in range(2):
-        found = load(source="sessions", table="sessions", write=write)
+        found = load(source="sessions", table="sessions", write_disposition=write)
     assert found["rows"] == lake.count("sessions") > 100
 
 
 def test_a_query_with_a_key_of_two_columns(connection: EmulatorProcess, warehouse: Database) -> None:
     sql = "SELECT event, toDate(timestamp) AS day, count() AS events FROM events GROUP BY event, day"
     for _ in range(2):
-        found = load(query=sql, table="daily", write="merge", key=["event", "day"])
+        found = load(query=sql, table="daily", write_disposition="merge", key=["event", "day"])
     assert found["rows"] == warehouse.count("daily") > 10
     assert int(warehouse.rows("SELECT sum(events) FROM daily")[0][0]) == connection.count_events(
         "1970-01-01", "2106-01-01"
@@ -149,10 +149,10 @@ def test_a_source_in_full(connection: EmulatorProcess, lake: DuckDB) -> None:
     found = load(source="persons", time_column="created_at", columns=["id", "created_at"], table="persons")
     assert found["start"] is not None
     query = "SELECT toString(uuid) AS id, event FROM events"
-    load(query=query, table="ids", write="append", key="id")
+    load(query=query, table="ids", write_disposition="append", key="id")
     assert lake.count("ids") == connection.count_events(*EVER)
     with pytest.raises(PostHogSettingsError, match="key"):
-        load(query=query, table="ids", write="append")
+        load(query=query, table="ids", write_disposition="append")
 
 
 def test_columns_and_conditions(connection: EmulatorProcess, lake: DuckDB) -> None:
@@ -178,7 +178,7 @@ def test_column_types_of_the_users_own(connection: EmulatorProcess, monkeypatch:
     with postgres_database() as database:
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
         for _ in range(2):
-            load(column_types={"uuid": "uuid", "properties": "jsonb"}, write="merge")
+            load(column_types={"uuid": "uuid", "properties": "jsonb"}, write_disposition="merge")
         assert database.count(where="properties ? '$browser'") > 100
         assert database.count() == connection.count_events(day(5), day(3), "created_at")
 
@@ -222,33 +222,33 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"write": "truncate"}, "write"),
+        ({"write_disposition": "truncate"}, "write_disposition"),
         ({"table": "a b"}, "table"),
         ({"table": ""}, "table"),
         ({"source": "nothing"}, "source"),
-        ({"source": "groups", "write": "replace_interval"}, "write"),
-        ({"source": "persons", "write": "replace_interval"}, "write"),
-        ({"source": "sessions", "write": "replace"}, "write"),
-        ({"source": "persons", "time_column": "created_at", "write": "replace"}, "write"),
-        ({"write": "replace"}, "write"),
-        ({"write": ""}, "write"),
+        ({"source": "groups", "write_disposition": "replace_interval"}, "write_disposition"),
+        ({"source": "persons", "write_disposition": "replace_interval"}, "write_disposition"),
+        ({"source": "sessions", "write_disposition": "replace"}, "write_disposition"),
+        ({"source": "persons", "time_column": "created_at", "write_disposition": "replace"}, "write_disposition"),
+        ({"write_disposition": "replace"}, "write_disposition"),
+        ({"write_disposition": ""}, "write_disposition"),
         ({"replaces": "everything"}, "replaces"),
-        ({"replaces": "all", "write": "merge"}, "replaces"),
+        ({"replaces": "all", "write_disposition": "merge"}, "replaces"),
         ({"max_shrink": 50}, "max_shrink"),
         ({"max_shrink": "half"}, "max_shrink"),
         ({"allow_shrink": "perhaps"}, "allow_shrink"),
         ({"verify_back": 5}, "verify_back"),
         ({"verify_back": timedelta(days=-1)}, "verify_back"),
-        ({"verify_back": timedelta(days=1), "write": "merge"}, "verify_back"),
+        ({"verify_back": timedelta(days=1), "write_disposition": "merge"}, "verify_back"),
         ({"source": "groups", "verify_back": timedelta(days=1)}, "verify_back"),
         (
             {"verify_back": timedelta(days=10), "start": "2026-11-01T00:00:00Z", "end": "2026-11-01T00:01Z"},
             "verify_back",
         ),
-        ({"source": "cohort_members"}, "cohort_id"),
+        ({"source": "cohort_members", "cohort_id": "x"}, "cohort_id"),
         ({"query": "SELECT 1"}, "key"),
         ({"query": "SELECT 1; SELECT 2", "key": "a", "time_column": "b"}, "query"),
-        ({"query": "SELECT 1 AS a", "key": "a", "write": "replace_interval"}, "write"),
+        ({"query": "SELECT 1 AS a", "key": "a", "write_disposition": "replace_interval"}, "write_disposition"),
         ({"source": "sessions", "time_column": "timestamp"}, "time_column"),
         ({"source": "persons", "events": "x"}, "events"),
         ({"time_column": "moment"}, "time_column"),
@@ -259,7 +259,7 @@ def test_a_file_is_not_opened_before_rows_have_settled(connection: EmulatorProce
         ({"settle": 5}, "settle"),
         ({"max_in_flight": 0}, "max_in_flight"),
         ({"page_rows": 50_000}, "page_rows"),
-        ({"source": "persons", "write": "merge", "look_back": timedelta(days=1)}, "look_back"),
+        ({"source": "persons", "write_disposition": "merge", "look_back": timedelta(days=1)}, "look_back"),
         ({"sql_conn_id": " "}, "sql_conn_id"),
         ({"sql_conn_id": "snow"}, "sql_conn_id"),
         ({"sql_conn_id": "http"}, "sql_conn_id"),

@@ -76,13 +76,16 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"source": ["events"]}, "source"),
         ({"source": "SELECT 1 AS a", "key": "a"}, "source"),
         ({"source": "events", "query": "SELECT 1 AS a", "key": "a"}, "source"),
-        ({"query": "SELECT 1 AS a", "key": "", "write": "merge"}, "key"),
-        ({"query": "SELECT 1 AS a", "key": [], "write": "merge"}, "key"),
-        ({"query": "SELECT 1 AS a", "key": "a", "time_column": "", "write": "replace_interval"}, "write"),
+        ({"query": "SELECT 1 AS a", "key": "", "write_disposition": "merge"}, "key"),
+        ({"query": "SELECT 1 AS a", "key": [], "write_disposition": "merge"}, "key"),
+        (
+            {"query": "SELECT 1 AS a", "key": "a", "time_column": "", "write_disposition": "replace_interval"},
+            "write_disposition",
+        ),
         ({"columns": ["uuid", "event"]}, "time_column"),
-        ({"columns": ["event", "created_at"], "write": "merge"}, "key"),
-        ({"columns": {"id": "uuid", "created_at": "created_at"}, "write": "append"}, "key"),
-        ({"key": ["uuid", "day"], "write": "merge"}, "key"),
+        ({"columns": ["event", "created_at"], "write_disposition": "merge"}, "key"),
+        ({"columns": {"id": "uuid", "created_at": "created_at"}, "write_disposition": "append"}, "key"),
+        ({"key": ["uuid", "day"], "write_disposition": "merge"}, "key"),
         ({"columns": {}}, "columns"),
         ({"columns": "uuid"}, "columns"),
         ({"values": "{'a': 1}"}, "values"),
@@ -261,7 +264,7 @@ def test_values_that_a_user_added_are_not_lost_unasked(connection: EmulatorProce
     lake.run("ALTER TABLE events ADD COLUMN mine integer", "UPDATE events SET mine = 7")
     with pytest.raises(PostHogSettingsError, match=r"'mine' is not among .*other_columns='null'"):
         load()
-    assert load(write="merge")["rows"] == lake.count(where="mine = 7") == there
+    assert load(write_disposition="merge")["rows"] == lake.count(where="mine = 7") == there
     assert load(other_columns="null")["rows"] == lake.count(where="mine IS NULL") == there
     with pytest.raises(PostHogSettingsError, match="other_columns"):
         load(other_columns="keep")
@@ -270,7 +273,7 @@ def test_values_that_a_user_added_are_not_lost_unasked(connection: EmulatorProce
 def test_counts_and_conditions_of_a_query_are_numbers_and_booleans(connection: EmulatorProcess, lake: DuckDB) -> None:
     query = "SELECT event AS event, count() AS n, event = '$pageview' AS is_view FROM events GROUP BY event"
     for _ in range(2):
-        load(query=query, table="totals", write="merge", key="event", column_types={"is_view": "boolean"})
+        load(query=query, table="totals", write_disposition="merge", key="event", column_types={"is_view": "boolean"})
     assert lake.rows("SELECT event FROM totals WHERE is_view") == [("$pageview",)]
     assert lake.rows("SELECT sum(n) = max(n) FROM totals") == [(False,)]
 

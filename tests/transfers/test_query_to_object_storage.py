@@ -305,7 +305,7 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"source": "persons", "events": "x"}, "events"),
         ({"source": "sessions", "time_column": "timestamp"}, "time_column"),
         ({"time_column": "uuid"}, "time_column"),
-        ({"source": "cohort_members"}, "cohort_id"),
+        ({"source": "cohort_members", "cohort_id": "x"}, "cohort_id"),
         ({"cohort_id": 1}, "cohort_id"),
         ({"path": ""}, "path"),
         ({"format": "orc"}, "format"),
@@ -318,8 +318,11 @@ def test_s3(connection: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         ({"page_rows": 0}, "page_rows"),
         ({"end": day(-1)}, "end"),
         ({"name": "a/b"}, "name"),
-        ({"partition_by": ["day", "event"]}, "partition_by"),
-        ({"partition_by": ("day",)}, "partition_by"),
+        ({"partition_by": ["day", 5]}, "partition_by"),
+        ({"partition_by": []}, "partition_by"),
+        ({"partition_zone": "Mars"}, "partition_zone"),
+        ({"partition_zone": 5}, "partition_zone"),
+        ({"row_group_rows": 0}, "row_group_rows"),
         ({"partition_by": {"day": 1}}, "partition_by"),
         ({"partition_by": 5}, "partition_by"),
         ({"partition_by": " "}, "partition_by"),
@@ -334,19 +337,30 @@ def test_what_is_refused(connection: EmulatorProcess, tmp_path: Path, options: d
     assert connection.calls("/query/", "POST") == []
 
 
-def test_several_columns_to_partition_by_are_refused_when_the_task_is_made_or_rendered(
-    connection: EmulatorProcess, tmp_path: Path
-) -> None:
-    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
-        operator(tmp_path, partition_by=["day", "event"])
-    task = operator(tmp_path)
-    task.partition_by = ["day", "event"]
-    with pytest.raises(PostHogSettingsError, match="'day', 'hour' or one column"):
-        task.execute(context())
-    assert connection.calls() == []
+def test_days_and_events_are_folders_in_folders(connection: EmulatorProcess, tmp_path: Path) -> None:
+    import duckdb
+
+    task = operator(
+        tmp_path, partition_by=["day", "event"], partition_zone="Asia/Kathmandu", row_group_rows=10, max_file_rows=1_000
+    )
+    found = task.execute(context())
+    rows = f"read_parquet('{tmp_path}/date=*/event=*/*.parquet', hive_partitioning = true)"
+    sql = f"""SELECT count(*), count(DISTINCT event) > 3,
+        bool_and(strftime(created_at + INTERVAL 345 MINUTE, '%Y-%m-%d') = date::VARCHAR) FROM {rows}"""
+    with duckdb.connect() as lake:
+        lake.execute("SET TimeZone = 'UTC'")
+        assert lake.execute(sql).fetchone() == (found["rows"], True, True)
 
 
-@pytest.mark.parametrize("options", [{"partition_by": "nope"}, {"partition_by": "day", "partition_time": "event"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"partition_by": "nope"},
+        {"partition_by": ["day", "nope"]},
+        {"partition_by": "snapshot"},
+        {"partition_by": "day", "partition_time": "event"},
+    ],
+)
 def test_partitions_that_can_not_be(connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         operator(tmp_path, **options).execute(context())

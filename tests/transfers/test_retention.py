@@ -92,17 +92,17 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_load_of_hidden_events_fails_and_leaves_the_table(
     connection: EmulatorProcess, lake: DuckDB, write: Any, by: str
 ) -> None:
-    loaded = into_sql(time_column=by, write=write).execute(context())
+    loaded = into_sql(time_column=by, write_disposition=write).execute(context())
     before = sorted(lake.rows("SELECT * FROM events"))
     assert loaded["rows"] == len(before) > 500
     hide(connection)
     for _ in range(2):  # a retry changes nothing either
         with pytest.raises(PostHogIncompleteError, match=r"PostHog hides events up to .* only a part of"):
-            into_sql(time_column=by, write=write).execute(context())
+            into_sql(time_column=by, write_disposition=write).execute(context())
     assert sorted(lake.rows("SELECT * FROM events")) == before
     hide(connection, ago=1)
     with pytest.raises(PostHogIncompleteError, match="none of"):
-        into_sql(time_column=by, write=write).execute(context())
+        into_sql(time_column=by, write_disposition=write).execute(context())
     assert sorted(lake.rows("SELECT * FROM events")) == before
 
 
@@ -221,7 +221,7 @@ def test_other_tables_are_not_asked_about(
 ) -> None:
     hide(connection)
     key = {"key": ["index", "key"]} if source == "groups" else {}
-    into_sql(source=source, table="rows", write="merge", **key).execute(context())
+    into_sql(source=source, table="rows", write_disposition="merge", **key).execute(context())
     assert lake.count("rows") > 0
     assert (looks(connection), said) == (0, [])
 
@@ -239,16 +239,16 @@ def test_queries_of_events_by_a_time_are_checked(connection: EmulatorProcess, la
 
 def test_queries_of_events_as_a_whole_are_warned_of(connection: EmulatorProcess, lake: DuckDB, said: list[str]) -> None:
     hide(connection, events_retention_enforced=False)
-    options: dict[str, Any] = {"query": COUNT_BY_DAY, "table": "daily", "key": "id", "write": "merge"}
+    options: dict[str, Any] = {"query": COUNT_BY_DAY, "table": "daily", "key": "id", "write_disposition": "merge"}
     into_sql(**options).execute(context())
     assert said == []
     connection.settings(events_retention_enforced=True)
     into_sql(**options).execute(context())
     (text,) = said
     assert "are not in the answer" in text
-    into_sql(source="persons", table="people", write="merge", where="id IN (SELECT person_id FROM events)").execute(
-        context()
-    )
+    into_sql(
+        source="persons", table="people", write_disposition="merge", where="id IN (SELECT person_id FROM events)"
+    ).execute(context())
     assert len(said) == 2
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from tests.operators.support import context
 from tests.transfers.test_query_to_object_storage import day, everything, operator
 
+DAY = timedelta(days=1)
 COLUMNS = {"uuid": "uuid", "created_at": "created_at"}
 NUMBER = {"columns": {**COLUMNS, "size": "length(event)"}}
 TEXT = {"columns": {**COLUMNS, "size": "toString(length(event))"}}
@@ -64,3 +68,64 @@ def test_a_retry_does_not_go_on_with_other_types_than_the_try_before(
     manifest = json.loads(Path(found["manifest"]).read_text())
     assert sum(file["rows"] for file in manifest["files"]) == manifest["rows"] == manifest["counted"]
     assert len(everything(tmp_path)) == found["files"] + 1
+
+
+def kept_aside(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted(folder.glob("_rejected/*.jsonl")) for line in path.open()]
+
+
+def three(*more: str) -> dict[str, Any]:
+    """A query of three rows, with columns of the values that are told."""
+    values = [f"{value} AS {column}" for column, value in zip("ab", more, strict=False)]
+    query = f"SELECT number AS id, {', '.join(values)} FROM numbers(3)"
+    return {"source": None, "query": query, "key": "id"}
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_rows_that_do_not_fit_into_the_folder_are_kept_aside_with_the_reason(
+    connection: EmulatorProcess, tmp_path: Path, format: Any
+) -> None:
+    def bring(ago: int, *more: str, **options: Any) -> dict[str, Any]:
+        given = {"format": format, "start": day(ago), "end": day(ago - 1), **three(*more), **options}
+        found: dict[str, Any] = operator(tmp_path, **given).execute(context(run_id=str(ago)))
+        return found
+
+    assert bring(9, "_toInt32(number)")["rejected"] == 0
+    found = bring(8, "number * 2000000000", "if(number = 1, 'x', null)", schema_policy="quarantine")
+    assert (found["rows"], found["rejected"]) == (1, 2)
+    assert [(row["id"], row["_posthog_reason"]) for row in kept_aside(tmp_path)] == [
+        (1, "b is no column of the folder"),
+        (2, "a is no int32"),
+    ]
+    again = bring(8, "number * 2", schema_policy="quarantine")
+    assert (again["rows"], again["rejected"], kept_aside(tmp_path)) == (3, 0, []), "the new load replaces them"
+    before = everything(tmp_path)
+    with pytest.raises(PostHogIncompleteError, match="2 rows or more do not fit"):
+        bring(7, "number * 2000000000 + 1000000000", schema_policy="quarantine", max_rejects=1)
+    for more, policy in ((("number * 2000000000",), "evolve"), (("_toInt32(number)", "1"), "freeze")):
+        with pytest.raises(PostHogSettingsError) as refused:
+            bring(7, *more, schema_policy=policy)
+        assert refused.value.field == "schema_policy"
+    assert kept_aside(tmp_path) == []
+    assert set(before) <= set(everything(tmp_path))
+    assert bring(7, "number * 3", "toString(number)", schema_policy="evolve")["rows"] == 3
+    if format == "parquet":
+        types = {pq.read_schema(path).field("a").type for path in tmp_path.glob("*.parquet")}
+        assert types == {pa.int32()}, "numbers are written as the folder has them"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"schema_policy": "fail"}, "schema_policy"),
+        ({"max_rejects": 1}, "max_rejects"),
+        ({"schema_policy": "quarantine", "max_rejects": -1}, "max_rejects"),
+        ({"schema_policy": "quarantine", "verify_back": DAY}, "schema_policy"),
+    ],
+)
+def test_policies_that_cannot_be_kept_are_refused(
+    connection: EmulatorProcess, tmp_path: Path, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(PostHogSettingsError) as refused:
+        operator(tmp_path, **options).execute(context())
+    assert refused.value.field == field

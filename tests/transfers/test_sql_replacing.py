@@ -175,7 +175,7 @@ UNTOLD = [
 def test_rows_that_the_table_does_not_tell_apart_are_not_deleted(
     connection: EmulatorProcess, lake: DuckDB, options: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(PostHogSettingsError, match="write='merge', or replaces='all'") as refused:
+    with pytest.raises(PostHogSettingsError, match="write_disposition='merge', or replaces='all'") as refused:
         load(**interval(PAST), **options)
     assert refused.value.field == field
     assert connection.calls("/query/") == []
@@ -189,7 +189,7 @@ def test_a_table_that_holds_only_what_is_read_is_replaced_all_the_same(
     for _ in range(2):
         assert load(**interval(hours), where="event = 'a'", replaces="all")["rows"] == 1
     assert held(lake) == {"a": 1}
-    assert load(**interval(hours), where="event = 'b'", write="merge")["rows"] == 1
+    assert load(**interval(hours), where="event = 'b'", write_disposition="merge")["rows"] == 1
     assert held(lake) == {"a": 1, "b": 1}
 
 
@@ -215,7 +215,7 @@ SPANS = [interval(PAST), interval(PAST + HOUR)]
         (SPANS, {}, None),
         ({"events": ["a", "b"]}, {"events": "a"}, None),
         ({"table": ["a", "b"]}, {}, None),
-        ({"project_id": [1, 2]}, {"write": "merge"}, None),
+        ({"project_id": [1, 2]}, {"write_disposition": "merge"}, None),
         (object(), {}, None),
     ],
 )
@@ -236,7 +236,7 @@ def test_mapped_tasks_do_not_replace_one_another_s_rows(
         return
     with pytest.raises(PostHogSettingsError, match=f"mapped over {over} replaces the rows of one another") as refused:
         task.execute(told)
-    assert refused.value.field == "write"
+    assert refused.value.field == "write_disposition"
     assert connection.calls("/query/") == []
     task = operator(**{**interval(PAST), **options})
 

@@ -59,10 +59,10 @@ def happened(name: str, *numbers: int) -> list[dict[str, Any]]:
 
 
 def test_persons_that_did_not_change_are_not_touched(connection: EmulatorProcess, lake: DuckDB) -> None:
-    first = load(write="merge")
+    first = load(write_disposition="merge")
     assert counted(first) == (first["rows"], 0, 0, 0)
     connection.add_persons(1)
-    again = load(write="merge", load_columns=("_posthog_run",))
+    again = load(write_disposition="merge", load_columns=("_posthog_run",))
     assert counted(again) == (1, 0, first["rows"], 0)
     assert lake.rows("SELECT _posthog_run, count(*) FROM t GROUP BY 1 ORDER BY 2") == [
         ("scheduled__1", 1),
@@ -73,10 +73,10 @@ def test_persons_that_did_not_change_are_not_touched(connection: EmulatorProcess
 def test_a_snapshot_says_what_is_new_changed_unchanged_and_gone(connection: EmulatorProcess, lake: DuckDB) -> None:
     name = f"snapshot {uuid4()}"
     connection.add_events(happened(name, 1, 2, 3))
-    load(**totals(name), write="merge")
+    load(**totals(name), write_disposition="merge")
     lake.run("INSERT INTO t VALUES ('gone 1', 1), ('gone 2', 1)")
     connection.add_events(happened(name, 2, 4))
-    assert counted(load(**totals(name), write="merge")) == (1, 1, 2, 2)
+    assert counted(load(**totals(name), write_disposition="merge")) == (1, 1, 2, 2)
     assert lake.count("t") == 6, "kept"
     found = load(**totals(name), deleted="delete")
     assert (counted(found), found["deleted"], lake.count("t")) == ((0, 0, 4, 2), 2, 4)
@@ -91,12 +91,12 @@ def test_persons_that_are_gone_are_marked(connection: EmulatorProcess, lake: Duc
     assert lake.count("t", "_posthog_interval_start IS NULL AND _posthog_run = 'scheduled__1'") == first["rows"] + 1
 
 
-@pytest.mark.parametrize("source", ["groups", "distinct_ids"])
+@pytest.mark.parametrize("source", ["groups", "person_distinct_ids"])
 def test_every_snapshot_can_keep_its_history(connection: EmulatorProcess, lake: DuckDB, source: str) -> None:
-    first = load(source=source, write="scd2")
-    assert counted(load(source=source, write="scd2")) == (0, 0, first["rows"], 0)
+    first = load(source=source, write_disposition="scd2")
+    assert counted(load(source=source, write_disposition="scd2")) == (0, 0, first["rows"], 0)
     lake.run("DELETE FROM t WHERE rowid = 0")
-    assert counted(load(source=source, write="scd2"))[:3] == (1, 0, first["rows"] - 1)
+    assert counted(load(source=source, write_disposition="scd2"))[:3] == (1, 0, first["rows"] - 1)
     assert lake.count("t", "valid_to IS NULL") == first["rows"]
 
 
@@ -105,7 +105,7 @@ def test_a_cohort_s_members_that_are_gone_leave_those_of_others(connection: Emul
         "CREATE TABLE t (person_id VARCHAR, cohort_id BIGINT)", "INSERT INTO t VALUES ('a', 7), ('b', 7), ('a', 8)"
     )
     cohort = {"source": "cohort_members", "cohort_id": 7}
-    assert load(**cohort, write="merge")["gone"] == 2
+    assert load(**cohort, write_disposition="merge")["gone"] == 2
     with pytest.raises(PostHogIncompleteError, match="allow_shrink"):
         load(**cohort, deleted="mark")
     assert load(**cohort, deleted="mark", allow_shrink=True)["gone"] == 2
@@ -113,7 +113,7 @@ def test_a_cohort_s_members_that_are_gone_leave_those_of_others(connection: Emul
 
 
 def test_rows_that_where_leaves_out_are_not_gone(connection: EmulatorProcess, lake: DuckDB) -> None:
-    some = {"where": "is_identified = 1", "write": "merge"}
+    some = {"where": "is_identified = 1", "write_disposition": "merge"}
     assert load(**some)["gone"] is None
     with pytest.raises(PostHogSettingsError) as refused:
         load(**some, deleted="delete")
@@ -131,13 +131,13 @@ def test_mapped_tasks_do_not_take_one_another_s_rows_for_gone(connection: Emulat
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"write": "upsert"}, "write"),
+        ({"write_disposition": "upsert"}, "write_disposition"),
         ({"deleted": "gone"}, "deleted"),
         ({"deleted": ""}, "deleted"),
-        ({"deleted": "delete", "write": "replace"}, "deleted"),
-        ({"deleted": "mark", "write": "append"}, "deleted"),
-        ({"deleted": "mark", "write": "replace_interval"}, "deleted"),
-        ({"deleted": "delete", "write": "scd2"}, "deleted"),
+        ({"deleted": "delete", "write_disposition": "replace"}, "deleted"),
+        ({"deleted": "mark", "write_disposition": "append"}, "deleted"),
+        ({"deleted": "mark", "write_disposition": "replace_interval"}, "deleted"),
+        ({"deleted": "delete", "write_disposition": "scd2"}, "deleted"),
         ({"deleted": "mark", "source": "events", "events": "purchase"}, "deleted"),
         ({"deleted": "mark", "time_column": "created_at"}, "deleted"),
         ({"load_columns": "_posthog_run"}, "load_columns"),
@@ -162,8 +162,8 @@ def test_what_does_not_go_together_is_refused_with_the_dag(options: dict[str, An
     [
         ({"source": "events", "deleted": "mark"}, "deleted"),
         ({"source": "sessions", "deleted": "delete"}, "deleted"),
-        ({"source": "events", "write": "scd2"}, "write"),
-        ({"time_column": "created_at", "write": "scd2"}, "write"),
+        ({"source": "events", "write_disposition": "scd2"}, "write_disposition"),
+        ({"time_column": "created_at", "write_disposition": "scd2"}, "write_disposition"),
     ],
 )
 def test_rows_of_other_intervals_are_not_gone(
@@ -177,7 +177,12 @@ def test_rows_of_other_intervals_are_not_gone(
 
 # Types.
 
-INTERVAL = {"source": "events", "start": PAST.isoformat(), "end": (PAST + DAY).isoformat(), "write": "merge"}
+INTERVAL = {
+    "source": "events",
+    "start": PAST.isoformat(),
+    "end": (PAST + DAY).isoformat(),
+    "write_disposition": "merge",
+}
 
 
 def priced(name: str, *properties: dict[str, Any]) -> list[dict[str, Any]]:
@@ -218,7 +223,7 @@ def test_ids_properties_and_flags_have_the_database_s_own_types(
     with postgres_database() as database:
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
         for _ in range(2):
-            found = load(write="merge", native_types=True, column_types={"created_at": "timestamp"})
+            found = load(write_disposition="merge", native_types=True, column_types={"created_at": "timestamp"})
         assert found["unchanged"] == found["rows"]
         types = database.rows(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "

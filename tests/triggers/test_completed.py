@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.triggers import completed
@@ -102,8 +103,8 @@ def test_a_completed_run_fires_once_with_its_interval_and_rows(api: Client) -> N
     (event,) = watch(trigger, 1, lambda: backfill(api, export, 3))
     run = api.get(f"batch_exports/{export}/runs/{event['run_id']}/").json()
     assert event["rows"] == run["records_completed"]
-    assert datetime.fromisoformat(event["start"]) == datetime.fromisoformat(run["data_interval_start"])
-    assert datetime.fromisoformat(event["end"]) == datetime.fromisoformat(run["data_interval_end"])
+    assert moment(event["start"]) == moment(run["data_interval_start"])
+    assert moment(event["end"]) == moment(run["data_interval_end"])
     assert event["backfill_id"] == run["backfill"]
 
 

@@ -14,8 +14,10 @@ from airflow_provider_posthog.emulator.people.groups import TYPES
 from airflow_provider_posthog.emulator.people.people_tables import listed
 
 if TYPE_CHECKING:
+    from airflow_provider_posthog.emulator.core import Core
+    from airflow_provider_posthog.emulator.people.groups import GroupStore
     from airflow_provider_posthog.emulator.people.person import Person
-    from airflow_provider_posthog.emulator.state import State
+    from airflow_provider_posthog.emulator.people.persons import People
 
 MERGING = ("$create_alias", "$merge_dangerously", "$identify")
 
@@ -23,11 +25,15 @@ MERGING = ("$create_alias", "$merge_dangerously", "$identify")
 class Ingestion:
     """Ingestion.
 
-    :param state: the server's state.
+    :param core: the clock, the settings, the store.
+    :param people: whose persons change.
+    :param groups: whose groups change.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, core: Core, people: People, groups: GroupStore) -> None:
+        self._core = core
+        self._people = people
+        self._groups = groups
         # of events in ClickHouse: what its table is sorted by
         self._keys: set[int] = set()
         self._repeated: dict[int, dict[str, object]] = {}
@@ -46,10 +52,10 @@ class Ingestion:
                 self._repeated[key], again = row, True
             self._keys.add(key)
             rows.append(row)
-        self._state.people.touch()
-        self._state.warehouse.insert_events(rows)
+        self._people.touch()
+        self._core.warehouse.insert_events(rows)
         if again:
-            self._state.people.schedule(self._state.settings.merge_seconds, self.merge)
+            self._people.schedule(self._core.settings.merge_seconds, self.merge)
 
     def merge(self) -> None:
         """Make one row of rows of the same key, as ReplacingMergeTree does: the newest stays."""
@@ -57,15 +63,15 @@ class Ingestion:
         for start in range(0, len(rows := [*repeated.values()]), 1000):
             some = rows[start : start + 1000]
             conditions = listed([_condition_key(row) for row in some])
-            self._state.warehouse.delete_events(
+            self._core.warehouse.delete_events(
                 "concat(toString(uuid), ' ', toString(toDate(timestamp)), ' ', event, ' ', distinct_id) IN "
                 + conditions
             )
-            self._state.warehouse.insert_events(some)
+            self._core.warehouse.insert_events(some)
 
     def _owners(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Person]:
         """Find or make the persons of events, and change them in the order of the events."""
-        people = self._state.people
+        people = self._people
         owners: dict[str, Person] = {}
         made: dict[str, Person] = {}
         changed: dict[str, Person] = {}
@@ -95,7 +101,7 @@ class Ingestion:
     def _join(self, person: Person, alias: object) -> bool:
         if not isinstance(alias, str) or not alias or alias in person.distinct_ids:
             return False
-        self._state.people.join(person, alias)
+        self._people.join(person, alias)
         return True
 
     def _group(self, properties: Mapping[str, Any]) -> None:
@@ -103,8 +109,8 @@ class Ingestion:
         key = properties.get("$group_key")
         if index is None or not isinstance(key, str):
             return
-        store = self._state.groups
-        found = store.find(index, key) or Group(index, key, self._state.clock.now(), {})
+        store = self._groups
+        found = store.find(index, key) or Group(index, key, self._core.clock.now(), {})
         found.properties = {**found.properties, **(properties.get("$group_set") or {})}
         store.save(found)
 
@@ -122,9 +128,9 @@ class Ingestion:
             "uuid": str(uuids.UUID(str(event["uuid"]))),
             "event": event["event"],
             "distinct_id": who,
-            "person_id": owner.uuid if owner is not None else self._state.people.uuid_for(who),
+            "person_id": owner.uuid if owner is not None else self._people.uuid_for(who),
             "timestamp": at.isoformat() if isinstance(at, datetime) else at,
-            "created_at": iso(self._state.clock.now()),
+            "created_at": iso(self._core.clock.now()),
             "properties": properties,
         }
 

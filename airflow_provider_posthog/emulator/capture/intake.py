@@ -10,7 +10,9 @@ from airflow_provider_posthog.emulator.capture.ingestion import Ingestion
 from airflow_provider_posthog.emulator.capture.rules import fault_of
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.emulator.state import State
+    from airflow_provider_posthog.emulator.core import Core
+    from airflow_provider_posthog.emulator.people.groups import GroupStore
+    from airflow_provider_posthog.emulator.people.persons import People
 
 Result = dict[str, str]
 
@@ -22,12 +24,15 @@ def _said(result: str, details: str = "") -> Result:
 class Intake:
     """Takes events in, and remembers how many it has taken.
 
-    :param state: the server's state.
+    :param core: the clock, the settings, the store.
+    :param people: whose persons change.
+    :param groups: whose groups change.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self.ingestion = Ingestion(state)
+    def __init__(self, core: Core, people: People, groups: GroupStore) -> None:
+        self._core = core
+        self._people = people
+        self.ingestion = Ingestion(core, people, groups)
         #: Events of the month, against the quota.
         self.taken = 0
         self._attempts: Counter[str] = Counter()
@@ -39,7 +44,7 @@ class Intake:
         :param historical: whether the batch is a migration.
         :param burst: how many events of each distinct id the batch has had; counts this one.
         """
-        settings = self._state.settings
+        settings = self._core.settings
         if settings.capture_refusals == "event" and (fault := fault_of(event)):
             return _said("drop", fault)
         if self._is_over_quota():
@@ -58,7 +63,7 @@ class Intake:
         return _said("ok")
 
     def _is_over_quota(self) -> bool:
-        quota = self._state.settings.capture_quota
+        quota = self._core.settings.capture_quota
         return quota is not None and self.taken >= quota
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -67,18 +72,18 @@ class Intake:
         :param events: those that were taken.
         """
         self.taken += len(events)
-        settings = self._state.settings
+        settings = self._core.settings
         if settings.capture == "stored":
             lost = {each.lower() for each in settings.lost_uuids}
             kept = [each for each in events if str(each["uuid"]).lower() not in lost]
-            self._state.people.schedule(settings.ingestion_seconds, lambda: self.ingestion.ingest(kept))
+            self._people.schedule(settings.ingestion_seconds, lambda: self.ingestion.ingest(kept))
 
     def take_unseen(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Hand on what ``/batch/`` takes: what is over the quota goes without a word.
 
         :param events: as sent.
         """
-        settings = self._state.settings
+        settings = self._core.settings
         good = [each for each in events if each["event"] not in settings.restricted_events]
         if settings.capture_quota is not None:
             good = good[: max(0, settings.capture_quota - self.taken)]

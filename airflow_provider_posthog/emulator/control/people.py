@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_posthog.emulator.data.records import FRESH
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.request import Request
@@ -103,6 +104,18 @@ def recordings(request: Request) -> Answer:
     return json_answer({"inserted": len(wish)}, 201)
 
 
+def records(request: Request) -> Answer:
+    """Add records, such as feature flags, as they are.
+
+    :param request: ``kind`` (the path of their list) and ``rows`` in its body.
+    """
+    body = request.json()
+    kind, rows = body.get("kind"), body.get("rows")
+    if kind not in FRESH or not isinstance(rows, list):
+        raise _wrong(f"Send 'kind', one of {', '.join(FRESH)}, and 'rows', a list of objects.")
+    return json_answer({"records": [request.state.records.add(str(kind), each) for each in rows]}, 201)
+
+
 def failing_deletions(request: Request) -> Answer:
     """Let the deletion of persons fail, or of none any more.
 
@@ -132,6 +145,7 @@ ROUTES = (
     _route("/persons", persons),
     _route("/persons/failures", failing_deletions),
     _route("/capture", captured),
+    _route("/records", records),
     _route("/recordings", recordings),
     _route("/sweep", sweep),
 )

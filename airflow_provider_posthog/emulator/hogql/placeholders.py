@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
 from airflow_provider_posthog.emulator.hogql.ast import (
@@ -25,6 +25,14 @@ from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import find
 from airflow_provider_posthog.emulator.hogql.values import constant_of
 
+# functions that the app draws, as the tags that they stand for
+_DRAWN: dict[str, Callable[[Node], Tag]] = {
+    "sparkline": lambda data: Tag("Sparkline", {"data": data}),
+    "recording_button": lambda session: Tag(
+        "RecordingButton", {"sessionId": session, "recordingStatus": Field(["properties", "$recording_status"])}
+    ),
+    "explain_csp_report": lambda properties: Tag("ExplainCSPReport", {"properties": properties}),
+}
 # the column that the dates of {filters} are about, by the table
 _TIMES = {"events": "timestamp", "logs": "timestamp", "groups": "created_at", "sessions": "$start_timestamp"}
 
@@ -104,7 +112,7 @@ class Filler:
         if isinstance(part, Call) and part.name == "matchesAction":
             find(part.name, newer=True).check(len(part.args))
             return self.catalog.matches_action(part, self.selects[-1].source if self.selects else [])
-        if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name == "sparkline"):
+        if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name in _DRAWN):
             return self._part(_in_words(part))
         if isinstance(part, Select):
             self.selects.append(part)
@@ -195,7 +203,7 @@ def _in_words(part: Dict | Tag | Call) -> Node:
     """Write what PostHog's app draws as the tuple that it is sent as."""
     if isinstance(part, Call):
         find(part.name, newer=True).check(len(part.args))
-        part = Tag("Sparkline", {"data": part.args[0]})
+        part = _DRAWN[part.name](part.args[0])
     items: list[Node] = [Constant("__hx_tag"), Constant("__hx_obj" if isinstance(part, Dict) else part.kind)]
     for key, value in part.items if isinstance(part, Dict) else part.attributes.items():
         items += [key if isinstance(key, Node) else Constant(key), _as_tuple(value)]

@@ -26,6 +26,7 @@ from airflow_provider_posthog.emulator.http.routes import Match, Route, Router
 from airflow_provider_posthog.emulator.routes import activity as routes_activity
 from airflow_provider_posthog.emulator.routes import batch_exports as routes_batch_exports
 from airflow_provider_posthog.emulator.routes import capture as routes_capture
+from airflow_provider_posthog.emulator.routes import cohorts as routes_cohorts
 from airflow_provider_posthog.emulator.routes import dashboards as routes_dashboards
 from airflow_provider_posthog.emulator.routes import elements as routes_elements
 from airflow_provider_posthog.emulator.routes import events as routes_events
@@ -39,6 +40,7 @@ from airflow_provider_posthog.emulator.routes import person_deletion as routes_p
 from airflow_provider_posthog.emulator.routes import persons as routes_persons
 from airflow_provider_posthog.emulator.routes import projects as routes_projects
 from airflow_provider_posthog.emulator.routes import query as routes_query
+from airflow_provider_posthog.emulator.routes import records as routes_records
 from airflow_provider_posthog.emulator.routes import sharing as routes_sharing
 from airflow_provider_posthog.emulator.routes import warehouse as routes_warehouse
 from airflow_provider_posthog.emulator.state import State
@@ -56,6 +58,8 @@ PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_file_downloads.ROUTES,
     *routes_warehouse.ROUTES,
     *routes_lists.ROUTES,
+    *routes_records.ROUTES,
+    *routes_cohorts.ROUTES,
     *routes_persons.ROUTES,
     *routes_person_deletion.ROUTES,
     *routes_groups.ROUTES,

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl
 from airflow_provider_posthog.emulator.clock import Clock, iso
 from airflow_provider_posthog.emulator.http.envelopes import Json
 
+#: Bytes of a body that is kept: those of captured events would fill the memory.
+LARGEST_KEPT = 256 * 1024
 SECRETS = ("personal_api_key", "token", "api_key", "X-Amz-Signature")
 
 
@@ -85,6 +87,8 @@ class CallLog:
 def _readable(body: bytes) -> object:
     if not body:
         return None
+    if len(body) > LARGEST_KEPT:
+        return f"<{len(body)} bytes>"
     try:
         read: object = json.loads(body)
     except (ValueError, UnicodeDecodeError):

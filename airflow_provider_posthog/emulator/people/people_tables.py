@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INPUT = "SETTINGS date_time_input_format='best_effort'"
 SYNC = "SETTINGS lightweight_deletes_sync=2"
 #: What PostHog fills by itself, and tests fill here.
-OTHERS = ("heatmaps", "flag_evaluations")
+OTHERS = ("heatmaps", "flag_evaluations", "cohort_people", "static_cohort_people")
 
 
 def text(value: object) -> str:

@@ -14,11 +14,7 @@ from airflow_provider_posthog.emulator.http.routes import Handler, Route
 _COUNTED: Json = {"count": 0, "next": None, "previous": None, "results": []}
 # path, scope, the methods that PostHog has for it (here only GET is answered), and its empty page
 _LISTS: tuple[tuple[str, str, str, Json], ...] = (
-    ("feature_flags", "feature_flag", "GET, POST", _COUNTED),
-    ("property_definitions", "property_definition", "GET", _COUNTED),
-    ("experiments", "experiment", "GET, POST", _COUNTED),
     ("session_recordings", "session_recording", "GET", {"results": [], "has_next": False, "version": 3}),
-    ("surveys", "survey", "GET, POST", _COUNTED),
     ("hog_functions", "hog_function", "GET, POST", _COUNTED),
     ("subscriptions", "subscription", "GET, POST", _COUNTED),
     ("external_data_sources", "external_data_source", "GET, POST", _COUNTED),

@@ -96,7 +96,7 @@ def _by_uuid(request: Request, wish: object) -> Person | None:
 
 
 def bulk_delete(request: Request) -> Answer:
-    """Delete many persons (``POST persons/bulk_delete/``): 202, or 500 with the same summary if it failed for all.
+    """Delete many persons (``POST persons/bulk_delete/``): 202, or a failure with the same summary.
 
     :param request: ``ids`` (uuids) or ``distinct_ids``, and flags, in its body; the text ``"false"`` is true.
     """
@@ -118,9 +118,9 @@ def bulk_delete(request: Request) -> Answer:
         "recordings_queued_for_deletion": wish.recordings and bool(persons),
         "deletion_errors": errors,
     }
-    # today's servers call it a failure when nobody of those who were found could be deleted
+    # the newest servers call it a failure when nobody of those who were found could be deleted
     failed = state.settings.generation == "C" and bool(doomed) and len(errors) == len(doomed)
-    return json_answer(summary, 500 if failed else 202)
+    return json_answer(summary, state.settings.bulk_failure_status if failed else 202)
 
 
 def _delete_each(request: Request, persons: list[Person]) -> list[Json]:

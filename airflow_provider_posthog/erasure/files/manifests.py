@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from airflow_provider_posthog.erasure.files.file import UnreadableError
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.manifest import NULL_PARTITION, Interval
 
@@ -35,7 +36,14 @@ class FolderManifests:
             interval = Interval.of_stem(name.removesuffix(".json")) if name.endswith(".json") else None
             if interval is None:
                 continue
-            for file in (manifests.read(self._fs, self._root, interval) or {}).get("files", ()):
+            manifest = manifests.read(self._fs, self._root, interval) or {}
+            if manifest.get("table"):
+                raise PostHogSettingsError(
+                    "path",
+                    f"the rows of {interval.stem} are in a table of {manifest['table'].get('format')}.",
+                    "Delete them there, by the engine that reads it, and expire its older versions.",
+                )
+            for file in manifest.get("files", ()):
                 self._listed[file["path"]] = interval, file["rows"], file.get("partition") or {}
 
     def paths(self) -> Collection[str]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.operators.erasure.end import PostHogErasureEndOperator
 from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
 from airflow_provider_posthog.tasks.erasure import length_of
+from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +42,7 @@ class _Look:
         return dict(Counter(person["state"] for person in self.persons))
 
 
-class PostHogCloseErasureOperator(PostHogErasureEndOperator):
+class PostHogCloseErasureOperator(ErasureEndOperator):
     """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
 
     For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
@@ -63,7 +63,7 @@ class PostHogCloseErasureOperator(PostHogErasureEndOperator):
     :raises PostHogSettingsError: if an argument is wrong; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "reason", "decision")
+    template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "reason", "decision")
 
     def __init__(self, *, reason: str, decision: str, poll_interval: float | timedelta = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)

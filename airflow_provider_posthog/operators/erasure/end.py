@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
-from airflow_provider_posthog.compat import AirflowSkipException, BaseOperator, ObjectStoragePath
-from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
-from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.compat import BaseOperator
+from airflow_provider_posthog.exceptions import PostHogErasureError
+from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.erasure.work_file import WorkFile
-    from airflow_provider_posthog.tasks.certificate import Certificate
 
 
 class PostHogErasureGateOperator(GuidedTask, BaseOperator):
@@ -67,82 +64,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         )
 
 
-class PostHogErasureEndOperator(PostHogErasureOperator):
-    """What all ends share.
-
-    :param request: what an earlier task of the erasure returned.
-    :param also_remove: other files that hold identifiers, removed with the work file.
-    """
-
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "also_remove")
-
-    def __init__(
-        self,
-        *,
-        request: Mapping[str, Any],
-        also_remove: Sequence[str | ObjectStoragePath] = (),
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        if kwargs.get("work_path") is not None:
-            raise PostHogSettingsError("work_path", "is named by the request.", "Leave it out.")
-        super().__init__(**kwargs)
-        self.request = request
-        self.also_remove = also_remove
-
-    def handover(self) -> Handover:
-        """Return the request.
-
-        :raises AirflowSkipException: if there is none.
-        """
-        if not isinstance(self.request, Mapping):
-            raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
-        return self.handed_over(self.request, "request")
-
-    def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:
-        """Keep the file of an erasure that goes on.
-
-        :param handover: the request.
-        :param work: its work file.
-        :raises PostHogErasureError: if its deletion has begun.
-        """
-        if work.exists() and self.progress(work).has_begun:
-            raise PostHogErasureError(
-                f"The deletion of erasure {handover.request_id} has begun: its work file is needed to prove it.",
-                job_id=handover.request_id,
-            )
-
-    def ended(self, handover: Handover, certificate: Certificate | None, state: str) -> dict[str, Any]:
-        """Return how a request has ended.
-
-        :param handover: the request.
-        :param certificate: its certificate.
-        :param state: how it has ended.
-        """
-        return {
-            "request_id": handover.request_id,
-            "state": state,
-            "audit_path": handover.as_json()["audit_path"],
-            "ledger_head": self.ledger_head(certificate),
-        }
-
-    def remove(self, handover: Handover, work: WorkFile) -> None:
-        """Remove the work file, and the others with identifiers.
-
-        :param handover: the request.
-        :param work: its work file.
-        """
-        from airflow_provider_posthog.erasure.progress import Progress
-
-        Progress(work.fs, f"{work.path}.progress", handover.request_id).forget()
-        work.remove()
-        conn_id = self.object_storage_conn_id
-        for path in [handover.storage(each, "also_remove", conn_id) for each in self.also_remove]:
-            if path.fs.exists(path.path):
-                path.fs.rm_file(path.path)
-        self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))
-
-
-class PostHogFinishErasureOperator(PostHogErasureEndOperator):
+class PostHogFinishErasureOperator(ErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
     For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
@@ -157,7 +79,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
     :raises PostHogErasureError: if it is not proved; nothing is closed or removed then.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureEndOperator.template_fields, "proof")
+    template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "proof")
 
     def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -205,7 +127,7 @@ class PostHogFinishErasureOperator(PostHogErasureEndOperator):
         return {str(state): int(n) for state, n in proof["states"].items() if n}, proof.get("checked_at")
 
 
-class PostHogDiscardErasureOperator(PostHogErasureEndOperator):
+class PostHogDiscardErasureOperator(ErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.

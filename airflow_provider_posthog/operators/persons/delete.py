@@ -91,12 +91,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         preview, options = _flag("preview", self.preview), self._options()
         persons = self.persons
-        handover = self.handed_over(persons, "persons") if isinstance(persons, Mapping) else None
-        work = self.work_of(handover, "persons") if handover is not None else None
+        known = self._known(persons) if isinstance(persons, Mapping) else None
         server = detect(self.client)
         options.check(server, 0)
-        if handover is None or work is None:
-            handover, work = self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        handover, work = known or self._found(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = handover.certificate(self.hook, context)
         progress = self.progress(work)
         if not progress.has_begun:
@@ -108,8 +106,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self._announce(certificate, totals, options, work.header().verify_by, preview=preview)
         about = self._about(handover, work, totals, options)
         if preview:
-            head = self.ledger_head(certificate)
-            return {**about, "ledger_head": head, **self._previewed(work, totals, server, options, earlier)}
+            done = self._previewed(work, totals, server, options, earlier)
+            return {**about, **done, "ledger_head": self.ledger_head(certificate)}
         outcome = self._certified(work, progress, options, server, certificate, context)
         return {
             **about,
@@ -144,6 +142,11 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             raise PostHogSettingsError("chunk_size", "is not from 1 to 1,000.", "Leave it out, or write such a number.")
         check_verify_by(self.verify_by)
         return DeleteOptions(self.delete_events, self.delete_recordings, self.keep_person)
+
+    def _known(self, persons: Mapping[str, Any]) -> tuple[Handover, WorkFile]:
+        """Return the request that an earlier task has begun."""
+        handover = self.handed_over(persons, "persons")
+        return handover, self.work_of(handover, "persons")
 
     def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""

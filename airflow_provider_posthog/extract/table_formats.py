@@ -1,0 +1,196 @@
+"""Proved files into a table of Delta or Apache Iceberg: an interval's rows in place of those before, in one commit."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
+import pyarrow.parquet as pq  # noqa: TID253
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("delta", "iceberg")
+#: Under which name a commit says which load it is of.
+MARK = "posthog_load"
+#: How many of the newest commits are looked at for one that a killed try has made.
+_LOOKED_AT = 50
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """A table that an interval's rows go into.
+
+    :param format: ``delta`` or ``iceberg``.
+    :param uri: where a table of Delta is.
+    :param options: of Delta its ``storage_options``; of Iceberg the properties of the ``catalog``, its ``name`` among
+        them, and ``table``, the name in it.
+    :param time: the column of time by which rows belong to the interval; ``None`` replaces the whole table.
+    :param start: the interval's start.
+    :param end: its end.
+    :param only: the values by column that tell which rows of the interval are replaced; empty for all.
+    """
+
+    format: str
+    uri: str
+    options: Mapping[str, Any]
+    time: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    only: Mapping[str, tuple[str, ...] | tuple[int, ...]] = field(default_factory=dict)
+
+    def commit(self, fs: Any, paths: Sequence[str], mark: str) -> dict[str, Any]:  # noqa: ANN401 - a file system
+        """Put the rows of some files into the table, unless a commit of the same mark has done so.
+
+        :param fs: the file system of the files.
+        :param paths: files of Parquet.
+        :param mark: stands for these rows.
+        :returns: ``format``, ``table`` (its name or place), and ``version`` (of Iceberg: the snapshot).
+        """
+        rows = _rows_of(fs, paths) if paths else None
+        return self._into_delta(rows, mark) if self.format == "delta" else self._into_iceberg(rows, mark)
+
+    def _into_delta(self, rows: pa.RecordBatchReader | None, mark: str) -> dict[str, Any]:
+        from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+        storage = dict(self.options.get("storage_options") or {}) or None
+        told = {"format": "delta", "table": self.uri}
+        there = DeltaTable.is_deltatable(self.uri, storage_options=storage)
+        known = DeltaTable(self.uri, storage_options=storage) if there else None
+        if known is not None and any(one.get(MARK) == mark for one in known.history(_LOOKED_AT)):
+            log.info("%s has the rows of %s already, from a try before", self.uri, mark)
+            return {**told, "version": known.version()}
+        properties = CommitProperties(custom_metadata={MARK: mark})
+        where = self._where(known.schema().to_arrow() if known is not None else None)
+        if rows is not None:
+            new: dict[str, Any] = {"schema_mode": "merge", "predicate": where} if known is not None else {}
+            write_deltalake(
+                self.uri, rows, mode="overwrite", storage_options=storage, commit_properties=properties, **new
+            )
+        elif known is not None:
+            known.delete(where, commit_properties=properties)
+        else:
+            return {**told, "version": None}
+        return {**told, "version": DeltaTable(self.uri, storage_options=storage).version()}
+
+    def _where(self, schema: Any) -> str | None:  # noqa: ANN401 - a schema of Arrow
+        """Return the condition of the rows that are replaced; ``None`` for all."""
+        parts = []
+        if self.time is not None and self.start is not None and self.end is not None:
+            time = _quoted(self.time)
+            edges = (f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in (self.start, self.end))
+            parts.append("{time} >= {} AND {time} < {}".format(*edges, time=time))
+        for column, values in self.only.items():
+            texts = ", ".join(str(each) if isinstance(each, int) else _text(each) for each in values)
+            parts.append(f"{_quoted(column)} IN ({texts})")
+        return " AND ".join(parts) or None
+
+    def _into_iceberg(self, rows: pa.RecordBatchReader | None, mark: str) -> dict[str, Any]:
+        from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+
+        name = str(self.options["table"])
+        properties = dict(self.options.get("catalog") or {})
+        catalog = load_catalog(properties.pop("name", None), **properties)
+        told = {"format": "iceberg", "table": name}
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            if rows is None:
+                return {**told, "version": None}
+            with suppress(NamespaceAlreadyExistsError):
+                catalog.create_namespace(name.rpartition(".")[0])
+            table = catalog.create_table(name, rows.schema)
+        for snapshot in reversed(table.metadata.snapshots[-_LOOKED_AT:]):
+            if snapshot.summary is not None and snapshot.summary.additional_properties.get(MARK) == mark:
+                log.info("%s has the rows of %s already, from a try before", name, mark)
+                return {**told, "version": snapshot.snapshot_id}
+        with warnings.catch_warnings(), table.transaction() as transaction:
+            warnings.filterwarnings("ignore", message="Delete operation did not match")  # of a new interval
+            if rows is None:
+                transaction.delete(self._filter(), snapshot_properties={MARK: mark})
+            else:
+                with transaction.update_schema() as update:
+                    update.union_by_name(rows.schema)
+                transaction.overwrite(rows, self._filter(), snapshot_properties={MARK: mark})
+        current = table.current_snapshot()
+        return {**told, "version": current.snapshot_id if current else None}
+
+    def _filter(self) -> Any:  # noqa: ANN401 - an expression of pyiceberg
+        made_of: Any = import_module("pyiceberg.expressions")  # its types do not say what its constructors take
+        made = made_of.AlwaysTrue()
+        if self.time is not None and self.start is not None and self.end is not None:
+            edges = [moment.isoformat() for moment in (self.start, self.end)]
+            made = made_of.And(made_of.GreaterThanOrEqual(self.time, edges[0]), made_of.LessThan(self.time, edges[1]))
+        for column, values in self.only.items():
+            made = made_of.And(made, made_of.In(column, values))
+        return made
+
+
+def _rows_of(fs: Any, paths: Sequence[str]) -> pa.RecordBatchReader:  # noqa: ANN401 - a file system
+    """Read files one after another, with integers as such tables have them."""
+    with fs.open(paths[0], "rb") as file:
+        schema = signed(pq.read_schema(file))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in paths:
+            with fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches():
+                    yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def signed(schema: pa.Schema) -> pa.Schema:
+    """Return a schema whose integers have a sign and 64 bits, as the formats have no others for all of them.
+
+    :param schema: of the rows; a number that does not fit is an error when it comes.
+    """
+    fields = [one.with_type(pa.int64()) if pa.types.is_integer(one.type) else one for one in schema]
+    return pa.schema([one.with_type(pa.string()) if pa.types.is_null(one.type) else one for one in fields])
+
+
+def check_lake(format: object, options: object) -> None:
+    """Refuse what names no table.
+
+    :param format: the task's ``table_format``.
+    :param options: its ``table_options``.
+    :raises PostHogSettingsError: if one cannot be used, or the format's package is not installed.
+    """
+    if format not in FORMATS:
+        raise PostHogSettingsError(
+            "table_format", f"{format!r:.40} is not known.", f"Write one of {', '.join(FORMATS)}."
+        )
+    known = {"delta": {"storage_options"}, "iceberg": {"catalog", "table"}}[str(format)]
+    if not isinstance(options, Mapping) or set(options) - known:
+        raise PostHogSettingsError(
+            "table_options", f"is not what {format} takes.", f"Write a dictionary with {', '.join(sorted(known))}."
+        )
+    name = options.get("table")
+    if format == "iceberg" and not (isinstance(name, str) and name.rpartition(".")[0]):
+        raise PostHogSettingsError(
+            "table_options", "names no table in a namespace.", "Write {'table': 'analytics.events', 'catalog': {...}}."
+        )
+    package = {"delta": "deltalake", "iceberg": "pyiceberg"}[str(format)]
+    try:
+        __import__(package)
+    except ImportError:
+        raise PostHogSettingsError(
+            "table_format", f"{format!r} needs {package}.", f"Install airflow-provider-posthog[{format}]."
+        ) from None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

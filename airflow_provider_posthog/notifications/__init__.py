@@ -1,0 +1,1 @@
+"""What tells PostHog of DAG runs and tasks."""

@@ -1,0 +1,141 @@
+"""One event, or a few, from a DAG into PostHog."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.interval import moment_of
+from airflow_provider_posthog.tasks.project_token import project_token
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.capture.events import Event
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogCaptureOperator(PostHogOperator):
+    """Sends an event to PostHog, the same one in each try, and succeeds when PostHog has taken it.
+
+    Whether it can be queried afterwards is not waited for: that is what
+    :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator` does for many.
+
+    .. code-block:: python
+
+        PostHogCaptureOperator(task_id="tell", event="orders loaded", distinct_id="warehouse", properties={"rows": 7})
+
+    :param event: its name.
+    :param distinct_id: whose it is; a list sends one for each.
+    :param properties: what it has; JSON.
+    :param timestamp: when it happened: a time with an offset, or ISO text with one; default: the run's.
+    :param uuid: its UUID; default: one that follows from the DAG, the run, the task and the id.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own.
+    :returns: ``sent`` (how many), ``uuids``, ``verdicts`` (how many by PostHog's word, such as ``ok``; ``sent`` where
+        it says none).
+    :raises PostHogSettingsError: if PostHog would not take it; nothing was sent.
+    :raises PostHogIncompleteError: if PostHog drops it.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "event",
+        "distinct_id",
+        "properties",
+        "timestamp",
+        "uuid",
+    )
+    template_fields_renderers = {"properties": "json"}  # noqa: RUF012 - Airflow's own form
+
+    def __init__(
+        self,
+        *,
+        event: str,
+        distinct_id: str | Sequence[str],
+        properties: Mapping[str, Any] | None = None,
+        timestamp: datetime | str | None = None,
+        uuid: str | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.event = event
+        self.distinct_id = distinct_id
+        self.properties = properties
+        self.timestamp = timestamp
+        self.uuid = uuid
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        from airflow_provider_posthog.capture.events import shown
+        from airflow_provider_posthog.capture.sender import Sender
+
+        events = self._events(context)
+        with Sender(self.hook.settings(), project_token(self.hook)) as sender:
+            verdicts = sender.send(events)
+        dropped = sorted({verdict.details or "no reason" for verdict in verdicts if verdict.result == "drop"})
+        if dropped:
+            raise PostHogIncompleteError(f"PostHog dropped the event ({', '.join(dropped)}).")
+        told = [verdict.result for verdict in verdicts]
+        return {
+            "sent": len(events),
+            "uuids": [shown(event.uuid) for event in events],
+            "verdicts": {word: told.count(word) for word in sorted(set(told))},
+        }
+
+    def _events(self, context: Context) -> list[Event]:
+        from airflow_provider_posthog.capture.events import check_distinct_id, check_name, event_of, uuid_of
+        from airflow_provider_posthog.capture.values import RefusedError, moment, plain
+
+        names = [self.distinct_id] if isinstance(self.distinct_id, (str, int)) else list(self.distinct_id)
+        if self.uuid and len(names) != 1:
+            raise PostHogSettingsError("uuid", "is given for several events.", "Leave it out, or send one.")
+        if not names or len(set(names)) != len(names):
+            raise PostHogSettingsError("distinct_id", "is empty, or names somebody twice.", "Write whose event it is.")
+        try:
+            name, at = check_name(self.event), self._at(context)
+            when = moment(at, datetime.now(timezone.utc))
+            properties = plain(dict(self.properties or {}))
+            made = []
+            for who in names:
+                uuid = self._uuid() or uuid_of("task", *self._run(context), name, str(who), when.isoformat())
+                made.append(event_of(uuid, name, check_distinct_id(who), when, properties))
+        except RefusedError as refused:
+            field = _FIELDS.get(refused.reason, "properties")
+            raise PostHogSettingsError(field, f"is refused by PostHog ({refused.reason}).", "Write another.") from None
+        return made
+
+    def _at(self, context: Context) -> object:
+        return moment_of(context) if self.timestamp is None or self.timestamp == "" else self.timestamp
+
+    def _uuid(self) -> bytes | None:
+        if not self.uuid:
+            return None
+        try:
+            return uuids.UUID(str(self.uuid)).bytes
+        except ValueError:
+            raise PostHogSettingsError("uuid", "is no UUID.", "Write one, or leave it out.") from None
+
+    def _run(self, context: Context) -> list[object]:
+        ti = context.get("ti")
+        if ti is None:
+            return [self.task_id]
+        return [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1)]
+
+
+_FIELDS = {
+    "missing_event_name": "event",
+    "event_name_too_long": "event",
+    "dropped_performance_event": "event",
+    "missing_distinct_id": "distinct_id",
+    "distinct_id_too_large": "distinct_id",
+    "invalid_distinct_id": "distinct_id",
+    "missing_timestamp": "timestamp",
+    "invalid_event_timestamp": "timestamp",
+    "naive_timestamp": "timestamp",
+    "future_timestamp": "timestamp",
+}

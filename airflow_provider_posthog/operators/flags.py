@@ -1,0 +1,143 @@
+"""Feature flags: how far they are rolled out, and whether they are on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.api import feature_flags
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.base import PostHogOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.api.call import Call
+    from airflow_provider_posthog.compat import Context
+
+
+class PostHogFeatureFlagOperator(PostHogOperator):
+    """Sets how far a feature flag is rolled out, or turns it on or off, and reads back that it is so.
+
+    .. code-block:: python
+
+        PostHogFeatureFlagOperator(task_id="half", flag="new-checkout", rollout_percentage=50, active=True)
+
+    :param flag: its key, or its number.
+    :param rollout_percentage: for how many percent of those whom a condition fits, from 0 to 100.
+    :param condition: which of several conditions that is for, from 0; needed only where there are several.
+    :param active: whether the flag is on.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``feature_flag:write``.
+    :returns: ``id``, ``key``, ``active``, ``rollout_percentage`` (of the condition), ``before`` (``active`` and
+        ``rollout_percentage`` as they were, for a task that sets them back), ``changed``.
+    :raises PostHogSettingsError: if there is no such flag, or it is not clear which condition is meant.
+    :raises PostHogJobFailed: if PostHog shows another value afterwards.
+    """
+
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "flag",
+        "rollout_percentage",
+        "condition",
+        "active",
+    )
+    operator_extra_links = (PostHogLink(),)
+
+    def __init__(
+        self,
+        *,
+        flag: str | int,
+        rollout_percentage: float | str | None = None,
+        condition: int | None = None,
+        active: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.flag = flag
+        self.rollout_percentage = rollout_percentage
+        self.condition = condition
+        self.active = active
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Set it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        percent = self._percent()
+        if percent is None and self.active is None:
+            raise PostHogSettingsError("flag", "is not changed.", "Write rollout_percentage, active, or both.")
+        if self.active is not None and not isinstance(self.active, bool):
+            raise PostHogSettingsError("active", "is neither true nor false.", "Write True or False.")
+        flag = self._find()
+        number, settings = int(flag["id"]), self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/feature_flags/{number}")
+        index = self._index(flag) if percent is not None else None
+        before = _state(flag, index)
+        filters = _with(flag, index, percent) if index is not None and percent is not None else None
+        wished = {
+            "active": before["active"] if self.active is None else self.active,
+            "rollout_percentage": before["rollout_percentage"] if percent is None else percent,
+        }
+        changed = wished != before
+        if changed:
+            self.hook.send(feature_flags.update(number, filters=filters, active=self.active))
+        after = _state(self._retrieve(number), index)
+        if after != wished:
+            raise PostHogJobFailed(
+                f"Feature flag {number} was set to {wished}, and PostHog shows {after}. Somebody else may have changed "
+                "it, or it needs an approval.",
+                job_id=str(number),
+            )
+        self.log.info("Feature flag %s is %s (before: %s)", number, after, before)
+        return {"id": number, "key": str(flag.get("key")), **after, "before": before, "changed": changed}
+
+    def _percent(self) -> float | None:
+        given = self.rollout_percentage
+        if given is None or given == "":
+            return None
+        try:
+            percent = float(given)
+        except (TypeError, ValueError):
+            percent = -1.0
+        if isinstance(given, bool) or not 0 <= percent <= 100:
+            raise PostHogSettingsError("rollout_percentage", "is not from 0 to 100.", "Write a percentage, such as 50.")
+        return int(percent) if percent == int(percent) else percent
+
+    def _find(self) -> feature_flags.FeatureFlag:
+        wish = str(self.flag).strip()
+        if not wish:
+            raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
+        if isinstance(self.flag, int):
+            return self._retrieve(self.flag)
+        for found in self.hook.pages(feature_flags.list(limit=100)):
+            if found.get("key") == wish:
+                return self._retrieve(int(found["id"]))
+        raise PostHogSettingsError("flag", f"there is no feature flag {wish!r:.80}.", "Write its key, or its number.")
+
+    def _retrieve(self, number: int) -> feature_flags.FeatureFlag:
+        call: Call[feature_flags.FeatureFlag] = feature_flags.retrieve(number)
+        return self.hook.send(call)
+
+    def _index(self, flag: Mapping[str, Any]) -> int:
+        groups = (flag.get("filters") or {}).get("groups") or []
+        if self.condition is None and len(groups) == 1:
+            return 0
+        if self.condition is None or not 0 <= int(self.condition) < len(groups):
+            raise PostHogSettingsError(
+                "condition", f"is not one of the flag's {len(groups)} conditions.", "Write its number, from 0."
+            )
+        return int(self.condition)
+
+
+def _state(flag: Mapping[str, Any], index: int | None) -> dict[str, Any]:
+    groups = (flag.get("filters") or {}).get("groups") or []
+    shown = groups[index] if index is not None and index < len(groups) else groups[0] if len(groups) == 1 else {}
+    # PostHog takes none for all
+    percent = shown.get("rollout_percentage", 100) if shown else None
+    return {"active": flag.get("active"), "rollout_percentage": 100 if shown and percent is None else percent}
+
+
+def _with(flag: Mapping[str, Any], index: int, percent: float) -> dict[str, Any]:
+    filters: dict[str, Any] = copy.deepcopy(dict(flag.get("filters") or {}))
+    filters["groups"][index]["rollout_percentage"] = percent
+    return filters

@@ -1,0 +1,40 @@
+"""Moments and lengths of time as a task's author writes them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+
+def seconds_of(field: str, value: float | timedelta, least: float = 0.0) -> float:
+    """Read a length of time.
+
+    :param field: the argument.
+    :param value: seconds, or a timedelta.
+    :param least: the least number of seconds.
+    :raises PostHogSettingsError: if it is less, or no time.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds < 1e9:
+        raise PostHogSettingsError(field, "is no length of time.", f"Write seconds, from {least:g}, or a timedelta.")
+    return float(seconds)
+
+
+def instant_of(field: str, value: object) -> datetime:
+    """Read a moment.
+
+    :param field: the argument.
+    :param value: a time with an offset, or ISO text with one.
+    :raises PostHogSettingsError: if it is none.
+    """
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        except ValueError:
+            found = None
+    if not isinstance(found, datetime) or found.tzinfo is None:
+        raise PostHogSettingsError(field, "is no time with an offset.", "Write '{{ data_interval_end }}'.")
+    utc = found.astimezone(timezone.utc)
+    return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

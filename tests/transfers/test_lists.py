@@ -1,0 +1,103 @@
+"""PostHog's lists as tables: whole, proved by their count, and what was deleted is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.extract import lists
+from airflow_provider_posthog.extract.lists import COLUMNS
+from airflow_provider_posthog.hooks.posthog import PostHogHook
+from airflow_provider_posthog.tasks.source import LISTS
+from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
+from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
+from tests.load.databases import DuckDB
+from tests.operators.support import connect, context
+
+
+@pytest.fixture
+def connected(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> EmulatorProcess:
+    connect(monkeypatch, posthog)
+    return posthog
+
+
+@pytest.fixture
+def duck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
+    database = DuckDB(tmp_path / "warehouse.duckdb")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
+    return database
+
+
+def load(source: str, **options: Any) -> dict[str, Any]:
+    made = {"sql_conn_id": "warehouse", "table": source, "source": source, **options}
+    return PostHogToSqlOperator(task_id="task", **made).execute(context())
+
+
+def flags(count: int) -> list[dict[str, Any]]:
+    return [{"key": f"flag {n}", "filters": {"groups": [{"rollout_percentage": n}]}} for n in range(count)]
+
+
+def test_each_list_has_its_columns() -> None:
+    assert sorted(COLUMNS) == sorted(LISTS)
+    assert all("id" in columns for columns in COLUMNS.values())
+
+
+def test_a_list_becomes_a_table_whole_and_what_was_deleted_leaves_it(
+    connected: EmulatorProcess, duck: DuckDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "_PAGE", 10)
+    monkeypatch.setattr(lists, "_ROWS", 7)
+    made = connected.add_records("feature_flags", flags(25))
+    found = load("feature_flags", deleted="delete")
+    assert (found["rows"], duck.count("feature_flags")) == (25, 25)
+    ((key, filters, active, data),) = duck.rows(
+        f"SELECT key, filters, active, data FROM feature_flags WHERE id = {made[3]['id']}"
+    )
+    assert (key, json.loads(filters), active) == ("flag 3", made[3]["filters"], True)
+    assert json.loads(data)["version"] == 1
+    from airflow_provider_posthog.api.call import Call, json_object
+
+    gone: Any = Call("x", "PATCH", f"feature_flags/{made[3]['id']}/", json_object, json={"deleted": True})
+    PostHogHook().send(gone)
+    assert load("feature_flags", deleted="delete")["gone"] == 1
+    assert duck.count("feature_flags") == 24
+
+
+@pytest.mark.parametrize("source", LISTS)
+def test_each_list_can_be_loaded_and_loaded_again(connected: EmulatorProcess, duck: DuckDB, source: str) -> None:
+    if source == "actions":
+        connected.add_action("x", [{"event": "y"}])
+    elif source in ("annotations", "experiments", "surveys", "event_definitions", "property_definitions"):
+        connected.add_records(source, [{"name": "x"} if source != "annotations" else {"content": "x"}])
+    first, second = load(source, write="merge"), load(source, write="merge")
+    assert first["rows"] == second["rows"] == duck.count(source)
+    assert second["changed"] == 0
+
+
+def test_a_list_becomes_a_snapshot_of_files(connected: EmulatorProcess, tmp_path: Path) -> None:
+    connected.add_records("annotations", [{"content": f"note {n}", "scope": "project"} for n in range(3)])
+    found = PostHogQueryToObjectStorageOperator(
+        task_id="task", path=f"file://{tmp_path}/lake", source="annotations", format="parquet"
+    ).execute(context())
+    assert found["rows"] == 3
+    (file,) = (tmp_path / "lake").rglob("*.parquet")
+    assert sorted(pq.read_table(file).column("content").to_pylist()) == ["note 0", "note 1", "note 2"]
+
+
+def test_a_list_that_is_not_as_long_as_posthog_says_is_an_error(connected: EmulatorProcess, duck: DuckDB) -> None:
+    connected.add_records("surveys", [{"name": "a"}])
+    body = {"count": 7, "next": None, "previous": None, "results": []}
+    connected.faults(path="*/surveys/", status=200, body=body, count=-1)
+    with pytest.raises(PostHogIncompleteError, match="has 7 entries, and 0 were read"):
+        load("surveys")
+
+
+def test_a_list_takes_no_arguments_of_queries(connected: EmulatorProcess, duck: DuckDB) -> None:
+    with pytest.raises(PostHogSettingsError, match="where"):
+        load("feature_flags", where="id = 1")
