@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from tests.airflow.test_code_blocks_run import for_this_airflow
 from tests.operators.support import task_states, when, xcoms
 
 ROOT = Path(__file__).parents[2]
@@ -22,10 +23,8 @@ def first_dag(page: str, folder: Path) -> Any:
     code = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "with DAG(" in code)
     code, paths = re.subn(r'path="[a-z0-9]+://[^"]+"', f'path="file://{folder}"', code)
     assert paths == 1
-    code, ways = re.subn(r"from airflow\.sdk import DAG  # Airflow 2: (.*)", r"\1", code)
-    assert ways == 1, "the line says what Airflow 2 needs"
     names: dict[str, Any] = {"__file__": str(ROOT / page)}
-    exec(compile(code.replace("):\n", ") as dag:\n", 1), page, "exec"), names)
+    exec(compile(for_this_airflow(code).replace("):\n", ") as dag:\n", 1), page, "exec"), names)
     return names["dag"]
 
 
