@@ -45,7 +45,7 @@ e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on Postgre
 
 docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error
 	@$(UV) pip install --quiet --python $(BIN)/python --group docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build  # with --quiet a warning would not be counted
 
 lint: $(VENV)/.installed  ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+#: The page that explains each class of error, under a heading of its name.
+TROUBLESHOOTING = (
+    "https://github.com/airflow-provider-posthog/airflow-provider-posthog/blob/main/docs/troubleshooting.md"
+)
 _MAX_DETAIL = 500
 # What is looked at of a text: the patterns below are not meant for megabytes.
 _MAX_READ = 4000
@@ -54,6 +58,12 @@ def _restore(kind: type[PostHogError], args: tuple[object, ...], state: dict[str
 
 class PostHogError(Exception):
     """The root of this provider's errors. They survive ``pickle`` and ``copy`` with all their attributes."""
+
+    @property
+    def docs(self) -> str:
+        """The address of what to do about this class of error. A failed task's log has it."""
+        known = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
+        return f"{TROUBLESHOOTING}#{known.__name__.lower()}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__.copy())

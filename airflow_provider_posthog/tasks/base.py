@@ -13,6 +13,7 @@ from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.tasks.arguments import TaskArguments
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,7 +52,7 @@ def at_once(max_in_flight: int | None, settings: ClientSettings) -> int:
     return min(settings.max_in_flight, MOST_AT_ONCE) if max_in_flight is None else max_in_flight
 
 
-class PostHogOperator(BaseOperator):
+class PostHogOperator(GuidedTask, BaseOperator):
     """A task on one PostHog project. Subclasses say what it does.
 
     :param posthog_conn_id: the connection.

@@ -36,6 +36,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
 from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 BAD_POKES_KEY = "posthog_bad_pokes"
 
 
-class PostHogWaitingSensor(BaseSensorOperator):
+class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     """Waits for something on PostHog, in the worker or in the triggerer. Subclasses say for what.
 
     Being rate limited is no failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a

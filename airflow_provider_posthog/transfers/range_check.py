@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.arguments import TaskArguments
 
 
-class PostHogRangeCheckOperator(BaseOperator):
+class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
     """Checks that the intervals in a folder hold a range of time together, and sums up what they hold.
 
     Put it behind mapped tasks that have written an interval each: it fails where one is missing, or where two hold the

@@ -9,6 +9,7 @@ from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.exceptions import PostHogErasureError
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.erasure_end import ErasureEndArguments
 
 
-class PostHogErasureGateOperator(BaseOperator):
+class PostHogErasureGateOperator(GuidedTask, BaseOperator):
     """Lets an erasure pass only if the run says that it is approved, where Airflow has no operator that asks a person.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.

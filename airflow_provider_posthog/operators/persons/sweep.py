@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.arguments import TaskArguments
 
 
-class PostHogSweepErasureFilesOperator(BaseOperator):
+class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
     """Removes work files of erasures that are too old, and part files that killed tries have left.
 
     Both hold distinct ids. Work files are removed by the end of an erasure; this is for runs that were given up. Run it

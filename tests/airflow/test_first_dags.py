@@ -1,0 +1,43 @@
+"""The DAGs that README and docs/index.md begin with run as they are, against the emulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_posthog.emulator.process import EmulatorProcess
+from tests.airflow.test_code_blocks_run import for_this_airflow
+from tests.operators.support import task_states, when, xcoms
+
+ROOT = Path(__file__).parents[2]
+
+
+def first_dag(page: str, folder: Path) -> Any:
+    """Make the DAG of a page's first block with one; its files go into a folder of the test."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "with DAG(" in code)
+    code, paths = re.subn(r'path="[a-z0-9]+://[^"]+"', f'path="file://{folder}"', code)
+    assert paths == 1
+    names: dict[str, Any] = {"__file__": str(ROOT / page)}
+    exec(compile(for_this_airflow(code).replace("):\n", ") as dag:\n", 1), page, "exec"), names)
+    return names["dag"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_dag_of_a_page_writes_every_event_of_yesterday(
+    page: str, connected: EmulatorProcess, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
+    yesterday = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    folder = tmp_path / "events"
+    dag = first_dag(page, folder)
+    run = run_dag(dag, **when(yesterday))
+    assert task_states(run) == {"events": "success"}
+    told = xcoms(run)["events", -1, "return_value"]
+    assert told["rows"] > 0
+    assert list(folder.rglob("*.parquet"))
+    assert connected.count_events(yesterday.isoformat(), (yesterday + timedelta(days=1)).isoformat()) > 0

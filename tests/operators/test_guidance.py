@@ -1,0 +1,163 @@
+"""Each error leads to a page: the end of a failed task's log names it, and the page has a heading for each class."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import airflow_provider_posthog
+from airflow_provider_posthog import exceptions
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogPermissionError,
+    PostHogSettingsError,
+)
+from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.guidance import GuidedTask
+from airflow_provider_posthog.tasks.sensor import PostHogSensor
+from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+    if kind.__module__ == exceptions.__name__ and issubclass(kind, (PostHogError, Warning))
+]
+
+
+class Fails(PostHogOperator):
+    """Fails with what it is given."""
+
+    def __init__(self, error: Exception, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.error = error
+
+    def execute(self, context: Any) -> Any:
+        raise self.error
+
+    def execute_complete(self, context: Any, event: Any = None) -> Any:
+        raise self.error
+
+
+class FailsTwice(Fails):
+    """Calls what it inherits, as many operators do."""
+
+    def execute(self, context: Any) -> Any:
+        return super().execute(context)
+
+
+class Mends(Fails):
+    """Handles what its parent's method raises."""
+
+    def execute(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except PostHogError:
+            return "mended"
+
+
+Said = Callable[[], list[tuple[str, str]]]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Said:
+    """Return what was logged since the last call: class and address. Airflow 2 and 3 write their logs elsewhere."""
+
+    def read() -> list[tuple[str, str]]:
+        texts = [caplog.text, capfd.readouterr().out]
+        caplog.clear()
+        return next(filter(None, (re.findall(r"What to do about a (\w+): (\S+)", text) for text in texts)), [])
+
+    return read
+
+
+DENIED = PostHogPermissionError(status=403, method="GET", path="/x/")
+
+
+@pytest.mark.parametrize("method", ["execute", "execute_complete"])
+@pytest.mark.parametrize("kind", [Fails, FailsTwice])
+def test_the_log_of_a_failed_task_ends_with_the_page_once(method: str, kind: type[Fails], said: Said) -> None:
+    task = kind(error=DENIED, task_id="fails")
+    for _ in range(2):  # a task object may be used again
+        with pytest.raises(PostHogPermissionError):
+            getattr(task, method)({})
+        assert said() == [("PostHogPermissionError", DENIED.docs)]
+
+
+def test_what_is_no_error_of_ours_or_is_handled_says_nothing(said: Said) -> None:
+    with pytest.raises(KeyError):
+        Fails(error=KeyError("x"), task_id="fails").execute({})
+    assert Mends(error=DENIED, task_id="mends").execute({}) == "mended"
+    assert not said()
+
+
+def test_sensors_and_tasks_without_a_connection_do_so_too(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_posthog.sensors.retention import PostHogRetentionSensor
+
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", '{"conn_type": "posthog", "password": ""}')
+    assert issubclass(PostHogRetentionSensor, PostHogSensor)
+    with pytest.raises(PostHogSettingsError):
+        PostHogRetentionSensor(task_id="soon", before="2026-01-01T00:00:00Z").execute({})
+    with pytest.raises(PostHogIncompleteError):
+        PostHogRangeCheckOperator(
+            task_id="check", path=f"file://{tmp_path}/", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00Z"
+        ).execute({})
+    assert [name for name, _ in said()] == ["PostHogSettingsError", "PostHogIncompleteError"]
+
+
+def test_every_task_that_can_fail_is_guided() -> None:
+    """By its source: none of our classes with an ``execute`` of its own stands beside the rule."""
+    for room in ("operators", "sensors", "transfers"):
+        package = importlib.import_module(f"airflow_provider_posthog.{room}")
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            for _, kind in inspect.getmembers(importlib.import_module(found.name), inspect.isclass):
+                if kind.__module__ == found.name and "execute" in vars(kind):
+                    assert issubclass(kind, GuidedTask), kind
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_class_has_a_heading_of_its_name(kind: type) -> None:
+    assert re.search(rf"^### {kind.__name__}$", PAGE, re.MULTILINE)
+
+
+def test_a_class_of_a_module_s_own_leads_to_the_nearest_public_one() -> None:
+    from airflow_provider_posthog.audit.records import AuditError
+
+    assert AuditError("x").docs == f"{exceptions.TROUBLESHOOTING}#posthogerror"
+    assert DENIED.docs.startswith("https://")
+    page = exceptions.TROUBLESHOOTING.rpartition("/main/")[2]
+    assert (ROOT / page).exists()
+
+
+def constant_texts() -> str:
+    """All texts of the package's source, with ``\\0`` where values go in."""
+    found: list[str] = []
+    for path in Path(str(airflow_provider_posthog.__file__)).parent.rglob("*.py"):
+        if "emulator" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_every_text_that_the_page_explains_is_one_that_the_code_says() -> None:
+    source = constant_texts()
+    told = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
+    assert len(told) > 40
+    missing = [text for text in told for part in text.split("...") if part.strip() and part.strip() not in source]
+    assert not missing
