@@ -339,8 +339,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 class PostHogSensor(PostHogWaitingSensor):
     """Waits until a check says yes. Subclasses say which, and with what arguments.
 
-    The check (:mod:`airflow_provider_posthog.api.checks`) is made in the worker or in the triggerer; the task returns
-    its facts.
+    The check (:mod:`airflow_provider_posthog.api.checks`) is made in worker or triggerer; the task returns its facts.
     """
 
     #: The check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.

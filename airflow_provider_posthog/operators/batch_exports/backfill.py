@@ -167,7 +167,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
 
     def _start(self, call: Call[batch_exports.BackfillId]) -> batch_exports.BackfillId:
-        """Send the call; wait for PostHog's limit of requests, but not for a place, which takes longer than a request."""
+        """Send the call, which waits for PostHog's limit of requests, but not for a place: that takes longer."""
         try:
             return self.hook.client.send(call, policy=RetryPolicy(max_rate_limit_wait=0.0))
         except PostHogAPIError as error:
