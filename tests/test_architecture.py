@@ -253,3 +253,15 @@ def test_annotations_are_not_evaluated(source: str) -> None:
     assert body, "an empty module"
     assert isinstance(body[0], ast.ImportFrom)
     assert body[0].module == "__future__"
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) in {*LEAVES, "notifications"}])
+def test_an_editor_sees_every_argument(source: str) -> None:
+    """``**kwargs: Any`` hides what a task takes from editors and type checkers."""
+    hidden = [
+        node.lineno
+        for node in functions(tree(source))
+        if node.name == "__init__" and node.args.kwarg is not None
+        if not ast.unparse(node.args.kwarg.annotation or ast.Constant(None)).startswith("Unpack[")
+    ]
+    assert not hidden

@@ -37,7 +37,6 @@ class PostHogNotifier(BaseNotifier):
     :param hidden: do not show the annotation in charts.
     :param posthog_conn_id: the connection. An annotation needs ``annotation:write``.
     :param project_id: the project's number, in place of the connection's.
-    :param kwargs: of Airflow's ``BaseNotifier``.
     """
 
     template_fields: Sequence[str] = ("content", "event", "distinct_id", "properties", "posthog_conn_id", "project_id")
@@ -54,11 +53,10 @@ class PostHogNotifier(BaseNotifier):
         hidden: bool = False,
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         if kind not in KINDS:
             raise PostHogSettingsError("kind", f"{kind!r:.40} is not known.", f"Write one of {', '.join(KINDS)}.")
-        super().__init__(**kwargs)
+        super().__init__()
         self.content = content
         self.kind = kind
         self.event = event

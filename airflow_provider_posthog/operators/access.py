@@ -21,12 +21,16 @@ from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.access import EventsPart, Subject
     from airflow_provider_posthog.erasure.access_folder import AccessFolder
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.tasks.erasure import ErasureArguments
+    from airflow_provider_posthog.tasks.erasure_end import ErasureEndArguments
 
 _EXAMPLE = "s3://private/access/{{ run_id }}"
 
@@ -68,7 +72,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         max_persons: int = 10,
         max_in_flight: int | None = None,
         page_rows: int = 49_999,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
@@ -286,7 +290,12 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
 
     template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "access")
 
-    def __init__(self, *, access: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        access: Mapping[str, Any],
+        **kwargs: Unpack[ErasureEndArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.access = access
 

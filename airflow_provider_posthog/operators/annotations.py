@@ -14,8 +14,11 @@ from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.moments import instant_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.annotations import Scope
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 SCOPES = ("project", "organization", "dashboard", "dashboard_item")
 
@@ -47,7 +50,7 @@ class PostHogAnnotationOperator(PostHogOperator):
         scope: str = "project",
         emoji: str | None = None,
         hidden: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.content = content

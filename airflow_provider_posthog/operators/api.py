@@ -14,10 +14,13 @@ from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.api.endpoint import Endpoint
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 Shape = Literal["pages", "rows", "file", "value"]
 
@@ -80,7 +83,7 @@ class PostHogApiOperator(PostHogOperator):
         max_items: int | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.call = call

@@ -13,8 +13,11 @@ from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.project_token import project_token
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.capture.events import Event
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 
 class PostHogCaptureOperator(PostHogOperator):
@@ -57,7 +60,7 @@ class PostHogCaptureOperator(PostHogOperator):
         properties: Mapping[str, Any] | None = None,
         timestamp: datetime | str | None = None,
         uuid: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.event = event

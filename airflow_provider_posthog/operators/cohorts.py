@@ -21,12 +21,15 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.results.answer import ask, read
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.moments import seconds_of
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 #: Ids of a statement: PostHog refuses those of 256 KiB, and an id may have 200 characters.
 MOST_IDS = 1_000
@@ -113,7 +116,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         max_rejects: int = 0,
         poll_interval: float | timedelta = 5.0,
         timeout: float | timedelta = 1800.0,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.name = name
@@ -180,7 +183,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if isinstance(self.max_rejects, bool) or int(self.max_rejects) < 0:
             raise PostHogSettingsError("max_rejects", "is below 0.", "Write how many ids may have no person.")
         seconds_of("poll_interval", self.poll_interval, 0.01)
-        seconds_of("timeout", self.timeout)
+        seconds_of("timeout", self.timeout, 0)
         if not self.rejects_path:
             return None
         output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.object_storage_conn_id)
@@ -302,7 +305,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _wait(self, number: int, before: object) -> None:
         """Wait until PostHog has filled it: not only begun, and not only what it had calculated before."""
-        end = time.time() + seconds_of("timeout", self.timeout)
+        end = time.time() + seconds_of("timeout", self.timeout, 0)
         while True:
             cohort = self._retrieve(number)
             if not cohort.get("is_calculating"):
@@ -312,7 +315,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
                     return
             if time.time() >= end:
                 raise PostHogJobTimeout(f"PostHog has not filled cohort {number} in time.", job_id=str(number))
-            time.sleep(min(seconds_of("poll_interval", self.poll_interval), max(0.01, end - time.time())))
+            time.sleep(min(seconds_of("poll_interval", self.poll_interval, 0), max(0.01, end - time.time())))
 
     def _remove(self, number: int, persons: set[str]) -> int:
         for person in sorted(persons):

@@ -14,7 +14,10 @@ from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 #: What each age of PostHog calls "calculate it afresh".
 _FRESH = ("force", "force_blocking")
@@ -36,13 +39,13 @@ class PostHogRunEndpointOperator(PostHogOperator):
     :param fresh: calculate it anew; otherwise PostHog may answer from its cache.
     :param limit: how many rows at the most; more are an error, unless ``allow_cut``.
     :param allow_cut: hand on the first ``limit`` rows although there are more.
-    :param result_path: where the rows go, as for ``PostHogQueryOperator``.
+    :param path: where the rows go, as for ``PostHogQueryOperator``.
     :param overwrite: replace a file of that name.
-    :param max_rows: how many rows may be handed on as an XCom; more need a ``result_path``.
+    :param max_rows: how many rows may be handed on as an XCom; more need a ``path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
     :returns: ``endpoint``, ``columns`` (list of ``{"name", "type"}``), ``row_count`` (int), ``rows`` (list of lists, or
-        null with a ``result_path``), ``is_cached`` (bool), ``last_refresh`` (ISO text or null); ``path``, ``bytes``
+        null with a ``path``), ``is_cached`` (bool), ``last_refresh`` (ISO text or null); ``path``, ``bytes``
         and ``sha256`` of the file, else null.
     :raises PostHogSettingsError: if an argument is wrong, or there are too many rows for an XCom.
     :raises PostHogIncompleteError: if PostHog has more rows than it answered with.
@@ -51,7 +54,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
     operator_extra_links = (PostHogLink(),)
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
-        *("endpoint", "variables", "limit", "result_path", "object_storage_conn_id"),
+        *("endpoint", "variables", "limit", "path", "object_storage_conn_id"),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"variables": "json"}
 
@@ -63,11 +66,11 @@ class PostHogRunEndpointOperator(PostHogOperator):
         fresh: bool = True,
         limit: int | None = None,
         allow_cut: bool = False,
-        result_path: str | ObjectStoragePath | None = None,
+        path: str | ObjectStoragePath | None = None,
         overwrite: bool = False,
         max_rows: int = 100,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint = endpoint
@@ -75,7 +78,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         self.fresh = fresh
         self.limit = limit
         self.allow_cut = allow_cut
-        self.result_path = result_path
+        self.path = path
         self.overwrite = overwrite
         self.max_rows = max_rows
         self.object_storage_conn_id = object_storage_conn_id
@@ -90,7 +93,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
             from airflow_provider_posthog.results.files import format_of, require_format
 
             output.check("s3://bucket/{{ ds }}.parquet")
-            require_format(format_of(str(self.result_path), field="result_path"), field="result_path")
+            require_format(format_of(str(self.path), field="path"), field="path")
             output.refuse_if_there(identity)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/endpoints/{self.endpoint}")
@@ -109,7 +112,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
             problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
         if problem is not None:
             raise PostHogSettingsError(
-                "result_path",
+                "path",
                 f"is not given, and the result {problem}",
                 "Write one, such as 's3://bucket/{{ ds }}.csv'.",
             )
@@ -142,15 +145,15 @@ class PostHogRunEndpointOperator(PostHogOperator):
         }
 
     def _output(self) -> Output | None:
-        if self.result_path is None:
+        if self.path is None:
             return None
-        return Output("result_path", self.result_path, self.overwrite, self.object_storage_conn_id)
+        return Output("path", self.path, self.overwrite, self.object_storage_conn_id)
 
     def _write(self, output: Output, raw: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
         from airflow_provider_posthog.results.files import compression_of, format_of, write_result
         from airflow_provider_posthog.results.insight_tables import table_of
 
-        path, asked = str(self.result_path), {"query": {"kind": "HogQLQuery"}, **raw}
+        path, asked = str(self.path), {"query": {"kind": "HogQLQuery"}, **raw}
         answer: Any = raw
         with output.landing(identity, compression=compression_of(path)) as landing:
             write_result(landing, answer, lambda: table_of(asked), format_of(path))

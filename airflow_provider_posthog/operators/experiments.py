@@ -13,11 +13,14 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTime
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.moments import seconds_of
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 _ENDED = frozenset({"completed", "failed"})
 
@@ -69,7 +72,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         recalculate: bool = True,
         poll_interval: float | timedelta = 15.0,
         timeout: float | timedelta = 1800.0,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.experiment_id = experiment_id
@@ -116,7 +119,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
     def _calculate(self, number: int) -> None:
         poll, end = (
             seconds_of("poll_interval", self.poll_interval, 0.1),
-            time.time() + seconds_of("timeout", self.timeout),
+            time.time() + seconds_of("timeout", self.timeout, 0),
         )
         found = self.hook.send(experiments.recalculate(number))
         run_id = str(found.get("id") or "latest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import exports, jobs, states
 from airflow_provider_posthog.api.hogql import limits_of, one_statement
@@ -15,6 +15,11 @@ from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import listed, values_of
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 TABLES = (exports.CSV, exports.XLSX)
 VIDEOS = ("video/mp4", "video/webm", "image/gif")
@@ -104,7 +109,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         filename: str | None = None,
         export_context: dict[str, Any] | None = None,
         on_retention: OnRetention = "fail",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.export_format = export_format

@@ -12,8 +12,11 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 
 class PostHogFeatureFlagOperator(PostHogOperator):
@@ -50,7 +53,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         rollout_percentage: float | str | None = None,
         condition: int | None = None,
         active: bool | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.flag = flag

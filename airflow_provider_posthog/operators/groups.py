@@ -12,11 +12,15 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, length_of
+from airflow_provider_posthog.tasks.erasure import PeopleOperator
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.lists import listed
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 
 class PostHogClearGroupPropertiesOperator(PeopleOperator):
@@ -46,7 +50,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         group_keys: Sequence[str] | str,
         properties: Sequence[str] | None = None,
         timeout: float | timedelta = 300.0,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.group_type = group_type
@@ -65,7 +69,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
             raise PostHogSettingsError("group_keys", "names no groups.", "Write their keys.")
         if self.properties is not None:
             listed("properties", self.properties)
-        timeout = length_of("timeout", self.timeout).total_seconds()
+        timeout = seconds_of("timeout", self.timeout, 0)
         index = self._index()
         removed, missing = 0, 0
         left: dict[int, list[str]] = {}

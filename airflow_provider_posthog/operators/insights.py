@@ -20,15 +20,19 @@ from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks import insight_gate
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.deadline import seconds_of
-from airflow_provider_posthog.tasks.insight_gate import InsightGateTask
+from airflow_provider_posthog.tasks.insight_gate import InsightGateTask, NumberArguments
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import RefreshArguments
 
 #: Twenty minutes: twice what PostHog gives a calculation.
 CHECK_TIMEOUT = 1200.0
@@ -71,7 +75,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         *,
         insight: int | str | Mapping[str, Any] | Sequence[int | str | Mapping[str, Any]],
         from_dashboard: int | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[RefreshArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.insight = insight
@@ -131,6 +135,10 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         return "insights" if self.is_list else f"insights/{facts.get('short_id')}"
 
 
+class _InsightCheckOperatorRest(PostHogArguments, NumberArguments, total=False):
+    """What :class:`PostHogInsightCheckOperator` takes beside its own arguments."""
+
+
 class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
     """Compares an insight's newest number with a condition now, and fails if it does not meet it.
 
@@ -176,7 +184,7 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
         poll_interval: float | timedelta = 5.0,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_InsightCheckOperatorRest],
     ) -> None:
         super().__init__(condition=condition, **kwargs)
         self.insight = insight

@@ -27,7 +27,10 @@ from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import ObjectStoragePath
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 #: PostHog forgets a query 20 minutes after its last news; what waited longer is gone.
 TIMEOUT = 21 * 60.0
@@ -109,7 +112,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         name: str | None = None,
         on_retention: OnRetention = "warn",
         max_bytes_read: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.query = query

@@ -12,12 +12,14 @@ from airflow_provider_posthog.api.export_intervals import Schedule
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
+from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
 from airflow_provider_posthog.tasks.batch_export import find, told
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
 _GRACE = 900.0
+
+
+class _BatchExportRunSensorRest(PollingArguments, UnhurriedSensorArguments, total=False):
+    """What :class:`PostHogBatchExportRunSensor` takes beside its own arguments."""
 
 
 class PostHogBatchExportRunSensor(PostHogWaitingSensor):
@@ -66,7 +72,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         min_records: int = 0,
         poke_interval: float | timedelta = 60.0,
         failure_grace: float = _GRACE,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_BatchExportRunSensorRest],
     ) -> None:
         super().__init__(poke_interval=poke_interval, failure_grace=failure_grace, **kwargs)
         self.batch_export = batch_export

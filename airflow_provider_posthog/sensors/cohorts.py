@@ -11,8 +11,11 @@ from airflow_provider_posthog.tasks.moments import instant_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
 
 
 class PostHogCohortCalculatedSensor(PostHogSensor):
@@ -41,7 +44,7 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
         *,
         cohort_id: int | str,
         newer_than: datetime | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[WaitingSensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.cohort_id = cohort_id

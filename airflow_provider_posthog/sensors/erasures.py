@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
-from airflow_provider_posthog.tasks.erasure import length_of
+from airflow_provider_posthog.tasks.arguments import BaseSensorArguments
+from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+
+
+class _ErasuresDueSensorRest(BaseSensorArguments, total=False):
+    """What :class:`PostHogErasuresDueSensor` takes beside its own arguments."""
+
+    timeout: float | timedelta | None
 
 
 class PostHogErasuresDueSensor(BaseSensorOperator):
@@ -43,7 +52,7 @@ class PostHogErasuresDueSensor(BaseSensorOperator):
         posthog_conn_id: str = DEFAULT_CONN_ID,
         poke_interval: float | timedelta = 3600.0,
         mode: str = "reschedule",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_ErasuresDueSensorRest],
     ) -> None:
         super().__init__(poke_interval=poke_interval, mode=mode, **kwargs)
         self.audit_path = audit_path

@@ -9,8 +9,11 @@ from airflow_provider_posthog.sensors.cohorts import number_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
 
 
 class PostHogExperimentResultSensor(PostHogSensor):
@@ -40,7 +43,7 @@ class PostHogExperimentResultSensor(PostHogSensor):
         experiment_id: int | str,
         metric: str | None = None,
         variant: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[WaitingSensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.experiment_id = experiment_id

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_posthog.api import exports, jobs
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogNotFoundError
+from airflow_provider_posthog.tasks.arguments import UnhurriedSensorArguments, WaitingArguments
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.shared_polls import TOGETHER, SharedWait, in_step, sharing
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.triggers.watching import Waiting
+
+
+class _ExportSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False):
+    """What :class:`PostHogExportSensor` takes beside its own arguments."""
 
 
 class PostHogExportSensor(PostHogWaitingSensor):
@@ -46,7 +52,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
         *,
         export_id: int | str | Mapping[str, Any],
         poke_interval: float | timedelta = 10.0,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_ExportSensorRest],
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.export_id = export_id

@@ -19,11 +19,14 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.tasks import insight_gate
+from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.insight_gate import InsightGateTask
+from airflow_provider_posthog.tasks.insight_gate import InsightGateArguments, InsightGateTask
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.sensor_events import Told
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
 
 #: The largest number that everything on the way, JSON and databases among it, can hold.
 _LARGEST = 1.7e308
+
+
+class InsightSensorArguments(WaitingSensorArguments, total=False):
+    """The arguments of :class:`PostHogInsightSensor`, for an editor and a type checker."""
+
+    insight: int | str | Mapping[str, Any]
+    from_dashboard: int | str | None
 
 
 class PostHogInsightSensor(PostHogSensor):
@@ -50,7 +60,7 @@ class PostHogInsightSensor(PostHogSensor):
         *,
         insight: int | str | Mapping[str, Any],
         from_dashboard: int | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[WaitingSensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.insight = insight
@@ -123,7 +133,12 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     unmet: ClassVar[str] = "is not fresh"
     template_fields: Sequence[str] = (*PostHogInsightSensor.template_fields, "fresher_than")
 
-    def __init__(self, *, fresher_than: datetime | str | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        fresher_than: datetime | str | None = None,
+        **kwargs: Unpack[InsightSensorArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.fresher_than = fresher_than
 
@@ -139,6 +154,10 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
         if self.fresher_than is None:
             return _run_time(context)
         return insight_gate.time_of("fresher_than", self.fresher_than)
+
+
+class _InsightThresholdSensorRest(InsightGateArguments, InsightSensorArguments, total=False):
+    """What :class:`PostHogInsightThresholdSensor` takes beside its own arguments."""
 
 
 class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
@@ -178,7 +197,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         *,
         operator: str | None = None,
         value: float | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_InsightThresholdSensorRest],
     ) -> None:
         super().__init__(**kwargs)
         self.operator = operator

@@ -17,11 +17,13 @@ from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
-from airflow_provider_posthog.tasks.erasure import length_of
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.audit.records import CannotErase
     from airflow_provider_posthog.compat import Context
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.tables import Left
     from airflow_provider_posthog.erasure.verify import Report
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
+    from airflow_provider_posthog.tasks.arguments import OwnPaceSensorArguments
     from airflow_provider_posthog.tasks.certificate import Certificate
 
 #: Events may arrive so late that they are older than the moment when their person was resolved.
@@ -105,7 +108,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = 30 * 86_400.0,
         mode: str = "reschedule",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[OwnPaceSensorArguments],
     ) -> None:
         interval = poke_interval if poll_interval is None else poll_interval
         super().__init__(poke_interval=interval, timeout=timeout, mode=mode, **kwargs)

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.arguments import UnhurriedSensorArguments, WaitingArguments
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
+
+
+class _RetentionSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False):
+    """What :class:`PostHogRetentionSensor` takes beside its own arguments."""
 
 
 class PostHogRetentionSensor(PostHogSensor):
@@ -43,7 +50,7 @@ class PostHogRetentionSensor(PostHogSensor):
         before: datetime | str,
         within: timedelta = timedelta(days=60),
         poke_interval: float | timedelta = 21_600.0,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_RetentionSensorRest],
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.before = before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import TaskGroup, approval_operator
@@ -21,6 +21,8 @@ from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOpera
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Required, Unpack
+
     from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 
 Approval = Literal["hitl", "params"]
@@ -38,7 +40,30 @@ _BODY = (
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
 
-def erase_persons(group_id: str = "erase_persons", **options: Any) -> TaskGroup:  # noqa: ANN401 - see Erasure
+class ErasureOptions(TypedDict, total=False):
+    """The fields of :class:`Erasure`, for an editor and a type checker."""
+
+    work_path: Required[str | ObjectStoragePath]
+    identifiers_path: Any
+    audit_path: str | ObjectStoragePath | None
+    ticket: str | None
+    approval: Approval | None
+    approval_param: str
+    approval_options: Mapping[str, Any]
+    warehouse: Sequence[Table | MakeTask]
+    max_persons: int
+    remove_identifiers: bool
+    resolve_options: Mapping[str, Any]
+    delete_options: Mapping[str, Any]
+    verify_options: Mapping[str, Any]
+    posthog_conn_id: str
+    project_id: int | str | None
+    object_storage_conn_id: str | None
+    moved_from: str | Sequence[str] | None
+    group_options: Mapping[str, Any]
+
+
+def erase_persons(group_id: str = "erase_persons", **options: Unpack[ErasureOptions]) -> TaskGroup:
     """Make the tasks of an erasure: ``resolve``, ``approve``, ``delete``, ``verify``, ``erase_...``, ``finish``.
 
     ``finish`` closes the certificate and removes the work file. If somebody cannot be erased, the warehouse is erased

@@ -6,15 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.api.jobs import LAST_LOOK
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.tasks.arguments import TaskArguments
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
@@ -64,7 +67,7 @@ class PostHogOperator(GuidedTask, BaseOperator):
         *,
         posthog_conn_id: str = DEFAULT_CONN_ID,
         project_id: int | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.posthog_conn_id = posthog_conn_id

@@ -10,18 +10,39 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsErr
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.tasks.base import check_at_once
-from airflow_provider_posthog.tasks.deferring import DeferringOperator
+from airflow_provider_posthog.tasks.deferring import DeferringArguments, DeferringOperator
 from airflow_provider_posthog.tasks.lineage import LineageMixin
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 from airflow_provider_posthog.tasks.source import check_one, source_of
-from airflow_provider_posthog.tasks.suppressing import SuppressingMixin
+from airflow_provider_posthog.tasks.suppressing import SuppressingArguments, SuppressingMixin
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.extract.sources import Source
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
+
+
+class _IntervalOperatorRest(SuppressingArguments, DeferringArguments, total=False):
+    """What :class:`IntervalOperator` takes beside its own arguments."""
+
+
+class IntervalArguments(_IntervalOperatorRest, total=False):
+    """The arguments of :class:`IntervalOperator`, for an editor and a type checker."""
+
+    start: datetime | str | None
+    end: datetime | str | None
+    max_in_flight: int | None
+    page_rows: int
+    settle: timedelta
+    look_back: timedelta | None
+    verify_back: timedelta
+    scan_back: timedelta | None
+    complete_after: timedelta | None
+    on_retention: OnRetention
 
 
 class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, DeferringOperator):
@@ -74,7 +95,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         scan_back: timedelta | None = None,
         complete_after: timedelta | None = None,
         on_retention: OnRetention = "fail",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_IntervalOperatorRest],
     ) -> None:
         super().__init__(**kwargs)
         self.start = start
@@ -165,6 +186,21 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         return rows
 
 
+class ReadingArguments(IntervalArguments, total=False):
+    """The arguments of :class:`ReadingOperator`, for an editor and a type checker."""
+
+    source: str | None
+    query: str | None
+    key: str | Sequence[str] | None
+    columns: Sequence[str] | Mapping[str, Any] | None
+    events: str | Sequence[str] | None
+    exclude_events: str | Sequence[str] | None
+    cohort_id: int | str | None
+    where: str | None
+    values: Mapping[str, Any] | None
+    time_column: str | None
+
+
 class ReadingOperator(IntervalOperator):
     """Reads one of PostHog's tables, or a query, in bulk. Subclasses say where the rows go.
 
@@ -213,7 +249,7 @@ class ReadingOperator(IntervalOperator):
         where: str | None = None,
         values: Mapping[str, Any] | None = None,
         time_column: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[IntervalArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.source = source

@@ -11,6 +11,7 @@ from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.server_time import Timed, timed
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.tasks.arguments import RefreshArguments
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lists import listed, number_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
@@ -19,8 +20,20 @@ from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 from airflow_provider_posthog.tasks.result_file import Output
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.insights import Insight
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+
+
+class DashboardArguments(RefreshArguments, total=False):
+    """The arguments of :class:`PostHogDashboardTask`, for an editor and a type checker."""
+
+    dashboard: int | str | Mapping[str, Any]
+    require_all: bool
+    include: Sequence[int | str] | None
+    exclude: Sequence[int | str] | None
+    combined_path: str | ObjectStoragePath | None
 
 
 class PostHogDashboardTask(PostHogRefreshOperator):
@@ -39,7 +52,7 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         include: Sequence[int | str] | None = None,
         exclude: Sequence[int | str] | None = None,
         combined_path: str | ObjectStoragePath | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[RefreshArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.dashboard = dashboard

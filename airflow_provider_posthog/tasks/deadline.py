@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
 
 from airflow_provider_posthog.api.jobs import LAST_TURN
 from airflow_provider_posthog.compat import before_execution_timeout
-from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogJobTimeout
 from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
 
 
@@ -59,19 +58,3 @@ def timeout_error(limit: str, text: str, *, job_id: str | None = None) -> BaseEx
     """
     kind = PostHogTaskTimeout if limit == "execution_timeout" else PostHogJobTimeout
     return kind(text, job_id=job_id)
-
-
-def seconds_of(field: str, value: float | timedelta) -> float:
-    """Read a length of time from a task's argument.
-
-    :param field: the argument.
-    :param value: seconds, or a ``timedelta``.
-    :raises PostHogSettingsError: if it is no time to wait.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(seconds) or seconds <= 0:
-        raise PostHogSettingsError(
-            field, f"{value!r} is not a time to wait.", "Write seconds, more than 0, or a timedelta."
-        )
-    return float(seconds)

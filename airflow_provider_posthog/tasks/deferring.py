@@ -16,10 +16,13 @@ from airflow_provider_posthog.compat import (
     is_of_earlier_try,
 )
 from airflow_provider_posthog.exceptions import NotSettled, PostHogRateLimitError
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
@@ -46,6 +49,12 @@ class Past:
     lost: int = 0
 
 
+class DeferringArguments(PostHogArguments, total=False):
+    """The arguments of :class:`DeferringOperator`, for an editor and a type checker."""
+
+    deferrable: bool | None
+
+
 class DeferringOperator(PostHogOperator):
     """Does a transfer, and leaves long waits to the triggerer. Subclasses say what a transfer is.
 
@@ -57,7 +66,12 @@ class DeferringOperator(PostHogOperator):
     _past = Past(0.0)
     _is_deferred = False
 
-    def __init__(self, *, deferrable: bool | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        deferrable: bool | None = None,
+        **kwargs: Unpack[PostHogArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,11 +12,14 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.results.retention import Retention, look_if_possible
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.client import ErasureClient
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 VerifyBy = Literal["distinct_id", "uuid"]
 #: Up to so many persons are named in an XCom; beyond, only the work file names them.
 MAX_NAMED = 1000
-#: Seconds of a hundred years: more is a slip.
-_LONGEST = 100 * 365 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,16 @@ class PeopleOperator(PostHogOperator):
         return self.render_template(value, context, self.get_template_env())
 
 
+class ErasureArguments(PostHogArguments, total=False):
+    """The arguments of :class:`PostHogErasureOperator`, for an editor and a type checker."""
+
+    work_path: str | ObjectStoragePath | None
+    object_storage_conn_id: str | None
+    audit_path: str | ObjectStoragePath | None
+    ticket: str | None
+    moved_from: str | Sequence[str] | None
+
+
 class PostHogErasureOperator(PeopleOperator):
     """What the tasks of an erasure share: the work file, and arguments that are personal data.
 
@@ -112,7 +122,7 @@ class PostHogErasureOperator(PeopleOperator):
         audit_path: str | ObjectStoragePath | None = None,
         ticket: str | None = None,
         moved_from: str | Sequence[str] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.work_path = work_path
@@ -293,19 +303,6 @@ class PostHogErasureOperator(PeopleOperator):
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)
         if totals.personless:
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
-
-
-def length_of(field: str, value: object) -> timedelta:
-    """Read a length of time.
-
-    :param field: the argument.
-    :param value: seconds, or a timedelta.
-    :raises PostHogSettingsError: if it is none, or less than nothing.
-    """
-    given = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= _LONGEST:
-        raise PostHogSettingsError(field, f"{value!r:.60} is no length of time.", "Write seconds, or a timedelta.")
-    return timedelta(seconds=given)
 
 
 def check_verify_by(verify_by: str) -> None:

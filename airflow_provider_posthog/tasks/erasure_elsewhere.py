@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure import ErasureArguments, PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.erasure.work_file import Person, WorkFile
 
@@ -31,6 +33,17 @@ class Column:
     name: str
     any_case: bool
     kind: str
+
+
+class EraseElsewhereArguments(ErasureArguments, total=False):
+    """The arguments of :class:`EraseElsewhereOperator`, for an editor and a type checker."""
+
+    request: Mapping[str, Any]
+    proof: Mapping[str, Any] | None
+    distinct_id_column: str | None
+    person_id_column: str | None
+    email_column: str | None
+    identifiers_path: str | ObjectStoragePath | None
 
 
 class EraseElsewhereOperator(PostHogErasureOperator):
@@ -59,7 +72,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         person_id_column: str | None = None,
         email_column: str | None = None,
         identifiers_path: str | ObjectStoragePath | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.request = request

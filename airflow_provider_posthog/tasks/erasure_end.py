@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import AirflowSkipException, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
+from airflow_provider_posthog.tasks.erasure import ErasureArguments, PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
+
+
+class ErasureEndArguments(ErasureArguments, total=False):
+    """The arguments of :class:`ErasureEndOperator`, for an editor and a type checker."""
+
+    request: Mapping[str, Any]
+    also_remove: Sequence[str | ObjectStoragePath]
 
 
 class ErasureEndOperator(PostHogErasureOperator):
@@ -29,7 +38,7 @@ class ErasureEndOperator(PostHogErasureOperator):
         *,
         request: Mapping[str, Any],
         also_remove: Sequence[str | ObjectStoragePath] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         if kwargs.get("work_path") is not None:
             raise PostHogSettingsError("work_path", "is named by the request.", "Leave it out.")

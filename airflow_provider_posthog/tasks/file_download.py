@@ -22,10 +22,13 @@ from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.states import Verdict
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.exceptions import PostHogError
     from airflow_provider_posthog.storage.staging import Staging
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 #: PostHog answers 429 with this code while the project has as many file downloads as it may.
 _TOO_MANY = "too_many_concurrent_file_downloads"
@@ -41,7 +44,10 @@ class FileDownloadJobOperator(PostHogJobOperator):
 
     job_kind = jobs.FILE_DOWNLOAD
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        **kwargs: Unpack[JobArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self._who: Identity | None = None
 

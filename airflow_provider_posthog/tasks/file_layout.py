@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
-from airflow_provider_posthog.tasks.bulk import ReadingOperator
+from airflow_provider_posthog.tasks.bulk import ReadingArguments, ReadingOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.extract.layout import Layout
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.table_formats import LakeTable
@@ -36,6 +38,20 @@ class FilesTask(Protocol):
     max_rejects: Any
     table_format: Any
     table_options: Mapping[str, Any] | None
+
+
+class FilesArguments(ReadingArguments, total=False):
+    """The arguments of :class:`FilesOperator`, for an editor and a type checker."""
+
+    format: Literal["parquet", "jsonl", "csv"]
+    compression: str | None
+    partition_by: str | Sequence[str] | None
+    partition_time: str | None
+    partition_zone: str
+    json_columns: Sequence[str]
+    max_file_bytes: int
+    max_file_rows: int
+    row_group_rows: int | None
 
 
 class FilesOperator(ReadingOperator):
@@ -68,7 +84,7 @@ class FilesOperator(ReadingOperator):
         max_file_bytes: int = 128 * 1024 * 1024,
         max_file_rows: int = 1_000_000,
         row_group_rows: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ReadingArguments],
     ) -> None:
         super().__init__(**kwargs)
         check_partition_by(partition_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_posthog.api import insight_conditions, insight_lookup, refresh
 from airflow_provider_posthog.api.freshness import Earlier
@@ -28,6 +28,26 @@ FIELDS = (
 )
 _REFRESHES = ("force_cache", "blocking", "force_blocking")
 _MEASURES = (*FUNNEL_MEASURES, *RETENTION_MEASURES)
+
+
+class NumberArguments(TypedDict, total=False):
+    """Which number of an insight, and how new it has to be, for an editor and a type checker."""
+
+    series: Series
+    step: int | str | None
+    measure: str | None
+    period: int | str
+    cohort: str | None
+    row: int | str
+    column: int | str
+    fresher_than: datetime | str | None
+    refresh: Calculation
+
+
+class InsightGateArguments(NumberArguments, total=False):
+    """The arguments of :class:`InsightGateTask`, for an editor and a type checker."""
+
+    condition: str | None
 
 
 class InsightGateTask(BaseOperator):
@@ -64,7 +84,7 @@ class InsightGateTask(BaseOperator):
         column: int | str = 0,
         fresher_than: datetime | str | None = None,
         refresh: Calculation = "blocking",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401 - of the class beside it
     ) -> None:
         super().__init__(**kwargs)
         self.condition = condition

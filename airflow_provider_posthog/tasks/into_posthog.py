@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +18,21 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.deferring import WORTH
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import moment_of
-from airflow_provider_posthog.tasks.moments import seconds_of
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.project_token import project_token
 from airflow_provider_posthog.tasks.result_file import Output
+from airflow_provider_posthog.tasks.sent import Sent
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.capture.events import Properties, Reader, Recipe
     from airflow_provider_posthog.capture.ledger import Ledger
@@ -41,34 +45,6 @@ if TYPE_CHECKING:
 HISTORICAL_RATE = 2_000.0
 _NAP = 0.25
 _TRIGGERER_GONE = 3600.0
-
-
-@dataclass(frozen=True)
-class Sent:
-    """How far a load is, for what goes on with it, perhaps on another machine.
-
-    :param at: the time of rows that have none of their own, as ISO text.
-    :param sent_at: when all was sent, in seconds since 1970; 0 before that.
-    :param resent: how many events were sent once more, as they were not there.
-    :param tally: what was counted while it was sent.
-    """
-
-    at: str
-    sent_at: float = 0.0
-    resent: int = 0
-    tally: Mapping[str, int] | None = None
-
-    @classmethod
-    def of(cls, told: object) -> Sent | None:
-        """Read it from a trigger's event or a ledger; ``None`` if it is not there.
-
-        :param told: the event's value.
-        """
-        if not isinstance(told, Mapping) or not isinstance(told.get("at"), str):
-            return None
-        tally = told.get("tally")
-        counts = {str(name): int(count) for name, count in tally.items()} if isinstance(tally, Mapping) else None
-        return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
 
 
 class IntoPostHogOperator(PostHogOperator):
@@ -142,7 +118,7 @@ class IntoPostHogOperator(PostHogOperator):
         rejects_path: str | os.PathLike[str] | None = None,
         max_rejects: int = 0,
         deferrable: bool | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.kind = kind
@@ -227,9 +203,11 @@ class IntoPostHogOperator(PostHogOperator):
         if isinstance(self.max_rejects, bool) or int(self.max_rejects) < 0:
             raise PostHogSettingsError("max_rejects", "is below 0.", "Write how many rows may be left out.")
         if self.events_per_second is not None:
-            seconds_of("events_per_second", self.events_per_second, 0.001)
+            rate = self.events_per_second
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
+                raise PostHogSettingsError("events_per_second", "is not a rate.", "Write a number above 0.")
         for field in ("quiet_period", "timeout"):
-            seconds_of(field, getattr(self, field))
+            seconds_of(field, getattr(self, field), 0)
         seconds_of("poll_interval", self.poll_interval, 0.1)
         if self.kind in ("aliases", "merges"):
             self.log.warning("Persons are made one (%s), which nothing undoes", self.kind)
@@ -316,11 +294,14 @@ class IntoPostHogOperator(PostHogOperator):
         """Look for what was sent until all of it is there, or has been sent twice and did not come."""
         from airflow_provider_posthog.capture import read_back
 
-        quiet, poll = seconds_of("quiet_period", self.quiet_period), seconds_of("poll_interval", self.poll_interval)
+        quiet, poll = (
+            seconds_of("quiet_period", self.quiet_period, 0),
+            seconds_of("poll_interval", self.poll_interval, 0),
+        )
         looked = bool(ledger.get("looked"))
         while True:
             first = sent.sent_at + quiet
-            deadline = first + seconds_of("timeout", self.timeout)
+            deadline = first + seconds_of("timeout", self.timeout, 0)
             self._sleep(first if not looked else min(time.time() + poll, max(deadline, time.time())), sent, context)
             missing = read_back.look(self.hook.client, ledger)
             looked = True

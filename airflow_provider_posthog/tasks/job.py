@@ -37,13 +37,30 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobTimeout,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job_start import JobStartOperator
+from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
 from airflow_provider_posthog.tasks.shared_polls import SharedWait, sharing
-from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, as_seconds, check_seconds, naming
+from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, naming
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+
+
+class JobArguments(PostHogArguments, total=False):
+    """The arguments of :class:`PostHogJobOperator`, for an editor and a type checker."""
+
+    wait_for_completion: bool
+    deferrable: bool | None
+    poll_interval: float | timedelta
+    timeout: float | timedelta | None
+    durable: bool
+    cancel_on_kill: bool
+    max_poll_failures: int
+    failure_grace: float | timedelta
 
 
 class PostHogJobOperator(JobStartOperator):
@@ -77,7 +94,7 @@ class PostHogJobOperator(JobStartOperator):
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
         failure_grace: float | timedelta = FAILURE_GRACE,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(timeout=timeout, durable=durable, cancel_on_kill=cancel_on_kill, **kwargs)
         self.wait_for_completion = wait_for_completion
@@ -227,10 +244,10 @@ class PostHogJobOperator(JobStartOperator):
         return verdict
 
     def _check_waiting(self) -> None:
-        check_seconds("poll_interval", self.poll_interval)
-        check_seconds("failure_grace", self.failure_grace, zero=True)
+        seconds_of("poll_interval", self.poll_interval)
+        seconds_of("failure_grace", self.failure_grace, 0)
         if self.timeout is not None:
-            check_seconds("timeout", self.timeout)
+            seconds_of("timeout", self.timeout)
 
     # Waiting, and ending.
 

@@ -23,10 +23,13 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.earlier_jobs import choose
 from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
-from airflow_provider_posthog.tasks.timeouts import as_seconds
+from airflow_provider_posthog.tasks.lengths import as_seconds
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 #: Where the job's id is kept between tries (Airflow 3.3); never renamed.
 STORE_KEY = "posthog_job"
@@ -50,7 +53,7 @@ class JobStartOperator(PostHogOperator):
         timeout: float | timedelta | None = None,
         durable: bool = True,
         cancel_on_kill: bool = True,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.timeout = timeout

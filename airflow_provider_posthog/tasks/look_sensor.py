@@ -18,8 +18,10 @@ from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
     from airflow_provider_posthog.triggers.checks import CheckEvent
 
 
@@ -29,7 +31,10 @@ class PostHogLookSensor(PostHogSensor):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`.
     """
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        **kwargs: Unpack[WaitingSensorArguments],
+    ) -> None:
         super().__init__(**kwargs)
         #: What the last look found, in words.
         self._text = ""

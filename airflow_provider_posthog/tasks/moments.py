@@ -1,24 +1,10 @@
-"""Moments and lengths of time as a task's author writes them."""
+"""Moments as a task's author writes them."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-
-
-def seconds_of(field: str, value: float | timedelta, least: float = 0.0) -> float:
-    """Read a length of time.
-
-    :param field: the argument.
-    :param value: seconds, or a timedelta.
-    :param least: the least number of seconds.
-    :raises PostHogSettingsError: if it is less, or no time.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not least <= seconds < 1e9:
-        raise PostHogSettingsError(field, "is no length of time.", f"Write seconds, from {least:g}, or a timedelta.")
-    return float(seconds)
 
 
 def instant_of(field: str, value: object) -> datetime:

@@ -22,9 +22,11 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks import refresh_began
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.deadline import Deadline, seconds_of
+from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.refresh_began import Began
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.refresh_results import (
@@ -38,6 +40,8 @@ from airflow_provider_posthog.tasks.refresh_results import (
 from airflow_provider_posthog.tasks.timeouts import calculations_timeout, naming
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.clients import Client
     from airflow_provider_posthog.api.insights import Insight
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
@@ -108,7 +112,7 @@ class PostHogRefreshOperator(PostHogOperator):
         timeout: float | timedelta = TIMEOUT,
         cancel_on_kill: bool = True,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.filters_override = filters_override

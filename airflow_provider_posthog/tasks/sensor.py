@@ -34,15 +34,18 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.guidance import GuidedTask
+from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
 from airflow_provider_posthog.tasks.sensor_events import Told
-from airflow_provider_posthog.tasks.timeouts import as_seconds, check_seconds, naming, task_timeout
+from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.triggers.base import BaseTrigger
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
@@ -84,7 +87,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         deferrable: bool | None = None,
         failure_grace: float | timedelta = FAILURE_GRACE,
         max_poll_failures: int = MAX_POLL_FAILURES,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[SensorTaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.posthog_conn_id = posthog_conn_id
@@ -172,7 +175,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
         self._ends = time.time() + self.timeout
-        check_seconds("failure_grace", self.failure_grace, zero=True)
+        seconds_of("failure_grace", self.failure_grace, 0)
         self.prepare(context)
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
@@ -336,8 +339,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 class PostHogSensor(PostHogWaitingSensor):
     """Waits until a check says yes. Subclasses say which, and with what arguments.
 
-    The check (:mod:`airflow_provider_posthog.api.checks`) is made in the worker or in the triggerer; the task returns
-    its facts.
+    The check (:mod:`airflow_provider_posthog.api.checks`) is made in worker or triggerer; the task returns its facts.
     """
 
     #: The check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.

@@ -98,6 +98,9 @@ class SpoolingOperator(ReadingOperator):
                 self._extraction.close()
             return self._extraction
 
+        with database.loader(target):
+            pass  # a database that cannot be reached is told before PostHog is asked
+
         def check(schema: Any) -> None:  # noqa: ANN401 - of Arrow
             with database.loader(target) as loader:
                 loader.open(schema)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.storage_path import storage_path
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.suppressor import Suppressor
+
+
+class SuppressingArguments(TypedDict, total=False):
+    """The arguments of :class:`SuppressingMixin`, for an editor and a type checker."""
+
+    suppress_path: str | ObjectStoragePath | None
+    suppressed: str | None
+    suppress_conn_id: str | None
 
 
 class SuppressingMixin:
@@ -32,7 +40,7 @@ class SuppressingMixin:
         suppress_path: str | ObjectStoragePath | None = None,
         suppressed: str | None = None,
         suppress_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.suppress_path = suppress_path

@@ -1,41 +1,12 @@
-"""Lengths of time, and the end of a task by its ``execution_timeout``: what it waited for is named, as by any other."""
+"""The end of a task by its ``execution_timeout``: what it waited for is named, as by any other."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 from airflow_provider_posthog.compat import AirflowTaskTimeout
-from airflow_provider_posthog.exceptions import PostHogSettingsError
-
-
-def as_seconds(value: Any) -> Any:  # noqa: ANN401 - what else it may be, check_seconds() refuses
-    """Return a length of time in seconds, if it is a ``timedelta``; anything else as it is.
-
-    :param value: an argument.
-    """
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def check_seconds(field: str, value: object, *, zero: bool = False) -> float:
-    """Return a length of time in seconds.
-
-    :param field: the argument.
-    :param value: seconds, or a ``timedelta``.
-    :param zero: whether it may be 0.
-    :raises PostHogSettingsError: if it is none.
-    """
-    given = as_seconds(value)
-    fits = isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given)
-    if not fits or given < 0 or (given == 0 and not zero):
-        least = "0 or more" if zero else "more than 0"
-        raise PostHogSettingsError(
-            field, f"{str(value)[:40]!r} is not a time to wait.", f"Write seconds, {least}, or a timedelta."
-        )
-    return float(given)
 
 
 class PostHogTaskTimeout(AirflowTaskTimeout):

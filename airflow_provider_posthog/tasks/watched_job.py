@@ -28,8 +28,11 @@ from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.api.jobs import Ended
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 #: What the events of the task's assets say of its result.
 _TOLD = ("rows", "start", "end")
@@ -47,7 +50,10 @@ class WatchedJobOperator(PostHogJobOperator):
 
     job_kind = jobs.WATCHED
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        **kwargs: Unpack[JobArguments],
+    ) -> None:
         super().__init__(**kwargs)
         #: When the task began to wait for what has to end first, in seconds since 1970; 0 if it has not.
         self._waiting_since = 0.0

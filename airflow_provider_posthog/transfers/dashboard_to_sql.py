@@ -11,8 +11,11 @@ from airflow_provider_posthog.tasks.dashboard import PostHogDashboardTask
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.load.target import Loaded, Target
+    from airflow_provider_posthog.tasks.dashboard import DashboardArguments
 
 
 class PostHogDashboardToSqlOperator(PostHogDashboardTask):
@@ -50,7 +53,7 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
         table: str,
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[DashboardArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id

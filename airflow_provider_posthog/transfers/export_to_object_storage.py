@@ -28,10 +28,13 @@ from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.download.csv_rows import CsvRows
     from airflow_provider_posthog.download.http import Received
     from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 OnTruncation = Literal["fail", "warn", "ignore"]
 _ON_TRUNCATION = ("fail", "warn", "ignore")
@@ -89,7 +92,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         on_truncation: OnTruncation = "fail",
         refreshed: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.export_id = export_id

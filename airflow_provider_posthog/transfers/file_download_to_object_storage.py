@@ -26,9 +26,12 @@ from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, Thing,
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Staging
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 _MODELS = ("events", "persons", "sessions")
 #: Seconds before a look whether PostHog has listed more files, where their rows are not all that it wrote.
@@ -112,7 +115,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

@@ -13,8 +13,11 @@ from airflow_provider_posthog.tasks.into_posthog import IntoPostHogOperator
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.capture.events import Recipe
     from airflow_provider_posthog.compat import ObjectStoragePath
+    from airflow_provider_posthog.tasks.arguments import IntoPostHogArguments
 
 
 class PostHogFromObjectStorageOperator(IntoPostHogOperator):
@@ -55,7 +58,7 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
         path: str | os.PathLike[str] | ObjectStoragePath,
         format: str = "parquet",
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[IntoPostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.remapping import AT, NEW, OLD, Remapping
+from airflow_provider_posthog.tasks.deferring import DeferringArguments
+from airflow_provider_posthog.tasks.suppressing import SuppressingArguments
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Required, Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.loader import Loader
+    from airflow_provider_posthog.load.target import OtherColumns, SchemaPolicy
+
+
+class _PersonOverridesRest(SuppressingArguments, DeferringArguments, total=False):
+    """What :class:`PostHogPersonOverridesOperator` takes beside its own arguments."""
+
+    sql_conn_id: Required[str]
+    table: Required[str]
+    where: str | None
+    values: Mapping[str, Any] | None
+    max_in_flight: int | None
+    page_rows: int
+    column_types: Mapping[str, str] | None
+    other_columns: OtherColumns
+    load_columns: bool | Sequence[str]
+    schema_policy: SchemaPolicy | None
+    max_rejects: int | None
+    native_types: bool
 
 
 class PostHogPersonOverridesOperator(PostHogToSqlOperator):
@@ -37,8 +59,8 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
     :param person_id_column: their column of the person.
     :param overrides_table: keeps which person became which, as ``old_person_id``, ``new_person_id`` and
         ``overridden_at``, for each that was found in a row; made on first use. Default: none.
-    :param kwargs: as :class:`~airflow_provider_posthog.transfers.posthog_to_sql.PostHogToSqlOperator`, but for
-        ``source`` and ``write_disposition``.
+    :param kwargs: as :class:`~airflow_provider_posthog.transfers.posthog_to_sql.PostHogToSqlOperator`, what fits a
+        merge of distinct ids: ``sql_conn_id``, ``table``, ``where``, ``deferrable``, ...
     :returns: what that returns, and ``remapped``: how many rows were updated, by table.
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if a row still has another person afterwards.
@@ -60,7 +82,7 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         distinct_id_column: str = "distinct_id",
         person_id_column: str = "person_id",
         overrides_table: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[_PersonOverridesRest],
     ) -> None:
         super().__init__(source="person_distinct_ids", write_disposition="merge", **kwargs)
         self.remap = remap

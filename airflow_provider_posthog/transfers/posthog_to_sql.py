@@ -12,7 +12,7 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
 from airflow_provider_posthog.tasks.base import at_once
-from airflow_provider_posthog.tasks.bulk import need_arrow
+from airflow_provider_posthog.tasks.bulk import ReadingArguments, need_arrow
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.lineage import Lineage
 from airflow_provider_posthog.tasks.loading import (
@@ -31,6 +31,8 @@ from airflow_provider_posthog.tasks.spooling import SpoolingOperator
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.extract.interval_counts import Recount
     from airflow_provider_posthog.extract.reader import Extraction
@@ -51,6 +53,24 @@ if TYPE_CHECKING:
 
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
+
+
+class ToSqlArguments(ReadingArguments, total=False):
+    """The arguments of :class:`PostHogToSqlOperator`, for an editor and a type checker."""
+
+    sql_conn_id: str
+    table: str
+    write_disposition: WriteDisposition | None
+    replaces: Replaces
+    max_shrink: float | str
+    allow_shrink: bool | str
+    column_types: Mapping[str, str] | None
+    other_columns: OtherColumns
+    deleted: Deleted | None
+    load_columns: bool | Sequence[str]
+    schema_policy: SchemaPolicy | None
+    max_rejects: int | None
+    native_types: bool
 
 
 class PostHogToSqlOperator(SpoolingOperator):
@@ -152,7 +172,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         schema_policy: SchemaPolicy | None = None,
         max_rejects: int | None = None,
         native_types: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ReadingArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
@@ -247,8 +267,9 @@ class PostHogToSqlOperator(SpoolingOperator):
             self._wait_until_settled(extraction)
         loader: Loader
         self._suppress = self.suppressor(extraction.source)
-        schema, tables = self.rows_of(extraction, database, target, spool)
+        read = None if spool is None else self.rows_of(extraction, database, target, spool)
         with database.loader(target) as loader:
+            schema, tables = read or self.rows_of(extraction, database, target, None)
             loader.open(schema)
             self._columns = [
                 (column.name, target.column_types.get(column.name) or loader.dialect.type_of(column))

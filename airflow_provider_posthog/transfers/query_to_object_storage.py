@@ -22,12 +22,15 @@ from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.extract.copy_interval import Copy
     from airflow_provider_posthog.extract.interval_counts import Recounter
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
+    from airflow_provider_posthog.tasks.file_layout import FilesArguments
 
 
 class PostHogQueryToObjectStorageOperator(FilesOperator):
@@ -107,7 +110,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         table_format: Literal["delta", "iceberg"] | None = None,
         table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[FilesArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

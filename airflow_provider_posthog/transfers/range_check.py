@@ -13,7 +13,10 @@ from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import TaskArguments
 
 
 class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
@@ -47,7 +50,7 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
         end: datetime | str | None = None,
         name: str = "events",
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.tasks.into_posthog import IntoPostHogOperator, tuples
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.capture.events import Recipe
+    from airflow_provider_posthog.tasks.arguments import IntoPostHogArguments
 
 
 class PostHogFromSqlOperator(IntoPostHogOperator):
@@ -61,7 +64,7 @@ class PostHogFromSqlOperator(IntoPostHogOperator):
         sql_conn_id: str,
         sql: str,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[IntoPostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id

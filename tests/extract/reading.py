@@ -108,7 +108,8 @@ def tiles(chunks: Sequence[Chunk], extraction: Extraction, resume: Position | No
     if begun and not left:
         return all(not chunk.rows for chunk in chunks)
     begins = windows[0].start == whole.start and windows[0].first == 0
-    begins = begins and _begins(windows[0], left[0] if left else root, resume.part if resume is not None else None)
+    part = (resume.part or (root.first_day, root.last_day)) if resume is not None and begun else None
+    begins = begins and _begins(windows[0], left[0] if left else root, part)
     after = windows[-1].after()
     ends = windows[-1].end == whole.end and windows[-1].last == PARTS and after is not None
     ends = ends and (after is None or after.until is None or not _left(root, after))

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.erasure.files.file import UnreadableError, Wanted, look, rewrite
 from airflow_provider_posthog.erasure.files.folder import Erased, FolderErasure, check_root
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from airflow_provider_posthog.extract.writers import SUFFIXES, Layout, TableFiles
+from airflow_provider_posthog.extract.layout import SUFFIXES, Layout
+from airflow_provider_posthog.extract.writers import TableFiles
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staged_file import StagedFile

@@ -101,7 +101,8 @@ def rows_to_files(folder: Path) -> Any:
     from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 
     span = {"start": day(3), "end": day(2), "settle": timedelta(0)}
-    return PostHogQueryToObjectStorageOperator(task_id="task", path=str(folder / "rows"), **span).execute(context())
+    task = PostHogQueryToObjectStorageOperator(task_id="task", source="events", path=str(folder / "rows"), **span)
+    return task.execute(context())
 
 
 def resolve(folder: Path) -> dict[str, Any]:
@@ -175,7 +176,13 @@ def load(folder: Path) -> Any:
     from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 
     operator = PostHogToSqlOperator(
-        task_id="task", sql_conn_id="fuzzed_lake", table="events", start=day(3), end=day(2), settle=timedelta(0)
+        task_id="task",
+        sql_conn_id="fuzzed_lake",
+        table="events",
+        source="events",
+        start=day(3),
+        end=day(2),
+        settle=timedelta(0),
     )
     return operator.execute(context())
 

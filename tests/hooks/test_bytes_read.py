@@ -15,17 +15,20 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.hooks.sql import PostHogSqlHook
 
 SCAN = "select count() from events where properties like '%no such text%'"
-NAMES = ("get_records", "get_first", "get_df", "run")
+READS = ("get_records", "get_first", "get_df")
+NAMES = (*READS, "query")
 METHODS = pytest.mark.parametrize("method", NAMES)
-HOOKS = pytest.mark.parametrize("hook", [PostHogHook, PostHogSqlHook])
+OF_HOOKS = pytest.mark.parametrize(
+    ("hook", "method"),
+    [*((PostHogHook, name) for name in NAMES), *((PostHogSqlHook, name) for name in (*READS, "run"))],
+)
 
 
 def queried(posthog: EmulatorProcess) -> list[str]:
     return [call["body"]["query"]["query"] for call in posthog.calls("/query/", "POST")]
 
 
-@HOOKS
-@METHODS
+@OF_HOOKS
 def test_bytes_read_are_told_and_logged_once(
     connected: EmulatorProcess, hook: Callable[..., Any], method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -38,8 +41,7 @@ def test_bytes_read_are_told_and_logged_once(
     assert "MB for the query" in said[0].getMessage()
 
 
-@HOOKS
-@METHODS
+@OF_HOOKS
 def test_a_query_that_read_more_than_it_may_is_an_error(
     connected: EmulatorProcess, hook: Callable[..., Any], method: str
 ) -> None:

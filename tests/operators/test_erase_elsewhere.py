@@ -196,7 +196,7 @@ def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch
     lab.event()
     written = PostHogQueryToObjectStorageOperator(
         task_id="write",
-        table="events",
+        source="events",
         path=path,
         partition_by="day",
         start=ago(hours=2),

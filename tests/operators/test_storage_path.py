@@ -103,7 +103,7 @@ def test_a_bucket_is_a_folder_and_no_file() -> None:
 
 
 TASKS: dict[str, Callable[[str], Any]] = {
-    "path of rows": lambda path: PostHogQueryToObjectStorageOperator(task_id="t", path=path, **SPAN),
+    "path of rows": lambda path: PostHogQueryToObjectStorageOperator(task_id="t", source="events", path=path, **SPAN),
     "path of files": lambda path: PostHogFileDownloadOperator(task_id="t", path=path, **SPAN),
     "path of an export": lambda path: PostHogExportToObjectStorageOperator(task_id="t", export_id=5, path=path),
     "path of an answer": lambda path: PostHogApiOperator(task_id="t", call="insights.list", path=path),

@@ -239,7 +239,7 @@ def test_an_endpoint_hands_on_fresh_rows(api: Client, connected: EmulatorProcess
 
 def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProcess, tmp_path: Path) -> None:
     path = tmp_path / "numbers.jsonl"
-    task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", result_path=f"file://{path}")
+    task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", path=f"file://{path}")
     result, _ = to_the_end(task)
     assert result["rows"] is None
     assert len(path.read_text().splitlines()) == result["row_count"]

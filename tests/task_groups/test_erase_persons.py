@@ -357,3 +357,11 @@ def test_the_gate_lets_nothing_pass_that_is_not_true(params: dict[str, Any]) -> 
     with pytest.raises(PostHogErasureError, match="Not approved: the run's parameter 'approved' is not true"):
         gate.execute({"params": params})
     gate.execute({"params": {"approved": True}})
+
+
+def test_an_editor_sees_every_field() -> None:
+    from dataclasses import fields
+
+    from airflow_provider_posthog.task_groups.erase_persons import Erasure, ErasureOptions
+
+    assert list(ErasureOptions.__annotations__) == [field.name for field in fields(Erasure)]

@@ -75,7 +75,7 @@ def test_each_list_can_be_loaded_and_loaded_again(connected: EmulatorProcess, du
         connected.add_action("x", [{"event": "y"}])
     elif source in ("annotations", "experiments", "surveys", "event_definitions", "property_definitions"):
         connected.add_records(source, [{"name": "x"} if source != "annotations" else {"content": "x"}])
-    first, second = load(source, write="merge"), load(source, write="merge")
+    first, second = load(source, write_disposition="merge"), load(source, write_disposition="merge")
     assert first["rows"] == second["rows"] == duck.count(source)
     assert second["changed"] == 0
 

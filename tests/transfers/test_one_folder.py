@@ -18,12 +18,12 @@ from tests.transfers.test_query_to_object_storage import day, everything, operat
 
 def test_two_tasks_of_a_run_with_one_name(connection: EmulatorProcess, tmp_path: Path) -> None:
     """As a task that is mapped over names of events, all of which are called ``events``."""
-    first = operator(tmp_path, event="$pageview").execute(context(map_index=0))
+    first = operator(tmp_path, events="$pageview").execute(context(map_index=0))
     with pytest.raises(PostHogSettingsError, match="the task 'task' of this run has written events_") as refused:
-        operator(tmp_path, event="purchase").execute(context(map_index=1))
+        operator(tmp_path, events="purchase").execute(context(map_index=1))
     assert refused.value.field == "name"
     assert set(table_of(tmp_path)["event"].to_pylist()) == {"$pageview"}
-    other = operator(tmp_path, event="purchase", name="purchases").execute(context(map_index=1))
+    other = operator(tmp_path, events="purchase", name="purchases").execute(context(map_index=1))
     assert table_of(tmp_path).num_rows == first["rows"] + other["rows"]
     written = json.loads(Path(other["manifest"]).read_text())["written_by"]
     assert (written["dag_id"], written["task_id"], written["map_index"]) == ("dag", "task", 1)
@@ -35,19 +35,19 @@ def test_two_iterations_of_a_loop_with_one_name(connection: EmulatorProcess, tmp
     def iteration(index: int, try_number: int = 1) -> dict[str, Any]:
         return {**context(try_number=try_number), "loop": SimpleNamespace(index=index)}
 
-    operator(tmp_path, event="$pageview").execute(iteration(0))
+    operator(tmp_path, events="$pageview").execute(iteration(0))
     with pytest.raises(PostHogSettingsError, match="of this run has written events_"):
-        operator(tmp_path, event="purchase").execute(iteration(1))
-    operator(tmp_path, event="$pageview").execute(iteration(0, 2))
+        operator(tmp_path, events="purchase").execute(iteration(1))
+    operator(tmp_path, events="$pageview").execute(iteration(0, 2))
     assert set(table_of(tmp_path)["event"].to_pylist()) == {"$pageview"}
 
 
 @pytest.mark.parametrize(
     ("options", "ctx"),
     [
-        ({"event": "purchase", "allow_shrink": True}, {}),  # the same task, changed and cleared
+        ({"events": "purchase", "allow_shrink": True}, {}),  # the same task, changed and cleared
         ({}, {"map_index": 1}),  # another one that asks for the same
-        ({"event": "purchase", "allow_shrink": True}, {"map_index": 1, "run_id": "a later one"}),
+        ({"events": "purchase", "allow_shrink": True}, {"map_index": 1, "run_id": "a later one"}),
     ],
 )
 def test_who_may_replace(

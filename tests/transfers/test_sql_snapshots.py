@@ -121,7 +121,7 @@ def test_rows_that_where_leaves_out_are_not_gone(connection: EmulatorProcess, la
 
 
 def test_mapped_tasks_do_not_take_one_another_s_rows_for_gone(connection: EmulatorProcess, lake: DuckDB) -> None:
-    told = {**context(), "ti": SimpleNamespace(map_index=0)}
+    told = {**context(), "ti": SimpleNamespace(map_index=0, xcom_push=lambda **_: None)}
     mapped = SimpleNamespace(expand_input=SimpleNamespace(value={"source": ["persons", "groups"]}))
     told["dag"] = SimpleNamespace(task_dict={"task": mapped})
     with pytest.raises(PostHogSettingsError, match="mapped over source"):

@@ -84,7 +84,7 @@ def test_what_is_as_it_was_is_not_read_again(
     write(tmp_path, 4, 3, **options)
     before = manifests(tmp_path)
     found = operator(tmp_path, on_retention="ignore", **options, **NEXT, **TWO_DAYS).execute(context(run_id="next"))
-    looked_back = options.get("table") == "sessions"  # a day of them is read again anyway
+    looked_back = options.get("source") == "sessions"  # a day of them is read again anyway
     assert (found["again"], found["verified"], found["reloaded"]) == (looked_back, 2 - looked_back, 0)
     same = {min(before): before[min(before)]} if looked_back else before
     assert {name: manifests(tmp_path)[name] for name in same} == same

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import batch_exports, states
 from airflow_provider_posthog.api.export_intervals import Interval, Schedule
+from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, backfill_text, row
@@ -26,7 +27,11 @@ from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 #: PostHog answers 429 with this code while the project has as many backfills as it may.
 _TOO_MANY = "too_many_concurrent_backfills"
@@ -101,7 +106,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         check_sql: str | None = None,
         check_path: str | ObjectStoragePath | None = None,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.batch_export = batch_export
@@ -151,15 +156,24 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
                 return backfill_text(export_id, str(live["id"]), at), {}
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
-                answer = self.hook.client.send(call)
+                answer = self._start(call)
             except PostHogAPIError as error:
-                if error.status != 429 or error.code != _TOO_MANY:
+                if error.code != _TOO_MANY:
                     raise
                 self._wait_for_place(export_id)
                 continue
             if not answer.get("backfill_id"):
                 raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
+
+    def _start(self, call: Call[batch_exports.BackfillId]) -> batch_exports.BackfillId:
+        """Send the call, which waits for PostHog's limit of requests, but not for a place: that takes longer."""
+        try:
+            return self.hook.client.send(call, policy=RetryPolicy(max_rate_limit_wait=0.0))
+        except PostHogAPIError as error:
+            if error.status != 429 or error.code == _TOO_MANY:
+                raise
+        return self.hook.client.send(call)
 
     def _wait_for_place(self, export_id: str) -> None:
         anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))

@@ -13,7 +13,10 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.batch_export import find
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 
 class PostHogPauseBatchExportOperator(PostHogOperator):
@@ -31,7 +34,12 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
 
     template_fields: Sequence[str] = (*PostHogOperator.template_fields, "batch_export")
 
-    def __init__(self, *, batch_export: str, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        batch_export: str,
+        **kwargs: Unpack[PostHogArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.batch_export = batch_export
 

@@ -21,7 +21,10 @@ from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 
 #: The ``since`` of runs of which any counts.
@@ -57,7 +60,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         run_id: str | None = None,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.batch_export = batch_export

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
-from airflow_provider_posthog.tasks.erasure import length_of
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
+from airflow_provider_posthog.tasks.lengths import seconds_of
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from typing_extensions import Unpack
 
     from airflow_provider_posthog.audit.records import PersonFacts
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.judge import Judgement, Request
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
+    from airflow_provider_posthog.tasks.erasure_end import ErasureEndArguments
 
 
 @dataclass
@@ -65,7 +68,14 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
 
     template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "reason", "decision")
 
-    def __init__(self, *, reason: str, decision: str, poll_interval: float | timedelta = 60.0, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        reason: str,
+        decision: str,
+        poll_interval: float | timedelta = 60.0,
+        **kwargs: Unpack[ErasureEndArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.poll_interval = poll_interval
         self.reason = reason
@@ -98,7 +108,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
 
         if not work.exists():
             return self._told(work, certificate)
-        looks, interval = [_Look()], length_of("poll_interval", self.poll_interval).total_seconds()
+        looks, interval = [_Look()], seconds_of("poll_interval", self.poll_interval, 0)
         try:
             looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
             if looks[0].states().get("VERIFIED"):  # one look may have met a replica that knows of nobody

@@ -12,7 +12,11 @@ from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import TaskArguments
+    from airflow_provider_posthog.tasks.erasure_end import ErasureEndArguments
 
 
 class PostHogErasureGateOperator(GuidedTask, BaseOperator):
@@ -36,7 +40,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         persons: Mapping[str, Any],
         param: str = "approved",
         left: Sequence[str] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
@@ -81,7 +85,12 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
 
     template_fields: Sequence[str] = (*ErasureEndOperator.template_fields, "proof")
 
-    def __init__(self, *, proof: Mapping[str, Any] | None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        proof: Mapping[str, Any] | None,
+        **kwargs: Unpack[ErasureEndArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.proof = proof
 

@@ -11,7 +11,10 @@ from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_te
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.erasure import ErasureArguments
 
 
 class PostHogExtendErasureOperator(PostHogErasureOperator):
@@ -37,7 +40,7 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         request: Mapping[str, Any],
         reason: str,
         until: date | str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.request = request

@@ -10,8 +10,11 @@ from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOpera
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.files.folder import Erased, FolderErasure
+    from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereArguments
 
 
 class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
@@ -46,7 +49,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         *,
         path: str | ObjectStoragePath,
         name: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[EraseElsewhereArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

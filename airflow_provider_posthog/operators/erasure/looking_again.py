@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator, length_of
+from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
+from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.judge import Request
     from airflow_provider_posthog.erasure.sealed import Sealed
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
+    from airflow_provider_posthog.tasks.erasure import ErasureArguments
 
 _EXAMPLE = "s3://private/sealed/"
 _FLAGS = ("delete_events", "delete_recordings", "keep_person")
@@ -52,7 +57,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         proof: Mapping[str, Any],
         sealed_path: str | ObjectStoragePath,
         look_again_after: float | timedelta = timedelta(days=30),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.request = request
@@ -131,7 +136,7 @@ class PostHogLookAgainOperator(PeopleOperator):
         moved_from: str | Sequence[str] | None = None,
         poll_interval: float | timedelta = 60.0,
         keep_for: float | timedelta = timedelta(days=30),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.sealed_path = sealed_path

@@ -9,9 +9,12 @@ from airflow_provider_posthog.tasks.erasure_elsewhere import Column, EraseElsewh
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.audit.suppression import Kind
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.work_file import WorkFile
+    from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereArguments
 
 
 class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
@@ -41,7 +44,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         self,
         *,
         suppress_path: str | ObjectStoragePath,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[EraseElsewhereArguments],
     ) -> None:
         kwargs.setdefault("person_id_column", "person_id")
         super().__init__(**kwargs)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.work_file import WorkFile
     from airflow_provider_posthog.hooks.databases import SqlDatabase
     from airflow_provider_posthog.load.removal import Criterion
     from airflow_provider_posthog.tasks.certificate import Certificate
+    from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereArguments
 
 
 class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
@@ -47,7 +50,14 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
 
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "sql_conn_id", "table")
 
-    def __init__(self, *, sql_conn_id: str, table: str, rewrite_file: bool = True, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        sql_conn_id: str,
+        table: str,
+        rewrite_file: bool = True,
+        **kwargs: Unpack[EraseElsewhereArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
         self.table = table

@@ -13,6 +13,8 @@ from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, Verif
 from airflow_provider_posthog.tasks.identity import Identity
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.delete import DeleteOptions
     from airflow_provider_posthog.erasure.generation import Server
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.erasure.request import Outcome
     from airflow_provider_posthog.erasure.work_file import Totals, WorkFile
     from airflow_provider_posthog.tasks.certificate import Certificate
+    from airflow_provider_posthog.tasks.erasure import ErasureArguments
     from airflow_provider_posthog.tasks.erasure_handover import Handover
 
 
@@ -69,7 +72,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         chunk_size: int = 1000,
         verify_by: VerifyBy = "distinct_id",
         approval: Mapping[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons

@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import PeopleOperator, length_of
+from airflow_provider_posthog.tasks.arguments import PostHogArguments
+from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.lengths import seconds_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.erasure.generation import Server
 
@@ -19,6 +23,14 @@ if TYPE_CHECKING:
 
 #: How many persons are changed and read back together.
 _BATCH = 100
+
+
+class PersonsArguments(PostHogArguments, total=False):
+    """The arguments of :class:`_PersonsOperator`, for an editor and a type checker."""
+
+    persons: Mapping[str, Any] | Sequence[str]
+    timeout: float | timedelta
+    object_storage_conn_id: str | None
 
 
 class _PersonsOperator(PeopleOperator):
@@ -38,7 +50,7 @@ class _PersonsOperator(PeopleOperator):
         persons: Mapping[str, Any] | Sequence[str],
         timeout: float | timedelta = 300.0,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.persons = persons
@@ -61,7 +73,7 @@ class _PersonsOperator(PeopleOperator):
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.queries import batched
 
-        timeout = length_of("timeout", self.timeout).total_seconds()
+        timeout = seconds_of("timeout", self.timeout, 0)
         server = detect(self.client)
         count = 0
         wrong: dict[str, list[str]] = {}
@@ -95,7 +107,12 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
 
     template_fields: Sequence[str] = (*_PersonsOperator.template_fields, "properties")
 
-    def __init__(self, *, properties: Sequence[str] | str, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        properties: Sequence[str] | str,
+        **kwargs: Unpack[PersonsArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.properties = properties
 
@@ -128,7 +145,12 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     :raises PostHogJobFailed: if a value cannot be read back, or a person is not there; it names the persons.
     """
 
-    def __init__(self, *, properties: Mapping[str, Any], **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        properties: Mapping[str, Any],
+        **kwargs: Unpack[PersonsArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.properties = properties
 

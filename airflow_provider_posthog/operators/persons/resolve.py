@@ -12,9 +12,12 @@ from airflow_provider_posthog.tasks.certificate_notices import warn_of_deadline
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.audit.deadline import Deadline
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.erasure.identifiers import Identifier
+    from airflow_provider_posthog.tasks.erasure import ErasureArguments
 
 _LISTS = ("distinct_ids", "emails", "uuids")
 
@@ -87,7 +90,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         verify_by: VerifyBy = "distinct_id",
         received_at: date | str | None = None,
         due_in: Literal["month"] | int = "month",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[ErasureArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.distinct_ids = distinct_ids

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.tasks.erasure import length_of
 from airflow_provider_posthog.tasks.guidance import GuidedTask
+from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import TaskArguments
 
 
 class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
@@ -39,7 +42,7 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
         folder: str | ObjectStoragePath,
         max_age: float | timedelta = 45 * 86_400.0,
         object_storage_conn_id: str | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.folder = folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import warehouse
 from airflow_provider_posthog.api.arguments import is_uuid, nearest
@@ -13,6 +13,11 @@ from airflow_provider_posthog.api.watched import Watched, row, since
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from airflow_provider_posthog.tasks.job import JobArguments
 
 
 class PostHogSyncSourceOperator(WatchedJobOperator):
@@ -47,7 +52,7 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         schema: str | None = None,
         resync: bool = False,
         confirm: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.source = source

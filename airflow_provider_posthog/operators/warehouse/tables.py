@@ -12,7 +12,10 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 
 class PostHogLinkTableOperator(PostHogOperator):
@@ -50,7 +53,7 @@ class PostHogLinkTableOperator(PostHogOperator):
         url_pattern: str,
         bucket_conn_id: str,
         format: str = "Parquet",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.name = name

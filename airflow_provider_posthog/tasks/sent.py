@@ -1,0 +1,34 @@
+"""How far a load into PostHog is, for what goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How far a load is, for what goes on with it, perhaps on another machine.
+
+    :param at: the time of rows that have none of their own, as ISO text.
+    :param sent_at: when all was sent, in seconds since 1970; 0 before that.
+    :param resent: how many events were sent once more, as they were not there.
+    :param tally: what was counted while it was sent.
+    """
+
+    at: str
+    sent_at: float = 0.0
+    resent: int = 0
+    tally: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, told: object) -> Sent | None:
+        """Read it from a trigger's event or a ledger; ``None`` if it is not there.
+
+        :param told: the event's value.
+        """
+        if not isinstance(told, Mapping) or not isinstance(told.get("at"), str):
+            return None
+        tally = told.get("tally")
+        counts = {str(name): int(count) for name, count in tally.items()} if isinstance(tally, Mapping) else None
+        return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
