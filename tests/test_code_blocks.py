@@ -74,12 +74,20 @@ def public() -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def typed(name: str) -> set[str]:
-    """The keys of a ``TypedDict`` of ours, wherever it is."""
+    """The keys of a ``TypedDict`` of ours, wherever it is, with those of its bases."""
     for path in (ROOT / PACKAGE).rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body if f"class {name}(" in path.read_text() else ():
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body if f"class {name}(" in text else ():
             if isinstance(node, ast.ClassDef) and node.name == name:
-                return {str(ast.unparse(each.target)) for each in node.body if isinstance(each, ast.AnnAssign)}
+                own = {str(ast.unparse(each.target)) for each in node.body if isinstance(each, ast.AnnAssign)}
+                bases = [
+                    each.id
+                    for each in node.bases
+                    if isinstance(each, ast.Name) and each.id not in ("TypedDict", "NamedTuple")
+                ]
+                return own.union(*map(typed, bases))
     raise LookupError(name)
 
 
@@ -99,7 +107,9 @@ def keywords(called: Any) -> set[str] | None:
             return names
         unpacked = re.search(r"Unpack\[(\w+)\]", str(rest[0].annotation))
         if unpacked:
-            return names | typed(unpacked[1])
+            names |= typed(unpacked[1])
+            if not inspect.isclass(called):
+                return names
     return None
 
 
@@ -120,6 +130,14 @@ def called_of(node: ast.Call) -> Any:
 
 def test_there_are_blocks() -> None:
     assert len(BLOCKS) > 50
+
+
+def test_an_argument_that_there_is_not_would_be_noticed() -> None:
+    for called in (public()["PostHogToSqlOperator"], public()["PostHogExportSensor"], PostHogHook.query):
+        known = keywords(called)
+        assert known is not None
+        assert "no_such_argument" not in known
+    assert {"write_disposition", "max_in_flight", "retries"} <= (keywords(public()["PostHogToSqlOperator"]) or set())
 
 
 @pytest.mark.parametrize("where", BLOCKS)
