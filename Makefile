@@ -12,6 +12,8 @@ UV := $(VENV)/bin/uv
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
 # What is installed of ours; the groups of pyproject.toml come on top.
 EXTRAS := emulator,examples,pandas,warehouse
+# What the inner loop runs: no database, no DAG, no kill.
+QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture tests/results
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
