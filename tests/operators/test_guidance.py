@@ -1,4 +1,4 @@
-"""Each error leads to a page: the end of a failed task's log names it, and the page has a heading for each class."""
+"""Each error leads to a page: a failed task's log names it, and the page has a heading for each class."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ DENIED = PostHogPermissionError(status=403, method="GET", path="/x/")
 
 @pytest.mark.parametrize("method", ["execute", "execute_complete"])
 @pytest.mark.parametrize("kind", [Fails, FailsTwice])
-def test_the_log_of_a_failed_task_ends_with_the_page_once(method: str, kind: type[Fails], said: Said) -> None:
+def test_the_log_of_a_failed_task_names_the_page_once(method: str, kind: type[Fails], said: Said) -> None:
     task = kind(error=DENIED, task_id="fails")
     for _ in range(2):  # a task object may be used again
         with pytest.raises(PostHogPermissionError):
