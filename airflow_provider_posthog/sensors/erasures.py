@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.tasks.arguments import BaseSensorArguments
+from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
@@ -24,7 +25,7 @@ class _ErasuresDueSensorRest(BaseSensorArguments, total=False):
     timeout: float | timedelta | None
 
 
-class PostHogErasuresDueSensor(BaseSensorOperator):
+class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
     """Waits until open erasures are due soon, or over, as the ledger beside their certificates says. Asks no PostHog.
 
     Let a task behind it tell somebody; ``soft_fail=True`` makes a day without any a skip.
@@ -59,6 +60,13 @@ class PostHogErasuresDueSensor(BaseSensorOperator):
         self.within = within
         self.object_storage_conn_id = object_storage_conn_id
         self.posthog_conn_id = posthog_conn_id
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
+        """Wait.
+
+        :param context: the task's context.
+        """
+        return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look into the ledger.

@@ -1,4 +1,4 @@
-"""The line at the end of a failed task's log that leads to the page on its error."""
+"""The line in a failed task's log, just above the error, that leads to the page on it."""
 
 from __future__ import annotations
 
