@@ -21,7 +21,7 @@ from airflow_provider_posthog.api.arguments import (
     between,
     json_text,
 )
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.shapes import ActivityPage
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -187,6 +187,7 @@ def bulk_delete(
     :param delete_events: delete the events before this moment too; takes until one of the next weekends.
     :param delete_recordings: delete the recordings too; servers before December 2025 ignore this.
     :param keep_person: keep the profile; servers before December 2025 ignore this and delete it.
+    :returns: the summary, also where PostHog answers 5xx with it, as nobody could be deleted.
     :raises PostHogSettingsError: if both kinds of ids are given, or none.
     """
     if (ids is None) == (distinct_ids is None):
@@ -194,7 +195,13 @@ def bulk_delete(
     body: dict[str, Any] = {"ids": [*ids]} if ids is not None else {"distinct_ids": [*(distinct_ids or ())]}
     flags = {"delete_events": delete_events, "delete_recordings": delete_recordings, "keep_person": keep_person}
     body.update({name: True for name, on in flags.items() if on})
-    return bulk_delete.call(answers.object_or_empty, json=body, repeatable=keep_person)
+    return bulk_delete.call(answers.object_or_empty, json=body, repeatable=keep_person, reads_error=_is_summary)
+
+
+def _is_summary(answer: Answer) -> bool:
+    """Tell whether it is the summary: the newest servers answer 5xx with it, if nobody whom they found was deleted."""
+    summary = answer.json_or_none()
+    return isinstance(summary, Mapping) and "persons_found" in summary and bool(summary.get("deletion_errors"))
 
 
 @endpoint("GET", "persons/{id}/activity/", scopes=("activity_log:read",), lane="analytics", paging="next")

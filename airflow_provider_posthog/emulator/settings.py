@@ -161,7 +161,7 @@ class Settings:
     native_json: bool = _flag(False)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
-    bulk_failure_status: int = _choice(202, (202, 500, 503))
+    bulk_failure_status: int = _choice(500, (202, 500, 503))
     sweep_outcome: str = _choice("delete", SWEEPS)
     sweep_age_seconds: float = _seconds(0.0)
     swallow_duplicates: bool = _flag(True)
