@@ -170,8 +170,12 @@ class Tries:
         self._process.stdin.flush()
 
     def _line(self) -> str:
+        """Return the next line of ours; Airflow logs to the same place."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        line = self._process.stdout.readline()
+        while line and not (line.strip().isdigit() or line.strip() == "ready"):
+            line = self._process.stdout.readline()
+        return line.strip()
 
 
 _TRIGGERER = """
@@ -238,5 +242,9 @@ class Triggerers:
         assert os.WIFSIGNALED(int(self._line())), "the trigger had ended before it was killed"
 
     def _line(self) -> str:
+        """Return the next line of ours; Airflow logs to the same place."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        line = self._process.stdout.readline()
+        while line and not (line.strip().isdigit() or line.strip() == "ready"):
+            line = self._process.stdout.readline()
+        return line.strip()
