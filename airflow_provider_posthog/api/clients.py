@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import requests  # noqa: TID253 - this module is imported when a task runs
 import urllib3
 
-from airflow_provider_posthog.api import redaction as discretion  # noqa: F401 - what urllib3 logs is nobody's to read
+from airflow_provider_posthog.api import redaction  # noqa: F401 - keeps addresses out of the HTTP library's log
 from airflow_provider_posthog.api.body import ENCODINGS, Arriving, TooLargeError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange

@@ -187,7 +187,7 @@ def bulk_delete(
     :param delete_events: delete the events before this moment too; takes until one of the next weekends.
     :param delete_recordings: delete the recordings too; servers before December 2025 ignore this.
     :param keep_person: keep the profile; servers before December 2025 ignore this and delete it.
-    :returns: the summary, also where PostHog answers 5xx with it, as nobody could be deleted.
+    :returns: the summary; also if PostHog answers 5xx with it because it could delete nobody.
     :raises PostHogSettingsError: if both kinds of ids are given, or none.
     """
     if (ids is None) == (distinct_ids is None):
@@ -199,7 +199,7 @@ def bulk_delete(
 
 
 def _is_summary(answer: Answer) -> bool:
-    """Tell whether it is the summary: the newest servers answer 5xx with it, if nobody whom they found was deleted."""
+    """Return whether a 5xx has the summary; the newest servers send it if they could delete nobody they found."""
     summary = answer.json_or_none()
     return isinstance(summary, Mapping) and "persons_found" in summary and bool(summary.get("deletion_errors"))
 

@@ -35,7 +35,7 @@ def status(text: str) -> Call[dict[str, Any]]:
 
 
 def _is_hidden(answer: Answer) -> bool:
-    """Tell whether PostHog knows no such thing: a project that is not there is told of by the same status."""
+    """Return whether PostHog knows no such thing; it answers an unknown project with the same status."""
     body = answer.json_or_none()
     detail = str(body.get("detail")) if isinstance(body, Mapping) else ""
     return answer.status == 404 and isinstance(body, Mapping) and "project" not in detail.lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
 from collections.abc import Callable
 from datetime import date, datetime, timezone
@@ -17,7 +16,6 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.hooks.sql import PostHogSqlHook
 from tests.operators.support import make_dag, task_states, when
 
-needs_polars = pytest.mark.skipif(importlib.util.find_spec("polars") is None, reason="polars is not installed")
 TYPES = """
 SELECT number AS n, toString(number) AS word, number / 2 AS half, toDate('2026-01-02') AS day,
 toDateTime('2026-01-02T03:00:00Z') AS moment, number = 1 AS one FROM numbers({count})
@@ -45,7 +43,6 @@ def test_a_frame_of_no_rows_has_the_types_of_a_full_one(connected: EmulatorProce
     assert empty.dtypes.to_dict() == PostHogHook().get_df(TYPES + " LIMIT 1", {"count": 1}).dtypes.to_dict()
 
 
-@needs_polars
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_frame_of_polars_has_real_dates_and_times(connected: EmulatorProcess, at: int) -> None:
     import polars as pl
@@ -60,7 +57,6 @@ def test_a_frame_of_polars_has_real_dates_and_times(connected: EmulatorProcess, 
         assert frame["day"].to_list() == [date(2026, 1, 2)] * 3
 
 
-@needs_polars
 def test_frames_of_polars_come_in_chunks_too(connected: EmulatorProcess) -> None:
     hook = PostHogSqlHook()
     chunks = hook.get_df_by_chunks(TYPES + " LIMIT 4", {"count": 4}, chunksize=3, df_type="polars")
