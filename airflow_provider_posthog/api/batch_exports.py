@@ -25,6 +25,9 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 _READ = ("batch_export:read",)
 _WRITE = ("batch_export:write",)
 
+#: The ``code`` of a 429 while the project has as many backfills as it may.
+NO_SLOT = "too_many_concurrent_backfills"
+
 
 class BatchExport(TypedDict, total=False):
     """A batch export; ``interval`` is ``hour``, ``day``, ``week`` or ``every N minutes``."""
@@ -248,7 +251,7 @@ def start_backfill(batch_export_id: Uuid, *, start_at: TimeOrDay, end_at: TimeOr
     """
     span(("start_at", "end_at"), start_at, end_at)
     body = {"start_at": time_text(start_at), "end_at": time_text(end_at)}
-    return start_backfill.call(json_object, json=body, id=batch_export_id)
+    return start_backfill.call(json_object, json=body, no_slot=NO_SLOT, id=batch_export_id)
 
 
 @endpoint("GET", "batch_exports/{id}/backfills/{backfill_id}/", scopes=_READ)

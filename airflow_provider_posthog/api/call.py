@@ -76,6 +76,8 @@ class Call(Generic[T]):
     :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
         reports a failed asynchronous query with 400 or 500.
     :param max_bytes: how large the answer may be, unpacked; what is larger is not read to its end. ``None``: no limit.
+    :param no_slot: the ``code`` of a 429 by which PostHog says that too many such jobs go on. No wait of a client ends
+        that: it is raised at once, and whoever starts the job waits for a slot.
     :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
         shift while others are deleted), ``cursor`` (an opaque one) or ``next`` (only by the address in ``next``).
     """
@@ -95,6 +97,7 @@ class Call(Generic[T]):
     max_bytes: int | None = MAX_BYTES
     content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
+    no_slot: str | None = None
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""

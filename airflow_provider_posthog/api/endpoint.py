@@ -111,6 +111,7 @@ class Endpoint(Generic[P, T]):
         scopes: tuple[str, ...] = (),
         repeatable: bool | None = None,
         reads_error: Callable[[Answer], bool] | None = None,
+        no_slot: str | None = None,
         **path: object,
     ) -> Call[T]:
         """Make a call of this endpoint; for the endpoint's own function.
@@ -120,7 +121,7 @@ class Endpoint(Generic[P, T]):
         :param json: the body.
         :param scopes: scopes that this call needs besides the endpoint's.
         :param repeatable: whether this call may be repeated, if that depends on its arguments.
-        :param reads_error: as in ``Call``.
+        :param reads_error: as in ``Call``; so is ``no_slot``.
         :param path: what the names in the path stand for.
         :raises PostHogSettingsError: if an id would make another path.
         """
@@ -139,6 +140,7 @@ class Endpoint(Generic[P, T]):
             lane=self.lane,
             reads_error=reads_error,
             paging=self.paging,
+            no_slot=no_slot,
         )
 
 

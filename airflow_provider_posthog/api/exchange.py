@@ -18,7 +18,7 @@ from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
 from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
-from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
+from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, lacks_slot, retry_after
 from airflow_provider_posthog.api.settings import ClientSettings, Role, is_secret_key
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -172,7 +172,7 @@ class Exchange(Generic[T]):
         now, told = time.monotonic(), Told.by(outcome)
         if self._is_out_of_bytes(outcome):
             self._bytes.refuse(now, asked, told)
-        elif self._turns and asked:  # else it is no rate limit: too many queries at once
+        elif self._turns and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
             self._turns.close(asked)
         sent = began is not None
         if outcome.status != 429 and (sent or told.remaining is not None):

@@ -124,6 +124,8 @@ def decide(
     :param waited: seconds that this call has spent on waits that the server asked for.
     """
     backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
+    if lacks_slot(call, outcome):
+        return GiveUp()
     if isinstance(outcome, Answer) and outcome.status == 429:
         return _rate_limited(outcome, policy, backoff, now, waited)
     if attempt >= policy.max_attempts or not _may_repeat(call, outcome):
@@ -134,6 +136,18 @@ def decide(
     if asked is not None and waited + asked > policy.max_rate_limit_wait:
         return GiveUp()
     return Wait(max(backoff, asked or 0.0), f"status {outcome.status}", asked or 0.0)
+
+
+def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
+    """Tell whether PostHog refused to start a job because too many go on: no rate limit, though it answers 429.
+
+    :param call: the call.
+    :param outcome: the answer, or that there was none.
+    """
+    if call.no_slot is None or not isinstance(outcome, Answer) or outcome.status != 429:
+        return False
+    body = outcome.json_or_none()
+    return isinstance(body, dict) and body.get("code") == call.no_slot
 
 
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:

@@ -123,16 +123,6 @@ def is_live(found: Mapping[str, Any]) -> bool:
     return str(found.get("status")) in _LIVE_RUNS
 
 
-def of_place(found: Mapping[str, Any]) -> Verdict:
-    """Tell whether the project may have one more file download.
-
-    :param found: ``live``, how many go on, and ``refused_at``, how many did when one more was refused.
-    """
-    if found["live"] < found["refused_at"]:
-        return Verdict("succeeded")
-    return Verdict("pending", f"{found['live']} file downloads go on")
-
-
 def failure_in(answer: Any) -> str | None:  # noqa: ANN401 - what Call.read made of an answer
     """Return why a calculation failed that PostHog answered with 200, or ``None``.
 

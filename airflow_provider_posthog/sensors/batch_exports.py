@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.tasks.sensor_events import Told
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 #: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
 _GRACE = 900.0
@@ -166,7 +165,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
 
         return PostHogJobTrigger(kind=jobs.WATCHED.name, job_id=self._text, **waiting)
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
@@ -177,10 +176,11 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         self._text = found.job_id
         return found
 
-    def result(self, told: Told) -> dict[str, Any]:
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
         """Ask for the run itself, which tells more than the table that the trigger reads.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
+        :param context: the task's context.
         """
         found = self._look_at(self._text)
         if found.verdict.state == "failed":

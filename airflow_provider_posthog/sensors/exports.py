@@ -12,7 +12,6 @@ from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogNotFoundError
 from airflow_provider_posthog.tasks.arguments import UnhurriedSensorArguments, WaitingArguments
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
-from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.shared_polls import TOGETHER, SharedWait, in_step, sharing
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 
 class _ExportSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False):
@@ -125,7 +124,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, looked=looked, **waiting)
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
@@ -134,12 +133,13 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         return JobEvent.parse(event, jobs.EXPORT.name, self.job_id)
 
-    def result(self, told: Told) -> dict[str, Any]:
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
         """Return the export's summary.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
+        :param context: the task's context.
         """
-        facts: Any = getattr(told, "facts", {})  # what the trigger has seen needs no other call
+        facts: Any = event.facts  # what the trigger has seen needs no other call
         found = facts if facts.get("has_content") is True else self._ask()
         return exports.summary(found, self.hook.settings())
 

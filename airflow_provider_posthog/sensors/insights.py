@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.tasks.sensor_events import Told
-
+    from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: The largest number that everything on the way, JSON and databases among it, can hold.
 _LARGEST = 1.7e308
@@ -251,10 +250,10 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
                 self.on_kill()
             raise
 
-    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
-        if told.ended.outcome != "succeeded":
+    def _conclude(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
+        if event.ended.outcome != "succeeded":
             self.on_kill()  # what the triggerer could not see to its end may go on
-        return super()._conclude(told)
+        return super()._conclude(event, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.

@@ -90,7 +90,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     :raises PostHogErasureError: with the states, and some persons by their places in the work file.
     """
 
-    check: ClassVar[str] = "persons_erased"
     unmet: ClassVar[str] = "is not proved"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "request", "object_storage_conn_id")
 
@@ -134,13 +133,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         :param facts: not used.
         """
         return f"{settings.base_url}/project/{settings.project_id}/persons"
-
-    def check_arguments(self, context: Context) -> dict[str, Any]:
-        """Return what the triggerer is told: nothing of the persons.
-
-        :param context: the task's context.
-        """
-        return {}
 
     def prepare(self, context: Context) -> None:
         """Check the request, before anything is sent.

@@ -338,9 +338,9 @@ class IntoPostHogOperator(PostHogOperator):
 
         seconds = until - time.time()
         self.log.info("Deferred for %.0f s: then PostHog is asked for the events", seconds)
-        told = {**asdict(sent), "try_number": getattr(context.get("ti"), "try_number", None) or 0}
+        payload = {**asdict(sent), "try_number": getattr(context.get("ti"), "try_number", None) or 0}
         self.defer(
-            trigger=PostHogTimerTrigger(until=until, told=told),
+            trigger=PostHogTimerTrigger(until=until, payload=payload),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, seconds) + _TRIGGERER_GONE),
         )

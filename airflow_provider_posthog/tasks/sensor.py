@@ -38,7 +38,6 @@ from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
-from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.hooks.posthog import PostHogHook
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 #: Where a rescheduled sensor counts the pokes in a row that went wrong (Airflow 3.3); never renamed.
 BAD_POKES_KEY = "posthog_bad_pokes"
@@ -145,7 +144,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         """
 
     @abstractmethod
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
@@ -153,10 +152,11 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         """
 
     @abstractmethod
-    def result(self, told: Told) -> Any:  # noqa: ANN401 - JSON
+    def result(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
         """Return what the task returns after a trigger saw that it is so.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
+        :param context: the task's context.
         """
 
     @property
@@ -302,21 +302,21 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         :param event: the trigger's event.
         """
         try:
-            told = self.read_event(event)
-            if is_of_earlier_try(told.try_number, context):
+            ended = self.read_event(event)
+            if is_of_earlier_try(ended.try_number, context):
                 return self._wait(context)
-            return self._conclude(told)
+            return self._conclude(ended, context)
         except PostHogError as error:
             if self.never_fail:  # as poke mode does for any error
                 raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
             raise
 
-    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
-        ended, name = told.ended, self.subject()
+    def _conclude(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
+        ended, name = event.ended, self.subject()
         if ended.outcome == "succeeded":
-            return self.result(told)
+            return self.result(event, context)
         if ended.outcome == "timeout":
-            raise self._timed_out(self._unmet(), told)
+            raise self._timed_out(self._unmet(), event)
         if ended.outcome in ("failed", "gone"):
             raise self._failed(ended.outcome, ended.reason)
         raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=self.job_id)
@@ -325,10 +325,10 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         name = self.subject()
         return f"{name[:1].upper()}{name[1:]} {self.unmet}"
 
-    def _timed_out(self, what: str, told: Told) -> BaseException:
-        if told.limit == "execution_timeout":
-            return task_timeout(what, self.execution_timeout, told.ended.reason, job_id=self.job_id)
-        text = f"{what} after {self.timeout:.0f} seconds. {told.ended.reason}".rstrip()
+    def _timed_out(self, what: str, event: WatchEvent) -> BaseException:
+        if event.limit == "execution_timeout":
+            return task_timeout(what, self.execution_timeout, event.ended.reason, job_id=self.job_id)
+        text = f"{what} after {self.timeout:.0f} seconds. {event.ended.reason}".rstrip()
         # not never_fail: Airflow's poke mode does not apply it to its own timeout
         return AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
 
@@ -388,12 +388,12 @@ class PostHogSensor(PostHogWaitingSensor):
             check=self.check, arguments=arguments, looked=looked, deferred_at=time.time(), **waiting
         )
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the payload of the trigger's ``event``."""
-        from airflow_provider_posthog.triggers.checks import CheckEvent
+        from airflow_provider_posthog.triggers.checks import check_event
 
-        return CheckEvent.parse(event, self.check)
+        return check_event(event, self.check)
 
-    def result(self, told: Told) -> dict[str, Any]:
-        """Return the facts that an event has told."""
-        return dict(getattr(told, "facts", {}))
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
+        """Return the facts of the trigger's last look."""
+        return dict(event.facts)

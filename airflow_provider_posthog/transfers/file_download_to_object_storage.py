@@ -18,7 +18,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import at_once, check_at_once
-from airflow_provider_posthog.tasks.file_download import FileDownloadJobOperator
+from airflow_provider_posthog.tasks.file_download import SLOT, FileDownloadJobOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
@@ -145,7 +145,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         self._open(context)
-        if "waiting" in self.staging.note:  # for a place, in an earlier try
+        if "waiting" in self.staging.note:  # for a slot, in an earlier try
             self.staging.record(waiting=None)
         return self._go_on(context)
 
@@ -156,8 +156,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         :param event: the trigger's event.
         """
         self._open(context)
-        if isinstance(event, Mapping) and event.get("kind") == jobs.FILE_DOWNLOAD_PLACE.name:
-            self.after_place(context, event)
+        if isinstance(event, Mapping) and event.get("check") == SLOT:
+            self.after_slot(context, event)
             return self._go_on(context)
         job = Job.from_json(self.staging.note.get("job"))
         if job is not None and isinstance(event, Mapping) and event.get("job_id") not in (None, job.id):
@@ -170,7 +170,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _go_on(self, context: Context) -> dict[str, Any]:
         while self._weeks_left():
-            self._until_expired(context, lambda: self._see_through(context))
+            self._until_expired(context, lambda: self.run_to_completion(context))
         return self._publish(context)
 
     def _until_expired(self, context: Context, work: Callable[[], object]) -> None:

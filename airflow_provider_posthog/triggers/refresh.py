@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import refresh
@@ -12,7 +13,13 @@ from airflow_provider_posthog.api.freshness import STATES, Earlier, Outcome, Tar
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_all_async
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
+from airflow_provider_posthog.triggers.watching import (
+    PostHogWatchingTrigger,
+    Waiting,
+    WatchEvent,
+    read_event,
+    untrusted,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -149,24 +156,33 @@ def target_of(item: Mapping[str, Any]) -> Target:
     )
 
 
-def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any], Told]:
-    """Read an event; what is not surely ours and known is an error, never a success.
+@dataclass(frozen=True)
+class RefreshEvent(WatchEvent):
+    """The event of a refresh; its ``facts`` are those that the task gave the trigger.
 
-    :param event: the event's payload.
-    :returns: each insight with what came of it, the task's facts, and what every event says.
-    :raises PostHogJobError: if the event cannot be trusted.
+    :param outcomes: each insight with what came of it.
     """
-    payload, end = read_event(event, {"kind": KIND})
-    items, facts = payload.get("items"), payload.get("facts")
-    try:
-        if not isinstance(items, list) or not isinstance(facts, Mapping):
-            raise TypeError
-        outcomes = [(target_of(item), _outcome_of(item)) for item in items]
-    except (KeyError, TypeError, ValueError):
-        raise untrusted(payload, KIND) from None
-    if end.ended.outcome == "succeeded" and not outcomes:
-        raise untrusted(payload, KIND)
-    return outcomes, facts, end
+
+    outcomes: Sequence[tuple[Target, Outcome]] = ()
+
+    @classmethod
+    def parse(cls, event: object) -> RefreshEvent:
+        """Read an event; what is not surely ours and known is an error, never a success.
+
+        :param event: the event's payload.
+        :raises PostHogJobError: if the event cannot be trusted.
+        """
+        payload, base = read_event(event, {"kind": KIND})
+        items, facts = payload.get("items"), payload.get("facts")
+        try:
+            if not isinstance(items, list) or not isinstance(facts, Mapping):
+                raise TypeError
+            outcomes = [(target_of(item), _outcome_of(item)) for item in items]
+        except (KeyError, TypeError, ValueError):
+            raise untrusted(payload, KIND) from None
+        if base.ended.outcome == "succeeded" and not outcomes:
+            raise untrusted(payload, KIND)
+        return cls(base.ended, base.limit, base.try_number, facts, outcomes)
 
 
 def _outcome_of(item: Mapping[str, Any]) -> Outcome:

@@ -15,7 +15,7 @@ from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogTransportError
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
+from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger, check_event
 from airflow_provider_posthog.triggers.shared_looks import Found, Question
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
@@ -62,7 +62,7 @@ GOOD = {"version": 1, "check": "scripted", "outcome": "succeeded", "reason": "",
 
 
 def test_a_good_event_is_read() -> None:
-    told = CheckEvent.parse({**GOOD, "limit": "execution_timeout", "try_number": 3}, "scripted")
+    told = check_event({**GOOD, "limit": "execution_timeout", "try_number": 3}, "scripted")
     assert (told.ended.outcome, told.facts, told.limit, told.try_number) == (
         "succeeded",
         {"n": 1},
@@ -97,7 +97,7 @@ def test_a_good_event_is_read() -> None:
 )
 def test_an_event_that_is_not_surely_ours_is_an_error(event: Any) -> None:
     with pytest.raises(PostHogJobError):
-        CheckEvent.parse(event, "scripted")
+        check_event(event, "scripted")
 
 
 def test_it_looks_until_the_check_says_yes_and_hands_on_the_last_facts(scripted_check: ScriptedServer) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import batch_exports, states
 from airflow_provider_posthog.api.export_intervals import Interval, Schedule
-from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, backfill_text, row
@@ -29,12 +28,9 @@ from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.api.call import Call
-    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.tasks.job import JobArguments
 
-#: PostHog answers 429 with this code while the project has as many backfills as it may.
-_TOO_MANY = "too_many_concurrent_backfills"
 #: How many backfills are searched for one that goes on.
 _NEWEST = 100
 #: The events of a range as a backfill takes them: by when they happened.
@@ -117,21 +113,12 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self.check_sql = check_sql
         self.check_path = check_path
         self.object_storage_conn_id = object_storage_conn_id
-        self._context: Mapping[str, Any] = {}
         self._asked_at = 0.0
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Start the backfill, or take up one of the same range, and see it through.
-
-        :param context: the task's context.
-        """
-        self._context = context
-        return super().execute(context)
 
     def prepare(self) -> dict[str, Any]:
         """Find the export, and check that the range is made of whole intervals of it."""
         self._destination().check()
-        start, end = interval_of(self._context, self.start, self.end)
+        start, end = interval_of(self._task_context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
         schedule.split(start, end)
@@ -156,24 +143,15 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
                 return backfill_text(export_id, str(live["id"]), at), {}
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
-                answer = self._start(call)
+                answer = self.hook.client.send(call)
             except PostHogAPIError as error:
-                if error.code != _TOO_MANY:
+                if error.code != batch_exports.NO_SLOT:
                     raise
                 self._wait_for_place(export_id)
                 continue
             if not answer.get("backfill_id"):
                 raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
-
-    def _start(self, call: Call[batch_exports.BackfillId]) -> batch_exports.BackfillId:
-        """Send the call, which waits for PostHog's limit of requests, but not for a place: that takes longer."""
-        try:
-            return self.hook.client.send(call, policy=RetryPolicy(max_rate_limit_wait=0.0))
-        except PostHogAPIError as error:
-            if error.status != 429 or error.code == _TOO_MANY:
-                raise
-        return self.hook.client.send(call)
 
     def _wait_for_place(self, export_id: str) -> None:
         anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))

@@ -23,7 +23,6 @@ from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.job import JobArguments
 
 
@@ -67,15 +66,6 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         self.run_id = run_id
         self.start = start
         self.end = end
-        self._context: Mapping[str, Any] = {}
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Retry the run, and see it through.
-
-        :param context: the task's context.
-        """
-        self._context = context
-        return super().execute(context)
 
     def prepare(self) -> dict[str, Any]:
         """Find the run."""
@@ -86,7 +76,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             if start is None or end is None:
                 raise PostHogSettingsError("run_id", "is of a run without an interval.", "Backfill its range.")
         else:
-            start, end = interval_of(self._context, self.start, self.end)
+            start, end = interval_of(self._task_context, self.start, self.end)
         return {"export": export_id, "run": self.run_id, "start": start.isoformat(), "end": end.isoformat()}
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
