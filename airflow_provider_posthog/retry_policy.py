@@ -97,12 +97,12 @@ class PostHogRetryPolicy(RetryPolicy):
 def _of_posthog(exception: BaseException) -> PostHogError | None:
     """Return the error of this provider that a failure is, or that somebody has raised it from."""
     seen: set[int] = set()
-    found: BaseException | None = exception
-    while found is not None and id(found) not in seen:
-        if isinstance(found, PostHogError):
-            return found
-        seen.add(id(found))
-        found = found.__cause__
+    error: BaseException | None = exception
+    while error is not None and id(error) not in seen:
+        if isinstance(error, PostHogError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__
     return None
 
 

@@ -214,8 +214,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     :param word: what was written.
     :param known: what could have been.
     """
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 class Fault(NamedTuple):

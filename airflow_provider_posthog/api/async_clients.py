@@ -213,16 +213,16 @@ class AsyncClient:
         if self._read_again is None:
             return False
         try:
-            found = await self._read_again()
+            replaced = await self._read_again()
         except Exception as failure:
             cannot_be_read(failure)
             return False
         if self.settings is not refused:
             return True
-        if not is_another(found, refused, error):
+        if not is_another(replaced, refused, error):
             return False
         await self.aclose()  # what still goes there with the old key would be refused as well
-        self.settings = found
+        self.settings = replaced
         self.keys_replaced += 1
         return True
 
@@ -323,12 +323,12 @@ def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
     :param error: of httpx, of what is below it, or of TLS.
     :param sent: whether the request went out, where that was seen; else the error's kind tells.
     """
-    found = _of_kind(error)
-    if sent is None or sent == found.sent:
-        return found
+    reason = _of_kind(error)
+    if sent is None or sent == reason.sent:
+        return reason
     if sent:
-        return replace(found, sent=True)
-    return replace(found, sent=False, reason=_BEFORE.get(found.reason, found.reason))
+        return replace(reason, sent=True)
+    return replace(reason, sent=False, reason=_BEFORE.get(reason.reason, reason.reason))
 
 
 _SLOW = "no answer in time"

@@ -75,8 +75,8 @@ class Told(NamedTuple):
 
 
 def _number(text: str) -> int | None:
-    found = _NUMBER.fullmatch(text)
-    return int(found[1]) if found else None
+    match = _NUMBER.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def shown(size: float) -> str:
@@ -204,11 +204,11 @@ class ByteBudget:
         with self._lock:
             self._in_flight = max(0, self._in_flight - 1)
 
-    def saw(self, now: float, told: Told, *, began: float, size: int = 0, spent: bool = True) -> None:
+    def saw(self, now: float, budget: Told, *, began: float, size: int = 0, spent: bool = True) -> None:
         """Learn from an answer; to be told after :meth:`end`.
 
         :param now: the time.
-        :param told: what it says.
+        :param budget: what it says.
         :param began: when its query was sent.
         :param size: bytes of the answer.
         :param spent: whether it is the answer that the reading happened for, and not one more look at it.
@@ -217,25 +217,25 @@ class ByteBudget:
             self._seen_at = max(self._seen_at, now)
             if spent:
                 self._answered += size
-                self._read += told.read or 0
-            if told.read:
-                self._recent = max(told.read, 0.7 * self._recent + 0.3 * told.read)
-                self._largest = max(self._largest, told.read)
-            if told.remaining is None or now < self._closed_until:
+                self._read += budget.read or 0
+            if budget.read:
+                self._recent = max(budget.read, 0.7 * self._recent + 0.3 * budget.read)
+                self._largest = max(self._largest, budget.read)
+            if budget.remaining is None or now < self._closed_until:
                 return
-            self._take_in(now, told.read or 0, told.remaining, overtaken=began <= self._told_at)
+            self._take_in(now, budget.read or 0, budget.remaining, overtaken=began <= self._told_at)
 
-    def refuse(self, now: float, seconds: float | None, told: Told) -> None:
+    def refuse(self, now: float, seconds: float | None, budget: Told) -> None:
         """Learn that PostHog has refused a query, because nothing is left.
 
         :param now: the time.
         :param seconds: how long PostHog asked to wait; more than an hour counts as an hour.
-        :param told: what the answer says.
+        :param budget: what the answer says.
         """
         wait = min(MINUTE if seconds is None else seconds, HOUR)
         with self._lock:
-            if seconds and told.remaining is not None and told.remaining < 0:
-                self._prove(now, -told.remaining / max(seconds, 1.0))
+            if seconds and budget.remaining is not None and budget.remaining < 0:
+                self._prove(now, -budget.remaining / max(seconds, 1.0))
             if now + wait <= self._closed_until:
                 return
             self._seen_at = self._closed_until = now + wait

@@ -56,15 +56,15 @@ def find(name: str) -> Endpoint[..., Any]:
     :param name: such as ``dashboards.move_tile``.
     :raises PostHogSettingsError: if there is none; says which name is near.
     """
-    found = CATALOG.get(name) if isinstance(name, str) else None
-    if found is None:
+    endpoint = CATALOG.get(name) if isinstance(name, str) else None
+    if endpoint is None:
         word = str(name)
         last = {known.split(".")[1]: known for known in CATALOG}
         near = nearest(word, CATALOG) or (f" Did you mean {last[word]!r}?" if word in last else "")
         raise PostHogSettingsError(
             "call", f"there is no {clean(word)[:60]!r}.{near}", "Write a name of the table in docs/api.md."
         )
-    return found
+    return endpoint
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:

@@ -58,8 +58,8 @@ def check(name: str) -> Check:
             "Restart the triggerer and the workers, so that both run the same version.",
         )
     module, _, function = where.partition(":")
-    found: Check = getattr(importlib.import_module(module), function)
-    return found
+    loaded: Check = getattr(importlib.import_module(module), function)
+    return loaded
 
 
 def start(name: str, arguments: Mapping[str, Any]) -> Steps[Finding]:

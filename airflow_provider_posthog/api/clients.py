@@ -175,14 +175,14 @@ class Client:
         if refused.read_again is None:
             return False
         try:
-            found = refused.read_again(refused)
+            replaced = refused.read_again(refused)
         except Exception as failure:
             cannot_be_read(failure)
             return False
-        if not is_another(found, refused, error):
+        if not is_another(replaced, refused, error):
             return False
         # What a task has changed of the connection, such as how long its calls wait, stays.
-        self.settings = replace(refused, api_key=found.api_key)
+        self.settings = replace(refused, api_key=replaced.api_key)
         return True
 
     def _exchange(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:

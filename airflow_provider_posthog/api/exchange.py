@@ -150,8 +150,8 @@ class Exchange(Generic[T]):
             self._began = now
             return Waiting(0.0)
         why = "PostHog answered 429, for they are used up" if self._bytes.is_closed(now) else "PostHog would refuse it"
-        told = self._bytes.told(now)
-        reason = f"The project's budget of bytes is short: {why}{f' ({told})' if told else ''}"
+        left = self._bytes.told(now)
+        reason = f"The project's budget of bytes is short: {why}{f' ({left})' if left else ''}"
         if self._bytes.begins_slowdown(now, wait):
             log.info("PostHog: a query waits for %.1f s. %s (logged once per slowdown)", wait, reason)
         return Waiting(wait, reason, of_bytes=True)
@@ -169,14 +169,14 @@ class Exchange(Generic[T]):
         if not isinstance(outcome, Answer):
             return
         asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
-        now, told = time.monotonic(), Told.by(outcome)
+        now, budget = time.monotonic(), Told.by(outcome)
         if self._is_out_of_bytes(outcome):
-            self._bytes.refuse(now, asked, told)
+            self._bytes.refuse(now, asked, budget)
         elif self._turns and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
             self._turns.close(asked)
         sent = began is not None
-        if outcome.status != 429 and (sent or told.remaining is not None):
-            self._bytes.saw(now, told, began=now if began is None else began, size=len(outcome.body), spent=sent)
+        if outcome.status != 429 and (sent or budget.remaining is not None):
+            self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)
 
     @staticmethod
     def _is_out_of_bytes(answer: Answer) -> bool:
@@ -252,8 +252,8 @@ class Exchange(Generic[T]):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
-        told = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
-        error = error_of(outcome, self.call.method, self.path, told=told)
+        left = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
+        error = error_of(outcome, self.call.method, self.path, message=left)
         if isinstance(error, PostHogAPIError) and self._of_secret_key:
             error.of_secret_key = True
         return error
@@ -279,7 +279,7 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostHogError:
+def error_of(answer: Answer, method: str, path: str, *, message: str = "") -> PostHogError:
     """Make the error for an answer of status 300 or more.
 
     PostHog's envelope is ``{type, code, detail, attr}``; some answers have ``error`` instead, 405 has no body, and a
@@ -288,7 +288,7 @@ def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostH
     :param answer: the answer.
     :param method: the HTTP method.
     :param path: the path, without its query string.
-    :param told: what more is known of it, as a part of a sentence.
+    :param message: what more is known of it, as a part of a sentence.
     """
     if answer.status < 400:
         target = re.split("[?#]", answer.headers.get("location", "nowhere"))[0]
@@ -301,8 +301,8 @@ def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostH
     body = answer.json_or_none()
     envelope: dict[str, Any] = body if isinstance(body, dict) else {}
     detail = _text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error"))
-    if told:
-        detail = f"{detail or 'No bytes are left.'} ({told})"
+    if message:
+        detail = f"{detail or 'No bytes are left.'} ({message})"
     return error_for_status(answer.status)(
         status=answer.status,
         method=method,

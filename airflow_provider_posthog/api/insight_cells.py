@@ -92,14 +92,14 @@ def funnel(
         current = _parts(current, pick.series)
         if not current:
             return [Reading(None, reason=f"the breakdown has no series {pick.series!r} now", series=str(pick.series))]
-    found = []
+    cells = []
     for steps in current:
         before = earlier.get(_part(steps))
         reading = _step(steps, pick, measure)
         past = None if before is None else _step(before, pick, measure).value
         part = _part(steps) if split else None
-        found.append(replace(reading, period=past, series=part or reading.series))
-    return found
+        cells.append(replace(reading, period=past, series=part or reading.series))
+    return cells
 
 
 def _measure(pick: Pick, known: Sequence[str], of: str) -> str:
@@ -131,8 +131,8 @@ def _parts(groups: list[list[Mapping[str, Any]]], wanted: object) -> list[list[M
         remedy = "Write series=, the name of one as PostHog shows it, or any or all in the condition."
         refuse("series", f"a breakdown makes {len(groups)} funnels of it.", remedy)
     names = [str(each) for each in wanted] if isinstance(wanted, (list, tuple)) else [str(wanted)]
-    found = [steps for steps in groups if _part(steps) in names]
-    return found if len(found) == len(set(names)) else []
+    parts = [steps for steps in groups if _part(steps) in names]
+    return parts if len(parts) == len(set(names)) else []
 
 
 def _step(steps: Sequence[Mapping[str, Any]], pick: Pick, measure: str) -> Reading:
@@ -199,8 +199,8 @@ def retention(
     elif pick.series == 0 and len(parts) > 1:
         refuse("series", f"a breakdown makes {len(parts)} parts of it.", "Write series=, the name of one.")
     return [
-        replace(_of_cohort(found, pick, measure, window, calculated), series=name or None)
-        for name, found in parts.items()
+        replace(_of_cohort(cohorts, pick, measure, window, calculated), series=name or None)
+        for name, cohorts in parts.items()
     ] or [Reading(None, reason="the retention has no cohorts")]
 
 

@@ -27,8 +27,8 @@ def find(insight: object) -> Steps[Insight]:
     text = key_of(insight)
     if _NUMBER.fullmatch(text):
         try:
-            found: Insight = yield insights.retrieve(int(text))
-            return found
+            answer: Insight = yield insights.retrieve(int(text))
+            return answer
         except PostHogNotFoundError:
             pass  # it may be a short id of digits
     return (yield from _by_short_id(text))
@@ -48,8 +48,8 @@ def ask(insight: object, make: Callable[[int], Call[T]]) -> Steps[T]:
             return answer
         except PostHogNotFoundError:
             pass  # as in find()
-    found = yield from _by_short_id(text)
-    answer = yield make(number_of(found))
+    known = yield from _by_short_id(text)
+    answer = yield make(number_of(known))
     return answer
 
 

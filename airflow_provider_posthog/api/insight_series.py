@@ -124,9 +124,9 @@ def chosen(result: object, wanted: Series) -> list[Mapping[str, Any]] | Reading:
     if wanted is None:
         return current
     several = [wanted] if isinstance(wanted, (int, str)) else list(wanted)
-    found = [_one(current, each) for each in several]
-    missing = next((each for each in found if isinstance(each, Reading)), None)
-    return missing or [each for each in found if not isinstance(each, Reading)]
+    series = [_one(current, each) for each in several]
+    missing = next((each for each in series if isinstance(each, Reading)), None)
+    return missing or [each for each in series if not isinstance(each, Reading)]
 
 
 def _identity(item: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ class Asking:
     least: int = 1
 
 
-def _no_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+def _no_facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 

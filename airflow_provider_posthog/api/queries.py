@@ -114,11 +114,11 @@ def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
     :param node: the query node, with ``values`` and ``variables``.
     """
     values, variables = node.get("values"), node.get("variables")
-    found: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
+    named: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
     for variable in variables.values() if isinstance(variables, Mapping) else ():
         if isinstance(variable, Mapping):
-            found[f"variables.{variable.get('code_name')}"] = variable.get("value")
-    return found
+            named[f"variables.{variable.get('code_name')}"] = variable.get("value")
+    return named
 
 
 @endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)

@@ -182,8 +182,8 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
         if seconds is not None:
             return seconds
     body = answer.json_or_none() if answer.status == 429 else None
-    found = _EXPECTED.search(str(body.get("detail"))) if isinstance(body, dict) else None
-    return _finite(float(found.group(1))) if found else None
+    match = _EXPECTED.search(str(body.get("detail"))) if isinstance(body, dict) else None
+    return _finite(float(match.group(1))) if match else None
 
 
 def _finite(seconds: float) -> float | None:

@@ -78,9 +78,9 @@ def going(until: float) -> Iterator[Going]:
     :param until: when to stop waiting for its answer, by :func:`time.monotonic`.
     """
     before = getattr(_here, "going", None)
-    _here.going = found = Going(until)
+    _here.going = request = Going(until)
     try:
-        yield found
+        yield request
     finally:
         _here.going = before
 
@@ -126,13 +126,13 @@ class _PacedResponse(HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read the first line of the answer, after those that only promise one (http.client knows but 100)."""
-        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
         for _ in range(_MOST_PROMISES):
-            if not 102 <= found[1] < 200:
+            if not 102 <= status[1] < 200:
                 break
             parse_headers(self.fp)
-            found = super()._read_status()  # type: ignore[misc]
-        return found
+            status = super()._read_status()  # type: ignore[misc]
+        return status
 
 
 class _Noting:
@@ -230,8 +230,8 @@ def read_some(response: requests.Response, most: int) -> bytes:
     :raises requests.RequestException: if the rest does not arrive.
     """
     with told_as_requests_does():
-        found: bytes = response.raw.read1(most, decode_content=True)
-    return found
+        piece: bytes = response.raw.read1(most, decode_content=True)
+    return piece
 
 
 def size_of(response: requests.Response) -> str:
@@ -265,13 +265,13 @@ def no_answer(error: requests.RequestException, *, sent: bool | None = None) -> 
     """
     if isinstance(error, NotAnsweredError):
         return error.outcome
-    found = _of_kind(error)
-    if sent is None or sent == found.sent:
-        return found
+    cause = _of_kind(error)
+    if sent is None or sent == cause.sent:
+        return cause
     if sent:
-        reason = "the answer cannot be read" if isinstance(error, _CANNOT_BE_SENT) else found.reason
-        return replace(found, reason=reason, sent=True, lasting=False)
-    return replace(found, sent=False, reason=_BEFORE.get(found.reason) or _unsendable(error))
+        reason = "the answer cannot be read" if isinstance(error, _CANNOT_BE_SENT) else cause.reason
+        return replace(cause, reason=reason, sent=True, lasting=False)
+    return replace(cause, sent=False, reason=_BEFORE.get(cause.reason) or _unsendable(error))
 
 
 def _unsendable(error: Exception) -> str:

@@ -173,8 +173,8 @@ class AuditTrail:
             some = list(itertools.islice(rest, MAX_PERSONS))
             if not some and number > 1:
                 break
-            told = tell({**facts, "persons": some, "part": number}, self.pseudonyms)
-            self._append(kind, f"{key}part-{number}", server_at, told)
+            payload = tell({**facts, "persons": some, "part": number}, self.pseudonyms)
+            self._append(kind, f"{key}part-{number}", server_at, payload)
             count += len(some)
             facts.pop("identifiers", None)
             facts.pop("not_found", None)
@@ -202,8 +202,8 @@ class AuditTrail:
             raise PostHogSettingsError(
                 "outcome", f"VERIFIED does not go with the states {dict(states)}.", "Close it as NOT_VERIFIED."
             )
-        told = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
-        return self._append("closed", "", server_at, told)
+        payload = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
+        return self._append("closed", "", server_at, payload)
 
     def records(self) -> Iterator[AuditRecord]:
         """Yield the records that are there, in their order.
@@ -266,8 +266,8 @@ class AuditTrail:
         }
 
     def _newest(self, kind: str, key: str) -> _Link | None:
-        found = [link for link in self._links.values() if (link.kind, link.key) == (kind, self._key(key))]
-        return max(found, key=lambda link: (link.sequence, link.name), default=None)
+        links = [link for link in self._links.values() if (link.kind, link.key) == (kind, self._key(key))]
+        return max(links, key=lambda link: (link.sequence, link.name), default=None)
 
     def _key(self, key: str) -> str:
         return self.pseudonyms.without_uuids(clean(key))

@@ -66,14 +66,17 @@ class Deadline:
 
         :param facts: see :class:`DeadlineFacts`.
         """
-        told = facts if isinstance(facts, dict) else {}
-        due = _day_of(told.get("due_at"))
+        stored = facts if isinstance(facts, dict) else {}
+        due = _day_of(stored.get("due_at"))
         if due is None:
             return None
-        rule = str(told.get("rule") or MONTH)
+        rule = str(stored.get("rule") or MONTH)
         days = rule.removesuffix(" days")
         return cls(
-            due, _day_of(told.get("received_at")), int(days) if days.isdigit() else MONTH, told.get("extended") is True
+            due,
+            _day_of(stored.get("received_at")),
+            int(days) if days.isdigit() else MONTH,
+            stored.get("extended") is True,
         )
 
     def as_facts(self) -> DeadlineFacts:
@@ -142,10 +145,10 @@ def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checke
         return None
     if isinstance(value, datetime):
         return (value.astimezone(timezone.utc) if value.tzinfo else value).date()
-    found = value if isinstance(value, date) else _day_of(value.strip()) if isinstance(value, str) else None
-    if found is None:
+    day = value if isinstance(value, date) else _day_of(value.strip()) if isinstance(value, str) else None
+    if day is None:
         raise PostHogSettingsError(field, "is no day.", "Write one such as 2026-11-29.")
-    return found
+    return day
 
 
 def read_rule(field: str, value: Any) -> str | int:  # noqa: ANN401 - is checked
@@ -184,8 +187,8 @@ def today(now: datetime | None = None) -> date:
 def _day_of(text: object) -> date | None:
     if isinstance(text, str) and _DAY.fullmatch(text):
         text = f"{text}T00:00:00Z"
-    found = moment(text)
-    return found.date() if found else None
+    at = moment(text)
+    return at.date() if at else None
 
 
 def _days(count: int) -> str:

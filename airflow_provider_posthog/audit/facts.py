@@ -40,12 +40,12 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
         return hidden(pairs, pseudonyms)
 
     def person(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-        told = _object(field, value, {**_PERSON, "identifiers": identifiers})
-        if "uuid" in told:
-            told["person"] = pseudonyms.of("uuid", told.pop("uuid"))["hmac"]
-        if "person" not in told:
+        payload = _object(field, value, {**_PERSON, "identifiers": identifiers})
+        if "uuid" in payload:
+            payload["person"] = pseudonyms.of("uuid", payload.pop("uuid"))["hmac"]
+        if "person" not in payload:
             raise _refusal(field, "lacks uuid")
-        return told
+        return payload
 
     fields: dict[str, _Read] = {
         **_FACTS,
@@ -53,8 +53,8 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
         "not_found": identifiers,
         "persons": _list_of(person, MAX_PERSONS),
     }
-    told: dict[str, Any] = _object("facts", facts, fields)
-    return _without(told, _plain(facts), pseudonyms)
+    record: dict[str, Any] = _object("facts", facts, fields)
+    return _without(record, _plain(facts), pseudonyms)
 
 
 def utc_text(value: datetime) -> str:
@@ -101,7 +101,7 @@ def _plain(facts: Mapping[str, Any]) -> list[str]:
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
 
 
-def _without(told: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
+def _without(payload: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
     """Take identifiers and the UUIDs of persons out of the texts that somebody wrote."""
 
     def scrub(value: Any, uuids: bool) -> Any:  # noqa: ANN401 - JSON
@@ -116,12 +116,12 @@ def _without(told: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonym
         return value
 
     for name in _TEXTS:
-        if name in told:
-            told[name] = scrub(told[name], name in _NO_PERSONS)
-    for person in told.get("persons", ()):
+        if name in payload:
+            payload[name] = scrub(payload[name], name in _NO_PERSONS)
+    for person in payload.get("persons", ()):
         if "note" in person:
             person["note"] = scrub(person["note"], False)
-    return told
+    return payload
 
 
 def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, Any]:  # noqa: ANN401
@@ -211,8 +211,8 @@ def _fields(**fields: _Read) -> _Read:
 def _day(field: str, value: Any) -> str | None:  # noqa: ANN401
     """Read a time as its day: to the millisecond it would tell one event from all others."""
     time = value if not isinstance(value, str) or len(value) != 10 else f"{value}T00:00:00Z"
-    told = read_time(field, time)
-    return told[:10] if told else None
+    at = read_time(field, time)
+    return at[:10] if at else None
 
 
 _COUNTS = _fields(

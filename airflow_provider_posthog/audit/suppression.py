@@ -83,10 +83,10 @@ class SuppressionList:
             try:
                 head = json.loads(next(iter(lines), b""))
                 known = head["version"] == VERSION and isinstance(head["entries"], int)
-                found = {bytes.fromhex(line.decode().strip()) for line in lines}
+                digests = {bytes.fromhex(line.decode().strip()) for line in lines}
             except (ValueError, KeyError, TypeError):
                 known = False
-        if not known or len(found) != head["entries"]:
+        if not known or len(digests) != head["entries"]:
             raise PostHogSettingsError("suppress_path", f"{path} is damaged.", "Take it from a backup.")
         if head.get("salt_id") != self._pseudonyms.salt_id:
             raise PostHogSettingsError(
@@ -94,7 +94,7 @@ class SuppressionList:
                 f"{path} was written with another audit_salt: nobody on it would be found.",
                 "Give this connection the salt of that time, or a folder of its own.",
             )
-        self._entries |= found
+        self._entries |= digests
         self.files += 1
 
     def _entry(self, kind: Kind, value: str) -> bytes:

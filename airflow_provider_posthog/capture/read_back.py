@@ -37,10 +37,10 @@ def look(client: Client, ledger: Ledger) -> int:
     """
     missing = 0
     for cell in ledger.unproved(MOST_UUIDS):
-        found = _found(client, cell)
-        if found:
-            ledger.mark(found, FOUND)
-        missing += len(cell.uuids) - len(found)
+        present = _found(client, cell)
+        if present:
+            ledger.mark(present, FOUND)
+        missing += len(cell.uuids) - len(present)
     return missing
 
 

@@ -73,11 +73,11 @@ class Sealed:
         """
         with self.fs.open(self.path, "rb") as lines:
             try:
-                found = json.loads(next(iter(lines), b""))
-                due = moment(found["due_at"])
-                if found["version"] != VERSION or due is None:
+                first = json.loads(next(iter(lines), b""))
+                due = moment(first["due_at"])
+                if first["version"] != VERSION or due is None:
                     raise ValueError("another version")
-                return str(found["request_id"]), due
+                return str(first["request_id"]), due
             except (ValueError, KeyError, TypeError):
                 raise self._damaged() from None
 
@@ -86,10 +86,10 @@ class Sealed:
 
         :raises PostHogSettingsError: if the file is damaged, or this is not its salt.
         """
-        found: dict[str, Any] = next(self._lines()).get("request") or {}
-        if found.get("request_id") != self.head()[0]:
+        body: dict[str, Any] = next(self._lines()).get("request") or {}
+        if body.get("request_id") != self.head()[0]:
             raise self._damaged()
-        return found
+        return body
 
     def persons(self) -> Iterator[Person]:
         """Yield the persons.

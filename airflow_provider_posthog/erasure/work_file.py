@@ -160,10 +160,10 @@ class WorkFile:
 
     def _read_header(self, line: bytes) -> Header:
         try:
-            found = json.loads(line)
-            if found["version"] != VERSION:
+            content = json.loads(line)
+            if content["version"] != VERSION:
                 raise ValueError("another version")
-            return Header(**{name: str(found[name]) for name in Header.__dataclass_fields__})
+            return Header(**{name: str(content[name]) for name in Header.__dataclass_fields__})
         except (ValueError, KeyError, TypeError):
             raise PostHogSettingsError(
                 "work_path",
@@ -266,10 +266,10 @@ def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:
     """
     fs.invalidate_cache(folder or None)
     try:
-        found = fs.ls(folder, detail=False)
+        paths = fs.ls(folder, detail=False)
     except FileNotFoundError:
         return []
-    return [str(path) for path in found if _PART.fullmatch(str(path).rpartition("/")[2])]
+    return [str(path) for path in paths if _PART.fullmatch(str(path).rpartition("/")[2])]
 
 
 def is_part_of(path: str, name: str) -> bool:
@@ -278,8 +278,8 @@ def is_part_of(path: str, name: str) -> bool:
     :param path: the part file.
     :param name: the work file's name, without its folder.
     """
-    found = _PART.fullmatch(path.rpartition("/")[2])
-    return found is not None and name.startswith(found[1]) and (found[1] == name or len(found[1].encode()) >= _CUT)
+    match = _PART.fullmatch(path.rpartition("/")[2])
+    return match is not None and name.startswith(match[1]) and (match[1] == name or len(match[1].encode()) >= _CUT)
 
 
 def _make_private(fs: WorkFileSystem, path: str) -> None:

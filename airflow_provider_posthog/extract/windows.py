@@ -174,8 +174,8 @@ class Position:
         """Return it as JSON."""
         if self.until is None:
             return {"time": iso(self.time)}
-        told = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
-        return told if self.part is None else {**told, "part": list(self.part)}
+        payload = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+        return payload if self.part is None else {**payload, "part": list(self.part)}
 
     @classmethod
     def from_json(cls, value: Any) -> Position:  # noqa: ANN401 - JSON

@@ -121,9 +121,9 @@ class PostHogHook(BaseHook):
         """
         with self._reading:
             if self._settings is None or self._settings.api_key == refused.api_key:
-                found = self._parse(self.get_connection(self.posthog_conn_id))
-                self.keys_replaced += found.api_key != refused.api_key
-                self._settings = found
+                settings = self._parse(self.get_connection(self.posthog_conn_id))
+                self.keys_replaced += settings.api_key != refused.api_key
+                self._settings = settings
             return self._settings
 
     def _parse(self, connection: Any) -> ClientSettings:  # noqa: ANN401 - models.Connection or the SDK's
@@ -305,11 +305,11 @@ class PostHogHook(BaseHook):
         question, values = self._question(sql, values, field)
         guard = ByteGuard.of(self.max_bytes_read if max_bytes_read is None else max_bytes_read)
         guard.before(self.client)
-        found = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
-        self.bytes_read = found.bytes_read
-        tell(self.client, found.bytes_read)
-        answer = read(found.value, question)
-        guard.after(found.bytes_read)
+        metered = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
+        self.bytes_read = metered.bytes_read
+        tell(self.client, metered.bytes_read)
+        answer = read(metered.value, question)
+        guard.after(metered.bytes_read)
         return answer
 
     def _question(

@@ -62,8 +62,8 @@ def _sentence(error: Exception, state: str | None) -> str:
         what: name for what in ("table", "column", "constraint") if (name := getattr(diagnosis, f"{what}_name", None))
     }
     if diagnosis is None:
-        found = ((what, pattern.search(text)) for what, pattern in _PLACES)
-        names = {what: place[1].replace("`", "") for what, place in found if place}
+        matches = ((what, pattern.search(text)) for what, pattern in _PLACES)
+        names = {what: place[1].replace("`", "") for what, place in matches if place}
     if state is None or state.startswith(_WITH_VALUES):
         text = _OPEN.sub(r"\1...\1", _QUOTED.sub(r"\1...\1", _IN_PARENTHESES.sub("value (...)", text)))
     if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own

@@ -141,8 +141,8 @@ class GenericLoader(KeyedLoader):
                 statement = f"SELECT {self._quote(column)} FROM {self._name} WHERE {where}"
                 cursor.execute(statement, tuple(values))
                 while rows := cursor.fetchmany(_BATCH):
-                    found = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
-                    if not found <= set(names):
+                    there = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
+                    if not there <= set(names):
                         raise self._takes_for_one("values", [column])
             finally:
                 cursor.close()

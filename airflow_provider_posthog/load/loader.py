@@ -282,12 +282,12 @@ class Loader(Connected):
         coming = {self.dialect.fold(column.name): column for column in self.schema}.get(self.dialect.fold(one.name))
         if coming is None or not self.dialect.alters or fits(coming, one.type, self.dialect):
             return one
-        found = wider(coming, one.type, self.dialect)
-        if found is None:
+        widened = wider(coming, one.type, self.dialect)
+        if widened is None:
             return one
-        clause = self.dialect.alters.format(column=self._quote(one.name), type=found)
+        clause = self.dialect.alters.format(column=self._quote(one.name), type=widened)
         self._execute(f"ALTER TABLE {self._name} {clause}")
-        return replace(one, type=found)
+        return replace(one, type=widened)
 
     @property
     def _rejected_name(self) -> str:
@@ -304,16 +304,16 @@ class Loader(Connected):
 
     def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
         """Keep rows that do not fit in place of those that an earlier try has kept."""
-        told = self._rejects.told()
+        summary = self._rejects.told()
         if self._are_rejects_old:
             self._are_rejects_old = False
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in ("task", *COLUMNS[3:5]))
-            where = [told[1], *self._rejects.edges]
+            where = [summary[1], *self._rejects.edges]
             self._execute_many(f"DELETE FROM {self._rejected_name} WHERE {same}", [where])
         values = ", ".join([self._value] * len(COLUMNS))
         if rows:
             statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
-            self._execute_many(statement, [(*told, *row) for row in rows])
+            self._execute_many(statement, [(*summary, *row) for row in rows])
 
     def _definition(self, column: pa.Field) -> str:
         return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"

@@ -55,8 +55,8 @@ class TableOfMySQL:
         """
         # A lock's name has 64 characters at the most; the database closes it with the connection.
         name = sha256(".".join(part or "" for part in self._at).encode()).hexdigest()[:40]
-        found = self._rows_of("SELECT GET_LOCK(%s, %s)", [f"posthog {name}", _PATIENCE])
-        if not found or not found[0][0] or not int(found[0][0]):
+        rows = self._rows_of("SELECT GET_LOCK(%s, %s)", [f"posthog {name}", _PATIENCE])
+        if not rows or not rows[0][0] or not int(rows[0][0]):
             raise PostHogLoadError(
                 f"Another load of {self._name} has not ended for {_PATIENCE:,} s. Nothing was changed. Run loads of "
                 "one table one after the other."
@@ -67,10 +67,10 @@ class TableOfMySQL:
 
         :raises PostHogSettingsError: if its engine has no transactions, or it is a view, of which nobody knows.
         """
-        found = self._rows_of(_ENGINE, self._at)
-        if not found:
+        rows = self._rows_of(_ENGINE, self._at)
+        if not rows:
             return
-        kind, engine, transactions = (_text(value) for value in found[0])
+        kind, engine, transactions = (_text(value) for value in rows[0])
         if "VIEW" in kind.upper():
             raise PostHogSettingsError(
                 "table", f"{self._name} is a view, and half a load might stay in its table.", "Name the table itself."

@@ -19,16 +19,16 @@ def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> t
     :param fold: what the database does to a name without quotes.
     :raises PostHogSettingsError: if it is no such name.
     """
-    found: list[str] = []
+    words: list[str] = []
     at = 0
     while True:
         part = _PART.match(text, at)
         if part is None:
             break
-        found.append(part["exact"].replace('""', '"') if part["exact"] else fold(part["plain"]))
+        words.append(part["exact"].replace('""', '"') if part["exact"] else fold(part["plain"]))
         at = part.end()
-        if at == len(text) and len(found) <= parts:
-            return tuple(found)
+        if at == len(text) and len(words) <= parts:
+            return tuple(words)
         if text[at : at + 1] != ".":
             break
         at += 1

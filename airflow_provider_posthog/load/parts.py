@@ -66,8 +66,8 @@ class Parts:
         try:
             with self._transaction() as (ask, _):
                 rows = ask(f"SELECT part, note FROM {self._name} WHERE piece = 0 ORDER BY part")
-            found = [json.loads(note) for _, note in rows]
-            return found if [int(part) for part, _ in rows] == [*range(len(rows))] else []
+            stored = [json.loads(note) for _, note in rows]
+            return stored if [int(part) for part, _ in rows] == [*range(len(rows))] else []
         except Exception:
             return []
 
@@ -121,9 +121,9 @@ class Parts:
 
             def ask(statement: str, values: Sequence[Any] = ()) -> list[Any]:
                 # DuckDB's cursor would be another connection.
-                found = connection.cursor() if by_cursor else connection
-                found.execute(statement, tuple(values)) if values else found.execute(statement)
-                return list(found.fetchall()) if statement.startswith("SELECT") else []
+                cursor = connection.cursor() if by_cursor else connection
+                cursor.execute(statement, tuple(values)) if values else cursor.execute(statement)
+                return list(cursor.fetchall()) if statement.startswith("SELECT") else []
 
             yield ask, value
             connection.commit()

@@ -97,8 +97,8 @@ class TableOfPostgres:
         :raises PostHogSettingsError: if none does; says what to run.
         """
         key = self._target.key
-        found = self._rows_of(_UNIQUE, [self._oid])
-        indexes = [{int(number) for number in columns.split()[:width]} for columns, width in found]
+        rows = self._rows_of(_UNIQUE, [self._oid])
+        indexes = [{int(number) for number in columns.split()[:width]} for columns, width in rows]
         if {numbers.get(name) for name in key} in indexes:
             return
         kind, split_by = self._rows_of(_KIND, [self._oid])[0]

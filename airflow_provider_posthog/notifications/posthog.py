@@ -104,11 +104,11 @@ class PostHogNotifier(BaseNotifier):
         from airflow_provider_posthog.tasks.project_token import project_token
 
         names = _names(context)
-        told = {**self.properties, **names, "content": self.content, "$process_person_profile": False}
+        properties = {**self.properties, **names, "content": self.content, "$process_person_profile": False}
         try:
             name, at = check_name(self.event), moment_of(context)
             uuid = uuid_of("notifier", name, names, self.content)
-            event = event_of(uuid, name, check_distinct_id(self.distinct_id), at, plain(told))
+            event = event_of(uuid, name, check_distinct_id(self.distinct_id), at, plain(properties))
         except RefusedError as refused:
             raise PostHogSettingsError("event", f"is refused by PostHog ({refused.reason}).", "Rename it.") from None
         with Sender(hook.settings(), project_token(hook)) as sender:
@@ -118,14 +118,14 @@ class PostHogNotifier(BaseNotifier):
 def _names(context: Mapping[str, Any]) -> dict[str, str]:
     """Return what a callback is about. Deadline alerts have no task, and a context of plain dictionaries."""
     ti, run = context.get("ti") or context.get("task_instance"), context.get("dag_run")
-    found = {
+    names = {
         "dag_id": _of(ti, "dag_id") or _of(run, "dag_id") or _of(context.get("dag"), "dag_id"),
         "run_id": _of(ti, "run_id") or _of(run, "run_id") or context.get("run_id"),
         "task_id": _of(ti, "task_id"),
         "map_index": _of(ti, "map_index"),
         "state": _of(ti, "state") or _of(run, "state"),
     }
-    return {name: str(getattr(value, "value", value)) for name, value in found.items() if value not in (None, "", -1)}
+    return {name: str(getattr(value, "value", value)) for name, value in names.items() if value not in (None, "", -1)}
 
 
 def _of(thing: object, name: str) -> Any:  # noqa: ANN401

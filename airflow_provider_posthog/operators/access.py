@@ -305,8 +305,8 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
         :param context: the task's context; may be empty outside the task runner.
         """
         handover = self.handover()
-        told = self.access if isinstance(self.access, Mapping) else {}
-        if told.get("request_id") != handover.request_id or not told.get("counts"):
+        access = self.access if isinstance(self.access, Mapping) else {}
+        if access.get("request_id") != handover.request_id or not access.get("counts"):
             raise PostHogSettingsError(
                 "access", "hands out nothing of this request.", "Write what PostHogExportPersonDataOperator returned."
             )
@@ -314,6 +314,6 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
         self.refuse_what_has_begun(handover, work)
         certificate = handover.certificate(self.hook, context)
         if certificate is not None:
-            certificate.close("EXPORTED", {}, told.get("until"))
+            certificate.close("EXPORTED", {}, access.get("until"))
         self.remove(handover, work)
         return self.ended(handover, certificate, "EXPORTED")

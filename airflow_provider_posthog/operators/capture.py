@@ -83,11 +83,11 @@ class PostHogCaptureOperator(PostHogOperator):
         dropped = sorted({verdict.details or "no reason" for verdict in verdicts if verdict.result == "drop"})
         if dropped:
             raise PostHogIncompleteError(f"PostHog dropped the event ({', '.join(dropped)}).")
-        told = [verdict.result for verdict in verdicts]
+        results = [verdict.result for verdict in verdicts]
         return {
             "sent": len(events),
             "uuids": [shown(event.uuid) for event in events],
-            "verdicts": {word: told.count(word) for word in sorted(set(told))},
+            "verdicts": {word: results.count(word) for word in sorted(set(results))},
         }
 
     def _events(self, context: Context) -> list[Event]:

@@ -99,19 +99,19 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/experiments/{number}")
         if self.recalculate:
             self._calculate(number)
-        rows, found, without = self._rows(number)
-        if not found:
+        rows, result, without = self._rows(number)
+        if not result:
             raise PostHogJobFailed(f"No metric of experiment {number} has a result.", job_id=str(number))
         with output.landing(identity) as landing:
             for row in rows:
                 landing.write(json_line(row, f"experiment {number}"))
             landing.finish()
             output.commit(landing)
-        self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), found)
+        self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), result)
         return {
             "experiment_id": number,
             "rows": len(rows),
-            "metrics": found,
+            "metrics": result,
             "without": without,
             "path": str(output.target),
         }
@@ -121,17 +121,17 @@ class PostHogExperimentResultsOperator(PostHogOperator):
             seconds_of("poll_interval", self.poll_interval, 0.1),
             time.time() + seconds_of("timeout", self.timeout, 0),
         )
-        found = self.hook.send(experiments.recalculate(number))
-        run_id = str(found.get("id") or "latest")
-        while str(found.get("status")).lower() not in _ENDED:
+        state = self.hook.send(experiments.recalculate(number))
+        run_id = str(state.get("id") or "latest")
+        while str(state.get("status")).lower() not in _ENDED:
             if time.time() >= end:
                 raise PostHogJobTimeout(
-                    f"The metrics of experiment {number} are still {found.get('status')!s:.40} after the timeout.",
+                    f"The metrics of experiment {number} are still {state.get('status')!s:.40} after the timeout.",
                     job_id=run_id,
                 )
             time.sleep(min(poll, max(0.0, end - time.time())))
-            found = self.hook.send(experiments.recalculation(number, run_id))
-        if str(found.get("status")).lower() != "completed":
+            state = self.hook.send(experiments.recalculation(number, run_id))
+        if str(state.get("status")).lower() != "completed":
             raise PostHogJobFailed(f"PostHog could not calculate the metrics of experiment {number}.", job_id=run_id)
 
     def _rows(self, number: int) -> tuple[list[dict[str, Any]], int, list[str]]:

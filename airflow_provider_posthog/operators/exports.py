@@ -155,15 +155,15 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         offset = 0
         for _ in range(_SEARCH_PAGES):
             page = self._page(request["export_format"], offset)
-            found = page.get("results", [])
-            for export in found:
-                told: object = export.get("export_context")  # of somebody's export it may be anything
-                marker = told.get(exports.MARKER_KEY) if isinstance(told, Mapping) else None
+            page_rows = page.get("results", [])
+            for export in page_rows:
+                context: object = export.get("export_context")  # of somebody's export it may be anything
+                marker = context.get(exports.MARKER_KEY) if isinstance(context, Mapping) else None
                 if marker:
                     job = Job(str(export.get("id")), str(marker), exports.created_at(export), export)
                     yield job, states.of_export(export)
-            offset += len(found)
-            if not found or not page.get("next"):
+            offset += len(page_rows)
+            if not page_rows or not page.get("next"):
                 return
 
     def _page(self, export_format: str, offset: int) -> exports.ExportPage:

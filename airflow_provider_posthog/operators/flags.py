@@ -112,9 +112,9 @@ class PostHogFeatureFlagOperator(PostHogOperator):
             raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
         if isinstance(self.flag, int):
             return self._retrieve(self.flag)
-        for found in self.hook.pages(feature_flags.list(limit=100)):
-            if found.get("key") == wish:
-                return self._retrieve(int(found["id"]))
+        for flag in self.hook.pages(feature_flags.list(limit=100)):
+            if flag.get("key") == wish:
+                return self._retrieve(int(flag["id"]))
         raise PostHogSettingsError("flag", f"there is no feature flag {wish!r:.80}.", "Write its key, or its number.")
 
     def _retrieve(self, number: int) -> feature_flags.FeatureFlag:

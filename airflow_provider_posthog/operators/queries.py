@@ -182,14 +182,14 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         name = self.name or (f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id)  # type: ignore[no-untyped-call]
         start = queries.start(request["query"], refresh="force_async", client_query_id=query_id, name=name)
         # Sent again after a lost answer, it would calculate the same beside the first.
-        found = self.hook.client.send(queries.metered(replace(start, repeatable=False)))
-        answer = found.value
+        metered = self.hook.client.send(queries.metered(replace(start, repeatable=False)))
+        answer = metered.value
         status = answer.get("query_status")
         if isinstance(status, Mapping):
             return str(status.get("id") or query_id), status
         if status is not None:
             raise PostHogTransportError("PostHog's answer to the start of the query has no 'query_status' to be read")
-        return query_id, {"complete": True, "results": answer, "bytes_read": found.bytes_read}
+        return query_id, {"complete": True, "results": answer, "bytes_read": metered.bytes_read}
 
     def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
         try:

@@ -109,8 +109,8 @@ def type_of(kind: str) -> pa.DataType:
         return _PLAIN[kind]
     if kind.startswith("DateTime"):
         return TIMESTAMP
-    if found := _DECIMAL.fullmatch(kind):
-        digits, scale = int(found[1][:9]), int(found[2][:9])
+    if match := _DECIMAL.fullmatch(kind):
+        digits, scale = int(match[1][:9]), int(match[2][:9])
         if not 1 <= digits <= 76 or scale > digits:
             raise PostHogTransportError(f"PostHog answered a type that there is not: {clean(kind)[:60]}")
         return pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale)

@@ -39,12 +39,14 @@ def format_of(path: str, *, field: str = "path") -> ResultFormat:
     name = re.split(r"[/\\]", path)[-1].lower()
     packed = name.endswith(".gz")
     stem, dot, suffix = name.removesuffix(".gz").rpartition(".")
-    found = _FORMATS.get(dot + suffix)
-    if found is None or not stem or (packed and found in _PACKED):
-        problem = f"{found} is compressed itself." if packed and found else f"{name[-40:]!r} does not tell the format."
+    chosen = _FORMATS.get(dot + suffix)
+    if chosen is None or not stem or (packed and chosen in _PACKED):
+        problem = (
+            f"{chosen} is compressed itself." if packed and chosen else f"{name[-40:]!r} does not tell the format."
+        )
         remedy = "End it with .json, .csv, .jsonl (or those with .gz), .parquet or .xlsx."
         raise PostHogSettingsError(field, problem, remedy)
-    return found
+    return chosen
 
 
 def compression_of(path: str) -> Compression | None:
@@ -144,12 +146,12 @@ def _parquet(table: Table) -> Iterable[bytes]:
         from airflow_provider_posthog.results import arrow_types
 
         schema = arrow_types.schema_of(table.columns, table.types)
-        found = pa.Table.from_batches([arrow_types.batch_of(table.rows, schema)], schema)
+        arrow = pa.Table.from_batches([arrow_types.batch_of(table.rows, schema)], schema)
     else:
         columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
-        found = pa.table([_inferred(column) for column in columns], names=list(table.columns))
+        arrow = pa.table([_inferred(column) for column in columns], names=list(table.columns))
     sink = io.BytesIO()
-    pq.write_table(found, sink)
+    pq.write_table(arrow, sink)
     yield sink.getvalue()
 
 

@@ -55,10 +55,10 @@ class RetentionGuard:
             return
         floor = retention.floor_after(timedelta(seconds=time.monotonic() - self._asked_at))
         for start, end in self._intervals:
-            found = decide(start, end, floor, retention, self.on_retention)
-            if isinstance(found, PostHogIncompleteError):
-                raise found
-            self._warn(found)
+            decision = decide(start, end, floor, retention, self.on_retention)
+            if isinstance(decision, PostHogIncompleteError):
+                raise decision
+            self._warn(decision)
 
     def check_open(self) -> None:
         """Warn of a read of events whose interval is not known."""

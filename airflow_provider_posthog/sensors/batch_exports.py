@@ -105,12 +105,12 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         start, end = interval_of(context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
-        found = schedule.split(start, end)
-        if len(found) != 1:
-            shown = ", ".join(told(one) for one in found[:3]) + (", ..." if found[3:] else "")
+        intervals = schedule.split(start, end)
+        if len(intervals) != 1:
+            shown = ", ".join(told(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
             raise PostHogSettingsError(
                 "end",
-                f"the range has {len(found)} intervals of the export ({schedule}): {shown}.",
+                f"the range has {len(intervals)} intervals of the export ({schedule}): {shown}.",
                 "Write one, or map the sensor over them.",
             )
         self._text = run_text(str(export["id"]), start, end)
@@ -132,9 +132,9 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         return self._look_at(self._text)
 
     def _look_at(self, text: str) -> Finding:
-        found = self.hook.client.send(jobs.WATCHED.poll(text))
-        watched, verdict = Watched.parse(text), jobs.WATCHED.judge(found)
-        run = deciding_run(watched, found["rows"])
+        answer = self.hook.client.send(jobs.WATCHED.poll(text))
+        watched, verdict = Watched.parse(text), jobs.WATCHED.judge(answer)
+        run = deciding_run(watched, answer["rows"])
         if verdict.state != "succeeded" or run is None:
             return Finding(verdict)
         first, last = watched.interval
@@ -172,9 +172,9 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         """
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
-        found = JobEvent.parse(event, jobs.WATCHED.name)
-        self._text = found.job_id
-        return found
+        fired = JobEvent.parse(event, jobs.WATCHED.name)
+        self._text = fired.job_id
+        return fired
 
     def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
         """Ask for the run itself, which tells more than the table that the trigger reads.
@@ -182,12 +182,12 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         :param event: the trigger's event.
         :param context: the task's context.
         """
-        found = self._look_at(self._text)
-        if found.verdict.state == "failed":
-            raise self._failed("failed", found.verdict.reason)
-        if found.verdict.state == "pending":
-            raise PostHogJobError(f"{self._unmet()}, though it was a moment ago. {found.verdict.reason}".rstrip())
-        return dict(found.facts)
+        finding = self._look_at(self._text)
+        if finding.verdict.state == "failed":
+            raise self._failed("failed", finding.verdict.reason)
+        if finding.verdict.state == "pending":
+            raise PostHogJobError(f"{self._unmet()}, though it was a moment ago. {finding.verdict.reason}".rstrip())
+        return dict(finding.facts)
 
     @property
     def job_id(self) -> str | None:

@@ -83,7 +83,7 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
         salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_salt())
         day = today()
-        found = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
-        for one in found:
+        requests = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
+        for one in requests:
             self.log.warning("Erasure %s (%s) is due on %s", one["request_id"], one["ticket"], one["due_at"])
-        return PokeReturnValue(bool(found), found or None)
+        return PokeReturnValue(bool(requests), requests or None)

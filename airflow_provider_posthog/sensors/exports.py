@@ -140,8 +140,8 @@ class PostHogExportSensor(PostHogWaitingSensor):
         :param context: the task's context.
         """
         facts: Any = event.facts  # what the trigger has seen needs no other call
-        found = facts if facts.get("has_content") is True else self._ask()
-        return exports.summary(found, self.hook.settings())
+        export = facts if facts.get("has_content") is True else self._ask()
+        return exports.summary(export, self.hook.settings())
 
     @property
     def job_id(self) -> str:
@@ -153,10 +153,10 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     def _ask(self) -> exports.Export:
         try:
-            found: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
+            export: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
         except PostHogNotFoundError as error:
             raise self._unknown() from error
-        return found
+        return export
 
     def _unknown(self) -> PostHogJobFailed:
         return PostHogJobFailed(

@@ -123,8 +123,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def subject(self) -> str:
         """Name the request."""
-        told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
-        return f"erasure {told}" if told else "the erasure"
+        request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
+        return f"erasure {request_id}" if request_id else "the erasure"
 
     def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
         """Return the address of the project's persons.
@@ -199,21 +199,21 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if likely is not None and self._is_done(report):
             report = verify(self.client, work.persons(), asked)
         self._check_count(report)
-        found = self._found(report, work.header().verify_by)
+        finding = self._found(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
-        if found.verdict.state == "failed":  # a cleared task looks anew
+        if finding.verdict.state == "failed":  # a cleared task looks anew
             progress.looks = {}
-            return found
-        if found.verdict.state == "succeeded" and beside is not None:
-            return self._prove(work, progress, report, certificate, found, beside)
-        told = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
-        progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
-        if found.verdict.state == "pending":
-            return found
+            return finding
+        if finding.verdict.state == "succeeded" and beside is not None:
+            return self._prove(work, progress, report, certificate, finding, beside)
+        looked = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
+        progress.looks = replace(looked, states=finding.facts["states"], text=finding.verdict.reason).as_json()
+        if finding.verdict.state == "pending":
+            return finding
         self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
-        return Finding(Verdict("pending", self._text), found.facts)
+        return Finding(Verdict("pending", self._text), finding.facts)
 
     def _beside(self, work: WorkFile, certificate: Certificate | None) -> tuple[Left, CannotErase | None]:
         """Return what PostHog's deletion leaves in other tables, and what it does not reach, for the certificate."""
@@ -229,7 +229,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         progress: Progress,
         report: Report,
         certificate: Certificate | None,
-        found: Finding,
+        finding: Finding,
         beside: tuple[Left, CannotErase | None],
     ) -> Finding:
         """Tell what two clean looks have proved, and what they did not look at."""
@@ -238,7 +238,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
         tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
-        found = Finding(found.verdict, {**found.facts, **tables})
+        finding = Finding(finding.verdict, {**finding.facts, **tables})
         if certificate is not None and cannot_erase is not None:
             certificate.saw(self._retention.as_json())
             cannot_erase["tables"] = left.as_list()
@@ -246,25 +246,25 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
-            found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
+            finding = Finding(finding.verdict, {**finding.facts, "ledger_head": certificate.ledger_head})
         progress.looks = {}  # a task that is cleared later looks twice again
         if report.is_verified:
-            progress.verified = found.facts
+            progress.verified = finding.facts
             if not self.keep_work_file:
                 progress.forget()
                 work.remove()
-        return found
+        return finding
 
     def _look_at_uuids(self, uuids: Sequence[str]) -> Finding:
         """Look at persons of whom only UUIDs are known; as nothing can be remembered, both looks are made now."""
         from airflow_provider_posthog.erasure.verify import verify
 
         self._look_at_retention()
-        found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
-        if found.verdict.state == "succeeded":
+        finding = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+        if finding.verdict.state == "succeeded":
             time.sleep(min(self.poke_interval, _BETWEEN))
-            found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
-        return found
+            finding = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+        return finding
 
     def _is_done(self, report: Report) -> bool:
         """Whether there is nothing to wait for: of anybody, or of those whom PostHog can still erase."""
@@ -287,11 +287,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _check_count(self, report: Report) -> None:
         """Make sure that nobody has fallen out of the work file: who is not in it is not looked for."""
-        told = self.request.get("persons") if isinstance(self.request, Mapping) else None
-        if isinstance(told, int) and told != sum(report.states.values()):
+        count = self.request.get("persons") if isinstance(self.request, Mapping) else None
+        if isinstance(count, int) and count != sum(report.states.values()):
             raise PostHogSettingsError(
                 "request",
-                f"is about {told} persons, and its work file names {sum(report.states.values())}.",
+                f"is about {count} persons, and its work file names {sum(report.states.values())}.",
                 "Find out who has changed the file: without it nobody can prove the erasure.",
             )
 
@@ -373,8 +373,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _failed(self, how: str, reason: str) -> PostHogErasureError:
         text = f"{self.subject()} {how}: {reason}"
-        told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
-        return PostHogErasureError(text, job_id=told, states=self._states)
+        request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
+        return PostHogErasureError(text, job_id=request_id, states=self._states)
 
     def note_timeout(self, context: Context) -> None:
         """Tell the certificate that nobody looks any more; a look without a proof was the last one.

@@ -83,10 +83,10 @@ class PostHogRetentionSensor(PostHogSensor):
 
     def _before(self) -> datetime:
         given = self.before
-        found = moment(given) if isinstance(given, str) else given
-        if not isinstance(found, datetime):
+        at = moment(given) if isinstance(given, str) else given
+        if not isinstance(at, datetime):
             raise PostHogSettingsError("before", "is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=timezone.utc)
-        utc = found.astimezone(timezone.utc)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=timezone.utc)
+        utc = at.astimezone(timezone.utc)
         return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

@@ -176,14 +176,14 @@ class Erasure:
 
     def _approve(self, resolve: BaseOperator) -> BaseOperator:
         operator = approval_operator()
-        told: Any = resolve.output
+        resolved: Any = resolve.output
         if self.approval not in (None, "hitl", "params"):
             raise PostHogSettingsError("approval", "is not known.", "Write 'hitl' or 'params', or leave it out.")
         if self.approval == "hitl" and operator is None:
             raise PostHogSettingsError("approval", "needs Airflow 3.1 for 'hitl'.", "Write 'params', or leave it out.")
         given: dict[str, Any] = {"task_id": "approve", "retries": 0}  # a retry would only ask again, or fail again
         if self.approval == "params" or operator is None:
-            return PostHogErasureGateOperator(**given, persons=told, param=self.approval_param, left=self._left)
+            return PostHogErasureGateOperator(**given, persons=resolved, param=self.approval_param, left=self._left)
         given |= {
             "subject": f"Erase persons from PostHog{f' ({self.ticket})' if self.ticket else ''}?",
             "body": "".join(f"Left on purpose: {one}. " for one in self._left)

@@ -32,14 +32,14 @@ def find(client: Client, wish: object) -> batch_exports.BatchExport:
             raise PostHogSettingsError(
                 "batch_export", f"PostHog knows no {text}.", "Write the UUID that its page in PostHog shows."
             ) from error
-    found = [one for one in client.pages(batch_exports.list()) if one.get("name")]
-    named = [one for one in found if one["name"] == text]
+    exports = [one for one in client.pages(batch_exports.list()) if one.get("name")]
+    named = [one for one in exports if one["name"] == text]
     if len(named) == 1:
         return client.send(batch_exports.retrieve(str(named[0]["id"])))
     shown = clean(text)[:60]
     if named:
         raise PostHogSettingsError("batch_export", f"{len(named)} are named {shown!r}.", "Write the UUID of one.")
-    near = nearest(text, [str(one["name"]) for one in found])
+    near = nearest(text, [str(one["name"]) for one in exports])
     raise PostHogSettingsError("batch_export", f"there is no {shown!r}.{near}", "Write its UUID or its exact name.")
 
 

@@ -214,8 +214,8 @@ class Certificate:
         :param why: ``reason`` and ``decision``.
         """
         self._open().append_persons("state_changed", persons, key="end-", server_at=at, server=self._server)
-        told: Any = {**why, "server": self._server}
-        self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **told))
+        facts: Any = {**why, "server": self._server}
+        self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **facts))
 
     def told_states(self) -> dict[str, str]:
         """Return the last state that was told of each person, by the HMAC of the UUID."""

@@ -199,15 +199,15 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         """Return former UUIDs that are somebody else's now: after a split, the other person keeps the old one."""
         from airflow_provider_posthog.erasure.queries import packed
 
-        found = set(self._not_verified)
+        persons = set(self._not_verified)
         named = {uuid.UUID(person.uuid).int for person in work.persons()}
         former = (one for person in self._erased(work) for one in self._former(person))
         for pack in packed(one for one in former if uuid.UUID(one).int not in named):
             rows = self.client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
-            found.update(uuid.UUID(row[0]).int for row in rows)
-        if len(found) > len(self._not_verified):
+            persons.update(uuid.UUID(row[0]).int for row in rows)
+        if len(persons) > len(self._not_verified):
             self.log.info(
                 "%d UUIDs from before a merge or split belong to others now: their rows stay",
-                len(found) - len(self._not_verified),
+                len(persons) - len(self._not_verified),
             )
-        return found
+        return persons

@@ -30,23 +30,23 @@ def interval_of(
     """
     if start in (None, "") and end in (None, "") and (partition := partition_of(context)) is not None:
         start, end = partition
-    found = _moment(context, "start", start), _moment(context, "end", end)
-    if found[0] >= found[1]:
+    edges = _moment(context, "start", start), _moment(context, "end", end)
+    if edges[0] >= edges[1]:
         raise PostHogSettingsError(
             "end",
-            f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
+            f"{edges[1]:%Y-%m-%d %H:%M:%S} is not after the start, {edges[0]:%Y-%m-%d %H:%M:%S} (UTC).",
             "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
             "have those of a cron schedule or a timedelta, unless the DAG has a CronDataIntervalTimetable or a "
             "DeltaDataIntervalTimetable, or [scheduler] create_cron_data_intervals or create_delta_data_intervals is "
             "on.)",
         )
-    left = found[1].timestamp() - time.time()
+    left = edges[1].timestamp() - time.time()
     if left > _CLOCKS_DIFFER:
         raise PostHogSettingsError(
-            "end", f"{found[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
+            "end", f"{edges[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
         )
     time.sleep(max(0.0, left))
-    return found
+    return edges
 
 
 def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool:
@@ -73,8 +73,8 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     """
     run = context.get("dag_run")
     known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
-    found = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
-    utc = (found or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    at = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    utc = (at or datetime.now(timezone.utc)).astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
 
 

@@ -198,11 +198,11 @@ class PostHogJobOperator(JobStartOperator):
         self._last_seen = {}
         try:
             with client.until(max(deadline, now + LAST_LOOK)):
-                found = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
+                answer = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)
-        verdict = self.job_kind.judge(found)
-        self._last_seen = found if verdict.state == "succeeded" else {}  # the result needs no other call
+        verdict = self.job_kind.judge(answer)
+        self._last_seen = answer if verdict.state == "succeeded" else {}  # the result needs no other call
         return verdict
 
     def check_waiting(self) -> None:

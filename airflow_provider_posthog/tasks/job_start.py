@@ -80,8 +80,8 @@ class JobStartOperator(RemoteWorkOperator):
         if not self.durable or (identity.is_first and stored is None):
             return None
         mine = identity.marker(request)
-        found = self._earlier_jobs(stored, mine.owner, request)
-        earlier = choose(found, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
+        jobs = self._earlier_jobs(stored, mine.owner, request)
+        earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
         self._known = earlier.ids
         late = self._supersede(earlier.superseded, identity)
         return earlier.job or late

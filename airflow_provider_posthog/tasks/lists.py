@@ -23,12 +23,12 @@ def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> li
             "Write a list, such as ['a', 'b'] (a template makes text of a list, unless the DAG has "
             "render_template_as_native_obj=True).",
         )
-    found = list(value)
-    wrong = [each for each in found if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
+    items = list(value)
+    wrong = [each for each in items if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
     if wrong:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise PostHogSettingsError(field, f"has {str(wrong[0])[:60]!r} in it.", f"Write a list of {names}.")
-    return found
+    return items
 
 
 def number_of(field: str, value: object) -> int:

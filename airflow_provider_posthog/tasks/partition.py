@@ -27,14 +27,14 @@ def partition_of(context: Mapping[str, Any]) -> Range | None:
     key = key_of(context)
     if key is None:
         return None
-    found = _range(key)
-    if found is None:
+    interval = _range(key)
+    if interval is None:
         raise PostHogSettingsError(
             "start",
             f"is not given, and the range of the run's partition {clean(key)[:60]!r} is not known.",
             "Write start and end, or let keys be as 2026-11-01, 2026-11-01T06, 2026-11, or two times with a slash.",
         )
-    return found
+    return interval
 
 
 def key_of(context: Mapping[str, Any]) -> str | None:
@@ -66,5 +66,5 @@ def _range(key: str) -> Range | None:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -110,8 +110,8 @@ def _remembered(anchor: Target) -> Steps[datetime | None]:
         except PostHogError:  # it is forgotten, or cannot be asked for
             continue
         times.append(queries.started_at(status))
-    found = [at for at in times if at >= max(anchor.life_since, 1.0)]
-    return datetime.fromtimestamp(min(found), timezone.utc) if found else None
+    counting = [at for at in times if at >= max(anchor.life_since, 1.0)]
+    return datetime.fromtimestamp(min(counting), timezone.utc) if counting else None
 
 
 def forget(context: Mapping[str, Any]) -> None:

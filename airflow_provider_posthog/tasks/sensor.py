@@ -197,7 +197,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         :param context: the task's context.
         """
         try:
-            found = self._look_patiently(context)
+            finding = self._look_patiently(context)
         except PostHogAPIError as error:
             if isinstance(error, (PostHogRateLimitError, PostHogServerError)) or error.status in RETRYABLE_STATUSES:
                 return self._bad_poke(context, error)
@@ -205,32 +205,32 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         except PostHogTransportError as error:
             return self._bad_poke(context, error)
         self._count_bad_pokes(context, 0)
-        if found.verdict.state == "failed":
-            raise self._failed("failed", found.verdict.reason)
-        if found.verdict.state == "pending":
-            self.log.info("%s. %s", self._unmet(), found.verdict.reason)
+        if finding.verdict.state == "failed":
+            raise self._failed("failed", finding.verdict.reason)
+        if finding.verdict.state == "pending":
+            self.log.info("%s. %s", self._unmet(), finding.verdict.reason)
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=dict(found.facts))
+        return PokeReturnValue(is_done=True, xcom_value=dict(finding.facts))
 
     def _look_patiently(self, context: Context) -> Finding:
-        found = self._look(context)
+        finding = self._look(context)
         # In reschedule mode every poke is a new process, so what has to stand for a while is watched in one.
         until = time.monotonic() + min(self.failure_grace, self.timeout)
-        while found.verdict.state == "failed" and not found.verdict.final and time.monotonic() < until:
-            self.log.info("%s: PostHog reports %s and may mend it", self.subject(), found.verdict.reason)
+        while finding.verdict.state == "failed" and not finding.verdict.final and time.monotonic() < until:
+            self.log.info("%s: PostHog reports %s and may mend it", self.subject(), finding.verdict.reason)
             time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
-            found = self._look(context)
-        return found
+            finding = self._look(context)
+        return finding
 
     def _look(self, context: Context) -> Finding:
         ends = (self._ends or time.time() + self.timeout) + 1.0  # Airflow is to see that it has passed
         with self.hook.client.until(max(ends, time.time() + self.last_look)):
-            found = self.look(context)
+            finding = self.look(context)
         settings = self.hook.settings()
-        address = self.link(settings, found.facts)
+        address = self.link(settings, finding.facts)
         if address != self.link(settings, {}):  # known by the look only, such as an insight's short id
             PostHogLink.push(context, address)
-        return found
+        return finding
 
     def _bad_poke(self, context: Context, error: PostHogError) -> PokeReturnValue:
         """Wait out a server in trouble, as deferrable mode does; being rate limited is no trouble."""
@@ -259,10 +259,10 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def _look_first(self, context: Context) -> Finding | None:
         """Spare a deferral if it is so already, or never will be (an error); leave all else to the trigger."""
         try:
-            found = self._look(context)
-            if found.verdict.state == "failed" and found.verdict.final:
-                raise self._failed("failed", found.verdict.reason)
-            return found
+            finding = self._look(context)
+            if finding.verdict.state == "failed" and finding.verdict.final:
+                raise self._failed("failed", finding.verdict.reason)
+            return finding
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise

@@ -111,15 +111,15 @@ class Spool:
             self._is_kept = False
 
     def _take_up(self) -> None:
-        found = self._parts.notes()
-        if not found:
+        notes = self._parts.notes()
+        if not notes:
             return
-        first = found[0]
+        first = notes[0]
         ours = all(
             each.get("owner") == self._owner and each.get("load") == first.get("load") and each.get("version") == 1
-            for each in found
+            for each in notes
         )
-        self._notes, self._is_kept = found, True
+        self._notes, self._is_kept = notes, True
         if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
             self._begin_anew()
             return

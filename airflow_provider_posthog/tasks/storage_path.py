@@ -70,8 +70,8 @@ def is_bucket(text: str) -> bool:
 
     :param text: the path.
     """
-    found = _SCHEME.fullmatch(text.strip())
-    return found is not None and found[1].lower() in _BUCKETS and "/" not in found[2].removeprefix("//").rstrip("/")
+    match = _SCHEME.fullmatch(text.strip())
+    return match is not None and match[1].lower() in _BUCKETS and "/" not in match[2].removeprefix("//").rstrip("/")
 
 
 def names_a_place(text: str) -> bool:
@@ -79,10 +79,10 @@ def names_a_place(text: str) -> bool:
 
     :param text: the path.
     """
-    found = _SCHEME.fullmatch(text)
-    if found is None:
+    match = _SCHEME.fullmatch(text)
+    if match is None:
         return bool(text.strip("/ "))
-    scheme, rest = found[1].lower(), found[2]
+    scheme, rest = match[1].lower(), match[2]
     if scheme in _LOCAL:  # file://tmp/x would be tmp/x of wherever the worker runs
         absolute = rest.removeprefix("//")
         return absolute.startswith("/") and bool(absolute.strip("/ "))

@@ -131,7 +131,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                 self.log.info("%s already holds these bytes", output.target)
         size, lines = f"{landing.size:,}", "?" if rows is None else f"{rows:,}"
         self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, lines)
-        found = {
+        result = {
             "path": str(output.target),
             "bytes": landing.size,
             "rows": rows,
@@ -140,19 +140,19 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             "export_id": export_id,
             **shows,
         }
-        tell_outlets(context, self.outlets, found)
-        return found
+        tell_outlets(context, self.outlets, result)
+        return result
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage | None:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         settings = self.hook.settings()
         if self._seen is None:  # there is no such export
             return None
-        written = dataset_of_path(found.get("path") or self.path, self.object_storage_conn_id)
-        return of_export(settings, self._seen, written, found)
+        written = dataset_of_path(result.get("path") or self.path, self.object_storage_conn_id)
+        return of_export(settings, self._seen, written, result)
 
     def _check_arguments(self) -> Refreshed | None:
         if self.on_truncation not in _ON_TRUNCATION:

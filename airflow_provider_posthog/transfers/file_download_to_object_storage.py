@@ -265,17 +265,17 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         self._job = None  # it has ended: a kill has nothing to cancel any more
         seen: object = None
         while True:
-            found = self._completed(job)
-            files = list(dict.fromkeys(found.get("files") or ()))
+            download = self._completed(job)
+            files = list(dict.fromkeys(download.get("files") or ()))
             if files == seen:  # else it had not told of all of them
                 break
             self._fetch(job, files, tag)
             counted = self._counted(tag)
-            if counted is not None and counted == found.get("records_completed"):
+            if counted is not None and counted == download.get("records_completed"):
                 break
             seen = files
             time.sleep(min(self.poll_interval, _LISTING))
-        rows = self._prove(found, tag)
+        rows = self._prove(download, tag)
         known = staging.note.get("rows", 0)
         total = "?" if rows is None or known == "?" else known + rows
         staging.record(weeks=staging.note.get("weeks", 0) + 1, rows=total, job=None, asked=None, renewed=None)
@@ -284,12 +284,12 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _completed(self, job: Job) -> file_downloads.FileDownload:
         """Retrieve a file download, which has completed: anything else without files would pass for no data."""
-        found = self.hook.client.send(file_downloads.retrieve(job.id))
-        verdict = jobs.FILE_DOWNLOAD.judge(found)
+        download = self.hook.client.send(file_downloads.retrieve(job.id))
+        verdict = jobs.FILE_DOWNLOAD.judge(download)
         if verdict.state != "succeeded":
             kind = PostHogJobFailed if verdict.state == "failed" else PostHogJobError
-            raise kind(f"File download {job.id} had completed, but now is {found.get('status')}.", job_id=job.id)
-        return found
+            raise kind(f"File download {job.id} had completed, but now is {download.get('status')}.", job_id=job.id)
+        return download
 
     def _fetch(self, job: Job, files: Sequence[str], tag: str) -> None:
         """Bring files of a week, and drop those that are not among them."""
@@ -329,18 +329,18 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         counts = [file["rows"] for file in self.staging.files if file["tag"].startswith(f"{tag}/")]
         return None if None in counts else sum(counts)
 
-    def _prove(self, found: file_downloads.FileDownload, tag: str) -> int | None:
+    def _prove(self, download: file_downloads.FileDownload, tag: str) -> int | None:
         """Compare the rows of the files with what PostHog says it wrote."""
         from airflow_provider_posthog.download.file_download import BrokenFileError
 
-        counted, told = self._counted(tag), found.get("records_completed")
-        if counted is not None and isinstance(told, int) and counted != told:
+        counted, completed = self._counted(tag), download.get("records_completed")
+        if counted is not None and isinstance(completed, int) and counted != completed:
             start, end = self._weeks_left()[0]
             raise BrokenFileError(
                 f"The files of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC have {counted:,} rows, but PostHog "
-                f"says that it wrote {told:,}."
+                f"says that it wrote {completed:,}."
             )
-        return told if counted is None else counted
+        return completed if counted is None else counted
 
     def _week_tag(self) -> str:
         start, end = self._weeks_left()[0]
@@ -348,18 +348,18 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     # The end.
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         return Lineage(
             self.hook.settings(),
             [Thing(self.model)],
             dataset_of_path(self.path, self.object_storage_conn_id),
-            rows=found.get("rows"),
-            size=found.get("bytes"),
-            files=found.get("files"),
+            rows=result.get("rows"),
+            size=result.get("bytes"),
+            files=result.get("files"),
         )
 
     def _publish(self, context: Context) -> dict[str, Any]:

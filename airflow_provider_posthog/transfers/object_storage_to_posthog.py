@@ -89,13 +89,13 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
             raise PostHogSettingsError("path", "names no file.", f"Write one such as {example!r}.")
         if not any(sign in name for sign in "*?["):
             place = storage_path("path", self.path, self.object_storage_conn_id, example=example)
-            found = [place.path] if place.fs.isfile(place.path) else []
+            files = [place.path] if place.fs.isfile(place.path) else []
         else:
             place = storage_path("path", folder + slash, self.object_storage_conn_id, example=example, folder=True)
-            found = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
-        if not found:
+            files = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
+        if not files:
             raise PostHogSettingsError("path", "is no file that is there.", f"Write one such as {example!r}.")
-        return place.fs, found
+        return place.fs, files
 
     def request(self) -> Mapping[str, Any]:
         """Return what is loaded: the files, as they are."""

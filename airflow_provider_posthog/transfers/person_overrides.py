@@ -102,8 +102,8 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         if self.table in tables or self.overrides_table in (self.table, *tables):
             raise PostHogSettingsError("remap", "names a table that has another part here.", "Name each table once.")
         self._remapping = Remapping(tables, self.distinct_id_column, self.person_id_column, self.overrides_table)
-        found = super().transfer(context)
-        return {**found, "remapped": self._remapping.rows}
+        result = super().transfer(context)
+        return {**result, "remapped": self._remapping.rows}
 
     def prepare(self, database: SqlDatabase) -> None:
         """Make the table of overrides, as not all databases can do so in the midst of a transaction.

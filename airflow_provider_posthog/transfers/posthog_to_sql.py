@@ -211,7 +211,7 @@ class PostHogToSqlOperator(SpoolingOperator):
             self.prepare(database)
             spool = self.open_spool(context, extraction, database)
             loaded, name = self._load(extraction, database, target, earlier, spool)
-        found = {
+        result = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
@@ -223,10 +223,10 @@ class PostHogToSqlOperator(SpoolingOperator):
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
-        tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], found["windows"]
-        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
-        return found
+        tell_outlets(context, self.outlets, result)
+        shown = self.table, f"{loaded.rows:,}", source.name, loaded.told(), result["seconds"], result["windows"]
+        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *shown)
+        return result
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)
@@ -238,16 +238,16 @@ class PostHogToSqlOperator(SpoolingOperator):
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
-        return Lineage.of_source(self.hook.settings(), self._what(), written, found, self._columns)
+        return Lineage.of_source(self.hook.settings(), self._what(), written, result, self._columns)
 
     def prepare(self, database: SqlDatabase) -> None:
         """Do what is to be done in the database before the load's transaction. Subclasses have something."""
@@ -323,11 +323,11 @@ class PostHogToSqlOperator(SpoolingOperator):
         from airflow_provider_posthog.extract.query_client import Stopped
 
         self.check_settled(extraction.settled_at)
-        told = False
+        is_logged = False
         while (left := (extraction.settled_at - datetime.now(timezone.utc)).total_seconds()) > 0:
-            if not told:
+            if not is_logged:
                 self.log.info("Waiting %.0f s until rows of the interval have settled (settle)", left)
-                told = True
+                is_logged = True
             time.sleep(min(left, _NAP))
             if self._killed:
                 raise Stopped

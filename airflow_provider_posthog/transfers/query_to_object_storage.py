@@ -152,10 +152,10 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             "reloaded": len(own.note.get("reloaded", ())),
         }
         manifest = self._bring(source, own, writer, left_out=None)
-        found = self._result(context, interval, earlier, manifest)
-        told = f"{found['rows']:,}", found["files"], found["path"], time.monotonic() - began
-        self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *told)
-        return found
+        result = self._result(context, interval, earlier, manifest)
+        shown = f"{result['rows']:,}", result["files"], result["path"], time.monotonic() - began
+        self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *shown)
+        return result
 
     def goes_on(self) -> str:
         """Return what becomes of what was read before a wait; for the log."""
@@ -167,22 +167,22 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             if one is not None:
                 one.stop()
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         from airflow_provider_posthog.storage import manifest as manifests
 
         source = self.what(self.name)
-        stem = str(found.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
+        stem = str(result.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
         interval = manifests.Interval.of_stem(stem)
         manifest = manifests.read(self._target.fs, self._root, interval) if interval else None
         return Lineage.of_source(
             self.hook.settings(),
             source,
             dataset_of_path(self.path, self.object_storage_conn_id),
-            found,
+            result,
             (manifest or {}).get("schema"),
         )
 
@@ -315,8 +315,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             # What was read again and still differed has all that can be had.
             if not is_ours or before.get("recounted") == counted or count.agrees(int(before.get("rows") or 0), None):
                 continue
-            told = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
-            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *told)
+            shown = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
+            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *shown)
             after = self._bring(source, self._staging(one, owner), {}, recounted=counted)
             own.record(reloaded=[*own.note.get("reloaded", ()), one.stem])
             if not count.agrees(after["rows"], None):
@@ -344,7 +344,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         from airflow_provider_posthog.storage import manifest as manifests
 
         folder = str(self._target)
-        found = {
+        result = {
             "manifest": f"{folder}/{manifests.FOLDER}/{interval.stem}.json",
             "files": len(manifest["files"]),
             **{name: manifest[name] for name in ("rows", "bytes", "duplicates")},
@@ -355,8 +355,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             "rejected": manifest.get("rejected", 0),
             "suppressed": manifest.get("suppressed"),
         }
-        tell_outlets(context, self.outlets, found)
-        return {"path": folder, **found}
+        tell_outlets(context, self.outlets, result)
+        return {"path": folder, **result}
 
 
 def _facts_of(source: Source) -> dict[str, Any]:

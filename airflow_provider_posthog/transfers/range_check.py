@@ -70,7 +70,7 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
         whole = Interval(self.name, *interval_of(context, self.start, self.end))
         folder = folder_of(self.path, self.object_storage_conn_id)
         held = asdict(summary(folder.fs, str(folder.path).rstrip("/"), whole))
-        found = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
-        tell_outlets(context, self.outlets, found)
+        result = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
+        tell_outlets(context, self.outlets, result)
         self.log.info("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
-        return {"path": str(folder), **found}
+        return {"path": str(folder), **result}

@@ -88,7 +88,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         """Name the check, for the log."""
         return f"check {self.check}"
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return the check's name and the facts of the last look."""
         return {"check": self.check, "facts": self._facts}
 
@@ -120,9 +120,9 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
             return Found(verdict, self._facts)
 
         assert self._question is not None  # noqa: S101 - for mypy
-        found = await self._question.ask(seconds, self.deadline - time.time(), look)
-        self._facts = dict(found.facts)
-        return found.verdict
+        answer = await self._question.ask(seconds, self.deadline - time.time(), look)
+        self._facts = dict(answer.facts)
+        return answer.verdict
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Look once.

@@ -263,8 +263,8 @@ class PostHogSourceSyncTrigger(PostHogCompletedTrigger):
 
         :param row: the sync.
         """
-        told = {"sync_id": row["id"], "source_id": self.source, "schema_id": row["of"], "rows": row["rows"]}
-        return {**told, "finished_at": _when(row["finished"])}
+        facts = {"sync_id": row["id"], "source_id": self.source, "schema_id": row["of"], "rows": row["rows"]}
+        return {**facts, "finished_at": _when(row["finished"])}
 
 
 class PostHogViewRunTrigger(PostHogCompletedTrigger):
@@ -289,5 +289,5 @@ class PostHogViewRunTrigger(PostHogCompletedTrigger):
 
         :param row: the run.
         """
-        told = {"run_id": row["id"] or None, "view_id": self.view, "rows": row["rows"]}
-        return {**told, "finished_at": _when(row["finished"])}
+        facts = {"run_id": row["id"] or None, "view_id": self.view, "rows": row["rows"]}
+        return {**facts, "finished_at": _when(row["finished"])}

@@ -142,11 +142,11 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
                 if self.event not in look_.names:
                     continue  # it was on its way when this watcher came
                 await self._recall()
-                found = self._late_news(look_) if isinstance(look_, LateLook) else await self._news(look_)
-                if found is not None:
-                    yield TriggerEvent(found)  # type: ignore[no-untyped-call]
+                fresh = self._late_news(look_) if isinstance(look_, LateLook) else await self._news(look_)
+                if fresh is not None:
+                    yield TriggerEvent(fresh)  # type: ignore[no-untyped-call]
                 # After the event: a crash between the two fires it again, never not at all.
-                await self._remember(fired=found is not None)
+                await self._remember(fired=fresh is not None)
                 member.late = self._seen.late if self._seen is not None else None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -167,8 +167,8 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             if own is None:
                 return None
             look_ = own
-        self._seen, found = news(look_, seen, self.event)
-        return found
+        self._seen, fresh = news(look_, seen, self.event)
+        return fresh
 
     def _late_news(self, look_: LateLook) -> dict[str, Any] | None:
         if self._seen is None or self._seen.late != look_.after:
@@ -201,11 +201,11 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             return
         self._retention_checked = True
         try:
-            found = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
+            retention = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
         except PostHogError as error:
             self.log.info("Whether PostHog hides old events is not known: %s", error)
             return
-        text = check(since, None, found, "warn")
+        text = check(since, None, retention, "warn")
         if text is not None:
             self.log.warning("Events since the last time may be missed. %s", text)
 

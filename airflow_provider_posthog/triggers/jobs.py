@@ -72,12 +72,12 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         """Name the job, for the log."""
         return f"{self.kind} {self.job_id}"
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return the job's kind and id, which jobs it superseded, and what PostHog said of one that has succeeded."""
-        told: dict[str, Any] = {"kind": self.kind, "job_id": self.job_id}
+        payload: dict[str, Any] = {"kind": self.kind, "job_id": self.job_id}
         if self.superseded:
-            told["superseded"] = self.superseded
-        return {**told, "facts": dict(self._facts)} if self._facts else told
+            payload["superseded"] = self.superseded
+        return {**payload, "facts": dict(self._facts)} if self._facts else payload
 
     async def watch(self, client: AsyncClient) -> Ended:
         """Join all that wait for such jobs on this connection, and wait.

@@ -88,7 +88,7 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
         return Verdict("succeeded")
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return what came of each."""
         outcomes = [
             {

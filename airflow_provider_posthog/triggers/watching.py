@@ -147,7 +147,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         """
 
     @abstractmethod
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return what the event says besides how the watch ended."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -179,7 +179,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "version": EVENT_VERSION,
-                **self.told(),
+                **self.payload(),
                 "outcome": ended.outcome,
                 "reason": ended.reason,
                 "limit": self.limit,

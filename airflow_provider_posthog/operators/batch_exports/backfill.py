@@ -155,8 +155,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
 
     def _wait_for_place(self, export_id: str) -> None:
         anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))
-        found = self.look(anybody)["rows"]
-        live = sum(states.of_run(one).state == "pending" for one in found)
+        rows = self.look(anybody)["rows"]
+        live = sum(states.of_run(one).state == "pending" for one in rows)
         earliest = int(self._asked_at + math.ceil(self.poll_interval))
         gate = Watched("place", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
         self.wait_for_room(gate, f"The project has as many backfills as it may ({live} of which are known)")
@@ -165,23 +165,23 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
         earliest = self._asked_at or self.began().timestamp()
         marker = self.marker_of(request)
-        for found in self.hook.client.pages(batch_exports.backfills(request["export"])):
-            created = moment(found.get("created_at"))
+        for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
+            created = moment(backfill.get("created_at"))
             at = created.timestamp() if created is not None else 0.0
-            if at < earliest and not states.is_live(found):
+            if at < earliest and not states.is_live(backfill):
                 return
-            if not _is_of(found, request) or at < earliest:
+            if not _is_of(backfill, request) or at < earliest:
                 continue
-            if states.is_live(found) or self._asked_at or self.is_ours(at):
-                text = backfill_text(request["export"], str(found["id"]), at)
-                yield Job(text, marker, at), states.of_run(found)
+            if states.is_live(backfill) or self._asked_at or self.is_ours(at):
+                text = backfill_text(request["export"], str(backfill["id"]), at)
+                yield Job(text, marker, at), states.of_run(backfill)
 
     def _live(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> Mapping[str, Any] | None:
         """Return the backfill of the same range that goes on, if it is one of the newest."""
-        found: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
+        backfills: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
         if page.get("next"):
-            found = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
-        return next((one for one in found if states.is_live(one) and _is_of(one, request)), None)
+            backfills = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
+        return next((one for one in backfills if states.is_live(one) and _is_of(one, request)), None)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Prove every run of the backfill, and return what they wrote."""

@@ -71,8 +71,8 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         """Find the run."""
         export_id = str(find(self.hook.client, self.batch_export)["id"])
         if self.run_id:
-            found = self.hook.client.send(batch_exports.run(export_id, self.run_id))
-            start, end = batch_exports.interval_of(found)
+            run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            start, end = batch_exports.interval_of(run)
             if start is None or end is None:
                 raise PostHogSettingsError("run_id", "is of a run without an interval.", "Backfill its range.")
         else:
@@ -105,16 +105,16 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the runs of the interval that this run of the DAG may have started, newest first."""
         marker = self.marker_of(request)
-        for found in sorted(self._runs(request), key=lambda one: str(one.get("created_at")), reverse=True):
-            created = row(found)["created"] or 0.0
-            if states.is_live(found) or self.is_ours(created):
+        for run in sorted(self._runs(request), key=lambda one: str(one.get("created_at")), reverse=True):
+            created = row(run)["created"] or 0.0
+            if states.is_live(run) or self.is_ours(created):
                 text = run_text(request["export"], *window_of(request), since=created)
-                yield Job(text, marker, created), states.of_run(row(found))
+                yield Job(text, marker, created), states.of_run(row(run))
 
     def _runs(self, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         window = window_of(request)
-        found = runs_between(self.hook.client, request["export"], *window)
-        return [one for one in found if batch_exports.interval_of(one) == window]
+        runs = runs_between(self.hook.client, request["export"], *window)
+        return [one for one in runs if batch_exports.interval_of(one) == window]
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return the run."""

@@ -125,30 +125,30 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
 
     def _told(self, work: WorkFile, certificate: Certificate | None) -> _Look:
         """Return the states that were told before; nobody has looked at whoever has none."""
-        told = certificate.told_states() if certificate is not None else {}
+        states = certificate.told_states() if certificate is not None else {}
 
-        names = set(told)
+        names = set(states)
         if work.exists():
             names |= {certificate.name_of(one.uuid) if certificate else one.uuid for one in work.persons()}
-        return _Look([{"person": name, "state": told.get(name) or "REQUESTED"} for name in sorted(names)])
+        return _Look([{"person": name, "state": states.get(name) or "REQUESTED"} for name in sorted(names)])
 
     def _asked(self, work: WorkFile) -> Request:
         """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
         from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
-        told, header = self.request, work.header()
+        request, header = self.request, work.header()
         options = DeleteOptions(
-            told.get("delete_events") is not False,
-            told.get("delete_recordings") is not False,
-            told.get("keep_person") is True,
+            request.get("delete_events") is not False,
+            request.get("delete_recordings") is not False,
+            request.get("keep_person") is True,
         )
         resolved = moment(header.resolved_at)
-        asked = moment(told.get("requested_at")) or resolved
-        accepted = moment(told.get("accepted_at")) or resolved
+        asked = moment(request.get("requested_at")) or resolved
+        accepted = moment(request.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
-        return Request(options, str(told.get("generation") or header.generation), asked, accepted)
+        return Request(options, str(request.get("generation") or header.generation), asked, accepted)
 
 
 def _closed_before(request_id: str, facts: Mapping[str, Any]) -> dict[str, int]:

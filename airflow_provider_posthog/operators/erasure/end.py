@@ -58,13 +58,14 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
             self.log.info("Approved by the run's parameter %r", self.param)
             user = getattr(context.get("dag_run"), "triggering_user_name", None)
             return {"param": self.param, "responded_by_user": {"id": user} if user else None}
-        told = self.persons if isinstance(self.persons, Mapping) else {}
+        resolved = self.persons if isinstance(self.persons, Mapping) else {}
         raise PostHogErasureError(
             f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "
-            f"{told.get('persons')} persons with {told.get('events')} events and {told.get('recordings')} recordings. "
+            f"{resolved.get('persons')} persons with {resolved.get('events')} events and "
+            f"{resolved.get('recordings')} recordings. "
             f"{''.join(f'Left on purpose: {one}. ' for one in self.left)}"
             f'To erase them, trigger the DAG with {{"{self.param}": true}}.',
-            job_id=told.get("request_id"),
+            job_id=resolved.get("request_id"),
         )
 
 

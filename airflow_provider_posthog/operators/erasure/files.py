@@ -108,6 +108,6 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         return FolderErasure(target.fs, root, wanted, work.header().request_id, self.name)
 
 
-def _as_text(found: Erased) -> str:
-    by = ", ".join(f"{n:,} by {column}" for column, n in found.by.items())
-    return f"{found.deleted:,} rows{f' ({by})' if by else ''}"
+def _as_text(erased: Erased) -> str:
+    by = ", ".join(f"{n:,} by {column}" for column, n in erased.by.items())
+    return f"{erased.deleted:,} rows{f' ({by})' if by else ''}"

@@ -156,18 +156,18 @@ class PostHogLookAgainOperator(PeopleOperator):
         due = [one for one in every if one.head()[1] <= now]
         for one in due:
             self._refuse_another(one)
-        found = {one.path: self._checked(one) for one in due}
-        clean = [one for one in due if _is_clean(found[one.path])]
+        checked = {one.path: self._checked(one) for one in due}
+        clean = [one for one in due if _is_clean(checked[one.path])]
         if clean:
             time.sleep(interval.total_seconds())
-            found.update({one.path: self._checked(one) for one in clean})
+            checked.update({one.path: self._checked(one) for one in clean})
         expired, left, states = 0, list[str](), Counter[str]()
         for sealed in due:
-            states.update(found[sealed.path])
-            if not _is_clean(found[sealed.path]):
-                left.append(_as_text(sealed, found[sealed.path]))
-            if self._removed(sealed, found[sealed.path], keep_for, now):
-                expired += not _is_clean(found[sealed.path])
+            states.update(checked[sealed.path])
+            if not _is_clean(checked[sealed.path]):
+                left.append(_as_text(sealed, checked[sealed.path]))
+            if self._removed(sealed, checked[sealed.path], keep_for, now):
+                expired += not _is_clean(checked[sealed.path])
         if left:
             raise PostHogErasureError(
                 f"Somebody who was erased can be read again: {'; '.join(left)}. Stop what sends their events, and "

@@ -165,7 +165,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         if work.exists() and work.header().asked == asked:
             self.check_project(vars(work.header()), "work_path")
             return replace(self.own, request_id=work.header().request_id), work
-        found = self.search(
+        search = self.search(
             iter(uuids),
             asked,
             server,
@@ -174,18 +174,18 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=True,
         )
-        return found.handover, found.work
+        return search.handover, search.work
 
     def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
         """Look again at who it is about: days may have passed since they were resolved and approved."""
         from airflow_provider_posthog.erasure.renew import renew
 
-        told = renew(self.client, work, server)
-        if not told.added and not told.gone:
+        after = renew(self.client, work, server)
+        if not after.added and not after.gone:
             return
         text = (
-            f"since they were resolved, {told.added} distinct ids were added to these persons, and {told.gone} persons "
-            "are gone"
+            f"since they were resolved, {after.added} distinct ids were added to these persons, and {after.gone} "
+            "persons are gone"
         )
         self.log.warning("%s", text)
         if certificate is not None:
@@ -193,10 +193,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
     def _check_count(self, totals: Totals) -> None:
         """Make sure that nobody has fallen out of the work file, and that there are not too many."""
-        told = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
-        if isinstance(told, int) and told != totals.persons:
+        count = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
+        if isinstance(count, int) and count != totals.persons:
             raise PostHogSettingsError(
-                "persons", f"names {told} persons, and its work file {totals.persons}.", "Resolve again."
+                "persons", f"names {count} persons, and its work file {totals.persons}.", "Resolve again."
             )
         if totals.persons > self.max_persons:
             raise PostHogErasureError(
@@ -324,15 +324,15 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         return outcome
 
 
-def _approved(told: Mapping[str, Any]) -> str:
+def _approved(approval: Mapping[str, Any]) -> str:
     """Tell who has approved, from what Airflow's ``ApprovalOperator`` or our gate returned."""
-    user = told.get("responded_by_user")
+    user = approval.get("responded_by_user")
     who = f"Airflow's user {user.get('id')}" if isinstance(user, Mapping) and user.get("id") else "nobody"
-    if param := told.get("param"):
+    if param := approval.get("param"):
         return f"approved by the run's parameter {param!r}; the run was started by {who}"
     if who == "nobody":
         return "approved by no person: its time was over, and approval the answer for that case"
-    return f"approved by {who} at {told.get('responded_at')}"
+    return f"approved by {who} at {approval.get('responded_at')}"
 
 
 def _told(why: str) -> str:

@@ -141,16 +141,16 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=self.must_find_all,
         )
-        found, certificate = resolved.search, resolved.certificate
-        warn_of_deadline(certificate, resolved.handover.due, moment(found.header.resolved_at), self.log)
+        search, certificate = resolved.search, resolved.certificate
+        warn_of_deadline(certificate, resolved.handover.due, moment(search.header.resolved_at), self.log)
         return {
             **resolved.handover.as_json(),
             **self.project.as_json(),
-            "resolved_at": found.header.resolved_at,
-            "generation": found.header.generation,
-            "verify_by": found.header.verify_by,
-            **found.totals.as_json(),
-            "not_found": found.not_found.as_json(),
+            "resolved_at": search.header.resolved_at,
+            "generation": search.header.generation,
+            "verify_by": search.header.verify_by,
+            **search.totals.as_json(),
+            "not_found": search.not_found.as_json(),
             "retention": resolved.retention,
             "ledger_head": self.ledger_head(certificate),
         }

@@ -91,10 +91,10 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
                 return client.send(warehouse.source(text))
             except PostHogNotFoundError as error:
                 raise PostHogSettingsError("source", f"PostHog knows no {text}.", "Write its UUID.") from error
-        found = list(client.pages(warehouse.sources()))
-        named = [one for one in found if text and text in (one.get("prefix"), one.get("source_type"))]
+        sources = list(client.pages(warehouse.sources()))
+        named = [one for one in sources if text and text in (one.get("prefix"), one.get("source_type"))]
         if len(named) != 1:
-            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in found})) or "none"
+            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in sources})) or "none"
             raise PostHogSettingsError(
                 "source", f"{len(named)} sources are {clean(text)[:60]!r}; there are: {kinds}.", "Write its UUID."
             )
@@ -136,9 +136,9 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         if not self._asked:
             return
         watched = Watched.parse(self._asked)
-        found = self.look(watched)
-        if len({one["of"] for one in since(watched, found["rows"])}) == len(watched.schemas):
-            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(found)
+        syncs = self.look(watched)
+        if len({one["of"] for one in since(watched, syncs["rows"])}) == len(watched.schemas):
+            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(syncs)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return what was loaded."""

@@ -81,15 +81,15 @@ class PostHogLinkTableOperator(PostHogOperator):
             )
         if known:
             client.send(warehouse.refresh_table(str(known[0]["id"])))
-            found: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
+            table: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
         else:
-            found = client.send(self._create())
+            table = client.send(self._create())
         self.log.info("%s table %s", "Refreshed" if known else "Linked", self.name)
         return {
-            "table_id": str(found.get("id")),
+            "table_id": str(table.get("id")),
             "table": self.name,
             "created": not known,
-            "columns": _names(found.get("columns")),
+            "columns": _names(table.get("columns")),
         }
 
     def _create(self) -> Any:  # noqa: ANN401 - a call
