@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import airflow_provider_posthog
 from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
-from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
+from airflow_provider_posthog.api.byte_budget import EXCEEDED, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
 from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, lacks_slot, retry_after
@@ -150,7 +150,7 @@ class Exchange(Generic[T]):
             self._began = now
             return Waiting(0.0)
         why = "PostHog answered 429, for they are used up" if self._bytes.is_closed(now) else "PostHog would refuse it"
-        left = self._bytes.told(now)
+        left = self._bytes.describe(now)
         reason = f"The project's budget of bytes is short: {why}{f' ({left})' if left else ''}"
         if self._bytes.begins_slowdown(now, wait):
             log.info("PostHog: a query waits for %.1f s. %s (logged once per slowdown)", wait, reason)
@@ -169,7 +169,7 @@ class Exchange(Generic[T]):
         if not isinstance(outcome, Answer):
             return
         asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
-        now, budget = time.monotonic(), Told.by(outcome)
+        now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
             self._bytes.refuse(now, asked, budget)
         elif self._turns and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
@@ -252,7 +252,7 @@ class Exchange(Generic[T]):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
-        left = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
+        left = self._bytes.describe(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
         error = error_of(outcome, self.call.method, self.path, message=left)
         if isinstance(error, PostHogAPIError) and self._of_secret_key:
             error.of_secret_key = True

@@ -121,7 +121,7 @@ class Schedule:
         for name, edge in (("start", start), ("end", end)):
             around = self.around(edge)
             if around[0] != edge:
-                raise PostHogSettingsError(name, f"{_text(edge)} is no edge of {self.told()}.", _near(around))
+                raise PostHogSettingsError(name, f"{_text(edge)} is no edge of {self.describe()}.", _near(around))
         intervals: list[Interval] = []
         at = start
         while at < end:
@@ -133,7 +133,7 @@ class Schedule:
             at = intervals[-1][1]
         return intervals
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Name the intervals, for an error."""
         return f"the batch export's intervals ({self})"
 

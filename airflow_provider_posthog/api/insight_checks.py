@@ -201,7 +201,7 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
         return Finding(Verdict("failed", str(error)))
 
 
-def _needs_calculation(gate: Gate, answer: Timed[Insight], judged: _Found) -> bool:
+def _needs_calculation(gate: Gate, answer: Timed[Insight], judged: _Judgement) -> bool:
     if isinstance(judged, Verdict) and judged.state == "failed" and failure_in(answer.value) is None:
         return False  # no calculation makes another insight of it
     if gate.refresh == "force_blocking" or not isinstance(judged, list):
@@ -234,7 +234,7 @@ class _Old:
     reason: str
 
 
-_Found = list[Reading] | Verdict | _Old
+_Judgement = list[Reading] | Verdict | _Old
 
 
 def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
@@ -258,7 +258,7 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
     return replace(read, at=read.at or datetime.now(timezone.utc))
 
 
-def _judge(gate: Gate, answer: Timed[Insight]) -> _Found:
+def _judge(gate: Gate, answer: Timed[Insight]) -> _Judgement:
     """Read the values out of an answer, or say why there can be none."""
     insight = answer.value
     away = insight_lookup.not_on(insight, gate.dashboard)
@@ -283,7 +283,7 @@ def _judge(gate: Gate, answer: Timed[Insight]) -> _Found:
     return made if stale is None else _Old(f"It has no value: {stale.reason}.")
 
 
-def _finding(gate: Gate, insight: Insight, judgement: _Found) -> Finding:
+def _finding(gate: Gate, insight: Insight, judgement: _Judgement) -> Finding:
     facts = facts_of(insight)
     if isinstance(judgement, Verdict):
         return Finding(judgement, facts)

@@ -154,7 +154,7 @@ EXPORT = JobKind(
     lambda job_id: exports.retrieve(int(job_id)),
     states.of_export,
     listing=Listing(lambda offset, limit: _page(exports.list(), offset, limit), _rows_by_id),
-    facts=exports.told,
+    facts=exports.facts_of,
 )
 QUERY = JobKind("query", queries.status, states.of_query, queries.cancel, brings_result=True)
 FILE_DOWNLOAD = JobKind(

@@ -64,7 +64,7 @@ def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _backfill(watched: Watched) -> tuple[Call[Any], Rows]:
-    return batch_exports.backfill(*watched.names), lambda found: [row(found)]
+    return batch_exports.backfill(*watched.names), lambda answer: [row(answer)]
 
 
 def _run(watched: Watched) -> tuple[Call[Any], Rows]:

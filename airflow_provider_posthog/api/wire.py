@@ -203,7 +203,7 @@ class PlainSession(requests.Session):
 
 
 @contextmanager
-def told_as_requests_does() -> Iterator[None]:
+def errors_of_requests() -> Iterator[None]:
     """Raise urllib3's errors of reading as requests does.
 
     :raises requests.RequestException: in their place.
@@ -229,7 +229,7 @@ def read_some(response: requests.Response, most: int) -> bytes:
     :param most: how many bytes at the most.
     :raises requests.RequestException: if the rest does not arrive.
     """
-    with told_as_requests_does():
+    with errors_of_requests():
         piece: bytes = response.raw.read1(most, decode_content=True)
     return piece
 

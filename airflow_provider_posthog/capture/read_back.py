@@ -37,14 +37,14 @@ def look(client: Client, ledger: Ledger) -> int:
     """
     missing = 0
     for cell in ledger.unproved(MOST_UUIDS):
-        present = _found(client, cell)
+        present = _uuids_present(client, cell)
         if present:
             ledger.mark(present, FOUND)
         missing += len(cell.uuids) - len(present)
     return missing
 
 
-def _found(client: Client, cell: Cell) -> list[bytes]:
+def _uuids_present(client: Client, cell: Cell) -> list[bytes]:
     day = _EPOCH + timedelta(days=cell.day)
     values = {
         "event": cell.name,

@@ -149,7 +149,7 @@ async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) ->
     keys[:] = await scenario.play(send)
 
 
-def _told_to_stop(*, with_stdin: bool) -> asyncio.Event:
+def _stop_requested(*, with_stdin: bool) -> asyncio.Event:
     """Return what is set when the process is told to stop."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,7 +164,7 @@ async def _serve(options: argparse.Namespace) -> None:
     from airflow_provider_posthog.emulator.http.server import start
     from airflow_provider_posthog.emulator.state import State
 
-    stopped = _told_to_stop(with_stdin=options.stop_with_stdin)
+    stopped = _stop_requested(with_stdin=options.stop_with_stdin)
     wish = _data(options)
     warehouse = Warehouse(**wish, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}

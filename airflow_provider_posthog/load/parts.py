@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Parts:
     def _transaction(self) -> Iterator[tuple[Callable[..., list[Any]], str]]:
         """Connect for a moment; what is asked is committed at the end."""
         connection, value = self._connect()
-        with closing(connection), told(connection, f"keeping what was read for {self._table}"):
+        with closing(connection), translate_errors(connection, f"keeping what was read for {self._table}"):
             by_cursor = not hasattr(connection, "begin") or self._kind == "mysql"
 
             def ask(statement: str, values: Sequence[Any] = ()) -> list[Any]:

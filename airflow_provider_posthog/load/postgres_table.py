@@ -84,8 +84,8 @@ class TableOfPostgres:
 
     def _touched(self, right: str, columns: set[str]) -> set[str]:
         """Return the columns of which a right is needed."""
-        found_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
-        key = {name for name in found_by if name}
+        located_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
+        key = {name for name in located_by if name}
         if right == "SELECT":  # a merge looks whether rows differ
             return columns if self._target.write_disposition in ("merge", "scd2") else columns & key
         return columns - key if right == "UPDATE" else columns

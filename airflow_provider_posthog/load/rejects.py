@@ -139,7 +139,7 @@ class Rejects:
             "type in columns, or a larger max_rejects."
         )
 
-    def told(self) -> tuple[str, ...]:
+    def common_values(self) -> tuple[str, ...]:
         """Return what is in all rejected rows of this load: the columns but for the last two."""
         return (self._target.now.isoformat(), self._target.label, self._target.run, *self.edges)
 

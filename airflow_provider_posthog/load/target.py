@@ -197,7 +197,7 @@ class Loaded:
     rejected: int = 0
     misfits: Mapping[str, int] = field(default_factory=dict)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
         counts = {"new": self.inserted, "changed": self.changed, "unchanged": self.unchanged, "gone": self.gone}
         if self.changed is None:

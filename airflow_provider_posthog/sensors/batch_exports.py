@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
-from airflow_provider_posthog.tasks.batch_export import find, told
+from airflow_provider_posthog.tasks.batch_export import describe, find
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 
@@ -85,7 +85,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         if not self._text:
             return f"the run of batch export {self.batch_export}"
         first, last = Watched.parse(self._text).interval
-        return f"the run of batch export {self.batch_export} from {told((utc(first), utc(last)))}"
+        return f"the run of batch export {self.batch_export} from {describe((utc(first), utc(last)))}"
 
     def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
         """Return the address of the batch export.
@@ -107,7 +107,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         schedule = Schedule.of(export)
         intervals = schedule.split(start, end)
         if len(intervals) != 1:
-            shown = ", ".join(told(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
+            shown = ", ".join(describe(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
             raise PostHogSettingsError(
                 "end",
                 f"the range has {len(intervals)} intervals of the export ({schedule}): {shown}.",

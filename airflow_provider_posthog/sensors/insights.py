@@ -244,7 +244,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         arguments = self.check_arguments(context)
         self._query_id = arguments.get("query_id")
         try:
-            return self.found(arguments)
+            return self.run_check(arguments)
         except PostHogTransportError:
             if self._ends and time.time() >= self._ends:  # nothing is left of the time in which the look would do so
                 self.on_kill()

@@ -199,7 +199,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if likely is not None and self._is_done(report):
             report = verify(self.client, work.persons(), asked)
         self._check_count(report)
-        finding = self._found(report, work.header().verify_by)
+        finding = self._finding(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
@@ -260,10 +260,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         from airflow_provider_posthog.erasure.verify import verify
 
         self._look_at_retention()
-        finding = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+        finding = self._finding(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         if finding.verdict.state == "succeeded":
             time.sleep(min(self.poke_interval, _BETWEEN))
-            finding = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+            finding = self._finding(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
         return finding
 
     def _is_done(self, report: Report) -> bool:
@@ -295,7 +295,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
                 "Find out who has changed the file: without it nobody can prove the erasure.",
             )
 
-    def _found(self, report: Report, verified_by: str) -> Finding:
+    def _finding(self, report: Report, verified_by: str) -> Finding:
         from airflow_provider_posthog.erasure.judge import PENDING
 
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()

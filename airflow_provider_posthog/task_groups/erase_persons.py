@@ -31,11 +31,11 @@ Table = Mapping[str, Any]
 MakeTask = Callable[[Any, Any], Any]
 
 _BODY = (
-    "{% set told = ti.xcom_pull(task_ids='RESOLVE') %}"
-    "{{ told.persons }} persons, {{ told.events }} events, {{ told.recordings }} recordings. "
-    "{{ told.others }} distinct ids belong to the same persons without having been asked for; "
-    "{{ told.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
-    "Received: {{ told.received_at or 'not told' }}; due: {{ told.due_at }}."
+    "{% set persons = ti.xcom_pull(task_ids='RESOLVE') %}"
+    "{{ persons.persons }} persons, {{ persons.events }} events, {{ persons.recordings }} recordings. "
+    "{{ persons.others }} distinct ids belong to the same persons without having been asked for; "
+    "{{ persons.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
+    "Received: {{ persons.received_at or 'not known' }}; due: {{ persons.due_at }}."
 )
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
@@ -133,7 +133,7 @@ class Erasure:
 
         :param group_id: begins the tasks' ids.
         """
-        if not any(self._found.get(name) for name in _WAYS):
+        if not any(self._resolve_arguments.get(name) for name in _WAYS):
             raise PostHogSettingsError("identifiers_path", "is empty.", "Write one, or emails=... in resolve_options.")
         with TaskGroup(group_id, **self.group_options) as group:
             resolve = self._resolve()
@@ -148,7 +148,7 @@ class Erasure:
         return group
 
     @property
-    def _found(self) -> dict[str, Any]:
+    def _resolve_arguments(self) -> dict[str, Any]:
         return {"identifiers_path": self.identifiers_path, **self.resolve_options}
 
     @property
@@ -172,7 +172,7 @@ class Erasure:
             "ticket": self.ticket,
             "max_persons": self.max_persons,
         }
-        return PostHogResolvePersonsOperator(task_id="resolve", **{**self._common, **about, **self._found})
+        return PostHogResolvePersonsOperator(task_id="resolve", **{**self._common, **about, **self._resolve_arguments})
 
     def _approve(self, resolve: BaseOperator) -> BaseOperator:
         operator = approval_operator()
@@ -206,7 +206,7 @@ class Erasure:
         return delete, verify
 
     def _ends(self, resolved: Any, request: Any, proof: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401
-        path = self._found["identifiers_path"]
+        path = self._resolve_arguments["identifiers_path"]
         options = {**self._common, "also_remove": [path] if self.remove_identifiers and path else []}
         # Also after a preview, which skips the proof.
         finish = PostHogFinishErasureOperator(

@@ -62,7 +62,7 @@ def window_of(request: Mapping[str, Any]) -> Interval:
     return datetime.fromisoformat(request["start"]), datetime.fromisoformat(request["end"])
 
 
-def told(interval: Interval) -> str:
+def describe(interval: Interval) -> str:
     """Write an interval for a log.
 
     :param interval: start and end.

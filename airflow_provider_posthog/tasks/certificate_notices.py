@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 500
 
 
-def told_text(field: str, value: object, longest: int) -> str:
+def checked_text(field: str, value: object, longest: int) -> str:
     """Check a text that is to stand in a certificate as somebody wrote it.
 
     :param field: the argument.

@@ -37,7 +37,7 @@ MAX_NAMED = 1000
 
 
 @dataclass(frozen=True)
-class Found:
+class Resolution:
     """What a search came to.
 
     :param search: who was found.
@@ -205,7 +205,7 @@ class PostHogErasureOperator(PeopleOperator):
         max_persons: int,
         verify_by: VerifyBy,
         must_find_all: bool,
-    ) -> Found:
+    ) -> Resolution:
         """Find everybody behind identifiers, into the work file.
 
         :param identifiers: the identifiers.
@@ -232,7 +232,7 @@ class PostHogErasureOperator(PeopleOperator):
             certificate.requested(work, seen, searched.not_found.identifiers, deadline)
         self._tell(searched)
         due = {name: deadline.as_facts().get(name) for name in handover.due}
-        return Found(searched, work, replace(handover, due=due), certificate, retention.as_json())
+        return Resolution(searched, work, replace(handover, due=due), certificate, retention.as_json())
 
     def _retention(self, certificate: Certificate | None) -> Retention:
         """Note which events PostHog hides from the search."""

@@ -148,7 +148,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
             else:
                 yield from (name for name in person.distinct_ids if "@" in name)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say for how many persons it was done, for a log or a certificate."""
         text = f"of {self.persons:,} {'person' if self.persons == 1 else 'persons'}"
         if not self.left_out:

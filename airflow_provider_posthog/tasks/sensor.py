@@ -365,9 +365,9 @@ class PostHogSensor(PostHogWaitingSensor):
 
         :param context: the task's context.
         """
-        return self.found(self.check_arguments(context))
+        return self.run_check(self.check_arguments(context))
 
-    def found(self, arguments: Mapping[str, Any]) -> Finding:
+    def run_check(self, arguments: Mapping[str, Any]) -> Finding:
         """Make the check once, with its ``arguments``."""
         try:
             return run(checks.start(self.check, arguments), self.hook.client)

@@ -224,7 +224,7 @@ class PostHogToSqlOperator(SpoolingOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, result)
-        shown = self.table, f"{loaded.rows:,}", source.name, loaded.told(), result["seconds"], result["windows"]
+        shown = self.table, f"{loaded.rows:,}", source.name, loaded.describe(), result["seconds"], result["windows"]
         self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *shown)
         return result
 

@@ -16,7 +16,7 @@ from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.shared_looks import Found, Question, asking
+from airflow_provider_posthog.triggers.shared_looks import LookResult, Question, asking
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, WatchEvent, read_event, untrusted
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param seconds: when to look at the latest.
         """
 
-        async def look() -> Found:
+        async def look() -> LookResult:
             verdict = await self.look(client)
-            return Found(verdict, self._facts)
+            return LookResult(verdict, self._facts)
 
         assert self._question is not None  # noqa: S101 - for mypy
         answer = await self._question.ask(seconds, self.deadline - time.time(), look)

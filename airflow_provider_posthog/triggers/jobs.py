@@ -60,7 +60,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
-        self._keys_told = 0
+        self._keys_logged = 0
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -89,7 +89,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
             return Ended("refused", f"this version of the provider cannot watch {self.title()!r}. {_SAME_VERSION}")
         connection = (self.posthog_conn_id, self.project_id)
         async with joined(kind, self._waiter, connection, client) as self._poller:
-            self._keys_told = self._poller.client.keys_replaced
+            self._keys_logged = self._poller.client.keys_replaced
             return await super().watch(client)
 
     async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
@@ -101,8 +101,8 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         assert self._poller is not None  # noqa: S101 - for mypy
         seen = await self._poller.ask(self._waiter, seconds, self.deadline - time.time())
         self._facts = seen.facts
-        if self._poller.client.keys_replaced > self._keys_told:  # the poller itself has no task's log
-            self._keys_told = self._poller.client.keys_replaced
+        if self._poller.client.keys_replaced > self._keys_logged:  # the poller itself has no task's log
+            self._keys_logged = self._poller.client.keys_replaced
             self.log.info("%s: PostHog refused the key, and the connection has another one: going on", self.title())
         return seen.verdict
 

@@ -38,10 +38,10 @@ def _moment(sent: object) -> datetime | None:
     if sent is None:
         return None
     try:
-        found = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
+        at = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
     except ValueError:
         raise _wrong(f"{sent!r} is no ISO time.") from None
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def _create(request: Request, wish: dict[str, Any]) -> Person:

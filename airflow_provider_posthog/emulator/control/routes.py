@@ -171,8 +171,8 @@ async def calls(request: Request) -> Answer:
     :param request: ``path`` in its query shows those whose path contains it, ``method`` those with that method.
     """
     path, method = request.query("path") or "", request.query("method")
-    found = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
-    return json_answer({"calls": [each.as_json() for each in found]})
+    matching = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
+    return json_answer({"calls": [each.as_json() for each in matching]})
 
 
 async def clear_calls(request: Request) -> Answer:

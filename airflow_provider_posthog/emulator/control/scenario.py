@@ -121,8 +121,8 @@ def read_scenario(path: Path) -> Scenario:
     import yaml
 
     resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in entries if tag != "tag:yaml.org,2002:timestamp"]
+        for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     # times stay the text that they are
     loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
@@ -194,7 +194,7 @@ def _check_list(scenario: Scenario, project: Mapping[str, Any], prefix: str, nam
             raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(each)}.")
 
 
-def _check_keys(scenario: Scenario, found: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
-    for name in found:
+def _check_keys(scenario: Scenario, mapping: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
+    for name in mapping:
         if name not in known:
             raise scenario.error(f"{prefix}{name}", f"there is no such key. There are: {', '.join(known)}.")

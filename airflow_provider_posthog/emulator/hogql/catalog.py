@@ -103,13 +103,13 @@ def _one(those: Mapping[int, _Named], wish: int | float | str, kind: str) -> _Na
         if int(wish) not in those:
             raise HogQLError(f"Could not find {kind} with ID {wish}")
         return those[int(wish)]
-    found = [each for each in those.values() if each.name == wish]
-    if not found:
+    named = [each for each in those.values() if each.name == wish]
+    if not named:
         article = "a" if kind == "cohort" else "an"
         raise HogQLError(f"Could not find {article} {kind} with the name '{wish}'")
-    if len(found) > 1:
+    if len(named) > 1:
         raise HogQLError(f"Found multiple {kind}s with name '{wish}'")
-    return found[0]
+    return named[0]
 
 
 def _step(step: Step, alias: str) -> Node:

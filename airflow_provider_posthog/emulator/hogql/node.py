@@ -62,13 +62,13 @@ def _filters(work: Work) -> Dates:
     if unknown:
         raise invalid("The emulator fills only the dateRange of filters into a HogQLQuery.")
     span, zone = wish.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
-    found: dict[str, str | None] = {}
+    filters: dict[str, str | None] = {}
     for name in ("date_from", "date_to"):
-        found[name] = None
+        filters[name] = None
         if not span.get(name) or span[name] == "all":
             continue
         try:
-            found[name] = parse_date(str(span[name]), work.now, zone).isoformat()
+            filters[name] = parse_date(str(span[name]), work.now, zone).isoformat()
         except ValueError:
             raise invalid(f"filters: {span[name]!r} is not a date.") from None
-    return Dates(found["date_from"], found["date_to"])
+    return Dates(filters["date_from"], filters["date_to"])

@@ -38,13 +38,13 @@ def moment(body: Json, name: str) -> datetime | None:
     if value is None or value == "":
         return None
     try:
-        found = datetime.fromisoformat(str(value).replace("Z", "+00:00").replace("z", "+00:00"))
+        at = datetime.fromisoformat(str(value).replace("Z", "+00:00").replace("z", "+00:00"))
     except ValueError:
         detail = f"Datetime has wrong format. Use one of these formats instead: {_TIME_FORMATS}."
         raise invalid(detail, attr=name) from None
     if "T" not in str(value).upper() and " " not in str(value):
         raise invalid("Expected a datetime but got a date.", "date", name)
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def flag(body: Json, name: str, default: bool) -> bool:

@@ -45,8 +45,8 @@ class Request:
 
         :param name: of the parameter.
         """
-        found = self.queries(name)
-        return found[-1] if found else None
+        values = self.queries(name)
+        return values[-1] if values else None
 
     def queries(self, name: str) -> list[str]:
         """Return all values of a query parameter, in order.

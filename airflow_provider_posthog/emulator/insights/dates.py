@@ -76,7 +76,7 @@ def buckets(start: datetime, end: datetime, interval: str) -> list[datetime]:
     :param interval: ``hour``, ``day``, ``week`` or ``month``.
     """
     unit = interval[0]
-    found = [_floor(start, unit)]
-    while (following := _back(found[-1], -1, unit)) <= end:
-        found.append(following)
-    return found
+    starts = [_floor(start, unit)]
+    while (following := _back(starts[-1], -1, unit)) <= end:
+        starts.append(following)
+    return starts

@@ -56,12 +56,12 @@ def _override(request: Request, name: str) -> Json | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
+        override = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        override = None
+    if not isinstance(override, dict):
         raise invalid(f"Invalid JSON passed in {name} parameter", attr=name)
-    return found
+    return override
 
 
 def _changed(node: Json, filters: Json, variables: Json) -> Json:

@@ -114,8 +114,8 @@ def _event(entity: object) -> str | None:
         return "$pageview"
     if not isinstance(entity, dict) or entity.get("type", "events") != "events" or entity.get("properties"):
         raise invalid("The emulator computes the retention of events without properties only.")
-    found = entity.get("id")
-    return None if found is None else str(found)
+    event_id = entity.get("id")
+    return None if event_id is None else str(event_id)
 
 
 def _span(work: Work, interval: str, periods: int) -> Range:
@@ -156,11 +156,11 @@ def _people(work: Work, wish: _Retention) -> tuple[list[tuple[list[str], list[st
     if wish.first_time:
         del values["from"]
     result = work.hogql(sql, values)
-    found = []
+    people = []
     for _, starts, returns in all_rows(result.rows):
         first, second = ([str(each) for each in cell] if isinstance(cell, list) else [] for cell in (starts, returns))
-        found.append((sorted(first)[:1] if wish.first_time else first, second))
-    return found, result.hogql
+        people.append((sorted(first)[:1] if wish.first_time else first, second))
+    return people, result.hogql
 
 
 def retention_rows(results: list[object]) -> list[Row] | None:

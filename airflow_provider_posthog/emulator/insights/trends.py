@@ -92,12 +92,12 @@ def run_trends_query(work: Work) -> Json:
     hogql, more = "", False
     formulas = read_formulas(options)
     for period, label in spans:
-        found: list[list[Json]] = []
+        groups: list[list[Json]] = []
         for order, series in enumerate(node.get("series") or []):
             made, hogql, cut = _series(work, period, order, series)
             more = more or cut
-            found.append([{**item, "compare": True, "compare_label": label} for item in made] if label else made)
-        results += apply(formulas, found) if formulas else [item for items in found for item in items]
+            groups.append([{**item, "compare": True, "compare_label": label} for item in made] if label else made)
+        results += apply(formulas, groups) if formulas else [item for items in groups for item in items]
     return {"results": results, "hogql": hogql, "hasMore": more, "timezone": str(span.zone), "columns": None}
 
 
@@ -199,7 +199,7 @@ def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[J
     for part, moment, number in result.rows:
         parts.setdefault(NO_VALUE if part is None else part, {})[_bucket_key(moment, span)] = number
     parts, more = _limited(parts, limit, series.get("math") or "total") if breakdown else (parts, False)
-    made = [_item(span, order, series, display, breakdown, part, found) for part, found in parts.items()]
+    made = [_item(span, order, series, display, breakdown, part, counts) for part, counts in parts.items()]
     return made, result.hogql, more
 
 
@@ -213,7 +213,7 @@ def _bucket_key(moment: object, span: Range) -> str:
 
 
 def _item(
-    span: Range, order: int, series: Json, display: str, breakdown: str, part: object, found: dict[str, object]
+    span: Range, order: int, series: Json, display: str, breakdown: str, part: object, counts: dict[str, object]
 ) -> Json:
     name = series.get("event") or "All events"
     starts = span.starts()
@@ -239,9 +239,9 @@ def _item(
         item["breakdown_value"] = part
         item["label"] = SHOWN.get(str(part), str(part))
     if display in _TOTALS:
-        total = found.get("", 0)
+        total = counts.get("", 0)
         return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}
-    data = [found.get(span.day(start), 0) or 0 for start in starts]
+    data = [counts.get(span.day(start), 0) or 0 for start in starts]
     days = [span.day(start) for start in starts]
     count = float(sum(each for each in data if isinstance(each, (int, float))))
     return {**item, "count": count, "data": data, "days": days, "labels": [span.label(start) for start in starts]}

@@ -111,9 +111,9 @@ class Wish:
         start, end = (f"toDateTime64('{each:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')" for each in (self.start, self.end))
         names = (("IN", self.include), ("NOT IN", self.exclude)) if self.model == "events" else ()
         chosen = "".join(
-            f" AND event {word} ({', '.join(literal(each, clickhouse=True) for each in found)})"
-            for word, found in names
-            if found
+            f" AND event {word} ({', '.join(literal(each, clickhouse=True) for each in column)})"
+            for word, column in names
+            if column
         )
         return f"{by} >= {start} AND {by} < {end}{chosen}"
 
@@ -266,9 +266,9 @@ class FileDownloadService:
         download.finished_at = self._core.clock.now()
 
     def _write(self, wish: Wish) -> tuple[int, list[bytes]]:
-        found = self._core.warehouse.execute(wish.count_sql())[0]
-        rows = int(found["n"])
-        files = math.ceil(int(found["size"]) / (wish.max_size * MEGABYTE)) if wish.max_size and rows else 1
+        row = self._core.warehouse.execute(wish.count_sql())[0]
+        rows = int(row["n"])
+        files = math.ceil(int(row["size"]) / (wish.max_size * MEGABYTE)) if wish.max_size and rows else 1
         per_file = self._core.settings.rows_per_file or math.ceil(rows / max(files, 1))
         with tempfile.TemporaryDirectory(prefix="posthog_emulator_") as folder:
             return rows, list(self._files(wish, rows, per_file, Path(folder)))

@@ -149,8 +149,8 @@ class QueryService:
 
         :param key: from :meth:`key`.
         """
-        found = self._cache.get(key)
-        return found if found is not None and found.fresh_until > self._core.clock.now() else None
+        cached = self._cache.get(key)
+        return cached if cached is not None and cached.fresh_until > self._core.clock.now() else None
 
     async def compute(
         self, query: Json, key: str, *, personal: bool, limited: bool = False, client_id: str | None = None

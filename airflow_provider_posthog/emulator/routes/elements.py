@@ -163,10 +163,10 @@ def values(request: Request) -> Answer:
         "SELECT elements_chain AS chain, count() AS n FROM {db}.events"  # noqa: S608 - of our own making
         f" WHERE elements_chain != '' AND timestamp >= {since} GROUP BY chain ORDER BY n DESC, chain"
     )
-    found = dict.fromkeys(
+    values_ = dict.fromkeys(
         str(element[key]) for row in rows for element in parse_chain(row["chain"]) if element[key] is not None
     )
-    return json_answer([{"name": each} for each in found if part in each.lower()][:MOST_VALUES])
+    return json_answer([{"name": each} for each in values_ if part in each.lower()][:MOST_VALUES])
 
 
 # (method, path, work, scopes) of what the oldest servers close to keys altogether

@@ -107,8 +107,8 @@ def _conditions(request: Request) -> list[str]:
         if wish := request.query(name):
             conditions.append(f"{name} = {text(wish)}")
     if person := request.query("person_id"):
-        found = request.state.people.by_number(int(person)) if person.isdigit() else None
-        conditions.append(f"toString(person_id) = {text(found.uuid if found else person.lower())}")
+        person_ = request.state.people.by_number(int(person)) if person.isdigit() else None
+        conditions.append(f"toString(person_id) = {text(person_.uuid if person_ else person.lower())}")
     return conditions
 
 
@@ -245,8 +245,8 @@ def values(request: Request) -> Answer:
         f"SELECT {property_text(key)} AS name, count() AS n FROM {{db}}.events WHERE {' AND '.join(conditions)}"  # noqa: S608
         " GROUP BY name ORDER BY n DESC, name LIMIT 50"
     )
-    found = [{"name": row["name"]} for row in rows]
-    return json_answer(found if old else {"results": found, "refreshing": False})
+    listed = [{"name": row["name"]} for row in rows]
+    return json_answer(listed if old else {"results": listed, "refreshing": False})
 
 
 ROUTES = (

@@ -93,14 +93,14 @@ async def list_(request: Request) -> Answer:
 
     :param request: ``limit``, ``offset`` and the filters ``export_format`` and ``context_path`` in its query.
     """
-    found = request.state.exports.visible(request.caller().user)
+    exports = request.state.exports.visible(request.caller().user)
     wish = request.query("export_format")
     if wish in EXTENSIONS:
-        found = [each for each in found if each.export_format == wish]
+        exports = [each for each in exports if each.export_format == wish]
     path = request.query("context_path")
     if path:
-        found = [each for each in found if path.lower() in str(each.context("path") or "").lower()]
-    return page(request, found, request.state.exports.as_json)
+        exports = [each for each in exports if path.lower() in str(each.context("path") or "").lower()]
+    return page(request, exports, request.state.exports.as_json)
 
 
 def _own(request: Request) -> Export:

@@ -88,7 +88,7 @@ async def list_(request: Request) -> Answer:
     return page(request, service.all(), lambda each: {"id": each.id, "status": service.status(each)})
 
 
-def _found(request: Request) -> FileDownload:
+def _download_of(request: Request) -> FileDownload:
     download = request.state.file_downloads.find(request.params["id"])
     if download is None:
         raise not_found()
@@ -100,7 +100,7 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    return json_answer(request.state.file_downloads.as_json(_found(request)))
+    return json_answer(request.state.file_downloads.as_json(_download_of(request)))
 
 
 async def download(request: Request) -> Answer:
@@ -108,19 +108,19 @@ async def download(request: Request) -> Answer:
 
     :param request: ``id`` in its path, and ``file``: its id, its number from 0 on, or nothing for the first one.
     """
-    found, state = _found(request), request.state
-    status = state.file_downloads.status(found)
+    job, state = _download_of(request), request.state
+    status = state.file_downloads.status(job)
     if status != "Completed":
         raise invalid(f"This file download is {'still in progress' if status in LIVE else status}.")
-    if state.file_downloads.expired(found):
+    if state.file_downloads.expired(job):
         raise invalid("This file download has expired.")
     wish = request.params.get("file", "0")
-    for place, (name, content) in enumerate(found.files):
+    for place, (name, content) in enumerate(job.files):
         if wish in (name, str(place)):
-            file = f"{found.wish.model}-{place}{found.wish.suffix()}"
-            path = f"/storage/file-downloads/{found.id}/{name}/{file}"
+            file = f"{job.wish.model}-{place}{job.wish.suffix()}"
+            path = f"/storage/file-downloads/{job.id}/{name}/{file}"
             disposition = f'attachment; filename="{file}"'
-            link = state.storage.sign(path, content, TYPES[found.wish.format], disposition)
+            link = state.storage.sign(path, content, TYPES[job.wish.format], disposition)
             return Answer(302, headers={"Location": link})
     raise not_found()
 
@@ -130,9 +130,9 @@ async def cancel(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    found, service = _found(request), request.state.file_downloads
-    service.cancel(found)
-    return json_answer({"status": service.status(found)})
+    job, service = _download_of(request), request.state.file_downloads
+    service.cancel(job)
+    return json_answer({"status": service.status(job)})
 
 
 _ALL = "/file_download_batch_exports"

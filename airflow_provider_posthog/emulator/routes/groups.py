@@ -40,10 +40,10 @@ def _group(request: Request) -> Group:
     index, key = _index(request), request.query("group_key")
     if not key:
         raise invalid(NO_PARAMETER, attr="group_key")
-    found = request.state.groups.find(index, key)
-    if found is None:
+    group = request.state.groups.find(index, key)
+    if group is None:
         raise not_found()
-    return found
+    return group
 
 
 # -- lists -------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def property_definitions(request: Request) -> Answer:
         for index in TYPES
     }
     return json_answer(
-        {index: [{"name": name, "count": n} for name, n in found.most_common()] for index, found in counted.items()}
+        {index: [{"name": name, "count": n} for name, n in counts.most_common()] for index, counts in counted.items()}
     )
 
 

@@ -45,18 +45,18 @@ def _filters(request: Request, body: Json) -> Json:
 def _change(request: Request, insight: Insight, body: Json) -> None:
     """Write the fields of a body into an insight, or none of them when one is wrong."""
     lengths = {"name": NAME_LENGTH, "derived_name": NAME_LENGTH, "description": None}
-    found: Json = {name: text(body, name, longest) for name, longest in lengths.items() if name in body}
-    found |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
+    changes: Json = {name: text(body, name, longest) for name, longest in lengths.items() if name in body}
+    changes |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
     if "query" in body:
-        found["query"] = wrapped(body["query"])
+        changes["query"] = wrapped(body["query"])
     if "filters" in body:
-        found["filters"] = _filters(request, body)
+        changes["filters"] = _filters(request, body)
     if "tags" in body:
-        found["tags"] = tags(body)
+        changes["tags"] = tags(body)
     if "order" in body:
-        found["order"] = number(body, "order")
+        changes["order"] = number(body, "order")
     targets = _dashboards(request, body) if "dashboards" in body else None
-    for name, value in found.items():
+    for name, value in changes.items():
         setattr(insight, name, value)
     if targets is not None:
         _place(request, insight, targets)
@@ -105,10 +105,10 @@ async def create(request: Request) -> Answer:
 def _numbers(request: Request, name: str) -> list[object]:
     """Return a list that a query parameter holds as JSON text; what is no list filters nothing."""
     try:
-        found = json.loads(request.query(name) or "[]")
+        numbers = json.loads(request.query(name) or "[]")
     except ValueError:
         return []
-    return found if isinstance(found, list) else []
+    return numbers if isinstance(numbers, list) else []
 
 
 def _fits(request: Request, insight: Insight) -> bool:
@@ -135,13 +135,13 @@ async def list_(request: Request) -> Answer:
         ``tags`` (JSON lists), ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
     """
     store = request.state.insights
-    found = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
+    insights = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
     if (request.query("basic") or "").lower() == "true":
-        return page(request, found, lambda each: each.basic(_last_refresh(request, each)))
+        return page(request, insights, lambda each: each.basic(_last_refresh(request, each)))
     mode = read_mode(request)
     limit, offset = bounds(request)
-    written = {each.id: await serialize(request, each, mode) for each in found[offset : offset + limit]}
-    return page(request, found, lambda each: written[each.id])
+    written = {each.id: await serialize(request, each, mode) for each in insights[offset : offset + limit]}
+    return page(request, insights, lambda each: written[each.id])
 
 
 def _last_refresh(request: Request, insight: Insight) -> str | None:
@@ -150,7 +150,7 @@ def _last_refresh(request: Request, insight: Insight) -> str | None:
     return iso(cached.at) if cached else None
 
 
-def found_insight(request: Request, *, deleted: bool = False) -> Insight:
+def insight_of(request: Request, *, deleted: bool = False) -> Insight:
     """Return the insight of a path.
 
     :param request: the id or short id in its path.
@@ -171,7 +171,7 @@ async def retrieve(request: Request) -> Answer:
     :param request: the id or short id in its path; ``refresh``, ``client_query_id``, ``from_dashboard``,
         ``filters_override`` and ``variables_override`` in its query.
     """
-    insight = found_insight(request)
+    insight = insight_of(request)
     wish = request.query("from_dashboard") or ""
     # a dashboard without this insight is ignored
     places = (tile.dashboard_id for tile in insight.tiles if not tile.deleted)
@@ -186,7 +186,7 @@ async def update(request: Request) -> Answer:
     """
     body, user = request.json(), request.caller().user
     # only JSON's false restores, not a text that means it
-    insight = found_insight(request, deleted=body.get("deleted") is False)
+    insight = insight_of(request, deleted=body.get("deleted") is False)
     before = {name: getattr(insight, name) for name in TRACKED}
     _change(request, insight, body)
     insight.last_modified_at = request.state.clock.now()

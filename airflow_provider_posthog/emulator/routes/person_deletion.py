@@ -81,8 +81,8 @@ def _asked_for(request: Request, body: Json) -> list[Person]:
         raise invalid(NEITHER)
     if len(wish) > most:
         raise invalid(f"You can only pass {most} {name} in one call")
-    found = map(people.by_distinct_id, map(str, wish)) if distinct_ids else (_by_uuid(request, each) for each in wish)
-    return list({each.uuid: each for each in found if each is not None}.values())
+    people_ = map(people.by_distinct_id, map(str, wish)) if distinct_ids else (_by_uuid(request, each) for each in wish)
+    return list({each.uuid: each for each in people_ if each is not None}.values())
 
 
 def _by_uuid(request: Request, wish: object) -> Person | None:

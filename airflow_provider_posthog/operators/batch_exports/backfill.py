@@ -19,7 +19,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
@@ -202,8 +202,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         if start is None or end is None:
             raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
         runs = self._proved_runs(export, backfill, (start, end), job)
-        told_runs = [summary(one) for one in runs]
-        rows, size = (sum(one[name] for one in told_runs) for name in ("rows", "bytes"))
+        summaries = [summary(one) for one in runs]
+        rows, size = (sum(one[name] for one in summaries) for name in ("rows", "bytes"))
         self.log.info("Backfill %s: %s rows, %s bytes in %d runs", backfill_id, f"{rows:,}", f"{size:,}", len(runs))
         return {
             **result,
@@ -212,7 +212,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "rows": rows,
             "bytes": size,
             "run_count": len(runs),
-            "runs": told_runs[:_MOST_RUNS],
+            "runs": summaries[:_MOST_RUNS],
             **self._counted((start, end), rows),
         }
 
@@ -232,11 +232,11 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         there = destination.of(window)
         edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
         (here,) = self.hook.get_first(_COUNT, edges) or [0]
-        self.log.info("%s: %s rows at the destination, %s in PostHog", told(window), f"{there:,}", f"{here:,}")
+        self.log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
         if there < rows:
             raise PostHogIncompleteError(
-                f"{told(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. Look at "
-                "the destination: a table of another name, a time zone, rows that something else removed."
+                f"{describe(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. "
+                "Look at the destination: a table of another name, a time zone, rows that something else removed."
             )
         if here > there:
             self.log.warning(
@@ -297,8 +297,8 @@ def _is_of(backfill: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
 def _fault(run: Mapping[str, Any] | None, interval: Interval) -> str | None:
     """Say why an interval was not written as a whole; ``None`` if it was."""
     if run is None:
-        return f"{told(interval)} has no run"
+        return f"{describe(interval)} has no run"
     verdict = states.of_run(row(run))
     if verdict.state == "succeeded":
         return None
-    return f"{told(interval)}: {verdict.reason or run.get('status')}"
+    return f"{describe(interval)}: {verdict.reason or run.get('status')}"

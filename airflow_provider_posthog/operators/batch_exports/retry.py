@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.tasks.batch_export import failed_records, find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, failed_records, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
@@ -86,11 +86,13 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         runs = self._runs(request)
         if not runs:
             raise PostHogSettingsError(
-                "start", f"no run of {told(window)} is known.", "Write the edges of an interval that PostHog has run."
+                "start",
+                f"no run of {describe(window)} is known.",
+                "Write the edges of an interval that PostHog has run.",
             )
         text = run_text(export_id, *window, since=_ANY)
         if any(states.of_run(row(one)).state == "succeeded" or states.is_live(one) for one in runs):
-            self.log.info("The interval %s has a run that is good or goes on: none is started", told(window))
+            self.log.info("The interval %s has a run that is good or goes on: none is started", describe(window))
             return text, {}
         run_id = request["run"] or max(runs, key=lambda one: str(one.get("created_at")))["id"]
         last = max((row(one)["created"] or 0.0 for one in runs), default=0.0)
@@ -123,16 +125,16 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         runs = self._runs({"export": watched.names[0], "start": window[0].isoformat(), "end": window[1].isoformat()})
         new = [one for one in runs if (row(one)["created"] or 0.0) >= watched.since]
         good = [one for one in new if states.of_run(row(one)).state == "succeeded"]
-        told_of = {"batch_export_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
+        where = {"batch_export_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
         if not self.wait_for_completion and not good:
-            return {**told_of, "start": window[0].isoformat(), "end": window[1].isoformat(), "retried": True}
-        if not good:  # records that failed are told by the run itself, not by the tables
+            return {**where, "start": window[0].isoformat(), "end": window[1].isoformat(), "retried": True}
+        if not good:  # records that failed are named by the run itself, not by the tables
             failed = sum(map(failed_records, new))
             raise PostHogJobFailed(
-                f"PostHog: the run of {told(window)} is not good: {failed:,} records failed", job_id=job.id
+                f"PostHog: the run of {describe(window)} is not good: {failed:,} records failed", job_id=job.id
             )
         newest = max(good, key=lambda one: str(one.get("created_at")))
-        return {**summary(newest), "retried": watched.since > _ANY, **told_of}
+        return {**summary(newest), "retried": watched.since > _ANY, **where}
 
     def _cancel(self, job: Job) -> bool:
         """Cancel the run that goes on: a retry does not tell its id."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, checked_text
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.lengths import seconds_of
 
@@ -86,7 +86,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
 
         :param context: the task's context; may be empty outside the task runner.
         """
-        why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
+        why = {name: checked_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
@@ -107,7 +107,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
         from airflow_provider_posthog.erasure.verify import verify
 
         if not work.exists():
-            return self._told(work, certificate)
+            return self._recorded(work, certificate)
         looks, interval = [_Look()], seconds_of("poll_interval", self.poll_interval, 0)
         try:
             looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
@@ -119,13 +119,13 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
             raise
         except PostHogError as error:
             self.log.warning("PostHog cannot be asked (%s): the last states that were told count", type(error).__name__)
-            return self._told(work, certificate)
+            return self._recorded(work, certificate)
         both = zip(looks[0].persons, looks[-1].persons, strict=True)
         return _Look([last if first["state"] == "VERIFIED" else first for first, last in both], looks[-1].at)
 
-    def _told(self, work: WorkFile, certificate: Certificate | None) -> _Look:
+    def _recorded(self, work: WorkFile, certificate: Certificate | None) -> _Look:
         """Return the states that were told before; nobody has looked at whoever has none."""
-        states = certificate.told_states() if certificate is not None else {}
+        states = certificate.recorded_states() if certificate is not None else {}
 
         names = set(states)
         if work.exists():

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, checked_text
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         """
         from airflow_provider_posthog.audit.deadline import read_day
 
-        reason, until = told_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
+        reason, until = checked_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
         if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
         if self.request.get("host"):

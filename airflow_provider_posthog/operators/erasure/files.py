@@ -70,10 +70,10 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
 
         def begin(plan: Erased) -> None:
             if certificate is not None:  # before the first file is replaced, so that no kill leaves it untold
-                certificate.noted(f"{task}-begun", f"about to erase {_as_text(plan)} {self.told()} from {where}")
+                certificate.noted(f"{task}-begun", f"about to erase {_as_text(plan)} {self.describe()} from {where}")
 
         done = job.run(begin)
-        text = f"erased {_as_text(done)} {self.told()} from {where}; 0 are left"
+        text = f"erased {_as_text(done)} {self.describe()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{task}-done", text)
         job.finish()

@@ -65,7 +65,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         request_id = self.handover.request_id
         certificate = self.handover.certificate(self.hook, context)
         entries = listed.add(request_id, self._identifiers(work))
-        text = f"wrote {entries:,} entries {self.told()} on the list of those who must not come again"
+        text = f"wrote {entries:,} entries {self.describe()} on the list of those who must not come again"
         if certificate is not None:
             certificate.noted(getattr(context.get("ti"), "task_id", "suppress"), text)
         self.log.info("W%s: %s", text[1:], self.suppress_path)

@@ -96,11 +96,11 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         def begin(removed: Mapping[str, int] | None) -> None:
             if certificate is not None:  # before it is done, so that no kill leaves it untold
                 rows = as_text(removed) if removed is not None else "the rows"
-                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.told()} from {where}")
+                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.describe()} from {where}")
 
         by_hash = database.kind in FLAVOURS
         removed, pages = (self._by_hash if by_hash else self._at_once)(database, self._criteria(work), begin)
-        text = f"erased {as_text(removed)} {self.told()} from {where}; 0 are left"
+        text = f"erased {as_text(removed)} {self.describe()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
         self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
@@ -110,7 +110,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[Mapping[str, int]], None]
     ) -> tuple[dict[str, int], str | None]:
         from airflow_provider_posthog.load import old_pages
-        from airflow_provider_posthog.load.errors import told
+        from airflow_provider_posthog.load.errors import translate_errors
         from airflow_provider_posthog.load.removal import Removal
 
         connection, placeholder = database.connect()
@@ -118,7 +118,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
             old_pages.prepare(connection, database.kind)
             removed = Removal(connection, self.table, placeholder).run(criteria)
             begin(removed)
-            with told(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
+            with translate_errors(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
                 connection.commit()
             return removed, old_pages.clear(connection, database.kind, self.table, rewrite=self.rewrite_file)
 

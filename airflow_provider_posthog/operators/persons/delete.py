@@ -97,7 +97,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         known = self._known(persons) if isinstance(persons, Mapping) else None
         server = detect(self.client)
         options.check(server, 0)
-        handover, work = known or self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        handover, work = known or self._search(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = handover.certificate(self.hook, context)
         progress = self.progress(work)
         if not progress.has_begun:
@@ -151,7 +151,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         handover = self.handed_over(persons, "persons")
         return handover, self.work_of(handover, "persons")
 
-    def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
+    def _search(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""
         from airflow_provider_posthog.erasure.identifiers import from_arguments
         from airflow_provider_posthog.erasure.work_file import digest_of
@@ -314,7 +314,9 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 places(work, outcome.swallowed_uuids),
             )
         if outcome.failed:
-            named = "; ".join(f"{places(work, [uuid])}: {_told(why)}" for uuid, why in sorted(outcome.failures.items()))
+            named = "; ".join(
+                f"{places(work, [uuid])}: {_explained(why)}" for uuid, why in sorted(outcome.failures.items())
+            )
             raise PostHogErasureError(
                 f"PARTIAL: {outcome.failed} of {outcome.persons} persons could not be deleted. A retry of the task "
                 f"asks for them again. {named}",
@@ -335,7 +337,7 @@ def _approved(approval: Mapping[str, Any]) -> str:
     return f"approved by {who} at {approval.get('responded_at')}"
 
 
-def _told(why: str) -> str:
+def _explained(why: str) -> str:
     from airflow_provider_posthog.erasure.delete import ORPHANED
 
     if why == ORPHANED:
