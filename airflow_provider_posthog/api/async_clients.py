@@ -261,7 +261,7 @@ class AsyncClient:
                 timeout=_timeout(self.settings, call.read_timeout),
                 extensions={"trace": going.trace},
             )
-            async with self._place(call), shared.gate:
+            async with self._slot(call), shared.gate:
                 return await self._answer(client, request, call)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError) as error:
             return no_answer_async(error, sent=going.sent)  # TLS errors while reading come as they are
@@ -291,10 +291,10 @@ class AsyncClient:
         finally:
             await response.aclose()
 
-    def _place(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
-        if call.lane != "query":
+    def _slot(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
+        if call.bucket != "query":
             return nullcontext()
-        return in_flight_to(self.settings).place_async(self.settings.max_in_flight)
+        return in_flight_to(self.settings).slot_async(self.settings.max_in_flight)
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:

@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTra
 
 T = TypeVar("T")
 QueryValue = str | int | float | bool | Sequence[str] | None
-Lane = Literal["crud", "analytics", "query", "deletion"]
+Bucket = Literal["crud", "analytics", "query", "deletion"]
 Paging = Literal["none", "offset", "cursor", "next"]
 
 #: Bytes of an answer, unpacked, at the most: several times the largest page of a query.
@@ -69,7 +69,7 @@ class Call(Generic[T]):
     :param headers: headers of this call.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param scopes: the scopes that a personal API key needs for it.
-    :param lane: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
+    :param bucket: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
         minute, 1200 an hour), ``query`` (three at once per project) or ``deletion`` (of persons: as ``crud``).
     :param read_timeout: seconds to wait for the answer, where that is more than the connection's; PostHog holds a
         request open while it calculates.
@@ -90,7 +90,7 @@ class Call(Generic[T]):
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
     scopes: tuple[str, ...] = ()
-    lane: Lane = "crud"
+    bucket: Bucket = "crud"
     reads_error: Callable[[Answer], bool] | None = None
     paging: Paging = "none"
     read_timeout: float | None = None

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 import airflow_provider_posthog
-from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
+from airflow_provider_posthog.api.budget import MINUTE, Waiting, reservations_of
 from airflow_provider_posthog.api.byte_budget import EXCEEDED, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
@@ -55,7 +55,7 @@ class Exchange(Generic[T]):
     :param call: the call.
     :param settings: where to, and with which key.
     :param policy: how patient to be.
-    :param role: who sends it; the triggerer waits for no turn that is more than a minute away, and asks again.
+    :param role: who sends it; the triggerer waits for no reservation that is more than a minute away, and asks again.
     :raises PostHogSettingsError: if the call's body cannot be written as JSON.
     """
 
@@ -71,8 +71,8 @@ class Exchange(Generic[T]):
         self._of_secret_key = is_secret_key(settings.api_key)
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
-        self._turns = turns_of(settings, call.lane, role=role, reserve=policy.reserve)
-        self._place = place_of(settings, call.lane, role=role) if policy.polls else None
+        self._reservations = reservations_of(settings, call.bucket, role=role, reserve=policy.reserve)
+        self._place = place_of(settings, call.bucket, role=role) if policy.polls else None
         self._longest = MINUTE if role == "triggerer" else math.inf
         self._bytes = ByteBudget.of(settings)
         self._heeds_bytes = settings.rate_limit_share != 0
@@ -97,8 +97,8 @@ class Exchange(Generic[T]):
             return paced
         patience = min(max(0.0, self._policy.max_rate_limit_wait - self._waited), self._longest)
         waiting = self._bytes_left()
-        if waiting.seconds == 0 and self._turns is not None:
-            waiting = self._turns.wait(patience)
+        if waiting.seconds == 0 and self._reservations is not None:
+            waiting = self._reservations.wait(patience)
         if waiting.seconds > self._policy.gives_way:
             waiting = self._go_all_the_same(waiting)
         self.held = waiting.seconds
@@ -111,12 +111,12 @@ class Exchange(Generic[T]):
         return waiting.seconds
 
     def _go_all_the_same(self, waiting: Waiting) -> Waiting:
-        """Send without a turn: PostHog may refuse it, but then it was asked."""
+        """Send without a reservation: PostHog may refuse it, but then it was asked."""
         if waiting.of_bytes:
             self._began = time.monotonic()
             self._bytes.begin(self._began, force=True)
-        if self._turns is not None:
-            self._turns.go()
+        if self._reservations is not None:
+            self._reservations.go()
         return Waiting(0.0)
 
     def _pause_of_poll(self) -> float:
@@ -135,14 +135,14 @@ class Exchange(Generic[T]):
     def close(self) -> None:
         """Give back what the call holds of the budgets and does not use: it has ended, or was cancelled."""
         self._end()
-        if self._turns is not None:
-            self._turns.give_back()
+        if self._reservations is not None:
+            self._reservations.give_back()
         if self._place is not None:
             self._place.leave()
 
     def _bytes_left(self) -> Waiting:
         """Say how long to wait for PostHog to have bytes left for a query; if not at all, it is on its way."""
-        if self.call.lane != "query":
+        if self.call.bucket != "query":
             return Waiting(0.0)
         now = time.monotonic()
         wait = self._bytes.begin(now, force=not self._heeds_bytes)
@@ -172,8 +172,8 @@ class Exchange(Generic[T]):
         now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
             self._bytes.refuse(now, asked, budget)
-        elif self._turns and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
-            self._turns.close(asked)
+        elif self._reservations and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
+            self._reservations.close(asked)
         sent = began is not None
         if outcome.status != 429 and (sent or budget.remaining is not None):
             self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)
@@ -229,7 +229,7 @@ class Exchange(Generic[T]):
             path=self.path,
             code="own_budget",
             detail=(
-                f"{ours}, and nothing was sent. {waiting.reason}; the next {self.call.lane} call may go in "
+                f"{ours}, and nothing was sent. {waiting.reason}; the next {self.call.bucket} call may go in "
                 f"{waiting.seconds:.1f} s. Let Airflow retry the task after that, or change the connection: "
                 f"max_rate_limit_wait is how long a task waits,{more}. See docs/limits.md."
             ),

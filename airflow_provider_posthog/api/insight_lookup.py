@@ -73,7 +73,7 @@ def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
 
 
 def not_on(insight: Insight, dashboard: int | None) -> str | None:
-    """Tell that an insight is not on a dashboard: PostHog then ignores the wish, and answers for the bare one.
+    """Tell that an insight is not on a dashboard: PostHog then ignores the wanted, and answers for the bare one.
 
     :param insight: PostHog's answer. Newer servers say ``dashboard_tiles`` only, older ones ``dashboards``.
     :param dashboard: the dashboard; ``None`` for none.

@@ -121,7 +121,7 @@ def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-@endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)
+@endpoint("POST", "query/", scopes=("query:read",), bucket="query", repeatable=True)
 def start(
     query: Mapping[str, Any],
     *,

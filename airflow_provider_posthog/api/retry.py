@@ -153,7 +153,7 @@ def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     if isinstance(outcome, NoAnswer):
         return not outcome.lasting and (call.repeatable or not outcome.sent)
-    if outcome.status in _TOO_HEAVY and (call.lane == "query" or call.read_timeout is not None):
+    if outcome.status in _TOO_HEAVY and (call.bucket == "query" or call.read_timeout is not None):
         return False  # PostHog calculates: a smaller question may help
     return call.repeatable and outcome.status in RETRYABLE_STATUSES
 

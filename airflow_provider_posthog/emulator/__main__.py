@@ -123,14 +123,14 @@ def _read_stdin(stopped: asyncio.Event) -> None:
 
 def _data(options: argparse.Namespace) -> dict[str, Any]:
     """Return how the first project's events are made: what the scenario says goes before the command line."""
-    wish = {name: getattr(options, name) for name in ("seed", "events", "start", "days")}
+    wanted = {name: getattr(options, name) for name in ("seed", "events", "start", "days")}
     said = options.scenario.data() if options.scenario is not None else {}
     if "start" in said:
         try:
             said["start"] = _date(str(said["start"]))
         except argparse.ArgumentTypeError as error:
             raise options.scenario.error(f"{options.scenario.projects()[0][0]}data.start", str(error)) from None
-    return {**wish, **said}
+    return {**wanted, **said}
 
 
 async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) -> None:
@@ -165,10 +165,10 @@ async def _serve(options: argparse.Namespace) -> None:
     from airflow_provider_posthog.emulator.state import State
 
     stopped = _stop_requested(with_stdin=options.stop_with_stdin)
-    wish = _data(options)
-    warehouse = Warehouse(**wish, timezone=options.timezone)
+    wanted = _data(options)
+    warehouse = Warehouse(**wanted, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}
-    state = State(warehouse, wish["seed"], settings)
+    state = State(warehouse, wanted["seed"], settings)
     places = {name: getattr(options, name) for name in ("port", "storage_port", "host", "storage_url")}
     server = await start(state, **places)
     keys: list[dict[str, Any]] = []

@@ -77,17 +77,17 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         index = self._index(flag) if percent is not None else None
         before = _state(flag, index)
         filters = _with(flag, index, percent) if index is not None and percent is not None else None
-        wished = {
+        wanted = {
             "active": before["active"] if self.active is None else self.active,
             "rollout_percentage": before["rollout_percentage"] if percent is None else percent,
         }
-        changed = wished != before
+        changed = wanted != before
         if changed:
             self.hook.send(feature_flags.update(number, filters=filters, active=self.active))
         after = _state(self._retrieve(number), index)
-        if after != wished:
+        if after != wanted:
             raise PostHogJobFailed(
-                f"Feature flag {number} was set to {wished}, and PostHog shows {after}. Somebody else may have changed "
+                f"Feature flag {number} was set to {wanted}, and PostHog shows {after}. Somebody else may have changed "
                 "it, or it needs an approval.",
                 job_id=str(number),
             )
@@ -107,15 +107,15 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         return int(percent) if percent == int(percent) else percent
 
     def _find(self) -> feature_flags.FeatureFlag:
-        wish = str(self.flag).strip()
-        if not wish:
+        wanted = str(self.flag).strip()
+        if not wanted:
             raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
         if isinstance(self.flag, int):
             return self._retrieve(self.flag)
         for flag in self.hook.pages(feature_flags.list(limit=100)):
-            if flag.get("key") == wish:
+            if flag.get("key") == wanted:
                 return self._retrieve(int(flag["id"]))
-        raise PostHogSettingsError("flag", f"there is no feature flag {wish!r:.80}.", "Write its key, or its number.")
+        raise PostHogSettingsError("flag", f"there is no feature flag {wanted!r:.80}.", "Write its key, or its number.")
 
     def _retrieve(self, number: int) -> feature_flags.FeatureFlag:
         call: Call[feature_flags.FeatureFlag] = feature_flags.retrieve(number)

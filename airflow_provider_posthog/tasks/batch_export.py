@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import Client
 
 
-def find(client: Client, wish: object) -> batch_exports.BatchExport:
+def find(client: Client, wanted: object) -> batch_exports.BatchExport:
     """Find a batch export.
 
     :param client: the client.
-    :param wish: its UUID or its name.
+    :param wanted: its UUID or its name.
     :raises PostHogSettingsError: if there is none of that name, or there are several.
     """
-    text = wish.strip() if isinstance(wish, str) else ""
+    text = wanted.strip() if isinstance(wanted, str) else ""
     if not text:
         raise PostHogSettingsError("batch_export", "is no text.", "Write the batch export's UUID or its name.")
     if is_uuid(text):

@@ -243,14 +243,19 @@ class PostHogRefreshOperator(RemoteWorkOperator):
         }
         return replace(target, filters_override=self.filters_override, variables_override=variables or None)
 
-    def _all(self, works: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
+    def _all(self, tasks: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
         # Also a single one in a thread: PostHog may hold a request for minutes after the deadline.
         stop = self._stop = threading.Event()
-        late = Outcome("timeout", "PostHog did not answer in time")
+        unanswered = Outcome("timeout", "PostHog did not answer in time")
         try:
             with naming(lambda: calculations_timeout(self._open, self.execution_timeout)):
                 return run_all(
-                    works, self._new_client, at_once=self._most_at_once(), stop=stop, deadline=deadline, late=late
+                    tasks,
+                    self._new_client,
+                    max_workers=self._most_at_once(),
+                    stop=stop,
+                    deadline=deadline,
+                    on_timeout=unanswered,
                 )
         except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
             self.cancel()

@@ -79,13 +79,15 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Have all of them calculated; this one look lasts until the last has ended, or the deadline."""
-        works = [
+        tasks = [
             refresh.in_background(target_of(item), self.deadline, self.poll_interval, self.max_poll_failures)
             for item in self.items
         ]
-        late = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
-        self._outcomes = [late] * len(works)
-        self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
+        unanswered = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
+        self._outcomes = [unanswered] * len(tasks)
+        self._outcomes = await run_all_async(
+            tasks, client, max_workers=self.in_flight, deadline=self.deadline, on_timeout=unanswered
+        )
         return Verdict("succeeded")
 
     def payload(self) -> dict[str, Any]:
@@ -109,9 +111,9 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         async with await self.client() as client:
             # Side by side: Airflow gives half a minute for all of it.
             names = [name for item in self.items for name in target_of(item).names]
-            works = [refresh.cancel(name) for name in names]
+            tasks = [refresh.cancel(name) for name in names]
             end = time.time() + CANCEL_SECONDS
-            await run_all_async(works, client, at_once=_CANCELS_AT_ONCE, deadline=end, late=False)
+            await run_all_async(tasks, client, max_workers=_CANCELS_AT_ONCE, deadline=end, on_timeout=False)
         self.log.info("Cancelled the %s on PostHog", self.title())
 
 

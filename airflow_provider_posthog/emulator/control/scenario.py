@@ -101,15 +101,15 @@ def _orders(
     steps: Mapping[str, tuple[str, str | None]], prefix: str, project: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for key, (path, together) in steps.items():
-        wish = project.get(key)
-        if not wish:
+        wanted = project.get(key)
+        if not wanted:
             continue
         if together is not None:
-            yield f"{prefix}{key}", path, {together: wish}
-        elif isinstance(wish, list):
-            yield from ((f"{prefix}{key}[{n}]", path, dict(each)) for n, each in enumerate(wish))
+            yield f"{prefix}{key}", path, {together: wanted}
+        elif isinstance(wanted, list):
+            yield from ((f"{prefix}{key}[{n}]", path, dict(each)) for n, each in enumerate(wanted))
         else:
-            yield f"{prefix}{key}", path, dict(wish)
+            yield f"{prefix}{key}", path, dict(wanted)
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -186,10 +186,10 @@ def _check_shapes(scenario: Scenario, project: Mapping[str, Any], prefix: str) -
 
 
 def _check_list(scenario: Scenario, project: Mapping[str, Any], prefix: str, name: str) -> None:
-    wish = project.get(name, [])
-    if not isinstance(wish, list):
+    wanted = project.get(name, [])
+    if not isinstance(wanted, list):
         raise scenario.error(f"{prefix}{name}", "takes a list.")
-    for number, each in enumerate(wish):
+    for number, each in enumerate(wanted):
         if not isinstance(each, dict):
             raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(each)}.")
 

@@ -59,7 +59,7 @@ def quote(text: str) -> str:
 
     :param text: any text
     """
-    return "'" + _ESCAPED.sub(lambda match: _ESCAPES[found.group()], text) + "'"
+    return "'" + _ESCAPED.sub(lambda match: _ESCAPES[match.group()], text) + "'"
 
 
 def literal(value: object, *, clickhouse: bool) -> str:

@@ -71,11 +71,11 @@ def tags(body: Json) -> list[str]:
     :param body: of the request.
     :raises ApiError: 400.
     """
-    wish = body.get("tags", [])
-    if not isinstance(wish, list):
-        detail = f'Expected a list of items but got type "{type(wish).__name__}".'
+    wanted = body.get("tags", [])
+    if not isinstance(wanted, list):
+        detail = f'Expected a list of items but got type "{type(wanted).__name__}".'
         raise invalid(detail, "not_a_list", "tags")
-    return sorted({str(each).strip().lower() for each in wish})
+    return sorted({str(each).strip().lower() for each in wanted})
 
 
 def number(body: Json, name: str, default: int | None = None) -> int | None:

@@ -101,9 +101,9 @@ def _conditions(work: Work) -> tuple[list[str], dict[str, object]]:
     return conditions or ["1 = 1"], values
 
 
-def _property(wish: object, name: str, values: dict[str, object]) -> str:
-    if not isinstance(wish, dict) or wish.get("operator", "exact") != "exact" or "`" in str(wish.get("key", "`")):
+def _property(wanted: object, name: str, values: dict[str, object]) -> str:
+    if not isinstance(wanted, dict) or wanted.get("operator", "exact") != "exact" or "`" in str(wanted.get("key", "`")):
         raise invalid("The emulator filters events by exact event properties only.")
-    value = wish.get("value")
+    value = wanted.get("value")
     values[name] = [str(each) for each in value] if isinstance(value, list) else [str(value)]
-    return f"properties.`{wish['key']}` IN {{{name}}}"
+    return f"properties.`{wanted['key']}` IN {{{name}}}"

@@ -73,8 +73,8 @@ def run_funnels_query(work: Work) -> Json:
 def _read(work: Work) -> _Funnel:
     node, options = work.node, work.node.get("funnelsFilter") or {}
     for name in _REFUSED:
-        wish = node.get(name)
-        if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
+        option = node.get(name)
+        if option and (not isinstance(option, dict) or option.get("compare") or option.get("values")):
             raise invalid(f"The emulator does not compute {name} of a FunnelsQuery.")
     for name, known in _KNOWN.items():
         if options.get(name) not in (None, [], *known):
@@ -99,12 +99,12 @@ def read_breakdown(node: Json) -> str:
     :param node: the query.
     :raises ApiError: 400 for other breakdowns.
     """
-    wish = node.get("breakdownFilter") or {}
+    breakdown = node.get("breakdownFilter") or {}
     breakdowns: list[object] = []
-    for each in wish.get("breakdowns") or []:
+    for each in breakdown.get("breakdowns") or []:
         breakdowns.append(each.get("property") if each.get("type", "event") == "event" else None)
-    if not breakdowns and wish.get("breakdown"):
-        one = wish["breakdown"] if wish.get("breakdown_type", "event") in (None, "event") else None
+    if not breakdowns and breakdown.get("breakdown"):
+        one = breakdown["breakdown"] if breakdown.get("breakdown_type", "event") in (None, "event") else None
         breakdowns = list(one) if isinstance(one, list) else [one]
     if not breakdowns:
         return ""

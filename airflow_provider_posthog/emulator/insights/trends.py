@@ -81,8 +81,8 @@ def run_trends_query(work: Work) -> Json:
     node = work.node
     options = node.get("trendsFilter") or {}
     for field in ("compare", "formula", "properties", "filterTestAccounts", "samplingFactor"):
-        wish = node.get(field)
-        if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
+        wanted = node.get(field)
+        if wanted and (not isinstance(wanted, dict) or wanted.get("compare") or wanted.get("values")):
             raise invalid(f"The emulator does not compute {field} of a TrendsQuery.")
     if options.get("display") in _NOT_DRAWN or (options.get("smoothingIntervals") or 1) != 1:
         raise invalid("The emulator does not compute this display, or smoothing, of a TrendsQuery.")
@@ -102,10 +102,10 @@ def run_trends_query(work: Work) -> Json:
 
 
 def _compares(node: Json) -> bool:
-    wish = node.get("compareFilter") or {}
-    if wish.get("compare") and wish.get("compare_to"):
+    wanted = node.get("compareFilter") or {}
+    if wanted.get("compare") and wanted.get("compare_to"):
         raise invalid("The emulator compares with the period before, and with no other.")
-    return bool(wish.get("compare"))
+    return bool(wanted.get("compare"))
 
 
 def read_range(work: Work) -> Range:
@@ -114,17 +114,17 @@ def read_range(work: Work) -> Range:
     :param work: its ``dateRange`` and ``interval``; the last seven days by default.
     :raises ApiError: 400 for what is no date, or another interval.
     """
-    wish = work.node.get("dateRange") or {}
+    wanted = work.node.get("dateRange") or {}
     zone = ZoneInfo(work.warehouse.timezone)
     interval = work.node.get("interval") or "day"
     if interval not in BUCKET:
         raise invalid(f"The emulator does not compute the interval {interval!r} of a {work.node.get('kind')}.")
     try:
-        start = parse_date(str(wish.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
-        end = parse_date(str(wish.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
+        start = parse_date(str(wanted.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
+        end = parse_date(str(wanted.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
     except ValueError as error:
         raise invalid(f"dateRange: {error}") from None
-    if wish.get("date_to") and end.time() == datetime.min.time():
+    if wanted.get("date_to") and end.time() == datetime.min.time():
         end += timedelta(days=1, microseconds=-1)
     return Range(start, end, interval, zone)
 
@@ -143,17 +143,19 @@ def _math(series: Json) -> str:
 
 def _breakdown(node: Json) -> tuple[str, int]:
     """Return the event property that a trend is broken down by, or "", and how many of its values are shown."""
-    wish = node.get("breakdownFilter") or {}
-    several = wish.get("breakdowns") or []
-    one = several[0] if len(several) == 1 else {"property": wish.get("breakdown"), "type": wish.get("breakdown_type")}
+    wanted = node.get("breakdownFilter") or {}
+    several = wanted.get("breakdowns") or []
+    one = (
+        several[0] if len(several) == 1 else {"property": wanted.get("breakdown"), "type": wanted.get("breakdown_type")}
+    )
     name = one.get("property") or ""
     if len(several) > 1 or not isinstance(name, str) or one.get("type", "event") not in (None, "event"):
         raise invalid("The emulator computes one breakdown, by an event property.")
     if "`" in name:
         raise invalid("A breakdown can not have a backtick in its name.")
-    if wish.get("breakdown_hide_other_aggregation"):
+    if wanted.get("breakdown_hide_other_aggregation"):
         raise invalid("The emulator does not compute breakdown_hide_other_aggregation of a TrendsQuery.")
-    return name, int(wish.get("breakdown_limit") or BREAKDOWNS)
+    return name, int(wanted.get("breakdown_limit") or BREAKDOWNS)
 
 
 def _limited(parts: dict[object, dict[str, object]], limit: int, math: str) -> tuple[dict[object, Any], bool]:

@@ -86,12 +86,12 @@ class Calculations:
                 raise HogQLError("Query was cancelled", code="query_was_cancelled", status=500) from None
             raise
 
-    async def cancel(self, wish: str) -> bool:
+    async def cancel(self, wanted: str) -> bool:
         """Cancel what has an id, and tell whether there was something; when it returns, that has stopped.
 
-        :param wish: the id.
+        :param wanted: the id.
         """
-        tasks = [each.task for each in self._all if wish in each.ids and each.task is not None]
+        tasks = [each.task for each in self._all if wanted in each.ids and each.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -63,7 +63,7 @@ async def create(request: Request) -> Answer:
     for name in ("name", "destination", "interval"):
         if body.get(name) is None:
             raise invalid("This field is required.", "required", name)
-    wish: Json = {
+    wanted: Json = {
         "name": text(body, "name"),
         "model": _choice(body, "model", MODELS, "events"),
         "interval": _choice(body, "interval", tuple(INTERVALS), ""),
@@ -75,7 +75,7 @@ async def create(request: Request) -> Answer:
         "start_at": _moment(body["start_at"], "start_at") if body.get("start_at") else None,
         "end_at": _moment(body["end_at"], "end_at") if body.get("end_at") else None,
     }
-    return json_answer(_written(request, request.state.batch_exports.create(wish)), 201)
+    return json_answer(_written(request, request.state.batch_exports.create(wanted)), 201)
 
 
 def _choice(body: Json, name: str, options: tuple[str, ...], default: str) -> str:
@@ -94,16 +94,16 @@ def _zone(body: Json) -> str:
     return name
 
 
-def _destination(wish: Json) -> Json:
-    kind = wish.get("type")
+def _destination(wanted: Json) -> Json:
+    kind = wanted.get("type")
     if kind == "S3":
         raise invalid("S3 is deprecated. Use AwsS3 or S3Compatible.", attr="destination__type")
     if kind not in (*DESTINATIONS, *UNAUTHENTICATED_DESTINATIONS):
         raise invalid(f'"{kind}" is not a valid choice.', "invalid_choice", "destination__type")
-    integration = wish.get("integration_id", wish.get("integration"))
+    integration = wanted.get("integration_id", wanted.get("integration"))
     if kind in DESTINATIONS and integration is None:
         raise invalid(f"Integration is required for {kind} batch exports", attr="destination")
-    return {"type": kind, "config": mapping(wish, "config"), "integration": integration}
+    return {"type": kind, "config": mapping(wanted, "config"), "integration": integration}
 
 
 async def destroy(request: Request) -> Answer:
@@ -134,11 +134,11 @@ async def unpause(request: Request) -> Answer:
 
 
 def _bound(request: Request, name: str, default: str) -> datetime:
-    wish = request.query(name) or default
+    wanted = request.query(name) or default
     try:
-        return parse_date(wish, request.state.clock.now(), ZoneInfo("UTC")) if wish else request.state.clock.now()
+        return parse_date(wanted, request.state.clock.now(), ZoneInfo("UTC")) if wanted else request.state.clock.now()
     except ValueError:
-        raise invalid(f"{wish!r} is not a date.", attr=name) from None
+        raise invalid(f"{wanted!r} is not a date.", attr=name) from None
 
 
 async def list_runs(request: Request) -> Answer:
@@ -247,29 +247,29 @@ def _edge(export: BatchExport, body: Json, name: str) -> datetime:
         raise invalid("This field is required.", "required", name)
     if body[name] is None:
         raise invalid("A backfill of this batch export needs both ends.", attr=name)
-    wish = str(body[name])
-    is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", wish) is not None
+    wanted = str(body[name])
+    is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", wanted) is not None
     if export.interval not in ("day", "week"):
-        return _moment(wish, name)
+        return _moment(wanted, name)
     if not is_date:
-        detail = f"Input {wish} is not a date: {export.interval} batch exports expect only the date component"
+        detail = f"Input {wanted} is not a date: {export.interval} batch exports expect only the date component"
         raise invalid(detail, attr=name)
     try:
-        day = datetime.strptime(wish, "%Y-%m-%d").replace(hour=export.offset_hour, tzinfo=ZoneInfo(export.timezone))
+        day = datetime.strptime(wanted, "%Y-%m-%d").replace(hour=export.offset_hour, tzinfo=ZoneInfo(export.timezone))
     except ValueError:
-        raise invalid(f"Input {wish} is not a valid ISO formatted date", attr=name) from None
+        raise invalid(f"Input {wanted} is not a valid ISO formatted date", attr=name) from None
     if export.interval == "week" and (day.weekday() + 1) % 7 != export.offset_day:
-        raise invalid(f"Input {wish} is not on the day on which the weeks of this batch export begin", attr=name)
+        raise invalid(f"Input {wanted} is not on the day on which the weeks of this batch export begin", attr=name)
     return day.astimezone(timezone.utc)
 
 
-def _moment(wish: object, name: str) -> datetime:
+def _moment(wanted: object, name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(str(wish).replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(str(wanted).replace("Z", "+00:00"))
     except ValueError:
-        raise invalid(f"Input {wish} is not a valid ISO formatted datetime.", attr=name) from None
+        raise invalid(f"Input {wanted} is not a valid ISO formatted datetime.", attr=name) from None
     if moment.tzinfo is None:
-        raise invalid(f"Input {wish} is naive.", attr=name)
+        raise invalid(f"Input {wanted} is naive.", attr=name)
     return moment.astimezone(timezone.utc)
 
 

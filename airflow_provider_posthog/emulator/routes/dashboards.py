@@ -165,10 +165,10 @@ async def move_tile(request: Request) -> Answer:
     if "toDashboard" not in body or "tile" not in body:
         # PostHog looks the names up without asking whether they are there; camel case is its own
         raise server_error()
-    wish = body["tile"].get("id") if isinstance(body["tile"], dict) else None
-    if isinstance(wish, bool) or not isinstance(wish, int) or isinstance(body["toDashboard"], (bool, dict, list)):
+    wanted = body["tile"].get("id") if isinstance(body["tile"], dict) else None
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or isinstance(body["toDashboard"], (bool, dict, list)):
         raise invalid("Invalid request data for moving tile.")
-    tile = next((each for each in source.shown_tiles() if each.id == wish), None)
+    tile = next((each for each in source.shown_tiles() if each.id == wanted), None)
     target = request.state.dashboards.find(body["toDashboard"])
     if tile is None or target is None:
         raise not_found()
@@ -201,21 +201,21 @@ async def create_from_template(request: Request) -> Answer:
     return json_answer(await _full(request, made))
 
 
-def _add_from_template(request: Request, dashboard: Dashboard, wish: object) -> None:
-    if not isinstance(wish, dict):
+def _add_from_template(request: Request, dashboard: Dashboard, wanted: object) -> None:
+    if not isinstance(wanted, dict):
         raise invalid("Expected a dictionary of a tile.", attr="template")
     store = request.state.dashboards
-    if wish.get("type") == "TEXT":
-        tile = store.add_tile(dashboard, text={"body": text(wish, "body") or ""})
-    elif wish.get("type") == "INSIGHT":
-        query, filters = wrapped(wish.get("query")), mapping(wish, "filters")
+    if wanted.get("type") == "TEXT":
+        tile = store.add_tile(dashboard, text={"body": text(wanted, "body") or ""})
+    elif wanted.get("type") == "INSIGHT":
+        query, filters = wrapped(wanted.get("query")), mapping(wanted, "filters")
         insight = request.state.insights.create(request.caller().user, query)
-        insight.name, insight.description = text(wish, "name"), text(wish, "description")
+        insight.name, insight.description = text(wanted, "name"), text(wanted, "description")
         insight.filters = filters
         tile = store.add_tile(dashboard, insight)
     else:
-        raise invalid(f"Unknown type of tile: {wish.get('type')!r}", attr="template")
-    tile.layouts, tile.color = mapping(wish, "layouts"), text(wish, "color")
+        raise invalid(f"Unknown type of tile: {wanted.get('type')!r}", attr="template")
+    tile.layouts, tile.color = mapping(wanted, "layouts"), text(wanted, "color")
 
 
 async def run_insights(request: Request) -> Answer:
@@ -259,10 +259,10 @@ async def add_collaborator(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``user_uuid`` and ``level`` in its body.
     """
-    dashboard, wish = _dashboard_of(request, edit=True), request.json().get("user_uuid")
+    dashboard, wanted = _dashboard_of(request, edit=True), request.json().get("user_uuid")
     if dashboard.restriction_level == EVERYONE_MAY_EDIT:
         raise invalid("Cannot add collaborators to a dashboard on the lowest restriction level.")
-    user = request.state.keyring.with_uuid(str(wish))
+    user = request.state.keyring.with_uuid(str(wanted))
     if user is None:
         raise invalid("User does not exist.")
     if any(each.user.id == user.id for each in dashboard.collaborators):

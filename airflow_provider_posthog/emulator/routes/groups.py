@@ -134,16 +134,16 @@ def related(request: Request) -> Answer:
 
     :param request: ``id``, and ``group_type_index`` if the id is a group's, in its query.
     """
-    wish, index, state = request.query("id") or "", request.query("group_type_index"), request.state
+    wanted, index, state = request.query("id") or "", request.query("group_type_index"), request.state
     if index is not None and index.isdigit():
-        condition = f"`$group_{int(index) % 5}` = {text(wish)}"
+        condition = f"`$group_{int(index) % 5}` = {text(wanted)}"
         rows = state.warehouse.execute(
             f"SELECT DISTINCT toString(person_id) AS id FROM {{db}}.events WHERE {condition}"  # noqa: S608
         )
         persons = [person for row in rows if (person := state.people.get(row["id"])) is not None]
         return json_answer([each.as_row(state.settings.generation) for each in persons])
     rows = state.warehouse.execute(
-        f"SELECT DISTINCT `$group_0` AS key FROM {{db}}.events WHERE toString(person_id) = {text(wish)} AND key != ''"  # noqa: S608
+        f"SELECT DISTINCT `$group_0` AS key FROM {{db}}.events WHERE toString(person_id) = {text(wanted)} AND key != ''"  # noqa: S608
     )
     groups = [group for row in rows if (group := state.groups.find(0, row["key"])) is not None]
     return json_answer([{"type": "group", "id": each.key, **each.as_json()} for each in groups])

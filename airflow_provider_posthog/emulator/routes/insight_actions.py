@@ -62,10 +62,10 @@ async def cancel(request: Request) -> Answer:
 
     :param request: ``client_query_id`` in its body.
     """
-    wish = request.json().get("client_query_id")
-    if not wish:
+    wanted = request.json().get("client_query_id")
+    if not wanted:
         raise invalid("Field is required.", attr="client_query_id")
-    await request.state.queries.cancel(str(wish), dequeue_only=False)
+    await request.state.queries.cancel(str(wanted), dequeue_only=False)
     return json_answer({"status": "success"}, 201)
 
 

@@ -63,13 +63,13 @@ def _change(request: Request, insight: Insight, body: Json) -> None:
 
 
 def _dashboards(request: Request, body: Json) -> list[int]:
-    wish = body["dashboards"]
-    if not isinstance(wish, list):
-        raise invalid(f'Expected a list of items but got type "{type(wish).__name__}".', "not_a_list", "dashboards")
-    for each in wish:
+    wanted = body["dashboards"]
+    if not isinstance(wanted, list):
+        raise invalid(f'Expected a list of items but got type "{type(wanted).__name__}".', "not_a_list", "dashboards")
+    for each in wanted:
         if request.state.dashboards.find(each) is None:
             raise invalid(f'Invalid pk "{each}" - object does not exist.', "does_not_exist", "dashboards")
-    return [int(each) for each in wish]
+    return [int(each) for each in wanted]
 
 
 def _place(request: Request, insight: Insight, targets: list[int]) -> None:
@@ -172,10 +172,10 @@ async def retrieve(request: Request) -> Answer:
         ``filters_override`` and ``variables_override`` in its query.
     """
     insight = insight_of(request)
-    wish = request.query("from_dashboard") or ""
+    wanted = request.query("from_dashboard") or ""
     # a dashboard without this insight is ignored
     places = (tile.dashboard_id for tile in insight.tiles if not tile.deleted)
-    on_dashboard = next((each for each in places if str(each) == wish), None)
+    on_dashboard = next((each for each in places if str(each) == wanted), None)
     return json_answer(await serialize(request, insight, read_mode(request), on_dashboard))
 
 

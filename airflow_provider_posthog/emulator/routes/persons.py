@@ -66,14 +66,14 @@ def person_of(request: Request) -> Person:
     :param request: ``id`` in its path.
     :raises ApiError: 400 for something else, such as a distinct id; 404 for a person that is not there.
     """
-    wish, people = request.params["id"], request.state.people
-    if wish.isdigit():
-        person = people.by_number(int(wish))
+    person_id, people = request.params["id"], request.state.people
+    if person_id.isdigit():
+        person = people.by_number(int(person_id))
     else:
         try:
-            person = people.get(str(uuids.UUID(wish)))
+            person = people.get(str(uuids.UUID(person_id)))
         except ValueError:
-            raise invalid(NO_ID.format(wish)) from None
+            raise invalid(NO_ID.format(person_id)) from None
     if person is None:
         raise not_found()
     return person
@@ -191,9 +191,9 @@ def retrieve(request: Request) -> Answer:
 
 
 def _batch(request: Request, name: str) -> list[str]:
-    wish = request.json().get(name)
+    names = request.json().get(name)
     # more than 200 are cut off without a word, and what is no list finds nobody
-    return [str(each) for each in wish[:BATCH]] if isinstance(wish, list) else []
+    return [str(each) for each in names[:BATCH]] if isinstance(names, list) else []
 
 
 def _answer_of(request: Request, by_name: dict[str, Person | None]) -> Answer:
@@ -218,9 +218,9 @@ def batch_by_uuids(request: Request) -> Answer:
     :param request: ``uuids`` in its body.
     :raises ApiError: 400 when one is no uuid.
     """
-    wish = _batch(request, "uuids")
+    names = _batch(request, "uuids")
     try:
-        by_uuid = {name: request.state.people.get(str(uuids.UUID(name))) for name in wish}
+        by_uuid = {name: request.state.people.get(str(uuids.UUID(name))) for name in names}
     except ValueError:
         raise invalid("One or more UUIDs are invalid.") from None
     return _answer_of(request, by_uuid)
@@ -310,10 +310,10 @@ def reset_person_distinct_id(request: Request) -> Answer:
 
     :param request: ``distinct_id`` in its body; one that needs nothing is answered the same.
     """
-    wish = request.json().get("distinct_id")
-    if not isinstance(wish, str) or not wish:
+    distinct_id = request.json().get("distinct_id")
+    if not isinstance(distinct_id, str) or not distinct_id:
         raise invalid("distinct_id is required")
-    request.state.people.reveal(wish)
+    request.state.people.reveal(distinct_id)
     return Answer(202)
 
 

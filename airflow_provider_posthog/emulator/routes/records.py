@@ -131,8 +131,8 @@ def recalculation(request: Request) -> Answer:
     :param request: nothing else of it matters.
     """
     runs = _record(request, "experiments").get("_runs", [])
-    wish = request.params["run"]
-    matching = runs[-1:] if wish == "latest" else [each for each in runs if each["id"] == wish]
+    wanted = request.params["run"]
+    matching = runs[-1:] if wanted == "latest" else [each for each in runs if each["id"] == wanted]
     if not matching:
         raise not_found()
     return json_answer(_run(request, matching[0]))

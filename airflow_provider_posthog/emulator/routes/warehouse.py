@@ -81,11 +81,11 @@ async def source_jobs(request: Request) -> Answer:
 
 
 def _moment(request: Request, name: str) -> datetime | None:
-    wish = request.query(name)
+    wanted = request.query(name)
     try:
-        return datetime.fromisoformat(wish.replace("Z", "+00:00")) if wish else None
+        return datetime.fromisoformat(wanted.replace("Z", "+00:00")) if wanted else None
     except ValueError:
-        raise invalid(f"{wish!r} is not a date.", attr=name) from None
+        raise invalid(f"{wanted!r} is not a date.", attr=name) from None
 
 
 async def retrieve_schema(request: Request) -> Answer:
@@ -118,8 +118,8 @@ async def cancel_schema(request: Request) -> Answer:
 
 async def list_views(request: Request) -> Answer:
     """List the views (``GET warehouse_saved_queries/``)."""
-    service, wish = request.state.warehouse_jobs, request.query("search") or ""
-    views = [one for one in service.views if wish.lower() in one.name.lower()]
+    service, wanted = request.state.warehouse_jobs, request.query("search") or ""
+    views = [one for one in service.views if wanted.lower() in one.name.lower()]
     return page(request, views, lambda each: each.as_json(service.now()))
 
 
@@ -155,8 +155,8 @@ async def cancel_view(request: Request) -> Answer:
 
 async def list_tables(request: Request) -> Answer:
     """List the linked tables (``GET warehouse_tables/``)."""
-    wish = request.query("search") or ""
-    tables = [one for one in request.state.warehouse_jobs.tables if wish.lower() in one.name.lower()]
+    wanted = request.query("search") or ""
+    tables = [one for one in request.state.warehouse_jobs.tables if wanted.lower() in one.name.lower()]
     return page(request, tables, lambda each: each.as_json())
 
 
