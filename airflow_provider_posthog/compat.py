@@ -220,7 +220,6 @@ def is_of_earlier_try(waited: int, context: Mapping[str, Any]) -> bool:
     Airflow's own, too, for a triggerer that was gone; such a retry never reaches us.)
 
     :param waited: the try for which the trigger was made; 0 if that is not known.
-    :param context: the task's context.
     """
     now = getattr(context.get("ti"), "try_number", None) or 0
     return 0 < waited < now
@@ -231,8 +230,6 @@ def iteration_of(context: Mapping[str, Any]) -> list[str]:
 
     The iterations of a loop (3.4) share all four. Each is at a position of its own, and belongs to a region, which is
     another one when a user clears the loop. ``ti.id`` would not do: it changes from try to try.
-
-    :param context: the task's context.
     """
     loop = context.get("loop")
     index = loop.get("index") if isinstance(loop, Mapping) else getattr(loop, "index", None)
@@ -248,8 +245,6 @@ def reschedules_of(context: Mapping[str, Any]) -> int:
     """Return how often the task was rescheduled: ``execute()`` runs again then, and the try number stays what it was.
 
     On Airflow 3.4 a retry policy may reschedule any task; before, only sensors are, and tasks whose DAG was not there.
-
-    :param context: the task's context.
     """
     count = context.get("task_reschedule_count")
     count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
@@ -294,9 +289,6 @@ class StateStore(Protocol):
 
 
 def state_store(context: Mapping[str, Any]) -> StateStore | None:
-    """Return the task's state store (Airflow 3.3 and newer), or ``None``.
-
-    :param context: the task's context.
-    """
+    """Return the task's state store (Airflow 3.3 and newer), or ``None``."""
     store: StateStore | None = context.get("task_state_store")
     return store

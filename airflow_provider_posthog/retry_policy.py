@@ -66,7 +66,6 @@ class PostHogRetryPolicy(RetryPolicy):
         :param exception: what the task has failed with.
         :param try_number: the try, from 1.
         :param max_tries: how many there may be.
-        :param context: the task's context.
         """
         error = _of_posthog(exception)
         if error is None:

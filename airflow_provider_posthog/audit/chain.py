@@ -40,7 +40,7 @@ from airflow_provider_posthog.audit.records import (
 )
 from airflow_provider_posthog.audit.signing import KEY_VARIABLE, Signer
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
-from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing, is_flat
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, FileSystem, is_flat
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -311,10 +311,10 @@ def write_record(fs: AuditFileSystem, folder: str, record: AuditRecord) -> None:
         fs.pipe_file(path, record.as_bytes())
         fs.invalidate_cache(folder)
         return
-    with Landing(fs, path, token=secrets.token_hex(4)) as landing:
-        landing.write(record.as_bytes())
-        landing.finish()
-        landing.commit()
+    with AtomicFile(fs, path, token=secrets.token_hex(4)) as atomic:
+        atomic.write(record.as_bytes())
+        atomic.finish()
+        atomic.commit()
 
 
 def read_trail(folder: str, fs: AuditFileSystem) -> Iterator[AuditRecord]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from airflow_provider_posthog.audit.chain import request_folder
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 Kind = Literal["distinct_id", "uuid"]
 VERSION = 1
@@ -46,12 +46,12 @@ class SuppressionList:
         entries = sorted({self._entry(kind, value).hex() for kind, value in identifiers})
         head = {"version": VERSION, "request_id": request_id, "salt_id": self._pseudonyms.salt_id}
         path = f"{self._folder}/{request_folder(request_id)}{_END}"
-        with Landing(self._fs, path, token="suppressed") as landing:  # noqa: S106 - no password
-            landing.write(json.dumps({**head, "entries": len(entries)}).encode() + b"\n")
+        with AtomicFile(self._fs, path, token="suppressed") as atomic:  # noqa: S106 - no password
+            atomic.write(json.dumps({**head, "entries": len(entries)}).encode() + b"\n")
             for entry in entries:
-                landing.write(entry.encode() + b"\n")
-            landing.finish()
-            landing.commit()
+                atomic.write(entry.encode() + b"\n")
+            atomic.finish()
+            atomic.commit()
         return len(entries)
 
     def load(self) -> SuppressionList:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 
 @dataclass
@@ -152,10 +152,10 @@ class Progress:
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         # Whole or not at all, even if the worker dies in the middle.
         part = "progress"
-        with Landing(self._fs, f"{self._folder}/{name}.json", token=part) as landing:
-            landing.write(json.dumps(value, separators=(",", ":")).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part) as atomic:
+            atomic.write(json.dumps(value, separators=(",", ":")).encode())
+            atomic.finish()
+            atomic.commit()
         self._known().add(f"{name}.json")
 
 

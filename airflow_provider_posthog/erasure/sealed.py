@@ -19,7 +19,7 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 VERSION = 1
 END = ".sealed"
@@ -50,11 +50,11 @@ class Sealed:
         fernet = self._fernet()
         head = {"version": VERSION, "request_id": request["request_id"], "due_at": due_at.isoformat()}
         count = number = 0
-        with Landing(self.fs, self.path, token="sealed") as landing:  # noqa: S106 - no password
-            landing.write(json.dumps(head).encode() + b"\n")
+        with AtomicFile(self.fs, self.path, token="sealed") as atomic:  # noqa: S106 - no password
+            atomic.write(json.dumps(head).encode() + b"\n")
 
             def add(content: Mapping[str, Any]) -> None:
-                landing.write(fernet.encrypt(json.dumps({"n": number, **content}).encode()) + b"\n")
+                atomic.write(fernet.encrypt(json.dumps({"n": number, **content}).encode()) + b"\n")
 
             add({"request": dict(request)})
             for number, some in enumerate(batched(persons, _PERSONS), 1):  # noqa: B007 - add() reads it
@@ -62,8 +62,8 @@ class Sealed:
                 count += len(some)
             number += 1
             add({"end": count})
-            landing.finish()
-            landing.commit()
+            atomic.finish()
+            atomic.commit()
         return count
 
     def head(self) -> tuple[str, datetime]:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, FileSystem
 
 VERSION = 2
 _TOKEN = 12
@@ -218,7 +218,7 @@ class WorkFileWriter:
 
     def __init__(self, fs: WorkFileSystem, path: str, header: Header) -> None:
         # The same for each try of a task: it overwrites what a killed one has left.
-        self._landing = Landing(fs, path, token=header.asked[:_TOKEN])
+        self._atomic = AtomicFile(fs, path, token=header.asked[:_TOKEN])
         self._fs = fs
         self._path = path
         self._header = header
@@ -226,8 +226,8 @@ class WorkFileWriter:
 
     def __enter__(self) -> WorkFileWriter:
         if not self._fs.isdir(self._path):
-            _make_private(self._fs, self._landing.part)
-        self._landing.__enter__()
+            _make_private(self._fs, self._atomic.part)
+        self._atomic.__enter__()
         self._write({"version": VERSION, **asdict(self._header)})
         return self
 
@@ -235,7 +235,7 @@ class WorkFileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the part file, unless it was committed."""
-        self._landing.__exit__(kind, error, trace)
+        self._atomic.__exit__(kind, error, trace)
 
     def add(self, persons: Iterable[Person]) -> None:
         """Write persons.
@@ -251,11 +251,11 @@ class WorkFileWriter:
 
     def commit(self) -> None:
         """Give the file its name."""
-        self._landing.finish()
-        self._landing.commit()
+        self._atomic.finish()
+        self._atomic.commit()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._landing.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._atomic.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:

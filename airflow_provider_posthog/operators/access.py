@@ -83,10 +83,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         self._copy: Copy | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the folder.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write the folder."""
         from airflow_provider_posthog.tasks.bulk import need_arrow
 
         need_arrow(type(self).__name__)
@@ -300,10 +297,7 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
         self.access = access
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
         access = self.access if isinstance(self.access, Mapping) else {}
         if access.get("request_id") != handover.request_id or not access.get("counts"):

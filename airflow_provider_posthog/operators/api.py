@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.api.endpoint import Endpoint
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 Shape = Literal["pages", "rows", "file", "value"]
@@ -94,10 +94,7 @@ class PostHogApiOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Send the call.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Send the call."""
         from airflow_provider_posthog.api import catalog
 
         if not (self.arguments is None or isinstance(self.arguments, Mapping)):
@@ -177,14 +174,14 @@ class PostHogApiOperator(PostHogOperator):
 
     def _write(self, call: Call[Any], shape: Shape, output: Output, identity: Identity) -> dict[str, Any]:
         # Opened before anything is sent: a storage that cannot be written to is known by then, in most cases.
-        with output.landing(identity) as landing:
-            rows = self._fill(landing, call, shape)
-            output.commit(landing)
+        with output.atomic_file(identity) as atomic:
+            rows = self._fill(atomic, call, shape)
+            output.commit(atomic)
         path = str(output.target)
-        self.log.info("Wrote %s: %s bytes%s", path, f"{landing.size:,}", "" if rows is None else f", {rows:,} rows")
-        return {"path": path, "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
+        self.log.info("Wrote %s: %s bytes%s", path, f"{atomic.size:,}", "" if rows is None else f", {rows:,} rows")
+        return {"path": path, "bytes": atomic.size, "rows": rows, "sha256": atomic.sha256}
 
-    def _fill(self, landing: Landing, call: Call[Any], shape: Shape) -> int | None:
+    def _fill(self, atomic: AtomicFile, call: Call[Any], shape: Shape) -> int | None:
         """Write the answer; return how many rows it has."""
         rows = None
         if shape == "file":
@@ -192,19 +189,19 @@ class PostHogApiOperator(PostHogOperator):
             from airflow_provider_posthog.download.http import download
 
             fetch = download_export if call.name == "exports.content" else download
-            kind = fetch(self.hook.client, call, landing).content_type
+            kind = fetch(self.hook.client, call, atomic).content_type
             if kind in _NOT_A_FILE[call.name]:
                 raise PostHogTransportError(
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
                 )
         elif shape == "value":
-            landing.write(json_line(self._value(call), call.name))
+            atomic.write(json_line(self._value(call), call.name))
         else:
             rows = 0
             for item in self._items(call, shape):
-                landing.write(json_line(item, call.name))
+                atomic.write(json_line(item, call.name))
                 rows += 1
-        landing.finish()
+        atomic.finish()
         return rows
 
 

@@ -70,10 +70,7 @@ class PostHogCaptureOperator(PostHogOperator):
         self.uuid = uuid
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Send it."""
         from airflow_provider_posthog.capture.events import shown
         from airflow_provider_posthog.capture.sender import Sender
 

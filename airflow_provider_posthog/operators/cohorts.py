@@ -137,10 +137,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Fill it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Fill it."""
         output = self._check()
         cohort = self._cohort()
         ids: list[str] | None = None
@@ -329,15 +326,15 @@ class PostHogStaticCohortOperator(PostHogOperator):
     ) -> None:
         if output is None:
             return
-        with output.landing(Identity.of(context)) as landing:
+        with output.atomic_file(Identity.of(context)) as atomic:
             for name in unknown:
-                landing.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
+                atomic.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
             for person in missing:
-                landing.write(
+                atomic.write(
                     json_line({"distinct_id": None, "person_id": person, "reason": "not_in_cohort"}, "rejects")
                 )
-            landing.finish()
-            output.commit(landing)
+            atomic.finish()
+            output.commit(atomic)
 
     def _prove(self, number: int, missing: Sequence[str], unknown: Sequence[str]) -> None:
         where = f" {self.rejects_path} names them." if self.rejects_path else " Give rejects_path for a file of them."

@@ -84,10 +84,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run it.
-
-        :param context: the task's context.
-        """
+        """Run it."""
         identity, output = Identity.of(context), self._output()
         if output is not None:
             from airflow_provider_posthog.results.files import format_of, require_format
@@ -155,8 +152,8 @@ class PostHogRunEndpointOperator(PostHogOperator):
 
         path, asked = str(self.path), {"query": {"kind": "HogQLQuery"}, **raw}
         answer: Any = raw
-        with output.landing(identity, compression=compression_of(path)) as landing:
-            write_result(landing, answer, lambda: table_of(asked), format_of(path))
-            output.commit(landing)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
-        return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}
+        with output.atomic_file(identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            output.commit(atomic)
+        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
+        return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

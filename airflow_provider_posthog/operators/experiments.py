@@ -84,10 +84,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Calculate and write.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Calculate and write."""
         text = str(self.experiment_id).strip()
         if not text.isdecimal() or not int(text):
             raise PostHogSettingsError("experiment_id", "is not a number.", "Write the number in its address.")
@@ -102,11 +99,11 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         rows, result, without = self._rows(number)
         if not result:
             raise PostHogJobFailed(f"No metric of experiment {number} has a result.", job_id=str(number))
-        with output.landing(identity) as landing:
+        with output.atomic_file(identity) as atomic:
             for row in rows:
-                landing.write(json_line(row, f"experiment {number}"))
-            landing.finish()
-            output.commit(landing)
+                atomic.write(json_line(row, f"experiment {number}"))
+            atomic.finish()
+            output.commit(atomic)
         self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), result)
         return {
             "experiment_id": number,

@@ -62,10 +62,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         self.active = active
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Set it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Set it."""
         percent = self._percent()
         if percent is None and self.active is None:
             raise PostHogSettingsError("flag", "is not changed.", "Write rollout_percentage, active, or both.")

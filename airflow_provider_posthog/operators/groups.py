@@ -59,10 +59,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Clear them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Clear them."""
         given = self.hidden(self.group_keys, context)
         keys = [given] if isinstance(given, str) else [*(given or ())]
         if not keys or not all(isinstance(key, str) and key for key in keys):

@@ -196,10 +196,7 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
         self._names: tuple[str, ...] = ()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read the number, and compare it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Read the number, and compare it."""
         gate = insight_gate.gate(self, context)
         seconds = seconds_of("timeout", self.timeout)
         interval = seconds_of("poll_interval", self.poll_interval)

@@ -278,11 +278,11 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
 
         path = str(self.path)
         asked = {**answer, "query": answer.get("query") or node}
-        with output.landing(self._identity, compression=compression_of(path)) as landing:
-            write_result(landing, answer, lambda: table_of(asked), format_of(path))
-            output.commit(landing)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
-        return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}
+        with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            output.commit(atomic)
+        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
+        return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}
 
     def link(self, job: Job) -> str:
         """Return PostHog's page for SQL."""

@@ -97,10 +97,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         return f"{settings.base_url}/project/{settings.project_id}/pipeline/batch-exports/{export_id}"
 
     def prepare(self, context: Context) -> None:
-        """Find the export, and check that the range is one interval of it.
-
-        :param context: the task's context.
-        """
+        """Find the export, and check that the range is one interval of it."""
         self._least()
         start, end = interval_of(context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
@@ -125,10 +122,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         return least
 
     def look(self, context: Context) -> Finding:
-        """Ask for the run once.
-
-        :param context: the task's context.
-        """
+        """Ask for the run once."""
         return self._look_at(self._text)
 
     def _look_at(self, text: str) -> Finding:
@@ -157,7 +151,6 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether the worker has just asked; the trigger asks at once all the same.
         """
@@ -180,7 +173,6 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         """Ask for the run itself, which tells more than the table that the trigger reads.
 
         :param event: the trigger's event.
-        :param context: the task's context.
         """
         finding = self._look_at(self._text)
         if finding.verdict.state == "failed":

@@ -62,17 +62,11 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         self.posthog_conn_id = posthog_conn_id
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait.
-
-        :param context: the task's context.
-        """
+        """Wait."""
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look into the ledger.
-
-        :param context: the task's context.
-        """
+        """Look into the ledger."""
         from airflow_provider_posthog.audit.deadline import today
         from airflow_provider_posthog.audit.ledger import due, read_ledger
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms

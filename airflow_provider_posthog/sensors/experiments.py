@@ -65,7 +65,6 @@ class PostHogExperimentResultSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         return {

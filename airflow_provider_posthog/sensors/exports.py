@@ -58,10 +58,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
         self._shared: SharedWait | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait, in the worker or in the triggerer; in a worker beside all others that wait for exports there.
-
-        :param context: the task's context.
-        """
+        """Wait, in the worker or in the triggerer; in a worker beside all others that wait for exports there."""
         if self.deferrable or self.reschedule:
             return super().execute(context)
         settings = self.hook.settings()
@@ -90,17 +87,11 @@ class PostHogExportSensor(PostHogWaitingSensor):
         return f"{settings.base_url}/project/{settings.project_id}/exports"
 
     def prepare(self, context: Context) -> None:
-        """Check that ``export_id`` is one.
-
-        :param context: the task's context.
-        """
+        """Check that ``export_id`` is one."""
         self._id()
 
     def look(self, context: Context) -> Finding:
-        """Ask for the export once.
-
-        :param context: the task's context.
-        """
+        """Ask for the export once."""
         settings = self.hook.settings()
         if self._shared is None or not self._shared.is_shared:
             export = self._ask()
@@ -116,7 +107,6 @@ class PostHogExportSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether the worker has just asked.
         """
@@ -137,7 +127,6 @@ class PostHogExportSensor(PostHogWaitingSensor):
         """Return the export's summary.
 
         :param event: the trigger's event.
-        :param context: the task's context.
         """
         facts: Any = event.facts  # what the trigger has seen needs no other call
         export = facts if facts.get("has_content") is True else self._ask()

@@ -82,7 +82,6 @@ class PostHogInsightSensor(PostHogSensor):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired; an error that ended it is raised as poke mode raises it.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         try:
@@ -101,7 +100,6 @@ class PostHogInsightSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         return {
@@ -144,7 +142,6 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the insight and the time.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         return {**super().check_arguments(context), "fresher_than": self._since(context).isoformat()}
@@ -206,7 +203,6 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the insight and the condition.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         looked_at = super().check_arguments(context)
@@ -237,10 +233,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         return super()._wait(context)
 
     def look(self, context: Context) -> Finding:
-        """Look once; what is calculated for that has a name, by which a kill can cancel it.
-
-        :param context: the task's context.
-        """
+        """Look once; what is calculated for that has a name, by which a kill can cancel it."""
         arguments = self.check_arguments(context)
         self._query_id = arguments.get("query_id")
         try:
@@ -258,7 +251,6 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         self._query_id = self.check_arguments(context).get("query_id")

@@ -137,7 +137,6 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def prepare(self, context: Context) -> None:
         """Check the request, before anything is sent.
 
-        :param context: the task's context.
         :raises AirflowSkipException: after a preview, of which there is nothing to prove.
         """
         if isinstance(self.request, Mapping):
@@ -154,10 +153,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     # One look.
 
     def look(self, context: Context) -> Finding:
-        """Look at all persons once.
-
-        :param context: the task's context.
-        """
+        """Look at all persons once."""
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.schedule import Looks
         from airflow_provider_posthog.erasure.verify import picture
@@ -377,10 +373,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         return PostHogErasureError(text, job_id=request_id, states=self._states)
 
     def note_timeout(self, context: Context) -> None:
-        """Tell the certificate that nobody looks any more; a look without a proof was the last one.
-
-        :param context: the task's context.
-        """
+        """Tell the certificate that nobody looks any more; a look without a proof was the last one."""
         request = self.request
         if self._text and isinstance(request, Mapping):
             note_timeout(

@@ -71,7 +71,6 @@ class PostHogRetentionSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         if not isinstance(self.within, timedelta) or self.within < timedelta(0):

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.storage import manifest as manifests
-from airflow_provider_posthog.storage.atomic_file import TRIES, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.storage.atomic_file import TRIES, AtomicFile, FileSystem, is_flat, make_folder, move
 from airflow_provider_posthog.storage.beside import Beside
 from airflow_provider_posthog.storage.manifest import DataFile, Interval, partition_path
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
@@ -336,10 +336,10 @@ class Staging:
 
     def _write(self) -> None:
         path = f"{_folder(self._root, self.interval)}/progress.json"
-        with Landing(self._fs, path, token=self._state["writer"]) as landing:
-            landing.write(json.dumps(self._state).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, path, token=self._state["writer"]) as atomic:
+            atomic.write(json.dumps(self._state).encode())
+            atomic.finish()
+            atomic.commit()
 
     def _staged(self, file: Mapping[str, Any]) -> str:
         return f"{_folder(self._root, self.interval)}/{file['staged']}"

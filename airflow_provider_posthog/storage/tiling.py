@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 from airflow_provider_posthog.storage.manifest import Interval, iso
 
 #: How many gaps an error names.
@@ -104,10 +104,10 @@ def _publish(
         ],
         "files": [file for each in contents for file in each["files"]],
     }
-    with Landing(fs, path, token=uuid.uuid4().hex[:8]) as landing:
-        landing.write(json.dumps(payload, indent=1).encode() + b"\n")
-        landing.finish()
-        landing.commit()
+    with AtomicFile(fs, path, token=uuid.uuid4().hex[:8]) as atomic:
+        atomic.write(json.dumps(payload, indent=1).encode() + b"\n")
+        atomic.finish()
+        atomic.commit()
     if [_manifest(fs, root, one) for one in inside] != list(contents):
         with suppress(FileNotFoundError):
             fs.rm_file(path)

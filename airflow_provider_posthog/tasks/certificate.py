@@ -339,7 +339,6 @@ def open_certificate(
     :param hook: whose connection has the salt.
     :param path: the folder of all certificates.
     :param conn_id: Airflow's connection for it.
-    :param context: the task's context.
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
     :raises PostHogSettingsError: if the connection has no salt, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no key.

@@ -77,10 +77,7 @@ class DeferringOperator(PostHogOperator):
 
     @abstractmethod
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Do all of it, from the beginning or from where it stopped.
-
-        :param context: the task's context.
-        """
+        """Do all of it, from the beginning or from where it stopped."""
 
     @abstractmethod
     def goes_on(self) -> str:
@@ -94,10 +91,7 @@ class DeferringOperator(PostHogOperator):
         """Remove what is kept for a later part of this try, of which there will be none."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do the transfer.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Do the transfer."""
         return self._run(context, Past(time.time()))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -105,7 +99,6 @@ class DeferringOperator(PostHogOperator):
 
         All that is needed comes in the event: ``dag.test()`` of Airflow 3 drops what else was deferred.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
         from airflow_provider_posthog.triggers.timer import read_timer

@@ -72,7 +72,6 @@ class PeopleOperator(PostHogOperator):
         """Render a template that Airflow must not: what it renders it stores and shows.
 
         :param value: the argument.
-        :param context: the task's context.
         """
         if value is None or not context:
             return value
@@ -211,7 +210,6 @@ class PostHogErasureOperator(PeopleOperator):
         :param identifiers: the identifiers.
         :param asked: stands for what was asked for.
         :param server: the server.
-        :param context: the task's context.
         :param max_persons: the most persons there may be.
         :param verify_by: ``distinct_id`` or ``uuid``.
         :param must_find_all: fail if an identifier leads to nobody.

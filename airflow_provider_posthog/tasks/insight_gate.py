@@ -132,7 +132,6 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     """Return what a task asks of an insight's number.
 
     :param task: the task, with its ``insight``, ``from_dashboard`` and ``condition``.
-    :param context: the task's context.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     condition = insight_conditions.parse(task.condition)
@@ -246,7 +245,6 @@ def name_of(context: Mapping[str, Any], insight: int | str, dashboard: int | Non
     It is the same for all looks of a task instance, in the worker and in the triggerer and in each try: a look that was
     killed is followed by one that can end what it left running.
 
-    :param context: the task's context.
     :param insight: its number or short id.
     :param dashboard: on which it is looked at.
     """

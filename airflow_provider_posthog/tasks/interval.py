@@ -22,7 +22,6 @@ def interval_of(
 ) -> tuple[datetime, datetime]:
     """Return the interval of a transfer: what the arguments say, else the run's partition or data interval; in UTC.
 
-    :param context: the task's context.
     :param start: the first moment, as a time with an offset or ISO text; ``None`` or empty for the run's.
     :param end: the first moment after it.
     :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet. (Where it is over within
@@ -52,7 +51,6 @@ def interval_of(
 def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool:
     """Tell whether a task has an interval: one that it was given, or its run's, if that has a length.
 
-    :param context: the task's context.
     :param start: the argument.
     :param end: the argument.
     """
@@ -68,8 +66,6 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     """Return the moment that stands for a run, the same in all its tries, in UTC; now outside the task runner.
 
     Runs that assets or a user have started may have no logical date in Airflow 3.
-
-    :param context: the task's context.
     """
     run = context.get("dag_run")
     known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]

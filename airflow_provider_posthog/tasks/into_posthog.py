@@ -153,16 +153,12 @@ class IntoPostHogOperator(PostHogOperator):
     # The task.
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Load the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Load the rows."""
         return self._run(context, None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after a wait.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
         payload = event if isinstance(event, Mapping) else {}
@@ -351,11 +347,11 @@ class IntoPostHogOperator(PostHogOperator):
         if output is None:
             return
         names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
-        with output.landing(identity) as landing:
+        with output.atomic_file(identity) as atomic:
             for line in lines_of(ledger.rejects(), names):
-                landing.write(line)
-            landing.finish()
-            output.commit(landing)
+                atomic.write(line)
+            atomic.finish()
+            output.commit(atomic)
 
 
 def _note(ledger: Ledger, sent: Sent) -> Sent:

@@ -104,7 +104,6 @@ def target_of(
     :param source: what is read.
     :param window: of which time; of a source without one, whatever it says.
     :param since: from when its rows are new.
-    :param context: the task's context.
     :raises PostHogSettingsError: if its arguments do not go together.
     """
     write_disposition = mode_of(task.write_disposition, source, task.deleted)

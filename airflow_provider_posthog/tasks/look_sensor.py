@@ -38,10 +38,7 @@ class PostHogLookSensor(PostHogWaitingSensor):
         self._text = ""
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Look, and wait for the next look.
-
-        :param context: the task's context.
-        """
+        """Look, and wait for the next look."""
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
@@ -52,10 +49,7 @@ class PostHogLookSensor(PostHogWaitingSensor):
             raise
 
     def note_timeout(self, context: Context) -> None:
-        """Tell that nobody looks any more, where somebody has to know.
-
-        :param context: the task's context.
-        """
+        """Tell that nobody looks any more, where somebody has to know."""
 
     def _too_long(self) -> str:
         return (
@@ -85,7 +79,6 @@ class PostHogLookSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the timer until the next look, which brings back what that look has to know.
 
-        :param context: the task's context.
         :param waiting: how to wait.
         :param looked: whether a look has just said "not yet".
         """
@@ -113,7 +106,6 @@ class PostHogLookSensor(PostHogWaitingSensor):
         """Look again, now that it is time to.
 
         :param event: the timer's event.
-        :param context: the task's context.
         """
         self._bad_pokes = int(event.facts["bad_looks"])
         return self._look_again(context, Deadline(float(event.facts["deadline"]), event.limit))

@@ -21,7 +21,6 @@ def partition_of(context: Mapping[str, Any]) -> Range | None:
     A key says its range by its form: ``2026-11`` (a month), ``2026-11-01`` (a day), ``2026-11-01T06`` (an hour), each
     of UTC, or two times with a slash between.
 
-    :param context: the task's context.
     :raises PostHogSettingsError: if the key is of another form, so that its range is not known.
     """
     key = key_of(context)
@@ -38,10 +37,7 @@ def partition_of(context: Mapping[str, Any]) -> Range | None:
 
 
 def key_of(context: Mapping[str, Any]) -> str | None:
-    """Return the key of the run's partition; ``None`` for a run of none, and before Airflow 3.2.
-
-    :param context: the task's context.
-    """
+    """Return the key of the run's partition; ``None`` for a run of none, and before Airflow 3.2."""
     key = context.get("partition_key") or getattr(context.get("dag_run"), "partition_key", None)
     return key.strip() or None if isinstance(key, str) else None
 

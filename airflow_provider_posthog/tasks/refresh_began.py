@@ -64,7 +64,6 @@ def began(
 ) -> Steps[Began]:
     """Find out when the first try began, and see to it that a later one can.
 
-    :param context: the task's context.
     :param identity: the task's.
     :param targets: the insights.
     :param max_in_flight: how many are calculated at once.
@@ -115,10 +114,7 @@ def _remembered(anchor: Target) -> Steps[datetime | None]:
 
 
 def forget(context: Mapping[str, Any]) -> None:
-    """Drop what was kept, now that the task has succeeded.
-
-    :param context: the task's context.
-    """
+    """Drop what was kept, now that the task has succeeded."""
     store = state_store(context)
     if store is not None and store.get(STORE_KEY) is not None:
         store.delete(STORE_KEY)

@@ -61,10 +61,7 @@ class RemoteWorkOperator(PostHogOperator):
 
     @abstractmethod
     def run_to_completion(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Start the work, or take it up, and see it through; may defer.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Start the work, or take it up, and see it through; may defer."""
 
     @abstractmethod
     def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
@@ -79,7 +76,6 @@ class RemoteWorkOperator(PostHogOperator):
         """Prove how the work ended that the trigger has watched, and return the result.
 
         :param event: the trigger's event.
-        :param context: the task's context.
         """
 
     @abstractmethod
@@ -97,10 +93,7 @@ class RemoteWorkOperator(PostHogOperator):
     # The life cycle.
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Start the work, or take up what an earlier try started, and see it through.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Start the work, or take up what an earlier try started, and see it through."""
         with naming(self.out_of_execution_timeout):
             return self.run_to_completion(context)
 
@@ -109,7 +102,6 @@ class RemoteWorkOperator(PostHogOperator):
 
         All that is needed comes in the event: ``dag.test()`` of Airflow 3 drops what else was deferred.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         fired = self.read_event(event)
@@ -133,7 +125,6 @@ class RemoteWorkOperator(PostHogOperator):
     def push_link(self, context: Context, path: str) -> None:
         """Show where the work is to be seen in PostHog.
 
-        :param context: the task's context.
         :param path: relative to the project.
         """
         PostHogLink.push(context, f"{self.address}/{path}")

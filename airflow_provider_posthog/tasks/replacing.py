@@ -105,7 +105,6 @@ def check_mapped(
 ) -> None:
     """Refuse mapped tasks that would replace one another's rows.
 
-    :param context: the task's context.
     :param task_id: the task.
     :param only: what tells this task's rows from others'.
     :param write_disposition: how rows get into the table.

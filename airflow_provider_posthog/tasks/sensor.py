@@ -122,7 +122,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def prepare(self, context: Context) -> None:
         """Check the arguments, before anything is sent.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
 
@@ -130,7 +129,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def look(self, context: Context) -> Finding:
         """Look once.
 
-        :param context: the task's context.
         :raises PostHogError: if PostHog could not be asked.
         """
 
@@ -138,7 +136,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on looking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether a look has just said "not yet".
         """
@@ -156,7 +153,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         """Return what the task returns after a trigger saw that it is so.
 
         :param event: the trigger's event.
-        :param context: the task's context.
         """
 
     @property
@@ -167,10 +163,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     # Waiting.
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait, in the worker or in the triggerer.
-
-        :param context: the task's context.
-        """
+        """Wait, in the worker or in the triggerer."""
         return self._wait(context)
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
@@ -192,10 +185,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         self._defer(context, looked=first is not None and first.verdict.state == "pending")
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds.
-
-        :param context: the task's context.
-        """
+        """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds."""
         try:
             finding = self._look_patiently(context)
         except PostHogAPIError as error:
@@ -298,7 +288,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         try:
@@ -349,22 +338,15 @@ class PostHogSensor(PostHogWaitingSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments: JSON without secrets and personal data, as Airflow stores and shows them.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if an argument of the task cannot be used. Nothing may have been sent.
         """
 
     def prepare(self, context: Context) -> None:
-        """Check the arguments, before anything is sent.
-
-        :param context: the task's context.
-        """
+        """Check the arguments, before anything is sent."""
         self.check_arguments(context)
 
     def look(self, context: Context) -> Finding:
-        """Make the check once.
-
-        :param context: the task's context.
-        """
+        """Make the check once."""
         return self.run_check(self.check_arguments(context))
 
     def run_check(self, arguments: Mapping[str, Any]) -> Finding:
@@ -377,7 +359,6 @@ class PostHogSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on with the check.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether a look has just said "not yet".
         """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.download.csv_rows import CsvRows
     from airflow_provider_posthog.download.http import Received
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 OnTruncation = Literal["fail", "warn", "ignore"]
@@ -116,26 +116,26 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         output = self._output(export, export_id)
         output.refuse_if_there(identity)
         counter, head = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None, Head()
-        with output.landing(
+        with output.atomic_file(
             identity,
             compression=self.compression,
             watch=_both(head.feed, counter.feed) if counter else head.feed,
             reset=_both(head.reset, counter.reset) if counter else head.reset,
-        ) as landing:
-            received = self._download(export_id, landing)
+        ) as atomic:
+            received = self._download(export_id, atomic)
             check_kind(export.get("export_format"), head.data, f"the content of export {export_id}")
-            rows = self._rows(export, counter.rows if counter else None, landing, output.target.fs)
+            rows = self._rows(export, counter.rows if counter else None, atomic, output.target.fs)
             self._check_truncation(export, rows)
             shows = self._shown(export, refreshed)
-            if not output.commit(landing):
+            if not output.commit(atomic):
                 self.log.info("%s already holds these bytes", output.target)
-        size, lines = f"{landing.size:,}", "?" if rows is None else f"{rows:,}"
+        size, lines = f"{atomic.size:,}", "?" if rows is None else f"{rows:,}"
         self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, lines)
         result = {
             "path": str(output.target),
-            "bytes": landing.size,
+            "bytes": atomic.size,
             "rows": rows,
-            "sha256": landing.sha256,
+            "sha256": atomic.sha256,
             "content_type": export.get("export_format") or received.content_type,
             "export_id": export_id,
             **shows,
@@ -199,19 +199,19 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             path = f"{path}{name}{'.gz' if self.compression else ''}"
         return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
-    def _download(self, export_id: int, landing: Landing) -> Received:
+    def _download(self, export_id: int, atomic: AtomicFile) -> Received:
         from airflow_provider_posthog.download.export_file import download_export
 
-        received = download_export(self.hook.client, exports.content(export_id), landing)
+        received = download_export(self.hook.client, exports.content(export_id), atomic)
         if received.content_type in _NOT_A_FILE:
             raise PostHogTransportError(
                 f"the content of export {export_id} came as {received.content_type}: something between here and "
                 "PostHog answered in its place"
             )
-        landing.finish()
+        atomic.finish()
         return received
 
-    def _rows(self, export: exports.Export, csv: CsvRows | None, landing: Landing, fs: Any) -> int | None:  # noqa: ANN401
+    def _rows(self, export: exports.Export, csv: CsvRows | None, atomic: AtomicFile, fs: Any) -> int | None:  # noqa: ANN401
         """Count the rows under the header; an empty result becomes an empty file."""
         if csv is not None:
             try:
@@ -224,26 +224,26 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                     "Make the export again (clear the task that created it)."
                 )
             if csv.is_empty_marker:
-                landing.restart()
-                landing.finish()
+                atomic.restart()
+                atomic.finish()
                 return 0
             if _has_columns(export) and csv.is_blank_row:  # PostHog's way of writing no rows
                 header = csv.header
-                landing.restart()
-                landing.write(header + b"\r\n")
-                landing.finish()
+                atomic.restart()
+                atomic.write(header + b"\r\n")
+                atomic.finish()
                 return 0
             return rows
         if export.get("export_format") == exports.XLSX:
-            return self._rows_of_book(export, landing, fs)
+            return self._rows_of_book(export, atomic, fs)
         return None
 
-    def _rows_of_book(self, export: exports.Export, landing: Landing, fs: Any) -> int:  # noqa: ANN401
+    def _rows_of_book(self, export: exports.Export, atomic: AtomicFile, fs: Any) -> int:  # noqa: ANN401
         """Count the rows of a workbook; one without any keeps its header only, and no row of nothing."""
         from airflow_provider_posthog.download.xlsx_rows import count_rows, emptied
 
         def book() -> IO[bytes]:
-            file = fs.open(landing.part, "rb")
+            file = fs.open(atomic.part, "rb")
             return cast("IO[bytes]", gzip.open(file)) if self.compression else file
 
         try:
@@ -257,9 +257,9 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
         if empty is None:
             return rows
-        landing.restart()
-        landing.write(empty)
-        landing.finish()
+        atomic.restart()
+        atomic.write(empty)
+        atomic.finish()
         return 0
 
     def _shown(self, export: exports.Export, refreshed: Refreshed | None) -> dict[str, Any]:

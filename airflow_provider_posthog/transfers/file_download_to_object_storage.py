@@ -140,10 +140,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     # The weeks, one after another.
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Bring the files, week by week.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Bring the files, week by week."""
         self._open(context)
         if "waiting" in self.staging.note:  # for a slot, in an earlier try
             self.staging.record(waiting=None)
@@ -152,7 +149,6 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         self._open(context)

@@ -66,16 +66,12 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Any) -> dict[str, Any]:  # noqa: ANN401 - Context
-        """Load the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Load the rows."""
         return {**super().execute(context), "files": len(self._files[1])}
 
     def execute_complete(self, context: Any, event: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
         """Go on after a wait.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
         return {**super().execute_complete(context, event), "files": len(self._files[1])}

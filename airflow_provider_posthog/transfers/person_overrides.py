@@ -92,10 +92,7 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         self._remapping: Remapping | None = None
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Load the distinct ids, and update what has another person.
-
-        :param context: the task's context.
-        """
+        """Load the distinct ids, and update what has another person."""
         tables = [self.remap] if isinstance(self.remap, str) else list(self.remap or ())
         if not tables or not all(isinstance(table, str) and table.strip() for table in tables):
             raise PostHogSettingsError("remap", "names no table.", "Write a list of tables: ['analytics.events'].")

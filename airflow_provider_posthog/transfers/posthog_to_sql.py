@@ -191,10 +191,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         check_arguments(self)
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Load the interval's rows.
-
-        :param context: the task's context.
-        """
+        """Load the interval's rows."""
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         began = time.monotonic()

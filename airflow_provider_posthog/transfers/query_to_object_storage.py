@@ -127,10 +127,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         self._recount: Recounter | None = None
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Bring the interval's rows into files.
-
-        :param context: the task's context.
-        """
+        """Bring the interval's rows into files."""
         began = time.monotonic()
         need_arrow(type(self).__name__)
         check_files(self)

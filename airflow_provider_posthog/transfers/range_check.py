@@ -60,10 +60,7 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> Mapping[str, Any]:
-        """Check the range.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Check the range."""
         from airflow_provider_posthog.storage.manifest import Interval
         from airflow_provider_posthog.storage.tiling import summary
 

@@ -509,7 +509,7 @@ _TASK = """
 import json, sys
 from airflow_provider_posthog.operators.api import PostHogApiOperator
 from airflow_provider_posthog.api import catalog
-from airflow_provider_posthog.storage import atomic_file as landing
+from airflow_provider_posthog.storage import atomic_file as atomic
 
 def peak():
     with open("/proc/self/status") as status:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
-from airflow_provider_posthog.storage.atomic_file import Landing, is_flat, make_folder
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, is_flat, make_folder
 from airflow_provider_posthog.storage.staging import FOLDER
 
 #: Seconds after which it is written down which files were looked at.
@@ -131,10 +131,10 @@ class Journal:
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if not is_flat(self._fs):
             make_folder(self._fs, self.folder)
-        with Landing(self._fs, f"{self.folder}/{name}.json", token=_PART) as landing:
-            landing.write(json.dumps(value).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, f"{self.folder}/{name}.json", token=_PART) as atomic:
+            atomic.write(json.dumps(value).encode())
+            atomic.finish()
+            atomic.commit()
 
 
 def digest_of(path: str) -> str:

@@ -44,10 +44,7 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
         self.batch_export = batch_export
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Pause it.
-
-        :param context: the task's context.
-        """
+        """Pause it."""
         export = find(self.hook.client, self.batch_export)
         if not export.get("paused"):
             self.hook.client.send(batch_exports.pause(str(export["id"])))
@@ -75,10 +72,7 @@ class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Let it go on.
-
-        :param context: the task's context.
-        """
+        """Let it go on."""
         export = find(self.hook.client, self.batch_export)
         if export.get("paused"):
             self.hook.client.send(batch_exports.unpause(str(export["id"])))

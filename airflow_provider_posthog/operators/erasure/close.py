@@ -82,10 +82,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
         self.decision = decision
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         why = {name: checked_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)

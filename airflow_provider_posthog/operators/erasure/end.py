@@ -48,10 +48,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         self.left = left
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look at the parameter.
-
-        :param context: the task's context.
-        """
+        """Look at the parameter."""
         for left in self.left:
             self.log.warning("Left on purpose: %s", left)
         if (context.get("params") or {}).get(self.param) is True:
@@ -96,10 +93,7 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
         self.proof = proof
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
@@ -148,10 +142,7 @@ class PostHogDiscardErasureOperator(ErasureEndOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         self.refuse_what_has_begun(handover, work)

@@ -48,10 +48,7 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         self.until = until
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Extend it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Extend it."""
         from airflow_provider_posthog.audit.deadline import read_day
 
         reason, until = checked_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)

@@ -56,10 +56,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         self.name = name
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the files anew.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write the files anew."""
         from airflow_provider_posthog.tasks.bulk import need_arrow
 
         need_arrow(type(self).__name__)

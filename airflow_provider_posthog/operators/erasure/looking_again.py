@@ -66,10 +66,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         self.look_again_after = look_again_after
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Seal it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Seal it."""
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.erasure.sealed import END, Sealed
 
@@ -146,10 +143,7 @@ class PostHogLookAgainOperator(PeopleOperator):
         self.keep_for = keep_for
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Look."""
         keep_for, interval = length_of("keep_for", self.keep_for), length_of("poll_interval", self.poll_interval)
         now = datetime.now(timezone.utc)
         every = [*self._all()]

@@ -51,10 +51,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         self.suppress_path = suppress_path
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write them."""
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.audit.suppression import SuppressionList
 

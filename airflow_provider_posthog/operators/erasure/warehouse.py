@@ -64,10 +64,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         self.rewrite_file = rewrite_file
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Delete the rows."""
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         work = self.whose()

@@ -86,10 +86,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.approval = approval
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask for the deletion.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Ask for the deletion."""
         from airflow_provider_posthog.erasure.generation import detect
 
         preview, options = _flag("preview", self.preview), self._options()

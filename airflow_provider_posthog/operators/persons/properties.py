@@ -117,10 +117,7 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
         self.properties = properties
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Remove them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Remove them."""
         from airflow_provider_posthog.erasure.properties import remove
 
         names = [self.properties] if isinstance(self.properties, str) else [*self.properties]
@@ -155,10 +152,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
         self.properties = properties
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Set them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Set them."""
         from airflow_provider_posthog.erasure.properties import write
 
         values = self.hidden(self.properties, context)

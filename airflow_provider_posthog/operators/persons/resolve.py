@@ -120,10 +120,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         return Deadline.of(received, resolved, read_rule("due_in", self.due_in))
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Find them."""
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.work_file import digest_of
 

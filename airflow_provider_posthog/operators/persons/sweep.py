@@ -50,10 +50,7 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, int]:
-        """Remove them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Remove them."""
         from airflow_provider_posthog.erasure.sweep import sweep
 
         age = length_of("max_age", self.max_age)

@@ -62,10 +62,7 @@ class PostHogLinkTableOperator(PostHogOperator):
         self.format = format
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Link the table, or refresh its columns.
-
-        :param context: the task's context.
-        """
+        """Link the table, or refresh its columns."""
         if not str(self.url_pattern).startswith("https://"):
             raise PostHogSettingsError(
                 "url_pattern",
