@@ -232,7 +232,7 @@ class Fault(NamedTuple):
 def fault_of(value: Any, hint: Any) -> Fault | None:  # noqa: ANN401 - any value, any annotation
     """Return what is wrong with a value and what to write instead, or ``None`` if it fits.
 
-    Nothing is coerced: the text ``"false"`` is no ``False`` (PostHog reads it as true), and ``True`` is no number.
+    Nothing is coerced: the text ``"false"`` is no ``False`` (PostHog reads it as true), and ``True`` is not a number.
 
     :param value: the value.
     :param hint: its annotation, resolved.

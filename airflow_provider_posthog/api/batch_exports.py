@@ -106,7 +106,7 @@ class BackfillPage(TypedDict, total=False):
 
 
 class BackfillId(TypedDict, total=False):
-    """What a backfill or a retry answers; after a retry it is no backfill's id."""
+    """What a backfill or a retry answers; after a retry it is not a backfill's id."""
 
     backfill_id: str
 
@@ -212,7 +212,7 @@ def run(batch_export_id: Uuid, run_id: Uuid) -> Call[Run]:
 def retry_run(batch_export_id: Uuid, run_id: Uuid) -> Call[BackfillId]:
     """Export the interval of a run again, as a new run.
 
-    The ``backfill_id`` of the answer is no backfill's: find the new run among :func:`runs` of the same interval.
+    The ``backfill_id`` of the answer is not a backfill's: find the new run among :func:`runs` of the same interval.
 
     :param batch_export_id: the batch export's UUID.
     :param run_id: the run's UUID.

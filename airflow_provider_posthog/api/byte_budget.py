@@ -58,7 +58,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def by(cls, answer: Answer) -> BudgetHeaders:
-        """Read an answer's headers; what is no number is not there.
+        """Read an answer's headers; what is not a number is not there.
 
         :param answer: the answer.
         """
@@ -66,7 +66,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> BudgetHeaders:
-        """Read headers; what is no number is not there.
+        """Read headers; what is not a number is not there.
 
         :param headers: by name, whatever its case.
         """

@@ -68,7 +68,7 @@ def find(name: str) -> Endpoint[..., Any]:
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:
-    """Make a call from names and values. Nothing is coerced: the text ``"5"`` is no number, ``"false"`` is not false.
+    """Make a call from names and values. Nothing is coerced: ``"5"`` is not a number, and ``"false"`` is not false.
 
     :param name: such as ``dashboards.move_tile``.
     :param arguments: what the endpoint takes, by name.

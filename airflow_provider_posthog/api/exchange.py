@@ -268,7 +268,7 @@ def host_of(url: str) -> str:
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    # Written here, for the two HTTP libraries differ: one sends NaN, which is no JSON, and fails at a lone surrogate.
+    # Written here, for the two HTTP libraries differ: one sends NaN, which is not JSON, and fails at a lone surrogate.
     try:
         return json.dumps(dict(value), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

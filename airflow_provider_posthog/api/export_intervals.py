@@ -62,7 +62,7 @@ class Schedule:
 
     @property
     def minutes(self) -> int:
-        """How many minutes an interval has that is no day and no week; 0 for those, and for an unknown one."""
+        """How many minutes an interval has that is neither a day nor a week; 0 for those, and for an unknown one."""
         if self.interval == "hour":
             return 60
         match = _MINUTES.fullmatch(self.interval)
@@ -121,7 +121,7 @@ class Schedule:
         for name, edge in (("start", start), ("end", end)):
             around = self.around(edge)
             if around[0] != edge:
-                raise PostHogSettingsError(name, f"{_text(edge)} is no edge of {self.describe()}.", _near(around))
+                raise PostHogSettingsError(name, f"{_text(edge)} is not an edge of {self.describe()}.", _near(around))
         intervals: list[Interval] = []
         at = start
         while at < end:

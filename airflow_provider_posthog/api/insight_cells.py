@@ -53,7 +53,7 @@ def _column(wanted: int | str, columns: object, width: int) -> int:
     if isinstance(wanted, int) and 0 <= wanted < width:
         return wanted
     known = ", ".join(repr(clean(name)) for name in names[:20])
-    refuse("column", f"{wanted!r} is no column of the query.", f"Write its number, from 0, or its name: {known}.")
+    refuse("column", f"{wanted!r} is not a column of the query.", f"Write its number, from 0, or its name: {known}.")
 
 
 def is_dated_funnel(asked: Mapping[str, Any]) -> bool:
@@ -113,7 +113,7 @@ def _groups(result: object) -> list[list[Mapping[str, Any]]]:
     groups: list[Any] = result if isinstance(result, list) and result and isinstance(result[0], list) else [result]
     for steps in groups:
         if not isinstance(steps, list) or not all(isinstance(step, dict) and "order" in step for step in steps):
-            refuse("insight", "PostHog's answer is no list of a funnel's steps.", KINDS)
+            refuse("insight", "PostHog's answer is not a list of a funnel's steps.", KINDS)
     return [sorted(steps, key=lambda step: step["order"]) for steps in groups if steps]
 
 
@@ -158,7 +158,7 @@ def _index(steps: Sequence[Mapping[str, Any]], wanted: int | str | None) -> int:
         if len(named) == 1:
             return named[0]
     names = ", ".join(repr(clean(step.get("custom_name") or step.get("name"))) for step in steps)
-    refuse("step", f"{wanted!r} is no step of the funnel.", f"Write its number, from 1, or its name: {names}.")
+    refuse("step", f"{wanted!r} is not a step of the funnel.", f"Write its number, from 1, or its name: {names}.")
 
 
 def _percent(part: Number | None, whole: Number | None) -> Number | None:
@@ -180,7 +180,7 @@ def retention(
     measure = _measure(pick, RETENTION_MEASURES, "a retention")
     rows = insight.get("result")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"values", "date"} <= set(row) for row in rows):
-        refuse("insight", "PostHog's answer is no list of a retention's cohorts.", KINDS)
+        refuse("insight", "PostHog's answer is not a list of a retention's cohorts.", KINDS)
     if calculated is None:
         return [Reading(None, reason="PostHog does not say when it was calculated (last_refresh)")]
     interval = str((asked.get("retentionFilter") or asked).get("period") or "Day").lower()

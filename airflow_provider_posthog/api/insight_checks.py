@@ -59,7 +59,7 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
         return Finding(Verdict("failed", away), facts)
     wanted, refreshed = moment(fresher_than), moment(answer.get("last_refresh"))
     if wanted is None:
-        raise PostHogSettingsError("fresher_than", f"{fresher_than!r} is no time.", "Write ISO text.")
+        raise PostHogSettingsError("fresher_than", f"{fresher_than!r} is not a time.", "Write ISO text.")
     failure = failure_in(answer)
     if failure is not None:
         return Finding(Verdict("pending", f"Its last calculation failed: {failure}"), facts)

@@ -215,7 +215,7 @@ def parse(text: object, *, field: str = "condition") -> Condition:
     if low > high:
         _refuse(f"{str(text)[:60]!r} has its ends in the wrong order.", "Write the smaller one first.", field)
     if part["versus"] and subject == "value":
-        _refuse(f"{str(text)[:60]!r} is no change.", "Write 'change from previous ...'.", field)
+        _refuse(f"{str(text)[:60]!r} is not a change.", "Write 'change from previous ...'.", field)
     if subject != "value":
         percent = percent or subject == "change_percent"
         subject = "change_percent" if percent else "change"

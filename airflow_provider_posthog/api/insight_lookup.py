@@ -60,7 +60,7 @@ def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
 
     :param insight: as for :func:`find`.
     :param from_dashboard: the task's own argument, which counts more: a dashboard's number.
-    :raises PostHogSettingsError: if it is no number.
+    :raises PostHogSettingsError: if it is not a number.
     """
     if from_dashboard in (None, ""):
         from_dashboard = insight.get("dashboard_id") if isinstance(insight, Mapping) else None

@@ -238,9 +238,9 @@ def size_of(response: requests.Response) -> str:
     """Return the size that a body is said to have; empty if none is.
 
     :param response: the response.
-    :raises requests.RequestException: if it is no number, or there are two.
+    :raises requests.RequestException: if it is not a number, or there are two.
     """
-    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
+    # urllib3 reads to the end of the connection if the length is not a number: a cut would look like the end.
     size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
     if not (size or "0").isdecimal() or set(others) - {size}:
         raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))

@@ -373,7 +373,7 @@ def request_folder(request_id: str) -> str:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS or kind == "closed":
-        raise PostHogSettingsError("kind", "is no kind of record.", f"Write one of {', '.join(KINDS[:-1])}.")
+        raise PostHogSettingsError("kind", "is not a kind of record.", f"Write one of {', '.join(KINDS[:-1])}.")
 
 
 def _read(fs: AuditFileSystem, folder: str, name: str) -> AuditRecord:

@@ -92,7 +92,7 @@ class Deadline:
         """Return the extended deadline.
 
         :param until: the new last day; by default as late as the law allows.
-        :raises PostHogSettingsError: if it is no later, or later than that, or it was extended before.
+        :raises PostHogSettingsError: if it is not later, or later than that, or it was extended before.
         """
         most = later(self.due, _MORE_MONTHS) if self.rule == MONTH else self.due + timedelta(days=int(self.rule))
         if self.extended:
@@ -139,7 +139,7 @@ def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checke
 
     :param field: the argument's name, for the error.
     :param value: a ``date``, a ``datetime``, ISO text, or nothing (``None``, an empty text, ``"None"`` of a template).
-    :raises PostHogSettingsError: if it is no day.
+    :raises PostHogSettingsError: if it is not a day.
     """
     if value is None or (isinstance(value, str) and value.strip() in ("", "None", "none")):
         return None
@@ -147,7 +147,7 @@ def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checke
         return (value.astimezone(timezone.utc) if value.tzinfo else value).date()
     day = value if isinstance(value, date) else _day_of(value.strip()) if isinstance(value, str) else None
     if day is None:
-        raise PostHogSettingsError(field, "is no day.", "Write one such as 2026-11-29.")
+        raise PostHogSettingsError(field, "is not a day.", "Write one such as 2026-11-29.")
     return day
 
 
@@ -162,7 +162,7 @@ def read_rule(field: str, value: Any) -> str | int:  # noqa: ANN401 - is checked
         return MONTH
     days = int(value) if isinstance(value, str) and value.isdigit() else value
     if type(days) is not int or not 1 <= days <= _MAX_DAYS:
-        raise PostHogSettingsError(field, "is no length of time.", "Write 'month', or a number of days, such as 45.")
+        raise PostHogSettingsError(field, "is not a length of time.", "Write 'month', or a number of days, such as 45.")
     return days
 
 

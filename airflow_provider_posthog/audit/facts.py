@@ -76,7 +76,7 @@ def read_time(field: str, value: Any) -> str | None:  # noqa: ANN401 - is checke
         return None
     when = moment(value) if isinstance(value, str) else value
     if not isinstance(when, datetime) or when.tzinfo is None:
-        raise _refusal(field, "is no time with an offset")
+        raise _refusal(field, "is not a time with an offset")
     return utc_text(when)
 
 
@@ -126,7 +126,7 @@ def _without(payload: dict[str, Any], identifiers: list[str], pseudonyms: Pseudo
 
 def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, Mapping):
-        raise _refusal(field, "is no object")
+        raise _refusal(field, "is not an object")
     unknown = [name for name in value if name not in fields]
     if unknown:
         raise _refusal(field, f"has {len(unknown)} fields that no record has (it has {', '.join(fields)})")
@@ -135,7 +135,7 @@ def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, An
 
 def _count(field: str, value: Any) -> int:  # noqa: ANN401
     if type(value) is not int or not 0 <= value < 2**63:
-        raise _refusal(field, "is no whole number from 0")
+        raise _refusal(field, "is not a whole number from 0")
     return value
 
 
@@ -147,7 +147,7 @@ def _flag(field: str, value: Any) -> bool:  # noqa: ANN401
 
 def _text(field: str, value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
-        raise _refusal(field, "is no text")
+        raise _refusal(field, "is not text")
     return clean(value)
 
 
@@ -164,7 +164,7 @@ def _uuid(field: str, value: Any) -> str:  # noqa: ANN401
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise _refusal(field, "is no UUID") from None
+        raise _refusal(field, "is not a UUID") from None
 
 
 def _outcome(field: str, value: Any) -> str:  # noqa: ANN401
@@ -180,7 +180,7 @@ def _maybe(read: _Read) -> _Read:
 def _list_of(read: _Read, most: int = _MAX_LIST) -> _Read:
     def read_list(field: str, value: Any) -> list[Any]:  # noqa: ANN401
         if isinstance(value, (str, Mapping)):
-            raise _refusal(field, "is no list")
+            raise _refusal(field, "is not a list")
         items = [read(field, item) for item in value]
         if len(items) > most:
             raise _refusal(field, f"has more than {most:,} entries: write several records")
@@ -192,7 +192,7 @@ def _list_of(read: _Read, most: int = _MAX_LIST) -> _Read:
 def _map_of(read: _Read, keys: re.Pattern[str] = _WORD) -> _Read:
     def read_map(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
         if not isinstance(value, Mapping) or not all(isinstance(key, str) and keys.fullmatch(key) for key in value):
-            raise _refusal(field, "is no object with such keys")
+            raise _refusal(field, "is not an object with such keys")
         return {key: read(field, value[key]) for key in value}
 
     return read_map

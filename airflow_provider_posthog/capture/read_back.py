@@ -54,7 +54,7 @@ def _uuids_present(client: Client, cell: Cell) -> list[bytes]:
     }
     count = _rows(client, _COUNT, values)[0][0]
     if not isinstance(count, int) or not 0 <= count <= len(cell.uuids):
-        raise PostHogTransportError("PostHog counted events, and what it answered is no count of them")
+        raise PostHogTransportError("PostHog counted events, and what it answered is not a count of them")
     if count == len(cell.uuids):
         return cell.uuids
     if not count:

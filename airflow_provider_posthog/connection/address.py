@@ -58,7 +58,7 @@ def read_base_url(host: object, port: object, schema: object, key: str) -> str:
     :param port: a port; ``None`` and 0 (which Airflow 3.3's form sends for an empty field) mean none.
     :param schema: ``http``, ``https`` or nothing.
     :param key: the API key, to recognize it where it must not be.
-    :raises PostHogSettingsError: if this is no address of a PostHog API.
+    :raises PostHogSettingsError: if this is not an address of a PostHog API.
     """
     address = stripped(host) or DEFAULT_HOST
     refuse_key("host", address, key)

@@ -32,19 +32,19 @@ GENERATION = "the age of the PostHog: A (until 2025), B (until September 2026) o
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 (any free port) to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 0 (any free port) to 65535")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number: write a whole number, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: write a whole number, 0 or more")
     return int(text)
 
 
 def _days(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 3650:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days: write a whole number from 1 to 3650")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days: write a whole number from 1 to 3650")
     return int(text)
 
 
@@ -54,7 +54,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write seconds, 0 or more")
     return seconds
 
 
@@ -62,14 +62,14 @@ def _date(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date: write YYYY-MM-DD") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write YYYY-MM-DD") from None
 
 
 def _zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no IANA time zone: write e.g. Europe/Berlin") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IANA time zone: write e.g. Europe/Berlin") from None
     return text
 
 
@@ -77,12 +77,12 @@ def _address(text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address: write e.g. 0.0.0.0") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address: write e.g. 0.0.0.0") from None
 
 
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no address: write e.g. http://posthog:8011")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address: write e.g. http://posthog:8011")
     return text
 
 

@@ -99,7 +99,7 @@ class Layout:
         if column not in schema.names or not pa.types.is_timestamp(schema.field(column).type):
             raise PostHogSettingsError(
                 "partition_by",
-                f"{column!r} is no column of time.",
+                f"{column!r} is not a column of time.",
                 f"Write partition_time=... , one of: {', '.join(schema.names)}.",
             )
 

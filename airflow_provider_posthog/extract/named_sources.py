@@ -68,7 +68,7 @@ def cohort_members(cohort_id: int | str | None = None) -> Source:
     PostHog keeps the members of static cohorts in a table of their own, which may have a member more than once.
 
     :param cohort_id: the cohort's number, for its members only.
-    :raises PostHogSettingsError: if it is no number.
+    :raises PostHogSettingsError: if it is not a number.
     """
     members = "SELECT person_id, cohort_id FROM cohort_people"
     static = "SELECT DISTINCT person_id, cohort_id FROM static_cohort_people"

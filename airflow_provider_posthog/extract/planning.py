@@ -306,7 +306,7 @@ def number_of(value: object, least: int = 0) -> int:
     :param least: the least that it can be.
     :raises ValueError: if it is none.
     """
-    text = str(value)  # a float, a truth value or nothing is no count
+    text = str(value)  # a float, a truth value or nothing is not a count
     number = int(text) if _WHOLE.fullmatch(text) else least - 1
     if number < least:
         raise ValueError

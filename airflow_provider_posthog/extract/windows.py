@@ -227,7 +227,7 @@ def checked(name: str, moment: datetime) -> datetime:
     """
     remedy = "Give a datetime with its time zone, such as the run's data_interval_start."
     if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise PostHogSettingsError(name, "it has no time zone, so that it is no moment.", remedy)
+        raise PostHogSettingsError(name, "it has no time zone, so that it is not a moment.", remedy)
     moment = moment.astimezone(timezone.utc)
     if not EPOCH <= moment <= LATEST:
         raise PostHogSettingsError(name, "PostHog's times begin in 1970, and end here in 2105.", remedy)

@@ -207,7 +207,7 @@ class PostHogHook(BaseHook):
 
         :param call: the call of the first page, such as ``persons.list(limit=1000)``.
         :param max_items: how many items at the most.
-        :raises PostHogSettingsError: if the call is no list.
+        :raises PostHogSettingsError: if the call is not a list.
         :raises PostHogError: if a page cannot be had, or the list does not end.
         """
         return self.client.pages(call, max_items=max_items)
@@ -223,7 +223,7 @@ class PostHogHook(BaseHook):
         :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen (nothing is sent);
+        :raises PostHogSettingsError: if it is not a single statement, or PostHog could cut it unseen (nothing is sent);
             or if the query read more than it may.
         :raises PostHogRateLimitError: if less is left of the budget than it may read; nothing is sent.
         """

@@ -86,7 +86,7 @@ class Loader(Connected):
                         argument, f"{name!r} is none of the columns: {', '.join(names)}.", "Select it, too."
                     )
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
-            raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
+            raise PostHogSettingsError("by", f"{by[0]!r} is not a time.", "Name a column of times.")
         self._check_own_types(schema)
         self._schema = own_columns.added_to(schema, self.target)
         check_names(self._schema.names, fold=self.dialect.fold, longest=self.dialect.longest_name)

@@ -22,7 +22,7 @@ _COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
 _COLLATION = f"SELECT collation_name FROM information_schema.collations WHERE collation_name IN {_COLLATIONS}"  # noqa: S608
 #: Seconds that other loads of the table are waited for.
 _PATIENCE = 3600
-#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is no text, at the most.
+#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is not text, at the most.
 _INDEX, _CHARACTER, _OTHER = 3072, 4, 32
 
 

@@ -101,7 +101,7 @@ class Rejects:
             made = made.set_column(made.schema.get_field_index(name), column.with_type(values.type), values)
         for name in self._unknown:
             if table.num_rows > table.column(name).null_count:
-                why[f"{name} is no column of the table"] = table.column(name).is_valid()
+                why[f"{name} is not a column of the table"] = table.column(name).is_valid()
         made = made.drop_columns(self._unknown) if self._unknown else made
         return self._taken_out(table, made, why)
 

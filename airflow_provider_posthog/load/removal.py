@@ -92,7 +92,7 @@ class Removal:
         return f"{f'LOWER({column})' if one.any_case else column} IN (SELECT id FROM {name})"
 
     def _column(self, one: Criterion) -> str:
-        # With the table's name: SQLite takes a quoted name that is no column's for a text.
+        # With the table's name: SQLite takes a quoted name that is not a column's for a text.
         return f"{self._parts[-1]}.{quote(one.column)}"
 
     def _fit(self, value: str, one: Criterion) -> str:

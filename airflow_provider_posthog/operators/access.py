@@ -137,7 +137,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             handover = replace(self.own, request_id=work.header().request_id)
         count = work.totals().persons
         if isinstance(self.max_persons, bool) or not isinstance(self.max_persons, int) or self.max_persons < 1:
-            raise PostHogSettingsError("max_persons", "is no number of persons.", "Write a whole number, 1 or more.")
+            raise PostHogSettingsError("max_persons", "is not a number of persons.", "Write a whole number, 1 or more.")
         if count > self.max_persons:
             raise PostHogSettingsError(
                 "max_persons",

@@ -98,7 +98,7 @@ class PostHogApiOperator(PostHogOperator):
         from airflow_provider_posthog.api import catalog
 
         if not (self.arguments is None or isinstance(self.arguments, Mapping)):
-            raise PostHogSettingsError("arguments", "is no dictionary.", "Write what the endpoint takes, by name.")
+            raise PostHogSettingsError("arguments", "is not a dictionary.", "Write what the endpoint takes, by name.")
         endpoint = catalog.find(self.call)
         made = catalog.build(self.call, self.arguments)
         shape = shape_of(endpoint)
@@ -127,7 +127,7 @@ class PostHogApiOperator(PostHogOperator):
         limit = self.max_items
         if shape not in ("pages", "rows"):
             if limit is not None:
-                raise PostHogSettingsError("max_items", f"{self.call} is no list.", "Leave it out.")
+                raise PostHogSettingsError("max_items", f"{self.call} is not a list.", "Leave it out.")
             return
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise PostHogSettingsError("max_items", "is not a number of items.", "Write 1 or more, or None for all.")

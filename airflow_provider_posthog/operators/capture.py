@@ -118,7 +118,7 @@ class PostHogCaptureOperator(PostHogOperator):
         try:
             return uuids.UUID(str(self.uuid)).bytes
         except ValueError:
-            raise PostHogSettingsError("uuid", "is no UUID.", "Write one, or leave it out.") from None
+            raise PostHogSettingsError("uuid", "is not a UUID.", "Write one, or leave it out.") from None
 
     def _run(self, context: Context) -> list[object]:
         ti = context.get("ti")

@@ -213,7 +213,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
         check_format(self.format)
         place = storage_path("path", str(self.path), self.object_storage_conn_id, example="s3://lake/audience.csv")
         if not place.fs.isfile(place.path):
-            raise PostHogSettingsError("path", "is no file that is there.", "Write one such as s3://lake/audience.csv.")
+            raise PostHogSettingsError(
+                "path", "is not a file that is there.", "Write one such as s3://lake/audience.csv."
+            )
         with text_rows(place.fs, place.path, self.format) as rows:
             yield rows
 

@@ -200,7 +200,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
 
     def _context(self) -> dict[str, Any]:
         if not isinstance(self.export_context or {}, Mapping):
-            raise PostHogSettingsError("export_context", "is no dictionary.", "Write {'filename': ...} or the like.")
+            raise PostHogSettingsError("export_context", "is not a dictionary.", "Write {'filename': ...} or the like.")
         context = dict(self.export_context or {})
         if exports.MARKER_KEY in context:
             raise PostHogSettingsError(

@@ -303,7 +303,7 @@ def _verdict(status: queries.QueryStatus) -> states.Verdict:
 def _variables(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     if not isinstance(variables, Mapping):
         raise PostHogSettingsError(
-            "variables", "is no dictionary.", "Write {'<variable id>': {'code_name': ..., 'value': ...}}."
+            "variables", "is not a dictionary.", "Write {'<variable id>': {'code_name': ..., 'value': ...}}."
         )
     for name, variable in variables.items():
         if not isinstance(variable, Mapping) or not {"code_name", "value"} <= set(variable):

@@ -137,7 +137,7 @@ def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch
     """
     if not rows:
         return pa.RecordBatch.from_pylist([], schema=schema)
-    try:  # a text is no row, though it can be taken apart
+    try:  # a text is not a row, though it can be taken apart
         columns = list(zip(*rows, strict=True)) if set(map(type, rows)) <= {list, tuple} else []
     except ValueError:
         columns = []
@@ -287,7 +287,7 @@ def _truth(value: object) -> bool:
 def _integer(value: object) -> int:
     if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
         return int(value)
-    raise TypeError  # a float is no integer that came whole
+    raise TypeError  # a float is not an integer that came whole
 
 
 def _float(value: object) -> float:

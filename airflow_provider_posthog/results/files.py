@@ -102,7 +102,7 @@ def _json(value: object) -> bytes:
         return json.dumps(value, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise PostHogTransportError(
-            "the result is no JSON: it holds NaN or Infinity, or is nested too deeply. Write it as .csv or .parquet"
+            "the result is not JSON: it holds NaN or Infinity, or is nested too deeply. Write it as .csv or .parquet"
         ) from None
 
 

@@ -93,7 +93,7 @@ class Retention:
             return None
 
     def moment_of(self, text: object) -> datetime | None:
-        """Read a date of a query node, such as ``2026-11-01`` or ``-90d``; ``None`` for what is no moment (``all``).
+        """Read a date of a query node, such as ``2026-11-01`` or ``-90d``; ``None`` for what is not a moment (``all``).
 
         :param text: the date; without an offset it is the project's time.
         """

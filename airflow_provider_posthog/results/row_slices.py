@@ -72,7 +72,7 @@ class RowSlices:
             while len(self._buffer) >= self._wanted:
                 with self._turn:
                     rows = self._cut()
-                # What is no whole row yet is not looked at again for each piece that comes.
+                # What is not a whole row yet is not looked at again for each piece that comes.
                 self._wanted = self._size if rows else 2 * len(self._buffer)
                 if rows:
                     yield rows
@@ -125,7 +125,7 @@ class RowSlices:
         return self._take(end, self._parse(b"[" + text[:end] + b"]")) if end else None
 
     def _parsed(self, end: int) -> list[Any] | None:
-        """Return the rows up to there; ``None`` if there is no end: inside of a text or of a list this is no JSON."""
+        """Return the rows up to there; ``None`` if there is no end: inside of a text or of a list this is not JSON."""
         text = b"".join((b"[", memoryview(self._buffer)[:end], b"]"))
         try:
             rows: list[Any] = orjson.loads(text)

@@ -118,7 +118,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         except (TypeError, ValueError):
             least = -1
         if least < 0:
-            raise PostHogSettingsError("min_records", "is no number of records.", "Write 0 or more.")
+            raise PostHogSettingsError("min_records", "is not a number of records.", "Write 0 or more.")
         return least
 
     def look(self, context: Context) -> Finding:

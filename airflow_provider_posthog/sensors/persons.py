@@ -148,7 +148,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
                 )
             self._project().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
-            raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
+            raise PostHogSettingsError("request", "is not a list of UUIDs.", "Write person UUIDs, or the request.")
 
     # One look.
 

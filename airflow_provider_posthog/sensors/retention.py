@@ -74,7 +74,7 @@ class PostHogRetentionSensor(PostHogSensor):
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         if not isinstance(self.within, timedelta) or self.within < timedelta(0):
-            raise PostHogSettingsError("within", "is no length of time.", "Write timedelta(days=60).")
+            raise PostHogSettingsError("within", "is not a length of time.", "Write timedelta(days=60).")
         settings = self.hook.settings()
         settings.project_path()  # says how to write the project's number
         before = self._before().isoformat().replace("+00:00", "Z")
@@ -84,7 +84,7 @@ class PostHogRetentionSensor(PostHogSensor):
         given = self.before
         at = moment(given) if isinstance(given, str) else given
         if not isinstance(at, datetime):
-            raise PostHogSettingsError("before", "is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
+            raise PostHogSettingsError("before", "is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
         if at.tzinfo is None:
             at = at.replace(tzinfo=timezone.utc)
         utc = at.astimezone(timezone.utc)

@@ -219,7 +219,7 @@ def read(fs: FileSystem, root: str, interval: Interval) -> dict[str, Any] | None
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise PostHogError(f"{path} is no manifest that this version of the provider can read. Move it away.")
+        raise PostHogError(f"{path} is not a manifest that this version of the provider can read. Move it away.")
     manifest: dict[str, Any] = content
     return manifest
 

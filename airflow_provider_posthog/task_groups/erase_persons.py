@@ -188,7 +188,7 @@ class Erasure:
             "subject": f"Erase persons from PostHog{f' ({self.ticket})' if self.ticket else ''}?",
             "body": "".join(f"Left on purpose: {one}. " for one in self._left)
             + _BODY.replace("RESOLVE", resolve.task_id),
-            "fail_on_reject": True,  # a request that was not carried out is no green run
+            "fail_on_reject": True,  # a request that was not carried out is not a green run
         }
         return operator(**{**given, **self.approval_options})
 

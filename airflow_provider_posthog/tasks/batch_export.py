@@ -24,7 +24,7 @@ def find(client: Client, wanted: object) -> batch_exports.BatchExport:
     """
     text = wanted.strip() if isinstance(wanted, str) else ""
     if not text:
-        raise PostHogSettingsError("batch_export", "is no text.", "Write the batch export's UUID or its name.")
+        raise PostHogSettingsError("batch_export", "is not text.", "Write the batch export's UUID or its name.")
     if is_uuid(text):
         try:
             return client.send(batch_exports.retrieve(text))

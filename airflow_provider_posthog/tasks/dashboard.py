@@ -84,7 +84,7 @@ class PostHogDashboardTask(PostHogRefreshOperator):
             self._combined_file().check("s3://bucket/{{ ds }}/dashboard.parquet")
             made = format_of(str(self.combined_path), field="combined_path")
             if made == "json":
-                raise PostHogSettingsError("combined_path", "is no table.", "End it with .csv, .jsonl or .parquet.")
+                raise PostHogSettingsError("combined_path", "is not a table.", "End it with .csv, .jsonl or .parquet.")
             require_format(made, field="combined_path")
 
     def _number(self) -> int:

@@ -165,7 +165,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         for field in _COLUMNS:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise PostHogSettingsError(field, "is no column's name.", "Write one, or leave it out.")
+                raise PostHogSettingsError(field, "is not a column's name.", "Write one, or leave it out.")
         if self.email_column and not self.identifiers_path:
             raise PostHogSettingsError(
                 "email_column",

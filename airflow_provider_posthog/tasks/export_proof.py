@@ -88,7 +88,7 @@ class DestinationCount:
             cursor.execute(statement)
             row = cursor.fetchone()
         if not row or not isinstance(row[0], int):
-            raise PostHogLoadError("The count at the destination is no number. Let check_sql answer with one.")
+            raise PostHogLoadError("The count at the destination is not a number. Let check_sql answer with one.")
         return int(row[0])
 
     def _in_files(self, interval: Interval) -> int:

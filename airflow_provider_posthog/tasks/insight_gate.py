@@ -171,7 +171,7 @@ def _series(value: object, *, of_several: bool) -> int | str | list[int | str] |
 def _whole(field: str, value: object) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise PostHogSettingsError(field, f"{text[:60]!r} is no place.", "Write its number, from 0.")
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a place.", "Write its number, from 0.")
     return int(text)
 
 
@@ -195,7 +195,7 @@ def _day(value: object) -> str | None:
     if value in (None, ""):
         return None
     if moment(str(value)) is None:
-        raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is no date.", "Write one such as '2026-11-01'.")
+        raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is not a date.", "Write one such as '2026-11-01'.")
     return str(value).strip()[:10]
 
 

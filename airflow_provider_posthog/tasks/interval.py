@@ -91,13 +91,13 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
         except ValueError:
             raise PostHogSettingsError(
-                name, f"{value[:60]!r} is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
+                name, f"{value[:60]!r} is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
             ) from None
     if value is None:
         raise PostHogSettingsError(name, "is not given, and the run has no data interval.", f"Write {name}=... .")
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
-            name, f"is no time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
+            name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
         )
     if value.tzinfo is None:
         raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")

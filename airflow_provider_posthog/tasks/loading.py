@@ -133,7 +133,7 @@ def target_of(
 
 def _column_types(task: LoadTask) -> dict[str, str]:
     if task.column_types is not None and not isinstance(task.column_types, Mapping):
-        raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+        raise PostHogSettingsError("column_types", "is not a mapping.", "Write a dictionary: {'name': 'jsonb'}.")
     return dict(task.column_types or {})
 
 

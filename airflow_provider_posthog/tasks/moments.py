@@ -21,6 +21,6 @@ def instant_of(field: str, value: object) -> datetime:
         except ValueError:
             at = None
     if not isinstance(at, datetime) or at.tzinfo is None:
-        raise PostHogSettingsError(field, "is no time with an offset.", "Write '{{ data_interval_end }}'.")
+        raise PostHogSettingsError(field, "is not a time with an offset.", "Write '{{ data_interval_end }}'.")
     utc = at.astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

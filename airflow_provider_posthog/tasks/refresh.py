@@ -162,7 +162,7 @@ class PostHogRefreshOperator(RemoteWorkOperator):
         self.check_waiting()
         limit = self.max_in_flight
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise PostHogSettingsError("max_in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
+            raise PostHogSettingsError("max_in_flight", f"{limit!r} is not a number of insights.", "Write 1 or more.")
         check_overrides(self.filters_override, self.variables_override)
         if self.on_truncation not in ON_TRUNCATION:
             raise PostHogSettingsError(

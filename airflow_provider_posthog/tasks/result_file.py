@@ -143,13 +143,13 @@ def json_line(value: Any, name: str) -> bytes:  # noqa: ANN401 - what PostHog an
 
     :param value: the value.
     :param name: what it answers, for the error.
-    :raises PostHogTransportError: if it is no JSON.
+    :raises PostHogTransportError: if it is not JSON.
     """
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     except (ValueError, RecursionError):
         raise PostHogTransportError(
-            f"the answer to {name} is no JSON: it holds NaN or Infinity, or is nested too deeply"
+            f"the answer to {name} is not JSON: it holds NaN or Infinity, or is nested too deeply"
         ) from None
 
 

@@ -58,7 +58,7 @@ BAD_POKES_KEY = "posthog_bad_pokes"
 class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     """Waits for something on PostHog, in the worker or in the triggerer. Subclasses say for what.
 
-    Being rate limited is no failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
+    Being rate limited is not a failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
     row went wrong (in ``reschedule`` mode before Airflow 3.3, which keeps no count between two pokes, ``timeout``
     ends it).
 

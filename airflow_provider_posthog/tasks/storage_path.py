@@ -45,7 +45,7 @@ def storage_path(
         made = ObjectStoragePath(text.rstrip("/") if folder else text, **({"conn_id": conn_id} if conn_id else {}))
         kept = made.path
     except ValueError:  # such as a storage that fsspec does not know
-        raise PostHogSettingsError(field, f"{text[:80]!r} is no path in a storage.", remedy) from None
+        raise PostHogSettingsError(field, f"{text[:80]!r} is not a path in a storage.", remedy) from None
     if kept.startswith("/") and not text.startswith("/") and _SCHEME.fullmatch(text) is None:
         raise PostHogSettingsError(field, f"{text[:80]!r} is relative, and Airflow 2 takes it from the root.", remedy)
     for sign in _ODD:
@@ -56,7 +56,7 @@ def storage_path(
 
 def _text(field: str, path: object, remedy: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
-        raise PostHogSettingsError(field, f"is no path, but a {type(path).__name__}.", remedy)
+        raise PostHogSettingsError(field, f"is not a path, but a {type(path).__name__}.", remedy)
     text = str(path).strip()
     if not text:
         raise PostHogSettingsError(field, "is empty.", remedy)

@@ -90,7 +90,7 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
             place = storage_path("path", folder + slash, self.object_storage_conn_id, example=example, folder=True)
             files = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
         if not files:
-            raise PostHogSettingsError("path", "is no file that is there.", f"Write one such as {example!r}.")
+            raise PostHogSettingsError("path", "is not a file that is there.", f"Write one such as {example!r}.")
         return place.fs, files
 
     def request(self) -> Mapping[str, Any]:

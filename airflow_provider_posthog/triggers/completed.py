@@ -65,7 +65,9 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         seconds = poll_interval.total_seconds() if isinstance(poll_interval, timedelta) else poll_interval
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= 86_400 * 7:
-            raise PostHogSettingsError("poll_interval", "is no length of time up to a week.", "Write seconds, as 60.")
+            raise PostHogSettingsError(
+                "poll_interval", "is not a length of time up to a week.", "Write seconds, as 60."
+            )
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.poll_interval = float(seconds)
@@ -189,7 +191,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _checked(argument: str, value: object) -> str:
     if not isinstance(value, str) or not is_uuid(value):
-        raise PostHogSettingsError(argument, "is no UUID.", "Write the UUID that PostHog shows.")
+        raise PostHogSettingsError(argument, "is not a UUID.", "Write the UUID that PostHog shows.")
     return value
 
 

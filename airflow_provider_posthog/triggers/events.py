@@ -81,7 +81,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if event is not None and (not isinstance(event, str) or not event):
-            raise PostHogSettingsError("event", "is no name.", "Write the event's name, or None for any event.")
+            raise PostHogSettingsError("event", "is not a name.", "Write the event's name, or None for any event.")
         self.event = event
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
@@ -257,7 +257,7 @@ def _seconds(field: str, value: object, least: float) -> float:
         example = "timedelta(minutes=1)" if field == "poll_interval" else "timedelta(days=1)"
         raise PostHogSettingsError(
             field,
-            f"is no length of time from {least:g} seconds to ten years.",
+            f"is not a length of time from {least:g} seconds to ten years.",
             f"Write seconds, or {example}.",
         )
     return float(value)

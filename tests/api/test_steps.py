@@ -363,7 +363,7 @@ def test_a_deadline_does_not_hide_an_error(server: ScriptedServer, asynchronous:
 
 
 class Killed(BaseException):
-    """As Airflow's own, which is no Exception either."""
+    """As Airflow's own, which is not an Exception either."""
 
 
 @pytest.fixture

@@ -560,7 +560,7 @@ def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatc
     assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
 
 
-# What PostHog writes where there are no rows, and what is no file of PostHog's.
+# What PostHog writes where there are no rows, and what is not a file of PostHog's.
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 

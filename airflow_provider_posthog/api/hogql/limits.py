@@ -44,7 +44,7 @@ class Arm(NamedTuple):
 
     :param limit: its LIMIT; ``None`` if it has none, or one that cannot be read.
     :param written: whether it has a LIMIT.
-    :param stretches: whether its LIMIT is no number of rows: ``WITH TIES``, or a percentage.
+    :param stretches: whether its LIMIT is not a number of rows: ``WITH TIES``, or a percentage.
     """
 
     limit: int | None = None

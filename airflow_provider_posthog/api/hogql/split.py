@@ -31,10 +31,10 @@ def one_statement(sql: object, field: str = "hogql") -> str:
 
     :param sql: the text.
     :param field: the argument that it was given in.
-    :raises PostHogSettingsError: if it is no text, or holds no statement, or several.
+    :raises PostHogSettingsError: if it is not text, or holds no statement, or several.
     """
     if not isinstance(sql, str):
-        raise PostHogSettingsError(field, f"is no text, but of type {type(sql).__name__}.", "Write one SELECT.")
+        raise PostHogSettingsError(field, f"is not text, but of type {type(sql).__name__}.", "Write one SELECT.")
     parts = statements(sql)
     if not parts:
         raise PostHogSettingsError(field, "is empty: it holds 0 statements.", "Write one SELECT.")

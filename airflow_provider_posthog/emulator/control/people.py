@@ -40,7 +40,7 @@ def _moment(sent: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
     except ValueError:
-        raise _wrong(f"{sent!r} is no ISO time.") from None
+        raise _wrong(f"{sent!r} is not an ISO time.") from None
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 

@@ -135,7 +135,7 @@ def read_scenario(path: Path) -> Scenario:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ScenarioError(f"{path}{where}: is no YAML: {getattr(error, 'problem', error)}") from None
+        raise ScenarioError(f"{path}{where}: is not YAML: {getattr(error, 'problem', error)}") from None
     scenario = Scenario(path, content if isinstance(content, dict) else {}, dict(_lines(node)) if node else {})
     if not isinstance(content, dict):
         raise ScenarioError(f"{path}, line 1: a scenario is a mapping, such as `events: [...]`")

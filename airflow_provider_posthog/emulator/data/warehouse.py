@@ -141,7 +141,7 @@ class Warehouse:
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{name!r} is no IANA time zone; write one such as 'Europe/Berlin'") from error
+            raise ValueError(f"{name!r} is not an IANA time zone; write one such as 'Europe/Berlin'") from error
         self._timezone = name
 
     def query(

@@ -58,7 +58,7 @@ class Request:
     def json(self) -> Json:
         """Return the JSON object of the body; an empty one when there is no body.
 
-        :raises ApiError: 400 when the body is no JSON object.
+        :raises ApiError: 400 when the body is not a JSON object.
         """
         if not self.raw_body:
             return {}

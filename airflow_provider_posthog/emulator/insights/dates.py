@@ -16,7 +16,7 @@ def parse_date(text: str, now: datetime, zone: ZoneInfo) -> datetime:
     :param text: relative (``-7d``, ``-24h``, ``dStart``, ``-1mEnd``) or ISO; without an offset it is the zone's time.
     :param now: the server's time.
     :param zone: the project's time zone.
-    :raises ValueError: when it is no date.
+    :raises ValueError: when it is not a date.
     """
     match = _RELATIVE.fullmatch(text)
     if match is None:

@@ -90,7 +90,7 @@ def read_filters(wanted: Json) -> Json:
     """Return filters as sent in a query string or a body: lists may be JSON text.
 
     :param wanted: by name.
-    :raises ApiError: 400 when ``events`` is no list.
+    :raises ApiError: 400 when ``events`` is not a list.
     """
     filters = dict(wanted)
     events = filters.get("events")

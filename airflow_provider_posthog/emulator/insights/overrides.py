@@ -35,7 +35,7 @@ def asked(request: Request, insight: Insight, dashboard_id: int | None) -> Asked
     :param request: with its overrides.
     :param insight: the insight.
     :param dashboard_id: of the dashboard that shows it: its filters and variables count.
-    :raises ApiError: 400 for an override that is no JSON object.
+    :raises ApiError: 400 for an override that is not a JSON object.
     """
     overrides = {name: _override(request, name) for name in NAMES}
     node = insight.node()

@@ -75,7 +75,7 @@ async def serialize(request: Request, insight: Insight, mode: str, dashboard_id:
     :param insight: the insight.
     :param mode: from :func:`read_mode`.
     :param dashboard_id: of the dashboard whose tile it is, or None.
-    :raises ApiError: 400 for an override that is no JSON; for a broken query, if the setting ``insight_errors`` is
+    :raises ApiError: 400 for an override that is not JSON; for a broken query, if the setting ``insight_errors`` is
         ``raise``.
     """
     wanted = asked(request, insight, dashboard_id)

@@ -38,7 +38,7 @@ def evaluate(formula: str, numbers: Mapping[str, float]) -> float:
 
     :param formula: letters stand for series, in their order.
     :param numbers: of each series.
-    :raises ApiError: 400 for what is no formula.
+    :raises ApiError: 400 for what is not a formula.
     """
     try:
         return _value(ast.parse(formula.strip(), mode="eval").body, numbers)

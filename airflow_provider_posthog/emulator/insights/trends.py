@@ -112,7 +112,7 @@ def read_range(work: Work) -> Range:
     """Return the time that a query is about.
 
     :param work: its ``dateRange`` and ``interval``; the last seven days by default.
-    :raises ApiError: 400 for what is no date, or another interval.
+    :raises ApiError: 400 for what is not a date, or another interval.
     """
     wanted = work.node.get("dateRange") or {}
     zone = ZoneInfo(work.warehouse.timezone)

@@ -79,7 +79,7 @@ def property_conditions(request: Request) -> list[str]:
     are documented.
 
     :param request: of a list.
-    :raises ApiError: 400 for what is no JSON, 500 for what PostHog stumbles over.
+    :raises ApiError: 400 for what is not JSON, 500 for what PostHog stumbles over.
     """
     sent = request.query("properties")
     if not sent:

@@ -209,7 +209,7 @@ def retrieve(request: Request) -> Answer:
     """Return an event (``GET events/{id}/``).
 
     :param request: ``id`` in its path.
-    :raises ApiError: 400 for what is no uuid, 404 for an event that is not there.
+    :raises ApiError: 400 for what is not a uuid, 404 for an event that is not there.
     """
     event_id = request.params["id"]
     try:

@@ -24,7 +24,7 @@ def wrapped(query: object) -> Json | None:
     """Return a query as insights keep it: inside of the node that says how to show it.
 
     :param query: as sent.
-    :raises ApiError: 400 for what is no query.
+    :raises ApiError: 400 for what is not a query.
     """
     if query is None:
         return None
@@ -103,7 +103,7 @@ async def create(request: Request) -> Answer:
 
 
 def _numbers(request: Request, name: str) -> list[object]:
-    """Return a list that a query parameter holds as JSON text; what is no list filters nothing."""
+    """Return a list that a query parameter holds as JSON text; what is not a list filters nothing."""
     try:
         numbers = json.loads(request.query(name) or "[]")
     except ValueError:

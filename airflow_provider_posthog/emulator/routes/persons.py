@@ -192,7 +192,7 @@ def retrieve(request: Request) -> Answer:
 
 def _batch(request: Request, name: str) -> list[str]:
     names = request.json().get(name)
-    # more than 200 are cut off without a word, and what is no list finds nobody
+    # more than 200 are cut off without a word, and what is not a list finds nobody
     return [str(each) for each in names[:BATCH]] if isinstance(names, list) else []
 
 
@@ -216,7 +216,7 @@ def batch_by_uuids(request: Request) -> Answer:
     """Look up persons (``POST persons/batch_by_uuids/``).
 
     :param request: ``uuids`` in its body.
-    :raises ApiError: 400 when one is no uuid.
+    :raises ApiError: 400 when one is not a uuid.
     """
     names = _batch(request, "uuids")
     try:

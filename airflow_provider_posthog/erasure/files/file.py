@@ -35,7 +35,7 @@ _ENDS: Mapping[str, tuple[str, str | None]] = {
 _ROWS = 50_000
 _BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
-#: The longest row of text: what is longer is no row, but a file that is not what it says.
+#: The longest row of text: what is longer is not a row, but a file that is not what it says.
 _MAX_ROW = 256 * 1024 * 1024
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n?$)')
 
@@ -165,7 +165,7 @@ def _readable(fs: FileSystem, path: str) -> Iterator[tuple[str, str | None, Any]
         with closing(fs.open(path, "rb")) as file:
             yield form[0], form[1], file
     except (UnicodeDecodeError, orjson.JSONDecodeError):
-        raise UnreadableError("is no text in UTF-8") from None
+        raise UnreadableError("is not text in UTF-8") from None
     except (pa.ArrowException, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableError(f"is damaged, or is not what its name says ({type(error).__name__})") from None
     except OSError as error:
@@ -286,7 +286,7 @@ def _json(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[by
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            raise UnreadableError(f"line {number} is no JSON") from None
+            raise UnreadableError(f"line {number} is not JSON") from None
         missing = [one.column for one in wanted if not isinstance(row, dict) or one.column not in row]
         if missing:
             raise UnreadableError(f"line {number} has no {missing[0]!r}")
@@ -336,7 +336,7 @@ def _fields(raw: bytes, number: int) -> list[str]:
     while True:
         cell = _FIELD.match(text, at)
         if cell is None:
-            raise UnreadableError(f"row {number} is no CSV")
+            raise UnreadableError(f"row {number} is not CSV")
         fields.append(cell[2] if cell[1] is None else cell[1].replace('""', '"'))
         at = cell.end()
         if cell[3] != ",":

@@ -293,7 +293,7 @@ def check_root(fs: Any, root: str) -> None:  # noqa: ANN401
     """
     fs.invalidate_cache()
     if not fs.isdir(root):
-        raise PostHogSettingsError("path", "is no folder.", "Write the folder that the files were written into.")
+        raise PostHogSettingsError("path", "is not a folder.", "Write the folder that the files were written into.")
     around = root.rpartition("/")[0]
     while around.strip("/"):
         if fs.isdir(f"{around}/{manifests.FOLDER}"):

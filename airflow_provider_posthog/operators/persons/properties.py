@@ -94,7 +94,7 @@ class _PersonsOperator(PeopleOperator):
 class PostHogDeletePersonPropertyOperator(_PersonsOperator):
     """Removes properties of profiles, and reads back that they are gone.
 
-    This is no erasure: events keep their own copies of the values, and so do exports.
+    This is not an erasure: events keep their own copies of the values, and so do exports.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.

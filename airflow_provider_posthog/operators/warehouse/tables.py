@@ -66,7 +66,7 @@ class PostHogLinkTableOperator(PostHogOperator):
         if not str(self.url_pattern).startswith("https://"):
             raise PostHogSettingsError(
                 "url_pattern",
-                "is no https:// address.",
+                "is not an https:// address.",
                 "Write https://bucket.s3.region.amazonaws.com/folder/*.parquet.",
             )
         client, settings = self.hook.client, self.hook.settings()
