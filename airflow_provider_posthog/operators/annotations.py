@@ -24,7 +24,7 @@ SCOPES = ("project", "organization", "dashboard", "dashboard_item")
 
 
 class PostHogAnnotationOperator(PostHogOperator):
-    """Marks a moment on PostHog's charts, once for each run of the task: a retry or a clear finds its mark again.
+    """Marks a moment on PostHog's charts, once for each run of the task: a retry or a cleared task reuses its mark.
 
     .. code-block:: python
 

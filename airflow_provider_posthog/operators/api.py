@@ -36,30 +36,29 @@ _BETTER = {
 
 
 class PostHogApiOperator(PostHogOperator):
-    """Sends any call of PostHog's API: all the endpoints in docs/api.md, with their names and their arguments.
+    """Calls any endpoint of PostHog's API that docs/api.md lists, by its name and with its arguments.
 
-    What is wrong (an unknown name, a value that does not fit) is refused before anything is sent, with the nearest
-    right name. A list is read to its end, page by page. Jobs have operators of their own, which wait, and which take up
-    again what a killed worker began (``PostHogCreateExportOperator``); this one sends its call, and a retry of the
-    task sends it again.
+    Mistakes (an unknown name, a value that does not fit) are refused before anything is sent, with the nearest valid
+    name. A list is read to its end, page by page. Jobs have operators of their own, such as
+    ``PostHogCreateExportOperator``, which wait and resume what a killed worker began; this one only sends its call, and
+    a retry sends it again.
 
     :param call: the endpoint, such as ``dashboards.move_tile``.
-    :param arguments: what it takes, by name. Nothing is coerced, and templates render to text, which only ids in paths
-        may be: for other numbers give a task's output, or let the DAG ``render_template_as_native_obj``.
-    :param path: where the answer goes, as an ``ObjectStoragePath`` or text such as
-        ``s3://lake/persons/{{ ds }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one
-        JSON document; a file (``exports.content``, ``file_downloads.download``) itself. It appears only when it is
-        whole.
-    :param max_items: how many items of a list to read at the most; without it all.
+    :param arguments: what it takes, by name. Nothing is coerced. Templates render to text, which only ids in paths
+        accept: for other numbers pass a task's output, or set ``render_template_as_native_obj`` on the DAG.
+    :param path: where the answer goes, as an ``ObjectStoragePath`` or text such as ``s3://lake/persons/{{ ds
+        }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one JSON document; a file
+        (``exports.content``, ``file_downloads.download``) itself. It appears only once it is complete.
+    :param max_items: the most items of a list to read; default: all.
     :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
         retry after a crash), and any other an error.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
-    :returns: with ``path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256``
-        (hex). Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items.
-        An answer that is too large is an error, but for what must not be sent again (``exports.create``): of that the
-        short fields are returned, with a warning.
+    :returns: with ``path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256`` (hex).
+        Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items. An answer that
+        is too large is an error, except for a call that must not be repeated (``exports.create``): then the short
+        fields are returned, with a warning.
     :raises PostHogSettingsError: if an argument is wrong, the answer is too large for an XCom, or another file is in
         the way.
     :raises PostHogError: if there is no good answer.

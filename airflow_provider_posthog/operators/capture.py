@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class PostHogCaptureOperator(PostHogOperator):
-    """Sends an event to PostHog, the same one in each try, and succeeds when PostHog has taken it.
+    """Sends an event to PostHog, the same one in each try, and succeeds once PostHog has accepted it.
 
-    Whether it can be queried afterwards is not waited for: that is what
+    It does not wait until the event can be queried: for many events,
     :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator` does for many.
 
     .. code-block:: python
@@ -31,14 +31,14 @@ class PostHogCaptureOperator(PostHogOperator):
         PostHogCaptureOperator(task_id="tell", event="orders loaded", distinct_id="warehouse", properties={"rows": 7})
 
     :param event: its name.
-    :param distinct_id: whose it is; a list sends one for each.
-    :param properties: what it has; JSON.
+    :param distinct_id: the person or thing it belongs to; a list sends one event for each.
+    :param properties: its properties; JSON.
     :param timestamp: when it happened: a time with an offset, or ISO text with one; default: the run's.
     :param uuid: its UUID; default: one that follows from the DAG, the run, the task and the id.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own.
     :returns: ``sent`` (how many), ``uuids``, ``verdicts`` (how many by PostHog's word, such as ``ok``; ``sent`` where
         it says none).
-    :raises PostHogSettingsError: if PostHog would not take it; nothing was sent.
+    :raises PostHogSettingsError: if PostHog would not accept it; nothing was sent.
     :raises PostHogIncompleteError: if PostHog drops it.
     """
 

@@ -28,7 +28,7 @@ _ENDED = frozenset({"completed", "failed"})
 class PostHogExperimentResultsOperator(PostHogOperator):
     """Calculates an experiment's metrics again, waits for that, and writes a row for each metric, variant and day.
 
-    A calculation that runs already is taken up, also that of a try before.
+    If a calculation is already running, also one of an earlier try, the task waits for that.
 
     .. code-block:: python
 
@@ -42,7 +42,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         ``chance_to_win``, ``p_value``, ``interval_low``, ``interval_high``.
     :param overwrite: replace a file of that name.
     :param object_storage_conn_id: Airflow's connection for the storage.
-    :param recalculate: calculate first; else what there is is written.
+    :param recalculate: calculate first; otherwise the existing results are written.
     :param poll_interval: seconds (or a timedelta) between two looks.
     :param timeout: seconds (or a timedelta) that the calculation may take.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``experiment:read``, and

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class PostHogFeatureFlagOperator(PostHogOperator):
-    """Sets how far a feature flag is rolled out, or turns it on or off, and reads back that it is so.
+    """Sets how far a feature flag is rolled out, or turns it on or off, and reads the change back.
 
     .. code-block:: python
 
         PostHogFeatureFlagOperator(task_id="half", flag="new-checkout", rollout_percentage=50, active=True)
 
     :param flag: its key, or its number.
-    :param rollout_percentage: for how many percent of those whom a condition fits, from 0 to 100.
-    :param condition: which of several conditions that is for, from 0; needed only where there are several.
+    :param rollout_percentage: the percentage of users matching the condition, from 0 to 100.
+    :param condition: which condition that is for, from 0; needed only if there are several.
     :param active: whether the flag is on.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``feature_flag:write``.
     :returns: ``id``, ``key``, ``active``, ``rollout_percentage`` (of the condition), ``before`` (``active`` and

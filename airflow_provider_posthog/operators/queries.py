@@ -37,18 +37,18 @@ TIMEOUT = 21 * 60.0
 
 
 class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
-    """Runs a query afresh, never from PostHog's cache, and hands on its rows.
+    """Runs a query afresh, never from PostHog's cache, and returns its rows.
 
     It runs asynchronously under a name that follows from the task and its try, so that a retry after a crash takes up
-    the query that still runs, and a kill cancels it. A failure that PostHog answers with 200, and rows that it cut
-    without a word (no LIMIT: 100; more than 50,000), are errors.
+    the query that still runs, and a kill cancels it. A failure that PostHog answers with 200, and rows that it silently
+    cut (no LIMIT: 100; more than 50,000), are errors.
 
-    PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows take
-    an export, or load the events.
+    PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows use an
+    export, or load the events.
 
     :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "TrendsQuery", ...}``.
-        HogQL is not ClickHouse. Several SELECTs (UNION and the like) go into brackets, ``SELECT * FROM (...) LIMIT n``:
-        outside of them PostHog cuts each by itself.
+        HogQL is not ClickHouse. Put several SELECTs (UNION and the like) into brackets, ``SELECT * FROM (...) LIMIT
+        n``: without them PostHog cuts each on its own.
     :param values: what the placeholders of the text stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
     :param variables: what ``{variables.code_name}`` in the text stands for, as PostHog's ``variables``: by the
         variable's id, each with ``code_name`` and ``value``.
@@ -57,15 +57,15 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         The file appears only when it is whole.
     :param overwrite: replace a file of that name. Without it, one that holds the same bytes is success, any other an
         error.
-    :param max_rows: how many rows may be handed on as an XCom, which is kept in Airflow's database; more need a
+    :param max_rows: how many rows may be returned as an XCom, which is kept in Airflow's database; more need a
         ``path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
-    :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
-        retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
-    :param max_bytes_read: how many bytes ClickHouse may read for the query, for PostHog meters them (docs/limits.md).
-        One that has read more fails, so that a schedule does not burn the project's budget unseen; and none begins when
-        less is left of the budget. Servers that do not tell are not guarded.
+    :param on_retention: what to do if PostHog hides events that the query reads, because they are older than the
+        project's retention: ``warn`` (default), ``ignore``, or ``fail``, which needs a query node with a start date.
+    :param max_bytes_read: how many bytes ClickHouse may read for the query; PostHog meters them (docs/limits.md). A
+        query that read more fails, so that a schedule does not use up the project's budget unnoticed; and none starts
+        if the budget has less left. Servers that do not report bytes are not guarded.
     :param timeout: seconds, or a ``timedelta``, from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``

@@ -47,7 +47,7 @@ class PostHogInsightSensor(PostHogSensor):
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``.
     """
@@ -118,7 +118,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
         run's data interval; for runs without one their logical date, else the time at which the run started.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
@@ -171,7 +171,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``, with ``value`` in place of a ``condition``.
     :param value: the number to compare with.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: which number of it, as :class:`~airflow_provider_posthog.tasks.insight_gate.InsightGateTask`:
         ``series``, ``step``, ``measure``, ``period``, ``cohort``, ``row``, ``column``, and how new it has to be:
         ``fresher_than``, ``refresh``; as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`:

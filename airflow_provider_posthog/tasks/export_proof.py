@@ -25,7 +25,7 @@ class DestinationCount:
 
     :param sql_conn_id: Airflow's connection of the database.
     :param table: the table there, with its columns ``uuid`` and ``timestamp``.
-    :param sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for the
+    :param sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand for the
         interval's edges, as texts in quotes.
     :param path: a folder of Parquet files in their place, with the same columns.
     :param storage_conn_id: Airflow's connection of the object storage.

@@ -44,15 +44,17 @@ _RUNS_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class PostHogBackfillBatchExportOperator(WatchedJobOperator):
-    """Lets a batch export write a range of time to its destination again, and waits until every run of it is good.
+    """Backfills a range of time of a batch export, and waits until every run has succeeded.
 
-    PostHog writes; no row passes through Airflow. A backfill takes events by their ``timestamp``, where the export's
-    own scheduled runs take them by when PostHog received them: an event that comes late is in no backfill of its day
-    that ran before. Rows that both have written are twice in a destination that only appends; they have one ``uuid``.
+    PostHog writes; no row passes through Airflow. A backfill selects events by their ``timestamp``, while the export's
+    scheduled runs select them by when PostHog received them: an event that arrives late is missing from any backfill of
+    its day that ran before. Rows that both have written appear twice in a destination that only appends; they share one
+    ``uuid``.
 
     The range is the run's data interval, and must be made of whole intervals of the export: its hours, or its days and
-    weeks with their time zone and hour. A backfill of the same range that goes on already, whoever started it, is taken
-    up instead of starting a second. As long as the project has as many backfills as it may, the task waits.
+    weeks with their time zone and hour. If a backfill of the same range is already running, whoever started it, the
+    task waits for that one instead of starting a second. While the project runs as many backfills as it may, the task
+    waits for a slot.
 
     ::
 
@@ -61,17 +63,17 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param batch_export: the batch export's UUID or its name.
     :param start: the first moment, as a time with an offset or ISO text; default: the run's data interval.
     :param end: the first moment after it, not in the future; default: the run's data interval.
-    :param check_sql_conn_id: count the range's rows in the destination, too, by this Airflow connection of a database;
-        with ``check_table`` or ``check_sql``. Rows that scheduled runs have written count, too.
+    :param check_sql_conn_id: also count the range's rows in the destination, through this Airflow connection of a
+        database; with ``check_table`` or ``check_sql``. Rows from scheduled runs count too.
     :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
-    :param check_sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for
-        the edges of the range, as texts in quotes.
+    :param check_sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand
+        for the edges of the range, as texts in quotes.
     :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
         extra ``warehouse``).
     :param object_storage_conn_id: Airflow's connection for that object storage.
     :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
         waits for on a connection share one query per poll.
-    :param timeout: seconds that it may take, from its start; default a day. The wait for a place has as long.
+    :param timeout: seconds that it may take, from its start; default a day. The wait for a slot may take as long again.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
         ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
@@ -80,7 +82,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
         by then.
     :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
-    :raises PostHogJobFailed: if a run did not complete, or with failed records, or an interval has no run.
+    :raises PostHogJobFailed: if a run did not complete, has failed records, or an interval has no run.
     :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
     :raises PostHogJobTimeout: if it did not end in time; it is cancelled then.
     """

@@ -1,4 +1,4 @@
-"""Stopping a batch export's schedule, and letting it go on."""
+"""Pausing and resuming a batch export's schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PostHogPauseBatchExportOperator(PostHogOperator):
-    """Pauses a batch export, so that no scheduled run begins. One that is paused already stays so.
+    """Pauses a batch export, so that no scheduled run begins. If it is already paused, nothing changes.
 
     ::
 
@@ -59,7 +59,9 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
 
 
 class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
-    """Lets a paused batch export go on with its schedule; what the pause left out stays out, unless it is backfilled.
+    """Resumes the schedule of a paused batch export.
+
+    Intervals that the pause skipped stay out unless you backfill them.
 
     ::
 

@@ -31,7 +31,7 @@ _ANY = 1
 
 
 class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
-    """Lets a batch export write the interval of a run that failed again, and waits until that run is good.
+    """Retries a failed run of a batch export for its interval, and waits until the new run has succeeded.
 
     A run that has meanwhile succeeded is not repeated, so that its rows are not written twice.
 

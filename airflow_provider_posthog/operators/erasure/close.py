@@ -49,16 +49,17 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
     """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
 
     For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
-    certificate stays open, and the work file with its identifiers stays, until then. Everybody is looked at twice more;
-    where PostHog cannot be asked, the last states that were told count. Those who are ``VERIFIED`` can have an extract
-    of the certificate (``python -m airflow_provider_posthog.audit extract``).
+    certificate stays open, and the work file with its identifiers stays, until then. Everybody is checked twice more;
+    where PostHog cannot be asked, the last recorded states count. Those who are ``VERIFIED`` can have an extract of the
+    certificate (``python -m airflow_provider_posthog.audit extract``).
 
     :param request: what ``PostHogDeletePersonsOperator`` returned; or its ``request_id``, ``work_path`` and
         ``audit_path``, also from a DAG of its own.
     :param reason: why it cannot be proved, such as "PostHog's support cannot delete events of the future, ticket 7"; no
         personal data, at most 500 characters.
     :param decision: who decided what, such as "The data-protection officer accepts it, 2026-12-01".
-    :param poll_interval: how long between two looks, in seconds or as a timedelta: ``VERIFIED`` is who is gone in both.
+    :param poll_interval: how long between two looks, in seconds or as a timedelta: whoever is gone in both is
+        ``VERIFIED``.
     :param also_remove: other files that hold identifiers, removed with the work file.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``state`` (``NOT_VERIFIED``), ``states`` (numbers by state), ``audit_path``.

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class PostHogErasureGateOperator(GuidedTask, BaseOperator):
-    """Lets an erasure pass only if the run says that it is approved, where Airflow has no operator that asks a person.
+    """Lets an erasure continue only if the run says that it is approved.
+
+    For versions of Airflow without an operator that asks a person.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param param: the run's parameter (``params``) that has to be true.
@@ -28,7 +30,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         :func:`~airflow_provider_posthog.audit.claims.left_on_purpose` says it.
     :returns: ``param``, and ``responded_by_user``: ``{"id": ...}`` of who started the run, or null where Airflow does
         not tell (before 3.1, and for scheduled runs).
-    :raises PostHogErasureError: if it is not, with the numbers of what would be deleted.
+    :raises PostHogErasureError: if it is not approved, with the numbers of what would be deleted.
     """
 
     template_fields: Sequence[str] = ("persons",)
@@ -69,8 +71,8 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
 class PostHogFinishErasureOperator(ErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
-    For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
-    (``keep_work_file=True, close_certificate=False``). After a preview it closes the certificate as such.
+    For erasures that continue after ``PostHogPersonsErasedSensor``, which then has to keep both (``keep_work_file=True,
+    close_certificate=False``). After a preview it closes the certificate as such.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned.

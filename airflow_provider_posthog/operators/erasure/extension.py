@@ -1,4 +1,4 @@
-"""More time for an erasure, with the reason, as the law wants it."""
+"""More time for an erasure, with the reason that the law asks for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class PostHogExtendErasureOperator(PostHogErasureOperator):
-    """Extends the deadline of an erasure, once: its certificate and the ledger tell until when, and why.
+    """Extends the deadline of an erasure, once: its certificate and the ledger record until when, and why.
 
-    The person has to be told within the first month (GDPR, article 12(3)). This task tells nobody.
+    You must inform the person within the first month (GDPR, article 12(3)). This task informs nobody.
 
     :param request: what an earlier task of the erasure returned; or its ``request_id`` and ``audit_path``.
     :param reason: why, such as "PostHog deletes events on weekends, and the last one failed"; no personal data.

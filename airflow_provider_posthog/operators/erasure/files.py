@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
-    """Writes the files of a folder anew without the rows of an erasure's persons, and proves that none is left.
+    """Rewrites the files of a folder without the rows of an erasure's persons, and proves that none is left.
 
     Parquet, JSON lines and CSV, also compressed, in folders of partitions, too: what this package has written, and
     files like them. All files are read first; only then those with such rows are replaced, one by one, each as a whole,
-    and the manifests say how many rows and which checksum they have now. All other rows stay as they are. A try that
-    was killed leaves nothing half, and the next one goes on. Memory does not grow with the files.
+    and the manifests say how many rows and which checksum they have now. All other rows stay as they are. A killed try
+    leaves nothing half-written, and the next one continues. Memory does not grow with the files.
 
-    Object storage with versions keeps the files of before until these expire; so do backups and snapshots.
+    Versioned object storage keeps the old files until they expire; so do backups and snapshots.
 
     :param path: the folder that the files were written into, the one with ``_manifests``, if there is one.
     :param name: only the files of this name, where several tables are in one folder.

@@ -1,4 +1,4 @@
-"""Looking again, weeks after an erasure was proved, whether somebody has come back."""
+"""Checking again, weeks after an erasure was proved, whether somebody has come back."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
-    :param proof: what ``PostHogPersonsErasedSensor`` returned: those are sealed who are ``VERIFIED``, also where it is
-        ``PARTIAL``. Who is not can still be read, so that a later look would only say so.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned: everybody who is ``VERIFIED`` is sealed, even if the
+        proof is ``PARTIAL``. Whoever is not can still be read, and a later look would only say so.
     :param sealed_path: the folder for it, in object storage.
     :param object_storage_conn_id: Airflow's connection for it; that of the work file comes with ``request``.
     :param look_again_after: how long after now to look again; seconds or a timedelta.
@@ -104,11 +104,11 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
 
 class PostHogLookAgainOperator(PeopleOperator):
-    """Looks again at every sealed erasure whose time has come, and fails if somebody of them can be read again.
+    """Checks every sealed erasure whose time has come, and fails if somebody of it can be read again.
 
-    For a DAG of its own, once a day. What is clean in two looks, as a lagging replica may show nothing for a while, is
-    removed; what is not stays, so that the task can be cleared, until ``keep_for`` is over: nothing with identifiers is
-    kept for ever.
+    For a DAG of its own, once a day. An erasure that is clean in two looks is removed (a lagging replica may show
+    nothing for a while). Any other stays, so that you can clear the task, until ``keep_for`` is over: nothing with
+    identifiers is kept for ever.
 
     :param sealed_path: the folder of ``PostHogSealErasureOperator``.
     :param object_storage_conn_id: Airflow's connection for it.

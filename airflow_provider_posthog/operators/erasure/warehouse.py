@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     """Deletes the rows of the persons of an erasure from a table, in one transaction, and proves that none is left.
 
-    Whose rows they are says the work file, so this task runs before the work file is removed, and after PostHog is
-    proved to have nothing left that a load could bring back. A retry is harmless. The certificate is told how many rows
-    went. PostgreSQL, DuckDB and SQLite. Snowflake and BigQuery, too, by Airflow's hooks for them, and statement by
-    statement; as these keep statements in a history, they are told hashes with a salt of their own each time.
+    The work file says whose rows they are, so run this task before it is removed, and after PostHog is proved to have
+    nothing left that a load could bring back. A retry is harmless. The certificate records how many rows were deleted.
+    Works with PostgreSQL, DuckDB and SQLite; and with Snowflake and BigQuery through Airflow's hooks, one statement at
+    a time: as these keep a history of statements, they only ever see hashes, with a new salt each time.
 
-    Databases keep erased rows in their files for a while. DuckDB's is rewritten: a copy takes its place, for which it
-    has to be on this worker, with room for a second one. SQLite writes over them. Of PostgreSQL, and where that was not
-    possible, it is said in ``old_pages``, in the log and in the certificate.
+    Databases keep erased rows in their files for a while. A DuckDB file is rewritten: a copy replaces it, so it must be
+    on this worker, with room for a second one. SQLite overwrites such rows. For PostgreSQL, and wherever that was not
+    possible, ``old_pages``, the log and the certificate say so.
 
     A database may write statements into a log of its own, with the values in them: PostgreSQL does, if
     ``log_statement`` or ``log_min_duration_statement`` says so.

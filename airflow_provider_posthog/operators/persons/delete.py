@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class PostHogDeletePersonsOperator(PostHogErasureOperator):
-    """Asks PostHog to delete persons, each once, whatever happens to the worker in between.
+    """Asks PostHog to delete persons, each of them once, whatever happens to the worker meanwhile.
 
-    Events and recordings are asked for first, while the profile is kept, where the server can do that (found out, not
-    assumed); then the profile. Who failed is asked for again, and named. PostHog's answer proves nothing:
-    :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does. A retry goes on where the last
-    try stopped.
+    Events and recordings are asked for first, while the profile is kept, where the server supports it (this is
+    detected, not assumed); then the profile. Failed deletions are requested again, and whoever still fails is named.
+    PostHog's answer proves nothing: :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does.
+    A retry continues where the last try stopped.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
-    :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
+    :param delete_events: delete the events; PostHog does that at one of the next two weekends.
     :param delete_recordings: delete the session recordings.
     :param keep_person: keep the profile, with its properties. Refused on servers that would delete it.
     :param preview: only say what would be done; may be a template.
@@ -43,8 +43,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
     :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
     :param verify_by: for UUIDs, as in ``PostHogResolvePersonsOperator``.
-    :param approval: what the task returned that approved it: Airflow's ``ApprovalOperator``, or
-        :class:`~airflow_provider_posthog.operators.erasure.PostHogErasureGateOperator`. The certificate then tells
+    :param approval: what the approving task returned: Airflow's ``ApprovalOperator``, or
+        :class:`~airflow_provider_posthog.operators.erasure.PostHogErasureGateOperator`. The certificate then records
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,

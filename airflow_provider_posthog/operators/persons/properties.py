@@ -39,7 +39,7 @@ class _PersonsOperator(PeopleOperator):
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until a change can be read back.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     """
 
     template_fields: Sequence[str] = (*PeopleOperator.template_fields, "object_storage_conn_id", "persons")
@@ -100,7 +100,7 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
     :param properties: the names of the properties, such as ``["email", "name"]``.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a property is still there; it names the persons.
     """
@@ -137,7 +137,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     :param properties: the values by name: JSON.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they can be read.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a value cannot be read back, or a person is not there; it names the persons.
     """

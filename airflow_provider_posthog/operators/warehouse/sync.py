@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class PostHogSyncSourceOperator(WatchedJobOperator):
-    """Lets PostHog load a source of its warehouse, or one table of it, and waits until every sync is good.
+    """Syncs a source of PostHog's warehouse, or one table of it, and waits until every sync has succeeded.
 
-    PostHog does not say which sync a request has begun, and lets a request be while a sync goes on. So a sync that was
-    begun before is waited for first, as it may have read the source before the task's data was there; the task's own is
-    the first that PostHog creates after that.
+    PostHog does not say which sync a request started, and ignores a request while a sync is running. So the task first
+    waits for a running sync, which may have read the source before the task's data was there; its own sync is the first
+    that PostHog creates after that.
 
     ::
 

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class PostHogRunViewOperator(WatchedJobOperator):
-    """Materializes a view of PostHog's warehouse now, and waits until it is done.
+    """Materializes a view of PostHog's warehouse now, and waits until that is done.
 
-    A run that was begun before is waited for first, as it may have read what the view is made of too early.
+    If a run is already going on, the task first waits for it, as it may have read the view's sources too early.
 
     ::
 
         PostHogRunViewOperator(task_id="view", view="daily_orders", deferrable=True)
 
     :param view: the view's UUID or its name; it has to be materialized.
-    :param full_refresh: make an incremental one anew.
+    :param full_refresh: rebuild an incremental view from scratch.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``view_id``, ``view`` (its name), ``rows`` (int; null on servers that do not tell), ``run_id`` (text; null
         there, too), ``project_id`` (int), ``host``.
