@@ -1,4 +1,4 @@
-"""PostHog's things as Airflow assets: ``posthog://<host>/<project>/<kind>/<id>``.
+"""PostHog's objects as Airflow assets: ``posthog://<host>/<project>/<kind>/<id>``.
 
 A task that lists one in its ``outlets`` starts the DAGs that are scheduled on it.
 """

@@ -38,16 +38,16 @@ LONGEST = timedelta(days=1)
 
 
 class PostHogRetryPolicy(RetryPolicy):
-    """Fails at once what no retry can mend, and lets the rest wait for as long as PostHog asks.
+    """Fails at once if no retry can help, and otherwise waits for as long as PostHog asks.
 
     ::
 
         load = PostHogToSqlOperator(task_id="load", ..., retries=5, retry_policy=PostHogRetryPolicy())
 
     Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404), rows that PostHog hides, and loads that would
-    replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it.
-    Everything else, and what is no error of this provider, goes by the task's own ``retries`` and ``retry_delay``.
-    There are never more tries than ``retries`` allows.
+    replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it. All
+    other errors, also those of other packages, follow the task's own ``retries`` and ``retry_delay``. There are never
+    more tries than ``retries`` allows.
 
     :raises PostHogSettingsError: before Airflow 3.3, which has no retry policies.
     """

@@ -1,4 +1,4 @@
-"""From an Airflow connection to the fastest loader that there is for its database."""
+"""From an Airflow connection to the fastest loader for its database."""
 
 from __future__ import annotations
 

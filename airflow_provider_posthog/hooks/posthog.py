@@ -56,7 +56,7 @@ class PostHogHook(BaseHook):
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
     :param max_bytes_read: how many bytes ClickHouse may read for a query of ``query``, ``get_records``, ``get_first``
-        and ``get_df``: what has read more is an error, and none begins when less is left of the project's budget.
+        and ``get_df``: a query that read more is an error, and none starts if the project's budget has less left.
     """
 
     #: Bytes that ClickHouse read for the last query of this hook; ``None`` if the server did not say.

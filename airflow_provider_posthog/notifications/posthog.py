@@ -19,10 +19,10 @@ KINDS = ("annotation", "event")
 
 
 class PostHogNotifier(BaseNotifier):
-    """Tells PostHog of a DAG run or a task: as an annotation on its charts, or as an event.
+    """Reports a DAG run or a task to PostHog: as an annotation on its charts, or as an event.
 
-    For ``on_failure_callback``, ``on_success_callback``, deadline alerts and the notifiers of approvals. It is told
-    once: what is called a second time for the same run, task and message changes nothing.
+    For ``on_failure_callback``, ``on_success_callback``, deadline alerts and the notifiers of approvals. It reports
+    once: a second call for the same run, task and message changes nothing.
 
     .. code-block:: python
 
@@ -31,7 +31,7 @@ class PostHogNotifier(BaseNotifier):
     :param content: the annotation's text, or a property ``content`` of the event. A template.
     :param kind: ``annotation`` or ``event``.
     :param event: the event's name.
-    :param distinct_id: whose event it is; default: ``airflow``. No person is made for it.
+    :param distinct_id: whose event it is; default: ``airflow``. No person is created for it.
     :param properties: what the event has besides ``dag_id``, ``run_id``, ``task_id``, ``state`` and ``content``.
     :param scope: where an annotation is shown.
     :param hidden: do not show the annotation in charts.

@@ -34,11 +34,11 @@ class _BatchExportRunSensorRest(PollingArguments, UnhurriedSensorArguments, tota
 
 
 class PostHogBatchExportRunSensor(PostHogWaitingSensor):
-    """Waits until a batch export's scheduled run of an interval is good: completed, and no record failed.
+    """Waits until a batch export's scheduled run of an interval has succeeded: completed, and no record failed.
 
     PostHog begins the run some time after the interval is over (hours up to 15 minutes, days 20, weeks 30), so leave
     ``timeout`` that much room. It takes the events that PostHog *received* in the interval, not those that happened in
-    it. An interval may have several runs: a good one is enough; a run of a backfill alone is not what is waited for.
+    it. An interval may have several runs: one that succeeded is enough, but a backfill's run alone does not count.
 
     ::
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PostHogCohortCalculatedSensor(PostHogSensor):
-    """Waits until PostHog has calculated a cohort: its count is there, and newer than a moment.
+    """Waits until PostHog has calculated a cohort, and more recently than a given moment.
 
-    PostHog shows a ``last_calculation`` also while it still calculates; that is not enough here.
+    PostHog shows a ``last_calculation`` even while it is still calculating, so that alone is not enough.
 
     .. code-block:: python
 

@@ -30,9 +30,9 @@ class _ExportSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False)
 class PostHogExportSensor(PostHogWaitingSensor):
     """Waits until an export's file is there.
 
-    Succeeds only if PostHog says ``has_content``. Fails if PostHog reports an exception that lasts, or does not know
-    the export (unknown, expired, or made with another user's key: PostHog answers all three with 404). Servers before
-    2025 never report a failure; there ``timeout`` ends the wait.
+    Succeeds only if PostHog says ``has_content``. Fails if PostHog reports a lasting exception, or does not know the
+    export (unknown, expired, or made with another user's key: PostHog answers all three with 404). Servers before 2025
+    never report a failure; there ``timeout`` ends the wait.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` returned.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,

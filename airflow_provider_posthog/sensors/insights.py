@@ -111,8 +111,8 @@ class PostHogInsightSensor(PostHogSensor):
 class PostHogInsightFreshSensor(PostHogInsightSensor):
     """Waits until an insight was calculated after a time. Never causes a calculation.
 
-    A calculation that failed is not fresh, also where PostHog gives it a new ``last_refresh``. Something else has to
-    calculate it: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who looks at it.
+    A failed calculation is not fresh, even if PostHog gives it a new ``last_refresh``. Something else has to calculate
+    the insight: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who opens it.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
@@ -157,13 +157,13 @@ class _InsightThresholdSensorRest(InsightGateArguments, InsightSensorArguments, 
 
 
 class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
-    """Waits until an insight's newest number meets a condition: a gate for the tasks behind it.
+    """Waits until an insight's newest number meets a condition: a gate for the downstream tasks.
 
-    Of a trend it is the newest *complete* point: the hour, day, week or month that goes on is left out, by PostHog's
-    clock and the project's time zone, and so is one that had not ended when PostHog calculated the result, or that an
-    end of the insight's range cuts. Of a trend shown as one total it is that total. No data meets no condition. A text
-    fails the task, and so does a calculation that cannot work. To decide at once, and not wait, take
-    :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
+    For a trend that is the newest *complete* point: the current hour, day, week or month is left out, by PostHog's
+    clock and the project's time zone, and so is a period that had not ended when PostHog calculated the result, or that
+    the end of the insight's range cuts. For a trend shown as one total it is that total. Missing data meets no
+    condition. A text fails the task, and so does a calculation that cannot succeed. To decide at once instead of
+    waiting, use :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
@@ -180,8 +180,8 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
         ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
         ``previous``, ``previous_date``, ``change`` and ``change_percent`` (or null), ``condition`` (text), ``met``;
-        with ``operator`` that and ``threshold``, too.
-    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot work.
+        with ``operator`` also that and ``threshold``.
+    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot succeed.
     """
 
     check: ClassVar[str] = "insight_threshold"

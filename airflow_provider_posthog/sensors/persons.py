@@ -46,11 +46,11 @@ _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
 class PostHogPersonsErasedSensor(PostHogLookSensor):
-    """Waits until nothing of persons can be read any more, in every place where PostHog keeps it.
+    """Waits until nothing about the persons can be read any more, wherever PostHog keeps it.
 
-    Each look reads the profiles from the database and from what lists show, and counts events by HogQL, by UUID and
-    by every distinct id, and recordings. PostHog deletes events on one of the next weekends. ``deletion_status`` is
-    shown, and tells waiting from a failure; it proves nothing. The states of a person:
+    Each look reads the profiles, directly and from lists, and counts events (in HogQL, by UUID and by every distinct
+    id) and recordings. PostHog deletes events on one of the next weekends. ``deletion_status`` is shown, and tells
+    waiting from a failure, but proves nothing. The states of a person:
 
     - ``REQUESTED``: the profile can still be read; ``PROFILE_GONE``: recordings can; ``EVENTS_PENDING``: events can;
     - ``VERIFIED``: nothing can;
@@ -58,13 +58,13 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
       there had been one for this person; ``RECREATED``: new events or a new profile came; ``PARTIAL``: PostHog has
       given up on the profile or the recordings; ``NOT_FOUND``: no sign that there ever was such a person.
 
-    The last five fail the task at once, as somebody has to do something; clear the task afterwards, and it looks anew.
-    A certificate, if the tasks before have begun one, is written on and closed.
-    Every look is made in a worker; with ``deferrable`` the triggerer waits in between.
+    The last five fail the task at once, as somebody has to act; then clear the task, and it looks again. If the earlier
+    tasks have begun a certificate, it is continued and closed. Every look runs in a worker; with ``deferrable`` the
+    triggerer waits in between.
 
-    :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
-        can be looked for, and which need a sign that they were deleted. As nothing is kept of these between two pokes,
-        both looks are made in one, up to a minute apart.
+    :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs: then only what carries the UUID can
+        be checked, and there must be a sign that they were deleted. As nothing is kept about these between two pokes,
+        one poke makes both looks, up to a minute apart.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
     :param moved_from: as in ``PostHogResolvePersonsOperator``: earlier addresses of the same PostHog. The request says
         which one was asked; another one is refused before anything is sent.
@@ -73,20 +73,20 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     :param close_certificate: write the closing record of the certificate; without it, a later task does.
     :param on_survivors: ``fail`` as soon as somebody cannot be erased; or ``go_on``: wait for the others, and return
         ``PARTIAL``, so that later tasks can act for those who are ``VERIFIED``.
-    :param quiet_period: seconds after PostHog was asked before which nobody counts as erased: events that were on their
-        way then are counted only a while later.
+    :param quiet_period: how many seconds after the request nobody counts as erased yet: events that were in flight then
+        are counted only a while later.
     :param poke_interval: seconds between two looks; ``poll_interval`` is another name for it.
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
-        ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
+        ``BaseSensorOperator``; ``mode`` is ``reschedule`` by default.
     :returns: ``request_id``, ``host`` and ``project_id``, ``state`` (``VERIFIED`` or ``PARTIAL``), ``states`` (numbers
         by state), ``checked_at`` (the server's time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers
         ``events``, ``future_events``, ``later_events``, ``recordings`` that are left; ``recordings`` is null where
         there were no distinct ids to look for them by. ``retention`` (``event_retention_months``,
-        ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and
-        nobody could look at them. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves
-        alone; ``tables_not_looked_at``: by table, why nobody could look.
-        ``ledger_head``: of the list of all erasures, where there is a certificate.
+        ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and they
+        cannot be checked. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves alone;
+        ``tables_not_looked_at``: by table, why it could not be checked. ``ledger_head``: of the list of all erasures,
+        where there is a certificate.
     :raises PostHogErasureError: with the states, and some persons by their places in the work file.
     """
 

@@ -23,11 +23,11 @@ class _RetentionSensorRest(WaitingArguments, UnhurriedSensorArguments, total=Fal
 
 
 class PostHogRetentionSensor(PostHogSensor):
-    """Waits until PostHog is about to hide the events from before a moment, so that they can be archived first.
+    """Waits until PostHog is about to hide the events before a given moment, so that you can archive them first.
 
     PostHog shows a project's events for some months (``event_retention_months``, by the plan). They are hidden only
-    where that is enforced; the sensor goes by the months in either case, and tells which it is. Events that are hidden
-    already count as well: ``days_left`` is negative then, and a task that reads them fails by ``on_retention``. The key
+    where that is enforced; the sensor goes by the months in either case, and says which it is. Events that are already
+    hidden count as well: ``days_left`` is negative then, and a task that reads them fails by ``on_retention``. The key
     needs the scope ``project:read``.
 
     :param before: the moment: a time (UTC, if it has no offset) or ISO text, such as ``{{ data_interval_end }}``.

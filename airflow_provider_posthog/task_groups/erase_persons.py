@@ -1,4 +1,4 @@
-"""A whole erasure in one call: find, ask, delete, prove, erase in the warehouse, close the certificate."""
+"""A whole erasure in one call: find, approve, delete, prove, erase in the warehouse, close the certificate."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class Erasure:
     :param approval_param: the run's parameter, for ``params``.
     :param approval_options: further arguments of ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
         ``response_timeout``.
-    :param warehouse: what to erase outside PostHog, all at once, when PostHog is proved to have nothing left: arguments
-        of :class:`~airflow_provider_posthog.operators.erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``,
-        ``table``, ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and
-        ``verify`` return (a request and its proof), and make a task of your own.
+    :param warehouse: what to erase outside PostHog, in parallel, once PostHog is proved to have nothing left: arguments
+        of :class:`~airflow_provider_posthog.operators.erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``, ``table``,
+        ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and ``verify`` return
+        (a request and its proof), and make a task of your own.
     :param max_persons: the most persons there may be; more are an error.
     :param remove_identifiers: remove the file at ``identifiers_path``, too, at the end.
     :param resolve_options: further arguments of ``PostHogResolvePersonsOperator``, such as ``must_find_all``.

@@ -46,21 +46,21 @@ _NOT_A_FILE = frozenset({"text/html", "application/json", "application/xml", "te
 class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     """Streams an export's file to object storage, and proves that it is whole.
 
-    The file comes in small chunks, goes on where a connection was cut, and appears under its name only when all of
-    it is there. The storage that PostHog redirects to never sees the key.
+    The file is streamed in small chunks, continues where a connection was cut, and appears under its name only once it
+    is complete. The storage that PostHog redirects to never sees the key.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` or ``PostHogExportSensor`` returned.
     :param path: where to, as an ``ObjectStoragePath`` or text such as ``s3://bucket/events/{{ ds }}.csv``. With ``/``
-        at the end (text only: an ``ObjectStoragePath`` forgets it) it is a folder, and the file gets the name that
-        PostHog gave it, made harmless.
+        at the end (text only: an ``ObjectStoragePath`` drops it) it is a folder, and the file gets PostHog's name for
+        it, sanitized.
     :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
         retry after a crash), and any other an error.
     :param compression: ``gzip``, or ``None`` for the file as it comes.
     :param on_truncation: what to do with a file that is as long as a limit that cuts silently (PostHog's 300,000 rows,
         the query's own LIMIT, 50,000 for a query without one): ``fail``, ``warn`` or ``ignore``.
     :param refreshed: what ``PostHogRefreshDashboardOperator`` or ``PostHogRefreshInsightOperator`` returned of what is
-        exported: the file is proved to show those numbers, or newer ones, before it appears. The export has to be
-        created behind the refresh; of a picture every number is looked at once more.
+        exported: the file is proved to show those numbers, or newer ones, before it appears. Create the export after
+        the refresh; for a picture every number is checked once more.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
@@ -69,8 +69,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         CSV result (header ``error``) becomes a file of 0 bytes with 0 rows. With ``refreshed`` of a picture also
         ``shows``: ``last_refresh`` (ISO text: of the oldest number that it may show) and ``recalculated`` (int).
     :raises PostHogIncompleteError: if rows or bytes are missing, or may be, or it is not proved to show what was
-        refreshed. A file that comes with 0 bytes, which no
-        export has, is asked for once more first.
+        refreshed. A file of 0 bytes, which no export has, is first requested once more.
     :raises PostHogJobFailed: if the export failed or is gone.
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """

@@ -39,17 +39,17 @@ _LISTING = 5.0
 
 
 class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
-    """Asks PostHog for files of an interval's events, persons or sessions, and brings them into object storage.
+    """Has PostHog make files of an interval's events, persons or sessions, and copies them to object storage.
 
-    PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry goes on with
-    the week (and the file) that the try before was at. For weeks side by side, map the task over them. Each file is
-    whole when it is counted, the storage that PostHog redirects to never sees the key, and the interval's files in the
-    folder are replaced together (docs: *files.md*).
+    PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry continues
+    with the week (and the file) where the last try stopped. To run weeks in parallel, map the task over them. Each file
+    is complete when it is counted, the storage that PostHog redirects to never sees the key, and the interval's files
+    in the folder are replaced together (docs: *files.md*).
 
-    Events are those that *arrived* in the interval, so that intervals that follow each other miss no late event.
-    Nothing of ours can be written into a file download, so its id is kept beside the files: a retry goes on with it on
-    every Airflow version. Only one that was started when its answer was lost cannot be found again; it costs nothing
-    but its rows on PostHog's bill.
+    Events are those that *arrived* in the interval, so that consecutive intervals miss no late event. A file download
+    cannot carry an idempotency key, so its id is kept beside the files: a retry continues with it on every Airflow
+    version. Only if the answer to the start was lost, it cannot be recognized again; all it costs are its rows on
+    PostHog's bill.
 
     :param model: ``events``, ``persons`` or ``sessions``.
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
@@ -62,13 +62,13 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ``None`` for PostHog's default.
     :param max_size_mb: size of each file in megabytes; 0 for one file a week, ``None`` for PostHog's default.
     :param name: what the files' names begin with; default: the model. Tells two tables in one folder apart.
-    :param max_in_flight: how many files come side by side; default: the connection's.
+    :param max_in_flight: how many files are copied at once; default: the connection's.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
-    :param allow_shrink: replace them whatever is there, for one run.
+    :param allow_shrink: replace them in any case, for one run.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param timeout: seconds that each week's file download may take on PostHog, the wait for a place included; default
-        a day.
+    :param timeout: seconds that each week's file download may take on PostHog, including the wait for a slot; default a
+        day.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (a list of ``path``, ``bytes``, ``sha256``,
         ``rows``), ``rows`` (int; null if nobody counted them), ``bytes`` (int), ``interval`` (``start``, ``end``).

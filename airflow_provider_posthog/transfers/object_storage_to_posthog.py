@@ -36,8 +36,8 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
 
     :param path: a file, or several by ``*``, ``?`` and ``[...]`` in the last part of the path. They are read in the
         order of their names.
-    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text, other
-        columns are numbers or times where all of them look like it).
+    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text, other columns
+        become numbers or times if all their values look like it).
     :param object_storage_conn_id: Airflow's connection for the storage.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator`.
     :returns: the same, and ``files`` (how many).

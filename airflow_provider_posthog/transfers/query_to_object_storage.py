@@ -36,36 +36,37 @@ if TYPE_CHECKING:
 class PostHogQueryToObjectStorageOperator(FilesOperator):
     """Reads an interval's rows by HogQL queries into files, and proves that all of them are there.
 
-    Works with every PostHog, needs the scope ``query:read`` only, and its memory does not grow with the data. PostHog
-    counts the rows of each window, and the files of an interval appear together, in place of those that the interval
-    had, only when each window had as many (docs: *files.md*). A retry goes on behind the last files that the try
-    before has finished.
+    Works with every PostHog, needs only the scope ``query:read``, and its memory does not grow with the data. PostHog
+    counts the rows of each window. Only if each window has as many, the files of an interval appear, together, and
+    replace those that the interval had (docs: *files.md*). A retry continues after the last files that the earlier try
+    finished.
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
-    :param allow_shrink: replace them whatever is there, for one run.
+    :param allow_shrink: replace them in any case, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param schema_policy: by default new columns are added, and another type is an error. ``evolve`` writes numbers in
         the type that the folder's files have, while each fits; ``freeze`` adds no columns; ``quarantine`` keeps rows
         that do not fit aside, in ``_rejected/``, with the reason.
     :param max_rejects: how many rows may be kept aside; up to 10,000.
-    :param table_format: bring the rows into a table of ``delta``, whose place is ``path``, or ``iceberg``, in place of
-        those that the interval (or a snapshot: the table) had, in one commit; the files go then. Extras ``delta``,
+    :param table_format: write the rows into a table of ``delta``, which is at ``path``, or ``iceberg``, replacing those
+        of the interval (or, for a snapshot, of the table), in one commit; then the files are removed. Extras ``delta``,
         ``iceberg``.
-    :param table_options: of Delta ``storage_options`` of ``deltalake``; of Iceberg ``table`` (``analytics.events``) and
-        ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); without, what its settings say.
+    :param table_options: for Delta the ``storage_options`` of ``deltalake``; for Iceberg ``table``
+        (``analytics.events``) and ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); by
+        default what its settings say.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, which rows of it, and how, as
         :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``source`` or ``query``, ``key``, ``columns``,
         ``events``, ``exclude_events``, ``cohort_id``, ``where``, ``values``, ``time_column``, ``start``, ``end``,
-        ``max_in_flight``, ``page_rows``, ``settle``, ``scan_back``, ``on_retention``). ``key`` is of a query only, and
+        ``max_in_flight``, ``page_rows``, ``settle``, ``scan_back``, ``on_retention``). ``key`` is for a query only, and
         may be HogQL over its columns. ``look_back`` reads the intervals in the folder again that end within it before
         ``start``, each into its own files; ``verify_back`` counts them, and reads only those again whose files have
-        other rows than PostHog. With ``deferrable`` long waits are left to the triggerer, and the reading goes on
-        behind what was written before.
+        other rows than PostHog. With ``deferrable`` long waits are left to the triggerer, and reading continues after
+        what was already written.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
@@ -76,7 +77,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         aside).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
-        would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
+        would be replaced by none or by far fewer. Then the existing files stay. Also if PostHog hides some of the rows.
     """
 
     template_fields: Sequence[str] = (

@@ -37,10 +37,10 @@ _VERSION = 1
 
 
 class PostHogCompletedTrigger(BaseEventTrigger):
-    """Fires when PostHog has completed a job since the last time. Subclasses say which.
+    """Fires when PostHog has completed new jobs. Subclasses say which.
 
-    All watchers, and all deferred tasks that wait for such jobs on the connection, share one query per poll. What was
-    seen is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what was
+    All watchers, and all deferred tasks that wait for such jobs on the connection, share one query per poll. The
+    watermark is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what was
     completed meanwhile nor, as a rule, fires again; before 3.3 it starts from now.
 
     :param posthog_conn_id: the connection.
@@ -273,7 +273,7 @@ class PostHogViewRunTrigger(PostHogCompletedTrigger):
     """Fires when a view of the warehouse was materialized, for ``AssetWatcher``.
 
     The event's payload: ``version`` (int), ``run_id`` (text; null on servers that do not tell), ``view_id``, ``rows``
-    (int; null there, too), ``finished_at`` (ISO text; there of its begin).
+    (int; null there too), ``finished_at`` (ISO text; there when it began).
 
     :param view: the view's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.

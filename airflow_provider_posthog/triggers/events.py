@@ -36,7 +36,7 @@ _LONGEST = 10 * 366 * 86_400.0
 
 
 class PostHogNewEventsTrigger(BaseEventTrigger):
-    """Fires when events came in at PostHog since the last time, for ``AssetWatcher``.
+    """Fires when new events have arrived in PostHog, for ``AssetWatcher``.
 
     ::
 
@@ -45,14 +45,14 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             watchers=[AssetWatcher(name="new", trigger=PostHogNewEventsTrigger(event="sign_up"))],
         )
 
-    It tells that there is news, once per poll, and not which events: a DAG loads them by its own window. All watchers
-    in a triggerer with the same arguments but ``event`` share one query per poll, whose cost is bounded by
-    ``scan_back`` and by the names (docs: *watcher.md*).
+    It says that there are new events, once per poll, and not which: a DAG loads them by its own window. All watchers in
+    a triggerer with the same arguments but ``event`` share one query per poll, whose cost is bounded by ``scan_back``
+    and by the names (docs: *watcher.md*).
 
-    What was seen is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what
-    came meanwhile nor, as a rule, fires again; before 3.3 it starts from now. What fails is logged, and the next poll
-    tries again: PostHog, the connection, the state store. If what was seen is so old that PostHog hides events that
-    came after it (docs: *retention.md*), that is logged, too.
+    The watermark is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what
+    came meanwhile nor, as a rule, fires again; before 3.3 it starts from now. Failures of PostHog, the connection or
+    the state store are logged, and the next poll tries again. If the watermark is so old that PostHog hides events that
+    came after it (docs: *retention.md*), that is logged too.
 
     The event's payload: ``version`` (int), ``event`` (text or null), ``count`` (int, the new ones), ``after`` and
     ``until`` (ISO text): all the new ones have a ``created_at`` later than ``after`` and no later than ``until``.
