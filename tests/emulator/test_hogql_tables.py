@@ -231,7 +231,7 @@ def test_warehouse_tables_and_views_are_defined_by_a_fixture(api: Client, postho
     ("order", "body", "detail"),
     [
         ("tables", {"name": "events", "columns": {"a": "Int64"}}, "There is a table 'events' already."),
-        ("tables", {"name": "a b", "columns": {"a": "Int64"}}, "'a b' is no name of a table"),
+        ("tables", {"name": "a b", "columns": {"a": "Int64"}}, "'a b' is not a name of a table"),
         ("tables", {"name": "x", "columns": {"a": "Integral"}}, "Table 'x'"),
         ("tables", {"name": "x"}, "'columns' is missing."),
         ("tables", {"name": "x", "columns": {"a": "Int64"}, "rows": [{"a": "no"}]}, "Table 'x'"),

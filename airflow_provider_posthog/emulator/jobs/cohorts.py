@@ -133,13 +133,13 @@ class Cohorts:
         def work() -> None:
             cohort.is_calculating = False
             try:
-                found = find()  # type: ignore[operator]
+                people = find()  # type: ignore[operator]
             except HogQLError:
                 cohort.errors_calculating += 1
                 return
             lost = self._core.settings.cohort_lost
-            found = found[: len(found) - lost] if lost else found
-            cohort.people = [*dict.fromkeys([*cohort.people, *found])]
+            people = people[: len(people) - lost] if lost else people
+            cohort.people = [*dict.fromkeys([*cohort.people, *people])]
             cohort.last_calculation = self._core.clock.now()
             cohort.errors_calculating = 0
             self._publish(cohort)
@@ -148,11 +148,11 @@ class Cohorts:
 
     def _of_query(self, query: Json) -> list[str]:
         limited = f"SELECT * FROM ({query.get('query')}) LIMIT {MOST_ROWS}"  # noqa: S608 - the query
-        found = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
-        name = next((each for each in _COLUMNS if each in found.columns), None)
+        answer = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
+        name = next((each for each in _COLUMNS if each in answer.columns), None)
         if name is None:
             raise HogQLError("Could not find a person_id, actor_id, id, or distinct_id column in the query")
-        values = [str(row[found.columns.index(name)]) for row in found.rows]
+        values = [str(row[answer.columns.index(name)]) for row in answer.rows]
         return self._of_names(values) if name == "distinct_id" else values
 
     def _of_names(self, names: Sequence[str]) -> list[str]:
