@@ -90,9 +90,18 @@ class State(Core):
                 dashboards=self.dashboards.all,
                 batch_exports=self.batch_exports.all,
                 warehouse_jobs=self.warehouse_jobs,
+                downloads=self.file_downloads,
+                records=self.records,
             )
         )
-        shown |= own_sources(self, activity=lambda: self.activity.entries, queries=lambda: self.queries.log)
+        shown["system.cohorts"] = self.cohorts.rows
+        shown |= own_sources(
+            self,
+            activity=lambda: self.activity.entries,
+            queries=lambda: self.queries.log,
+            views=self.warehouse_jobs.saved_rows,
+            definitions=lambda: self.records.all("property_definitions"),
+        )
         self.warehouse.sources = shown
         self.change_settings(self._first_settings)
 
