@@ -60,11 +60,8 @@ class CellPlanner(Planner):
         self.counted += sum(group.rows for group in groups)
         return [_piece(window, Box(_cell(window), tuple(groups)))]
 
-    def likely(self, window: Window) -> Window:
-        """Return the days of a range on which nearly all of its rows have happened.
-
-        :param window: the range.
-        """
+    def _likely(self, window: Window) -> Window:
+        """Return the days of a range on which nearly all of its rows have happened."""
         cell, (first, last) = _cell(window), self._home(window)
         if cell.first_day is None and cell.last_day is None:
             return replace(window, cell=replace(cell, first_day=first, last_day=last))
