@@ -189,8 +189,8 @@ class WindowReader:
     def _check_columns(self, columns: list[str], types: list[list[str]]) -> None:
         if columns != self._schema.names:
             raise PostHogTransportError("PostHog answered other columns than those that were asked for")
-        if (found := schema_of(columns, types)) != self._schema:
-            changed = next(field.name for field in found if field != self._schema.field(field.name))
+        if (schema := schema_of(columns, types)) != self._schema:
+            changed = next(field.name for field in schema if field != self._schema.field(field.name))
             raise PostHogTransportError(
                 f"the column {clean(changed)[:60]!r} has changed its type since the reading began. Let the task retry."
             )

@@ -110,7 +110,7 @@ def _check_time(source: Source, schema: pa.Schema) -> None:
     if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
         raise PostHogSettingsError(
             "time",
-            f"{source.time} is no time, but {schema.field(source.time_column).type}.",
+            f"{source.time} is not a time, but {schema.field(source.time_column).type}.",
             "Write a DateTime column.",
         )
 

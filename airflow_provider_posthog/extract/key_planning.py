@@ -70,9 +70,9 @@ class KeyPlanner(Planner):
         if piece.rows <= 1:
             return []
         if not self.source.is_uuid:
-            found = self._ranges(piece.window, max(1, piece.rows // 2))
-            if len(found) > 1:
-                return found
+            ranges = self._ranges(piece.window, max(1, piece.rows // 2))
+            if len(ranges) > 1:
+                return ranges
         return [self.counted_again(half)[0] for half in piece.window.hash_halves() or ()]
 
     def _by_keys(self, window: Window) -> list[Piece]:

@@ -112,10 +112,10 @@ class Planner:
 
         What is counted as empty is not read, so a count that comes from a part of the rows would lose the others.
         """
-        found = sum(piece.rows for piece in pieces)
-        if found < expected and found < (there := self.rows_in(window)):
+        rows = sum(piece.rows for piece in pieces)
+        if rows < expected and rows < (there := self.rows_in(window)):
             raise PostHogIncompleteError(
-                f"PostHog counted {there:,} rows in {window}, but {found:,} in its parts (its count was {expected:,} "
+                f"PostHog counted {there:,} rows in {window}, but {rows:,} in its parts (its count was {expected:,} "
                 "before). Let the task retry."
             )
         return pieces
@@ -177,18 +177,18 @@ class Planner:
     def _moments(self, whole: Piece) -> list[Piece]:
         """Count by microsecond."""
         window = whole.window
-        found: dict[datetime, Piece] = {}
+        moments: dict[datetime, Piece] = {}
         after: datetime | None = None
-        while sum(piece.rows for piece in found.values()) < whole.rows:
+        while sum(piece.rows for piece in moments.values()) < whole.rows:
             before = after
             counted = self._counted(statements.groups_by_moment(self._counting(), window, after), window, moment_of)
             for after, piece in counted:
-                found[after] = found[after].joined(piece) if after in found else piece
+                moments[after] = moments[after].joined(piece) if after in moments else piece
             if after == before:
                 break
         with readable(window):
-            _check_order(list(found), window, MICROSECOND)
-        return time_pieces(window, found.items(), MICROSECOND)
+            _check_order(list(moments), window, MICROSECOND)
+        return time_pieces(window, moments.items(), MICROSECOND)
 
     def by_hash(self, window: Window) -> list[Piece]:
         """Count a window's rows by hash.
@@ -262,10 +262,10 @@ class Planner:
         with readable(window):
             (row,) = rows_of(result)
             keyed, keys = number_of(row["keyed"]), number_of(row["different"])
-            found = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
-        if keyed < found.piece.rows:
+            counts = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
+        if keyed < counts.piece.rows:
             raise self._no_key(window)
-        return found
+        return counts
 
     def _counted(
         self, statement: Statement, window: Window, bucket: Callable[[Any], _Bucket]
@@ -315,7 +315,7 @@ def number_of(value: object, least: int = 0) -> int:
     :param least: the least that it can be.
     :raises ValueError: if it is none.
     """
-    text = str(value)  # a float, a truth value or nothing is no count
+    text = str(value)  # a float, a truth value or nothing is not a count
     number = int(text) if _WHOLE.fullmatch(text) else least - 1
     if number < least:
         raise ValueError

@@ -151,7 +151,7 @@ class Extraction:
         """Return another reading of the same rows; of one that was not taken up itself.
 
         :param place: where it begins: as ``resume_after``; ``None`` for the beginning.
-        :raises PostHogSettingsError: if that is no place within the range.
+        :raises PostHogSettingsError: if that is not a place within the range.
         """
         return Extraction(
             self._settings,

@@ -303,7 +303,7 @@ def sessions(
     check_time(time_column, "sessions", ("$start_timestamp",))
     if complete_after is not None and (not isinstance(complete_after, timedelta) or complete_after <= timedelta(0)):
         raise PostHogSettingsError(
-            "complete_after", f"{complete_after!r:.60} is no length of time.", "Write timedelta(hours=1)."
+            "complete_after", f"{complete_after!r:.60} is not a length of time.", "Write timedelta(hours=1)."
         )
     return Source(
         name="sessions",

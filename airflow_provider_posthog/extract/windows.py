@@ -180,8 +180,8 @@ class Position:
         """Return it as JSON."""
         if self.until is None:
             return {"time": iso(self.time)}
-        told = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
-        return told if self.part is None else {**told, "part": list(self.part)}
+        payload = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+        return payload if self.part is None else {**payload, "part": list(self.part)}
 
     @classmethod
     def from_json(cls, value: Any) -> Position:  # noqa: ANN401 - JSON
@@ -233,7 +233,7 @@ def checked(name: str, moment: datetime) -> datetime:
     """
     remedy = "Give a datetime with its time zone, such as the run's data_interval_start."
     if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise PostHogSettingsError(name, "it has no time zone, so that it is no moment.", remedy)
+        raise PostHogSettingsError(name, "it has no time zone, so that it is not a moment.", remedy)
     moment = moment.astimezone(timezone.utc)
     if not EPOCH <= moment <= LATEST:
         raise PostHogSettingsError(name, "PostHog's times begin in 1970, and end here in 2105.", remedy)

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogLoadError
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
 log = logging.getLogger(__name__)
@@ -215,14 +215,14 @@ class Parts:
             raise
         except Exception as error:  # each driver has errors of its own, whose text may hold what it connects with
             raise PostHogLoadError(f"The database cannot be reached ({type(error).__name__}).") from None
-        with closing(connection), told(connection, f"keeping what was read for {self._table}"):
+        with closing(connection), translate_errors(connection, f"keeping what was read for {self._table}"):
             by_cursor = not hasattr(connection, "begin") or self._kind == "mysql"
 
             def ask(statement: str, values: Sequence[Any] = ()) -> list[Any]:
                 # DuckDB's cursor would be another connection.
-                found = connection.cursor() if by_cursor else connection
-                found.execute(statement, tuple(values)) if values else found.execute(statement)
-                return list(found.fetchall()) if statement.startswith("SELECT") else []
+                cursor = connection.cursor() if by_cursor else connection
+                cursor.execute(statement, tuple(values)) if values else cursor.execute(statement)
+                return list(cursor.fetchall()) if statement.startswith("SELECT") else []
 
             yield ask, value
             connection.commit()

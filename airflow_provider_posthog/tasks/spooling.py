@@ -62,7 +62,6 @@ class SpoolingOperator(ReadingOperator):
     ) -> Spool | None:
         """Return where rows are kept until all are read; ``None`` where that cannot be, or is not asked for.
 
-        :param context: the task's context.
         :param extraction: what reads them.
         :param database: where the rows go.
         :param again: whether an earlier interval is loaded again, beside the interval's own rows.
