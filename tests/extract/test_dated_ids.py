@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs, runs_of
 from tests.extract.reading import REFUSALS, Middleman, Told, column, event, read
@@ -159,6 +160,11 @@ def test_parts_of_a_page_that_is_too_much_keep_its_minutes(
     man.rule = rule
     assert sessions_of(settings, day) == made
     assert all("session_id_v7 < 0" in sql for sql in man.asked if PAGES.search(sql))
+
+
+def test_no_other_column_takes_the_name_of_the_ids() -> None:
+    with pytest.raises(PostHogSettingsError, match="session_id_v7"):
+        sources.sessions({"id": "session_id", "session_id_v7": "1"})
 
 
 MINUTES = st.integers(0, 9 * 24 * 60)
