@@ -40,10 +40,10 @@ _SAID = {str: "text", int: "number", bool: "true or false", list: "list", dict: 
 
 
 def _objects(body: Json, name: str) -> list[dict[str, object]]:
-    found = body.get(name, [])
-    if not all(isinstance(each, dict) for each in found):
+    items = body.get(name, [])
+    if not all(isinstance(each, dict) for each in items):
         raise _wrong(f"{name!r} takes a list of objects.")
-    return list(found)
+    return list(items)
 
 
 def rows(request: Request) -> Answer:
@@ -52,18 +52,18 @@ def rows(request: Request) -> Answer:
     :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
     """
     body = _body(request, {"table": str, "rows": list}, {})
-    table, found, state = body["table"], _objects(body, "rows"), request.state
+    table, rows_, state = body["table"], _objects(body, "rows"), request.state
     try:
         if table in OTHERS:
             state.people.touch()
-            state.people.tables.add_rows(table, found)
+            state.people.tables.add_rows(table, rows_)
         elif table in system_tables():
-            state.warehouse.own.add_rows(table, found)
+            state.warehouse.own.add_rows(table, rows_)
         else:
             raise OwnError(f"Send 'table', one of {', '.join((*OTHERS, *sorted(system_tables())))}.")
     except (OwnError, RuntimeError) as error:
         raise _wrong(str(error)[:500]) from None
-    return json_answer({"inserted": len(found)}, 201)
+    return json_answer({"inserted": len(rows_)}, 201)
 
 
 def cohorts(request: Request) -> Answer:
@@ -96,17 +96,17 @@ def _members(request: Request, body: Json) -> list[str]:
         except HogQLError as error:
             raise _wrong(f"'query': {error.detail}") from None
         return [str(row[0]) for row in result.rows]
-    found = []
+    members = []
     for name in body.get("distinct_ids", []):
         person = people.by_distinct_id(str(name))
         if person is None:
             raise _wrong(f"Nobody has the distinct id {name!r}.")
-        found.append(person.uuid)
+        members.append(person.uuid)
     for uuid in body.get("persons", []):
         if people.get(str(uuid)) is None:
             raise _wrong(f"There is no person {uuid!r}.")
-        found.append(str(uuid))
-    return found
+        members.append(str(uuid))
+    return members
 
 
 def actions(request: Request) -> Answer:
@@ -125,11 +125,11 @@ def tables(request: Request) -> Answer:
     :param request: ``name`` and ``columns`` (ClickHouse's types by name) in its body, and perhaps ``rows``.
     """
     body = _body(request, {"name": str, "columns": dict}, {"rows": list})
-    found = _objects(body, "rows")
+    tables_ = _objects(body, "rows")
 
     def make() -> Json:
-        request.state.warehouse.own.add_table(body["name"], body["columns"], found)
-        return {"inserted": len(found)}
+        request.state.warehouse.own.add_table(body["name"], body["columns"], tables_)
+        return {"inserted": len(tables_)}
 
     return _made(make)
 

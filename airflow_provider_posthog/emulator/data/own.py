@@ -137,7 +137,7 @@ class OwnTables:
         self._free(name)
         for column in columns:
             if not isinstance(column, str) or not re.fullmatch(r"[A-Za-z_$][\w$]*", column):
-                raise OwnError(f"{column!r} is no name of a column.")
+                raise OwnError(f"{column!r} is not a name of a column.")
         stored = clickhouse_name(name)
         listed = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
         team = "" if "team_id" in columns else f", team_id Int64 DEFAULT {self.team}"
@@ -168,7 +168,7 @@ class OwnTables:
 
     def _free(self, name: str) -> None:
         if not _NAME.fullmatch(name):
-            raise OwnError(f"{name!r} is no name of a table: write letters, digits, _ and dots.")
+            raise OwnError(f"{name!r} is not a name of a table: write letters, digits, _ and dots.")
         if name in tables(newer=True) or name in self.tables or name in self.views:
             raise OwnError(f"There is a table {name!r} already.")
 
@@ -180,4 +180,4 @@ def _people(cohort: Cohort) -> str:
 def _kind(kind: str) -> str:
     """Tell the kind of a ClickHouse type, as HogQL needs it."""
     inner = re.sub(r"^(?:Nullable|LowCardinality)\((.*)\)$", r"\1", re.sub(r"^LowCardinality\((.*)\)$", r"\1", kind))
-    return next((found for start, found in _KINDS.items() if inner.startswith(start)), "other")
+    return next((known for start, known in _KINDS.items() if inner.startswith(start)), "other")

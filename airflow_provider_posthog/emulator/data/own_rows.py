@@ -89,11 +89,11 @@ def _teams(core: Core) -> Rows:
 
 
 def _groups(core: Core) -> Rows:
-    found = core.warehouse.execute(
+    rows = core.warehouse.execute(
         "SELECT rowNumberInAllBlocks() + 1 AS id, key AS group_key, `index` AS group_type_index,"
         " properties AS group_properties, toString(created_at) AS created_at FROM {db}.groups ORDER BY created_at, key"
     )
-    return [dict(row) for row in found]
+    return [dict(row) for row in rows]
 
 
 def _group_types(core: Core) -> Rows:
@@ -101,7 +101,7 @@ def _group_types(core: Core) -> Rows:
 
 
 def _properties(core: Core) -> Rows:
-    found: Rows = []
+    made: Rows = []
     for table, kind in (("events", _EVENT), ("persons", _PERSON), ("groups", _GROUP)):
         rows: list[dict[str, Any]] = core.warehouse.execute(
             "SELECT pair.1 AS name, countIf(pair.2 NOT IN ('Int64', 'UInt64', 'Double')) = 0 AS number"  # noqa: S608
@@ -112,8 +112,8 @@ def _properties(core: Core) -> Rows:
             shown = {"id": f"{kind}:{row['name']}", "name": row["name"], "type": kind}
             number = bool(int(row["number"]))
             shown |= {"property_type": "Numeric" if number else "String", "is_numerical": int(number)}
-            found.append({**shown, "group_type_index": 0 if kind == _GROUP else None})
-    return found
+            made.append({**shown, "group_type_index": 0 if kind == _GROUP else None})
+    return made
 
 
 def _activity(entries: Entries) -> Rows:

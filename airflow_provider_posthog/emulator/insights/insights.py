@@ -231,15 +231,15 @@ class InsightStore:
         """
         return insight.id in self._core.settings.hidden_insights
 
-    def find(self, wish: str, *, deleted: bool = False) -> Insight | None:
+    def find(self, wanted: str, *, deleted: bool = False) -> Insight | None:
         """Return an insight by its id or, when no id fits, by its short id.
 
-        :param wish: from the path.
+        :param wanted: from the path.
         :param deleted: find deleted ones, too.
         """
         known = [each for each in self._insights if deleted or not each.deleted]
-        by_id = (each for each in known if str(each.id) == wish)
-        return next(by_id, None) or next((each for each in known if each.short_id == wish), None)
+        by_id = (each for each in known if str(each.id) == wanted)
+        return next(by_id, None) or next((each for each in known if each.short_id == wanted), None)
 
 
 def result_fields(cached: Cached | None, *, is_cached: bool) -> Json:

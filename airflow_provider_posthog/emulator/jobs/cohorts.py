@@ -174,23 +174,23 @@ class Cohorts:
         def work() -> None:
             cohort.is_calculating = False
             try:
-                found = find()
+                people = find()
             except HogQLError:
                 cohort.errors_calculating += 1
                 return
             lost = self._core.settings.cohort_lost
-            self.add(cohort, found[: len(found) - lost] if lost else found)
+            self.add(cohort, people[: len(people) - lost] if lost else people)
             self.calculated(cohort, is_told=is_told)
 
         self._people.schedule(self._core.settings.cohort_seconds, work)
 
     def _of_query(self, query: Json) -> list[str]:
         limited = f"SELECT * FROM ({query.get('query')}) LIMIT {MOST_ROWS}"  # noqa: S608 - the query
-        found = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
-        name = next((each for each in _COLUMNS if each in found.columns), None)
+        answer = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
+        name = next((each for each in _COLUMNS if each in answer.columns), None)
         if name is None:
             raise HogQLError("Could not find a person_id, actor_id, id, or distinct_id column in the query")
-        values = [str(row[found.columns.index(name)]) for row in found.rows]
+        values = [str(row[answer.columns.index(name)]) for row in answer.rows]
         return self._of_names(values) if name == "distinct_id" else values
 
     def _of_names(self, names: Sequence[str]) -> list[str]:

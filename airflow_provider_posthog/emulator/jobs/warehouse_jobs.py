@@ -258,13 +258,13 @@ class WarehouseService:
         :param before: only those that were created before it.
         """
         now = self.now()
-        found = [
+        jobs = [
             (job.begins, {**_sync(job, now), "schema": schema.brief(now)})
             for schema in source.schemas
             for job in schema.jobs
             if job.begins <= now and (after is None or job.begins > after) and (before is None or job.begins < before)
         ]
-        return [shown for _, shown in sorted(found, key=lambda one: (one[0], one[1]["id"]), reverse=True)]
+        return [shown for _, shown in sorted(jobs, key=lambda one: (one[0], one[1]["id"]), reverse=True)]
 
 
 def _sync(job: Job, now: datetime) -> Json:

@@ -15,10 +15,10 @@ READ, WRITE = ("cohort:read",), ("cohort:write",)
 
 def _cohort(request: Request) -> Cohort:
     number = request.params["id"]
-    found = request.state.cohorts.get(int(number)) if number.isdigit() else None
-    if found is None or found.deleted:
+    cohort = request.state.cohorts.get(int(number)) if number.isdigit() else None
+    if cohort is None or cohort.deleted:
         raise not_found()
-    return found
+    return cohort
 
 
 def list_(request: Request) -> Answer:
