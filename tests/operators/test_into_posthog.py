@@ -125,8 +125,8 @@ def test_a_database_s_ids_become_a_cohort_with_everybody_in_it(people: list[str]
 
 
 def test_many_ids_come_in_parts(people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.operators.cohorts.MOST_IDS", 7)
-    monkeypatch.setattr("airflow_provider_posthog.operators.cohorts._PAGE", 8)
+    monkeypatch.setattr("airflow_provider_posthog.tasks.cohort_members.MOST_IDS", 7)
+    monkeypatch.setattr("airflow_provider_posthog.tasks.cohort_members._PAGE", 8)
     assert audience()["members"] == 30
 
 
