@@ -226,6 +226,7 @@ class Settings:
     events_retention_enforced: bool = _flag(False)
     # the server as a whole
     generation: str = _choice("C", tuple(GENERATIONS))
+    system_tables: bool = _flag(True)
     timezone: str = field(default="UTC", metadata={"check": _is_zone, "takes": "an IANA time zone"})
     environments_alias: bool = _flag(False)
     unauthenticated_status: int = _choice(401, (401, 403))
@@ -263,7 +264,7 @@ class Settings:
 
     def missing_tables(self) -> frozenset[str]:
         """Return which tables this server's HogQL does not know yet."""
-        return NEW_TABLES if self.generation == "A" else frozenset()
+        return NEW_TABLES if self.generation == "A" or not self.system_tables else frozenset()
 
     def retention_json(self) -> dict[str, object]:
         """Return what the project tells of its events' retention: nothing before 2026."""

@@ -118,6 +118,14 @@ def test_a_backfill_of_the_interval_alone_is_not_the_scheduled_run(
         finish(sensor(days, deferrable=deferrable, timeout=1.0))
 
 
+def test_a_run_that_begins_late_as_posthog_s_do_is_waited_for(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    late = (datetime.now(UTC) - midnight(0)).total_seconds() + 1.0
+    connected.settings(generation=generation, batch_jitter_seconds=late)
+    assert finish(sensor(1, deferrable=deferrable))["start"] == midnight(1).isoformat()
+
+
 def test_records_that_failed_are_no_success(api: Client, connected: EmulatorProcess, deferrable: bool) -> None:
     connected.settings(batch_records_failed=2)
     with pytest.raises(PostHogJobFailed, match="2 records failed"):

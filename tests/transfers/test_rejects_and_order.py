@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -87,10 +86,10 @@ def test_a_file_and_a_table_may_both_name_them(connected: EmulatorProcess, shop:
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> Iterator[Path]:
+def orders(tmp_path: Path) -> Path:
     folder = tmp_path / "orders"
     folder.mkdir()
-    yield folder
+    return folder
 
 
 def files(folder: Path, **options: Any) -> PostHogFromObjectStorageOperator:
