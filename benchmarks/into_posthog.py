@@ -32,8 +32,8 @@ _TEXT = """## Rows into PostHog
 
 `python -m benchmarks.into_posthog`: orders out of PostgreSQL, sent to the emulator and looked for there, on a machine
 with 2 cores, which the database, the emulator and the sender share. *ours* is the task's process alone, with all that
-it imports; *events/s by CPU* is what a core of its own would do. Memory does not grow with the rows beyond the 64 MiB in which
-SQLite keeps pages of the notes of what was sent.
+it imports; *events/s by CPU* is what a core of its own would do. Memory does not grow with the rows beyond the 64 MiB
+in which SQLite keeps pages of the notes of what was sent.
 
 {speed}
 
@@ -48,7 +48,9 @@ again and not sent.
 started again; from seven to eight tenths the server answers 200 and keeps nothing. The SDK is used as its
 documentation shows (`capture()` in a loop, then `shutdown()`), in its default mode, but for a queue that is long
 enough: with its own of 10,000 it drops events as soon as rows come faster than they are sent. *there* are rows that
-can be queried afterwards, *copies* how many more events there are than rows.
+can be queried afterwards, *copies* how many more events there are than rows. What the SDK loses
+depends on when the server fails: if that is before the kill, its restart sends the lost rows again, and thousands are
+there twice.
 
 {chaos}
 """

@@ -1,4 +1,4 @@
-"""Static cohorts out of queries, databases and files, with nobody left out unsaid."""
+"""Static cohorts from queries, databases and files, with everybody accounted for."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _FILL = "SELECT DISTINCT person_id FROM person_distinct_ids WHERE distinct_id IN
 
 
 class PostHogStaticCohortOperator(PostHogOperator):
-    """Fills a static cohort, and counts its members afterwards: who is not in it is named, never left out unsaid.
+    """Fills a static cohort, and counts its members afterwards: whoever is missing is named, never dropped silently.
 
     The members come from one of three: ``query``, HogQL with a column ``person_id``; ``sql``, a statement of a database
-    whose first column (or ``distinct_id``) has distinct ids; or ``path``, a file of them. PostHog has to know a person
-    of a distinct id; ids without one are rejected.
+    whose first column (or ``distinct_id``) has distinct ids; or ``path``, a file of them. PostHog must know a person
+    for a distinct id; ids without one are rejected.
 
     .. code-block:: python
 
@@ -53,7 +53,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             task_id="audience", name="Likely to churn", sql_conn_id="warehouse", sql="SELECT user_id FROM churn_scores"
         )
 
-    :param name: the cohort's name: it is made if there is none of that name. (Several of it are an error.)
+    :param name: the cohort's name; the cohort is created if none has it. (If several have it, that is an error.)
     :param cohort_id: its number, in place of ``name``.
     :param query: HogQL, with ``{name}`` for each value.
     :param values: the values.
@@ -64,7 +64,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param format: of the file: ``parquet``, ``jsonl`` or ``csv``.
     :param object_storage_conn_id: Airflow's connection for that storage, and for that of ``rejects_path``.
     :param column: the column with the distinct ids; default: ``distinct_id``, else the first.
-    :param replace: take out of the cohort who is not among the members.
+    :param replace: remove everybody from the cohort who is not among the members.
     :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
     :param max_rejects: how many ids may have no person.
     :param poll_interval: seconds (or a timedelta) between two looks.
@@ -351,15 +351,15 @@ class PostHogStaticCohortOperator(PostHogOperator):
     ) -> None:
         if output is None:
             return
-        with output.landing(Identity.of(context)) as landing:
+        with output.atomic_file(Identity.of(context)) as atomic:
             for name in unknown:
-                landing.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
+                atomic.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
             for person in missing:
-                landing.write(
+                atomic.write(
                     json_line({"distinct_id": None, "person_id": person, "reason": "not_in_cohort"}, "rejects")
                 )
-            landing.finish()
-            output.commit(landing)
+            atomic.finish()
+            output.commit(atomic)
 
     def _prove(self, number: int, missing: Sequence[str], unknown: Sequence[str]) -> None:
         where = f" {self.rejects_path} names them." if self.rejects_path else " Give rejects_path for a file of them."

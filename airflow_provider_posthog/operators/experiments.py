@@ -11,7 +11,6 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
-from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
@@ -94,16 +93,13 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
         """Return half an hour."""
         return 1_800.0
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Calculate and write.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+    def run_to_completion(self, context: Context) -> dict[str, Any]:
+        """Calculate and write."""
         if self.recalculate:
-            return super().execute(context)
+            return super().run_to_completion(context)
         self._identity = Identity.of(context)
-        number, settings = int(self.prepare()["experiment"]), self.hook.settings()
-        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/experiments/{number}")
+        number = int(self.prepare()["experiment"])
+        self.push_link(context, f"experiments/{number}")
         return self._write(number, {})
 
     def prepare(self) -> dict[str, Any]:
@@ -187,11 +183,11 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
             raise PostHogJobFailed(f"No metric of experiment {number} has a result.", job_id=str(number))
         output, table = self._output(), self._small_table(number)
         if output is not None:
-            with output.landing(self._identity) as landing:
+            with output.atomic_file(self._identity) as atomic:
                 for row in rows:
-                    landing.write(json_line(row, f"experiment {number}"))
-                landing.finish()
-                output.commit(landing)
+                    atomic.write(json_line(row, f"experiment {number}"))
+                atomic.finish()
+                output.commit(atomic)
         if table is not None:
             table.write([_typed(row) for row in rows])
         self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), counts["metrics"])

@@ -19,7 +19,7 @@ _MOST_TEXT = 100_000
 #: Persons of a query that are told apart here; PostHog cuts answers at 50,000 rows.
 _PAGE = 49_000
 _RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
-_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM cohort_people WHERE cohort_id = {cohort}"
+_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM static_cohort_people WHERE cohort_id = {cohort}"
 
 
 class People:
@@ -128,6 +128,6 @@ def file_rows(
     check_format(format)
     place = storage_path("path", path, object_storage_conn_id, example="s3://lake/audience.csv")
     if not place.fs.isfile(place.path):
-        raise PostHogSettingsError("path", "is no file that is there.", "Write one such as s3://lake/audience.csv.")
+        raise PostHogSettingsError("path", "is not a file that is there.", "Write one such as s3://lake/audience.csv.")
     with text_rows(place.fs, place.path, format) as found:
         yield found

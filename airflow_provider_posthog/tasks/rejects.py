@@ -59,11 +59,11 @@ class Rejects:
 
         kept = list(rejects) if self.output is not None and self.table is not None else rejects
         if self.output is not None:
-            with self.output.landing(identity) as landing:
+            with self.output.atomic_file(identity) as atomic:
                 for line in lines_of(kept, names):
-                    landing.write(line)
-                landing.finish()
-                self.output.commit(landing)
+                    atomic.write(line)
+                atomic.finish()
+                self.output.commit(atomic)
         if self.table is not None:
             own, now = tuple(str(values[0]) for values in self.table.only.values()), datetime.now(timezone.utc)
             self.table.write((now, *own, *told(each, names)) for each in kept)

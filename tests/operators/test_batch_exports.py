@@ -233,9 +233,9 @@ def test_a_day_of_utc_is_none_of_another_zone_s_and_those_are_told(
     [
         ({"batch_export": "Events to the lak"}, "Did you mean 'Events to the lake'"),
         ({"batch_export": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
-        ({"batch_export": ""}, "is no text"),
-        ({"start": datetime(2026, 1, 1, 12, tzinfo=UTC), "end": datetime(2026, 1, 3, tzinfo=UTC)}, "is no edge of"),
-        ({"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 1, 1, tzinfo=UTC)}, "is no edge of"),
+        ({"batch_export": ""}, "is not text"),
+        ({"start": datetime(2026, 1, 1, 12, tzinfo=UTC), "end": datetime(2026, 1, 3, tzinfo=UTC)}, "is not an edge of"),
+        ({"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 1, 1, tzinfo=UTC)}, "is not an edge of"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_started(

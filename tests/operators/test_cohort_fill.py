@@ -77,7 +77,7 @@ def to_the_end(ctx: dict[str, Any], event: dict[str, Any] | None = None, **optio
 
 
 def members(number: int) -> int:
-    sql = "SELECT count(DISTINCT person_id) FROM cohort_people WHERE cohort_id = {id}"
+    sql = "SELECT count(DISTINCT person_id) FROM static_cohort_people WHERE cohort_id = {id}"
     return int((PostHogHook().get_first(sql, {"id": number}) or [0])[0])
 
 

@@ -1,4 +1,4 @@
-"""PostHog's warehouse as tasks: syncs of sources, runs and checks of views and tables, files in one's own bucket."""
+"""PostHog's warehouse as tasks: sync sources, materialize and check views, and link files in your own bucket."""
 
 from __future__ import annotations
 
