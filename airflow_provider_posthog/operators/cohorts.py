@@ -128,13 +128,11 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.sql_conn_id = sql_conn_id
         self.sql = sql
         self.parameters = parameters
-        self.path = path
-        self.format = format
+        self.path, self.format = path, format
         self.object_storage_conn_id = object_storage_conn_id
         self.column = column
         self.replace = replace
-        self.rejects_path = rejects_path
-        self.max_rejects = max_rejects
+        self.rejects_path, self.max_rejects = rejects_path, max_rejects
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.deferrable = default_deferrable() if deferrable is None else deferrable

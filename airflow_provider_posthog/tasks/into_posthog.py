@@ -133,23 +133,18 @@ class IntoPostHogOperator(PostHogOperator):
         **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
-        self.kind = kind
-        self.event = event
-        self.event_column = event_column
+        self.kind, self.event, self.event_column = kind, event, event_column
         self.distinct_id = distinct_id
         self.timestamp = timestamp
         self.key = key
         self.properties = properties
         self.group_type = group_type
-        self.historical_migration = historical_migration
-        self.oldest_first = oldest_first
+        self.historical_migration, self.oldest_first = historical_migration, oldest_first
         self.events_per_second = events_per_second
-        self.quiet_period = quiet_period
-        self.poll_interval = poll_interval
+        self.quiet_period, self.poll_interval = quiet_period, poll_interval
         self.timeout = timeout
         self.rejects_path = rejects_path
-        self.rejects_table = rejects_table
-        self.rejects_sql_conn_id = rejects_sql_conn_id
+        self.rejects_table, self.rejects_sql_conn_id = rejects_table, rejects_sql_conn_id
         self.max_rejects = max_rejects
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
