@@ -73,7 +73,9 @@ def _outcomes() -> str:
 def _told(row: dict[str, str] | None) -> str:
     if row is None:
         return ""
-    return row["outcome"] + (f", naming `{row['names']}`" if row["names"] and "fails" in row["outcome"] else "")
+    return row["outcome"] + (
+        f", naming `{row['names'].replace('|', '` or `')}`" if row["names"] and "fails" in row["outcome"] else ""
+    )
 
 
 def _known() -> str:
@@ -85,9 +87,10 @@ def _known() -> str:
 
 
 _AGAIN = """\
-- An event that is sent into PostHog again has the uuid of the first, so that PostHog keeps one. A flag is set again to what it is.
-- Before Airflow 3.3, which keeps notes for a task, a retry cannot know the sync or the run of a view that an earlier try
-  began and lost sight of: it begins another one when that has ended."""
+- An event that is sent into PostHog again has the uuid of the first, so that PostHog keeps one. A flag may be set twice
+  to what it is to be.
+- Before Airflow 3.3, which keeps notes for a task, a retry cannot know the sync or the run of a view that an earlier
+  try began and lost sight of: it begins another one when that has ended."""
 _KILLS = """
 ## Kills
 
