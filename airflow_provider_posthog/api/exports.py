@@ -123,10 +123,10 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     """
-    return {**told(export), "project_id": settings.project_id, "host": settings.base_url}
+    return {**facts_of(export), "project_id": settings.project_id, "host": settings.base_url}
 
 
-def told(export: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(export: Mapping[str, Any]) -> dict[str, Any]:
     """Make the part of a summary that PostHog tells.
 
     :param export: PostHog's description of it.
