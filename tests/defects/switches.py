@@ -87,7 +87,7 @@ def failure_ignored() -> None:
 
 def part_under_final_name() -> None:
     """Write a file under its own name from its first byte on."""
-    landing = _module("storage.atomic_file").Landing
+    kind = _module("storage.atomic_file").AtomicFile
 
     def make(init: Any) -> Any:
         def begin(self: Any, *args: Any, **options: Any) -> None:
@@ -96,7 +96,7 @@ def part_under_final_name() -> None:
 
         return begin
 
-    _wrap(landing, "__init__", make)
+    _wrap(kind, "__init__", make)
 
 
 def no_transaction() -> None:
@@ -141,7 +141,7 @@ DEFECTS: dict[str, Defect] = {
     "salt logged": Defect(salt_logged, ["tests/defects/test_secrets_stay.py", "-k", "salt"]),
     "poll that ignores failure": Defect(failure_ignored, ["tests/api/test_states.py"]),
     "part file under its final name": Defect(
-        part_under_final_name, ["tests/extract/test_landing.py", "-k", "before_the_end"]
+        part_under_final_name, ["tests/extract/test_atomic_file.py", "-k", "before_the_end"]
     ),
     "load without transaction": Defect(no_transaction, ["tests/load/test_loaders.py", "-k", "duckdb"]),
     "window proof skipped": Defect(window_proof_skipped, ["tests/extract/test_reader_proof.py", "-k", "were_seen"]),
