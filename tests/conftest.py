@@ -40,7 +40,7 @@ settings.register_profile("same", derandomize=True, **_ALWAYS)
 settings.register_profile("explore", max_examples=1000, **_ALWAYS)
 settings.load_profile("same")
 
-pytest_plugins = ["tests.support.fixtures", "airflow_provider_posthog.emulator.pytest_plugin"]
+pytest_plugins = ["tests.support.fixtures", "tests.faults.summary", "airflow_provider_posthog.emulator.pytest_plugin"]
 
 
 @pytest.fixture(autouse=True)
