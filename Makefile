@@ -39,7 +39,7 @@ BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed  ## run the tests
 	@$(BIN)/python -m pytest $(BESIDE) $(PYTEST_ARGS)
 
-coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run (a third slower, from Python 3.12 on not)
+coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run
 	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(BIN)/python -m pytest $(BESIDE) --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
