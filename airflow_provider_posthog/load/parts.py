@@ -41,6 +41,14 @@ def keeps_parts(kind: str) -> bool:
     return kind in _BYTES
 
 
+def stem_of(table: str) -> str:
+    """Return what the names of tables with parts of loads begin with.
+
+    :param table: the target's own name.
+    """
+    return f"{table.encode()[:_STEM].decode(errors='ignore')}__loading_"
+
+
 class Parts:
     """The parts of one load.
 
@@ -55,8 +63,7 @@ class Parts:
         self._kind = kind
         mark = "`" if kind == "mysql" else '"'
         *around, last = parse_table(table, parts=3, fold=str.lower if kind == "postgres" else str)
-        stem = last.encode()[:_STEM].decode(errors="ignore")
-        self._name = ".".join(quote(part, mark) for part in (*around, f"{stem}__loading_{tag}"))
+        self._name = ".".join(quote(part, mark) for part in (*around, f"{stem_of(last)}{tag}"))
         self._table = table
         #: Whether nobody can read while a transaction writes.
         self.is_one_at_a_time = kind == "sqlite"
