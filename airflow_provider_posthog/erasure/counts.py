@@ -212,11 +212,11 @@ def _rows(
 def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     uuids = {person.uuid for person in batch}
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
-    found: dict[str, Events] = {}
+    by_person: dict[str, Events] = {}
     for (_, owner, name), some in groups.items():
         for uuid in {owner if owner in uuids else None, owners.get(name)} - {None}:
-            found[str(uuid)] = found.get(str(uuid), NONE).and_(some)
-    return found
+            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(some)
+    return by_person
 
 
 def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]:
@@ -227,7 +227,7 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
     :returns: by person UUID; who has none is not there.
     """
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for pack in packed(sorted(owners)):
         try:
             rows = client.rows(
@@ -238,8 +238,8 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
         for name, sessions in rows:
             uuid = owners.get(name)
             if uuid is not None:
-                found[uuid] = found.get(uuid, 0) + int(sessions)
-    return found
+                counts[uuid] = counts.get(uuid, 0) + int(sessions)
+    return counts
 
 
 def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
@@ -248,11 +248,11 @@ def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
     :param client: asks PostHog.
     :param uuids: of the persons.
     """
-    found: set[str] = set()
+    listed_uuids: set[str] = set()
     for pack in packed(uuids):
         rows = client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
-        found.update(str(row[0]) for row in rows)
-    return found
+        listed_uuids.update(str(row[0]) for row in rows)
+    return listed_uuids
 
 
 def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, str]:
@@ -262,12 +262,12 @@ def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, s
     :param distinct_ids: the ids.
     :returns: the person's UUID by distinct id; an id that nobody has is not there.
     """
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
     for pack in packed(distinct_ids):
         rows = client.rows(sql, {"ids": pack}, str, str)
-        found.update((str(name), str(uuid)) for name, uuid in rows)
-    return found
+        owners.update((str(name), str(uuid)) for name, uuid in rows)
+    return owners
 
 
 def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
@@ -276,13 +276,13 @@ def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
     :param client: asks PostHog.
     :param uuids: of the persons.
     """
-    found: dict[str, list[str]] = {}
+    ids: dict[str, list[str]] = {}
     sql = "SELECT toString(person_id), distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}"
     for pack in packed(uuids):
         rows = client.rows(sql, {"uuids": pack}, str, str)
         for uuid, name in rows:
-            found.setdefault(str(uuid), []).append(str(name))
-    return found
+            ids.setdefault(str(uuid), []).append(str(name))
+    return ids
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

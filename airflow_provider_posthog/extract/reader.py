@@ -26,6 +26,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
+from airflow_provider_posthog.extract.dated_planning import DatedPlanner
 from airflow_provider_posthog.extract.first_look import Look, first_look
 from airflow_provider_posthog.extract.forecast import Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
@@ -156,7 +157,7 @@ class Extraction:
         """Return another reading of the same rows; of one that was not taken up itself.
 
         :param place: where it begins: as ``resume_after``; ``None`` for the beginning.
-        :raises PostHogSettingsError: if that is no place within the range.
+        :raises PostHogSettingsError: if that is not a place within the range.
         """
         return Extraction(
             self._settings,
@@ -343,7 +344,7 @@ class Extraction:
     def _look(self, window: Window) -> Look:
         """Look at some rows; where a server refuses it that lacks columns of the source, once more without these."""
         try:
-            return first_look(self._asker, self.source, self._planner.likely(window))
+            return first_look(self._asker, self.source, self._likely(window))
         except PostHogValidationError:
             older = of_older_server(self._asker, self.source)
             if older is None:
@@ -351,7 +352,10 @@ class Extraction:
         self.source = self._planner.source = older
         if self._ahead is not None:
             self._ahead = self._workers().submit(self._planner.count, window)
-        return first_look(self._asker, older, self._planner.likely(window))
+        return first_look(self._asker, older, self._likely(window))
+
+    def _likely(self, window: Window) -> Piece:
+        return self._planner.likely(window, self._ahead.result if self._ahead is not None else None)
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:
         """Return the range, or its settled part and the rest, each with the time to wait for."""
@@ -379,4 +383,8 @@ def _check(page_rows: int, max_in_flight: int, settle: timedelta, look_back: tim
 
 
 def _planner_of(source: Source) -> type[Planner]:
-    return CellPlanner if source.cells else KeyPlanner if source.sort_key else Planner
+    if source.cells:
+        return CellPlanner
+    if source.dated_id is not None:
+        return DatedPlanner
+    return KeyPlanner if source.sort_key else Planner

@@ -82,6 +82,7 @@ class Source:
     :param newer: columns that not every server has, each with the HogQL in which it stands, and what stands there on
         servers without it.
     :param newer_in: the table that has them, where ``table`` is a query of our own.
+    :param dated_id: a column of which the table is sorted by the time that it begins with, above its last 80 bits.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
     """
@@ -108,6 +109,7 @@ class Source:
     cells: bool = False
     sort_key: tuple[str, ...] = ()
     is_uuid: bool = False
+    dated_id: str | None = None
     query: str | None = None
     keys: tuple[str, ...] = ()
     zoned: frozenset[str] = frozenset()
@@ -310,7 +312,7 @@ def sessions(
     check_time(time_column, "sessions", ("$start_timestamp",))
     if complete_after is not None and (not isinstance(complete_after, timedelta) or complete_after <= timedelta(0)):
         raise PostHogSettingsError(
-            "complete_after", f"{complete_after!r:.60} is no length of time.", "Write timedelta(hours=1)."
+            "complete_after", f"{complete_after!r:.60} is not a length of time.", "Write timedelta(hours=1)."
         )
     return Source(
         name="sessions",
@@ -318,6 +320,7 @@ def sessions(
         columns=columns_of(columns, SESSION_COLUMNS),
         key="session_id",
         time=time_column,
+        dated_id="session_id_v7",
         # PostHog begins another one after 24 hours, whatever goes on
         changes_for=timedelta(days=1) + (complete_after or timedelta(0)),
         complete="$end_timestamp",

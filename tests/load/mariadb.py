@@ -37,7 +37,14 @@ def _socket() -> Path:
             pytest.skip(reason)
         pytest.fail(f"{reason}. To test without it: {WITHOUT}=1", pytrace=False)
     folder = Path(tempfile.mkdtemp(prefix="posthog_maria_"))
-    common = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"]
+    (folder / "tmp").mkdir()
+    # A tmpdir of its own: two servers that start at once in one folder delete each other's temporary tables.
+    common = [
+        "--no-defaults",
+        f"--datadir={folder / 'data'}",
+        f"--tmpdir={folder / 'tmp'}",
+        f"--user={getpass.getuser()}",
+    ]
     made = [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
     subprocess.run(made, check=True, capture_output=True, timeout=120)
     running = subprocess.Popen(
