@@ -160,28 +160,26 @@ def check_persons(
     :param since: as in :func:`verify`.
     :param only_events: as in :func:`verify`.
     """
-    if only_events:
-        left = _Left({}, set(), _events(client, batch, request, since), {})
-    else:
-        left = _read(client, batch, request, server, since)
+    left = _only_events(client, batch, request, since) if only_events else _read(client, batch, request, server, since)
     asked = [person.uuid for person in batch if person.uuid in left.events or not request.proven][: max(0, most)]
     rows: Mapping[str, Any] = deletions(client, sorted(asked)) if server.has_batches else {}
+    looked_up = {*asked} if server.has_batches else set()
     return [
-        judge(
-            person,
-            Remains(
-                server.now,
-                left.profiles.get(person.uuid),
-                person.uuid in left.listed,
-                left.events.get(person.uuid, counts.NONE),
-                left.recordings.get(person.uuid, 0),
-                rows.get(person.uuid),
-                server.has_batches and person.uuid in asked,
-            ),
-            request,
-        )
+        judge(person, _remains(person, left, rows, server, looked_up=person.uuid in looked_up), request)
         for person in batch
     ]
+
+
+def _remains(person: Person, left: _Left, rows: Mapping[str, Any], server: Server, *, looked_up: bool) -> Remains:
+    return Remains(
+        server.now,
+        left.profiles.get(person.uuid),
+        person.uuid in left.listed,
+        left.events.get(person.uuid, counts.NONE),
+        left.recordings.get(person.uuid, 0),
+        rows.get(person.uuid),
+        looked_up,
+    )
 
 
 @dataclass(frozen=True)
@@ -207,6 +205,10 @@ def _read(
     if not server.has_batches:
         people = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
     return _Left(people, listed, events, recordings)
+
+
+def _only_events(client: ErasureClient, batch: Sequence[Person], request: Request, since: datetime | None) -> _Left:
+    return _Left({}, set(), _events(client, batch, request, since), {})
 
 
 def _is_waiting(person: Person, people: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
