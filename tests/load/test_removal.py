@@ -160,13 +160,15 @@ def test_nothing_is_erased_while_a_load_keeps_what_it_has_read(database: Databas
     database.run(
         """CREATE TABLE people ("it's" TEXT, person_id TEXT)""",
         "INSERT INTO people VALUES ('Ann', 'x')",
-        "CREATE TABLE people__loading_ab12 (part INTEGER)",
-        "CREATE TABLE others__loading_ab12 (part INTEGER)",
+        "CREATE TABLE people__loading_posthog_20261129_ab12 (part INTEGER)",
+        "CREATE TABLE others__loading_posthog_20261129_ab12 (part INTEGER)",
     )
-    with pytest.raises(PostHogLoadError, match="people__loading_ab12, and may be of these persons") as refused:
+    with pytest.raises(
+        PostHogLoadError, match="people__loading_posthog_20261129_ab12, and may be of these persons"
+    ) as refused:
         _erased(database, ["Ann"], [])
     assert "others" not in str(refused.value)
     assert database.count("people") == 1
-    database.run("DROP TABLE people__loading_ab12")
+    database.run("DROP TABLE people__loading_posthog_20261129_ab12")
     _erased(database, ["Ann"], [])
     assert database.count("people") == 0
