@@ -71,6 +71,7 @@ benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside
 	@$(BIN)/python -m benchmarks.triggerer
 	@$(BIN)/python -m benchmarks.download
 	@$(BIN)/python -m benchmarks.load_sql
+	@$(BIN)/python -m benchmarks.merge
 	@$(BIN)/python -m benchmarks.erasure
 	@$(BIN)/python -m benchmarks.erasure_cost
 	@$(BIN)/python -m benchmarks.server_cost

@@ -29,12 +29,14 @@ class ErasureClient:
 
     :param client: the connection's client; who made it closes it.
     :ivar calls: how many calls were sent, by endpoint.
+    :ivar unknown_tables: tables that the server has said it does not have, so that it is asked once.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._read_before = ByteBudget.of(client.settings).bytes_read
         self.calls: Counter[str] = Counter()
+        self.unknown_tables: set[str] = set()
 
     @property
     def settings(self) -> ClientSettings:

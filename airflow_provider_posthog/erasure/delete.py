@@ -60,6 +60,11 @@ class DeleteOptions:
     recordings: bool = True
     keep_person: bool = False
 
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether all that there is of a person is to go."""
+        return self.events and self.recordings and not self.keep_person
+
     def check(self, server: Server, recordings: int) -> None:
         """Refuse what this server would do otherwise than asked.
 

@@ -7,6 +7,7 @@ tables there are is asked for, as newer servers tell it; of older ones those tha
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ LOOKED_AT = frozenset({"events", "flag_evaluations", "person_distinct_ids", "per
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w{0,99}){0,3}")
 _MOST = 50
 _BATCH = 1000
+#: So many tables are asked in one question, and so many bytes of values stand in it, once for each table.
+_TOGETHER = 4
+_LONGEST = 200_000
 NOT_OFFERED = "this server does not offer it"
 
 
@@ -64,8 +68,10 @@ def left_in_tables(client: ErasureClient, people: Iterable[Person]) -> Left:
     tables = _tables(client, left)
     for batch in batched(people, _BATCH):
         ids = sorted({name for person in batch for name in person.distinct_ids})
-        for table in tables:
-            _count(client, table, ids, left)
+        asked = [table for table in tables if table not in left.not_looked_at]
+        if not _count_at_once(client, asked, ids, left):
+            for table in asked:
+                _count(client, table, ids, left)
     if "sessions" in left.rows:  # the same in another form
         left.rows.pop("raw_sessions", None)
         left.not_looked_at.pop("raw_sessions", None)
@@ -90,10 +96,29 @@ def _tables(client: ErasureClient, left: Left) -> list[str]:
     return names
 
 
+def _count_at_once(client: ErasureClient, tables: Sequence[str], ids: Sequence[str], left: Left) -> bool:
+    """Count in all tables by few questions; return whether it worked: one that fails fails those beside it."""
+    found: Counter[str] = Counter()
+    for some in batched(tables, _TOGETHER):
+        each = " UNION ALL ".join(
+            f"SELECT '{table}' AS place, count() AS found FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608
+            for table in some
+        )
+        for pack in packed(ids, text=_LONGEST // len(some)):
+            try:
+                rows = client.rows(f"SELECT * FROM ({each})", {"ids": pack}, str, int)  # noqa: S608 - names of its own
+            except (PostHogValidationError, PostHogServerError):
+                return False
+            if sorted(row[0] for row in rows) != sorted(some):
+                return False
+            found.update({str(table): int(number) for table, number in rows})
+    for table in tables:
+        left.rows[table] = left.rows.get(table, 0) + found[table]
+    return True
+
+
 def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) -> None:
     """Count in one table; one that fails is told, and no reason for the erasure to fail."""
-    if table in left.not_looked_at:
-        return
     try:
         for pack in packed(ids):
             sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own

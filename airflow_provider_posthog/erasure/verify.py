@@ -115,6 +115,7 @@ def verify(
     since: datetime | None = None,
     *,
     each: Callable[[Judgement], None] | None = None,
+    only_events: bool = False,
 ) -> Report:
     """Look at all persons of a request, once.
 
@@ -124,12 +125,14 @@ def verify(
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
     :param each: is told of each person; the report keeps some of them only.
+    :param only_events: count events, and nothing else: a look just before has shown that nobody has a profile, a place
+        in a list, or a recording any more.
     """
     server = detect(client)
     report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up
-        for one in check_persons(client, batch, request, server, left, since):
+        for one in check_persons(client, batch, request, server, left, since, only_events=only_events):
             report.add(one)
             if each is not None:
                 each(one)
@@ -144,6 +147,8 @@ def check_persons(
     server: Server,
     most: int = MAX_STATUSES,
     since: datetime | None = None,
+    *,
+    only_events: bool = False,
 ) -> list[Judgement]:
     """Look at some persons.
 
@@ -153,26 +158,28 @@ def check_persons(
     :param server: the server.
     :param most: how many queued deletions may be looked up.
     :param since: as in :func:`verify`.
+    :param only_events: as in :func:`verify`.
     """
-    left = _read(client, batch, request, server, since)
+    left = _only_events(client, batch, request, since) if only_events else _read(client, batch, request, server, since)
     asked = [person.uuid for person in batch if person.uuid in left.events or not request.proven][: max(0, most)]
     rows: Mapping[str, Any] = deletions(client, sorted(asked)) if server.has_batches else {}
+    looked_up = {*asked} if server.has_batches else set()
     return [
-        judge(
-            person,
-            Remains(
-                server.now,
-                left.profiles.get(person.uuid),
-                person.uuid in left.listed,
-                left.events.get(person.uuid, counts.NONE),
-                left.recordings.get(person.uuid, 0),
-                rows.get(person.uuid),
-                server.has_batches and person.uuid in asked,
-            ),
-            request,
-        )
+        judge(person, _remains(person, left, rows, server, looked_up=person.uuid in looked_up), request)
         for person in batch
     ]
+
+
+def _remains(person: Person, left: _Left, rows: Mapping[str, Any], server: Server, *, looked_up: bool) -> Remains:
+    return Remains(
+        server.now,
+        left.profiles.get(person.uuid),
+        person.uuid in left.listed,
+        left.events.get(person.uuid, counts.NONE),
+        left.recordings.get(person.uuid, 0),
+        rows.get(person.uuid),
+        looked_up,
+    )
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,10 @@ def _read(
     if not server.has_batches:
         people = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
     return _Left(people, listed, events, recordings)
+
+
+def _only_events(client: ErasureClient, batch: Sequence[Person], request: Request, since: datetime | None) -> _Left:
+    return _Left({}, set(), _events(client, batch, request, since), {})
 
 
 def _is_waiting(person: Person, people: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:

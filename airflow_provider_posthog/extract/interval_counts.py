@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError, PostHogValidationError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.older_servers import of_older_server
 from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
@@ -79,7 +80,9 @@ class Recounter:
         try:
             result = self._asker.ask(statement(self._source, windows))
         except PostHogError as error:
-            if len(windows) < 2 or not is_too_heavy(error):
+            if not is_too_heavy(error):
+                return self._counted_without(windows, error)
+            if len(windows) < 2:
                 raise
             half = len(windows) // 2
             return self._counted(windows[:half]) + self._counted(windows[half:])
@@ -90,6 +93,14 @@ class Recounter:
             return [Recount(window, rows, keys) for window, rows, keys in pairs]
         except (TypeError, ValueError):
             raise PostHogTransportError("PostHog's answer to how many rows intervals have cannot be read") from None
+
+    def _counted_without(self, windows: Sequence[Window], error: PostHogError) -> list[Recount]:
+        """Count without the columns that an older server lacks; where that is not what was wrong, raise the error."""
+        older = of_older_server(self._asker, self._source) if isinstance(error, PostHogValidationError) else None
+        if older is None:
+            raise error
+        self._source = older
+        return self._counted(windows)
 
 
 def recount(settings: ClientSettings, source: Source, windows: Sequence[Window]) -> list[Recount]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_provider_posthog.extract.choices import check_time, cohort_number
-from airflow_provider_posthog.extract.sources import Columns, Source, columns_of, events
+from airflow_provider_posthog.extract.sources import NO_NUMBER, Columns, Source, columns_of, events
 
 DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 MEMBER_COLUMNS = ("person_id", "cohort_id")
@@ -25,6 +25,7 @@ _REPLAY_COUNTS = (
     "event_count",
     "message_count",
 )
+_PIECES, _NOT_DELETED = "raw_session_replay_events", " HAVING max(is_deleted) = 0"
 REPLAY_COLUMNS = ("session_id", "distinct_id", "start_time", "end_time", *_REPLAY_COUNTS)
 #: How far around a window pieces of its recordings are looked for. A session ends after a day, but clocks are wrong.
 _REPLAY_DAYS = 2
@@ -104,7 +105,7 @@ def session_replays(
     """Return what PostHog knows of the session recordings that began in the range: whose, when, and how much of what.
 
     PostHog's table has a row for each piece of a recording. It is sorted by the time of the pieces, so only those
-    around a window are read. Recordings that were deleted are left out.
+    around a window are read. Recordings that were deleted are left out. Counters that an older server lacks are null.
 
     :param columns: HogQL by column name, or names; ``None`` for ``session_id, distinct_id, start_time, end_time`` and
         the counters ``click_count, keypress_count, mouse_activity_count, active_milliseconds, console_log_count,
@@ -118,6 +119,9 @@ def session_replays(
     return Source(
         name="session_replays",
         table=f"({_replays()}) AS replays",
+        # Servers that cannot delete recordings do not know whether they are.
+        newer={"is_deleted": (_NOT_DELETED, ""), **({name: _count(name) for name in _REPLAY_COUNTS})},
+        newer_in=_PIECES,
         columns=columns_of(columns, REPLAY_COLUMNS),
         key="session_id",
         time=time_column,
@@ -130,7 +134,7 @@ def session_replays(
 
 def _replays() -> str:
     """Write the query that makes recordings of their pieces; only those around a window are read."""
-    counts = ", ".join(f"sum({name}) AS {name}" for name in _REPLAY_COUNTS)
+    counts = ", ".join(_count(name)[0] for name in _REPLAY_COUNTS)
     days = f"toIntervalDay({_REPLAY_DAYS})"
     around = (
         f"min_first_timestamp >= toDateTime({{window_start}}) - {days}"
@@ -139,8 +143,13 @@ def _replays() -> str:
     return (
         f"SELECT session_id, argMin(distinct_id, min_first_timestamp) AS distinct_id,"  # noqa: S608 - names of our own
         f" min(min_first_timestamp) AS start_time, max(max_last_timestamp) AS end_time, {counts}"
-        f" FROM raw_session_replay_events WHERE {around} GROUP BY session_id HAVING max(is_deleted) = 0"
+        f" FROM {_PIECES} WHERE {around} GROUP BY session_id{_NOT_DELETED}"
     )
+
+
+def _count(name: str) -> tuple[str, str]:
+    """Write a counter of a recording, and what stands there on servers without it."""
+    return f"sum({name}) AS {name}", f"{NO_NUMBER} AS {name}"
 
 
 def feature_flag_calls(

@@ -17,14 +17,20 @@ import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 from airflow_provider_posthog.api.budget import share_of
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    NotSettled,
+    PostHogIncompleteError,
+    PostHogSettingsError,
+    PostHogValidationError,
+)
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.dated_planning import DatedPlanner
-from airflow_provider_posthog.extract.first_look import first_look
+from airflow_provider_posthog.extract.first_look import Look, first_look
 from airflow_provider_posthog.extract.forecast import READ_A_BYTE, READ_A_BYTE_OF_SESSIONS, Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
+from airflow_provider_posthog.extract.older_servers import of_older_server
 from airflow_provider_posthog.extract.page_limits import PageLimits
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
@@ -331,8 +337,7 @@ class Extraction:
             # Where a query is counted by the hashes of its key, the key has to be known first.
             if wait_until is None and (self.source.time or self.source.query is None):
                 self._ahead = self._workers().submit(self._planner.count, window)
-            counted = self._ahead.result if self._ahead is not None else None
-            look = first_look(self._asker, self.source, self._planner.likely(window, counted))
+            look = self._look(window)
             self._size.saw(look.rows, look.size)
             self._keys_seen = look.keys
             self._row_bytes = look.size / max(1, look.rows)
@@ -341,6 +346,22 @@ class Extraction:
                 self._asker, self._planner, look.source, look.schema, self._size, exact=look.exact
             )
         return self._reader
+
+    def _look(self, window: Window) -> Look:
+        """Look at some rows; where a server refuses it that lacks columns of the source, once more without these."""
+        try:
+            return first_look(self._asker, self.source, self._likely(window))
+        except PostHogValidationError:
+            older = of_older_server(self._asker, self.source)
+            if older is None:
+                raise
+        self.source = self._planner.source = older
+        if self._ahead is not None:
+            self._ahead = self._workers().submit(self._planner.count, window)
+        return first_look(self._asker, older, self._likely(window))
+
+    def _likely(self, window: Window) -> Piece:
+        return self._planner.likely(window, self._ahead.result if self._ahead is not None else None)
 
     def _settled(self) -> list[tuple[Window, datetime | None]]:
         """Return the range, or its settled part and the rest, each with the time to wait for."""

@@ -31,6 +31,9 @@ SESSION_COLUMNS = (
 )
 GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 
+#: Null of a type, for columns that a server does not have.
+NO_TIME, NO_NUMBER = "nullIf(now(), now())", "nullIf(toInt(1), 1)"
+
 #: What the reader adds where a page's edge cannot be told from the columns; taken off again.
 KEY_NAME = "posthog_key"
 TIME_NAME = "posthog_time"
@@ -76,6 +79,9 @@ class Source:
     :param sort_key: the columns that the table is sorted by, where these are the key: pages are ranges of them, rather
         than of hashes.
     :param is_uuid: whether the sort key is one column with UUIDs.
+    :param newer: columns that not every server has, each with the HogQL in which it stands, and what stands there on
+        servers without it.
+    :param newer_in: the table that has them, where ``table`` is a query of our own.
     :param dated_id: a column of which the table is sorted by the time that it begins with, above its last 80 bits.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
@@ -107,6 +113,8 @@ class Source:
     query: str | None = None
     keys: tuple[str, ...] = ()
     zoned: frozenset[str] = frozenset()
+    newer: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    newer_in: str = ""
 
     def __post_init__(self) -> None:
         for name in self.values:
@@ -274,6 +282,7 @@ def persons(
         key="id",
         sort_key=("id",),
         is_uuid=True,
+        newer={"is_identified": ("is_identified", NO_NUMBER)} if columns is None else {},
         time=time_column,
         born="created_at",
         where=where,
@@ -336,6 +345,7 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
         key="concat(toString(`index`), ':', key)",
         row_key=("index", "key"),
         sort_key=("`index`", "key"),
+        newer={name: (name, NO_TIME) for name in ("created_at", "updated_at")} if columns is None else {},
         where=where,
         filtered=bool(where),
         values=dict(values or {}),

@@ -51,6 +51,9 @@ SELECT EXISTS (FROM duckdb_tables() WHERE lower(table_name) = ?)
 OR EXISTS (FROM duckdb_views() WHERE lower(view_name) = ?)
 """
 _INDEXES = f"SELECT coalesce(sum(index_count), 0) FROM duckdb_tables() {_PLACE}"
+#: MotherDuck is another.
+_KIND = "SELECT type FROM duckdb_databases() WHERE lower(database_name) = lower(coalesce(?, current_database()))"
+_COMMENT = f"SELECT comment FROM duckdb_tables() {_PLACE}"
 #: The first of two parts of a name is a schema, or else a database.
 _IS_DATABASE = """
 SELECT EXISTS (FROM duckdb_databases() WHERE lower(database_name) = lower(?))
@@ -164,6 +167,7 @@ class DuckDBLoader(StagedLoader):
 
     def _finish(self) -> Loaded:
         self._take_all_memory()
+        self._keep_others_out()
         if not self._staged:
             self._stock.check()
             self._prove_replaced()
@@ -172,6 +176,17 @@ class DuckDBLoader(StagedLoader):
         for table in (self._stage, self._differences):
             self._connection.execute(f"DROP TABLE {table}")
         return loaded
+
+    def _keep_others_out(self) -> None:
+        """Have DuckDB refuse this load, or the other, if another one has written the table meanwhile, in this process.
+
+        Two that only add rows do not see each other's. Both alter the table here, which only one of them can.
+        """
+        place = self._place()
+        kind = self._connection.execute(_KIND, place[:1]).fetchone()
+        found = self._connection.execute(_COMMENT, place).fetchone()
+        if kind == ("duckdb",) and found is not None:
+            self._execute(f"COMMENT ON TABLE {self._name} IS {self._literal(found[0])}")
 
     @property
     def _number(self) -> str:  # type: ignore[override]

@@ -57,6 +57,14 @@ def keeps_parts(kind: str) -> bool:
     return kind in _BYTES
 
 
+def stem_of(table: str) -> str:
+    """Return what the names of tables with parts of loads begin with.
+
+    :param table: the target's own name.
+    """
+    return f"{table.encode()[:_STEM].decode(errors='ignore')}{_NAME}"
+
+
 class Parts:
     """The parts of one load.
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_posthog.exceptions import PostHogLoadError
+from airflow_provider_posthog.load.beside import Beside
 from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
@@ -36,8 +38,10 @@ class Removal:
     """Erases rows through a connection, in the transaction that it is in; the caller commits.
 
     The values go into a temporary table first, so that the table is read once for each column, however many persons
-    there are. A text column is compared as it is, any other (PostgreSQL's ``uuid``) by its text.
+    there are. A text column is compared as it is, any other (PostgreSQL's ``uuid``) by its text. Rows that loads have
+    put into the table's quarantine go, too.
 
+    :ivar rejected: how many rows of the quarantine went; ``None`` if the table has none.
     :param connection: of psycopg (2 or 3), DuckDB or SQLite, in a transaction.
     :param table: the table, such as ``analytics.events``.
     :param placeholder: the driver's sign for a value: ``?`` or ``%s``.
@@ -48,7 +52,9 @@ class Removal:
         self._connection = connection
         self._is_postgres = placeholder == "%s"
         fold = str.lower if self._is_postgres else str
-        self._parts = [quote(part) for part in parse_table(table, parts=3, fold=fold)]
+        self._names = parse_table(table, parts=3, fold=fold)
+        self._parts = [quote(part) for part in self._names]
+        self.rejected: int | None = None
         self._name = ".".join(self._parts)
         self._table = table
         self._value = placeholder
@@ -63,13 +69,21 @@ class Removal:
         for one in criteria:  # before any value is sent, so that the error may say what is wrong
             with translate_errors(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(one)} IS NULL AND 1 = 0")
+        with translate_errors(self._connection, f"looking for what loads keep beside {self._table}", _NOTHING):
+            beside = Beside(lambda *asked: list(self._execute(*asked).fetchall()), self._names, self._kind)
+        self._check_unfinished(beside)
         removed: dict[str, int] = {}
         conditions: dict[str, str] = {}
         for number, one in enumerate(criteria):
             with translate_errors(self._connection, f"erasing rows of {self._table} by {one.column}", _NOTHING):
-                conditions[one.column] = condition = self._gather(f"posthog_erasure_{number}", one)
+                values = self._gather(f"posthog_erasure_{number}", one)
+                condition = self._is_in(f"CAST({self._column(one)} AS TEXT)", one, values)
+                conditions[one.column] = condition
                 removed[one.column] = self._count(condition)
                 self._execute(f"DELETE FROM {self._name} WHERE {condition}")
+        if beside.quarantine is not None:
+            with translate_errors(self._connection, f"erasing rows of {beside.quarantine}", _NOTHING):
+                self._empty_quarantine(beside, criteria)
         with translate_errors(self._connection, f"counting rows of {self._table}", _NOTHING):
             left = {column: n for column, condition in conditions.items() if (n := self._count(condition))}
         if left:
@@ -79,8 +93,34 @@ class Removal:
             )
         return removed
 
+    @property
+    def _kind(self) -> Literal["postgres", "duckdb", "sqlite"]:
+        if self._is_postgres:
+            return "postgres"
+        return "sqlite" if isinstance(self._connection, sqlite3.Connection) else "duckdb"
+
+    def _check_unfinished(self, beside: Beside) -> None:
+        if beside.unfinished:
+            raise PostHogLoadError(
+                f"A load into {self._table} has not ended: what it has read is in {', '.join(beside.unfinished)}, and "
+                f"may be of these persons. {_NOTHING} Let it end, or drop that table if its task never runs again."
+            )
+
+    def _empty_quarantine(self, beside: Beside, criteria: Sequence[Criterion]) -> None:
+        """Erase rows of the quarantine, each of which is JSON in a text, and count what is left."""
+        name = beside.quarantine_name
+        parts = [
+            self._is_in(beside.in_data(one.column), one, f"posthog_erasure_{number}")
+            for number, one in enumerate(criteria)
+        ]
+        condition = " OR ".join(f"({part})" for part in parts)
+        self.rejected = self._count(condition, name)
+        self._execute(f"DELETE FROM {name} WHERE {condition}")
+        if left := self._count(condition, name):
+            raise PostHogLoadError(f"{left:,} rows of {beside.quarantine} are still there. {_NOTHING}")
+
     def _gather(self, name: str, one: Criterion) -> str:
-        """Write the values into a table of this connection; return the condition that finds their rows."""
+        """Write the values into a table of this connection; return its name."""
         self._execute(f"CREATE TEMPORARY TABLE {name} (id TEXT)")
         values = iter(one.values)
         while batch := [self._fit(value, one) for value in islice(values, _BATCH)]:
@@ -88,8 +128,11 @@ class Removal:
             self._execute(f"INSERT INTO {name} (id) VALUES {rows}", batch)
         if self._is_postgres:
             self._execute(f"ANALYZE {name}")  # without figures its planner takes it for a small one
-        column = f"CAST({self._column(one)} AS TEXT)"
-        return f"{f'LOWER({column})' if one.any_case else column} IN (SELECT id FROM {name})"
+        return name
+
+    def _is_in(self, text: str, one: Criterion, values: str) -> str:
+        """Return the condition that a text is one of the values."""
+        return f"{f'LOWER({text})' if one.any_case else text} IN (SELECT id FROM {values})"
 
     def _column(self, one: Criterion) -> str:
         # With the table's name: SQLite takes a quoted name that is not a column's for a text.
@@ -100,8 +143,8 @@ class Removal:
             value = value.replace("\0", "\ufffd")
         return value.lower() if one.any_case else value
 
-    def _count(self, condition: str) -> int:
-        cursor = self._execute(f"SELECT count(*) FROM {self._name} WHERE {condition}")
+    def _count(self, condition: str, table: str = "") -> int:
+        cursor = self._execute(f"SELECT count(*) FROM {table or self._name} WHERE {condition}")
         return int(cursor.fetchone()[0])
 
     def _execute(self, statement: str, values: Sequence[str] = ()) -> Any:  # noqa: ANN401 - a PEP 249 cursor
@@ -114,9 +157,12 @@ class Removal:
         return cursor
 
 
-def as_text(removed: Mapping[str, int]) -> str:
+def as_text(removed: Mapping[str, int], rejected: int | None = None) -> str:
     """Say what went, for a log or a certificate.
 
     :param removed: what :meth:`Removal.run` returned.
+    :param rejected: how many rows of the table's quarantine went; ``None`` if it has none.
     """
-    return f"{sum(removed.values()):,} rows (" + ", ".join(f"{n:,} by {column}" for column, n in removed.items()) + ")"
+    by = ", ".join(f"{n:,} by {column}" for column, n in removed.items())
+    aside = "" if rejected is None else f" and {rejected:,} rows in quarantine"
+    return f"{sum(removed.values()):,} rows ({by}){aside}"

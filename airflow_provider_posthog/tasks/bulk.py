@@ -68,7 +68,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
         Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.suppressing.SuppressingMixin`: ``suppress_path``,
-        ``suppressed``, ``suppress_conn_id``; and as
+        ``suppressed``, ``suppress_object_storage_conn_id``; and as
         :class:`~airflow_provider_posthog.tasks.deferring.DeferringOperator`: ``deferrable``.
     """
 
@@ -79,7 +79,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         "on_retention",
         "suppress_path",
         "suppressed",
-        "suppress_conn_id",
+        "suppress_object_storage_conn_id",
     )
 
     def __init__(

@@ -91,7 +91,7 @@ def test_persons_that_are_gone_are_marked(connection: EmulatorProcess, lake: Duc
     assert lake.count("t", "_posthog_interval_start IS NULL AND _posthog_run = 'scheduled__1'") == first["rows"] + 1
 
 
-@pytest.mark.parametrize("source", ["groups", "person_distinct_ids"])
+@pytest.mark.parametrize("source", ["persons", "groups", "person_distinct_ids"])
 def test_every_snapshot_can_keep_its_history(connection: EmulatorProcess, lake: DuckDB, source: str) -> None:
     first = load(source=source, write_disposition="scd2")
     assert counted(load(source=source, write_disposition="scd2")) == (0, 0, first["rows"], 0)

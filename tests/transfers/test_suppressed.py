@@ -170,6 +170,7 @@ def test_a_list_of_another_salt_or_a_damaged_one_is_refused(lab: Lab, monkeypatc
     [
         ({"suppressed": "maybe"}, "suppressed"),
         ({"suppress_path": None, "suppressed": "drop"}, "suppressed"),
+        ({"suppress_path": None, "suppress_object_storage_conn_id": "aws"}, "suppress_object_storage_conn_id"),
         ({"verify_back": timedelta(days=1)}, "verify_back"),
         ({"columns": ["uuid", "created_at"]}, "suppress_path"),
     ],
