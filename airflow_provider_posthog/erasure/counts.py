@@ -13,7 +13,7 @@ from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed, utc
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 _EVENTS = (
     "SELECT {owner} AS owner, distinct_id, count() AS found,"

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_posthog.api.arguments import is_uuid
 from airflow_provider_posthog.api.jobs import WATCHED
 from airflow_provider_posthog.api.poller import Seen, Waiter
 from airflow_provider_posthog.api.watched import Watched, utc
-from airflow_provider_posthog.compat import asset_stores
+from airflow_provider_posthog.compat import BaseEventTrigger, asset_stores
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.triggers.poller import joined
