@@ -92,9 +92,11 @@ def airflows_pages() -> str:
             told = cli("providers", page, "--output", "json")
         except SystemExit:  # this Airflow has no such page
             continue
+        if page == "behaviours" and importlib.util.find_spec("wtforms") is None and told.strip() == "[]":
+            continue  # 3.0 and 3.1 read no provider's behaviour without it, not even Airflow's own
         assert wanted is None or wanted in told, f"airflow providers {page} shows no {wanted}:\n{told[:2000]}"
         seen.append(page)
-    assert {"list", "hooks", "links", "behaviours"} <= set(seen), seen
+    assert {"list", "hooks", "links"} <= set(seen), seen
     return f"airflow providers {', '.join(seen)}"
 
 

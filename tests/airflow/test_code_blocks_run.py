@@ -7,7 +7,7 @@ import asyncio
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from types import CodeType
 from typing import Any
@@ -121,7 +121,14 @@ def test_a_block_runs(where: str, connected: EmulatorProcess) -> None:
                 raise
             pytest.skip(str(error))
     for run in tasks_that_take_nothing(known):
-        run()
+        returned = run()
+        if inspect.isawaitable(returned):
+            asyncio.run(finished(returned))
+
+
+async def finished(returned: Awaitable[Any]) -> Any:
+    """Wait for what an asynchronous task returns."""
+    return await returned
 
 
 async def awaited(compiled: CodeType, known: dict[str, Any]) -> None:
