@@ -20,7 +20,7 @@ import yaml
 
 from airflow_provider_posthog.exceptions import PostHogError
 from tests.support import registry
-from tests.test_code_blocks import PAGES, blocks
+from tests.test_code_blocks import PAGES, blocks, docstrings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -28,13 +28,13 @@ DOCS = ROOT / "docs"
 COMMON = {"cat", "cd", "curl", "echo", "export", "ls", "mkdir"}
 BASH = dict(blocks("bash"))
 DATA = {**dict(blocks("json")), **dict(blocks("yaml"))}
-#: What Airflow starts by itself, or what the others are made of.
-NOT_FOR_DAGS = ("triggers.",)
+#: What others are made of, as are all triggers but those for watchers of assets.
+BASES = ("PostHogInsightSensor", "PostHogCompletedTrigger")
 CLASSES = [
     name.partition(".")[2]
     for room in registry.ROOMS
     for name, _ in registry.classes(room)
-    if not name.partition(".")[2].startswith(NOT_FOR_DAGS) or ".events." in name or ".completed." in name
+    if not name.endswith(BASES) and (".triggers." not in name or ".events." in name or ".completed." in name)
 ]
 LINKS = sorted(
     {
@@ -162,11 +162,7 @@ def examples() -> str:
     """Everything that shows how a class is used: blocks of the pages, example DAGs, and examples of docstrings."""
     texts = [code for _, code in blocks()]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "dags_examples").rglob("*.py")]
-    for room in registry.ROOMS:
-        for path in (ROOT / registry.PACKAGE / room).rglob("*.py"):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ClassDef):
-                    texts += re.findall(r"::\n\n((?: +.*\n|\n)+)", f"{ast.get_docstring(node) or ''}\n")
+    texts += [code for _, code in docstrings()]
     return "\n".join(texts)
 
 

@@ -46,6 +46,10 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs, and what earlier
     tries have had calculated within ``timeout`` is proved anew, and not calculated again; a kill cancels it.
 
+    .. code-block:: python
+
+        PostHogRefreshInsightOperator(task_id="refresh", insight="AbCd1234", path="s3://lake/insights/{{ ds }}.csv")
+
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight

@@ -62,6 +62,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     A certificate, if the tasks before have begun one, is written on and closed.
     Every look is made in a worker; with ``deferrable`` the triggerer waits in between.
 
+    .. code-block:: python
+
+        PostHogPersonsErasedSensor(task_id="erased", request=delete.output, deferrable=True)
+
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
         can be looked for, and which need a sign that they were deleted. As nothing is kept of these between two pokes,
         both looks are made in one, up to a minute apart.

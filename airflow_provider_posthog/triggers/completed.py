@@ -204,7 +204,11 @@ class PostHogBatchExportRunTrigger(PostHogCompletedTrigger):
 
         lake = Asset(
             "lake_events",
-            watchers=[AssetWatcher(name="run", trigger=PostHogBatchExportRunTrigger(batch_export="0197..."))],
+            watchers=[
+                AssetWatcher(
+                    name="run", trigger=PostHogBatchExportRunTrigger(batch_export="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+                )
+            ],
         )
 
     The event's payload: ``version`` (int), ``run_id``, ``batch_export_id``, ``backfill_id`` (text, or null for a run of
@@ -247,6 +251,11 @@ class PostHogSourceSyncTrigger(PostHogCompletedTrigger):
     The event's payload: ``version`` (int), ``sync_id``, ``source_id``, ``schema_id``, ``rows`` (int or null),
     ``finished_at`` (ISO text).
 
+    .. code-block:: python
+
+        trigger = PostHogSourceSyncTrigger(source="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        orders = Asset("orders", watchers=[AssetWatcher(name="sync", trigger=trigger)])
+
     :param source: the source's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.
     """
@@ -272,6 +281,11 @@ class PostHogViewRunTrigger(PostHogCompletedTrigger):
 
     The event's payload: ``version`` (int), ``run_id`` (text; null on servers that do not tell), ``view_id``, ``rows``
     (int; null there, too), ``finished_at`` (ISO text; there of its begin).
+
+    .. code-block:: python
+
+        trigger = PostHogViewRunTrigger(view="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        totals = Asset("totals", watchers=[AssetWatcher(name="run", trigger=trigger)])
 
     :param view: the view's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.

@@ -34,6 +34,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does. A retry goes on where the last
     try stopped.
 
+    .. code-block:: python
+
+        PostHogDeletePersonsOperator(task_id="delete", persons=resolve.output, approval=approve.output)
+
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
     :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
     :param delete_recordings: delete the session recordings.
