@@ -202,14 +202,8 @@ class PostHogBatchExportRunTrigger(PostHogCompletedTrigger):
 
     ::
 
-        lake = Asset(
-            "lake_events",
-            watchers=[
-                AssetWatcher(
-                    name="run", trigger=PostHogBatchExportRunTrigger(batch_export="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
-                )
-            ],
-        )
+        trigger = PostHogBatchExportRunTrigger(batch_export="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        lake = Asset("lake_events", watchers=[AssetWatcher(name="run", trigger=trigger)])
 
     The event's payload: ``version`` (int), ``run_id``, ``batch_export_id``, ``backfill_id`` (text, or null for a run of
     the schedule), ``start`` and ``end`` of its interval (ISO text), ``rows`` and ``bytes`` (int or null),
