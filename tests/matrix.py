@@ -65,7 +65,6 @@ FLOORS = (
     "tests/emulator/test_exports.py",
     "tests/emulator/test_scenario.py",
     "tests/extract/test_download.py",
-    "tests/extract/test_files.py",
     "tests/hooks/test_data_frames.py",
     "tests/hooks/test_large_frames.py",
     "tests/load/test_duckdb.py",
