@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Compressed bytes that are held in memory, and seconds after which they are kept: what a kill costs at the most.
 PART_BYTES = 8 * 1024 * 1024
 PART_SECONDS = 60.0
+#: Seconds after which what a load has kept is nobody's: no wait for PostHog's limits is as long.
+KEPT_FOR = 7 * 86_400.0
 _COUNTS = ("rows", "windows", "duplicates")
 #: By how many seconds clocks may differ.
 _CLOCKS_DIFFER = 60.0
@@ -71,14 +73,14 @@ class Spool:
             return next(self._tables_of(0)).schema
         extraction = open_at(self._place)
         try:
-            if self._notes and self._notes[-1]["schema"] != _told(extraction.schema):
+            if self._notes and self._notes[-1]["schema"] != _types_of(extraction.schema):
                 log.info("Columns are others than before: what an earlier try has read is read again")
                 extraction.close()
                 self._begin_anew()
                 extraction = open_at(None)
             check(extraction.schema)
             self._rest = iter(extraction)
-            self._read(_told(extraction.schema))
+            self._read(_types_of(extraction.schema))
         except BaseException:
             extraction.close()
             raise
@@ -111,15 +113,15 @@ class Spool:
             self._is_kept = False
 
     def _take_up(self) -> None:
-        found = self._parts.notes()
-        if not found:
+        notes = self._parts.notes()
+        if not notes:
             return
-        first = found[0]
+        first = notes[0]
         ours = all(
             each.get("owner") == self._owner and each.get("load") == first.get("load") and each.get("version") == 1
-            for each in found
+            for each in notes
         )
-        self._notes, self._is_kept = found, True
+        self._notes, self._is_kept = notes, True
         if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
             self._begin_anew()
             return
@@ -196,6 +198,15 @@ class Spool:
             raise PostHogLoadError("What was kept of the load is not what was written. Let the task retry.")
 
 
+def sweep(parts: Parts) -> None:
+    """Remove what other loads of a table have left, and nobody has gone on with for long.
+
+    :param parts: of a load of the same table.
+    """
+    for name in parts.sweep(time.time() - KEPT_FOR):
+        log.info("The table %s was removed: a load has left it behind more than a week ago", name)
+
+
 def tables_of(chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
     """Yield the rows of chunks, without holding more than one.
 
@@ -206,7 +217,7 @@ def tables_of(chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
         del chunk  # the next one comes into its place
 
 
-def _told(schema: pa.Schema) -> list[list[str]]:
+def _types_of(schema: pa.Schema) -> list[list[str]]:
     return [[field.name, str(field.type)] for field in schema]
 
 
