@@ -2,10 +2,9 @@
 
 The newest 3.3 is what ``make test`` runs on. 2.11 runs all that is ours, on the oldest Python; the versions between
 them what differs by Airflow version: imports, forms, and for 3.0 and 3.2 the life cycle of every task. None repeats
-what takes long and is the same everywhere. Each version is
-installed as its users have it, that is with the packages of its own time: Airflow 3.0 with today's fastapi does not
-even start a task, nor does 3.2 with today's pydantic. The cell "lowest" has the oldest release of
-everything that setup.cfg names: a floor there is one that was tried.
+what takes long and is the same everywhere. Each version is installed as its users have it, that is with the packages of
+its own time: Airflow 3.0 with today's fastapi does not even start a task, nor does 3.2 with today's pydantic. The cell
+"lowest" has the oldest release of everything that setup.cfg names: a floor there is one that was tried.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ FLOORS = (
     "tests/api/test_proxies.py",
     "tests/api/test_streamed.py",
     "tests/audit/test_chain.py",
-    "tests/capture/test_load.py",
+    "tests/capture/test_events.py",
     "tests/emulator/test_exports.py",
     "tests/emulator/test_scenario.py",
     "tests/extract/test_download.py",
