@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage quick docs again e2e lint types matrix benchmark clean
+.PHONY: help demo test coverage quick docs again e2e lint types matrix wheel benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -65,6 +65,9 @@ types: $(VENV)/.installed  ## check types
 
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
+
+wheel: $(VENV)/.installed  ## build what is published, twice, and try it in an empty environment of each Airflow
+	@$(BIN)/python -m tests.wheel
 
 benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (65 min)
 	@$(BIN)/python -m benchmarks.parse_cost

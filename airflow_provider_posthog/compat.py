@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.log import mask_secret
+    from airflow.triggers.base import BaseEventTrigger
 else:
     try:
         from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, TaskGroup
@@ -84,12 +85,24 @@ else:
         except ImportError:  # 2.11
             from airflow.utils.log.secrets_masker import mask_secret
 
+    def __getattr__(name: str) -> object:
+        """Load what Airflow 2 has not when it is asked for, so that only who asks hears of it."""
+        if name != "BaseEventTrigger":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from airflow.triggers.base import BaseEventTrigger
+        except ImportError:  # 2.11
+            raise ImportError("Watchers of assets need Airflow 3. On Airflow 2, begin the DAG with a sensor.") from None
+        return BaseEventTrigger
+
+
 __all__ = [
     "AirflowException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "Asset",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseNotifier",
     "BaseOperator",

@@ -42,7 +42,7 @@ class PostHogRetryPolicy(RetryPolicy):
 
     ::
 
-        load = PostHogToSqlOperator(task_id="load", ..., retries=5, retry_policy=PostHogRetryPolicy())
+        load = PostHogToSqlOperator(..., task_id="load", retries=5, retry_policy=PostHogRetryPolicy())
 
     Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404), rows that PostHog hides, and loads that would
     replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it. All

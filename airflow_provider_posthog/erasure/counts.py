@@ -14,7 +14,7 @@ from airflow_provider_posthog.erasure.event_search import Search, Span, Statemen
 from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogValidationError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 _EVENTS = (
     "SELECT '{table}' AS place, {owner} AS owner, distinct_id, count() AS found,"

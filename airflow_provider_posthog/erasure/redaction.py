@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogPermissionError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 _WORD = re.compile(r"[a-z_]{1,60}")

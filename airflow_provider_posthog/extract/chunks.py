@@ -16,10 +16,11 @@ from airflow_provider_posthog.extract.arrow_batches import Batches, Rooms
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
 from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window
 from airflow_provider_posthog.results.arrow_types import schema_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationE
 from airflow_provider_posthog.extract.dated_ids import around
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import SAMPLE
 from airflow_provider_posthog.extract.windows import Piece, Window
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 

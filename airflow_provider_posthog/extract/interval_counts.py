@@ -12,10 +12,11 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportEr
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.older_servers import of_older_server
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import Window, iso
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 #: Windows that one query counts.
 MOST = 50

@@ -10,8 +10,8 @@ from itertools import pairwise
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
-from airflow_provider_posthog.extract.query_client import is_too_heavy
 from airflow_provider_posthog.extract.windows import PARTS, Keys, Piece, Window, packed
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.dated_ids import runs_of
 from airflow_provider_posthog.extract.page_size import PageSize
-from airflow_provider_posthog.extract.query_client import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker, Result
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import (
@@ -32,6 +32,7 @@ from airflow_provider_posthog.extract.windows import (
     time_pieces,
 )
 from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 _Bucket = TypeVar("_Bucket")

@@ -20,7 +20,7 @@ from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogJobFailed, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogTransportError
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.results.answer import read
 from airflow_provider_posthog.results.row_slices import RowSlices
@@ -31,12 +31,6 @@ T_co = TypeVar("T_co", covariant=True)
 #: What the queries are called in PostHog's query log.
 NAME = "airflow-provider-posthog: extract"
 
-_HEAVY_STATUSES = frozenset({504, 512, 513, 524})
-#: ClickHouse's limits of time, memory and size, as PostHog words them in codes and sentences.
-_HEAVY = re.compile(
-    r"(?i)timeout|timed out|too[ _]slow|too[ _]long|memory[ _]limit|too[ _]large|too[ _]many[ _](?:rows|bytes)"
-    r"|size[ _]exceeded|execution[ _]time"
-)
 #: Seconds after which one that waits looks whether it was told to stop.
 _NAP = 0.25
 #: orjson makes floats of longer integers.
@@ -325,15 +319,3 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
         raise PostHogTransportError(
             f"the answer ({len(body)} bytes) is not JSON: check that the host is PostHog itself"
         ) from None
-
-
-def is_too_heavy(error: PostHogError) -> bool:
-    """Tell whether PostHog gave up on a query because of its size: a smaller window may do.
-
-    :param error: what :meth:`Asker.ask` raised.
-    """
-    if isinstance(error, PostHogAPIError):
-        if error.status in _HEAVY_STATUSES:
-            return True
-        return error.status in (400, 500) and bool(_HEAVY.search(f"{error.code} {error.detail}"))
-    return isinstance(error, PostHogJobFailed) and bool(_HEAVY.search(str(error)))

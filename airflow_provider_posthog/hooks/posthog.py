@@ -273,8 +273,8 @@ class PostHogHook(BaseHook):
         needed = {df_type, "pyarrow"} if df_type == "polars" or key is not None else {df_type}
         for package in sorted(needed):
             if importlib.util.find_spec(package) is None:
-                extra = {"pandas": "pandas", "pyarrow": "warehouse"}.get(package)
-                what = f"airflow-provider-posthog[{extra}]" if extra else package
+                extra = {"pyarrow": "warehouse"}.get(package, package)
+                what = f"airflow-provider-posthog[{extra}]"
                 raise PostHogSettingsError("get_df", f"needs {package}.", f"Install {what}, or use query().")
 
     def query(

@@ -63,7 +63,7 @@ AND NOT EXISTS (FROM duckdb_schemas() WHERE database_name = current_database() A
 
 #: MiB that rows may take which are not committed yet. More of it makes no load faster.
 _MEMORY = 512
-_UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
+_UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2, "PiB": 1024**3, "EiB": 1024**4}
 
 
 class DuckDBLoader(StagedLoader):
@@ -146,7 +146,8 @@ class DuckDBLoader(StagedLoader):
         limit = str(self._connection.execute("SELECT current_setting('memory_limit')").fetchone()[0])
         number, _, unit = limit.partition(" ")
         if unit in _UNITS and float(number) * _UNITS[unit] > _MEMORY:
-            self._limit = limit
+            # DuckDB shows units that it does not read: where it sees no limit of the machine, its own is 1638.3 PiB
+            self._limit = limit if unit in ("MiB", "GiB", "TiB") else f"{float(number) * _UNITS[unit] / 1024**2} TiB"
             self._connection.execute(f"SET memory_limit = '{_MEMORY} MiB'")
 
     def _take_all_memory(self) -> None:

@@ -47,6 +47,10 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     earlier tries had calculated within ``timeout`` is proved anew instead of being calculated again. A kill cancels the
     calculation.
 
+    .. code-block:: python
+
+        PostHogRefreshInsightOperator(task_id="refresh", insight="AbCd1234", path="s3://lake/insights/{{ ds }}.csv")
+
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight

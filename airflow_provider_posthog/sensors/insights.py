@@ -114,6 +114,10 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     A failed calculation is not fresh, even if PostHog gives it a new ``last_refresh``. Something else has to calculate
     the insight: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who opens it.
 
+    .. code-block:: python
+
+        PostHogInsightFreshSensor(task_id="fresh", insight="AbCd1234", fresher_than="{{ ts }}", deferrable=True)
+
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
         run's data interval; for runs without one their logical date, else the time at which the run started.

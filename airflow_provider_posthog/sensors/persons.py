@@ -62,6 +62,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     tasks have begun a certificate, it is continued and closed. Every look runs in a worker; with ``deferrable`` the
     triggerer waits in between.
 
+    .. code-block:: python
+
+        PostHogPersonsErasedSensor(task_id="erased", request=delete.output, deferrable=True)
+
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs: then only what carries the UUID can
         be checked, and there must be a sign that they were deleted. As nothing is kept about these between two pokes,
         one poke makes both looks, up to a minute apart.

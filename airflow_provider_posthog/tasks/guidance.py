@@ -6,11 +6,20 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 
 #: What Airflow calls: at first, and after a deferral.
 _BOUNDARY = ("execute", "execute_complete")
 _INSIDE = "_posthog_guided"
+#: Which extra brings a package that a task may miss.
+_EXTRAS = {
+    "deltalake": "delta",
+    "orjson": "warehouse",
+    "pandas": "pandas",
+    "polars": "polars",
+    "pyarrow": "warehouse",
+    "pyiceberg": "iceberg",
+}
 
 
 class GuidedTask:
@@ -35,7 +44,7 @@ def _guided(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *args, **kwargs)
         vars(self)[_INSIDE] = True
         try:
-            return method(self, *args, **kwargs)
+            return _with_its_extra(method, self, *args, **kwargs)
         except PostHogError as error:
             self.log.error("What to do about a %s: %s", type(error).__name__, error.docs)
             raise
@@ -43,3 +52,15 @@ def _guided(method: Callable[..., Any]) -> Callable[..., Any]:
             del vars(self)[_INSIDE]
 
     return run
+
+
+def _with_its_extra(method: Callable[..., Any], task: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Say which extra is missing, wherever in a task it is missed."""
+    try:
+        return method(task, *args, **kwargs)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        remedy = f"Install airflow-provider-posthog[{_EXTRAS[package]}]."
+        raise PostHogSettingsError(type(task).__name__, f"needs {package}.", remedy) from error

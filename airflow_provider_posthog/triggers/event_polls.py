@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
 from airflow_provider_posthog.hooks.posthog import PostHogHook
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 from airflow_provider_posthog.triggers.event_looks import DAY, Counted, LateLook, Look, Member, Seen, Terms, next_after
 from airflow_provider_posthog.triggers.event_questions import ask_clock, ask_counts, late, recent
 

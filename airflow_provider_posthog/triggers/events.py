@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.steps import run_async
-from airflow_provider_posthog.compat import asset_stores
+from airflow_provider_posthog.compat import BaseEventTrigger, asset_stores
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import check, look

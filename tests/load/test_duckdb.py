@@ -95,7 +95,9 @@ def test_the_last_of_two_rows_stays_whatever_order_duckdb_keeps(duck: DuckDB) ->
 
 
 @pytest.mark.parametrize("write", [replacing, merging])
-@pytest.mark.parametrize(("limit", "meanwhile"), [("4GiB", "512.0 MiB"), ("300MiB", "300.0 MiB")])
+@pytest.mark.parametrize(
+    ("limit", "meanwhile"), [("4GiB", "512.0 MiB"), ("300MiB", "300.0 MiB"), ("2048000TiB", "512.0 MiB")]
+)
 def test_memory_is_bounded_while_rows_come(duck: DuckDB, write: Any, limit: str, meanwhile: str) -> None:
     """What is not committed would stay in memory, up to the limit, which is most of the machine's."""
     other = duck.connect()

@@ -37,6 +37,17 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     A database may write statements into a log of its own, with the values in them: PostgreSQL does, if
     ``log_statement`` or ``log_min_duration_statement`` says so.
 
+    .. code-block:: python
+
+        PostHogEraseFromSqlOperator(
+            task_id="erase_events",
+            request=delete.output,
+            proof=erased.output,
+            sql_conn_id="warehouse",
+            table="analytics.events",
+            distinct_id_column="distinct_id",
+        )
+
     :param sql_conn_id: Airflow's connection to the database.
     :param table: the table, such as ``analytics.events``.
     :param rewrite_file: rewrite a DuckDB's file after the rows are gone. Of several tables in one file, the last task

@@ -34,6 +34,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     PostHog's answer proves nothing: :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does.
     A retry continues where the last try stopped.
 
+    .. code-block:: python
+
+        PostHogDeletePersonsOperator(task_id="delete", persons=resolve.output, approval=approve.output)
+
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
     :param delete_events: delete the events; PostHog does that at one of the next two weekends.
     :param delete_recordings: delete the session recordings.

@@ -96,6 +96,10 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
 
     This is not an erasure: events keep their own copies of the values, and so do exports.
 
+    .. code-block:: python
+
+        PostHogDeletePersonPropertyOperator(task_id="no_phone", persons=resolve.output, properties=["phone"])
+
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
@@ -132,6 +136,10 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     """Sets properties of profiles, the same for all, and reads back that they are set. Others stay.
 
     Values may be templates, but are no template fields, since Airflow stores and shows those.
+
+    .. code-block:: python
+
+        PostHogUpdatePersonPropertiesOperator(task_id="plan", persons=resolve.output, properties={"plan": "pro"})
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the values by name: JSON.

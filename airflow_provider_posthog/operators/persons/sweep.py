@@ -25,6 +25,10 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
     Both hold distinct ids. Work files are removed by the end of an erasure; this is for abandoned runs. Run it once a
     day. Files of another kind in the folder are not touched.
 
+    .. code-block:: python
+
+        PostHogSweepErasureFilesOperator(task_id="sweep", folder="s3://private/erasures/", max_age=timedelta(days=45))
+
     :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into.
     :param max_age: how old a work file may be; seconds or a timedelta. Part files go after a day.
     :param object_storage_conn_id: Airflow's connection for the object storage.
