@@ -8,9 +8,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from airflow_provider_posthog.exceptions import PostHogValidationError
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 
