@@ -103,14 +103,6 @@ class Cohorts:
         cohort.query = query
         self._later(cohort, lambda: self._of_query(query))
 
-    def add_distinct_ids(self, cohort: Cohort, names: Sequence[str]) -> None:
-        """Add persons by their distinct ids, as a file has them; those that nobody has are left out, unsaid.
-
-        :param cohort: the cohort.
-        :param names: the distinct ids.
-        """
-        self._later(cohort, lambda: self._of_names(names))
-
     def remove(self, cohort: Cohort, person: str) -> None:
         """Take a person out of a cohort.
 
