@@ -116,7 +116,7 @@ def content(export_id: Number) -> Call[bytes]:
 
 
 def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
-    """Make what tasks hand on of an export: JSON, without its query and without data.
+    """Make what tasks return about an export: JSON, without its query and without data.
 
     :param export: PostHog's description of it.
     :param settings: where it is.
@@ -193,7 +193,7 @@ def created_at(export: Export) -> float:
 
 
 def id_of(value: object, settings: ClientSettings) -> int:
-    """Read an export's id from a task's argument: a number, or what a task handed on (:func:`summary`).
+    """Read an export's id from a task's argument: a number, or a task's result (:func:`summary`).
 
     :param value: the argument.
     :param settings: the project that the task will ask.

@@ -82,7 +82,7 @@ class StoredFileGoneError(PostHogNotFoundError):
 
 
 class _NotResumedError(PostHogTransportError):
-    """The storage cannot go on with the same file: it has to come from its start."""
+    """The storage cannot continue the same file: it has to be downloaded from its start."""
 
 
 @dataclass

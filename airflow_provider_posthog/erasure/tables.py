@@ -91,7 +91,7 @@ def _tables(client: ErasureClient, left: Left) -> list[str]:
 
 
 def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) -> None:
-    """Count in one table; one that fails is told, and no reason for the erasure to fail."""
+    """Count in one table; a failure is reported, but does not fail the erasure."""
     if table in left.not_looked_at:
         return
     try:

@@ -123,7 +123,7 @@ def verify(
     :param request: what was asked for.
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
-    :param each: is told of each person; the report keeps some of them only.
+    :param each: is called for each person; the report keeps only some of them.
     """
     server = detect(client)
     report = Report(now=server.now, is_proof=since is None)

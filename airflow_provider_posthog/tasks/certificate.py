@@ -218,7 +218,7 @@ class Certificate:
         self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **facts))
 
     def recorded_states(self) -> dict[str, str]:
-        """Return the last state that was told of each person, by the HMAC of the UUID."""
+        """Return the last recorded state of each person, by the HMAC of the UUID."""
         from airflow_provider_posthog.audit.verify import Story
 
         story = Story()

@@ -1,4 +1,4 @@
-"""A job and whose it is: the marker that lets a later try find what an earlier one started."""
+"""A job and whose it is: the idempotency key by which a later try finds what an earlier one started."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CLOCKS_DIFFER = 60.0
 
 @dataclass(frozen=True)
 class Marker:
-    """A job's marker: written into the job on PostHog, read back by later tries.
+    """A job's idempotency key: written into the job on PostHog, read back by later tries.
 
     :param owner: stands for deployment, dag, run, task and map index, and in a loop of Airflow 3.4 for the iteration.
     :param clearing: tells the tries before a user's "clear" from those after it.
     :param request: stands for what was asked for.
-    :param submission: tells one submission from another of the same request, such as that of a try before.
+    :param submission: tells one submission from another of the same request, such as that of an earlier try.
     """
 
     owner: str
@@ -51,10 +51,10 @@ class Identity:
     """Which task instance this is, and which of its tries.
 
     :param owner: as a marker's; random outside the task runner.
-    :param clearing: how many tries lay before the user's last "clear".
+    :param clearing: how many tries there were before the user's last "clear".
     :param try_number: the try, from 1.
     :param since: when the run began, in seconds since 1970; 0 if that is not known.
-    :param reschedules: how often the task was rescheduled, which leaves the try number as it is.
+    :param reschedules: how often the task was rescheduled, which does not change the try number.
     """
 
     owner: str

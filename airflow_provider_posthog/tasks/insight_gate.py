@@ -65,10 +65,10 @@ class InsightGateTask(BaseOperator):
     :param cohort: which row of a retention, by its date; default the newest whose period is over.
     :param row: which row of an SQL insight, from 0.
     :param column: which column of an SQL insight: its number, from 0, or its name.
-    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): what was calculated before says
-        nothing. SQL and totals do not show their age, and need it where others calculate them.
+    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): older results do not count. SQL and
+        totals do not show their age, and need this if others calculate them.
     :param refresh: ``blocking`` (calculate if the number is old), ``force_blocking`` (calculate at each look), or
-        ``force_cache`` (never, such as behind a refresh).
+        ``force_cache`` (never, such as after a refresh).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which time a transfer covers, which folder it fills, and what its assets are told of it."""
+"""Which time a transfer covers, which folder it fills, and what its assets learn about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a job on PostHog's side, the same for every operator that starts one.
+"""The life cycle of a job on PostHog, the same for every operator that starts one.
 
 submit -> keep its id -> show its link -> wait (in the worker, or deferred, or not at all) -> prove the end -> result.
 A retry takes the running job up again instead of starting a second one, unless the job has used up its time: then it
@@ -49,21 +49,21 @@ class JobArguments(RemoteWorkArguments, total=False):
 
 
 class PostHogJobOperator(JobStartOperator):
-    """Starts a job on PostHog and sees it through. Subclasses say which.
+    """Starts a job on PostHog and waits for its end. Subclasses say which.
 
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
-    :param wait_for_completion: wait until the job ended; otherwise hand on its id at once.
+    :param wait_for_completion: wait until the job has ended; otherwise return its id at once.
     :param deferrable: wait in the triggerer instead of in a worker.
     :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
-    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for what
-        PostHog itself allows. A retry supersedes a job that still runs then: it cancels it where PostHog can, and
-        starts another.
+    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for as long as
+        PostHog itself allows. A retry replaces a job that is still running after that: it cancels it where PostHog can,
+        and starts another.
     :param durable: let a retry take up the job that an earlier try started.
     :param cancel_on_kill: cancel the job, where PostHog can, when the task is killed or runs out of time.
     :param max_poll_failures: how many polls may fail in a row.
-    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand:
-        seconds, or a ``timedelta``.
+    :param failure_grace: how long a failure must last that PostHog may still mend by itself: seconds, or a
+        ``timedelta``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class PostHogJobOperator(JobStartOperator):
 
     @abstractmethod
     def get_job_result(self, job: Job) -> dict[str, Any]:
-        """Return what the task hands on: JSON, small, without personal data.
+        """Return the task's result: JSON, small, without personal data.
 
         :param job: the job.
         """

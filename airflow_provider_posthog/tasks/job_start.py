@@ -74,7 +74,7 @@ class JobStartOperator(RemoteWorkOperator):
     # Starting, and taking up again.
 
     def _attach(self, context: Context, identity: Identity, request: Mapping[str, Any]) -> Job | None:
-        """Find the job of an earlier try that this one should go on with."""
+        """Find the job of an earlier try that this one should continue with."""
         store = state_store(context) if self.durable else None
         stored = Job.from_json(store.get(STORE_KEY)) if store is not None else None
         if not self.durable or (identity.is_first and stored is None):

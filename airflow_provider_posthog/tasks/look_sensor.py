@@ -1,4 +1,4 @@
-"""Sensors whose looks are made in a worker, also where the triggerer waits in between."""
+"""Sensors that look in a worker, even if the triggerer waits in between."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PostHogLookSensor(PostHogWaitingSensor):
-    """Looks in a worker, and waits for the next look in the triggerer, which is told nothing of what is looked at.
+    """Looks in a worker, and waits for the next look in the triggerer, which learns nothing of what is looked at.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`.
     """

@@ -1,4 +1,4 @@
-"""Rows of a load that are proved, kept beside the table until all are read: no long wait and no kill undoes them."""
+"""Verified rows of a load, kept beside the table until all are read: neither long waits nor kills lose them."""
 
 from __future__ import annotations
 

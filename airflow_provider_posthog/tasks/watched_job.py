@@ -1,4 +1,4 @@
-"""Jobs that PostHog does for everybody at once: watched by one query for all, and begun when there is room for them."""
+"""Jobs that PostHog runs for the whole project: one query watches all of them, and they start when there is room."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LONGEST_TURN = 60.0
 
 
 class WatchedJobOperator(PostHogJobOperator):
-    """Starts a job that carries no mark of ours: an earlier try's is found by what it is about, and when it began.
+    """Starts a job that cannot carry an idempotency key: an earlier try's is found by its subject and its start.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     """
