@@ -17,7 +17,7 @@ from airflow_provider_posthog.api.arguments import (
     span,
     time_text,
 )
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -139,7 +139,7 @@ def retrieve(batch_export_id: Uuid) -> Call[BatchExport]:
 
     :param batch_export_id: its UUID.
     """
-    return retrieve.call(json_object, id=batch_export_id)
+    return retrieve.call(json_item, id=batch_export_id)
 
 
 @endpoint("POST", "batch_exports/{id}/pause/", scopes=_WRITE, repeatable=True)
@@ -205,7 +205,7 @@ def run(batch_export_id: Uuid, run_id: Uuid) -> Call[Run]:
     :param batch_export_id: the batch export's UUID.
     :param run_id: the run's UUID.
     """
-    return run.call(json_object, id=batch_export_id, run_id=run_id)
+    return run.call(json_item, id=batch_export_id, run_id=run_id)
 
 
 @endpoint("POST", "batch_exports/{id}/runs/{run_id}/retry/", scopes=_WRITE)

@@ -149,6 +149,37 @@ def json_object(answer: Answer) -> dict[str, Any]:
     return value
 
 
+def json_item(answer: Answer) -> dict[str, Any]:
+    """Read an answer that must be one thing of PostHog's, such as an export: an object with an ``id``.
+
+    :raises PostHogTransportError: if it is anything else, such as an error in an answer of status 200. Whatever was to
+        be made may then not be there.
+    """
+    item = json_object(answer)
+    item_id = item.get("id")
+    if isinstance(item_id, bool) or not isinstance(item_id, (int, str)) or not item_id:
+        raise PostHogTransportError(f"the answer (status {answer.status}) is not what was asked for: it has no 'id'")
+    return item
+
+
+def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
+    """Return what reads an object that must have something: what is missing is not the same as none.
+
+    :param name: of what it must have.
+    :param kind: what that must be: ``list`` or ``dict``.
+    """
+
+    def read(answer: Answer) -> dict[str, Any]:
+        document = json_object(answer)
+        if not isinstance(document.get(name), kind):
+            raise PostHogTransportError(
+                f"the answer (status {answer.status}) is not what was asked for: it has no {kind.__name__} {name!r}"
+            )
+        return document
+
+    return read
+
+
 def json_page(answer: Answer) -> dict[str, Any]:
     """Read a page of a list: an object whose ``results`` is a list of objects.
 

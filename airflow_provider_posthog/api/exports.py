@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_posthog.api import insights, queries
 from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.hogql import Arm, limits_of
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -100,7 +100,7 @@ def create(
         body["export_context"] = dict(export_context)
         if export_context.get("source"):
             scopes.append("query:read")
-    return create.call(json_object, json=body, scopes=tuple(scopes))
+    return create.call(json_item, json=body, scopes=tuple(scopes))
 
 
 @endpoint("GET", "exports/{id}/content/", scopes=("export:read",))

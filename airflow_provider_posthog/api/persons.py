@@ -21,7 +21,7 @@ from airflow_provider_posthog.api.arguments import (
     between,
     json_text,
 )
-from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page
+from airflow_provider_posthog.api.call import Answer, Call, json_holding, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.shapes import ActivityPage
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -32,6 +32,8 @@ MAX_PAGE = 1000
 MAX_BULK_DELETE = 1000
 #: The most ids of one look-up; PostHog leaves out what is beyond and says nothing.
 MAX_BATCH = 200
+#: Nobody is gone because an answer is not what was asked for.
+_BATCH = json_holding("results", dict)
 
 _READ = ("person:read",)
 _WRITE = ("person:write",)
@@ -262,7 +264,7 @@ def batch_by_distinct_ids(distinct_ids: Annotated[Sequence[Text], at_most(MAX_BA
 
     :param distinct_ids: at most 200, as PostHog leaves out the rest.
     """
-    return batch_by_distinct_ids.call(json_object, json={"distinct_ids": [*distinct_ids]})
+    return batch_by_distinct_ids.call(_BATCH, json={"distinct_ids": [*distinct_ids]})
 
 
 @endpoint("POST", "persons/batch_by_uuids/", scopes=_READ, bucket="analytics", repeatable=True)
@@ -271,4 +273,4 @@ def batch_by_uuids(uuids: Annotated[Sequence[Uuid], at_most(MAX_BATCH)]) -> Call
 
     :param uuids: at most 200, as PostHog leaves out the rest.
     """
-    return batch_by_uuids.call(json_object, json={"uuids": [*uuids]})
+    return batch_by_uuids.call(_BATCH, json={"uuids": [*uuids]})

@@ -166,7 +166,12 @@ def cohorts(client: ErasureClient, subject: Subject, names: Mapping[int, str]) -
     :param subject: whose.
     :param names: what is known of cohorts' names.
     """
-    sql = "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids} GROUP BY cohort_id"
+    # those of static cohorts are in a table of their own
+    both = (
+        "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids}"
+        " UNION ALL SELECT cohort_id FROM static_cohort_people WHERE person_id IN {uuids}"
+    )
+    sql = f"SELECT cohort_id FROM ({both}) GROUP BY cohort_id"  # noqa: S608 - our own text
     members = {row[0] for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, int)}
     return [{"cohort_id": one, "name": names.get(one)} for one in sorted(members)]
 

@@ -60,11 +60,8 @@ class CellPlanner(Planner):
         self.counted += sum(group.rows for group in groups)
         return [_piece(window, Box(_cell(window), tuple(groups)))]
 
-    def likely(self, window: Window) -> Window:
-        """Return the days of a range on which nearly all of its rows have happened.
-
-        :param window: the range.
-        """
+    def _likely(self, window: Window) -> Window:
+        """Return the days of a range on which nearly all of its rows have happened."""
         cell, (first, last) = _cell(window), self._home(window)
         if cell.first_day is None and cell.last_day is None:
             return replace(window, cell=replace(cell, first_day=first, last_day=last))
@@ -285,7 +282,7 @@ def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
 def _counted_on(groups: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
     """Return those of as many groups as an answer can hold behind which the others can be asked for, and where."""
     while not is_exact(groups[-1].name):
-        groups = groups[:-1]  # the name of which bytes were lost is no place to go on from
+        groups = groups[:-1]  # the name of which bytes were lost is not a place to go on from
     last = groups[-1]
     if cell.is_day or not 0 <= last.day < LAST_DAY:
         return groups, [(cell, last)]

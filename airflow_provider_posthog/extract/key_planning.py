@@ -35,11 +35,8 @@ class KeyPlanner(Planner):
         self.counted += sum(piece.rows for piece in counted)
         return counted
 
-    def likely(self, window: Window) -> Window:
-        """Return some of the keys: a look at a few rows would else have all of the table's versions merged.
-
-        :param window: the window.
-        """
+    def _likely(self, window: Window) -> Window:
+        """Return some of the keys: a look at a few rows would else have all of the table's versions merged."""
         if not self.source.is_uuid or not window.is_whole:
             return window
         return replace(window, first=_SOME[0], last=_SOME[1])

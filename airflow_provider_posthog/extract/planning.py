@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.dated_ids import runs_of
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.query_client import Asker, Result, is_too_heavy
 from airflow_provider_posthog.extract.sources import Source
@@ -66,12 +67,20 @@ class Planner:
         self.counted += sum(piece.rows for piece in counted)
         return counted
 
-    def likely(self, window: Window) -> Window:
-        """Return the part of a window where a look for some of its rows is cheap.
+    def likely(self, window: Window, counted: Callable[[], list[Piece]] | None = None) -> Piece:
+        """Return the part of a window where a look for some of its rows is cheap, and how many to look at.
 
         :param window: the window.
+        :param counted: waits for what :meth:`count` finds in it, if somebody has asked.
         """
+        return Piece(self._likely(window), statements.SAMPLE)
+
+    def _likely(self, window: Window) -> Window:
         return window
+
+    def _counting(self) -> Source:
+        """Return what is counted: what is read, as far as the server can count it."""
+        return self.source
 
     def pieces(self, window: Window, count: Callable[[], list[Piece]] | None = None) -> Iterator[Piece]:
         """Yield the pieces of a range, in order; they tile it. Those with more rows than a page are rare, not wrong.
@@ -149,7 +158,7 @@ class Planner:
         step = step_of(window)
         length = timedelta(seconds=step)
         asked = statements.groups_of_query if check else statements.groups_by_time
-        result = self._asker.ask(asked(self.source, window, step))
+        result = self._asker.ask(asked(self._counting(), window, step))
         with readable(window):
             rows = [(number_of(row["bucket"], least=-1), row, _piece(row, window)) for row in rows_of(result)]
             groups = [(EPOCH + bucket * length, piece) for bucket, _, piece in rows if bucket >= 0]
@@ -172,7 +181,7 @@ class Planner:
         after: datetime | None = None
         while sum(piece.rows for piece in moments.values()) < whole.rows:
             before = after
-            counted = self._counted(statements.groups_by_moment(self.source, window, after), window, moment_of)
+            counted = self._counted(statements.groups_by_moment(self._counting(), window, after), window, moment_of)
             for after, piece in counted:
                 moments[after] = moments[after].joined(piece) if after in moments else piece
             if after == before:
@@ -187,7 +196,7 @@ class Planner:
         :param window: the window.
         :raises PostHogIncompleteError: if a row has no key.
         """
-        statement = statements.groups_by_hash(self.source, window)
+        statement = statements.groups_by_hash(self._counting(), window)
         counted = self._counted(statement, window, lambda bucket: None if bucket is None else number_of(bucket))
         parts = [(part, piece) for part, piece in counted if part is not None]
         if len(parts) < len(counted):
@@ -326,4 +335,5 @@ def _time(row: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _piece(row: Mapping[str, Any], window: Window) -> Piece:
-    return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"))
+    begun = runs_of(map(number_of, row.get("begun", ())), window)
+    return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"), begun=begun)

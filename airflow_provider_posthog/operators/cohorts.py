@@ -38,7 +38,7 @@ _MOST_TEXT = 100_000
 _PAGE = 49_000
 _RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
 _FILL = "SELECT DISTINCT person_id FROM person_distinct_ids WHERE distinct_id IN {ids}"
-_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM cohort_people WHERE cohort_id = {cohort}"
+_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM static_cohort_people WHERE cohort_id = {cohort}"
 
 
 class PostHogStaticCohortOperator(PostHogOperator):

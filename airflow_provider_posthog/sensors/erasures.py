@@ -28,8 +28,7 @@ class _ErasuresDueSensorRest(BaseSensorArguments, total=False):
 class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
     """Waits until open erasures are due soon or overdue, as the ledger beside their certificates says.
 
-    Sends nothing to PostHog. Let a downstream task alert somebody. With ``soft_fail=True``, days without any are
-    skipped.
+    Sends nothing to PostHog. Let a downstream task alert somebody; ``soft_fail=True`` skips a day without any.
 
     :param audit_path: the folder of certificates, in object storage.
     :param within: how long before they are due; seconds or a timedelta.

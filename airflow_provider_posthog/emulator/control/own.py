@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections.abc import Callable
 
 from airflow_provider_posthog.emulator.data.own import OwnError
-from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
@@ -79,15 +77,15 @@ def cohorts(request: Request) -> Answer:
     ways = [name for name in _WAYS if name in body]
     if len(ways) > 1:
         raise _wrong(f"Send one of {', '.join(_WAYS)}, not {len(ways)}.")
-    state, own = request.state, request.state.warehouse.own
-    cohort = Cohort(body.get("id", max(own.cohorts, default=0) + 1), body["name"], body.get("is_static", False))
-    members = _members(request, body)
-    state.people.touch()
-    own.add_cohort(cohort, members)
-    now = state.clock.now()
-    history = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": len(own.members(cohort))}
-    own.add_rows("system.cohort_calculation_history", [{**history, "started_at": now, "finished_at": now}])
-    return json_answer({"id": cohort.id, "count": history["count"]}, 201)
+    members, all_, is_static = _members(request, body), request.state.cohorts, body.get("is_static", False)
+    number = body.get("id")
+    cohort = all_.get(number) if number is not None else None
+    if cohort is None:
+        cohort = all_.create(body["name"], is_static=is_static, number=number)
+    cohort.name, cohort.is_static = body["name"], is_static
+    all_.add(cohort, members)
+    all_.calculated(cohort, is_told=True)
+    return json_answer({"id": cohort.id, "count": cohort.count}, 201)
 
 
 def _members(request: Request, body: Json) -> list[str]:

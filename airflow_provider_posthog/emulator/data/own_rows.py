@@ -17,56 +17,40 @@ if TYPE_CHECKING:
 _EVENT, _PERSON, _GROUP = 1, 2, 3
 
 
-def own_sources(core: Core, *, activity: Entries, queries: Callable[[], Iterable[dict[str, object]]]) -> Sources:
+def own_sources(
+    core: Core,
+    *,
+    activity: Entries,
+    queries: Callable[[], Iterable[dict[str, object]]],
+    views: Callable[[], Rows],
+    definitions: Callable[[], Rows],
+) -> Sources:
     """Return what fills the tables, by name.
 
     :param core: the clock, the project, the store.
     :param activity: who changed what.
     :param queries: those that were run.
+    :param views: those of PostHog's warehouse, but for those that tests have made.
+    :param definitions: of properties, besides those of the data.
     """
 
     def of_project(make: Callable[[Core], Rows]) -> Callable[[], Rows]:
         return lambda: [{"team_id": core.project.id, **row} for row in make(core)]
 
     made = {
-        "system.cohorts": _cohorts,
         "system.actions": _actions,
         "system.data_warehouse_tables": _tables,
-        "system.data_modeling_views": _views,
+        "system.data_modeling_views": lambda core: [*views(), *_views(core)],
         "system.teams": _teams,
         "system.groups": _groups,
         "system.group_type_mappings": _group_types,
-        "system.event_definitions": _events,
-        "system.property_definitions": _properties,
+        "system.property_definitions": lambda core: [*_properties(core), *definitions()],
         "system.activity_logs": lambda core: _activity(activity),
         "query_log": lambda core: list(queries()),
         "console_logs_log_entries": lambda core: _logs(core, "session_replay"),
         "batch_export_log_entries": lambda core: _logs(core, "batch_export"),
     }
     return {name: of_project(make) for name, make in made.items()}
-
-
-def _cohorts(core: Core) -> Rows:
-    own, calculated = core.warehouse.own, core.warehouse.own.rows.get("system.cohort_calculation_history", [])
-    rows: Rows = []
-    for cohort in own.cohorts.values():
-        times = [row.get("finished_at") for row in calculated if row.get("cohort_id") == cohort.id]
-        rows.append(
-            {
-                "id": cohort.id,
-                "name": cohort.name,
-                "description": "",
-                "deleted": 0,
-                "filters": {},
-                "groups": [],
-                "created_at": times[0] if times else None,
-                "last_calculation": times[-1] if times else None,
-                "version": len(times),
-                "count": len(own.members(cohort)),
-                "is_static": cohort.is_static,
-            }
-        )
-    return rows
 
 
 def _actions(core: Core) -> Rows:
@@ -114,14 +98,6 @@ def _groups(core: Core) -> Rows:
 
 def _group_types(core: Core) -> Rows:
     return [{"id": 1, "group_type": "company", "name_singular": None, "name_plural": None}]
-
-
-def _events(core: Core) -> Rows:
-    rows = core.warehouse.execute(
-        "SELECT event AS name, toString(min(created_at)) AS created_at, toString(max(timestamp)) AS last_seen_at"
-        " FROM {db}.events GROUP BY event ORDER BY event"
-    )
-    return [{"id": str(row["name"]), **row} for row in rows]
 
 
 def _properties(core: Core) -> Rows:

@@ -11,9 +11,9 @@ from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.schema_types import Table
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cohort:
-    """A cohort, by its number.
+    """What queries know of a cohort.
 
     :param is_static: its members are in ``static_cohort_people``; those of others in ``cohort_people``
     """

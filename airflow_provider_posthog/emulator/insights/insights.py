@@ -177,12 +177,9 @@ class Insight:
             **result,
         }
 
-    def basic(self, last_refresh: str | None) -> Json:
-        """Return the short form of lists with ``basic=true``.
-
-        :param last_refresh: of the cached result, or None.
-        """
-        full = self.as_json(None, {"last_refresh": last_refresh})
+    def basic(self) -> Json:
+        """Return the short form of lists with ``basic=true``, which know of no result, however fresh."""
+        full = self.as_json(None, {"last_refresh": None})
         return {**{name: full[name] for name in BASIC_FIELDS}, "refreshing": False}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, forbidden, invalid, not_found
 from airflow_provider_posthog.emulator.http.fields import NAME_LENGTH, flag, mapping, number, tags, text
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
@@ -13,7 +12,7 @@ from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
 from airflow_provider_posthog.emulator.insights.activity import changes
 from airflow_provider_posthog.emulator.insights.insights import Insight
-from airflow_provider_posthog.emulator.insights.refresh import insight_key, read_mode, serialize
+from airflow_provider_posthog.emulator.insights.refresh import read_mode, serialize
 from airflow_provider_posthog.emulator.jobs.runner import WRAPPERS, unwrap
 
 READ, WRITE = ("insight:read",), ("insight:write",)
@@ -137,17 +136,11 @@ async def list_(request: Request) -> Answer:
     store = request.state.insights
     insights = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
     if (request.query("basic") or "").lower() == "true":
-        return page(request, insights, lambda each: each.basic(_last_refresh(request, each)))
+        return page(request, insights, lambda each: each.basic())
     mode = read_mode(request)
     limit, offset = bounds(request)
     written = {each.id: await serialize(request, each, mode) for each in insights[offset : offset + limit]}
     return page(request, insights, lambda each: written[each.id])
-
-
-def _last_refresh(request: Request, insight: Insight) -> str | None:
-    key = insight_key(request, insight, None)
-    cached = request.state.queries.cached(key) if key else None
-    return iso(cached.at) if cached else None
 
 
 def insight_of(request: Request, *, deleted: bool = False) -> Insight:
