@@ -337,7 +337,7 @@ class PostHogDeprecatedEndpointWarning(UserWarning):
 def error_for_status(status: int) -> type[PostHogAPIError]:
     """Choose the class of error for an HTTP status.
 
-    PostHog's ``type`` is not a guide: it calls a 403 ``authentication_error`` too.
+    PostHog's ``type`` is no guide: it calls a 403 ``authentication_error`` too.
 
     :param status: the HTTP status, 300 or more.
     """

@@ -352,7 +352,7 @@ def _wrong_end(labels: list[str], records: list[AuditRecord]) -> Iterator[Proble
         return
     label, closing = closings[0]
     for other, second in closings[1:]:
-        # Two tries that closed it at the same moment say the same; that is not a damage.
+        # Two tries that closed it at the same moment say the same; that is no damage.
         if (second.facts, second.previous) != (closing.facts, closing.previous):
             yield Problem(other, "is a second closing record, which says something else")
     reached = _reached(closing, records)

@@ -282,7 +282,7 @@ def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
 def _counted_on(groups: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
     """Return those of as many groups as an answer can hold behind which the others can be asked for, and where."""
     while not is_exact(groups[-1].name):
-        groups = groups[:-1]  # the name of which bytes were lost is not a place to go on from
+        groups = groups[:-1]  # the name of which bytes were lost is no place to go on from
     last = groups[-1]
     if cell.is_day or not 0 <= last.day < LAST_DAY:
         return groups, [(cell, last)]

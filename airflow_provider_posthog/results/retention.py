@@ -160,7 +160,7 @@ def look_if_possible(project_id: int | None) -> Steps[Retention]:
 
 
 def retention_of(project: Mapping[str, Any], at: datetime | None = None) -> Retention:
-    """Read what a project tells. Older servers have no such fields, and what is not a sense is taken for nothing.
+    """Read what a project tells. Older servers have no such fields, and what is no sense is taken for nothing.
 
     :param project: the project.
     :param at: the server's time; ``None`` for this machine's.

@@ -136,7 +136,7 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         self._complained = False
         rows = list(seen.facts.get("rows", ()))
         known, self._seen = self._seen, {_key(row) for row in rows if _key(row) in self._seen}
-        if self._first:  # what was there before is not a news
+        if self._first:  # what was there before is no news
             self._first = False
             self._seen = {_key(row) for row in rows}
             return []

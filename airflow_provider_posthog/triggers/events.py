@@ -158,7 +158,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
 
     async def _news(self, look_: Look) -> dict[str, Any] | None:
         seen = self._seen
-        if seen is None:  # what was there before is not a news
+        if seen is None:  # what was there before is no news
             kept = of_event(look_.counts, self.event).kept
             self._seen = Seen(look_.next, kept, look_.seen, look_.at)
             return None

@@ -329,7 +329,7 @@ def test_a_record_beside_the_closing_one_is_found(place: Place) -> None:
 
 
 def test_two_tries_that_close_at_the_same_moment(place: Place) -> None:
-    """That is not a damage if they say the same, and a retry of either still finds it closed."""
+    """That is no damage if they say the same, and a retry of either still finds it closed."""
     fs, folder = place
     fill(trail_in(fs, folder), close=False)
     tries = [trail_in(fs, folder, who=who(try_number=number)) for number in (1, 2)]

@@ -145,7 +145,7 @@ def test_it_fires_for_new_events_only(connected: EmulatorProcess, moment: dateti
     async def scenario() -> list[dict[str, Any]]:
         async with fired(watcher(Store())) as (payloads,):
             await looked(connected)
-            assert payloads == []  # what was there before is not a news
+            assert payloads == []  # what was there before is no news
             ingest(connected, "sign_up", moment, count=3)
             await until("the event", lambda: payloads)
             await looked(connected)

@@ -145,7 +145,7 @@ def _people(work: Work, wanted: _Retention) -> tuple[list[tuple[list[str], list[
         if event is not None:
             values[name] = event
     bucket = f"toString({BUCKET[wanted.span.interval]})"
-    # whoever came before the first cohort is not a newcomer
+    # whoever came before the first cohort is no newcomer
     since = "" if wanted.first_time else " AND timestamp >= toDateTime({from})"
     sql = (
         f"SELECT person_id, groupUniqArrayIf({bucket}, {conditions[0]}) AS starts, "  # noqa: S608 - HogQL
