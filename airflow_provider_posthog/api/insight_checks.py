@@ -242,9 +242,9 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
 
     def call(number: int) -> Call[Timed[Insight]]:
         name = gate.query_id if calculates else None
-        asked = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
+        call_ = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
         # Sent again after its answer was lost, it would be calculated a second time beside the first.
-        return replace(timed(asked), repeatable=not calculates)
+        return replace(timed(call_), repeatable=not calculates)
 
     try:
         read = yield from insight_lookup.ask(gate.insight, call)

@@ -187,12 +187,12 @@ def _index(wanted: int | str) -> int | None:
 
 
 def of_series(
-    insight: Insight, asked: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
+    insight: Insight, query: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
 ) -> Reading:
     """Read a series: its total, or its newest complete point.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param item: from :func:`chosen`.
     :param at: the server's time when it answered, if known.
     :param named: whether its name is returned.
@@ -203,17 +203,17 @@ def of_series(
     calculated = calculated_at(insight, at)
     before = item.get("period_before") or {}
     if "aggregated_value" in item and not item.get("data"):
-        window = Window.of(insight, asked, "day", ran=ran)
+        window = Window.of(insight, query, "day", ran=ran)
         if calculated is not None and at is not None and window.moved(calculated, at):
             return Reading(None, reason=_moved(calculated), stale=True, series=series)
         total = number(item["aggregated_value"])
         return Reading(
             total, reason="the trend has no total", series=series, period=number(before.get("aggregated_value"))
         )
-    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or asked.get("interval") or "day"
+    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or query.get("interval") or "day"
     if interval not in STEPS or not isinstance(days, list) or not isinstance(data, list) or len(days) != len(data):
         refuse("insight", "it has no points in time.", _NO_DATES)
-    window = Window.of(insight, asked, interval, ran=ran, first=days[-1] if days else None)
+    window = Window.of(insight, query, interval, ran=ran, first=days[-1] if days else None)
     return replace(point(days, data, window, calculated, at, before.get("data")), series=series)
 
 

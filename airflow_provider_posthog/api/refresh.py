@@ -295,16 +295,16 @@ def _taken_up(target: Target) -> Steps[str | None]:
 def _watch(query_id: str, watch: Watch, deadline: float) -> Steps[Outcome]:
     seen_at = 0.0
     while True:
-        seen: Verdict | PostHogError
+        observed: Verdict | PostHogError
         try:
             policy = poll_policy(ONCE, deadline - time.time())
             status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), policy)
-            seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
+            observed, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise
         except PostHogError as error:
-            seen = error
-        step = watch.observe(seen, time.time())
+            observed = error
+        step = watch.observe(observed, time.time())
         if isinstance(step, Again):
             yield Pause(step.seconds)
         else:

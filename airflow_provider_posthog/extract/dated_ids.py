@@ -13,21 +13,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.minutes import Minutes, joined_runs
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
-
-#: Minutes since 1970, half-open: the first one, and the first one after the last.
-Minutes = tuple[int, int]
 
 MINUTE = timedelta(minutes=1)
 #: How far PostHog looks around the bounds of the start.
 _AROUND = timedelta(days=3)
 #: The ids' times are exact to the millisecond.
 _TICK = timedelta(milliseconds=1)
-#: How many runs of minutes a page asks for at the most.
-_MOST_RUNS = 32
 
 
 def minutes_column(source: Source) -> str:
@@ -62,23 +58,6 @@ def around(window: Window, most: timedelta | None = None) -> tuple[Minutes, ...]
     """
     first, last = _minute(window, timedelta(0)), _minute(window, timedelta(0), at_end=True)
     return ((first, max(first + 1, last if most is None else min(last, first + most // MINUTE))),)
-
-
-def joined_runs(runs: Iterable[Minutes]) -> tuple[Minutes, ...]:
-    """Return runs of minutes in order, without those that touch, and no more than a query can ask for.
-
-    :param runs: the runs.
-    """
-    made: list[Minutes] = []
-    for first, last in sorted(runs):
-        if made and first <= made[-1][1]:
-            made[-1] = made[-1][0], max(made[-1][1], last)
-        else:
-            made.append((first, last))
-    while len(made) > _MOST_RUNS:  # across the shortest gap
-        at = min(range(1, len(made)), key=lambda number: made[number][0] - made[number - 1][1])
-        made[at - 1 : at + 1] = [(made[at - 1][0], made[at][1])]
-    return tuple(made)
 
 
 def within(source: Source, runs: Sequence[Minutes], values: dict[str, Any]) -> str:

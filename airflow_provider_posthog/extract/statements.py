@@ -13,9 +13,10 @@ from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.extract.bare_query import without_rows
 from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
 from airflow_provider_posthog.extract.cells import EPOCH
-from airflow_provider_posthog.extract.dated_ids import Minutes, minutes_column
+from airflow_provider_posthog.extract.dated_ids import minutes_column
 from airflow_provider_posthog.extract.dated_ids import within as begun_within
 from airflow_provider_posthog.extract.key_statements import bounds_of, in_keys, in_parts, part_of
+from airflow_provider_posthog.extract.minutes import Minutes
 from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
 from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
 

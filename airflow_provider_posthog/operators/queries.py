@@ -256,11 +256,11 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         raw: Any = status.get("results")
         bytes_read: int | None = status.get("bytes_read")
         tell(self.hook.client, bytes_read)
-        given = raw
+        readable = raw
         if isinstance(raw, Mapping) and not queries.more_rows(node.get("kind")):
-            given = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
+            readable = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
         try:
-            answer = read(given, self._question(node), asked=node.get("limit"))
+            answer = read(readable, self._question(node), asked=node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
@@ -277,9 +277,9 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         from airflow_provider_posthog.results.insight_tables import table_of
 
         path = str(self.path)
-        asked = {**answer, "query": answer.get("query") or node}
+        document = {**answer, "query": answer.get("query") or node}
         with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
-            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            write_result(atomic, answer, lambda: table_of(document), format_of(path))
             output.commit(atomic)
         self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

@@ -308,11 +308,13 @@ def safe_name(name: object, fallback: str) -> str:
     :param fallback: the name, if nothing usable is left.
     """
     last = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
-    kept = re.sub(r"[^\w.() -]", "_", last).strip(" .")
-    stem, dot, suffix = kept.rpartition(".")
+    cleaned = re.sub(r"[^\w.() -]", "_", last).strip(" .")
+    stem, dot, suffix = cleaned.rpartition(".")
     size = len((dot + suffix).encode())
-    kept = _cut(stem, 200 - size).rstrip(" .") + dot + suffix if dot and size <= 80 else _cut(kept, 200).rstrip(" .")
-    return kept if kept.strip("_") else fallback
+    cleaned = (
+        _cut(stem, 200 - size).rstrip(" .") + dot + suffix if dot and size <= 80 else _cut(cleaned, 200).rstrip(" .")
+    )
+    return cleaned if cleaned.strip("_") else fallback
 
 
 def _cut(text: str, size: int) -> str:

@@ -274,11 +274,11 @@ class ReadingOperator(IntervalOperator):
         self.check_reading()
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is not a mapping.", "Write a dictionary: {'name': value}.")
-        asked = (
+        fields = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
             "complete_after",
         )  # fmt: skip
-        given = {field: getattr(self, field) for field in asked}
+        given = {field: getattr(self, field) for field in fields}
         return source_of(self.source, self.query, name, **{**given, "time_column": self.time_column or None, **instead})
 
 

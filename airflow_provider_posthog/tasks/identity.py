@@ -163,19 +163,19 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is kept of it."""
-        kept = asdict(self)
-        del kept["facts"]
-        return kept
+        stored = asdict(self)
+        del stored["facts"]
+        return stored
 
     @classmethod
-    def from_json(cls, kept: object) -> Job | None:
+    def from_json(cls, stored: object) -> Job | None:
         """Read what was kept; ``None`` if it is not a job.
 
-        :param kept: the stored value.
+        :param stored: the stored value.
         """
-        if not isinstance(kept, Mapping) or not kept.get("id"):
+        if not isinstance(stored, Mapping) or not stored.get("id"):
             return None
-        return cls(str(kept["id"]), str(kept.get("marker", "")), float(kept.get("submitted_at", 0.0)))
+        return cls(str(stored["id"]), str(stored.get("marker", "")), float(stored.get("submitted_at", 0.0)))
 
 
 def _digest(value: object, length: int) -> str:

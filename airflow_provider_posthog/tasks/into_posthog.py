@@ -236,14 +236,14 @@ class IntoPostHogOperator(PostHogOperator):
     def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
         """Return where this machine notes what was sent: another for each task instance, clearing and request."""
         settings = self.hook.settings()
-        asked = {
+        request = {
             "host": settings.base_url,
             "project": settings.project_id,
             **asdict(recipe),
             **self.request(),
             "historical": self.historical_migration,
         }
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"airflow-provider-posthog-{os.getuid() if hasattr(os, 'getuid') else 0}"
         return folder / f"{identity.owner}-{identity.clearing}-{digest}.ledger"
 

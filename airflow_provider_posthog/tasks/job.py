@@ -166,13 +166,13 @@ class PostHogJobOperator(JobStartOperator):
         telling, began, seconds = Telling(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
             while True:
-                seen = self._look_after(seconds, job, deadline, wait)
-                step = watch.observe(seen, time.time())
+                observed = self._look_after(seconds, job, deadline, wait)
+                step = watch.observe(observed, time.time())
                 if isinstance(step, Ended):
                     return step
                 waited = time.time() - began
-                if telling.is_news(seen, waited):
-                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
+                if telling.is_news(observed, waited):
+                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(observed), waited)
                 seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
@@ -186,9 +186,9 @@ class PostHogJobOperator(JobStartOperator):
     def _look_after(self, seconds: float, job: Job, deadline: float, wait: SharedWait) -> Verdict | PostHogError:
         """Look after a while: by one poll with all others that wait in this process, if there are a few."""
         if wait.is_shared:
-            seen = wait.look(seconds, deadline - time.time())
-            self._last_seen = seen.facts
-            return seen.verdict
+            observed = wait.look(seconds, deadline - time.time())
+            self._last_seen = observed.facts
+            return observed.verdict
         time.sleep(seconds)
         return self._look(job, deadline)
 
@@ -234,10 +234,10 @@ class PostHogJobOperator(JobStartOperator):
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         name = f"{self.job_kind.name} {job.id}"
-        if ended.outcome in ("failed", "gone", "timeout") and (late := self._ended_after_all()) is not None:
+        if ended.outcome in ("failed", "gone", "timeout") and (superseded := self._ended_after_all()) is not None:
             if ended.outcome == "timeout":
                 self._cancel(job)
-            ended, job = Ended("succeeded"), late
+            ended, job = Ended("succeeded"), superseded
         if ended.outcome == "succeeded":
             try:
                 result = self.get_job_result(job)

@@ -83,8 +83,8 @@ class JobStartOperator(RemoteWorkOperator):
         jobs = self._earlier_jobs(stored, mine.owner, request)
         earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
         self._known = earlier.ids
-        late = self._supersede(earlier.superseded, identity)
-        return earlier.job or late
+        superseded = self._supersede(earlier.superseded, identity)
+        return earlier.job or superseded
 
     def _earlier_jobs(
         self, stored: Job | None, owner: str, request: Mapping[str, Any]

@@ -113,9 +113,9 @@ class PostHogLookSensor(PostHogWaitingSensor):
     def _look_again(self, context: Context, end: Deadline) -> Any:  # noqa: ANN401 - JSON
         self.prepare(context)
         try:
-            seen = self.poke(context)
-            if seen.is_done:
-                return seen.xcom_value
+            poked = self.poke(context)
+            if poked.is_done:
+                return poked.xcom_value
         except PostHogError:
             if not self.silent_fail:
                 raise

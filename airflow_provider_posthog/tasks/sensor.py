@@ -236,8 +236,8 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 
     def _recall_bad_pokes(self, context: Context) -> int:
         store = state_store(context) if self.reschedule else None
-        kept = store.get(BAD_POKES_KEY) if store is not None else None
-        return kept if isinstance(kept, int) else self._bad_pokes
+        stored = store.get(BAD_POKES_KEY) if store is not None else None
+        return stored if isinstance(stored, int) else self._bad_pokes
 
     def _count_bad_pokes(self, context: Context, count: int) -> None:
         store = state_store(context) if self.reschedule else None
