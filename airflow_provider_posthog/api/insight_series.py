@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn
 from airflow_provider_posthog.api.insight_ranges import STEPS, Window
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 _NUMERIC_TYPE = re.compile(r"\b(U?Int\d|Float\d|Decimal)")
@@ -262,7 +263,7 @@ def local_day(day: object, window: Window) -> datetime:
     :raises PostHogSettingsError: if it is not a date.
     """
     try:
-        start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))
+        start = read_iso(str(day))
     except ValueError:
         refuse("insight", "its points have no dates.", _NO_DATES)
     return start if start.tzinfo is None else window.local(start)

@@ -48,6 +48,8 @@ LAST_LOOK = 5.0
 LAST_CHECK = 30.0
 #: Seconds for which a look at the deadline that the rate limits refuse is put off, once.
 LAST_TURN = 60.0
+#: Seconds between polls for a job whose creation was not answered.
+LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Seconds in which a job has to be cancelled, by a task that is itself out of time.
 CANCEL_SECONDS = 5.0
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import cohorts, queries
+from airflow_provider_posthog.erasure.queries import packed
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 #: Ids of a statement: PostHog refuses those of 256 KiB, and an id may have 200 characters.
 MOST_IDS = 1_000
-_MOST_TEXT = 100_000
 #: Persons of a query that are told apart here; PostHog cuts answers at 50,000 rows.
 _PAGE = 49_000
 _RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
@@ -151,7 +151,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             persons, unknown = self._resolve(ids)
             wanted = set(persons.values())
             known = [each for each in ids if each in persons]
-            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in _packs(known)], context)
+            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packed(known)], context)
         members = self._members(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
@@ -222,7 +222,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     def _resolve(self, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         """Return the person of each distinct id, and the ids that have none."""
         persons: dict[str, str] = {}
-        for some in _packs(ids):
+        for some in packed(ids):
             persons.update((str(row[0]), str(row[1])) for row in self._ask(_RESOLVE, {"ids": some}))
         return persons, [each for each in ids if each not in persons]
 
@@ -350,17 +350,3 @@ class PostHogStaticCohortOperator(PostHogOperator):
                 f"{len(unknown):,} ids have no person in PostHog, and max_rejects is {int(self.max_rejects):,}. All "
                 f"others are in cohort {number}.{where}"
             )
-
-
-def _packs(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield ids in lists that fit into a statement."""
-    some: list[str] = []
-    size = 0
-    for each in ids:
-        if some and (len(some) >= MOST_IDS or size + len(each) > _MOST_TEXT):
-            yield some
-            some, size = [], 0
-        some.append(each)
-        size += len(each) + 4
-    if some:
-        yield some

@@ -23,7 +23,7 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
-from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
@@ -239,15 +239,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         output = self._output()
         if output is not None:
             return {**result, "rows": None, **self._write(output, raw, node)}
-        problem = unfit_for_xcom(json_line(result, "the query"))
-        if result["row_count"] > self.max_rows:
-            problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
-        if problem is not None:
-            raise PostHogSettingsError(
-                "path",
-                f"is not given, and the result {problem}",
-                "Write one, such as 's3://bucket/{{ ds }}.csv'.",
-            )
+        check_fits_xcom(result, "the query", self.max_rows)
         return result
 
     def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer, int | None]:

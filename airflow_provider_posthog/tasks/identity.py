@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_posthog.compat import deployment, iteration_of, reschedules_of
 
 #: Seconds by which PostHog's clock may be behind ours.
-_CLOCKS_DIFFER = 60.0
+CLOCKS_DIFFER = 60.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Identity:
         """
         marker = Marker.parse(job.marker)
         same = marker is not None and (marker.owner, marker.clearing) == (self.owner, self.clearing)
-        return same and job.submitted_at >= self.since - _CLOCKS_DIFFER
+        return same and job.submitted_at >= self.since - CLOCKS_DIFFER
 
 
 @dataclass(frozen=True)

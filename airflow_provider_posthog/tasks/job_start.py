@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, LOST_WAITS, JobKind
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Where the job's id is kept between tries (Airflow 3.3); never renamed.
 STORE_KEY = "posthog_job"
-#: Seconds between looks for a job whose creation was not answered.
-_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class JobStartOperator(RemoteWorkOperator):
@@ -148,7 +146,7 @@ class JobStartOperator(RemoteWorkOperator):
         if isinstance(error, PostHogTransportError) and not error.sent:
             raise error
         self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
-        for seconds in _LOST_WAITS:
+        for seconds in LOST_WAITS:
             time.sleep(seconds)
             for job, _ in self.find_jobs(request):
                 if job.marker == marker:

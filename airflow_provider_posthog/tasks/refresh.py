@@ -21,7 +21,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks import refresh_began
 from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Identity
 from airflow_provider_posthog.tasks.refresh_began import Began
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.refresh_results import (
@@ -229,7 +229,7 @@ class PostHogRefreshOperator(RemoteWorkOperator):
             target,
             query_id=identity.own_name(request),
             earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
-            life_since=max(0.0, identity.since - 60.0),
+            life_since=max(0.0, identity.since - CLOCKS_DIFFER),
             superseded_before=0.0 if identity.is_first else time.time() - self.timeout_seconds(),
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import NotSettled, PostHogLoadError, PostHogRateLimitError
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 PART_BYTES = 8 * 1024 * 1024
 PART_SECONDS = 60.0
 _COUNTS = ("rows", "windows", "duplicates")
-#: By how many seconds clocks may differ.
-_CLOCKS_DIFFER = 60.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Spool:
             for each in notes
         )
         self._notes, self._is_kept = notes, True
-        if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
+        if not ours or float(first.get("began", 0)) < self._since - CLOCKS_DIFFER:
             self._begin_anew()
             return
         log.info("Going on where the load stopped: %s rows are kept", f"{self.counts['rows']:,}")

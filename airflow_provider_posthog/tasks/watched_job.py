@@ -23,7 +23,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
@@ -171,7 +171,7 @@ class WatchedJobOperator(PostHogJobOperator):
 
     def began(self) -> datetime:
         """Return when this run of the DAG began; long ago if that is not known."""
-        return datetime.fromtimestamp(max(self._identity.since - 60.0, 0.0), timezone.utc)
+        return datetime.fromtimestamp(max(self._identity.since - CLOCKS_DIFFER, 0.0), timezone.utc)
 
     def is_ours(self, created: float) -> bool:
         """Tell whether a job that has ended may come from an earlier try in this life of the task.
@@ -179,7 +179,7 @@ class WatchedJobOperator(PostHogJobOperator):
         :param created: when it was created, in seconds since 1970.
         """
         who = self._identity
-        return who.clearing == 0 and who.since > 0 and created >= who.since - 60.0
+        return who.clearing == 0 and who.since > 0 and created >= who.since - CLOCKS_DIFFER
 
     def marker_of(self, request: Mapping[str, Any]) -> str:
         """Return the marker of a job that was found by what it is about.
