@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 Compression = Literal["gzip"]
 
-#: From so many bytes on a checksum is reckoned in a thread of its own: it costs more than to receive and write them.
+#: From this many bytes a checksum is computed in a thread of its own: it costs more than receiving and writing them.
 _BESIDE = 256 * 1024
 
 #: How often a folder is made that other tasks remove at the same time; each time it is lost by some microseconds.
@@ -221,7 +221,7 @@ class Digest:
 
 
 class _Checksum:
-    """A SHA-256 that is reckoned while the caller goes on, where the bytes come in large blocks.
+    """A SHA-256 that is computed in the background if the bytes come in large blocks.
 
     One block is waited for before the next one is taken, so that no more than that are held.
     """

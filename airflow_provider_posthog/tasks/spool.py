@@ -85,7 +85,7 @@ class Spool:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield all rows: those that are kept, those that are held, and those that are still to be read."""
-        # Who reads them beside an open transaction would wait for it.
+        # A reader beside an open transaction would wait for it.
         ahead = [self._parts.data(number) for number in range(len(self._notes)) if self._parts.is_one_at_a_time]
         for number in range(len(self._notes)):
             yield from self._tables_of(number, ahead.pop(0) if ahead else None)

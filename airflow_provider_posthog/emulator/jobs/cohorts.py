@@ -1,4 +1,4 @@
-"""Cohorts: filled by a query or a file, by a job of their own, which says nothing of whom it leaves out."""
+"""Cohorts: filled by a query or a file, in a job of their own, which silently leaves people out."""
 
 from __future__ import annotations
 
