@@ -74,6 +74,7 @@ benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside
 	@$(BIN)/python -m benchmarks.erasure
 	@$(BIN)/python -m benchmarks.erasure_cost
 	@$(BIN)/python -m benchmarks.server_cost
+	@$(BIN)/python -m benchmarks.foretold
 	@$(BIN)/python -m benchmarks.extract
 
 clean:  ## remove what the other targets made

@@ -13,10 +13,9 @@ from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.extract.bare_query import without_rows
 from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
 from airflow_provider_posthog.extract.cells import EPOCH
-from airflow_provider_posthog.extract.dated_ids import minutes_column
+from airflow_provider_posthog.extract.dated_ids import Minutes, minutes_column
 from airflow_provider_posthog.extract.dated_ids import within as begun_within
 from airflow_provider_posthog.extract.key_statements import bounds_of, in_keys, in_parts, part_of
-from airflow_provider_posthog.extract.minutes import Minutes
 from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
 from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
 
@@ -245,14 +244,13 @@ def _is_beyond(window: Window) -> bool:
 
 
 def _grouped(source: Source, bucket: str, name: str, limit: int, where: list[str], values: dict[str, Any]) -> Statement:
-    columns = f"{bucket}, count() AS counted{_extent(source)}{minutes_column(source)}"
+    columns = f"{bucket}, count() AS counted{_extent(source)}{minutes_column(source.dated_id)}"
     tail = f"GROUP BY {name} ORDER BY {name} LIMIT {limit}"
     return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} {tail}", values)  # noqa: S608
 
 
 def _begun(source: Source, begun: tuple[Minutes, ...], values: dict[str, Any]) -> str:
-    edges: dict[str, datetime] = {}
-    condition = begun_within(source, begun, edges)
+    condition, edges = begun_within(source.time, source.dated_id, begun)
     values |= {name: iso(moment) for name, moment in edges.items()}
     return condition
 

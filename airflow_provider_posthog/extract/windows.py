@@ -15,7 +15,7 @@ from typing import Any
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
-from airflow_provider_posthog.extract.minutes import Minutes, joined_runs
+from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs
 
 MICROSECOND = timedelta(microseconds=1)
 #: ClickHouse counts the seconds that rows are grouped by in 32 bits.
