@@ -151,7 +151,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             persons, unknown = self._resolve(ids)
             wanted = set(persons.values())
             known = [each for each in ids if each in persons]
-            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packed(known)], context)
+            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packed(known, MOST_IDS)], context)
         members = self._members(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
@@ -222,7 +222,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     def _resolve(self, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         """Return the person of each distinct id, and the ids that have none."""
         persons: dict[str, str] = {}
-        for some in packed(ids):
+        for some in packed(ids, MOST_IDS):
             persons.update((str(row[0]), str(row[1])) for row in self._ask(_RESOLVE, {"ids": some}))
         return persons, [each for each in ids if each not in persons]
 
