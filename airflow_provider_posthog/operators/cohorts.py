@@ -151,7 +151,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
             persons, unknown = self._resolve(ids)
             wanted = set(persons.values())
             known = [each for each in ids if each in persons]
-            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packed(known, MOST_IDS)], context)
+            fills = [queries.hogql(_FILL, {"ids": some}) for some in packed(known, MOST_IDS)]
+            number = self._fill(cohort, fills, context)
         members = self._members(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
