@@ -12,8 +12,8 @@ UV := $(VENV)/bin/uv
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
 # What is installed of ours; the groups of pyproject.toml come on top.
 EXTRAS := emulator,examples,pandas,warehouse
-# What the inner loop runs: no database, no DAG, no kill.
-QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture tests/results
+# What the inner loop runs: no server, no database, no DAG, no kill; so there are as many processes as cores.
+QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture/test_events.py tests/results
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
@@ -44,7 +44,7 @@ coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them
 		$(BIN)/python -m pytest $(BESIDE) --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 quick: $(VENV)/.installed  ## run the tests that need no server: less than a minute
-	@$(BIN)/python -m pytest $(BESIDE) -q $(QUICK)
+	@$(BIN)/python -m pytest $(BESIDE) -n auto -q $(QUICK)
 
 again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none -x
