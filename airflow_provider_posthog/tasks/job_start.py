@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, LOST_WAITS, JobKind
+from airflow_provider_posthog.api import jobs
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
@@ -150,7 +151,7 @@ class JobStartOperator(RemoteWorkOperator):
         if self.twice_is_harmless:
             return None
         self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
-        for seconds in LOST_WAITS:
+        for seconds in jobs.LOST_WAITS:
             time.sleep(seconds)
             for job, _ in self.find_jobs(request):
                 if job.marker == marker:
