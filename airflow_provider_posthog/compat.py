@@ -165,12 +165,12 @@ def asset_stores(trigger: object) -> list[AssetStore]:
 
     :param trigger: the trigger, as the triggerer runs it.
     """
-    given = getattr(trigger, "asset_state_store", None)
-    if given is None:
+    own = getattr(trigger, "asset_state_store", None)
+    if own is None:
         return []
-    by_name, by_uri = (getattr(given, name, None) for name in ("_by_name", "_by_uri"))
+    by_name, by_uri = (getattr(own, name, None) for name in ("_by_name", "_by_uri"))
     stores = [store for group in (by_name, by_uri) if isinstance(group, Mapping) for store in group.values()]
-    return stores or [given]
+    return stores or [own]
 
 
 def before_execution_timeout(limit: timedelta) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -72,7 +73,7 @@ def _parsed(value: datetime | str) -> datetime | None:
     if isinstance(value, datetime):
         return value
     try:
-        return datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        return read_iso(value)
     except ValueError:
         return None
 
@@ -167,7 +168,7 @@ def span(fields: tuple[str, str], start: date | str, end: date | str) -> float:
     """
     if _is_day(start) != _is_day(end):
         raise PostHogSettingsError(fields[1], f"is not written like {fields[0]}.", "Give two days, or two times.")
-    first, last = (datetime.fromisoformat(str(time_text(each)).replace("Z", "+00:00")) for each in (start, end))
+    first, last = (read_iso(str(time_text(each))) for each in (start, end))
     if last <= first:
         raise PostHogSettingsError(fields[1], f"is not after {fields[0]}.", "Give the later time as the end.")
     return (last - first).total_seconds()

@@ -207,7 +207,7 @@ class AsyncClient:
                 await asyncio.sleep(step.seconds)
 
     async def _has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
-        """Read the connection again, and go on with its key if that is another one."""
+        """Read the connection again, and continue with its key if that has changed."""
         if self.settings is not refused:  # another call of this client has seen to it
             return True
         if self._read_again is None:

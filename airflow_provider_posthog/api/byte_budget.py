@@ -58,7 +58,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def by(cls, answer: Answer) -> BudgetHeaders:
-        """Read an answer's headers; what is not a number is not there.
+        """Read an answer's headers; what is not a number counts as missing.
 
         :param answer: the answer.
         """
@@ -66,7 +66,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> BudgetHeaders:
-        """Read headers; what is not a number is not there.
+        """Read headers; what is not a number counts as missing.
 
         :param headers: by name, whatever its case.
         """
@@ -103,8 +103,8 @@ class _Mark:
 class ByteBudget:
     """What a project's queries may still read. Safe to use from threads and event loops alike; never blocks for long.
 
-    Times are seconds of any one clock that does not go back. Nothing is assumed that PostHog has not told: what is left
-    is what the last answer said, and it grows only as far as two answers have proved that it does.
+    Times are seconds of any one clock that does not go back. Nothing is assumed that PostHog has not reported: what is
+    left is what the last answer said, and it grows only as far as two answers have proved that it does.
     """
 
     def __init__(self) -> None:
@@ -259,7 +259,7 @@ class ByteBudget:
             return self._slowdown.begins(now, wait)
 
     def describe(self, now: float) -> str:
-        """Say what is known, for people; empty if PostHog has told nothing.
+        """Say what is known, for people; empty if PostHog has reported nothing.
 
         :param now: the time.
         """

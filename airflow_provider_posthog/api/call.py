@@ -156,8 +156,8 @@ def json_item(answer: Answer) -> dict[str, Any]:
         be made may then not be there.
     """
     item = json_object(answer)
-    found = item.get("id")
-    if isinstance(found, bool) or not isinstance(found, (int, str)) or not found:
+    item_id = item.get("id")
+    if isinstance(item_id, bool) or not isinstance(item_id, (int, str)) or not item_id:
         raise PostHogTransportError(f"the answer (status {answer.status}) is not what was asked for: it has no 'id'")
     return item
 
@@ -170,12 +170,12 @@ def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
     """
 
     def read(answer: Answer) -> dict[str, Any]:
-        found = json_object(answer)
-        if not isinstance(found.get(name), kind):
+        document = json_object(answer)
+        if not isinstance(document.get(name), kind):
             raise PostHogTransportError(
                 f"the answer (status {answer.status}) is not what was asked for: it has no {kind.__name__} {name!r}"
             )
-        return found
+        return document
 
     return read
 

@@ -164,7 +164,7 @@ class Client:
         return self._exchange(call, policy, body)
 
     def has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
-        """Read the connection again after PostHog refused the key, and go on with its key if that is another one.
+        """Read the connection again after PostHog refused the key, and continue with its key if that has changed.
 
         :param refused: with what PostHog was asked.
         :param error: what it answered.

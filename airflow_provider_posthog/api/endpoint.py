@@ -121,7 +121,6 @@ class Endpoint(Generic[P, T]):
         :param json: the body.
         :param scopes: scopes that this call needs besides the endpoint's.
         :param repeatable: whether this call may be repeated, if that depends on its arguments.
-        :param reads_error: as in ``Call``; so is ``no_slot``.
         :param path: what the names in the path stand for.
         :raises PostHogSettingsError: if an id would make another path.
         """

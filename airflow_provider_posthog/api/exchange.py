@@ -168,12 +168,14 @@ class Exchange(Generic[T]):
         began = self._end()
         if not isinstance(outcome, Answer):
             return
-        asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
+        retry_in = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
         now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
-            self._bytes.refuse(now, asked, budget)
-        elif self._reservations and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
-            self._reservations.close(asked)
+            self._bytes.refuse(now, retry_in, budget)
+        elif (
+            self._reservations and retry_in and not lacks_slot(self.call, outcome)
+        ):  # else too many go on: no rate limit
+            self._reservations.close(retry_in)
         sent = began is not None
         if outcome.status != 429 and (sent or budget.remaining is not None):
             self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api import insights, queries
@@ -11,6 +10,7 @@ from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
 from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.hogql import Arm, limits_of
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -116,7 +116,7 @@ def content(export_id: Number) -> Call[bytes]:
 
 
 def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
-    """Make what tasks hand on of an export: JSON, without its query and without data.
+    """Make what tasks return about an export: JSON, without its query and without data.
 
     :param export: PostHog's description of it.
     :param settings: where it is.
@@ -186,14 +186,12 @@ def created_at(export: Export) -> float:
 
     :param export: PostHog's description of it.
     """
-    try:
-        return datetime.fromisoformat(str(export.get("created_at")).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return 0.0
+    created = moment(export.get("created_at"))
+    return 0.0 if created is None else created.timestamp()
 
 
 def id_of(value: object, settings: ClientSettings) -> int:
-    """Read an export's id from a task's argument: a number, or what a task handed on (:func:`summary`).
+    """Read an export's id from a task's argument: a number, or a task's result (:func:`summary`).
 
     :param value: the argument.
     :param settings: the project that the task will ask.

@@ -26,7 +26,7 @@ class InFlight:
     """The calls that are on their way to one project.
 
     Each caller brings the limit that holds for itself, so that a connection that was changed is honoured at once, and
-    not only after a restart of the triggerer. Who waits first goes first, among those whose limit lets them.
+    not only after a restart of the triggerer. Whoever waits first goes first, among those whose limit allows it.
     """
 
     def __init__(self) -> None:

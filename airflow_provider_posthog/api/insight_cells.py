@@ -56,22 +56,22 @@ def _column(wanted: int | str, columns: object, width: int) -> int:
     refuse("column", f"{wanted!r} is not a column of the query.", f"Write its number, from 0, or its name: {known}.")
 
 
-def is_dated_funnel(asked: Mapping[str, Any]) -> bool:
+def is_dated_funnel(query: Mapping[str, Any]) -> bool:
     """Tell whether a funnel is shown as conversion rates in time.
 
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     """
-    options = asked.get("funnelsFilter") or {}
-    return (options.get("funnelVizType") or asked.get("funnel_viz_type")) == "trends"
+    options = query.get("funnelsFilter") or {}
+    return (options.get("funnelVizType") or query.get("funnel_viz_type")) == "trends"
 
 
 def funnel(
-    insight: Insight, asked: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
+    insight: Insight, query: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
 ) -> list[Reading]:
     """Read a step of a funnel, of each part of a breakdown that is meant.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param pick: its ``step``, ``measure`` and ``series``.
     :param calculated: when PostHog calculated it.
     :param at: the server's time when it answered, if known.
@@ -81,7 +81,7 @@ def funnel(
     groups = _groups(insight.get("result"))
     if not groups:
         return [Reading(None, reason="the funnel has no steps with data")]
-    window = Window.of(insight, asked, "day")
+    window = Window.of(insight, query, "day")
     if calculated is not None and at is not None and window.moved(calculated, at):
         reason = f"its range has moved on since it was calculated, at {calculated:%Y-%m-%d %H:%M:%S} UTC"
         return [Reading(None, reason=reason, stale=True)]
@@ -166,12 +166,12 @@ def _percent(part: Number | None, whole: Number | None) -> Number | None:
 
 
 def retention(
-    insight: Insight, asked: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
+    insight: Insight, query: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
 ) -> list[Reading]:
     """Read a cell of a retention, of each part of a breakdown that is meant.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param pick: its ``period``, ``cohort``, ``measure`` and ``series``.
     :param calculated: when PostHog calculated it.
     :param at: the server's time when it answered, if known.
@@ -183,11 +183,11 @@ def retention(
         refuse("insight", "PostHog's answer is not a list of a retention's cohorts.", KINDS)
     if calculated is None:
         return [Reading(None, reason="PostHog does not say when it was calculated (last_refresh)")]
-    interval = str((asked.get("retentionFilter") or asked).get("period") or "Day").lower()
+    interval = str((query.get("retentionFilter") or query).get("period") or "Day").lower()
     if interval not in STEPS:
         refuse("insight", f"its periods are no days, weeks or months, but {clean(interval)}.", KINDS)
     dates = [row.get("date") for row in rows]
-    window = Window.of(insight, asked, interval, first=dates[-1] if dates else None)
+    window = Window.of(insight, query, interval, first=dates[-1] if dates else None)
     if at is not None and window.stale(calculated, at):
         return [Reading(None, reason=f"a {interval} of it has ended since it was calculated", stale=True)]
     parts: dict[str, list[Mapping[str, Any]]] = {}

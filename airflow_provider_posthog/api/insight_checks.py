@@ -30,8 +30,6 @@ from airflow_provider_posthog.exceptions import (
 )
 
 Calculation = Literal["force_cache", "blocking", "force_blocking"]
-#: PostHog has no room for another query just now; it says so with 200 and a ``last_refresh`` of now.
-_NO_ROOM = "concurrency_limit_exceeded"
 #: Failures with a reason that passes by itself; others with a reason are the query's own and stay.
 _PASSING = re.compile(r"capacity|concurren|temporar|try again|too many simultaneous", re.IGNORECASE)
 #: Statuses with which PostHog says that the query is too large, however often it is asked.
@@ -242,9 +240,9 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
 
     def call(number: int) -> Call[Timed[Insight]]:
         name = gate.query_id if calculates else None
-        asked = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
+        call_ = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
         # Sent again after its answer was lost, it would be calculated a second time beside the first.
-        return replace(timed(asked), repeatable=not calculates)
+        return replace(timed(call_), repeatable=not calculates)
 
     try:
         read = yield from insight_lookup.ask(gate.insight, call)
@@ -322,7 +320,7 @@ def _of_failure(insight: Insight, reason: str) -> Verdict:
     status: Any = insight.get("query_status")
     status = status if isinstance(status, Mapping) else {}
     message = status.get("error_message")
-    if _NO_ROOM in (status.get("error_code"), message):
+    if refresh.NO_ROOM in (status.get("error_code"), message):
         return Verdict("pending", f"PostHog has no room to calculate it now ({reason}).")
     # PostHog gives no reason for what is its own fault.
     final = bool(message or not status) and not _PASSING.search(reason)

@@ -1,4 +1,4 @@
-"""Finding a saved insight by what a user has of it: its number, its short id, or what a task handed on."""
+"""Finding a saved insight by what a user has of it: its number, its short id, or a task's result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile("[1-9][0-9]{0,17}")
 def find(insight: object) -> Steps[Insight]:
     """Find a saved insight; nothing is calculated.
 
-    :param insight: its number, its short id, or what a task handed on: a mapping with its ``id``.
+    :param insight: its number, its short id, or a task's result: a mapping with its ``id``.
     :raises PostHogSettingsError: if it is none of these, or the project has no such insight that the key may see.
     """
     text = key_of(insight)

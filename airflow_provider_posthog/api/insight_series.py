@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn
 from airflow_provider_posthog.api.insight_ranges import STEPS, Window
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 _NUMERIC_TYPE = re.compile(r"\b(U?Int\d|Float\d|Decimal)")
@@ -187,12 +188,12 @@ def _index(wanted: int | str) -> int | None:
 
 
 def of_series(
-    insight: Insight, asked: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
+    insight: Insight, query: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
 ) -> Reading:
     """Read a series: its total, or its newest complete point.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param item: from :func:`chosen`.
     :param at: the server's time when it answered, if known.
     :param named: whether its name is returned.
@@ -203,17 +204,17 @@ def of_series(
     calculated = calculated_at(insight, at)
     before = item.get("period_before") or {}
     if "aggregated_value" in item and not item.get("data"):
-        window = Window.of(insight, asked, "day", ran=ran)
+        window = Window.of(insight, query, "day", ran=ran)
         if calculated is not None and at is not None and window.moved(calculated, at):
             return Reading(None, reason=_moved(calculated), stale=True, series=series)
         total = number(item["aggregated_value"])
         return Reading(
             total, reason="the trend has no total", series=series, period=number(before.get("aggregated_value"))
         )
-    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or asked.get("interval") or "day"
+    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or query.get("interval") or "day"
     if interval not in STEPS or not isinstance(days, list) or not isinstance(data, list) or len(days) != len(data):
         refuse("insight", "it has no points in time.", _NO_DATES)
-    window = Window.of(insight, asked, interval, ran=ran, first=days[-1] if days else None)
+    window = Window.of(insight, query, interval, ran=ran, first=days[-1] if days else None)
     return replace(point(days, data, window, calculated, at, before.get("data")), series=series)
 
 
@@ -262,7 +263,7 @@ def local_day(day: object, window: Window) -> datetime:
     :raises PostHogSettingsError: if it is not a date.
     """
     try:
-        start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))
+        start = read_iso(str(day))
     except ValueError:
         refuse("insight", "its points have no dates.", _NO_DATES)
     return start if start.tzinfo is None else window.local(start)

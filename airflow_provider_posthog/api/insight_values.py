@@ -53,17 +53,17 @@ def readings(insight: Insight, pick: Pick, at: datetime | None) -> list[Reading]
     kind = kind_of(insight)
     if kind == "HogQLQuery":
         return [insight_cells.cell(insight, pick)]
-    asked: Mapping[str, Any] = query or insight.get("filters") or {}
+    asked_query: Mapping[str, Any] = query or insight.get("filters") or {}
     if kind == "RetentionQuery":
-        return insight_cells.retention(insight, asked, pick, calculated_at(insight, at), at)
-    if kind == "FunnelsQuery" and not insight_cells.is_dated_funnel(asked):
-        return insight_cells.funnel(insight, asked, pick, calculated_at(insight, at), at)
+        return insight_cells.retention(insight, asked_query, pick, calculated_at(insight, at), at)
+    if kind == "FunnelsQuery" and not insight_cells.is_dated_funnel(asked_query):
+        return insight_cells.funnel(insight, asked_query, pick, calculated_at(insight, at), at)
     if kind not in ("TrendsQuery", "LifecycleQuery", "FunnelsQuery"):
         refuse("insight", f"it is a {clean(kind)}.", KINDS)
     series = chosen(insight.get("result"), pick.series)
     if isinstance(series, Reading):
         return [series]
-    made = [of_series(insight, asked, item, at, named=len(series) > 1 or pick.series is None) for item in series]
+    made = [of_series(insight, asked_query, item, at, named=len(series) > 1 or pick.series is None) for item in series]
     return [replace(reading, percent=True) for reading in made] if kind == "FunnelsQuery" else made
 
 

@@ -48,6 +48,8 @@ LAST_LOOK = 5.0
 LAST_CHECK = 30.0
 #: Seconds for which a look at the deadline that the rate limits refuse is put off, once.
 LAST_TURN = 60.0
+#: Seconds between polls for a job whose creation was not answered.
+LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Seconds in which a job has to be cancelled, by a task that is itself out of time.
 CANCEL_SECONDS = 5.0
 
@@ -236,18 +238,18 @@ class Watch:
         self._failures = 0
         self._failing_since: float | None = None
 
-    def observe(self, seen: Verdict | PostHogError, now: float) -> Again | Ended:
+    def observe(self, observed: Verdict | PostHogError, now: float) -> Again | Ended:
         """Take what a poll brought, and say what to do.
 
-        :param seen: the verdict on the job's status, or the error of the poll.
+        :param observed: the verdict on the job's status, or the error of the poll.
         :param now: the time.
         """
-        ended = self._on_error(seen) if isinstance(seen, PostHogError) else self._on_verdict(seen, now)
+        ended = self._on_error(observed) if isinstance(observed, PostHogError) else self._on_verdict(observed, now)
         if ended is not None:
             return ended
         if now >= self._deadline:
-            return self._at_deadline(seen)
-        return Again(max(0.0, min(self._next_wait(seen), self._deadline - now)))
+            return self._at_deadline(observed)
+        return Again(max(0.0, min(self._next_wait(observed), self._deadline - now)))
 
     def _on_verdict(self, verdict: Verdict, now: float) -> Ended | None:
         self._failures = 0
@@ -273,19 +275,19 @@ class Watch:
             return Ended("unreachable", str(error)) if self._failures >= self._max_failures else None
         return Ended("refused", str(error))
 
-    def _next_wait(self, seen: Verdict | PostHogError) -> float:
-        if isinstance(seen, PostHogError):
+    def _next_wait(self, observed: Verdict | PostHogError) -> float:
+        if isinstance(observed, PostHogError):
             # A server in trouble is not asked sooner than need be, and the budget of failures lasts that much longer.
-            asked = seen.retry_after if isinstance(seen, PostHogAPIError) else None
-            return max(self._interval, asked or 0.0)
+            retry_in = observed.retry_after if isinstance(observed, PostHogAPIError) else None
+            return max(self._interval, retry_in or 0.0)
         wait, self._wait = self._wait, min(self._wait * self._growth, self._interval)
         return wait * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the polls of tasks that started together
 
-    def _at_deadline(self, seen: Verdict | PostHogError) -> Again | Ended:
-        wait = seen.retry_after if isinstance(seen, PostHogRateLimitError) else None
+    def _at_deadline(self, observed: Verdict | PostHogError) -> Again | Ended:
+        wait = observed.retry_after if isinstance(observed, PostHogRateLimitError) else None
         if wait is not None and 0 < wait <= self._last_turn:  # nobody has looked
             self._last_turn = 0.0
             return Again(wait)
-        if isinstance(seen, PostHogError):
-            return Ended("timeout", str(seen))
-        return Ended("timeout", seen.reason or "When it was last asked, PostHog called it pending.")
+        if isinstance(observed, PostHogError):
+            return Ended("timeout", str(observed))
+        return Ended("timeout", observed.reason or "When it was last asked, PostHog called it pending.")

@@ -81,11 +81,11 @@ class Pages:
     def _within_limit(self, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._left is None:
             return new
-        kept = new[: self._left]
-        self._left -= len(kept)
+        within = new[: self._left]
+        self._left -= len(within)
         if self._left == 0:
             self.next = None
-        return kept
+        return within
 
     def _go_on(self, address: object) -> None:
         self._back = self._wanted_overlap

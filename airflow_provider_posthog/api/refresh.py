@@ -32,11 +32,9 @@ from airflow_provider_posthog.exceptions import (
 log = logging.getLogger(__name__)
 
 _FORGOTTEN = "PostHog has forgotten the calculation: it was cancelled, or took over 20 minutes"
-_NO_ROOM = "concurrency_limit_exceeded"
+NO_ROOM = "concurrency_limit_exceeded"
 #: Seconds of the first and of the longest wait for room among the queries that run at once.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 20.0
-#: Seconds between looks for a calculation whose start was not answered.
-_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Bytes of a poll's answer at the most: when it has ended, the whole result is in it.
 _MAX_STATUS = 64 * 1024 * 1024
 _TOO_LATE = "its turn did not come in time"
@@ -174,7 +172,7 @@ def is_cut(error: PostHogError) -> bool:
 
 def _has_no_room(answer: Insight) -> bool:
     status = answer.get("query_status")
-    return isinstance(status, Mapping) and _NO_ROOM in (status.get("error_code"), status.get("error_message"))
+    return isinstance(status, Mapping) and NO_ROOM in (status.get("error_code"), status.get("error_message"))
 
 
 def why_not_watch(query_id: str) -> Steps[str | None]:
@@ -223,7 +221,7 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
             outcome = yield from _watch(query_id, watch, deadline)
             if outcome.state in ("timeout", "unreachable") and query_id != target.query_id:
                 yield from cancel(query_id)  # PostHog has named it itself, and nobody else knows that name
-            if outcome.state == "failed" and _NO_ROOM in outcome.reason and target.may_start:
+            if outcome.state == "failed" and NO_ROOM in outcome.reason and target.may_start:
                 pause = 0.0
         if pause is None:
             return replace(outcome, seconds=time.time() - began)
@@ -262,7 +260,7 @@ def start(target: Target) -> Steps[str]:
 
 def _look_for_lost(target: Target, error: PostHogError) -> Steps[None]:
     """Find out whether a calculation was started though the answer was lost; raise the error if it was not."""
-    for seconds in _LOST_WAITS:
+    for seconds in jobs.LOST_WAITS:
         yield Pause(seconds)
         try:
             yield queries.status(target.query_id)
@@ -295,16 +293,16 @@ def _taken_up(target: Target) -> Steps[str | None]:
 def _watch(query_id: str, watch: Watch, deadline: float) -> Steps[Outcome]:
     seen_at = 0.0
     while True:
-        seen: Verdict | PostHogError
+        observed: Verdict | PostHogError
         try:
             policy = poll_policy(ONCE, deadline - time.time())
             status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), policy)
-            seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
+            observed, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise
         except PostHogError as error:
-            seen = error
-        step = watch.observe(seen, time.time())
+            observed = error
+        step = watch.observe(observed, time.time())
         if isinstance(step, Again):
             yield Pause(step.seconds)
         else:

@@ -132,10 +132,10 @@ def decide(
         return GiveUp()
     if isinstance(outcome, NoAnswer):
         return Wait(backoff, outcome.reason)
-    asked = retry_after(outcome, now)
-    if asked is not None and waited + asked > policy.max_rate_limit_wait:
+    retry_in = retry_after(outcome, now)
+    if retry_in is not None and waited + retry_in > policy.max_rate_limit_wait:
         return GiveUp()
-    return Wait(max(backoff, asked or 0.0), f"status {outcome.status}", asked or 0.0)
+    return Wait(max(backoff, retry_in or 0.0), f"status {outcome.status}", retry_in or 0.0)
 
 
 def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
@@ -160,9 +160,9 @@ def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
 
 def _rate_limited(answer: Answer, policy: RetryPolicy, backoff: float, now: datetime, waited: float) -> Wait | GiveUp:
     # The query limit's 429 has no Retry-After: back off, but not by a jitter near zero, which would hammer.
-    asked = retry_after(answer, now)
+    retry_in = retry_after(answer, now)
     # Nor is a "Retry-After: 0" a licence to.
-    seconds = max(1.0, asked + min(1.0, backoff) if asked is not None else backoff)
+    seconds = max(1.0, retry_in + min(1.0, backoff) if retry_in is not None else backoff)
     if waited + seconds > policy.max_rate_limit_wait:
         return GiveUp()
     return Wait(seconds, "status 429 (rate limit)", seconds)

@@ -67,7 +67,7 @@ Steps = Generator[Step, Any, T]
 
 
 class Stopped(PostHogError):
-    """The work was told to stop; raised at its next step, so that it can tidy up behind itself."""
+    """The work has to stop; raised at its next step, so that it can clean up."""
 
 
 class _DeadlinePassed(Exception):
@@ -184,7 +184,7 @@ class _WorkerPool(Generic[T]):
         """Wait for the next result.
 
         :param deadline: as for :func:`run_all`.
-        :raises Stopped: if the work was told to stop meanwhile.
+        :raises Stopped: if the work was stopped meanwhile.
         :raises _DeadlinePassed: if it does not come in time.
         """
         while True:

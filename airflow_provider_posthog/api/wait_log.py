@@ -40,14 +40,14 @@ class Telling:
         self._again = self._held_again = _AGAIN
         self._held = False
 
-    def is_news(self, seen: Verdict | PostHogError, waited: float) -> bool:
+    def is_news(self, observed: Verdict | PostHogError, waited: float) -> bool:
         """Tell whether what a look brought is to be said.
 
-        :param seen: what it brought.
+        :param observed: what it brought.
         :param waited: seconds since the wait began.
         """
         self._held = False
-        what = _kind_of(seen)
+        what = _kind_of(observed)
         if what == self._shown and waited < self._again:
             return False
         self._shown, self._again = what, max(self._again, waited) * 2
@@ -72,16 +72,16 @@ class Telling:
         return interval + _LATE
 
 
-def words_of(seen: Verdict | PostHogError) -> str:
+def words_of(observed: Verdict | PostHogError) -> str:
     """Say what a look brought.
 
-    :param seen: the verdict, or the error.
+    :param observed: the verdict, or the error.
     """
-    return str(seen) if isinstance(seen, PostHogError) else f"{seen.state} {seen.reason}".rstrip()
+    return str(observed) if isinstance(observed, PostHogError) else f"{observed.state} {observed.reason}".rstrip()
 
 
-def _kind_of(seen: Verdict | PostHogError) -> object:
+def _kind_of(observed: Verdict | PostHogError) -> object:
     """Return what makes a failure another one: not its seconds or its request's number."""
-    if isinstance(seen, PostHogAPIError):
-        return type(seen), seen.status, seen.code
-    return type(seen) if isinstance(seen, PostHogError) else (seen.state, seen.reason)
+    if isinstance(observed, PostHogAPIError):
+        return type(observed), observed.status, observed.code
+    return type(observed) if isinstance(observed, PostHogError) else (observed.state, observed.reason)

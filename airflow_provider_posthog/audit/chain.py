@@ -2,8 +2,8 @@
 
 Object storage cannot append, so each record is an object of its own, written whole under a name that holds its hash:
 ``<audit_path>/<request id>/000003-accepted-0123456789abcdef.json``. Nothing is ever changed or deleted, so the folder
-may be write-once. A kill between two records leaves a shorter trail that the retry goes on with. Two tasks that write
-at the same moment both follow the same record; the next one follows both of them (as in git), so no lock is needed.
+may be write-once. A kill between two records leaves a shorter trail, which the retry continues. Two tasks that write at
+the same moment both follow the same record; the next one follows both of them (as in git), so no lock is needed.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def claim(persons: int, after: Mapping[str, Any], options: Mapping[str, Any]) ->
     :param after: what the last look has counted (:class:`~airflow_provider_posthog.audit.records.Counts`).
     :param options: of the request.
     """
-    kept = {name for name, value, _ in _LEFT if _is(options.get(name), value)}
-    gone = [place for option, counted, place in _PLACES if option not in kept and counted in ("", *after)]
+    left = {name for name, value, _ in _LEFT if _is(options.get(name), value)}
+    gone = [place for option, counted, place in _PLACES if option not in left and counted in ("", *after)]
     if not gone:
         return "The records do not say what was counted."
     shown = f"{', no '.join(gone[:-1])} and no {gone[-1]}" if len(gone) > 1 else gone[0]

@@ -187,7 +187,7 @@ class Who:
     :param task_id: the task.
     :param try_number: the task's try, from 1.
     :param map_index: the index of a mapped task; -1 for others.
-    :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
+    :param ticket: the request's own reference, such as ``DSR-42``; no name and no e-mail address.
     """
 
     dag_id: str

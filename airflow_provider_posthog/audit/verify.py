@@ -41,7 +41,7 @@ class Problem:
 class Story:
     """What the records of a request say together; the last word on each person counts.
 
-    :param states: the last state of each person, by the HMAC of the uuid; empty where none was told.
+    :param states: the last state of each person, by the HMAC of the uuid; empty where none was recorded.
     :param survivors: events of a person that were still readable, by the same, where there were any.
     :param options: those of the request.
     :param records: every record without its persons and identifiers, for the time line.
@@ -93,7 +93,7 @@ class Story:
         return next((record for record in self.records if record.kind == "closed"), None)
 
     def last(self, name: str) -> Any:  # noqa: ANN401 - a fact
-        """Return the last that was told of a fact; ``None`` if it never was.
+        """Return the last recorded value of a fact; ``None`` if there is none.
 
         :param name: a common fact, such as ``server``.
         """
@@ -101,7 +101,7 @@ class Story:
         return values[-1] if values else None
 
     def first(self, name: str) -> Any:  # noqa: ANN401 - a fact
-        """Return the first that was told of a fact; ``None`` if it never was.
+        """Return the first recorded value of a fact; ``None`` if there is none.
 
         :param name: a common fact, such as ``before``.
         """

@@ -1,4 +1,4 @@
-"""What a load has sent and what became of it, in a file of this machine: a later try goes on with it.
+"""What a load has sent and what became of it, in a file on this machine, from which a later try continues.
 
 It holds uuids, the names and days of events, and of rows that were refused their keys; nothing else of any row. Where
 it is lost, all is sent again, which changes nothing in PostHog: the same uuids and times are the same events.

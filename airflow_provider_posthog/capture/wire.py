@@ -163,8 +163,8 @@ def _verdicts(answer: Answer) -> Verdicts:
     return Verdicts(verdicts, 1.0 if wait is None else wait)
 
 
-def _verdict(said: object) -> Verdict:
-    result, details = (said.get("result"), said.get("details")) if isinstance(said, Mapping) else (None, None)
+def _verdict(answer: object) -> Verdict:
+    result, details = (answer.get("result"), answer.get("details")) if isinstance(answer, Mapping) else (None, None)
     if not details and result in _PLAIN:
         return _PLAIN[result]
     # A word that nobody knows yet proves nothing: the event is looked for, as after /batch/.

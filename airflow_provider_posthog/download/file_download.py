@@ -138,7 +138,7 @@ class Fetcher:
         :param job_id: the file download's id.
         :param files: the ids of its files.
         :param tag: stands for the file download; a file's tag is this and its id.
-        :param done: is told of each file that was recorded, in this thread.
+        :param done: is called for each recorded file, in this thread.
         :raises BrokenFileError: if a file is cut or broken.
         :raises PostHogError: if a file cannot be had.
         """

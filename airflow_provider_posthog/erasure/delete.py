@@ -226,8 +226,8 @@ class _Chunk:
             self.done.accepted_at = answer.at.isoformat()
         summary = answer.value
         self.done.generation = generation.of_answer(summary, self._server.generation)
-        for name, asked in (("events", self._options.events), ("recordings", recordings)):
-            if summary.get("persons_found") and asked and summary.get(f"{name}_queued_for_deletion") is not True:
+        for name, wanted in (("events", self._options.events), ("recordings", recordings)):
+            if summary.get("persons_found") and wanted and summary.get(f"{name}_queued_for_deletion") is not True:
                 raise PostHogErasureError(
                     f"PostHog found {summary['persons_found']} of {len(uuids)} persons, but says that it queued no "
                     f"deletion of their {name}."
@@ -251,9 +251,9 @@ class _Chunk:
     def look_for_swallowed(self) -> None:
         """Find those for whom PostHog queued nothing: it keeps one deletion of events a person, for ever."""
         gone = set(self.done.missing)
-        asked = [uuid for uuid in self._uuids if uuid not in gone]
-        rows = newest_deletions(self._client, asked, self._since)
-        self.done.swallowed = [uuid for uuid in asked if uuid not in rows]
+        left = [uuid for uuid in self._uuids if uuid not in gone]
+        rows = newest_deletions(self._client, left, self._since)
+        self.done.swallowed = [uuid for uuid in left if uuid not in rows]
 
 
 def newest_deletions(client: ErasureClient, uuids: Sequence[str], since: datetime) -> set[str]:

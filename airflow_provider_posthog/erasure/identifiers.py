@@ -183,7 +183,7 @@ def _json_rows(text: Iterator[str]) -> Iterator[tuple[int, list[tuple[Kind, str]
 
 
 def _kind_of(name: str) -> Kind | None:
-    """Tell what a column holds: one that is a little misspelt must not be left out without a word."""
+    """Tell what a column holds: a slightly misspelt one must not be left out silently."""
     plain = re.sub(r"[\s_-]", "", name).lower()
     return _COLUMNS.get(plain) or _COLUMNS.get(plain.removesuffix("s")) or _COLUMNS.get(plain.removesuffix("es"))
 

@@ -26,7 +26,7 @@ State = Literal[
 #: The states that PostHog may still leave by itself.
 PENDING: frozenset[State] = frozenset({"REQUESTED", "PROFILE_GONE", "EVENTS_PENDING"})
 
-#: PostHog deletes queued profiles within minutes, tries for half an hour, and then gives up without a word.
+#: PostHog deletes queued profiles within minutes, tries for half an hour, and then gives up silently.
 PROFILE_PATIENCE = timedelta(hours=6)
 #: Recordings are deleted by a workflow with two attempts, of which no list tells.
 RECORDINGS_PATIENCE = timedelta(days=2)

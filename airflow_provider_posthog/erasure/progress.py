@@ -1,4 +1,4 @@
-"""How far a deletion is, so that a killed task goes on where it stopped and asks for nobody twice.
+"""How far a deletion is, so that a killed task continues where it stopped and asks for nobody twice.
 
 Object storage cannot append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
 before PostHog is asked and one after it has answered. They hold numbers, and UUIDs of those who failed: they go with

@@ -43,7 +43,7 @@ class Project:
         return {"host": self.host, "project_id": self.project_id}
 
     def check(self, earlier: Mapping[str, Any], field: str) -> None:
-        """Refuse to go on with what was done at another PostHog, before anything is asked.
+        """Refuse to continue what was begun at another PostHog, before anything is sent.
 
         :param earlier: ``host`` and ``project_id`` of what an earlier task returned, or of a work file.
         :param field: the argument that it came in, for the error.

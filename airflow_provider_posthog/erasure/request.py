@@ -104,8 +104,8 @@ def delete_all(
     :param options: what to delete.
     :param server: the server.
     :param chunk_size: how many persons at once; fewer, where the server takes no more.
-    :param report: is told of each chunk that is done, also of those that an earlier try has done.
-    :raises PostHogError: if PostHog cannot be asked; what is done is noted, and the next try goes on behind it.
+    :param report: is called for each finished chunk, also for those of an earlier try.
+    :raises PostHogError: if PostHog cannot be asked; finished work is noted, and the next try continues after it.
     """
     job = _Job(client, progress, options, server, report)
     size = min(chunk_size, progress.size or chunk_size)

@@ -51,12 +51,12 @@ class Looks:
     text: str = ""
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any] | None) -> Looks:
+    def of(cls, stored: Mapping[str, Any] | None) -> Looks:
         """Read what was kept.
 
-        :param kept: what :meth:`as_json` returned; ``None`` before the first look.
+        :param stored: what :meth:`as_json` returned; ``None`` before the first look.
         """
-        known = {name: value for name, value in (kept or {}).items() if name in cls.__dataclass_fields__}
+        known = {name: value for name, value in (stored or {}).items() if name in cls.__dataclass_fields__}
         return cls(**{**known, "picture": tuple(known.get("picture") or ())})
 
     def as_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from airflow_provider_posthog.erasure.resolve import BATCH, resolve
 from airflow_provider_posthog.erasure.work_file import Header, Totals, WorkFileSystem, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
 
-#: Up to so many identifiers that lead to nobody are told by their place.
+#: Up to this many identifiers that lead to nobody are reported by their place.
 _MAX_PLACES = 100
 _MAX_KEPT = 10_000
 

@@ -118,7 +118,7 @@ def _count_at_once(client: ErasureClient, tables: Sequence[str], ids: Sequence[s
 
 
 def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) -> None:
-    """Count in one table; one that fails is told, and no reason for the erasure to fail."""
+    """Count in one table; a failure is reported, but does not fail the erasure."""
     try:
         for pack in packed(ids):
             sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own

@@ -124,7 +124,7 @@ def verify(
     :param request: what was asked for.
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
-    :param each: is told of each person; the report keeps some of them only.
+    :param each: is called for each person; the report keeps only some of them.
     :param only_events: count events, and nothing else: a look just before has shown that nobody has a profile, a place
         in a list, or a recording any more.
     """

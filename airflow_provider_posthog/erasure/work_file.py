@@ -1,7 +1,7 @@
 """The file between the tasks of an erasure: who is to be erased, with all that cannot be asked for afterwards.
 
 Once a profile is gone, nobody can say any more which distinct ids it had. So they are written down before, in object
-storage and nowhere else: tasks hand on the path, and person UUIDs. The file holds personal data and is removed when the
+storage and nowhere else: tasks pass on the path, and person UUIDs. The file holds personal data and is removed when the
 erasure is proved. It is JSON lines in ASCII: a header, then a line for each person.
 """
 

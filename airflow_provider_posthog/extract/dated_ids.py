@@ -43,10 +43,10 @@ def runs_of(minutes: Iterable[int], start: datetime, end: datetime) -> tuple[Min
     :param end: where it ends.
     :returns: in order; empty if one of them is farther away than PostHog looks, so that they say nothing.
     """
-    found = sorted(set(minutes))
-    if not found or found[0] < _minute(start - _AROUND) or found[-1] > _minute(end + _AROUND):
+    ordered = sorted(set(minutes))
+    if not ordered or ordered[0] < _minute(start - _AROUND) or ordered[-1] > _minute(end + _AROUND):
         return ()
-    return joined_runs([(minute, minute + 1) for minute in found])
+    return joined_runs([(minute, minute + 1) for minute in ordered])
 
 
 def around(start: datetime, end: datetime) -> tuple[Minutes, ...]:

@@ -41,7 +41,7 @@ class Layout:
     :param snapshot: the name of the snapshot; ``None`` for an interval.
     :param json_columns: columns of JSON text that JSON lines hold as JSON.
     :param own_json: those of them that PostHog itself has written, so that they need not be checked.
-    :param max_bytes: about how large a file may be.
+    :param max_bytes: roughly how large a file may be.
     :param max_rows: about how many rows a file may have; up to half as many more rather than a small rest.
     :param row_group_rows: how many rows a row group of Parquet has, as far as memory allows; ``None`` for about 50,000,
         or 16 MiB.

@@ -95,7 +95,7 @@ class Extraction:
     :param start: the first moment, aware; ``None`` for the beginning, which is 1970. A source without a time has none.
     :param end: the first moment after it, aware; ``None`` for now, as it is when the reading begins.
     :param max_in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
-    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
+    :param page_rows: the most rows of a window, up to 49,999; fewer if rows are long or slow.
     :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
         everything else was read.
     :param longest_wait: the most seconds of that wait; for a longer one the reading ends with

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
 from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs
@@ -210,7 +211,7 @@ def _part(value: object) -> Part | None:
 
 
 def _read(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = read_iso(text)
     if moment.tzinfo is None:
         raise ValueError("no moment")
     return moment

@@ -333,7 +333,7 @@ class PostHogHook(BaseHook):
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
         """Find a saved insight.
 
-        :param insight: its numeric id or its short id, or what a task handed on: a mapping with its ``id``.
+        :param insight: its numeric id or its short id, or a task's result: a mapping with its ``id``.
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
         return run(insight_lookup.find(insight), self.client)

@@ -19,7 +19,7 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern))
     for family, pattern in (
         ("nested", r".*\[\d*\]|.* array|(array|list|struct|map|union|row|tuple)\b.*"),
-        ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost without a word
+        ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost silently
         ("boolean", r"bool(ean)?|tinyint\(1\)|bit(\(1\))?|logical"),
         ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*"),
         (

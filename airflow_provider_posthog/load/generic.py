@@ -97,7 +97,7 @@ class GenericLoader(KeyedLoader):
         self._connection.commit()
 
     def _check_rights(self, names: Sequence[str]) -> None:
-        """Do with no row what will be done with many, and undo it: what the user may not do is told before reading."""
+        """Do with no row what will be done with many, and undo it: missing rights are reported before reading."""
         columns = self._list(names)
         if self._flavour is SQLITE:  # a file has no rights but to be written; one that is in use now need not stay so
             try:

@@ -1,4 +1,4 @@
-"""Erasing persons' rows from warehouses that keep every statement for months: they are told salted hashes only.
+"""Erasing persons' rows from warehouses that keep every statement for months: they see only salted hashes.
 
 Snowflake and BigQuery show the text of statements, and the values with them, to whoever may see their history. So what
 they are asked for is the hash of a column, with a salt of its own each time.

@@ -135,9 +135,9 @@ class KeyedLoader(Loader):
             condition = " OR ".join([f"({same})"] * len(some))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE ({condition}){self._if_open()}"
             rows += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
-        asked = set(map(self._comparable, keys))
-        if not set(rows) <= asked:
-            pair = next(filter(None, (alike([*asked, key]) for key in set(rows) - asked)), None)
+        wanted = set(map(self._comparable, keys))
+        if not set(rows) <= wanted:
+            pair = next(filter(None, (alike([*wanted, key]) for key in set(rows) - wanted)), None)
             raise self._takes_for_one("keys", differing(self.target.key, pair))
         return rows
 

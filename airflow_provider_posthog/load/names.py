@@ -57,7 +57,7 @@ def check_names(names: Iterable[str], *, fold: Callable[[str], str], longest: in
 
     :param names: the columns.
     :param fold: what the database compares of a name.
-    :param longest: how many bytes a name may have; a longer one would be cut without a word.
+    :param longest: how many bytes a name may have; a longer one would be cut silently.
     :raises PostHogSettingsError: if two are the same to it, or one is too long.
     """
     seen: dict[str, str] = {}

@@ -103,8 +103,8 @@ class Parts:
             if not there:
                 return []
             self._own = max(there)
-            if found := self._notes_in(self.name):
-                return found
+            if stored := self._notes_in(self.name):
+                return stored
         except (PostHogError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             log.warning(
                 "What an earlier try of this load may have kept beside %s cannot be read, so that it is read from "
@@ -119,10 +119,10 @@ class Parts:
     def _notes_in(self, name: str) -> list[dict[str, Any]]:
         with self._transaction() as (ask, _):
             rows = ask(f"SELECT part, note FROM {name} WHERE piece = 0 ORDER BY part")
-        found = [json.loads(note) for _, note in rows]
-        if not all(isinstance(note, dict) for note in found):
+        notes = [json.loads(note) for _, note in rows]
+        if not all(isinstance(note, dict) for note in notes):
             raise ValueError
-        return found if [int(part) for part, _ in rows] == [*range(len(rows))] else []
+        return notes if [int(part) for part, _ in rows] == [*range(len(rows))] else []
 
     def add(self, number: int, note: Mapping[str, Any], data: bytes) -> None:
         """Keep a part; it is there as a whole, or not at all.
@@ -191,8 +191,8 @@ class Parts:
         with self._transaction() as (ask, value):
             names = [str(name) for (name,) in ask(asked.format(schema=value, catalog=value), given)]
         stem = f"{self._stem}{_NAME}".casefold()  # some servers make names small
-        found = {name: _LIKE.fullmatch(name) for name in names if name.casefold().startswith(stem)}
-        return {name: (match["day"], match["tag"]) for name, match in found.items() if match}
+        matches = {name: _LIKE.fullmatch(name) for name in names if name.casefold().startswith(stem)}
+        return {name: (match["day"], match["tag"]) for name, match in matches.items() if match}
 
     def _quoted(self, name: str) -> str:
         return ".".join(quote(part, self._mark) for part in (*self._around, name))

@@ -364,7 +364,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if missing:
             named = ", ".join(missing[:5])
             raise PostHogIncompleteError(
-                f"PostHog left {len(missing):,} persons out of cohort {number} without a word: {named}.{where}"
+                f"PostHog silently left {len(missing):,} persons out of cohort {number}: {named}.{where}"
             )
         if len(unknown) > int(self.max_rejects):
             raise PostHogIncompleteError(

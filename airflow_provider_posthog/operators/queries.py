@@ -23,7 +23,7 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
-from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
@@ -239,15 +239,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         output = self._output()
         if output is not None:
             return {**result, "rows": None, **self._write(output, raw, node)}
-        problem = unfit_for_xcom(json_line(result, "the query"))
-        if result["row_count"] > self.max_rows:
-            problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
-        if problem is not None:
-            raise PostHogSettingsError(
-                "path",
-                f"is not given, and the result {problem}",
-                "Write one, such as 's3://bucket/{{ ds }}.csv'.",
-            )
+        check_fits_xcom(result, "the query", self.max_rows)
         return result
 
     def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer, int | None]:
@@ -256,11 +248,11 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         raw: Any = status.get("results")
         bytes_read: int | None = status.get("bytes_read")
         tell(self.hook.client, bytes_read)
-        given = raw
+        readable = raw
         if isinstance(raw, Mapping) and not queries.more_rows(node.get("kind")):
-            given = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
+            readable = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
         try:
-            answer = read(given, self._question(node), asked=node.get("limit"))
+            answer = read(readable, self._question(node), asked=node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
@@ -277,9 +269,9 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         from airflow_provider_posthog.results.insight_tables import table_of
 
         path = str(self.path)
-        asked = {**answer, "query": answer.get("query") or node}
+        document = {**answer, "query": answer.get("query") or node}
         with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
-            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            write_result(atomic, answer, lambda: table_of(document), format_of(path))
             output.commit(atomic)
         self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

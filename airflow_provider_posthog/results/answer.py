@@ -1,6 +1,6 @@
 """The proof that an answer to a query is whole, fresh and no failure; the one that every reader of answers uses.
 
-PostHog answers 200 to queries that failed, answers from its cache, and cuts rows without a word: a SELECT without LIMIT
+PostHog answers 200 to queries that failed, answers from its cache, and cuts rows silently: a SELECT without LIMIT
 at 100, any at 50,000, and each SELECT of a UNION by itself. What no answer can prove is refused before it is sent
 (:func:`ask`); what came is read by :func:`read`.
 """

@@ -121,8 +121,8 @@ class PostHogCursor:
         :raises PostHogError: if PostHog refuses or fails, with whatever status.
         """
         self._forget()
-        given, self._bound = self._bound if parameters is None else parameters, None
-        answer = self._calculate(one_select(operation), values_of(given))
+        values, self._bound = self._bound if parameters is None else parameters, None
+        answer = self._calculate(one_select(operation), values_of(values))
         self.description = [
             (name, kind, None, None, None, None, None)
             for name, kind in zip(answer.names(), answer.kinds(), strict=True)

@@ -1,7 +1,7 @@
 """The retention of events: since 2026 PostHog hides events that are older than a project's months, and counts agree.
 
 Where it is enforced, PostHog adds ``timestamp > now() - toIntervalMonth(months)`` to every scan of events that a HogQL
-query makes. So a read of an older interval has fewer rows, or none, without a word; a count through the same queries
+query makes. So a read of an older interval has fewer rows, or none, silently; a count through the same queries
 proves nothing. What helps is to know the floor before anything is read.
 """
 

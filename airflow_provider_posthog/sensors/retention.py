@@ -81,8 +81,8 @@ class PostHogRetentionSensor(PostHogSensor):
         return {"project_id": settings.project_id, "before": before, "within": self.within.total_seconds()}
 
     def _before(self) -> datetime:
-        given = self.before
-        at = moment(given) if isinstance(given, str) else given
+        before = self.before
+        at = moment(before) if isinstance(before, str) else before
         if not isinstance(at, datetime):
             raise PostHogSettingsError("before", "is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
         if at.tzinfo is None:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 Compression = Literal["gzip"]
 
-#: From so many bytes on a checksum is reckoned in a thread of its own: it costs more than to receive and write them.
+#: From this many bytes a checksum is computed in a thread of its own: it costs more than receiving and writing them.
 _BESIDE = 256 * 1024
 
 #: How often a folder is made that other tasks remove at the same time; each time it is lost by some microseconds.
@@ -221,7 +221,7 @@ class Digest:
 
 
 class _Checksum:
-    """A SHA-256 that is reckoned while the caller goes on, where the bytes come in large blocks.
+    """A SHA-256 that is computed in the background if the bytes come in large blocks.
 
     One block is waited for before the next one is taken, so that no more than that are held.
     """
@@ -308,11 +308,13 @@ def safe_name(name: object, fallback: str) -> str:
     :param fallback: the name, if nothing usable is left.
     """
     last = re.split(r"[/\\]", name)[-1] if isinstance(name, str) else ""
-    kept = re.sub(r"[^\w.() -]", "_", last).strip(" .")
-    stem, dot, suffix = kept.rpartition(".")
+    cleaned = re.sub(r"[^\w.() -]", "_", last).strip(" .")
+    stem, dot, suffix = cleaned.rpartition(".")
     size = len((dot + suffix).encode())
-    kept = _cut(stem, 200 - size).rstrip(" .") + dot + suffix if dot and size <= 80 else _cut(kept, 200).rstrip(" .")
-    return kept if kept.strip("_") else fallback
+    cleaned = (
+        _cut(stem, 200 - size).rstrip(" .") + dot + suffix if dot and size <= 80 else _cut(cleaned, 200).rstrip(" .")
+    )
+    return cleaned if cleaned.strip("_") else fallback
 
 
 def _cut(text: str, size: int) -> str:

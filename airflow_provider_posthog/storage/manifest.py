@@ -1,7 +1,7 @@
 """What stands in a folder of files: one manifest for each interval, which lists its files with counts and checksums.
 
 Files get names of their own each time their interval is written, so a manifest is switched from the old files to the
-new ones by writing one small object. Who reads by manifest never sees half an interval.
+new ones by writing one small object. A reader that goes by the manifest never sees half an interval.
 """
 
 from __future__ import annotations

@@ -80,14 +80,14 @@ def erase_persons(group_id: str = "erase_persons", **options: Unpack[ErasureOpti
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Erasure:
-    """What :func:`erase_persons` is told.
+    """The arguments of :func:`erase_persons`.
 
     :param work_path: the work file, which holds personal data until the end; one for each run, such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param identifiers_path: a file with whom to erase: CSV or JSON lines with ``distinct_id``, ``email``, ``uuid``. May
         be what a task returns. Other ways to name persons go into ``resolve_options``.
     :param audit_path: the folder of certificates; needs the connection's ``audit_salt``.
-    :param ticket: what the request is called where it was made, such as ``DSR-42``.
+    :param ticket: the request's own reference, such as ``DSR-42``.
     :param approval: ``hitl``: Airflow's ``ApprovalOperator`` asks a person (Airflow 3.1 and newer); ``params``: the
         run's parameter ``approval_param`` has to be true. By default the first where Airflow has it.
     :param approval_param: the run's parameter, for ``params``.
@@ -153,7 +153,7 @@ class Erasure:
 
     @property
     def _left(self) -> list[str]:
-        """Say what the deletion is told to leave, and the search not to look for."""
+        """Say what the deletion has to leave, and the search not to look for."""
         return left_on_purpose({"verify_by": self.resolve_options.get("verify_by"), **self.delete_options})
 
     @property

@@ -52,7 +52,7 @@ class ErasureEndOperator(PostHogErasureOperator):
         :raises AirflowSkipException: if there is none.
         """
         if not isinstance(self.request, Mapping):
-            raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
+            raise AirflowSkipException("There is no erasure to end: the task before it returned nothing.")
         return self.handed_over(self.request, "request")
 
     def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:

@@ -1,4 +1,4 @@
-"""What all sensors share: poke, reschedule and deferrable mode that end alike."""
+"""What all sensors share: poke, reschedule and deferrable mode with the same outcomes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: how long a failure that PostHog may mend by itself has to stand: seconds, or a ``timedelta``.
-    :param max_poll_failures: how many polls in a row may go wrong.
+    :param failure_grace: how long a failure must last that PostHog may still mend by itself: seconds, or a
+        ``timedelta``.
+    :param max_poll_failures: how many polls in a row may fail.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
 
@@ -235,8 +236,8 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 
     def _recall_bad_pokes(self, context: Context) -> int:
         store = state_store(context) if self.reschedule else None
-        kept = store.get(BAD_POKES_KEY) if store is not None else None
-        return kept if isinstance(kept, int) else self._bad_pokes
+        stored = store.get(BAD_POKES_KEY) if store is not None else None
+        return stored if isinstance(stored, int) else self._bad_pokes
 
     def _count_bad_pokes(self, context: Context, count: int) -> None:
         store = state_store(context) if self.reschedule else None
@@ -328,7 +329,8 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 class PostHogSensor(PostHogWaitingSensor):
     """Waits until a check says yes. Subclasses say which, and with what arguments.
 
-    The check (:mod:`airflow_provider_posthog.api.checks`) is made in worker or triggerer; the task returns its facts.
+    The check (:mod:`airflow_provider_posthog.api.checks`) runs in the worker or the triggerer; the task returns its
+    facts.
     """
 
     #: The check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.

@@ -145,7 +145,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         settings = self.hook.settings()
         if self._seen is None:  # there is no such export

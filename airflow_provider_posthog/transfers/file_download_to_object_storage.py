@@ -347,7 +347,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         return Lineage(
             self.hook.settings(),

@@ -55,24 +55,6 @@ if TYPE_CHECKING:
 _NAP = 0.25
 
 
-class ToSqlArguments(ReadingArguments, total=False):
-    """The arguments of :class:`PostHogToSqlOperator`, for an editor and a type checker."""
-
-    sql_conn_id: str
-    table: str
-    write_disposition: WriteDisposition | None
-    replaces: Replaces
-    max_shrink: float | str
-    allow_shrink: bool | str
-    column_types: Mapping[str, str] | None
-    other_columns: OtherColumns
-    deleted: Deleted | None
-    load_columns: bool | Sequence[str]
-    schema_policy: SchemaPolicy | None
-    max_rejects: int | None
-    native_types: bool
-
-
 class PostHogToSqlOperator(SpoolingOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
@@ -238,7 +220,7 @@ class PostHogToSqlOperator(SpoolingOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 

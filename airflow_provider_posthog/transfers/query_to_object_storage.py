@@ -168,7 +168,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         from airflow_provider_posthog.storage import manifest as manifests
 

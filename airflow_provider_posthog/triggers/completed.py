@@ -163,12 +163,12 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         if self._recalled:
             return
         try:
-            kept = [await store.aget(self.state_key) for store in asset_stores(self)]
+            stored = [await store.aget(self.state_key) for store in asset_stores(self)]
         except Exception as error:  # Airflow's API server may be starting again
             self.log.warning("What was seen cannot be read: %s", type(error).__name__)
             return
         self._recalled = True
-        known = [one for one in kept if isinstance(one, Mapping) and isinstance(one.get("since"), int)]
+        known = [one for one in stored if isinstance(one, Mapping) and isinstance(one.get("since"), int)]
         if known:
             first = min(known, key=lambda one: int(one["since"]))
             self._since, self._seen = int(first["since"]), {str(one) for one in first.get("seen") or ()}
@@ -177,10 +177,10 @@ class PostHogCompletedTrigger(BaseEventTrigger):
     async def _remember(self) -> None:
         if not self._recalled:
             return
-        kept = {"since": self._since, "seen": sorted(self._seen)[-1000:]}
+        stored = {"since": self._since, "seen": sorted(self._seen)[-1000:]}
         try:
             for store in asset_stores(self):
-                await store.aset(self.state_key, kept)
+                await store.aset(self.state_key, stored)
         except Exception as error:  # as above
             self.log.warning("What was seen cannot be kept: %s", type(error).__name__)
 

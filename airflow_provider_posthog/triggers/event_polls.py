@@ -107,8 +107,8 @@ class Poll:
                     async for look in self._looks_of(client):
                         yield look
             except PostHogError as error:
-                asked = error.retry_after if isinstance(error, PostHogAPIError) else None
-                wait = max(wait, asked or 0.0)
+                retry_in = error.retry_after if isinstance(error, PostHogAPIError) else None
+                wait = max(wait, retry_in or 0.0)
                 log.warning("Looking for new events failed, trying again in %.0f s: %s", wait, error)
             await asyncio.sleep(wait)  # and then with the connection as it is then: its key may be another one
 

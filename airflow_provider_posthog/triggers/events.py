@@ -220,12 +220,12 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         if self._was_read:
             return
         try:
-            kept = [Seen.from_json(await store.aget(self.state_key)) for store in asset_stores(self)]
+            stored = [Seen.from_json(await store.aget(self.state_key)) for store in asset_stores(self)]
         except Exception as error:  # Airflow's API server may be starting again
             self._say_store_failed("read", error)
             return
         self._was_read = True
-        known = [seen for seen in kept if seen is not None]
+        known = [seen for seen in stored if seen is not None]
         if known:
             self._stored = self._seen = min(known, key=lambda seen: seen.after)
 

@@ -47,7 +47,7 @@ FLAGS = ["delete_events", "delete_recordings", "keep_person"]
         ("dashboards.soft_delete", {"delete_insights": "false"}, "delete_insights"),
         ("batch_exports.unpause", {"backfill": "no"}, "backfill"),
         ("queries.cancel", {"dequeue_only": "false"}, "dequeue_only"),
-        # cut without a word
+        # cut silently
         ("persons.list", {"limit": 1001}, "limit"),
         ("persons.list", {"limit": 0}, "limit"),
         ("persons.list", {"limit": -1}, "limit"),

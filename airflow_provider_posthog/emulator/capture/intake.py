@@ -79,7 +79,7 @@ class Intake:
             self._people.schedule(settings.ingestion_seconds, lambda: self.ingestion.ingest(kept))
 
     def take_unseen(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Hand on what ``/batch/`` takes: what is over the quota goes without a word.
+        """Pass on what ``/batch/`` takes: what is over the quota is dropped silently.
 
         :param events: as sent.
         """

@@ -70,7 +70,7 @@ def delete(request: Request) -> Answer:
 
 
 def _asked_for(request: Request, body: Json) -> list[Person]:
-    """Return the persons of a bulk deletion, each once; ids that nobody has are left out without a word."""
+    """Return the persons of a bulk deletion, each once; ids that nobody has are left out silently."""
     generation, people = request.state.settings.generation, request.state.people
     distinct_ids, ids = body.get("distinct_ids"), body.get("ids")
     if distinct_ids and ids and generation != "A":

@@ -157,7 +157,7 @@ def rewrite(fs: FileSystem, path: str, wanted: Sequence[Wanted], target: StagedF
 
 @contextmanager
 def _readable(fs: FileSystem, path: str) -> Iterator[tuple[str, str | None, Any]]:
-    """Open a file; what it lacks is told without what it holds."""
+    """Open a file; errors never quote its content."""
     form = format_of(path.rpartition("/")[2])
     if form is None:
         raise UnreadableError("is neither Parquet nor JSON lines nor CSV")

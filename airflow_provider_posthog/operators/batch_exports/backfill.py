@@ -37,7 +37,7 @@ _NEWEST = 100
 _COUNT = (
     "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
 )
-#: Runs that a task hands on at the most.
+#: The most runs that a task returns.
 _MOST_RUNS = 500
 #: Seconds for which the runs of a backfill that has ended may still be written down as going on.
 _RUNS_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
