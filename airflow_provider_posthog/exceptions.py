@@ -271,6 +271,9 @@ class PostHogJobError(PostHogError):
 class PostHogJobFailed(PostHogJobError):
     """PostHog says that the job failed, was cancelled, or is gone."""
 
+    #: Whether a retry of the task would only see the same again.
+    lasting: bool = False
+
 
 class PostHogJobTimeout(PostHogJobError):
     """The job did not end in the time it was given."""

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSetting
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -181,7 +182,8 @@ class PostHogApiOperator(PostHogOperator):
             rows = self._fill(landing, call, shape)
             output.commit(landing)
         path = str(output.target)
-        self.log.info("Wrote %s: %s bytes%s", path, f"{landing.size:,}", "" if rows is None else f", {rows:,} rows")
+        told = path, f"{landing.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
+        self.concludes("Wrote %s: %s bytes%s", *told)
         return {"path": path, "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
 
     def _fill(self, landing: Landing, call: Call[Any], shape: Shape) -> int | None:

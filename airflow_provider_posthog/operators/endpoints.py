@@ -158,5 +158,5 @@ class PostHogRunEndpointOperator(PostHogOperator):
         with output.landing(identity, compression=compression_of(path)) as landing:
             write_result(landing, answer, lambda: table_of(asked), format_of(path))
             output.commit(landing)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
+        self.concludes("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
         return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}

@@ -15,6 +15,7 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -107,7 +108,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
                 landing.write(json_line(row, f"experiment {number}"))
             landing.finish()
             output.commit(landing)
-        self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), found)
+        self.concludes("Experiment %d: %s of %s", number, counted(len(rows), "row"), counted(found, "metric"))
         return {
             "experiment_id": number,
             "rows": len(rows),

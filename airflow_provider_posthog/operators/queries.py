@@ -25,6 +25,7 @@ from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -236,9 +237,12 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             "sha256": None,
             "bytes_read": bytes_read,
         }
-        output = self._output()
+        output, count = self._output(), counted(result["row_count"], "row")
         if output is not None:
-            return {**result, "rows": None, **self._write(output, raw, node)}
+            result |= {"rows": None, **self._write(output, raw, node)}
+            self.concludes("The query returned %s: %s, %s bytes", count, output.target, f"{result['bytes']:,}")
+            return result
+        self.concludes("The query returned %s", count)
         problem = unfit_for_xcom(json_line(result, "the query"))
         if result["row_count"] > self.max_rows:
             problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
@@ -281,7 +285,6 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         with output.landing(self._identity, compression=compression_of(path)) as landing:
             write_result(landing, answer, lambda: table_of(asked), format_of(path))
             output.commit(landing)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
         return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}
 
     def link(self, job: Job) -> str:

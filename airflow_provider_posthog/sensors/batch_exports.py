@@ -61,6 +61,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         *("batch_export", "start", "end", "min_records"),
     )
     unmet: ClassVar[str] = "is not there"
+    met: ClassVar[str] = "is there"
     last_look: ClassVar[float] = jobs.LAST_LOOK
 
     def __init__(

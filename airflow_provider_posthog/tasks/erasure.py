@@ -16,6 +16,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -288,16 +289,16 @@ class PostHogErasureOperator(PeopleOperator):
 
     def _tell(self, found: Search) -> None:
         totals = found.totals
-        self.log.info(
-            "Found %d persons, and %d without a profile: %d events, %d recordings; %d distinct ids, %d of them merged "
-            "with those asked for; %d identifiers lead to nobody",
-            totals.profiles,
-            totals.personless,
-            totals.events,
-            totals.recordings,
-            totals.distinct_ids,
-            totals.others,
-            found.not_found.as_json()["count"],
+        lost = found.not_found.as_json()["count"]
+        self.concludes(
+            "Found %s%s, with %s, %s and %s%s%s",
+            counted(totals.profiles, "person"),
+            f", and {totals.personless:,} without a profile" if totals.personless else "",
+            counted(totals.distinct_ids, "distinct id"),
+            counted(totals.events, "event"),
+            counted(totals.recordings, "recording"),
+            f". {totals.others:,} of the distinct ids were merged with those asked for" if totals.others else "",
+            f". {counted(lost, 'identifier')} {'leads' if lost == 1 else 'lead'} to nobody" if lost else "",
         )
         if totals.future_events:
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)

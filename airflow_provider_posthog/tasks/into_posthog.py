@@ -194,7 +194,7 @@ class IntoPostHogOperator(PostHogOperator):
             ledger.remove()
         found |= {"rejects_path": where, "seconds": round(time.monotonic() - began, 3)}
         tell_outlets(context, self.outlets, found)
-        self.log.info("PostHog has shown all %s events of %s rows", f"{found['kept']:,}", f"{found['rows']:,}")
+        self.concludes("PostHog has shown all %s events of %s rows", f"{found['kept']:,}", f"{found['rows']:,}")
         return found
 
     def _recipe(self) -> Recipe:

@@ -46,10 +46,7 @@ class PostHogLookSensor(PostHogSensor):
         """
         try:
             return super().execute(context)
-        except AirflowSensorTimeout as error:
-            self.note_timeout(context)
-            raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
-        except AirflowSkipException:
+        except (AirflowSensorTimeout, AirflowSkipException):
             self.note_timeout(context)
             raise
 

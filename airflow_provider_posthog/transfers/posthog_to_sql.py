@@ -28,6 +28,7 @@ from airflow_provider_posthog.tasks.loading import (
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
 from airflow_provider_posthog.tasks.spooling import SpoolingOperator
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -224,9 +225,13 @@ class PostHogToSqlOperator(SpoolingOperator):
             "seconds": round(time.monotonic() - began, 3),
         }
         tell_outlets(context, self.outlets, found)
-        told = self.table, f"{loaded.rows:,}", source.name, loaded.told(), found["seconds"], found["windows"]
-        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *told)
+        self._conclude(source, found, loaded)
         return found
+
+    def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
+        edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
+        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.told()
+        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)

@@ -19,6 +19,7 @@ from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,6 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
 
         :param context: the task's context.
         """
-        began = time.monotonic()
         need_arrow(type(self).__name__)
         check_files(self)
         source = self.what(self.name)
@@ -153,8 +153,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         }
         manifest = self._bring(source, own, writer, left_out=None)
         found = self._result(context, interval, earlier, manifest)
-        told = f"{found['rows']:,}", found["files"], found["path"], time.monotonic() - began
-        self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *told)
+        told = counted(found["rows"], "row"), counted(found["files"], "file"), found["path"]
+        self.concludes("Wrote %s in %s to %s", *told)
         return found
 
     def goes_on(self) -> str:

@@ -68,7 +68,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         text = f"wrote {entries:,} entries {self.told()} on the list of those who must not come again"
         if certificate is not None:
             certificate.noted(getattr(context.get("ti"), "task_id", "suppress"), text)
-        self.log.info("W%s: %s", text[1:], self.suppress_path)
+        self.concludes("W%s: %s", text[1:], self.suppress_path)
         return {
             "request_id": request_id,
             "suppress_path": str(self.suppress_path),

@@ -103,7 +103,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         text = f"erased {as_text(removed)} {self.told()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
-        self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
+        self.concludes("E%s%s", text[1:], f". {pages}" if pages else "")
         return removed, pages
 
     def _at_once(

@@ -84,7 +84,7 @@ class PostHogLinkTableOperator(PostHogOperator):
             found: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
         else:
             found = client.send(self._create())
-        self.log.info("%s table %s", "Refreshed" if known else "Linked", self.name)
+        self.concludes("%s table %s", "Refreshed" if known else "Linked", self.name)
         return {
             "table_id": str(found.get("id")),
             "table": self.name,
