@@ -232,8 +232,9 @@ def fail_at_once(error: BaseException) -> None:
 
     :param error: the error.
     """
-    if not isinstance(error, AirflowFailException):
-        error.__class__ = _at_once(type(error))
+    kind: Any = type(error)
+    if not issubclass(kind, AirflowFailException):
+        error.__class__ = _at_once(kind)
 
 
 def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:

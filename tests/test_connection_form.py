@@ -185,7 +185,7 @@ def test_keys(key: str) -> None:
         ("phc_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "project token"),
         ("PHC_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "project token"),
         ("***", "mask"),
-        (f"Bearer {KEY}", "a word such as Bearer"),
+        (f"Bearer {KEY}", "the word Bearer"),
         (f'"{KEY}"', "quote"),
         (f"'{KEY}'", "quote"),
         (f"{KEY}\n{KEY}", "control"),

@@ -68,7 +68,7 @@ def _as_conn_field(field: FormField) -> dict[str, object]:
         schema["enum"] = list(field.choices)
     if field.minimum is not None:
         schema["minimum"] = field.minimum
-    if field.default is not None:
+    if field.default is not None and field.written:
         schema["default"] = field.default
     return {"label": field.label, "description": field.description, "schema": schema}
 
@@ -76,7 +76,8 @@ def _as_conn_field(field: FormField) -> dict[str, object]:
 def ui_field_behaviour() -> dict[str, object]:
     """Return what the form does with Airflow's own fields, in the metadata's spelling (``hidden-fields``).
 
-    ``port`` is not hidden: the Test button of Airflow 3.3 refuses a connection that has none.
+    ``port`` is not hidden: the Test button of Airflow 3.3 refuses a connection that has none, and the placeholder says
+    what to write. The label of the key says where the project is: Airflow 3 hides extras behind a click.
     """
     return {name.replace("_", "-"): value for name, value in python_ui_field_behaviour().items()}
 
@@ -86,7 +87,7 @@ def python_ui_field_behaviour() -> dict[str, object]:
     extras = {field.name: field.placeholder for field in FIELDS if field.placeholder}
     return {
         "hidden_fields": ["schema", "login"],
-        "relabeling": {"password": "Personal API key", "port": "Port (write 443: the Test button needs it)"},
+        "relabeling": {"password": "Personal API key (the project's number: Extra Fields)"},
         "placeholders": {"host": DEFAULT_HOST, "password": "phx_...", "port": "443", **extras},
     }
 
@@ -117,7 +118,7 @@ def connection_form_widgets() -> dict[str, object]:
             lazy_gettext(field.label),
             validators=validators,
             description=field.description,
-            default=field.default,
+            default=field.default if field.written else None,
             widget=hidden if field.kind == "password" else BS3TextFieldWidget(),
         )
 
@@ -185,10 +186,12 @@ def _read_key(conn: ConnectionLike) -> str:
         problem = "is a project token (phc_...), which can only send events to PostHog."
     elif not key.strip("*"):
         problem = "is the mask that Airflow shows in place of a key."
-    elif not VISIBLE.fullmatch(key) or key[0] in "\"'":
-        problem = (
-            "holds a quote, a blank, a control or a non-ASCII character, or a word such as Bearer; no key has them."
-        )
+    elif key.lower().startswith("bearer"):
+        problem = "begins with the word Bearer, which no key does."
+    elif key[0] in "\"'":
+        problem = "is in quotes, which no key has."
+    elif not VISIBLE.fullmatch(key):
+        problem = "holds a blank, a line break, or another control or non-ASCII character, which no key has."
     else:
         return key
     raise PostHogSettingsError("password", problem, remedy)

@@ -24,6 +24,8 @@ _WHAT = (
 )
 #: The arguments that say where it reads from or writes to, beside PostHog.
 _PLACES = (("table", "table "), ("sql_conn_id", "connection "), ("path", ""), ("combined_path", ""))
+#: Where PostHog shows what an argument names.
+_PAGES = (("dashboard", "dashboard"), ("cohort_id", "cohorts"), ("experiment_id", "experiments"))
 #: What a line may show as it is: a name, a number, an address. A query or a list of identifiers is none.
 _PLAIN = re.compile(r"[\w .:/{}*$=+-]{1,200}")
 #: ``user:password@`` in the address of a bucket.
@@ -68,6 +70,8 @@ def beginning(task: Any) -> str:  # noqa: ANN401 - any task of ours
     """
     what = [name + text for key, name in _WHAT if (text := shown(vars(task).get(key)))]
     places = [name + text for key, name in _PLACES if (text := shown(vars(task).get(key)))]
+    if not what and vars(task).get("query"):
+        what = ["a query"]
     parts = [", ".join(part) for part in (what, places) if part]
     about = f": {', '.join(parts)}" if parts else ""
     return f"{type(task).__name__}{about}{_where(task)}"
@@ -80,7 +84,8 @@ def _where(task: Any) -> str:  # noqa: ANN401 - any task of ours
         settings = hook.settings() if hook is not None else None
     if settings is None:
         return ""
-    return f". PostHog: {settings.base_url}/project/{settings.project_id}"
+    page = next((f"/{page}/{name}" for key, page in _PAGES if (name := shown(vars(task).get(key)))), "")
+    return f". PostHog: {settings.base_url}/project/{settings.project_id}{page}"
 
 
 def end_of(result: object) -> str:
