@@ -23,7 +23,7 @@ except ImportError:  # Airflow 2
 
 # Few may read this folder: until an erasure is proved, it holds who is erased.
 PRIVATE = os.environ.get("POSTHOG_EXAMPLE_PRIVATE", "file:///tmp/posthog-example/private")
-# Nobody may change this one. The PostHog connection needs the extra audit_salt.
+# Nobody may change this one. The PostHog connection needs the extra audit_secret.
 CERTIFICATES = os.environ.get("POSTHOG_EXAMPLE_CERTIFICATES", "file:///tmp/posthog-example/certificates")
 # An Airflow connection of type postgres, or duckdb with the file's path as host.
 WAREHOUSE = os.environ.get("POSTHOG_EXAMPLE_SQL_CONN", "warehouse")

@@ -72,7 +72,7 @@ class Playground:
         return {
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_salt=SALT),
+            "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_secret=SALT),
             "AIRFLOW_CONN_AWS_READER": json.dumps({"conn_type": "aws", "login": "reader", "password": "none"}),
             "AIRFLOW_VAR_CHECKOUT_ERRORS_INSIGHT": "2",
             "POSTHOG_EXAMPLE_FILES": f"file://{self.home}/files",

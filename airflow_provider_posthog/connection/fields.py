@@ -274,8 +274,8 @@ FIELDS: tuple[FormField, ...] = (
         placeholder="https://us.i.posthog.com",
     ),
     FormField(
-        "audit_salt",
-        "Salt of erasure certificates",
+        "audit_secret",
+        "Salt of erasure certificates (secret)",
         "Stands in the HMACs of erased persons' identifiers: 32 random characters or more. Keep a copy.",
         read_salt,
         kind="password",

@@ -150,27 +150,27 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
 
 
 def find_audit_salt(conn: ConnectionLike) -> str:
-    """Return the connection's ``audit_salt`` as it is written, so that it can be masked; empty if there is none.
+    """Return the connection's ``audit_secret`` as it is written, so that it can be masked; empty if there is none.
 
     :param conn: the connection.
     """
     extra = conn.extra_dejson
     if not isinstance(extra, Mapping):
         return ""
-    values = [extra.get(name) for name in ("audit_salt", f"{_OLD_PREFIX}audit_salt")]
+    values = [extra.get(name) for name in ("audit_secret", f"{_OLD_PREFIX}audit_secret")]
     return next((stripped(value) for value in values if not is_unset(value)), "")
 
 
 def read_audit_salt(salt: str, key: str) -> str:
-    """Check an ``audit_salt``; no error shows it.
+    """Check an ``audit_secret``; no error shows it.
 
     :param salt: the salt, as :func:`find_audit_salt` found it.
     :param key: the API key, which is no salt: whoever may use PostHog could find identifiers by it.
     :raises PostHogSettingsError: if it is not set, can be guessed, or is a key.
     """
     if holds_key(salt, key):
-        raise PostHogSettingsError("audit_salt", "holds what looks like a PostHog key.", SALT_REMEDY)
-    return read_salt("audit_salt", salt)
+        raise PostHogSettingsError("audit_secret", "holds what looks like a PostHog key.", SALT_REMEDY)
+    return read_salt("audit_secret", salt)
 
 
 def _read_key(conn: ConnectionLike) -> str:

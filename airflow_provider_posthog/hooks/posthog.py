@@ -145,7 +145,7 @@ class PostHogHook(BaseHook):
         return settings
 
     def audit_salt(self) -> str:
-        """Return the salt of erasure certificates: the connection's extra ``audit_salt``.
+        """Return the salt of erasure certificates: the connection's extra ``audit_secret``.
 
         :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
         """

@@ -103,7 +103,7 @@ class Erasure:
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param identifiers_path: a file with whom to erase: CSV or JSON lines with ``distinct_id``, ``email``, ``uuid``. May
         be what a task returns. Other ways to name persons go into ``resolve_options``.
-    :param audit_path: the folder of certificates; needs the connection's ``audit_salt``.
+    :param audit_path: the folder of certificates; needs the connection's ``audit_secret``.
     :param ticket: what the request is called where it was made, such as ``DSR-42``.
     :param approval: ``hitl``: Airflow's ``ApprovalOperator`` asks a person (Airflow 3.1 and newer); ``params``: the
         run's parameter ``approval_param`` has to be true. By default the first where Airflow has it.

@@ -96,7 +96,7 @@ class PostHogErasureOperator(PeopleOperator):
     :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_salt``. Tasks hand
+    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_secret``. Tasks hand
         it on, so that it has to be written once.
     :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
     :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, where its address has

@@ -50,7 +50,7 @@ def stories(posthog_emulator: EmulatorProcess, tmp_path_factory: pytest.TempPath
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
-        "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_emulator.airflow_connection_json(audit_salt=SALT),
+        "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_emulator.airflow_connection_json(audit_secret=SALT),
     }
     command = [sys.executable, "-m", "tests.airflow.erase_flow", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=300)

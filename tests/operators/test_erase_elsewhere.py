@@ -191,7 +191,7 @@ def erase_files(request: Any, path: str, **given: Any) -> dict[str, Any]:
 
 
 def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    connect(monkeypatch, lab.posthog, audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
     path = f"file://{tmp_path}/lake"
     lab.event()
     written = PostHogQueryToObjectStorageOperator(

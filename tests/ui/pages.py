@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -156,13 +155,3 @@ def picture(page: Any, name: str, what: Any = None) -> None:
     image = Image.open(io.BytesIO(data)).convert("RGB").quantize(96, dither=Image.Dither.NONE)
     PICTURES.mkdir(exist_ok=True)
     image.save(PICTURES / f"{name}.png", optimize=True)
-
-
-def python_of_2() -> Path | None:
-    """Return the Python of the environment that ``make matrix`` has made for 2.11."""
-    given = os.environ.get("POSTHOG_UI_PYTHON_2")
-    found = [Path(given)] if given else sorted(ROOT.glob(".venvs/2.11-*/bin/python"))
-    return found[0] if found else None
-
-
-HERE = Path(sys.executable)

@@ -31,7 +31,7 @@ _TIMES = ("requested_at", "accepted_at")
 
 
 class PostHogSealErasureOperator(PostHogErasureOperator):
-    """Keeps what is needed to look at an erasure again, encrypted with a key from the connection's ``audit_salt``.
+    """Keeps what is needed to look at an erasure again, encrypted with a key from the connection's ``audit_secret``.
 
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 

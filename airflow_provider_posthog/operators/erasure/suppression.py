@@ -22,7 +22,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
 
     An app that still runs, a backfill or a backup can bring a person back into PostHog. The transfers that are given
     the same ``suppress_path`` drop such rows, count them or fail. The list has HMACs of distinct ids and UUIDs with the
-    connection's ``audit_salt``: whoever lacks that can read nobody from it. It stays pseudonymous data all the same.
+    connection's ``audit_secret``: whoever lacks that can read nobody from it. It stays pseudonymous data all the same.
 
     Runs before the work file is removed. A retry writes the same.
 

@@ -19,10 +19,10 @@ except ImportError:  # Airflow 2
 
 FILES = os.environ["POSTHOG_EXAMPLE_FILES"]
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
-#: Of the emulator's last events.
-DAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
 LOAD = {"source": "events", "sql_conn_id": "warehouse"}
-SPAN = {"start": DAY.isoformat(), "end": (DAY + timedelta(days=1)).isoformat()}
+#: A day of the emulator's events, reckoned when a task runs.
+AGO = "{{ macros.ds_add(macros.datetime.utcnow().strftime('%Y-%m-%d'), -DAYS) }}T00:00:00Z"
+SPAN = {"start": AGO.replace("DAYS", "3"), "end": AGO.replace("DAYS", "2")}
 
 with DAG("good", schedule=None, start_date=START, doc_md=__doc__, max_active_tasks=4):
     PostHogToSqlOperator(task_id="load", table="loaded", **LOAD, **SPAN)
