@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from tests.e2e.deployment import Deployment, wait_for
+from tests.e2e.deployment import Deployment
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "dags_examples"
 EVENTS = 20_000
@@ -34,10 +34,9 @@ CREATE TABLE churn_scores (customer TEXT, score FLOAT);
 INSERT INTO churn_scores SELECT 'c' || n, n / 50.0 FROM generate_series(0, 49) n;
 CREATE TABLE accounts (account_id TEXT, name TEXT, plan TEXT, seats INT);
 INSERT INTO accounts VALUES ('acme', 'Acme', 'pro', 7), ('initech', 'Initech', 'free', 2);
-CREATE TABLE erasure_requests (ticket TEXT, kind TEXT, value TEXT);
 """
 #: What runs at once, so that there is something to see and the warehouse is filled; the others wait for a click.
-BEGUN = ("load_events", "load_persons", "refresh_insights", "dashboard_digest")
+BEGUN = ("load_events", "load_persons", "model_after_load", "refresh_insights", "dashboard_digest")
 
 
 class Playground:
@@ -68,7 +67,7 @@ class Playground:
             yield self
 
     def _environment(self) -> dict[str, str]:
-        start = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0) - timedelta(hours=27)
+        start = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
         return {
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
@@ -122,7 +121,8 @@ def main(arguments: list[str]) -> int:
             _say(f"Files      {home}/files")
             _say(f"Logs       {home}/logs")
             _say(f"\nReady after {time.monotonic() - began:.0f} s. Ctrl-C stops it all and removes its files.")
-            wait_for("the first load", place.has_loaded, timeout=600, every=2)
+            while not place.has_loaded():
+                time.sleep(2)
             _say("The warehouse has its first events (connection warehouse, table events).")
             while True:
                 signal.pause()

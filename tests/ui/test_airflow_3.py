@@ -175,6 +175,7 @@ def test_a_form_for_a_run_can_be_sent_with_what_may_be_left_out(three: Playgroun
     send = dialog.get_by_role("button", name="Trigger")
     assert send.is_disabled(), "a certificate needs the name of a request"
     dialog.locator("input[name=element_ticket]").fill("DSR-1")
+    dialog.locator("input[name=element_requests_path]").fill("s3://private/DSR-1.csv")
     wait_for("a form that may be sent", send.is_enabled)
     page.keyboard.press("Escape")
 
