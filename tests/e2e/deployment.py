@@ -143,8 +143,9 @@ class Api:
 
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> str:
         """Return the log of an attempt."""
+        run = f"{self.url}/{self.api}/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
         answer = self._session.get(
-            f"{self.url}/{self.api}/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{attempt}",
+            f"{run}/taskInstances/{task_id}/logs/{attempt}",
             params={"full_content": "true", "map_index": str(map_index)},
             headers={"Accept": "text/plain" if self.is_2 else "application/json"},
             timeout=30,
