@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+
+import airflow_provider_posthog
 
 #: How the last line of each task's log begins.
 ENDS = {
@@ -21,6 +24,7 @@ BEGINS = {
     "refresh": ": dashboard 1. PostHog: ",
     "gate": ": insight 2. PostHog: ",
 }
+_MODULES = {path.name for path in Path(airflow_provider_posthog.__file__ or "").parent.rglob("*.py")}
 PAGE = "docs/troubleshooting.md#"
 #: What a failed task's log has to hold.
 ERRORS = {
@@ -42,7 +46,8 @@ def lines_of(log: str) -> list[str]:
     try:
         entries = json.loads(log)["content"]
     except ValueError:
-        found = re.findall(r"\{[\w.]+:\d+\} (?:INFO|WARNING|ERROR) - (.*)", log)
+        told = re.findall(r"\{(\w+\.py):\d+\} (?:INFO|WARNING|ERROR) - (.*)", log)
+        found = [line for module, line in told if module in _MODULES]
     else:
         ours = ("airflow.task.operators.airflow_provider", "airflow.task.sensors.airflow_provider", "airflow_provider")
         found = [one["event"] for one in entries if ours_in(str(one.get("logger")), ours)]

