@@ -1,4 +1,4 @@
-"""PostHog's things as Airflow assets: ``posthog://<host>/<project>/<kind>/<id>``.
+"""PostHog's objects as Airflow assets: ``posthog://<host>/<project>/<kind>/<id>``.
 
 A task that lists one in its ``outlets`` starts the DAGs that are scheduled on it.
 """
@@ -33,15 +33,15 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :param uri: its parts.
     :raises ValueError: if it does not say host, project and kind of thing.
     """
-    host, found = (uri.hostname or "").lower(), _PATH.fullmatch(uri.path)
+    host, match = (uri.hostname or "").lower(), _PATH.fullmatch(uri.path)
     more = uri.query or uri.fragment or uri.username or uri.password
     try:
         port = f":{uri.port}" if uri.port else ""
     except ValueError:  # no number, or none of a port
-        found, port = None, ""
-    if not _HOST.fullmatch(host) or found is None or more:
+        match, port = None, ""
+    if not _HOST.fullmatch(host) or match is None or more:
         raise ValueError(f"an asset of PostHog is written {_FORM}, such as {_EXAMPLE}")
-    path = "/".join(part for part in ("", *found.groups()) if part is not None)
+    path = "/".join(part for part in ("", *match.groups()) if part is not None)
     return SplitResult("posthog", f"[{host}]{port}" if ":" in host else f"{host}{port}", path, "", "")
 
 

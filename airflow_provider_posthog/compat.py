@@ -165,7 +165,7 @@ def asset_stores(trigger: object) -> list[AssetStore]:
     if given is None:
         return []
     by_name, by_uri = (getattr(given, name, None) for name in ("_by_name", "_by_uri"))
-    stores = [store for found in (by_name, by_uri) if isinstance(found, Mapping) for store in found.values()]
+    stores = [store for group in (by_name, by_uri) if isinstance(group, Mapping) for store in group.values()]
     return stores or [given]
 
 
@@ -188,9 +188,9 @@ def deployment() -> str:
     ``AIRFLOW__POSTHOG__DEPLOYMENT``, else ``[api] base_url`` (Airflow 2: ``[webserver] base_url``).
     """
     for section, name in (("posthog", "deployment"), ("api", "base_url"), ("webserver", "base_url")):
-        told = str(conf.get(section, name, fallback="") or "").strip()
-        if told:
-            return told.rstrip("/")
+        configured = str(conf.get(section, name, fallback="") or "").strip()
+        if configured:
+            return configured.rstrip("/")
     return ""
 
 
@@ -237,18 +237,17 @@ def fail_at_once(error: BaseException) -> None:
         error.__class__ = _at_once(kind)
 
 
-def is_of_earlier_try(told: int, context: Mapping[str, Any]) -> bool:
+def is_of_earlier_try(waited: int, context: Mapping[str, Any]) -> bool:
     """Tell whether a trigger's event was meant for an earlier try than the one that gets it.
 
     Airflow 3.0 resumes the retry of a task that deferred with the last event of the try before, which would fail each
     retry at once: only since 3.1 its execution API clears ``next_method`` on a retry. (It does so with an event of
     Airflow's own, too, for a triggerer that was gone; such a retry never reaches us.)
 
-    :param told: the try for which the trigger was made; 0 if that is not known.
-    :param context: the task's context.
+    :param waited: the try for which the trigger was made; 0 if that is not known.
     """
     now = getattr(context.get("ti"), "try_number", None) or 0
-    return 0 < told < now
+    return 0 < waited < now
 
 
 def iteration_of(context: Mapping[str, Any]) -> list[str]:
@@ -256,25 +255,21 @@ def iteration_of(context: Mapping[str, Any]) -> list[str]:
 
     The iterations of a loop (3.4) share all four. Each is at a position of its own, and belongs to a region, which is
     another one when a user clears the loop. ``ti.id`` would not do: it changes from try to try.
-
-    :param context: the task's context.
     """
     loop = context.get("loop")
     index = loop.get("index") if isinstance(loop, Mapping) else getattr(loop, "index", None)
     region = getattr(context.get("ti"), "region_id", None)
-    told = [f"loop {index}"] if isinstance(index, (int, str)) else []
+    parts = [f"loop {index}"] if isinstance(index, (int, str)) else []
     # What belongs to no loop and is not mapped has a region, too: none, written as zeros.
     if isinstance(region, (UUID, str, int)) and str(region) not in ("", "0", str(UUID(int=0))):
-        told.append(f"region {region}")
-    return told
+        parts.append(f"region {region}")
+    return parts
 
 
 def reschedules_of(context: Mapping[str, Any]) -> int:
     """Return how often the task was rescheduled: ``execute()`` runs again then, and the try number stays what it was.
 
     On Airflow 3.4 a retry policy may reschedule any task; before, only sensors are, and tasks whose DAG was not there.
-
-    :param context: the task's context.
     """
     count = context.get("task_reschedule_count")
     count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
@@ -306,8 +301,12 @@ def begins_anew(ti: object) -> bool:
 
     :param ti: what Airflow asks a link with: in a worker the task instance itself, elsewhere its key.
     """
-    told = getattr(ti, "_ti_context_from_server", None)
-    return told is not None and not getattr(told, "next_method", None) and not reschedules_of({"ti": told})
+    run_context = getattr(ti, "_ti_context_from_server", None)
+    return (
+        run_context is not None
+        and not getattr(run_context, "next_method", None)
+        and not reschedules_of({"ti": run_context})
+    )
 
 
 def openlineage_listens() -> bool:
@@ -333,9 +332,6 @@ class StateStore(Protocol):
 
 
 def state_store(context: Mapping[str, Any]) -> StateStore | None:
-    """Return the task's state store (Airflow 3.3 and newer), or ``None``.
-
-    :param context: the task's context.
-    """
+    """Return the task's state store (Airflow 3.3 and newer), or ``None``."""
     store: StateStore | None = context.get("task_state_store")
     return store

@@ -188,8 +188,8 @@ class PostHogPermissionError(PostHogAPIError):
     @property
     def scope(self) -> str | None:
         """The scope PostHog names as missing, such as ``query:read``."""
-        found = re.search(r"scope '([\w:]+)'", self.detail or "")
-        return found.group(1) if found else None
+        match = re.search(r"scope '([\w:]+)'", self.detail or "")
+        return match.group(1) if match else None
 
     def hint(self) -> str:
         """Name the scope to add, or what a key of this kind can serve."""

@@ -50,7 +50,6 @@ class PostHogLink(BaseOperatorLink):
     def push(cls, context: Context | dict[str, Any], url: str) -> None:
         """Push the address, if there is a task instance to push it for.
 
-        :param context: the task's context.
         :param url: the address; holds no secrets and no personal data.
         """
         ti = context.get("ti")

@@ -38,16 +38,16 @@ LONGEST = timedelta(days=1)
 
 
 class PostHogRetryPolicy(RetryPolicy):
-    """Fails at once what no retry can mend, and lets the rest wait for as long as PostHog asks.
+    """Fails at once if no retry can help, and otherwise waits for as long as PostHog asks.
 
     ::
 
         load = PostHogToSqlOperator(task_id="load", ..., retries=5, retry_policy=PostHogRetryPolicy())
 
     Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404), rows that PostHog hides, and loads that would
-    replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it.
-    Everything else, and what is no error of this provider, goes by the task's own ``retries`` and ``retry_delay``.
-    There are never more tries than ``retries`` allows.
+    replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it. All
+    other errors, also those of other packages, follow the task's own ``retries`` and ``retry_delay``. There are never
+    more tries than ``retries`` allows.
 
     :raises PostHogSettingsError: before Airflow 3.3, which has no retry policies.
     """
@@ -66,7 +66,6 @@ class PostHogRetryPolicy(RetryPolicy):
         :param exception: what the task has failed with.
         :param try_number: the try, from 1.
         :param max_tries: how many there may be.
-        :param context: the task's context.
         """
         error = _of_posthog(exception)
         if error is None:
@@ -97,12 +96,12 @@ class PostHogRetryPolicy(RetryPolicy):
 def _of_posthog(exception: BaseException) -> PostHogError | None:
     """Return the error of this provider that a failure is, or that somebody has raised it from."""
     seen: set[int] = set()
-    found: BaseException | None = exception
-    while found is not None and id(found) not in seen:
-        if isinstance(found, PostHogError):
-            return found
-        seen.add(id(found))
-        found = found.__cause__
+    error: BaseException | None = exception
+    while error is not None and id(error) not in seen:
+        if isinstance(error, PostHogError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__
     return None
 
 

@@ -19,7 +19,7 @@ from chdb import session  # noqa: TID253
 
 from benchmarks import clickhouse_lazy
 
-Age = Literal["new", "old"]
+Age = Literal["new", "old", "v3"]
 
 EVENTS = """CREATE TABLE events (
     uuid UUID, event String, properties String, timestamp DateTime64(6, 'UTC'), team_id Int64, distinct_id String,
@@ -157,17 +157,19 @@ class ClickHouse:
             " WHERE cityHash64(id) % 10 = 0"
         )
 
-    def add(self, name: str, count: int, start: datetime) -> None:
+    def add(self, name: str, count: int, start: datetime, wrong: int = 0) -> None:
         """Put groups, distinct ids or sessions in.
 
         :param name: which.
         :param count: how many; of sessions: how many a day, for fifteen days.
         :param start: when the first session begins.
+        :param wrong: how many sessions of a hundred thousand have the id of a clock that is wrong.
         """
-        table = {"groups": "groups", "distinct_ids": "person_distinct_id2", "sessions": "raw_sessions"}[name]
+        named = {"groups": "groups", "distinct_ids": "person_distinct_id2", "sessions": "raw_sessions"}
+        table = named.get(name, "raw_sessions_v3")
         first, *more = clickhouse_lazy.FILLS[name]
         millis = int(start.timestamp() * 1000)
-        self.execute(first.format(count=count, start=millis))
+        self.execute(first.format(count=count, start=millis, wrong=wrong))
         self.execute(f"OPTIMIZE TABLE {table} FINAL")
         self.execute(f"SYSTEM STOP MERGES {table}")
         for each in more:
@@ -226,7 +228,7 @@ def printed(sql: str, values: Mapping[str, Any], age: Age) -> str:
     if age == "old":
         sql = re.sub(r"(?<=[ (])(id (?:>=|<) \{\w+\})", r"ifNull(\1, 0)", sql)
     sql = re.sub(r"\{(\w+)\}", lambda found: _literal(values[found[1]]), sql)
-    return clickhouse_lazy.printed(sql) or (_persons(sql, age) if " FROM persons" in sql else _events(sql))
+    return clickhouse_lazy.printed(sql, age) or (_persons(sql, age) if " FROM persons" in sql else _events(sql))
 
 
 def _in_zone(column: str) -> str:

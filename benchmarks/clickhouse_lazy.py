@@ -13,14 +13,26 @@ TABLES = (
     """CREATE TABLE person_distinct_id2 (
     team_id Int64, distinct_id String, person_id UUID, is_deleted Int8, version Int64
 ) ENGINE = ReplacingMergeTree(version) ORDER BY (team_id, distinct_id) SETTINGS index_granularity = 512""",
-    f"""CREATE TABLE raw_sessions (
-    team_id Int64, session_id_v7 UInt128, distinct_id AggregateFunction(argMax, String, DateTime64(6, 'UTC')),
+    *(
+        f"""CREATE TABLE {name} (
+    team_id Int64, session_id_v7 UInt128,{more} distinct_id AggregateFunction(argMax, String, DateTime64(6, 'UTC')),
     min_timestamp SimpleAggregateFunction(min, DateTime64(6, 'UTC')),
     max_timestamp SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
     entry_url AggregateFunction(argMin, String, DateTime64(6, 'UTC')),
-    end_url AggregateFunction(argMax, String, DateTime64(6, 'UTC')), pageview_uniq AggregateFunction(uniq, UUID)
-) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM({_AT})
-ORDER BY (team_id, toStartOfHour({_AT}), cityHash64(session_id_v7), session_id_v7)""",
+    end_url AggregateFunction(argMax, String, DateTime64(6, 'UTC')), pageview_uniq AggregateFunction({uniq}, UUID)
+) ENGINE = AggregatingMergeTree PARTITION BY toYYYYMM({at}) ORDER BY (team_id, {key})"""
+        for name, more, uniq, at, key in (
+            ("raw_sessions", "", "uniq", _AT, f"toStartOfHour({_AT}), cityHash64(session_id_v7), session_id_v7"),
+            (
+                "raw_sessions_v3",
+                " session_timestamp DateTime64 MATERIALIZED"
+                " fromUnixTimestamp64Milli(toUInt64(bitShiftRight(session_id_v7, 80))),",
+                "uniqExact",
+                "session_timestamp",
+                "session_timestamp, session_id_v7",
+            ),
+        )
+    ),
 )
 
 #: What fills them, by the name of what is read: with so many rows, of which one in ten has a second version.
@@ -37,20 +49,30 @@ FILLS = {
         "INSERT INTO person_distinct_id2 SELECT 1, distinct_id, person_id, 0, 2 FROM person_distinct_id2"
         " WHERE cityHash64(distinct_id) % 10 = 0",
     ),
-    # So many a day, for fifteen days around the one that is read.
-    "sessions": (
-        "INSERT INTO raw_sessions SELECT 1, bitOr(bitShiftLeft(toUInt128({start} + number * intDiv(86400000, {count})),"
-        " 80), toUInt128(cityHash64(number))) AS id, argMaxState(concat('user-', toString(number)), at),"
-        " min(at), max(at + 600), argMinState(concat('https://example.com/', repeat('a', number % 60)), at),"
-        " argMaxState(concat('https://example.com/', repeat('b', number % 60)), at), uniqState(generateUUIDv4())"
-        " FROM (SELECT number, toDateTime64(({start} + number * intDiv(86400000, {count})) / 1000, 6, 'UTC') AS at"
-        " FROM numbers({count} * 15)) GROUP BY number",
-    ),
+    # So many a day, for fifteen days around the one that is read. An id is made up to two seconds before the first
+    # event, or {wrong} in a hundred thousand by a clock that is wrong by up to two and a half days.
+    **{
+        name: (
+            f"INSERT INTO {table} (team_id, session_id_v7, distinct_id, min_timestamp, max_timestamp, entry_url,"
+            " end_url, pageview_uniq) SELECT 1, bitOr(bitShiftLeft(toUInt128({start} + intDiv(number * 86400000,"
+            " {count}) - if(rand(number) % 100000 < {wrong}, rand(1) % 432000000 - 216000000, rand(2) % 2000)), 80),"
+            " toUInt128(cityHash64(number))) AS"
+            " id, argMaxState(concat('user-', toString(number)), at), min(at), max(at + 600),"
+            " argMinState(concat('https://example.com/', repeat('a', number % 60)), at),"
+            f" argMaxState(concat('https://example.com/', repeat('b', number % 60)), at), {uniq}State(generateUUIDv4())"
+            " FROM (SELECT number, toDateTime64(({start} + number * 86400000 / {count}) / 1000, 6, 'UTC') AS at"
+            " FROM numbers({count} * 15)) GROUP BY number",
+        )
+        for name, table, uniq in (
+            ("sessions", "raw_sessions", "uniq"),
+            ("sessions_v3", "raw_sessions_v3", "uniqExact"),
+        )
+    },
 }
 
 _LAZY = re.compile(
     r"(?P<head>.*) FROM (?P<table>groups|person_distinct_ids|sessions)(?: WHERE (?P<where>.*?))?"
-    r"(?P<tail>\)? (?:GROUP|ORDER|LIMIT) .*)"
+    r"(?P<tail>(?:\) | )(?:GROUP|ORDER|LIMIT) .*)"
 )
 _GROUPS = (
     "SELECT argMax(toTimeZone(groups.created_at, 'UTC'), groups._timestamp) AS created_at,"
@@ -67,34 +89,61 @@ _DISTINCT_IDS = (
 )
 _SESSIONS = (
     "SELECT toString(reinterpretAsUUID(bitOr(bitShiftLeft(session_id_v7, 64), bitShiftRight(session_id_v7, 64)))) AS"
-    " session_id, nullIf(argMaxMerge(raw_sessions.distinct_id), 'null') AS distinct_id,"
-    " min(toTimeZone(raw_sessions.min_timestamp, 'UTC')) AS `$start_timestamp`,"
-    " max(toTimeZone(raw_sessions.max_timestamp, 'UTC')) AS `$end_timestamp`,"
+    " session_id, nullIf(argMaxMerge({table}.distinct_id), 'null') AS distinct_id,"
+    " min(toTimeZone({table}.min_timestamp, 'UTC')) AS `$start_timestamp`,"
+    " max(toTimeZone({table}.max_timestamp, 'UTC')) AS `$end_timestamp`,"
     " nullIf(argMinMerge(entry_url), 'null') AS `$entry_current_url`,"
     " nullIf(argMaxMerge(end_url), 'null') AS `$exit_current_url`,"
-    " uniqMerge(pageview_uniq) AS `$pageview_count`"
-    " FROM raw_sessions WHERE and(raw_sessions.team_id = 1, 1{pushed}) GROUP BY session_id_v7"
+    " {uniq}Merge(pageview_uniq) AS `$pageview_count`, {table}.session_id_v7 AS session_id_v7"
+    " FROM {table} WHERE and({table}.team_id = 1, {pushed}) GROUP BY {table}.session_id_v7"
 )
-_TIMED = re.compile(r"\$start_timestamp (>=|<|<=|>) (parseDateTime64BestEffortOrNull\([^)]*\))")
+#: How each age of PostHog's sessions calls its table, counts, and writes the time that an id begins with.
+_AGES = {
+    "old": ("raw_sessions", "uniq", _AT),
+    "new": ("raw_sessions", "uniq", _AT),
+    "v3": ("raw_sessions_v3", "uniqExact", "raw_sessions_v3.session_timestamp"),
+}
+_MOMENT = r"parseDateTime64BestEffortOrNull\([^)]*\)"
+_TIMED = re.compile(rf"\$start_timestamp (>=|<=|>|<) ({_MOMENT})")
 
 
-def printed(sql: str) -> str | None:
+def _looked_up(where: str, age: str) -> str:
+    """Write what PostHog takes of a condition into its table: comparisons of the start, with three days around them.
+
+    What it cannot take is true there; since the end of 2024 it is so behind NOT, too, and not the whole of it.
+    """
+    at = _AGES[age][2]
+
+    def padded(found: re.Match[str]) -> str:
+        sign, by = (">=", ("+", "minus")) if found[1].startswith(">") else ("<=", ("-", "plus"))
+        if age == "old":  # the index does not see through ifNull
+            return f"ifNull({at} {by[0]} toIntervalDay(3) {sign} {found[2]}, 0)"
+        return f"{at} {sign} {by[1]}({found[2]}, toIntervalDay(3))"
+
+    text = re.sub(rf"\(\$start_timestamp, [^=]*?\) > \({_MOMENT}, '[^']*'\)", "1", where)
+    text = text.replace("NOT (session_id_v7 < 0)", "1" if age == "old" else "not(1)")
+    return _TIMED.sub(padded, text)
+
+
+def printed(sql: str, age: str) -> str | None:
     """Write a statement over one of these tables as ClickHouse SQL; ``None`` if it is over another.
 
     :param sql: HogQL, its values written in.
+    :param age: of the server: ``old``, ``new``, or ``v3``, which has its sessions in a table of another order.
     """
-    found = _LAZY.fullmatch(sql)
-    if found is None:
+    match = _LAZY.fullmatch(sql)
+    if match is None:
         return None
+    found = match.groupdict()
+    if (found["where"] or "").count("(") > (found["where"] or "").count(")"):  # its own, not that of a query around it
+        found |= {"where": f"{found['where']})", "tail": found["tail"][1:]}
     inner = {"groups": _GROUPS, "person_distinct_ids": _DISTINCT_IDS}.get(found["table"], "")
     if not inner:
-        # PostHog takes bounds of the start with three days around them into the table.
-        signs = {">=": "+ toIntervalDay(3) >=", ">": "+ toIntervalDay(3) >="}
-        pushed = [
-            f", {_AT} {signs.get(sign, '- toIntervalDay(3) <=')} {at}"
-            for sign, at in dict.fromkeys(_TIMED.findall(sql))
-        ]
-        inner = _SESSIONS.format(pushed="".join(pushed))
+        table, uniq, _ = _AGES[age]
+        inner = _SESSIONS.format(table=table, uniq=uniq, pushed=_looked_up(found["where"] or "1", age))
     where = f" WHERE {found['where']}" if found["where"] else ""
     text = f"{found['head']} FROM ({inner}) AS {found['table']}{where}{found['tail']}"
+    text = text.replace(
+        "toInt(bitShiftRight(session_id_v7, 80))", "accurateCastOrNull(bitShiftRight(session_id_v7, 80), 'Int64')"
+    )
     return re.sub(r"(?<![`\w])\$(\w+)", r"`$\1`", text) if found["table"] == "sessions" else text

@@ -3,11 +3,11 @@
 The fake PostHog of :mod:`benchmarks.server` sends it from memory: by TLS at the speed of a network, by TLS as fast as
 it can, and without TLS. This provider
 streams it by :func:`airflow_provider_posthog.download.http.download` into a
-:class:`~airflow_provider_posthog.storage.atomic_file.Landing`: resumable, counted, with a SHA-256, under its name only
-when it is whole. Beside it: bytes from the socket to a file with nothing between (the limit), the same with a SHA-256
-(the least that a checksum costs), the raw stream of requests to a file (what a client by requests can do at best),
-and ``requests.get(...).content``, which holds the file in memory. Writes a section of ``docs/benchmarks.md``. Ends
-with 1 if bytes are missing.
+:class:`~airflow_provider_posthog.storage.atomic_file.AtomicFile`: resumable, counted, with a SHA-256, under its name
+only when it is whole. Beside it: bytes from the socket to a file with nothing between (the limit), the same with a
+SHA-256 (the least that a checksum costs), the raw stream of requests to a file (what a client by requests can do at
+best), and ``requests.get(...).content``, which holds the file in memory. Writes a section of ``docs/benchmarks.md``.
+Ends with 1 if bytes are missing.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _row(endpoint: Endpoint[..., Any]) -> str:
         f"`{endpoint.name}({_arguments(endpoint)})`",
         ", ".join(f"`{scope}`" for scope in endpoint.scopes),
         endpoint.paging,
-        endpoint.lane,
+        endpoint.bucket,
         repeated,
         f"`{TASKS.get(endpoint.name, 'PostHogApiOperator')}`",
     )

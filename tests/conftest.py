@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 # pytest-xdist's workers inherit the environment, and must not share a database.
@@ -47,6 +48,41 @@ def nothing_is_known_of_bytes() -> None:
     from airflow_provider_posthog.api import byte_budget
 
     byte_budget.forget()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lucky_dice() -> None:
+    """Draw low when a call is sent again: its back-off is jittered from zero, and the suite would wait for minutes."""
+    from airflow_provider_posthog.api import exchange
+
+    exchange.random = SimpleNamespace(random=lambda: 0.01)  # type: ignore[attr-defined]
+
+
+#: The files that take longest, by themselves a minute or more on two cores: the processes begin with them.
+LONGEST = (
+    "tests/erasure/test_traps.py",
+    "tests/extract/test_reader_faults.py",
+    "tests/load/test_dispositions.py",
+    "tests/extract/test_reader.py",
+    "tests/transfers/test_retention.py",
+    "tests/operators/test_export_life.py",
+    "tests/erasure/test_generations.py",
+    "tests/triggers/test_year_of_backfills.py",
+    "tests/triggers/test_events.py",
+    "tests/benchmarks/test_erasure.py",
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/operators/test_refresh_life.py",
+    "tests/extract/test_reader_proof.py",
+    "tests/airflow/test_example_flow.py",
+    "tests/airflow/test_erase_example.py",
+    "tests/fuzz/test_malformed_answers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 @pytest.fixture(scope="session")

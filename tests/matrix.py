@@ -1,7 +1,8 @@
 """Runs the tests on the Airflow versions we support: ``python -m tests.matrix [NAME ...]``.
 
 The newest 3.3 is what ``make test`` runs on. 2.11 runs all that is ours, on the oldest Python; the versions between
-them what differs by Airflow version: imports, forms, and for 3.0 and 3.2 the life cycle of every task. Each version is
+them what differs by Airflow version: imports, forms, and for 3.0 and 3.2 the life cycle of every task. None repeats
+what takes long and is the same everywhere. Each version is
 installed as its users have it, that is with the packages of its own time: Airflow 3.0 with today's fastapi does not
 even start a task, nor does 3.2 with today's pydantic.
 """
@@ -48,6 +49,40 @@ WHOLE = (
     "tests/load",
     "tests/results",
     "tests/transfers",
+)
+
+#: What is the same on every version, and takes long: kills, sizes, lies of a server, and the benchmarks' like. `make
+#: test` proves it; that a task survives a kill and a retry, each cell shows in tests/airflow.
+ONCE = (
+    "tests/api/test_insight_ranges.py",
+    "tests/api/test_limits_by_posthogs_parser.py",
+    "tests/api/test_limits_of_answers.py",
+    "tests/audit/test_docs.py",
+    "tests/capture/test_load.py",
+    "tests/erasure/test_adversary.py",
+    "tests/erasure/test_generations.py",
+    "tests/erasure/test_many.py",
+    "tests/erasure/test_tables.py",
+    "tests/erasure/test_traps.py",
+    "tests/extract/test_cell_statements.py",
+    "tests/extract/test_cells_on_clickhouse.py",
+    "tests/extract/test_erase_folder.py",
+    "tests/extract/test_reader.py",
+    "tests/extract/test_reader_faults.py",
+    "tests/extract/test_reader_proof.py",
+    "tests/load/test_dispositions.py",
+    "tests/operators/test_looking_again.py",
+    "tests/operators/test_refresh_kills.py",
+    "tests/operators/test_refresh_right_numbers.py",
+    "tests/sensors/test_gate_kills.py",
+    "tests/transfers/test_crash_and_memory.py",
+    "tests/transfers/test_into_posthog_kills.py",
+    "tests/transfers/test_killed_loads.py",
+    "tests/transfers/test_query_kills.py",
+    "tests/transfers/test_retention.py",
+    "tests/triggers/test_deadlines.py",
+    "tests/triggers/test_poller.py",
+    "tests/triggers/test_year_of_backfills.py",
 )
 
 
@@ -163,7 +198,8 @@ def _run(entry: Entry) -> Result:
     venv = VENVS / f"{entry.name}-py{version}"
     _install(entry, venv, python)
     side_by_side = ["-n", str(WORKERS), "--dist", "loadfile"] if entry.tests == WHOLE else []
-    done = _pytest(venv, *_there(entry.tests), *side_by_side)
+    but = [f"--ignore={path}" for path in _there(ONCE)]
+    done = _pytest(venv, *_there(entry.tests), *but, *side_by_side)
     output = done.stdout[-20_000:] if done.returncode else "\n".join(done.stdout.splitlines()[-1:])
     print(f"{entry.name} {'passed' if done.returncode == 0 else 'FAILED'}", flush=True)
     return Result(entry, version, done.returncode == 0, time.monotonic() - started, output)

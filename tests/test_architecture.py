@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
+from tests.support.every import every
 
 PACKAGE = "airflow_provider_posthog"
 ROOT = Path(__file__).parents[1] / PACKAGE
@@ -107,12 +107,12 @@ def test_there_is_something_to_check() -> None:
     assert "__init__" in imported_rooms("api/exchange.py")
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@every(SOURCES)
 def test_every_module_has_a_floor(source: str) -> None:
     assert room(source) in {*FLOOR, "emulator"}, "give it a floor in FLOORS"
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) != "emulator"])
+@every([source for source in SOURCES if room(source) != "emulator"])
 def test_imports_go_down_only(source: str) -> None:
     here = FLOOR[room(source)]
     rooms = imported_rooms(source)
@@ -148,18 +148,18 @@ def circle_through(module: str) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("module", sorted(imported_modules()))
+@every(sorted(imported_modules()))
 def test_no_module_imports_itself_in_a_roundabout_way(module: str) -> None:
     assert circle_through(module) == []
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) == "emulator"])
+@every([source for source in SOURCES if room(source) == "emulator"])
 def test_the_emulator_stands_alone(source: str) -> None:
     """A misreading of PostHog must show up as a failing test, not cancel out."""
     assert imported_rooms(source) <= {"emulator"}
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) in NO_AIRFLOW])
+@every([source for source in SOURCES if room(source) in NO_AIRFLOW])
 def test_these_know_nothing_of_airflow(source: str) -> None:
     assert not [name for name, _ in imports(tree(source), source) if is_of(name, "airflow")]
 
@@ -209,7 +209,7 @@ def _asks_version(node: ast.AST, source: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source != "compat.py"])
+@every([source for source in SOURCES if source != "compat.py"])
 def test_only_compat_branches_on_airflow_s_version(source: str) -> None:
     assert list(_guarded(source)) == []
 
@@ -218,7 +218,7 @@ def test_branches_would_be_found() -> None:
     assert list(_guarded("compat.py"))
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) != "emulator"])
+@every([source for source in SOURCES if room(source) != "emulator"])
 def test_only_the_clients_open_sockets(source: str) -> None:
     if source in ("api/async_clients.py", "api/clients.py", "api/wire.py"):
         return
@@ -235,7 +235,7 @@ def test_only_the_clients_open_sockets(source: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@every(SOURCES)
 def test_sizes(source: str) -> None:
     lines = len((ROOT / source).read_text(encoding="utf-8").splitlines())
     assert lines < MAX_MODULE
@@ -243,7 +243,7 @@ def test_sizes(source: str) -> None:
     assert not {name: size for name, size in sizes.items() if size >= MAX_FUNCTION}
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@every(SOURCES)
 def test_annotations_are_not_evaluated(source: str) -> None:
     body = [
         node for node in tree(source).body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -255,7 +255,7 @@ def test_annotations_are_not_evaluated(source: str) -> None:
     assert body[0].module == "__future__"
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if room(source) in {*LEAVES, "notifications"}])
+@every([source for source in SOURCES if room(source) in {*LEAVES, "notifications"}])
 def test_an_editor_sees_every_argument(source: str) -> None:
     """``**kwargs: Any`` hides what a task takes from editors and type checkers."""
     hidden = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from airflow_provider_posthog.api.arguments import FILLED, Check, Limit, Number, Offset, Time, time_text
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ = ("annotation:read",)
@@ -73,7 +73,7 @@ def create(
     body: dict[str, Any] = {"content": content, "date_marker": time_text(date_marker), "scope": scope}
     if emoji:
         body["emoji"] = emoji
-    return create.call(json_object, json={**body, "hidden_in_user_interface": hidden})
+    return create.call(json_item, json={**body, "hidden_in_user_interface": hidden})
 
 
 @endpoint("PATCH", "annotations/{id}/", scopes=_WRITE)
@@ -83,4 +83,4 @@ def update(annotation_id: Number, *, content: Content) -> Call[Annotation]:
     :param annotation_id: its number.
     :param content: the new text.
     """
-    return update.call(json_object, json={"content": content}, id=annotation_id)
+    return update.call(json_item, json={"content": content}, id=annotation_id)

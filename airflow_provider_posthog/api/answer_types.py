@@ -29,7 +29,7 @@ def check_of(hint: Any) -> Check | None:  # noqa: ANN401 - a type
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
         return _one_of([one for one in typing.get_args(hint) if one is not type(None)])
-    if origin is Literal:  # a word that is not known yet is no fault
+    if origin is Literal:  # a word that is not known yet is not a fault
         return _scalar(type(typing.get_args(hint)[0]))
     if typing.is_typeddict(hint):
         return _typed_dict(hint)

@@ -54,16 +54,16 @@ Kind = type | tuple[type, ...]
 T = TypeVar("T")
 
 
-def needed(found: Mapping[str, Any], name: str, kind: type[T], what: str) -> T:
+def needed(answer: Mapping[str, Any], name: str, kind: type[T], what: str) -> T:
     """Return a field without which an answer is worth nothing.
 
-    :param found: the answer, or a part of it.
+    :param answer: the answer, or a part of it.
     :param name: the field.
     :param kind: what it is: ``str``, ``int``, ``dict`` or ``list``.
     :param what: names the answer, for the error.
     :raises PostHogTransportError: if it is missing, or of another kind.
     """
-    value = found.get(name)
+    value = answer.get(name)
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise PostHogTransportError(f"{what} came without its {name!r}, or with one that is no {kind.__name__}")
     return value

@@ -214,8 +214,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     :param word: what was written.
     :param known: what could have been.
     """
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 class Fault(NamedTuple):
@@ -232,7 +232,7 @@ class Fault(NamedTuple):
 def fault_of(value: Any, hint: Any) -> Fault | None:  # noqa: ANN401 - any value, any annotation
     """Return what is wrong with a value and what to write instead, or ``None`` if it fits.
 
-    Nothing is coerced: the text ``"false"`` is no ``False`` (PostHog reads it as true), and ``True`` is no number.
+    Nothing is coerced: the text ``"false"`` is no ``False`` (PostHog reads it as true), and ``True`` is not a number.
 
     :param value: the value.
     :param hint: its annotation, resolved.

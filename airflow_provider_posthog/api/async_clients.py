@@ -213,16 +213,16 @@ class AsyncClient:
         if self._read_again is None:
             return False
         try:
-            found = await self._read_again()
+            replaced = await self._read_again()
         except Exception as failure:
             cannot_be_read(failure)
             return False
         if self.settings is not refused:
             return True
-        if not is_another(found, refused, error):
+        if not is_another(replaced, refused, error):
             return False
         await self.aclose()  # what still goes there with the old key would be refused as well
-        self.settings = found
+        self.settings = replaced
         self.keys_replaced += 1
         return True
 
@@ -261,7 +261,7 @@ class AsyncClient:
                 timeout=_timeout(self.settings, call.read_timeout),
                 extensions={"trace": going.trace},
             )
-            async with self._place(call), shared.gate:
+            async with self._slot(call), shared.gate:
                 return await self._answer(client, request, call)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, asyncio.TimeoutError) as error:
             return no_answer_async(error, sent=going.sent)  # TLS errors while reading come as they are
@@ -291,10 +291,10 @@ class AsyncClient:
         finally:
             await response.aclose()
 
-    def _place(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
-        if call.lane != "query":
+    def _slot(self, call: Call[Any]) -> AbstractAsyncContextManager[None]:
+        if call.bucket != "query":
             return nullcontext()
-        return in_flight_to(self.settings).place_async(self.settings.max_in_flight)
+        return in_flight_to(self.settings).slot_async(self.settings.max_in_flight)
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
@@ -323,12 +323,12 @@ def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
     :param error: of httpx, of what is below it, or of TLS.
     :param sent: whether the request went out, where that was seen; else the error's kind tells.
     """
-    found = _of_kind(error)
-    if sent is None or sent == found.sent:
-        return found
+    reason = _of_kind(error)
+    if sent is None or sent == reason.sent:
+        return reason
     if sent:
-        return replace(found, sent=True)
-    return replace(found, sent=False, reason=_BEFORE.get(found.reason, found.reason))
+        return replace(reason, sent=True)
+    return replace(reason, sent=False, reason=_BEFORE.get(reason.reason, reason.reason))
 
 
 #: How resolvers say so.

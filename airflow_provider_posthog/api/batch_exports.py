@@ -17,13 +17,16 @@ from airflow_provider_posthog.api.arguments import (
     span,
     time_text,
 )
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 _READ = ("batch_export:read",)
 _WRITE = ("batch_export:write",)
+
+#: The ``code`` of a 429 while the project has as many backfills as it may.
+NO_SLOT = "too_many_concurrent_backfills"
 
 
 class BatchExport(TypedDict, total=False):
@@ -103,7 +106,7 @@ class BackfillPage(TypedDict, total=False):
 
 
 class BackfillId(TypedDict, total=False):
-    """What a backfill or a retry answers; after a retry it is no backfill's id."""
+    """What a backfill or a retry answers; after a retry it is not a backfill's id."""
 
     backfill_id: str
 
@@ -136,7 +139,7 @@ def retrieve(batch_export_id: Uuid) -> Call[BatchExport]:
 
     :param batch_export_id: its UUID.
     """
-    return retrieve.call(json_object, id=batch_export_id)
+    return retrieve.call(json_item, id=batch_export_id)
 
 
 @endpoint("POST", "batch_exports/{id}/pause/", scopes=_WRITE, repeatable=True)
@@ -202,14 +205,14 @@ def run(batch_export_id: Uuid, run_id: Uuid) -> Call[Run]:
     :param batch_export_id: the batch export's UUID.
     :param run_id: the run's UUID.
     """
-    return run.call(json_object, id=batch_export_id, run_id=run_id)
+    return run.call(json_item, id=batch_export_id, run_id=run_id)
 
 
 @endpoint("POST", "batch_exports/{id}/runs/{run_id}/retry/", scopes=_WRITE)
 def retry_run(batch_export_id: Uuid, run_id: Uuid) -> Call[BackfillId]:
     """Export the interval of a run again, as a new run.
 
-    The ``backfill_id`` of the answer is no backfill's: find the new run among :func:`runs` of the same interval.
+    The ``backfill_id`` of the answer is not a backfill's: find the new run among :func:`runs` of the same interval.
 
     :param batch_export_id: the batch export's UUID.
     :param run_id: the run's UUID.
@@ -248,7 +251,7 @@ def start_backfill(batch_export_id: Uuid, *, start_at: TimeOrDay, end_at: TimeOr
     """
     span(("start_at", "end_at"), start_at, end_at)
     body = {"start_at": time_text(start_at), "end_at": time_text(end_at)}
-    return start_backfill.call(json_object, json=body, id=batch_export_id)
+    return start_backfill.call(json_object, json=body, no_slot=NO_SLOT, id=batch_export_id)
 
 
 @endpoint("GET", "batch_exports/{id}/backfills/{backfill_id}/", scopes=_READ)

@@ -4,7 +4,7 @@ PostHog counts the calls of a personal API key in sliding windows of a minute an
 of endpoints, and answers 429 beyond (its throttles are Django REST framework's ``SimpleRateThrottle``). Its docs say
 that all keys of a project count together, its source counts each key alone; here all calls of a process to a project
 count together, which is right either way. :class:`Budget` is the arithmetic, without a clock and without sleeping;
-:class:`Turns` is what one call uses of it.
+:class:`Reservations` is what one call uses of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.call import Bucket
 from airflow_provider_posthog.api.rate_windows import (
     CLASSES,
     HOUR,
@@ -34,15 +34,15 @@ from airflow_provider_posthog.api.rate_windows import (
 )
 from airflow_provider_posthog.api.settings import ClientSettings, Role, Shares
 
-__all__ = ["HOUR", "LIMITS", "MARGIN", "MINUTE", "RESERVE", "Budget", "Promise", "Turns", "Waiting", "limit_of"]
+__all__ = ["HOUR", "LIMITS", "MARGIN", "MINUTE", "RESERVE", "Budget", "Promise", "Reservations", "Waiting", "limit_of"]
 
 log = logging.getLogger(__name__)
 
 #: Timers of event loops may wake a sleeper a little too early.
 _EARLY = 0.02
-#: For each lane: which part of PostHog's limits a worker and the triggerer use up if the connection does not say.
+#: For each bucket: which part of PostHog's limits a worker and the triggerer use up if the connection does not say.
 #: Together they are PostHog's: most polls are the triggerer's, and nearly all queries the workers'.
-SHARES: Mapping[Lane, Shares] = {
+SHARES: Mapping[Bucket, Shares] = {
     "crud": Shares(0.5, 0.5),
     "deletion": Shares(0.5, 0.5),
     "analytics": Shares(0.5, 0.5),
@@ -51,7 +51,7 @@ SHARES: Mapping[Lane, Shares] = {
 
 
 class Promise(NamedTuple):
-    """A turn.
+    """A reservation.
 
     :param seconds: how far away it is.
     :param at: its time; ``None`` if it was not taken, as it is too far away.
@@ -73,137 +73,137 @@ class Budget:
         self._counters = {name: Counter() for name in sorted(set(CLASSES.values()))}
 
     def take(
-        self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
+        self, bucket: Bucket, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
     ) -> float:
-        """Take a turn as :meth:`promise` does, and return how many seconds away it is.
+        """Take a reservation as :meth:`promise` does, and return how many seconds away it is.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
         :param patience: the longest wait, in seconds.
         :param reserve: whether the call may use up what is kept back from polls.
         """
-        return self.promise(lane, now, share=share, patience=patience, reserve=reserve).seconds
+        return self.promise(bucket, now, share=share, patience=patience, reserve=reserve).seconds
 
     def promise(
-        self, lane: Lane, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
+        self, bucket: Bucket, now: float, *, share: float = 1.0, patience: float = math.inf, reserve: bool = True
     ) -> Promise:
-        """Take the first turn of a lane that is free, if it comes soon enough.
+        """Take the first reservation of a bucket that is free, if it comes soon enough.
 
-        A turn is free if the windows of its own share let it, and PostHog's those of all shares together: who waits
-        because of a small share holds up nobody with a larger one. A turn that is farther away than ``patience`` is not
-        taken. Who does not use one has to :meth:`give_back`.
+        A reservation is free if the windows of its own share let it, and PostHog's those of all shares together: who
+        waits because of a small share holds up nobody with a larger one. A reservation that is farther away than
+        ``patience`` is not taken. Whoever does not use one has to :meth:`give_back`.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
         :param patience: the longest wait, in seconds.
         :param reserve: whether the call may use up all of that: not so polls, which leave a tenth of each window to
             what starts jobs, takes their results and looks for the last time.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
             # A thread that has read the clock first may come second: that alone must not look like a wait.
             now = self._latest = max(now, self._latest)
             counter.forget(now - LONGEST)
-            turn = counter.first_gap(max(now, counter.closed_until), LIMITS[lane], share, reserve=reserve)
-            taken = turn - now <= patience
+            reservation = counter.first_gap(max(now, counter.closed_until), LIMITS[bucket], share, reserve=reserve)
+            taken = reservation - now <= patience
             if taken:
-                counter.add(turn, share)
-            return Promise(turn - now, turn if taken else None)
+                counter.add(reservation, share)
+            return Promise(reservation - now, reservation if taken else None)
 
-    def count(self, lane: Lane, now: float, *, share: float = 1.0) -> None:
-        """Count a call that goes without a turn.
+    def count(self, bucket: Bucket, now: float, *, share: float = 1.0) -> None:
+        """Count a call that goes without a reservation.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param share: the share of whoever sends it.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
             counter.add(now, share)
 
-    def give_back(self, lane: Lane, turn: float, *, share: float = 1.0) -> None:
-        """Take back a turn that nobody has used.
+    def give_back(self, bucket: Bucket, reservation: float, *, share: float = 1.0) -> None:
+        """Take back a reservation that nobody has used.
 
-        :param lane: the lane.
-        :param turn: the time of the turn.
+        :param bucket: the bucket.
+        :param reservation: the time of the reservation.
         :param share: the share that it was taken for.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
-            counter.remove(turn, share)
+            counter.remove(reservation, share)
 
-    def left(self, lane: Lane, now: float, *, share: float = 1.0) -> tuple[int, int]:
-        """Return how many calls of a lane may still go within the minute and within the hour that end now.
+    def left(self, bucket: Bucket, now: float, *, share: float = 1.0) -> tuple[int, int]:
+        """Return how many calls of a bucket may still go within the minute and within the hour that end now.
 
-        Those of its own share count, and those of all shares together, as for a turn; what polls leave is in it.
+        Those of its own share count, and those of all shares together, as for a reservation; what polls leave is in it.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param share: the part of PostHog's limits that calls of this share may use up, in (0, 1].
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
-            minute, hour = (counter.left(now - seconds, limit, share) for limit, seconds in LIMITS[lane])
+            minute, hour = (counter.left(now - seconds, limit, share) for limit, seconds in LIMITS[bucket])
         return minute, hour
 
-    def close(self, lane: Lane, now: float, seconds: float) -> None:
-        """Let no call of a lane go for a while, not even those whose turn was to come: PostHog has answered 429.
+    def close(self, bucket: Bucket, now: float, seconds: float) -> None:
+        """Let no call of a bucket go for a while, not even those with a reservation: PostHog has answered 429.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param seconds: how long PostHog asked to wait; more than an hour counts as an hour.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         until = now + min(seconds, LONGEST_CLOSURE)
         with self._lock:
             counter.closed_until = max(counter.closed_until, until)
-            # Nobody goes at these turns any more: who holds one takes another, see is_void().
+            # Nobody goes at these reservations any more: who holds one takes another, see is_void().
             counter.void(now, counter.closed_until)
 
-    def is_void(self, lane: Lane, turn: float) -> bool:
-        """Whether the lane was closed after a turn was taken, so that another one has to be taken.
+    def is_void(self, bucket: Bucket, reservation: float) -> bool:
+        """Whether the bucket was closed after a reservation was taken, so that another one has to be taken.
 
-        :param lane: the lane.
-        :param turn: the time of the turn.
+        :param bucket: the bucket.
+        :param reservation: the time of the reservation.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
-            return turn < counter.closed_until
+            return reservation < counter.closed_until
 
-    def is_closed(self, lane: Lane, now: float) -> bool:
+    def is_closed(self, bucket: Bucket, now: float) -> bool:
         """Whether calls wait because PostHog has answered 429, rather than because of the windows.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         """
-        return self.is_void(lane, now)
+        return self.is_void(bucket, now)
 
-    def begins_slowdown(self, lane: Lane, now: float, wait: float) -> bool:
+    def begins_slowdown(self, bucket: Bucket, now: float, wait: float) -> bool:
         """Note that a call is held back; say whether it is the first one after a minute in which none was.
 
-        :param lane: the lane.
+        :param bucket: the bucket.
         :param now: the time.
         :param wait: for how many seconds the call is held back.
         """
-        counter = self._counter(lane)
+        counter = self._counter(bucket)
         with self._lock:
             return counter.slowdown.begins(now, wait)
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is left to remember: no call in the last hour, and no lane closed.
+        """Whether nothing is left to remember: no call in the last hour, and no bucket closed.
 
         :param now: the time.
         """
         with self._lock:
             return all(
-                counter.closed_until <= now and not (counter.turns and counter.turns[-1] + LONGEST > now)
+                counter.closed_until <= now and not (counter.reservations and counter.reservations[-1] + LONGEST > now)
                 for counter in self._counters.values()
             )
 
-    def _counter(self, lane: Lane) -> Counter:
-        return self._counters[CLASSES[lane]]
+    def _counter(self, bucket: Bucket) -> Counter:
+        return self._counters[CLASSES[bucket]]
 
 
 class Waiting(NamedTuple):
@@ -219,71 +219,75 @@ class Waiting(NamedTuple):
     of_bytes: bool = False
 
 
-class Turns:
-    """The turns that one call takes, one for each attempt. To be given back when the call has ended.
+class Reservations:
+    """The reservations that one call takes, one for each attempt. To be given back when the call has ended.
 
     :param budget: the budget of its project.
-    :param lane: its lane.
+    :param bucket: its bucket.
     :param share: the part of PostHog's limits that it may use up, in (0, 1].
     :param reserve: whether it may use up all of that part, as polls may not.
     """
 
-    def __init__(self, budget: Budget, lane: Lane, share: float, *, reserve: bool = True) -> None:
+    def __init__(self, budget: Budget, bucket: Bucket, share: float, *, reserve: bool = True) -> None:
         self._budget = budget
-        self._lane = lane
+        self._bucket = bucket
         self._share = share
         self._reserve = reserve
-        self._turn: float | None = None
+        self._reservation: float | None = None
 
     def wait(self, patience: float) -> Waiting:
-        """Say how long to wait for the turn of the next attempt, and why.
+        """Say how long to wait for the reservation of the next attempt, and why.
 
         After waiting it has to be asked again, until it says 0: a 429 of another call may have come in between. If
-        the wait is longer than ``patience``, there is no turn, and the call must not be sent.
+        the wait is longer than ``patience``, there is no reservation, and the call must not be sent.
 
         :param patience: the longest wait, in seconds.
         """
         now = time.monotonic()
-        if self._turn is not None and now + _EARLY >= self._turn and not self._budget.is_void(self._lane, self._turn):
-            self._turn = None  # it is used
+        if (
+            self._reservation is not None
+            and now + _EARLY >= self._reservation
+            and not self._budget.is_void(self._bucket, self._reservation)
+        ):
+            self._reservation = None  # it is used
             return Waiting(0.0)
         self.give_back()
-        wait, at = self._budget.promise(self._lane, now, share=self._share, patience=patience, reserve=self._reserve)
+        wait, at = self._budget.promise(self._bucket, now, share=self._share, patience=patience, reserve=self._reserve)
         if wait == 0:
             return Waiting(0.0)
-        self._turn = at
+        self._reservation = at
         reason = self._reason(now)
-        if self._budget.begins_slowdown(self._lane, now, wait):
+        if self._budget.begins_slowdown(self._bucket, now, wait):
             log.info(
                 "PostHog: the rate budget holds back %s calls, this one for %.1f s. %s (logged once per slowdown)",
-                self._lane,
+                self._bucket,
                 wait,
                 reason,
             )
         return Waiting(wait, reason)
 
     def go(self) -> None:
-        """Let the attempt go without a turn, whatever the limits say; it counts."""
+        """Let the attempt go without a reservation, whatever the limits say; it counts."""
         self.give_back()
-        self._budget.count(self._lane, time.monotonic(), share=self._share)
+        self._budget.count(self._bucket, time.monotonic(), share=self._share)
 
     def give_back(self) -> None:
-        """Give back the turn that was promised and is not used: the call was cancelled, or takes another one."""
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            self._budget.give_back(self._lane, turn, share=self._share)
+        """Give back the reservation that was promised and is not used: the call was cancelled, or takes another one."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            self._budget.give_back(self._bucket, reservation, share=self._share)
 
     def close(self, seconds: float) -> None:
-        """Hold back all calls of the lane: PostHog has answered 429.
+        """Hold back all calls of the bucket: PostHog has answered 429.
 
         :param seconds: how long PostHog asked to wait.
         """
-        self._budget.close(self._lane, time.monotonic(), seconds)
+        self._budget.close(self._bucket, time.monotonic(), seconds)
 
     def _reason(self, now: float) -> str:
-        if self._budget.is_closed(self._lane, now):
+        if self._budget.is_closed(self._bucket, now):
             return "PostHog answered 429 to one of them and asked to wait"
-        minute, hour = (limit_of(limit, self._share, reserve=self._reserve) for limit, _ in LIMITS[self._lane])
+        minute, hour = (limit_of(limit, self._share, reserve=self._reserve) for limit, _ in LIMITS[self._bucket])
         share = "" if self._share == 1 else f", a share of {self._share:g} of PostHog's limits"
         kept = "" if self._reserve else f"; polls leave {RESERVE:.0%} of it to other calls"
         return f"This process may send {minute} a minute and {hour} an hour{share}{kept}"
@@ -309,33 +313,35 @@ def budget_of(settings: ClientSettings) -> Budget:
         return budget
 
 
-def turns_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker", reserve: bool = True) -> Turns | None:
-    """Return the turns for a call, or ``None`` where it needs none.
+def reservations_of(
+    settings: ClientSettings, bucket: Bucket, *, role: Role = "worker", reserve: bool = True
+) -> Reservations | None:
+    """Return the reservations for a call, or ``None`` where it needs none.
 
     :param settings: where the project is, and which share of its limits may be used.
-    :param lane: the call's lane.
+    :param bucket: the call's bucket.
     :param role: who sends it.
     :param reserve: whether it may use up what is kept back from polls.
     """
-    share = share_of(settings, lane, role=role)
-    return Turns(budget_of(settings), lane, share, reserve=reserve) if share else None
+    share = share_of(settings, bucket, role=role)
+    return Reservations(budget_of(settings), bucket, share, reserve=reserve) if share else None
 
 
-def share_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker") -> float:
+def share_of(settings: ClientSettings, bucket: Bucket, *, role: Role = "worker") -> float:
     """Return the part of PostHog's limits that a client may use up, in (0, 1]; 0 if it keeps no budget.
 
     Unless the connection says something, a server on this machine has no budget: it is nobody's Cloud, PostHog limits
     no calls unless it is told to (``RATE_LIMIT_ENABLED``), and tests call the embedded one thousands of times.
 
     :param settings: where the project is.
-    :param lane: the lane of a call.
+    :param bucket: the bucket of a call.
     :param role: who sends it.
     """
     shares = settings.rate_limit_share
     if shares is None:
         if _is_loopback(settings.base_url):
             return 0.0
-        shares = SHARES[lane]
+        shares = SHARES[bucket]
     return shares if isinstance(shares, (int, float)) else float(getattr(shares, role))
 
 

@@ -46,7 +46,7 @@ _SPAN = 600.0
 _NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]*)?\s*")
 
 
-class Told(NamedTuple):
+class BudgetHeaders(NamedTuple):
     """What an answer says of the budget.
 
     :param read: bytes that ClickHouse read for the query; ``None`` if it does not say.
@@ -57,16 +57,16 @@ class Told(NamedTuple):
     remaining: int | None = None
 
     @classmethod
-    def by(cls, answer: Answer) -> Told:
-        """Read an answer's headers; what is no number is not there.
+    def by(cls, answer: Answer) -> BudgetHeaders:
+        """Read an answer's headers; what is not a number is not there.
 
         :param answer: the answer.
         """
         return cls.of(answer.headers)
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Told:
-        """Read headers; what is no number is not there.
+    def of(cls, headers: Mapping[str, str]) -> BudgetHeaders:
+        """Read headers; what is not a number is not there.
 
         :param headers: by name, whatever its case.
         """
@@ -75,8 +75,8 @@ class Told(NamedTuple):
 
 
 def _number(text: str) -> int | None:
-    found = _NUMBER.fullmatch(text)
-    return int(found[1]) if found else None
+    match = _NUMBER.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def shown(size: float) -> str:
@@ -111,7 +111,7 @@ class ByteBudget:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._remaining: float | None = None
-        self._told_at = -math.inf
+        self._reported_at = -math.inf
         self._closed_until = -math.inf
         self._slowdown = Slowdown()
         self._seen_at = -math.inf
@@ -204,11 +204,11 @@ class ByteBudget:
         with self._lock:
             self._in_flight = max(0, self._in_flight - 1)
 
-    def saw(self, now: float, told: Told, *, began: float, size: int = 0, spent: bool = True) -> None:
+    def saw(self, now: float, budget: BudgetHeaders, *, began: float, size: int = 0, spent: bool = True) -> None:
         """Learn from an answer; to be told after :meth:`end`.
 
         :param now: the time.
-        :param told: what it says.
+        :param budget: what it says.
         :param began: when its query was sent.
         :param size: bytes of the answer.
         :param spent: whether it is the answer that the reading happened for, and not one more look at it.
@@ -217,30 +217,30 @@ class ByteBudget:
             self._seen_at = max(self._seen_at, now)
             if spent:
                 self._answered += size
-                self._read += told.read or 0
-            if told.read:
-                self._recent = max(told.read, 0.7 * self._recent + 0.3 * told.read)
-                self._largest = max(self._largest, told.read)
-            if told.remaining is None or now < self._closed_until:
+                self._read += budget.read or 0
+            if budget.read:
+                self._recent = max(budget.read, 0.7 * self._recent + 0.3 * budget.read)
+                self._largest = max(self._largest, budget.read)
+            if budget.remaining is None or now < self._closed_until:
                 return
-            self._take_in(now, told.read or 0, told.remaining, overtaken=began <= self._told_at)
+            self._take_in(now, budget.read or 0, budget.remaining, overtaken=began <= self._reported_at)
 
-    def refuse(self, now: float, seconds: float | None, told: Told) -> None:
+    def refuse(self, now: float, seconds: float | None, budget: BudgetHeaders) -> None:
         """Learn that PostHog has refused a query, because nothing is left.
 
         :param now: the time.
         :param seconds: how long PostHog asked to wait; more than an hour counts as an hour.
-        :param told: what the answer says.
+        :param budget: what the answer says.
         """
         wait = min(MINUTE if seconds is None else seconds, HOUR)
         with self._lock:
-            if seconds and told.remaining is not None and told.remaining < 0:
-                self._prove(now, -told.remaining / max(seconds, 1.0))
+            if seconds and budget.remaining is not None and budget.remaining < 0:
+                self._prove(now, -budget.remaining / max(seconds, 1.0))
             if now + wait <= self._closed_until:
                 return
             self._seen_at = self._closed_until = now + wait
             # By then there is something again, and nobody knows how much.
-            self._remaining, self._told_at, self._mark = 1.0, self._closed_until, None
+            self._remaining, self._reported_at, self._mark = 1.0, self._closed_until, None
 
     def is_closed(self, now: float) -> bool:
         """Whether queries wait because PostHog has answered 429, rather than to prevent that.
@@ -258,7 +258,7 @@ class ByteBudget:
         with self._lock:
             return self._slowdown.begins(now, wait)
 
-    def told(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Say what is known, for people; empty if PostHog has told nothing.
 
         :param now: the time.
@@ -280,9 +280,9 @@ class ByteBudget:
             return not self._in_flight and self._seen_at + HOUR <= now
 
     def _left(self, now: float) -> float | None:
-        if self._remaining is None or now - self._told_at >= HOUR:
+        if self._remaining is None or now - self._reported_at >= HOUR:
             return None  # after an hour no bucket is empty any more
-        return self._remaining + self._rate * max(0.0, now - self._told_at)
+        return self._remaining + self._rate * max(0.0, now - self._reported_at)
 
     def _wait(self, now: float, need: float) -> float:
         if now < self._closed_until:
@@ -296,7 +296,7 @@ class ByteBudget:
             return min(wait, _NEWS) if self._in_flight else wait  # the answers to the others will tell more
         if self._in_flight:
             return _NEWS
-        wait = self._told_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR)
+        wait = self._reported_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR)
         return wait if wait > _MOMENT else 0.0
 
     def _take_in(self, now: float, read: int, remaining: int, *, overtaken: bool) -> None:
@@ -308,7 +308,7 @@ class ByteBudget:
             known = min(0.0, (0.0 if left is None else left) - read)
         else:
             self._learn(now, known)
-        self._remaining, self._told_at = known, now
+        self._remaining, self._reported_at = known, now
 
     def _learn(self, now: float, remaining: float) -> None:
         """Measure how much has come back since an earlier answer, at the least.

@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTra
 
 T = TypeVar("T")
 QueryValue = str | int | float | bool | Sequence[str] | None
-Lane = Literal["crud", "analytics", "query", "deletion"]
+Bucket = Literal["crud", "analytics", "query", "deletion"]
 Paging = Literal["none", "offset", "cursor", "next"]
 
 #: Bytes of an answer, unpacked, at the most: several times the largest page of a query.
@@ -69,13 +69,15 @@ class Call(Generic[T]):
     :param headers: headers of this call.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param scopes: the scopes that a personal API key needs for it.
-    :param lane: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
+    :param bucket: the server's limit it counts against: ``crud`` (480 a minute, 4800 an hour), ``analytics`` (240 a
         minute, 1200 an hour), ``query`` (three at once per project) or ``deletion`` (of persons: as ``crud``).
     :param read_timeout: seconds to wait for the answer, where that is more than the connection's; PostHog holds a
         request open while it calculates.
     :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
         reports a failed asynchronous query with 400 or 500.
     :param max_bytes: how large the answer may be, unpacked; what is larger is not read to its end. ``None``: no limit.
+    :param no_slot: the ``code`` of a 429 by which PostHog says that too many such jobs go on. No wait of a client ends
+        that: it is raised at once, and whoever starts the job waits for a slot.
     :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
         shift while others are deleted), ``cursor`` (an opaque one) or ``next`` (only by the address in ``next``).
     """
@@ -88,13 +90,14 @@ class Call(Generic[T]):
     json: Mapping[str, Any] | None = None
     repeatable: bool = True
     scopes: tuple[str, ...] = ()
-    lane: Lane = "crud"
+    bucket: Bucket = "crud"
     reads_error: Callable[[Answer], bool] | None = None
     paging: Paging = "none"
     read_timeout: float | None = None
     max_bytes: int | None = MAX_BYTES
     content: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
+    no_slot: str | None = None
 
     def query_string(self) -> str:
         """Return the query string without ``?``; empty if there is none."""
@@ -144,6 +147,37 @@ def json_object(answer: Answer) -> dict[str, Any]:
             f"the answer (status {answer.status}) is a JSON {type(value).__name__}, not an object"
         )
     return value
+
+
+def json_item(answer: Answer) -> dict[str, Any]:
+    """Read an answer that must be one thing of PostHog's, such as an export: an object with an ``id``.
+
+    :raises PostHogTransportError: if it is anything else, such as an error in an answer of status 200. Whatever was to
+        be made may then not be there.
+    """
+    item = json_object(answer)
+    found = item.get("id")
+    if isinstance(found, bool) or not isinstance(found, (int, str)) or not found:
+        raise PostHogTransportError(f"the answer (status {answer.status}) is not what was asked for: it has no 'id'")
+    return item
+
+
+def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
+    """Return what reads an object that must have something: what is missing is not the same as none.
+
+    :param name: of what it must have.
+    :param kind: what that must be: ``list`` or ``dict``.
+    """
+
+    def read(answer: Answer) -> dict[str, Any]:
+        found = json_object(answer)
+        if not isinstance(found.get(name), kind):
+            raise PostHogTransportError(
+                f"the answer (status {answer.status}) is not what was asked for: it has no {kind.__name__} {name!r}"
+            )
+        return found
+
+    return read
 
 
 def json_page(answer: Answer) -> dict[str, Any]:

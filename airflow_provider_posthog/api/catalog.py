@@ -56,19 +56,19 @@ def find(name: str) -> Endpoint[..., Any]:
     :param name: such as ``dashboards.move_tile``.
     :raises PostHogSettingsError: if there is none; says which name is near.
     """
-    found = CATALOG.get(name) if isinstance(name, str) else None
-    if found is None:
+    endpoint = CATALOG.get(name) if isinstance(name, str) else None
+    if endpoint is None:
         word = str(name)
         last = {known.split(".")[1]: known for known in CATALOG}
         near = nearest(word, CATALOG) or (f" Did you mean {last[word]!r}?" if word in last else "")
         raise PostHogSettingsError(
             "call", f"there is no {clean(word)[:60]!r}.{near}", "Write a name of the table in docs/api.md."
         )
-    return found
+    return endpoint
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:
-    """Make a call from names and values. Nothing is coerced: the text ``"5"`` is no number, ``"false"`` is not false.
+    """Make a call from names and values. Nothing is coerced: ``"5"`` is not a number, and ``"false"`` is not false.
 
     :param name: such as ``dashboards.move_tile``.
     :param arguments: what the endpoint takes, by name.

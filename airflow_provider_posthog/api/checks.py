@@ -38,9 +38,9 @@ CHECKS: dict[str, str] = {
     "cohort_calculated": "airflow_provider_posthog.api.cohort_checks:calculated",
     "events_expiring": "airflow_provider_posthog.results.retention:expiring",
     "experiment_result": "airflow_provider_posthog.api.experiment_checks:result",
+    "file_download_slot": "airflow_provider_posthog.api.file_download_checks:slot_free",
     "insight_fresh": "airflow_provider_posthog.api.insight_checks:fresh",
     "insight_threshold": "airflow_provider_posthog.api.insight_checks:threshold",
-    "persons_erased": "airflow_provider_posthog.erasure.waiting:due",
 }
 
 
@@ -58,8 +58,8 @@ def check(name: str) -> Check:
             "Restart the triggerer and the workers, so that both run the same version.",
         )
     module, _, function = where.partition(":")
-    found: Check = getattr(importlib.import_module(module), function)
-    return found
+    loaded: Check = getattr(importlib.import_module(module), function)
+    return loaded
 
 
 def start(name: str, arguments: Mapping[str, Any]) -> Steps[Finding]:

@@ -25,7 +25,7 @@ from airflow_provider_posthog.api import redaction  # noqa: F401 - keeps address
 from airflow_provider_posthog.api.body import ENCODINGS, Arriving, TooLargeError, UndecodableError
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.exchange import USER_AGENT, Done, Exchange
-from airflow_provider_posthog.api.in_flight import NoPlaceError, in_flight_to
+from airflow_provider_posthog.api.in_flight import NoSlotError, in_flight_to
 from airflow_provider_posthog.api.keys import REFUSED, cannot_be_read, is_another
 from airflow_provider_posthog.api.pages import Pages
 from airflow_provider_posthog.api.received import BodyOf, Taking, held
@@ -175,14 +175,14 @@ class Client:
         if refused.read_again is None:
             return False
         try:
-            found = refused.read_again(refused)
+            replaced = refused.read_again(refused)
         except Exception as failure:
             cannot_be_read(failure)
             return False
-        if not is_another(found, refused, error):
+        if not is_another(replaced, refused, error):
             return False
         # What a task has changed of the connection, such as how long its calls wait, stays.
-        self.settings = replace(refused, api_key=found.api_key)
+        self.settings = replace(refused, api_key=replaced.api_key)
         return True
 
     def _exchange(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
@@ -287,27 +287,27 @@ class Client:
         call = exchange.call
         sent = {"data": exchange.body, "headers": exchange.headers}
         try:
-            with ExitStack() as place:
-                place.enter_context(self._place(call))
+            with ExitStack() as slot:
+                slot.enter_context(self._slot(call))
                 with self.open(
                     call.method, exchange.url, authorized=True, read_timeout=call.read_timeout, **sent
                 ) as response:
                     headers = {name.lower(): value for name, value in response.headers.items()}
-                    return Answer(response.status_code, headers, body(response, call.max_bytes, place.close))
+                    return Answer(response.status_code, headers, body(response, call.max_bytes, slot.close))
         except requests.RequestException as error:
             return no_answer(error)
         except TooLargeError:
             return too_large(call.max_bytes)
         except UndecodableError:
             return UNDECODABLE
-        except NoPlaceError:
+        except NoSlotError:
             return NoAnswer("as many queries run as may at once, and none ended in time", sent=False, lasting=True)
 
-    def _place(self, call: Call[Any]) -> AbstractContextManager[None]:
+    def _slot(self, call: Call[Any]) -> AbstractContextManager[None]:
         """Keep within PostHog's limit of queries that run at once in a project."""
-        if call.lane != "query":
+        if call.bucket != "query":
             return nullcontext()
-        return in_flight_to(self.settings).place(self.settings.max_in_flight, self._left())
+        return in_flight_to(self.settings).slot(self.settings.max_in_flight, self._left())
 
 
 UNDECODABLE = NoAnswer("the answer cannot be decoded", sent=True)

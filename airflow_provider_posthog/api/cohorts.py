@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.answers import object_or_empty
 from airflow_provider_posthog.api.arguments import Limit, Number, Object, Offset, Text, Uuid
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ = ("cohort:read",)
@@ -54,7 +54,7 @@ def retrieve(cohort_id: Number) -> Call[Cohort]:
 
     :param cohort_id: its number.
     """
-    return retrieve.call(json_object, id=cohort_id)
+    return retrieve.call(json_item, id=cohort_id)
 
 
 @endpoint("POST", "cohorts/", scopes=_WRITE)
@@ -64,7 +64,7 @@ def create_static(*, name: Text, query: Object) -> Call[Cohort]:
     :param name: its name.
     :param query: a HogQL query with a column ``person_id`` (or ``actor_id``, ``id``, ``distinct_id``).
     """
-    return create_static.call(json_object, json={"name": name, "is_static": True, "query": dict(query)})
+    return create_static.call(json_item, json={"name": name, "is_static": True, "query": dict(query)})
 
 
 @endpoint("PATCH", "cohorts/{id}/", scopes=_WRITE)

@@ -177,7 +177,7 @@ def remove_collaborator(dashboard_id: Number, user_uuid: Uuid) -> Call[None]:
     return remove_collaborator.call(nothing, id=dashboard_id, user_uuid=user_uuid)
 
 
-@endpoint("GET", "dashboards/{id}/run_insights/", scopes=("query:read", "dashboard:read"), lane="analytics")
+@endpoint("GET", "dashboards/{id}/run_insights/", scopes=("query:read", "dashboard:read"), bucket="analytics")
 def run_insights(
     dashboard_id: Number, *, refresh: Refresh = "force_blocking", output_format: Literal["json", "optimized"] = "json"
 ) -> Call[Results]:

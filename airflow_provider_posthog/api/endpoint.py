@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from airflow_provider_posthog.api.answer_types import Check, check_of
 from airflow_provider_posthog.api.arguments import fault_of
-from airflow_provider_posthog.api.call import Answer, Call, Lane, Paging, segment
+from airflow_provider_posthog.api.call import Answer, Bucket, Call, Paging, segment
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 
 P = ParamSpec("P")
@@ -27,7 +27,7 @@ class Endpoint(Generic[P, T]):
     :param method: the HTTP method.
     :param path: relative to the project, or absolute, with ``{names}``: ``batch_exports/{id}/runs/{run_id}/``.
     :param scopes: the scopes that a personal API key needs; some calls need more, by what they ask for.
-    :param lane: the server's limit that it counts against.
+    :param bucket: the server's limit that it counts against.
     :param paging: how the list goes on.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param documented: the method under which PostHog documents it, if that is another one; ``None`` for a second way
@@ -41,7 +41,7 @@ class Endpoint(Generic[P, T]):
         path: str,
         *,
         scopes: tuple[str, ...],
-        lane: Lane,
+        bucket: Bucket,
         paging: Paging,
         repeatable: bool,
         documented: str | None,
@@ -51,7 +51,7 @@ class Endpoint(Generic[P, T]):
         self.method = method
         self.path = path
         self.scopes = scopes
-        self.lane: Lane = lane
+        self.bucket: Bucket = bucket
         self.paging: Paging = paging
         self.repeatable = repeatable
         self.documented = documented
@@ -111,6 +111,7 @@ class Endpoint(Generic[P, T]):
         scopes: tuple[str, ...] = (),
         repeatable: bool | None = None,
         reads_error: Callable[[Answer], bool] | None = None,
+        no_slot: str | None = None,
         **path: object,
     ) -> Call[T]:
         """Make a call of this endpoint; for the endpoint's own function.
@@ -120,7 +121,7 @@ class Endpoint(Generic[P, T]):
         :param json: the body.
         :param scopes: scopes that this call needs besides the endpoint's.
         :param repeatable: whether this call may be repeated, if that depends on its arguments.
-        :param reads_error: as in ``Call``.
+        :param reads_error: as in ``Call``; so is ``no_slot``.
         :param path: what the names in the path stand for.
         :raises PostHogSettingsError: if an id would make another path.
         """
@@ -136,9 +137,10 @@ class Endpoint(Generic[P, T]):
             json=json,
             repeatable=repeatable,
             scopes=self.scopes + scopes,
-            lane=self.lane,
+            bucket=self.bucket,
             reads_error=reads_error,
             paging=self.paging,
+            no_slot=no_slot,
         )
 
 
@@ -147,7 +149,7 @@ def endpoint(
     path: str,
     *,
     scopes: tuple[str, ...],
-    lane: Lane = "crud",
+    bucket: Bucket = "crud",
     paging: Paging = "none",
     repeatable: bool | None = None,
     documented: str | None = "",
@@ -157,7 +159,7 @@ def endpoint(
     :param method: the HTTP method.
     :param path: the path, with ``{names}``.
     :param scopes: the scopes that a key needs.
-    :param lane: the server's limit that it counts against.
+    :param bucket: the server's limit that it counts against.
     :param paging: how the list goes on.
     :param repeatable: whether it may be sent again; by default all but POST, as sending those again does what sending
         them once does (a second DELETE answers 404).
@@ -170,7 +172,7 @@ def endpoint(
             method,
             path,
             scopes=scopes,
-            lane=lane,
+            bucket=bucket,
             paging=paging,
             repeatable=method != "POST" if repeatable is None else repeatable,
             documented=method if documented == "" else documented,

@@ -53,7 +53,7 @@ class EventPage(TypedDict, total=False):
     results: Sequence[Event]
 
 
-@endpoint("GET", "events/", scopes=("query:read",), lane="analytics", paging="next")
+@endpoint("GET", "events/", scopes=("query:read",), bucket="analytics", paging="next")
 def list(
     *,
     after: Time,
@@ -94,7 +94,7 @@ def list(
     return list.call(json_page, query=query)
 
 
-@endpoint("GET", "events/{id}/", scopes=("query:read",), lane="analytics")
+@endpoint("GET", "events/{id}/", scopes=("query:read",), bucket="analytics")
 def retrieve(event_id: Uuid) -> Call[Event]:
     """Retrieve one event; 404 if there is none.
 

@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 import airflow_provider_posthog
-from airflow_provider_posthog.api.budget import MINUTE, Waiting, turns_of
-from airflow_provider_posthog.api.byte_budget import EXCEEDED, ByteBudget, Told
+from airflow_provider_posthog.api.budget import MINUTE, Waiting, reservations_of
+from airflow_provider_posthog.api.byte_budget import EXCEEDED, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
-from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, retry_after
+from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, lacks_slot, retry_after
 from airflow_provider_posthog.api.settings import ClientSettings, Role, is_secret_key
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -55,7 +55,7 @@ class Exchange(Generic[T]):
     :param call: the call.
     :param settings: where to, and with which key.
     :param policy: how patient to be.
-    :param role: who sends it; the triggerer waits for no turn that is more than a minute away, and asks again.
+    :param role: who sends it; the triggerer waits for no reservation that is more than a minute away, and asks again.
     :raises PostHogSettingsError: if the call's body cannot be written as JSON.
     """
 
@@ -71,8 +71,8 @@ class Exchange(Generic[T]):
         self._of_secret_key = is_secret_key(settings.api_key)
         self._last: Answer | NoAnswer | None = None
         self._policy = policy
-        self._turns = turns_of(settings, call.lane, role=role, reserve=policy.reserve)
-        self._place = place_of(settings, call.lane, role=role) if policy.polls else None
+        self._reservations = reservations_of(settings, call.bucket, role=role, reserve=policy.reserve)
+        self._place = place_of(settings, call.bucket, role=role) if policy.polls else None
         self._longest = MINUTE if role == "triggerer" else math.inf
         self._bytes = ByteBudget.of(settings)
         self._heeds_bytes = settings.rate_limit_share != 0
@@ -97,8 +97,8 @@ class Exchange(Generic[T]):
             return paced
         patience = min(max(0.0, self._policy.max_rate_limit_wait - self._waited), self._longest)
         waiting = self._bytes_left()
-        if waiting.seconds == 0 and self._turns is not None:
-            waiting = self._turns.wait(patience)
+        if waiting.seconds == 0 and self._reservations is not None:
+            waiting = self._reservations.wait(patience)
         if waiting.seconds > self._policy.gives_way:
             waiting = self._go_all_the_same(waiting)
         self.held = waiting.seconds
@@ -111,12 +111,12 @@ class Exchange(Generic[T]):
         return waiting.seconds
 
     def _go_all_the_same(self, waiting: Waiting) -> Waiting:
-        """Send without a turn: PostHog may refuse it, but then it was asked."""
+        """Send without a reservation: PostHog may refuse it, but then it was asked."""
         if waiting.of_bytes:
             self._began = time.monotonic()
             self._bytes.begin(self._began, force=True)
-        if self._turns is not None:
-            self._turns.go()
+        if self._reservations is not None:
+            self._reservations.go()
         return Waiting(0.0)
 
     def _pause_of_poll(self) -> float:
@@ -135,14 +135,14 @@ class Exchange(Generic[T]):
     def close(self) -> None:
         """Give back what the call holds of the budgets and does not use: it has ended, or was cancelled."""
         self._end()
-        if self._turns is not None:
-            self._turns.give_back()
+        if self._reservations is not None:
+            self._reservations.give_back()
         if self._place is not None:
             self._place.leave()
 
     def _bytes_left(self) -> Waiting:
         """Say how long to wait for PostHog to have bytes left for a query; if not at all, it is on its way."""
-        if self.call.lane != "query":
+        if self.call.bucket != "query":
             return Waiting(0.0)
         now = time.monotonic()
         wait = self._bytes.begin(now, force=not self._heeds_bytes)
@@ -150,8 +150,8 @@ class Exchange(Generic[T]):
             self._began = now
             return Waiting(0.0)
         why = "PostHog answered 429, for they are used up" if self._bytes.is_closed(now) else "PostHog would refuse it"
-        told = self._bytes.told(now)
-        reason = f"The project's budget of bytes is short: {why}{f' ({told})' if told else ''}"
+        left = self._bytes.describe(now)
+        reason = f"The project's budget of bytes is short: {why}{f' ({left})' if left else ''}"
         if self._bytes.begins_slowdown(now, wait):
             log.info("PostHog: a query waits for %.1f s. %s (logged once per slowdown)", wait, reason)
         return Waiting(wait, reason, of_bytes=True)
@@ -169,14 +169,14 @@ class Exchange(Generic[T]):
         if not isinstance(outcome, Answer):
             return
         asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
-        now, told = time.monotonic(), Told.by(outcome)
+        now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
-            self._bytes.refuse(now, asked, told)
-        elif self._turns and asked:  # else it is no rate limit: too many queries at once
-            self._turns.close(asked)
+            self._bytes.refuse(now, asked, budget)
+        elif self._reservations and asked and not lacks_slot(self.call, outcome):  # else too many go on: no rate limit
+            self._reservations.close(asked)
         sent = began is not None
-        if outcome.status != 429 and (sent or told.remaining is not None):
-            self._bytes.saw(now, told, began=now if began is None else began, size=len(outcome.body), spent=sent)
+        if outcome.status != 429 and (sent or budget.remaining is not None):
+            self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)
 
     @staticmethod
     def _is_out_of_bytes(answer: Answer) -> bool:
@@ -229,7 +229,7 @@ class Exchange(Generic[T]):
             path=self.path,
             code="own_budget",
             detail=(
-                f"{ours}, and nothing was sent. {waiting.reason}; the next {self.call.lane} call may go in "
+                f"{ours}, and nothing was sent. {waiting.reason}; the next {self.call.bucket} call may go in "
                 f"{waiting.seconds:.1f} s. Let Airflow retry the task after that, or change the connection: "
                 f"max_rate_limit_wait is how long a task waits,{more}. See docs/limits.md."
             ),
@@ -252,8 +252,8 @@ class Exchange(Generic[T]):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
-        told = self._bytes.told(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
-        error = error_of(outcome, self.call.method, self.path, told=told)
+        left = self._bytes.describe(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
+        error = error_of(outcome, self.call.method, self.path, message=left)
         if isinstance(error, PostHogAPIError) and self._of_secret_key:
             error.of_secret_key = True
         return error
@@ -268,7 +268,7 @@ def host_of(url: str) -> str:
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    # Written here, for the two HTTP libraries differ: one sends NaN, which is no JSON, and fails at a lone surrogate.
+    # Written here, for the two HTTP libraries differ: one sends NaN, which is not JSON, and fails at a lone surrogate.
     try:
         return json.dumps(dict(value), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -279,7 +279,7 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostHogError:
+def error_of(answer: Answer, method: str, path: str, *, message: str = "") -> PostHogError:
     """Make the error for an answer of status 300 or more.
 
     PostHog's envelope is ``{type, code, detail, attr}``; some answers have ``error`` instead, 405 has no body, and a
@@ -288,7 +288,7 @@ def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostH
     :param answer: the answer.
     :param method: the HTTP method.
     :param path: the path, without its query string.
-    :param told: what more is known of it, as a part of a sentence.
+    :param message: what more is known of it, as a part of a sentence.
     """
     if answer.status < 400:
         target = re.split("[?#]", answer.headers.get("location", "nowhere"))[0]
@@ -301,8 +301,8 @@ def error_of(answer: Answer, method: str, path: str, *, told: str = "") -> PostH
     body = answer.json_or_none()
     envelope: dict[str, Any] = body if isinstance(body, dict) else {}
     detail = _text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error"))
-    if told:
-        detail = f"{detail or 'No bytes are left.'} ({told})"
+    if message:
+        detail = f"{detail or 'No bytes are left.'} ({message})"
     return error_for_status(answer.status)(
         status=answer.status,
         method=method,

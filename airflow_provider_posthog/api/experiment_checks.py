@@ -37,12 +37,12 @@ def metrics_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     :param experiment: the experiment.
     """
-    found = []
+    metrics = []
     for field in ("metrics", "metrics_secondary"):
         for metric in experiment.get(field) or ():
             if isinstance(metric, Mapping) and metric.get("uuid"):
-                found.append({**metric, "is_primary": field == "metrics"})
-    return found
+                metrics.append({**metric, "is_primary": field == "metrics"})
+    return metrics
 
 
 def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, Any] | None]:
@@ -54,12 +54,12 @@ def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, 
     if not metric.get("fingerprint"):
         return None
     try:
-        found: Any = yield experiments.timeseries(
+        answer: Any = yield experiments.timeseries(
             experiment_id, metric_uuid=str(metric["uuid"]), fingerprint=str(metric["fingerprint"])
         )
     except PostHogNotFoundError:
         return None
-    series = found.get("timeseries")
+    series = answer.get("timeseries")
     return dict(series) if isinstance(series, Mapping) else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ = ("experiment:read",)
@@ -68,7 +68,7 @@ def retrieve(experiment_id: Number) -> Call[Experiment]:
 
     :param experiment_id: its number.
     """
-    return retrieve.call(json_object, id=experiment_id)
+    return retrieve.call(json_item, id=experiment_id)
 
 
 @endpoint("POST", "experiments/{id}/metrics_recalculation/", scopes=_WRITE, repeatable=True)

@@ -47,10 +47,10 @@ class Schedule:
         """
         interval, zone = str(export.get("interval")), str(export.get("timezone") or "UTC")
         day, hour = export.get("offset_day"), export.get("offset_hour")
-        found = cls(interval, zone, day if isinstance(day, int) else 0, hour if isinstance(hour, int) else 0)
+        schedule = cls(interval, zone, day if isinstance(day, int) else 0, hour if isinstance(hour, int) else 0)
         try:
             ZoneInfo(zone)
-            known = interval in _DAYS or found.minutes > 0
+            known = interval in _DAYS or schedule.minutes > 0
         except (KeyError, ValueError, OSError):
             known = False
         if not known:
@@ -58,15 +58,15 @@ class Schedule:
                 f"the batch export has an interval that this provider does not know: {clean(interval)[:40]} in "
                 f"{clean(zone)[:40]}"
             )
-        return found
+        return schedule
 
     @property
     def minutes(self) -> int:
-        """How many minutes an interval has that is no day and no week; 0 for those, and for an unknown one."""
+        """How many minutes an interval has that is neither a day nor a week; 0 for those, and for an unknown one."""
         if self.interval == "hour":
             return 60
-        found = _MINUTES.fullmatch(self.interval)
-        return int(found.group(1)) if found else 0
+        match = _MINUTES.fullmatch(self.interval)
+        return int(match.group(1)) if match else 0
 
     @property
     def by_day(self) -> bool:
@@ -121,19 +121,19 @@ class Schedule:
         for name, edge in (("start", start), ("end", end)):
             around = self.around(edge)
             if around[0] != edge:
-                raise PostHogSettingsError(name, f"{_text(edge)} is no edge of {self.told()}.", _near(around))
-        found: list[Interval] = []
+                raise PostHogSettingsError(name, f"{_text(edge)} is not an edge of {self.describe()}.", _near(around))
+        intervals: list[Interval] = []
         at = start
         while at < end:
-            if len(found) >= MOST:
+            if len(intervals) >= MOST:
                 raise PostHogSettingsError(
                     "end", f"the range has more than {MOST:,} intervals of the export.", "Backfill it in parts."
                 )
-            found.append(self.around(at))
-            at = found[-1][1]
-        return found
+            intervals.append(self.around(at))
+            at = intervals[-1][1]
+        return intervals
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Name the intervals, for an error."""
         return f"the batch export's intervals ({self})"
 

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_posthog.api import insights, queries
 from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.hogql import Arm, limits_of
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -100,7 +100,7 @@ def create(
         body["export_context"] = dict(export_context)
         if export_context.get("source"):
             scopes.append("query:read")
-    return create.call(json_object, json=body, scopes=tuple(scopes))
+    return create.call(json_item, json=body, scopes=tuple(scopes))
 
 
 @endpoint("GET", "exports/{id}/content/", scopes=("export:read",))
@@ -123,10 +123,10 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
     :returns: ``id`` (int), ``filename``, ``export_format``, ``created_at`` and ``expires_after`` (ISO text or null),
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     """
-    return {**told(export), "project_id": settings.project_id, "host": settings.base_url}
+    return {**facts_of(export), "project_id": settings.project_id, "host": settings.base_url}
 
 
-def told(export: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(export: Mapping[str, Any]) -> dict[str, Any]:
     """Make the part of a summary that PostHog tells.
 
     :param export: PostHog's description of it.

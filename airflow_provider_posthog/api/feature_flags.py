@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.arguments import Limit, Number, Object, Offset
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ = ("feature_flag:read",)
@@ -50,7 +50,7 @@ def retrieve(flag_id: Number) -> Call[FeatureFlag]:
 
     :param flag_id: its number.
     """
-    return retrieve.call(json_object, id=flag_id)
+    return retrieve.call(json_item, id=flag_id)
 
 
 @endpoint("PATCH", "feature_flags/{id}/", scopes=_WRITE)
@@ -66,4 +66,4 @@ def update(flag_id: Number, *, filters: Object | None = None, active: bool | Non
         body["filters"] = dict(filters)
     if active is not None:
         body["active"] = active
-    return update.call(json_object, json=body, id=flag_id)
+    return update.call(json_item, json=body, id=flag_id)

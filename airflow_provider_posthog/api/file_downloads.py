@@ -15,6 +15,8 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 _READ = ("batch_export:read",)
 _WRITE = ("batch_export:write",)
 
+#: The ``code`` of a 429 while the project has as many file downloads as it may.
+NO_SLOT = "too_many_concurrent_file_downloads"
 #: The longest interval of one file download, in seconds.
 MAX_INTERVAL = 7 * 86_400
 
@@ -75,7 +77,8 @@ def start(
         "data_interval_start": time_text(data_interval_start),
         "data_interval_end": time_text(data_interval_end),
     }
-    return start.call(json_object, json={"model": model, "file": file, **interval, **chosen})
+    body = {"model": model, "file": file, **interval, **chosen}
+    return start.call(json_object, json=body, no_slot=NO_SLOT)
 
 
 @endpoint("GET", "file_download_batch_exports/", scopes=_READ, paging="offset")

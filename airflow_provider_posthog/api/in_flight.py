@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from airflow_provider_posthog.api.settings import ClientSettings
 
 
-class NoPlaceError(Exception):
-    """All places stayed taken for as long as the caller could wait."""
+class NoSlotError(Exception):
+    """All slots stayed taken for as long as the caller could wait."""
 
 
 class InFlight:
@@ -35,52 +35,52 @@ class InFlight:
         self._waiting: deque[tuple[int, Future[None]]] = deque()
 
     @contextmanager
-    def place(self, limit: int, seconds: float = math.inf) -> Iterator[None]:
-        """Hold a place; wait for it as long as it takes.
+    def slot(self, limit: int, seconds: float = math.inf) -> Iterator[None]:
+        """Hold a slot; wait for it as long as it takes.
 
-        :param limit: how many places there are for this caller, from 1.
+        :param limit: how many slots there are for this caller, from 1.
         :param seconds: how long to wait at the most.
-        :raises NoPlaceError: if none became free by then.
+        :raises NoSlotError: if none became free by then.
         """
-        place = self._enter(limit)
+        slot = self._enter(limit)
         try:
             try:
-                place.result(None if seconds == math.inf else max(0.0, seconds))
+                slot.result(None if seconds == math.inf else max(0.0, seconds))
             except FutureTimeoutError:
-                raise NoPlaceError from None
+                raise NoSlotError from None
             yield
         finally:
-            self._leave(place)
+            self._leave(slot)
 
     @asynccontextmanager
-    async def place_async(self, limit: int) -> AsyncIterator[None]:
-        """Hold a place as :meth:`place` does, without blocking the event loop.
+    async def slot_async(self, limit: int) -> AsyncIterator[None]:
+        """Hold a slot as :meth:`slot` does, without blocking the event loop.
 
-        :param limit: how many places there are for this caller, from 1.
+        :param limit: how many slots there are for this caller, from 1.
         """
-        place = self._enter(limit)
+        slot = self._enter(limit)
         try:
-            if not place.done():
-                await asyncio.wrap_future(place)
+            if not slot.done():
+                await asyncio.wrap_future(slot)
             yield
         finally:
-            self._leave(place)
+            self._leave(slot)
 
     def _enter(self, limit: int) -> Future[None]:
-        place: Future[None] = Future()
+        slot: Future[None] = Future()
         with self._lock:
             # Those who wait all have limits that are reached, so that nobody is overtaken here.
             if self._busy < limit:
                 self._busy += 1
-                place.set_result(None)
+                slot.set_result(None)
             else:
-                self._waiting.append((limit, place))
-        return place
+                self._waiting.append((limit, slot))
+        return slot
 
-    def _leave(self, place: Future[None]) -> None:
+    def _leave(self, slot: Future[None]) -> None:
         with self._lock:
-            if place.cancel():  # it never came
-                self._waiting = deque(item for item in self._waiting if item[1] is not place)
+            if slot.cancel():  # it never came
+                self._waiting = deque(item for item in self._waiting if item[1] is not slot)
                 return
             self._busy -= 1
             following = self._following()
@@ -88,14 +88,14 @@ class InFlight:
             following.set_result(None)
 
     def _following(self) -> Future[None] | None:
-        """Give the place that has become free to the first who may have it."""
+        """Give the slot that has become free to the first who may have it."""
         for item in list(self._waiting):
-            limit, place = item
+            limit, slot = item
             if self._busy < limit:
                 self._waiting.remove(item)
-                if place.set_running_or_notify_cancel():  # from now on it cannot be cancelled
+                if slot.set_running_or_notify_cancel():  # from now on it cannot be cancelled
                     self._busy += 1
-                    return place
+                    return slot
         return None
 
 

@@ -53,7 +53,7 @@ def _column(wanted: int | str, columns: object, width: int) -> int:
     if isinstance(wanted, int) and 0 <= wanted < width:
         return wanted
     known = ", ".join(repr(clean(name)) for name in names[:20])
-    refuse("column", f"{wanted!r} is no column of the query.", f"Write its number, from 0, or its name: {known}.")
+    refuse("column", f"{wanted!r} is not a column of the query.", f"Write its number, from 0, or its name: {known}.")
 
 
 def is_dated_funnel(asked: Mapping[str, Any]) -> bool:
@@ -92,14 +92,14 @@ def funnel(
         current = _parts(current, pick.series)
         if not current:
             return [Reading(None, reason=f"the breakdown has no series {pick.series!r} now", series=str(pick.series))]
-    found = []
+    cells = []
     for steps in current:
         before = earlier.get(_part(steps))
         reading = _step(steps, pick, measure)
         past = None if before is None else _step(before, pick, measure).value
         part = _part(steps) if split else None
-        found.append(replace(reading, period=past, series=part or reading.series))
-    return found
+        cells.append(replace(reading, period=past, series=part or reading.series))
+    return cells
 
 
 def _measure(pick: Pick, known: Sequence[str], of: str) -> str:
@@ -113,7 +113,7 @@ def _groups(result: object) -> list[list[Mapping[str, Any]]]:
     groups: list[Any] = result if isinstance(result, list) and result and isinstance(result[0], list) else [result]
     for steps in groups:
         if not isinstance(steps, list) or not all(isinstance(step, dict) and "order" in step for step in steps):
-            refuse("insight", "PostHog's answer is no list of a funnel's steps.", KINDS)
+            refuse("insight", "PostHog's answer is not a list of a funnel's steps.", KINDS)
     return [sorted(steps, key=lambda step: step["order"]) for steps in groups if steps]
 
 
@@ -131,8 +131,8 @@ def _parts(groups: list[list[Mapping[str, Any]]], wanted: object) -> list[list[M
         remedy = "Write series=, the name of one as PostHog shows it, or any or all in the condition."
         refuse("series", f"a breakdown makes {len(groups)} funnels of it.", remedy)
     names = [str(each) for each in wanted] if isinstance(wanted, (list, tuple)) else [str(wanted)]
-    found = [steps for steps in groups if _part(steps) in names]
-    return found if len(found) == len(set(names)) else []
+    parts = [steps for steps in groups if _part(steps) in names]
+    return parts if len(parts) == len(set(names)) else []
 
 
 def _step(steps: Sequence[Mapping[str, Any]], pick: Pick, measure: str) -> Reading:
@@ -158,7 +158,7 @@ def _index(steps: Sequence[Mapping[str, Any]], wanted: int | str | None) -> int:
         if len(named) == 1:
             return named[0]
     names = ", ".join(repr(clean(step.get("custom_name") or step.get("name"))) for step in steps)
-    refuse("step", f"{wanted!r} is no step of the funnel.", f"Write its number, from 1, or its name: {names}.")
+    refuse("step", f"{wanted!r} is not a step of the funnel.", f"Write its number, from 1, or its name: {names}.")
 
 
 def _percent(part: Number | None, whole: Number | None) -> Number | None:
@@ -180,7 +180,7 @@ def retention(
     measure = _measure(pick, RETENTION_MEASURES, "a retention")
     rows = insight.get("result")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"values", "date"} <= set(row) for row in rows):
-        refuse("insight", "PostHog's answer is no list of a retention's cohorts.", KINDS)
+        refuse("insight", "PostHog's answer is not a list of a retention's cohorts.", KINDS)
     if calculated is None:
         return [Reading(None, reason="PostHog does not say when it was calculated (last_refresh)")]
     interval = str((asked.get("retentionFilter") or asked).get("period") or "Day").lower()
@@ -199,8 +199,8 @@ def retention(
     elif pick.series == 0 and len(parts) > 1:
         refuse("series", f"a breakdown makes {len(parts)} parts of it.", "Write series=, the name of one.")
     return [
-        replace(_of_cohort(found, pick, measure, window, calculated), series=name or None)
-        for name, found in parts.items()
+        replace(_of_cohort(cohorts, pick, measure, window, calculated), series=name or None)
+        for name, cohorts in parts.items()
     ] or [Reading(None, reason="the retention has no cohorts")]
 
 

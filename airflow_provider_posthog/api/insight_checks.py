@@ -48,22 +48,22 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
     :param from_dashboard: look at its result on this dashboard, which has a cache of its own.
     """
     try:
-        found = yield from insight_lookup.ask(
+        answer = yield from insight_lookup.ask(
             insight, lambda number: insights.retrieve(number, from_dashboard=from_dashboard)
         )
     except (PostHogSettingsError, PostHogValidationError) as error:
         return Finding(Verdict("failed", str(error)))
-    facts = facts_of(found)
-    away = insight_lookup.not_on(found, from_dashboard)
+    facts = facts_of(answer)
+    away = insight_lookup.not_on(answer, from_dashboard)
     if away is not None:
         return Finding(Verdict("failed", away), facts)
-    wanted, refreshed = moment(fresher_than), moment(found.get("last_refresh"))
+    wanted, refreshed = moment(fresher_than), moment(answer.get("last_refresh"))
     if wanted is None:
-        raise PostHogSettingsError("fresher_than", f"{fresher_than!r} is no time.", "Write ISO text.")
-    failure = failure_in(found)
+        raise PostHogSettingsError("fresher_than", f"{fresher_than!r} is not a time.", "Write ISO text.")
+    failure = failure_in(answer)
     if failure is not None:
         return Finding(Verdict("pending", f"Its last calculation failed: {failure}"), facts)
-    if refreshed is None or found.get("result") is None:
+    if refreshed is None or answer.get("result") is None:
         return Finding(Verdict("pending", "PostHog has no result of it in its cache."), facts)
     if refreshed <= wanted:
         return Finding(Verdict("pending", f"It was calculated at {refreshed:%Y-%m-%d %H:%M:%S} UTC."), facts)
@@ -140,19 +140,19 @@ def threshold(
     since = None if fresher_than is None else moment(fresher_than)
     name = query_id or f"airflow-{uuid.uuid4().hex}"
     gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
-    found = yield from _look(gate)
+    judged = yield from _look(gate)
     asked = {} if condition is not None else {"operator": operator, "threshold": value}
-    return replace(found, facts={**found.facts, **asked}) if "value" in found.facts else found
+    return replace(judged, facts={**judged.facts, **asked}) if "value" in judged.facts else judged
 
 
 def _look(gate: Gate) -> Steps[Finding]:
     try:
         answer = yield from _read(gate, gate.refresh)
-        found = _judge(gate, answer)
-        if gate.refresh == "blocking" and isinstance(found, _Old):
+        judged = _judge(gate, answer)
+        if gate.refresh == "blocking" and isinstance(judged, _Old):
             answer = yield from _read(gate, "force_blocking")
-            found = _judge(replace(gate, refresh="force_blocking"), answer)
-        return _finding(gate, answer.value, found)
+            judged = _judge(replace(gate, refresh="force_blocking"), answer)
+        return _finding(gate, answer.value, judged)
     except (PostHogSettingsError, PostHogValidationError) as error:
         # No such insight; or a query that cannot work, to which servers before 2025 answer so.
         return Finding(Verdict("failed", str(error)))
@@ -175,8 +175,8 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
     """
     try:
         answer = yield from _read(gate, None)
-        found = _judge(replace(gate, refresh="force_cache"), answer)
-        if gate.calculates and _needs_calculation(gate, answer, found):
+        judged = _judge(replace(gate, refresh="force_cache"), answer)
+        if gate.calculates and _needs_calculation(gate, answer, judged):
             number = insight_lookup.number_of(answer.value)
             before = answer.value.get("last_refresh")
             target = Target(
@@ -195,16 +195,16 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
                 )
             # Proved to be of now: its own time is the one that counts.
             answer = Timed(outcome.insight, moment(outcome.insight.get("last_refresh")))
-            found = _judge(gate, answer)
-        return _finding(gate, answer.value, found)
+            judged = _judge(gate, answer)
+        return _finding(gate, answer.value, judged)
     except (PostHogSettingsError, PostHogValidationError) as error:
         return Finding(Verdict("failed", str(error)))
 
 
-def _needs_calculation(gate: Gate, answer: Timed[Insight], found: _Found) -> bool:
-    if isinstance(found, Verdict) and found.state == "failed" and failure_in(answer.value) is None:
+def _needs_calculation(gate: Gate, answer: Timed[Insight], judged: _Judgement) -> bool:
+    if isinstance(judged, Verdict) and judged.state == "failed" and failure_in(answer.value) is None:
         return False  # no calculation makes another insight of it
-    if gate.refresh == "force_blocking" or not isinstance(found, list):
+    if gate.refresh == "force_blocking" or not isinstance(judged, list):
         return True
     ends = moment(answer.value.get("cache_target_age"))  # PostHog itself would calculate it again behind that
     return ends is not None and answer.at is not None and ends <= answer.at
@@ -234,7 +234,7 @@ class _Old:
     reason: str
 
 
-_Found = list[Reading] | Verdict | _Old
+_Judgement = list[Reading] | Verdict | _Old
 
 
 def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
@@ -247,7 +247,7 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
         return replace(timed(asked), repeatable=not calculates)
 
     try:
-        found = yield from insight_lookup.ask(gate.insight, call)
+        read = yield from insight_lookup.ask(gate.insight, call)
     except Stopped:
         raise
     except PostHogError as error:
@@ -255,42 +255,42 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
             yield from refresh.cancel(gate.query_id)  # what goes on behind the cut would take the next one's place
         raise
     # A server, or what is before it, that does not tell the time must not make old numbers new.
-    return replace(found, at=found.at or datetime.now(timezone.utc))
+    return replace(read, at=read.at or datetime.now(timezone.utc))
 
 
-def _judge(gate: Gate, answer: Timed[Insight]) -> _Found:
+def _judge(gate: Gate, answer: Timed[Insight]) -> _Judgement:
     """Read the values out of an answer, or say why there can be none."""
-    found = answer.value
-    away = insight_lookup.not_on(found, gate.dashboard)
+    insight = answer.value
+    away = insight_lookup.not_on(insight, gate.dashboard)
     if away is not None:
         return Verdict("failed", away)
-    failure = failure_in(found)
+    failure = failure_in(insight)
     if failure is not None:
-        return _of_failure(found, failure)
-    if found.get("result") is None:
+        return _of_failure(insight, failure)
+    if insight.get("result") is None:
         return Verdict("pending", "PostHog has no result of it.")
-    if gate.refresh == "force_blocking" and found.get("is_cached") is True:
+    if gate.refresh == "force_blocking" and insight.get("is_cached") is True:
         return Verdict("pending", "PostHog answered from its cache.")
-    refreshed = moment(found.get("last_refresh"))
+    refreshed = moment(insight.get("last_refresh"))
     if gate.fresher_than is not None and (refreshed is None or refreshed <= gate.fresher_than):
         when = "at no time that PostHog tells" if refreshed is None else f"at {refreshed:%Y-%m-%d %H:%M:%S} UTC"
         return _Old(f"It was calculated {when}, not after {gate.fresher_than:%Y-%m-%d %H:%M:%S} UTC.")
     try:
-        made = readings(found, gate.pick, answer.at)
+        made = readings(insight, gate.pick, answer.at)
     except PostHogSettingsError as error:
         return Verdict("failed", str(error))
     stale = next((reading for reading in made if reading.stale), None)
     return made if stale is None else _Old(f"It has no value: {stale.reason}.")
 
 
-def _finding(gate: Gate, insight: Insight, found: _Found) -> Finding:
+def _finding(gate: Gate, insight: Insight, judgement: _Judgement) -> Finding:
     facts = facts_of(insight)
-    if isinstance(found, Verdict):
-        return Finding(found, facts)
+    if isinstance(judgement, Verdict):
+        return Finding(judgement, facts)
     condition = gate.condition
-    if isinstance(found, _Old):
-        return Finding(Verdict("pending", found.reason), {**facts, "condition": str(condition), "met": None})
-    judged = insight_conditions.judge(condition, found)
+    if isinstance(judgement, _Old):
+        return Finding(Verdict("pending", judgement.reason), {**facts, "condition": str(condition), "met": None})
+    judged = insight_conditions.judge(condition, judgement)
     facts.update(_facts_of_reading(judged.reading), condition=str(condition), met=judged.met)
     if judged.met:
         return Finding(Verdict("succeeded", _sentence(judged.text)), facts)

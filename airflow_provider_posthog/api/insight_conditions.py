@@ -159,10 +159,10 @@ def judge(condition: Condition, readings: Sequence[Reading]) -> Judgement:
             f"Write 'any {condition}' or 'all {condition}', or series= with one of them.",
         )
     judged = [_one(condition, reading) for reading in readings]
-    found = next(each for wanted in _order(condition) for each in judged if each.met is wanted)
+    deciding = next(each for wanted in _order(condition) for each in judged if each.met is wanted)
     if len(readings) == 1:
-        return found
-    return Judgement(found.met, "; ".join(each.text for each in judged[:10]), found.reading, found.number)
+        return deciding
+    return Judgement(deciding.met, "; ".join(each.text for each in judged[:10]), deciding.reading, deciding.number)
 
 
 def _order(condition: Condition) -> tuple[bool | None, ...]:
@@ -202,10 +202,10 @@ def parse(text: object, *, field: str = "condition") -> Condition:
     :raises PostHogSettingsError: if it is none.
     """
     shape = text.strip().replace("\N{MINUS SIGN}", "-").replace("\u00a0", " ") if isinstance(text, str) else ""
-    found = _CONDITION.fullmatch(shape) if len(shape) <= _LONGEST else None
-    if found is None:
+    match = _CONDITION.fullmatch(shape) if len(shape) <= _LONGEST else None
+    if match is None:
         _refuse(f"{str(text)[:60]!r} is none.", _EXAMPLES, field)
-    part = found.groupdict()
+    part = match.groupdict()
     low = _number(part["number"] if part["op"] else part["low"], text, field)
     high = low if part["op"] else _number(part["high"], text, field)
     percent = bool(part["sign"] or part["low_sign"] or part["high_sign"])
@@ -215,7 +215,7 @@ def parse(text: object, *, field: str = "condition") -> Condition:
     if low > high:
         _refuse(f"{str(text)[:60]!r} has its ends in the wrong order.", "Write the smaller one first.", field)
     if part["versus"] and subject == "value":
-        _refuse(f"{str(text)[:60]!r} is no change.", "Write 'change from previous ...'.", field)
+        _refuse(f"{str(text)[:60]!r} is not a change.", "Write 'change from previous ...'.", field)
     if subject != "value":
         percent = percent or subject == "change_percent"
         subject = "change_percent" if percent else "change"

@@ -27,8 +27,8 @@ def find(insight: object) -> Steps[Insight]:
     text = key_of(insight)
     if _NUMBER.fullmatch(text):
         try:
-            found: Insight = yield insights.retrieve(int(text))
-            return found
+            answer: Insight = yield insights.retrieve(int(text))
+            return answer
         except PostHogNotFoundError:
             pass  # it may be a short id of digits
     return (yield from _by_short_id(text))
@@ -48,8 +48,8 @@ def ask(insight: object, make: Callable[[int], Call[T]]) -> Steps[T]:
             return answer
         except PostHogNotFoundError:
             pass  # as in find()
-    found = yield from _by_short_id(text)
-    answer = yield make(number_of(found))
+    known = yield from _by_short_id(text)
+    answer = yield make(number_of(known))
     return answer
 
 
@@ -60,7 +60,7 @@ def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
 
     :param insight: as for :func:`find`.
     :param from_dashboard: the task's own argument, which counts more: a dashboard's number.
-    :raises PostHogSettingsError: if it is no number.
+    :raises PostHogSettingsError: if it is not a number.
     """
     if from_dashboard in (None, ""):
         from_dashboard = insight.get("dashboard_id") if isinstance(insight, Mapping) else None
@@ -73,7 +73,7 @@ def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
 
 
 def not_on(insight: Insight, dashboard: int | None) -> str | None:
-    """Tell that an insight is not on a dashboard: PostHog then ignores the wish, and answers for the bare one.
+    """Tell that an insight is not on a dashboard: PostHog then ignores the wanted, and answers for the bare one.
 
     :param insight: PostHog's answer. Newer servers say ``dashboard_tiles`` only, older ones ``dashboards``.
     :param dashboard: the dashboard; ``None`` for none.

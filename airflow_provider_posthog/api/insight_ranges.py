@@ -188,8 +188,8 @@ class Window:
 
         :param now: the moment. Of several ways to read it, it is the latest beginning.
         """
-        found = [self._bound(self.date_from, now, way, is_end=False) for way in self._ways(self.date_from)]
-        return max((start for start in found if start is not None), default=None)
+        bounds = [self._bound(self.date_from, now, way, is_end=False) for way in self._ways(self.date_from)]
+        return max((start for start in bounds if start is not None), default=None)
 
     def whole(self, start: datetime, calculated: datetime) -> bool:
         """Tell whether a point is of a whole interval: one that had ended, and that no end of the range cuts.
@@ -281,10 +281,10 @@ class Window:
                 return self.at(_begun(datetime.fromisoformat(text), is_end=is_end))
         except ValueError:
             return None
-        found = moment(text) if _has_offset(text) else _in(text, self.at)
-        if found is None or self.explicit or self.interval in _SMALL:
-            return found
-        return self.at(_begun(floor(self.local(found), "day"), is_end=is_end))
+        at = moment(text) if _has_offset(text) else _in(text, self.at)
+        if at is None or self.explicit or self.interval in _SMALL:
+            return at
+        return self.at(_begun(floor(self.local(at), "day"), is_end=is_end))
 
 
 def _begun(day: datetime, *, is_end: bool) -> datetime:

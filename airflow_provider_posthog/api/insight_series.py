@@ -81,7 +81,7 @@ class Pick:
 
 
 def number(value: object, kind: str = "") -> Number | None:
-    """Read a number; ``None`` for null, and for what is no finite number.
+    """Read a number; ``None`` for null, and for what is not a finite number.
 
     :param value: from JSON.
     :param kind: ClickHouse's type of it, if known: decimals and large integers come as text.
@@ -100,7 +100,7 @@ def number(value: object, kind: str = "") -> Number | None:
         return value if math.isfinite(value) else None
     refuse(
         "insight",
-        f"its value is no number but {clean(kind) or type(value).__name__}.",
+        f"its value is not a number but {clean(kind) or type(value).__name__}.",
         "Let the query's column be a number, such as count().",
     )
 
@@ -115,7 +115,7 @@ def chosen(result: object, wanted: Series) -> list[Mapping[str, Any]] | Reading:
     :raises PostHogSettingsError: if one is not there, or not clear.
     """
     if not isinstance(result, list) or not all(isinstance(item, dict) for item in result):
-        refuse("insight", "PostHog's answer is no list of series.", KINDS)
+        refuse("insight", "PostHog's answer is not a list of series.", KINDS)
     current = [item for item in result if item.get("compare_label") != "previous"]
     before = {_identity(item): item for item in result if item.get("compare_label") == "previous"}
     current = [{**item, "period_before": before.get(_identity(item))} for item in current]
@@ -124,9 +124,9 @@ def chosen(result: object, wanted: Series) -> list[Mapping[str, Any]] | Reading:
     if wanted is None:
         return current
     several = [wanted] if isinstance(wanted, (int, str)) else list(wanted)
-    found = [_one(current, each) for each in several]
-    missing = next((each for each in found if isinstance(each, Reading)), None)
-    return missing or [each for each in found if not isinstance(each, Reading)]
+    series = [_one(current, each) for each in several]
+    missing = next((each for each in series if isinstance(each, Reading)), None)
+    return missing or [each for each in series if not isinstance(each, Reading)]
 
 
 def _identity(item: Mapping[str, Any]) -> str:
@@ -259,7 +259,7 @@ def local_day(day: object, window: Window) -> datetime:
 
     :param day: as PostHog writes it.
     :param window: knows the zone.
-    :raises PostHogSettingsError: if it is no date.
+    :raises PostHogSettingsError: if it is not a date.
     """
     try:
         start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))

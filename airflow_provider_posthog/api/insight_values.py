@@ -60,10 +60,10 @@ def readings(insight: Insight, pick: Pick, at: datetime | None) -> list[Reading]
         return insight_cells.funnel(insight, asked, pick, calculated_at(insight, at), at)
     if kind not in ("TrendsQuery", "LifecycleQuery", "FunnelsQuery"):
         refuse("insight", f"it is a {clean(kind)}.", KINDS)
-    found = chosen(insight.get("result"), pick.series)
-    if isinstance(found, Reading):
-        return [found]
-    made = [of_series(insight, asked, item, at, named=len(found) > 1 or pick.series is None) for item in found]
+    series = chosen(insight.get("result"), pick.series)
+    if isinstance(series, Reading):
+        return [series]
+    made = [of_series(insight, asked, item, at, named=len(series) > 1 or pick.series is None) for item in series]
     return [replace(reading, percent=True) for reading in made] if kind == "FunnelsQuery" else made
 
 

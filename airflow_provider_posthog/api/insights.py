@@ -72,7 +72,7 @@ class Trend(TypedDict, total=False):
     timezone: str
 
 
-@endpoint("GET", "insights/", scopes=_READ, lane="analytics", paging="offset")
+@endpoint("GET", "insights/", scopes=_READ, bucket="analytics", paging="offset")
 def list(
     *,
     short_id: Text | None = None,
@@ -102,7 +102,7 @@ def list(
     return list.call(json_page, query=query)
 
 
-@endpoint("GET", "insights/{id}/", scopes=_READ, lane="analytics")
+@endpoint("GET", "insights/{id}/", scopes=_READ, bucket="analytics")
 def retrieve(
     insight_id: Number,
     *,
@@ -136,7 +136,7 @@ def retrieve(
     return replace(call, read_timeout=CALCULATION_SECONDS) if waits else call
 
 
-@endpoint("POST", "insights/", scopes=_WRITE, lane="analytics")
+@endpoint("POST", "insights/", scopes=_WRITE, bucket="analytics")
 def create(
     *,
     query: Object,
@@ -178,7 +178,7 @@ def create(
     return create.call(json_object, json=body)
 
 
-@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, lane="analytics")
+@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, bucket="analytics")
 def update(
     insight_id: Number,
     *,
@@ -220,7 +220,7 @@ def update(
     return update.call(json_object, json=body, id=insight_id)
 
 
-@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, lane="analytics", documented="DELETE")
+@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, bucket="analytics", documented="DELETE")
 def soft_delete(insight_id: Number) -> Call[Insight]:
     """Delete an insight so that :func:`restore` can bring it back, without its alerts; PostHog answers DELETE with 405.
 
@@ -229,7 +229,7 @@ def soft_delete(insight_id: Number) -> Call[Insight]:
     return soft_delete.call(json_object, json={"deleted": True}, id=insight_id)
 
 
-@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, lane="analytics", documented=None)
+@endpoint("PATCH", "insights/{id}/", scopes=_WRITE, bucket="analytics", documented=None)
 def restore(insight_id: Number) -> Call[Insight]:
     """Bring a deleted insight back.
 
@@ -247,7 +247,7 @@ def sharing(insight_id: Number) -> Call[Sharing]:
     return sharing.call(json_object, id=insight_id)
 
 
-@endpoint("GET", "insights/{id}/activity/", scopes=_LOG, lane="analytics", paging="next")
+@endpoint("GET", "insights/{id}/activity/", scopes=_LOG, bucket="analytics", paging="next")
 def activity(insight_id: Number, *, limit: Limit = 10, page: Limit = 1) -> Call[ActivityPage]:
     """List what was done to an insight, newest first.
 
@@ -258,7 +258,7 @@ def activity(insight_id: Number, *, limit: Limit = 10, page: Limit = 1) -> Call[
     return activity.call(json_page, query={"limit": limit, "page": page}, id=insight_id)
 
 
-@endpoint("GET", "insights/activity/", scopes=_LOG, lane="analytics", paging="next")
+@endpoint("GET", "insights/activity/", scopes=_LOG, bucket="analytics", paging="next")
 def activity_of_all(*, limit: Limit = 10, page: Limit = 1) -> Call[ActivityPage]:
     """List what was done to insights, newest first.
 
@@ -268,7 +268,7 @@ def activity_of_all(*, limit: Limit = 10, page: Limit = 1) -> Call[ActivityPage]
     return activity_of_all.call(json_page, query={"limit": limit, "page": page})
 
 
-@endpoint("GET", "insights/{id}/analyze/", scopes=_READ, lane="analytics")
+@endpoint("GET", "insights/{id}/analyze/", scopes=_READ, bucket="analytics")
 def analyze(insight_id: Number) -> Call[Analysis]:
     """Have PostHog describe an insight's cached result. Many servers refuse it to personal API keys (403).
 
@@ -277,7 +277,7 @@ def analyze(insight_id: Number) -> Call[Analysis]:
     return analyze.call(json_object, id=insight_id)
 
 
-@endpoint("GET", "insights/{id}/suggestions/", scopes=_READ, lane="analytics")
+@endpoint("GET", "insights/{id}/suggestions/", scopes=_READ, bucket="analytics")
 def suggestions(insight_id: Number) -> Call[Sequence[Mapping[str, Any]]]:
     """List what PostHog suggests to look at next. Many servers refuse it to personal API keys (403).
 
@@ -286,7 +286,7 @@ def suggestions(insight_id: Number) -> Call[Sequence[Mapping[str, Any]]]:
     return suggestions.call(answers.rows, id=insight_id)
 
 
-@endpoint("POST", "insights/{id}/suggestions/", scopes=_READ, lane="analytics", repeatable=True)
+@endpoint("POST", "insights/{id}/suggestions/", scopes=_READ, bucket="analytics", repeatable=True)
 def post_suggestions(insight_id: Number, body: Object) -> Call[Sequence[Mapping[str, Any]]]:
     """List what PostHog suggests to look at next, for an insight as it is given; changes nothing.
 
@@ -296,7 +296,7 @@ def post_suggestions(insight_id: Number, body: Object) -> Call[Sequence[Mapping[
     return post_suggestions.call(answers.rows, json=body, id=insight_id)
 
 
-@endpoint("POST", "insights/cancel/", scopes=_WRITE, lane="analytics", repeatable=True)
+@endpoint("POST", "insights/cancel/", scopes=_WRITE, bucket="analytics", repeatable=True)
 def cancel(client_query_id: Text) -> Call[None]:
     """Cancel the calculation of an insight.
 
@@ -305,7 +305,7 @@ def cancel(client_query_id: Text) -> Call[None]:
     return cancel.call(answers.nothing, json={"client_query_id": client_query_id})
 
 
-@endpoint("GET", "insights/trend/", scopes=_READ, lane="analytics")
+@endpoint("GET", "insights/trend/", scopes=_READ, bucket="analytics")
 def trend(filters: Object) -> Call[Trend]:
     """Calculate a trend by PostHog's older filters; some servers have closed it (403). Use a query.
 
@@ -318,7 +318,7 @@ def trend(filters: Object) -> Call[Trend]:
     return trend.call(json_object, query=query)
 
 
-@endpoint("POST", "insights/trend/", scopes=_READ, lane="analytics", repeatable=True)
+@endpoint("POST", "insights/trend/", scopes=_READ, bucket="analytics", repeatable=True)
 def post_trend(filters: Object) -> Call[Trend]:
     """Calculate a trend by PostHog's older filters, sent as a body; saves nothing.
 

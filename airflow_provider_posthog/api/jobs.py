@@ -20,7 +20,7 @@ from airflow_provider_posthog.api import (
     system_look,
     watched,
 )
-from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
+from airflow_provider_posthog.api.call import STATUS_BYTES, Call
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES, RetryPolicy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Steps
@@ -81,7 +81,7 @@ class Asking:
     least: int = 1
 
 
-def _no_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+def _no_facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
@@ -154,7 +154,7 @@ EXPORT = JobKind(
     lambda job_id: exports.retrieve(int(job_id)),
     states.of_export,
     listing=Listing(lambda offset, limit: _page(exports.list(), offset, limit), _rows_by_id),
-    facts=exports.told,
+    facts=exports.facts_of,
 )
 QUERY = JobKind("query", queries.status, states.of_query, queries.cancel, brings_result=True)
 FILE_DOWNLOAD = JobKind(
@@ -165,33 +165,6 @@ FILE_DOWNLOAD = JobKind(
     listing=Listing(_page_of_downloads, _rows_by_id, tells_all=False),
 )
 
-
-def _places(refused_at: str) -> Call[dict[str, int]]:
-    """Ask how many file downloads go on.
-
-    :param refused_at: how many did when one more was refused.
-    """
-    asked = file_downloads.list()
-
-    def read(answer: Answer) -> dict[str, int]:
-        live = sum(states.is_live(found) for found in asked.read(answer).get("results", []))
-        return {"live": live, "refused_at": int(refused_at)}
-
-    return Call(asked.name, asked.method, asked.path, read, query=asked.query, scopes=asked.scopes)
-
-
-def _places_of_all(page: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Mapping[str, Any]]:
-    live = sum(states.is_live(found) for found in page.get("results", ()))
-    return {refused_at: {"live": live, "refused_at": int(refused_at)} for refused_at in wanted}
-
-
-#: The wait for a place: its "job id" is the number of file downloads at which one more was refused.
-FILE_DOWNLOAD_PLACE = JobKind(
-    "file_download_place",
-    _places,
-    states.of_place,
-    listing=Listing(lambda offset, limit: file_downloads.list(), _places_of_all, least=2),
-)
 
 #: Backfills, runs, syncs, views and more, by texts of :mod:`~airflow_provider_posthog.api.watched`: one kind, so that
 #: one query answers for all of them.
@@ -204,7 +177,7 @@ WATCHED = JobKind(
     facts=watched.facts,
 )
 
-KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, FILE_DOWNLOAD_PLACE, WATCHED)}
+KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, WATCHED)}
 
 
 @dataclass(frozen=True)

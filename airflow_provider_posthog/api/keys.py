@@ -13,15 +13,15 @@ log = logging.getLogger(__name__)
 REFUSED = (PostHogAuthenticationError, PostHogPermissionError)
 
 
-def is_another(found: ClientSettings, refused: ClientSettings, error: PostHogAPIError) -> bool:
+def is_another(settings: ClientSettings, refused: ClientSettings, error: PostHogAPIError) -> bool:
     """Tell whether the connection has another key by now, for the same project; the log says so, and shows neither.
 
-    :param found: the connection as it is now.
+    :param settings: the connection as it is now.
     :param refused: with what PostHog was asked.
     :param error: what it answered.
     """
-    same_place = (found.base_url, found.project_id) == (refused.base_url, refused.project_id)
-    if found.api_key == refused.api_key or not same_place:
+    same_place = (settings.base_url, settings.project_id) == (refused.base_url, refused.project_id)
+    if settings.api_key == refused.api_key or not same_place:
         return False
     log.info("PostHog refused the key (%s), and the connection has another one: going on with that", error.status)
     return True

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from airflow_provider_posthog.api.budget import HOUR, LIMITS, MARGIN, MINUTE, RESERVE, budget_of, limit_of, share_of
-from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.call import Bucket
 from airflow_provider_posthog.api.settings import ClientSettings, Role
 
 #: The part of an hour's calls that may go at once, after a time without polls; and the least that polls get in an hour,
@@ -35,13 +35,13 @@ class Pace:
 
     Times are seconds of any one clock that does not go back.
 
-    :param lane: the lane.
+    :param bucket: the bucket.
     :param share: the part of PostHog's limits that may be used up, in (0, 1].
     :param left: tells how many calls may still go within the minute and the hour that end at a time.
     """
 
-    def __init__(self, lane: Lane, share: float, left: Callable[[float], tuple[int, int]]) -> None:
-        (minute, _), (hour, _) = LIMITS[lane]
+    def __init__(self, bucket: Bucket, share: float, left: Callable[[float], tuple[int, int]]) -> None:
+        (minute, _), (hour, _) = LIMITS[bucket]
         self._minute, self._hour = limit_of(minute, share), limit_of(hour, share)
         self._burst = max(1.0, self._hour * _BURST)
         self._left = left
@@ -133,31 +133,31 @@ class Place:
         self._pace.leave(self._ticket)
 
 
-_paces: dict[tuple[str, int | None, Lane, float], Pace] = {}
+_paces: dict[tuple[str, int | None, Bucket, float], Pace] = {}
 _lock = threading.Lock()
 
 
-def place_of(settings: ClientSettings, lane: Lane, *, role: Role = "worker") -> Place | None:
+def place_of(settings: ClientSettings, bucket: Bucket, *, role: Role = "worker") -> Place | None:
     """Return a place in the line of all polls of this process to a project, or ``None`` where there is none.
 
     :param settings: where the project is, and which share of its limits may be used.
-    :param lane: the call's lane.
+    :param bucket: the call's bucket.
     :param role: who sends it.
     """
-    share = share_of(settings, lane, role=role)
+    share = share_of(settings, bucket, role=role)
     if not share:
         return None
-    lane = "crud" if lane == "deletion" else lane
-    key = (settings.base_url, settings.project_id, lane, share)
+    bucket = "crud" if bucket == "deletion" else bucket
+    key = (settings.base_url, settings.project_id, bucket, share)
     with _lock:
         pace = _paces.get(key)
         if pace is None:
-            pace = _paces[key] = Pace(lane, share, partial(_left, settings, lane, share))
+            pace = _paces[key] = Pace(bucket, share, partial(_left, settings, bucket, share))
     return Place(pace)
 
 
-def _left(settings: ClientSettings, lane: Lane, share: float, now: float) -> tuple[int, int]:
-    return budget_of(settings).left(lane, now, share=share)
+def _left(settings: ClientSettings, bucket: Bucket, share: float, now: float) -> tuple[int, int]:
+    return budget_of(settings).left(bucket, now, share=share)
 
 
 def _forget() -> None:

@@ -34,7 +34,7 @@ class Pages:
     :param call: the call of the first page.
     :param settings: whose host ``next`` must lead to.
     :param max_items: how many items to read at the most.
-    :raises PostHogSettingsError: if the call is no list.
+    :raises PostHogSettingsError: if the call is not a list.
     """
 
     def __init__(self, call: Call[Any], settings: ClientSettings, max_items: int | None = None) -> None:

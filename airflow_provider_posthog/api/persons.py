@@ -21,7 +21,7 @@ from airflow_provider_posthog.api.arguments import (
     between,
     json_text,
 )
-from airflow_provider_posthog.api.call import Answer, Call, json_object, json_page
+from airflow_provider_posthog.api.call import Answer, Call, json_holding, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.shapes import ActivityPage
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -32,6 +32,8 @@ MAX_PAGE = 1000
 MAX_BULK_DELETE = 1000
 #: The most ids of one look-up; PostHog leaves out what is beyond and says nothing.
 MAX_BATCH = 200
+#: Nobody is gone because an answer is not what was asked for.
+_BATCH = json_holding("results", dict)
 
 _READ = ("person:read",)
 _WRITE = ("person:write",)
@@ -99,7 +101,7 @@ class DeletionStatusPage(TypedDict, total=False):
     results: Sequence[DeletionStatus]
 
 
-@endpoint("GET", "persons/", scopes=_READ, lane="analytics", paging="offset")
+@endpoint("GET", "persons/", scopes=_READ, bucket="analytics", paging="offset")
 def list(
     *,
     distinct_id: Text | None = None,
@@ -129,7 +131,7 @@ def list(
     return list.call(json_page, query=query)
 
 
-@endpoint("GET", "persons/{id}/", scopes=_READ, lane="analytics")
+@endpoint("GET", "persons/{id}/", scopes=_READ, bucket="analytics")
 def retrieve(person_id: PersonId) -> Call[Person]:
     """Retrieve a person with all distinct ids; 404 for one who is not there.
 
@@ -138,7 +140,7 @@ def retrieve(person_id: PersonId) -> Call[Person]:
     return retrieve.call(json_object, id=person_id)
 
 
-@endpoint("PATCH", "persons/{id}/", scopes=_WRITE, lane="analytics")
+@endpoint("PATCH", "persons/{id}/", scopes=_WRITE, bucket="analytics")
 def update(person_id: PersonId, properties: Object) -> Call[None]:
     """Set properties of a person; others stay. PostHog accepts it also where it then loses it: read back.
 
@@ -148,7 +150,7 @@ def update(person_id: PersonId, properties: Object) -> Call[None]:
     return update.call(answers.nothing, json={"properties": dict(properties)}, id=person_id)
 
 
-@endpoint("DELETE", "persons/{id}/", scopes=_WRITE, lane="deletion")
+@endpoint("DELETE", "persons/{id}/", scopes=_WRITE, bucket="deletion")
 def delete(
     person_id: PersonId, *, delete_events: bool = False, delete_recordings: bool = False, keep_person: bool = False
 ) -> Call[None]:
@@ -166,7 +168,7 @@ def delete(
     return delete.call(answers.nothing, query={name: True for name, on in flags.items() if on}, id=person_id)
 
 
-@endpoint("POST", "persons/bulk_delete/", scopes=_WRITE, lane="deletion")
+@endpoint("POST", "persons/bulk_delete/", scopes=_WRITE, bucket="deletion")
 def bulk_delete(
     *,
     ids: Annotated[Sequence[Uuid], at_most(MAX_BULK_DELETE)] | None = None,
@@ -204,7 +206,7 @@ def _is_summary(answer: Answer) -> bool:
     return isinstance(summary, Mapping) and "persons_found" in summary and bool(summary.get("deletion_errors"))
 
 
-@endpoint("GET", "persons/{id}/activity/", scopes=("activity_log:read",), lane="analytics", paging="next")
+@endpoint("GET", "persons/{id}/activity/", scopes=("activity_log:read",), bucket="analytics", paging="next")
 def activity(person_id: PersonId, *, limit: Limit = 10, page: Limit = 1) -> Call[ActivityPage]:
     """List what was done to a person, newest first; 404 after the person's deletion.
 
@@ -215,7 +217,7 @@ def activity(person_id: PersonId, *, limit: Limit = 10, page: Limit = 1) -> Call
     return activity.call(json_page, query={"limit": limit, "page": page}, id=person_id)
 
 
-@endpoint("POST", "persons/{id}/delete_property/", scopes=_WRITE, lane="analytics", repeatable=True)
+@endpoint("POST", "persons/{id}/delete_property/", scopes=_WRITE, bucket="analytics", repeatable=True)
 def delete_property(person_id: PersonId, key: Text) -> Call[dict[str, Any]]:
     """Remove one property of a person; events keep their copies. PostHog answers success also for nothing: read back.
 
@@ -225,7 +227,7 @@ def delete_property(person_id: PersonId, key: Text) -> Call[dict[str, Any]]:
     return delete_property.call(answers.object_or_empty, json={"$unset": key}, id=person_id)
 
 
-@endpoint("GET", "persons/{id}/properties_timeline/", scopes=_READ, lane="analytics")
+@endpoint("GET", "persons/{id}/properties_timeline/", scopes=_READ, bucket="analytics")
 def properties_timeline(person_id: PersonId) -> Call[dict[str, Any]]:
     """Retrieve how a person's properties changed; many servers refuse it to personal API keys (403).
 
@@ -234,7 +236,7 @@ def properties_timeline(person_id: PersonId) -> Call[dict[str, Any]]:
     return properties_timeline.call(json_object, id=person_id)
 
 
-@endpoint("GET", "persons/deletion_status/", scopes=_READ, lane="analytics", paging="offset")
+@endpoint("GET", "persons/deletion_status/", scopes=_READ, bucket="analytics", paging="offset")
 def deletion_status(
     *,
     person_uuid: Uuid | None = None,
@@ -256,19 +258,19 @@ def deletion_status(
     return deletion_status.call(json_page, query=query)
 
 
-@endpoint("POST", "persons/batch_by_distinct_ids/", scopes=_READ, lane="analytics", repeatable=True)
+@endpoint("POST", "persons/batch_by_distinct_ids/", scopes=_READ, bucket="analytics", repeatable=True)
 def batch_by_distinct_ids(distinct_ids: Annotated[Sequence[Text], at_most(MAX_BATCH)]) -> Call[Persons]:
     """Look up persons by distinct id, in the store that deletions reach first; servers before December 2025: 403.
 
     :param distinct_ids: at most 200, as PostHog leaves out the rest.
     """
-    return batch_by_distinct_ids.call(json_object, json={"distinct_ids": [*distinct_ids]})
+    return batch_by_distinct_ids.call(_BATCH, json={"distinct_ids": [*distinct_ids]})
 
 
-@endpoint("POST", "persons/batch_by_uuids/", scopes=_READ, lane="analytics", repeatable=True)
+@endpoint("POST", "persons/batch_by_uuids/", scopes=_READ, bucket="analytics", repeatable=True)
 def batch_by_uuids(uuids: Annotated[Sequence[Uuid], at_most(MAX_BATCH)]) -> Call[Persons]:
     """Look up persons by UUID, in the store that deletions reach first; servers before December 2025: 403.
 
     :param uuids: at most 200, as PostHog leaves out the rest.
     """
-    return batch_by_uuids.call(json_object, json={"uuids": [*uuids]})
+    return batch_by_uuids.call(_BATCH, json={"uuids": [*uuids]})

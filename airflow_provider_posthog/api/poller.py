@@ -287,20 +287,20 @@ def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
     :param policy: how patient to be.
     """
     try:
-        found: Mapping[str, Any] = yield Send(kind.poll(job_id), policy)
+        answer: Mapping[str, Any] = yield Send(kind.poll(job_id), policy)
     except PostHogError as error:
         return Seen(kind.of_error(error))
-    return seen_in(kind, found)
+    return seen_in(kind, answer)
 
 
-def seen_in(kind: JobKind, found: Mapping[str, Any]) -> Seen:
+def seen_in(kind: JobKind, answer: Mapping[str, Any]) -> Seen:
     """Judge what PostHog says of a job.
 
     :param kind: its kind.
-    :param found: what PostHog says.
+    :param answer: what PostHog says.
     """
-    verdict = kind.judge(found)
-    return Seen(verdict, kind.facts(found) if verdict.state == "succeeded" else {})
+    verdict = kind.judge(answer)
+    return Seen(verdict, kind.facts(answer) if verdict.state == "succeeded" else {})
 
 
 class ListReader:
@@ -333,12 +333,12 @@ class ListReader:
     def _ask(self, asking: Asking, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
         reading = Reading(pages=1)
         try:
-            found = yield from asking.steps(ids, policy, self._server)
+            rows = yield from asking.steps(ids, policy, self._server)
         except PostHogError as error:
             self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 403, 404, 405))
             reading.error = error if self.usable else None
         else:
-            reading.seen = {job_id: seen_in(self._kind, told) for job_id, told in found.items()}
+            reading.seen = {job_id: seen_in(self._kind, row) for job_id, row in rows.items()}
         return reading
 
     def _read(self, listing: Listing, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
@@ -355,20 +355,20 @@ class ListReader:
                     continue
                 reading.error = error if self.usable else None
                 break
-            found = listing.rows(page, left)
-            self._judge(listing, found, reading)
-            fruitless = 0 if len(found) > 1 else fruitless + 1
-            left -= found.keys()
+            listed = listing.rows(page, left)
+            self._judge(listing, listed, reading)
+            fruitless = 0 if len(listed) > 1 else fruitless + 1
+            left -= listed.keys()
             for number, row in enumerate(page.get("results", ())):
-                if isinstance(row, Mapping) and str(row.get("id")) in found:
+                if isinstance(row, Mapping) and str(row.get("id")) in listed:
                     self._depth = offset + number + 1  # as many rows tell next time of all that were seen now
             offset += len(page.get("results", ()))
             if not page.get("next"):
                 break
         return reading
 
-    def _judge(self, listing: Listing, found: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
-        for job_id, row in found.items():
+    def _judge(self, listing: Listing, rows: Mapping[str, Mapping[str, Any]], reading: Reading) -> None:
+        for job_id, row in rows.items():
             seen = seen_in(self._kind, row)
             pending = isinstance(seen.verdict, Verdict) and seen.verdict.state == "pending"
             if listing.tells_all or pending:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 
-from airflow_provider_posthog.api.byte_budget import Told
+from airflow_provider_posthog.api.byte_budget import BudgetHeaders
 from airflow_provider_posthog.api.call import Answer, Call, json_object
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.server_time import moment
@@ -60,7 +60,7 @@ def metered(call: Call[T]) -> Call[Metered[T]]:
     """
 
     def read(answer: Answer) -> Metered[T]:
-        return Metered(call.read(answer), *Told.by(answer))
+        return Metered(call.read(answer), *BudgetHeaders.by(answer))
 
     return cast("Call[Metered[T]]", replace(call, read=read))  # type: ignore[arg-type]
 
@@ -114,14 +114,14 @@ def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
     :param node: the query node, with ``values`` and ``variables``.
     """
     values, variables = node.get("values"), node.get("variables")
-    found: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
+    named: dict[str, Any] = {str(name): value for name, value in values.items()} if isinstance(values, Mapping) else {}
     for variable in variables.values() if isinstance(variables, Mapping) else ():
         if isinstance(variable, Mapping):
-            found[f"variables.{variable.get('code_name')}"] = variable.get("value")
-    return found
+            named[f"variables.{variable.get('code_name')}"] = variable.get("value")
+    return named
 
 
-@endpoint("POST", "query/", scopes=("query:read",), lane="query", repeatable=True)
+@endpoint("POST", "query/", scopes=("query:read",), bucket="query", repeatable=True)
 def start(
     query: Mapping[str, Any],
     *,
@@ -155,7 +155,7 @@ def _status(answer: Answer) -> QueryStatus:
     status = json_object(answer).get("query_status")
     if not isinstance(status, dict):
         raise PostHogTransportError(f"the answer (status {answer.status}) has no 'query_status'")
-    read = Told.by(answer).read
+    read = BudgetHeaders.by(answer).read
     if read is not None and status.get("complete"):
         status["bytes_read"] = read
     return status  # type: ignore[return-value]

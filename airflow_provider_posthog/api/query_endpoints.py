@@ -11,7 +11,7 @@ from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.queries import QueryAnswer
 
 
-@endpoint("POST", "endpoints/{name}/run/", scopes=("endpoint:read",), lane="query", repeatable=True)
+@endpoint("POST", "endpoints/{name}/run/", scopes=("endpoint:read",), bucket="query", repeatable=True)
 def run(
     name: Text,
     *,

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 
-from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.call import Bucket
 from airflow_provider_posthog.api.wait_log import Slowdown
 
 MINUTE = 60.0
@@ -18,10 +18,10 @@ _MINUTE = MINUTE + MARGIN
 #: As many seconds as any window reaches back.
 LONGEST = HOUR + MARGIN
 _CRUD = ((480, _MINUTE), (4800, LONGEST))
-#: For each lane: the class that counts, for deletions are throttled by the very classes of CRUD, and by their counters.
-CLASSES: Mapping[Lane, str] = {"crud": "crud", "deletion": "crud", "analytics": "analytics", "query": "query"}
-#: For each lane: how many calls PostHog lets through in any window of how many seconds.
-LIMITS: Mapping[Lane, tuple[tuple[int, float], ...]] = {
+#: For each bucket: the class that counts. Deletions are throttled by the very classes of CRUD, and by their counters.
+CLASSES: Mapping[Bucket, str] = {"crud": "crud", "deletion": "crud", "analytics": "analytics", "query": "query"}
+#: For each bucket: how many calls PostHog lets through in any window of how many seconds.
+LIMITS: Mapping[Bucket, tuple[tuple[int, float], ...]] = {
     "crud": _CRUD,
     "deletion": _CRUD,
     "analytics": ((240, _MINUTE), (1200, LONGEST)),
@@ -29,7 +29,7 @@ LIMITS: Mapping[Lane, tuple[tuple[int, float], ...]] = {
 }
 #: The part of each window that polls leave to what starts jobs, takes their results and looks for the last time.
 RESERVE = 0.1
-#: The longest time, in seconds, for which a 429 closes a lane: PostHog's longest window. A proxy may ask for years.
+#: The longest time, in seconds, for which a 429 closes a bucket: PostHog's longest window. A proxy may ask for years.
 LONGEST_CLOSURE = HOUR
 
 
@@ -48,31 +48,31 @@ class Counter:
 
     def __init__(self) -> None:
         #: When calls went and, for those that wait, will go; ascending. What no window can reach falls out.
-        self.turns: list[float] = []
+        self.reservations: list[float] = []
         #: The same, of each share by itself.
         self.by_share: dict[float, list[float]] = {}
         self.closed_until = -math.inf
         self.slowdown = Slowdown()
 
-    def add(self, turn: float, share: float) -> None:
+    def add(self, reservation: float, share: float) -> None:
         """Count a call.
 
-        :param turn: when it goes.
+        :param reservation: when it goes.
         :param share: the share of whoever sends it.
         """
-        insort(self.turns, turn)
-        insort(self.by_share.setdefault(share, []), turn)
+        insort(self.reservations, reservation)
+        insort(self.by_share.setdefault(share, []), reservation)
 
-    def remove(self, turn: float, share: float) -> None:
+    def remove(self, reservation: float, share: float) -> None:
         """Count a call no more.
 
-        :param turn: when it was to go.
+        :param reservation: when it was to go.
         :param share: the share of whoever was to send it.
         """
-        for turns in (self.turns, self.by_share.get(share, [])):
-            at = bisect_left(turns, turn)
-            if at < len(turns) and turns[at] == turn:
-                del turns[at]
+        for reservations in (self.reservations, self.by_share.get(share, [])):
+            at = bisect_left(reservations, reservation)
+            if at < len(reservations) and reservations[at] == reservation:
+                del reservations[at]
 
     def left(self, since: float, limit: int, share: float) -> int:
         """Return how many more calls may go after a time: of a share, and of all shares together.
@@ -81,17 +81,23 @@ class Counter:
         :param limit: PostHog's limit.
         :param share: the share.
         """
-        counted = ((self.turns, 1.0), (self.by_share.get(share, ()), share))
-        return max(0, min(limit_of(limit, part) - len(turns) + bisect_right(turns, since) for turns, part in counted))
+        counted = ((self.reservations, 1.0), (self.by_share.get(share, ()), share))
+        return max(
+            0,
+            min(
+                limit_of(limit, part) - len(reservations) + bisect_right(reservations, since)
+                for reservations, part in counted
+            ),
+        )
 
     def forget(self, until: float) -> None:
         """Drop the calls that no window reaches any more.
 
         :param until: the time of the last one.
         """
-        for turns in (self.turns, *self.by_share.values()):
-            del turns[: bisect_right(turns, until)]
-        self.by_share = {share: turns for share, turns in self.by_share.items() if turns}
+        for reservations in (self.reservations, *self.by_share.values()):
+            del reservations[: bisect_right(reservations, until)]
+        self.by_share = {share: reservations for share, reservations in self.by_share.items() if reservations}
 
     def void(self, after: float, until: float) -> None:
         """Drop the calls that were to go between two times.
@@ -99,8 +105,8 @@ class Counter:
         :param after: the first time, which stays.
         :param until: the last one, which stays.
         """
-        for turns in (self.turns, *self.by_share.values()):
-            del turns[bisect_right(turns, after) : bisect_left(turns, until)]
+        for reservations in (self.reservations, *self.by_share.values()):
+            del reservations[bisect_right(reservations, after) : bisect_left(reservations, until)]
 
     def first_gap(self, start: float, windows: Sequence[tuple[int, float]], share: float, *, reserve: bool) -> float:
         """Return the first time at which one more call fits into all windows: its own share's, and PostHog's.
@@ -111,26 +117,26 @@ class Counter:
         :param reserve: whether it may use up what is kept back from polls.
         """
         own = self.by_share.get(share, [])
-        counted = [(self.turns, limit_of(limit, 1.0, reserve=reserve), seconds) for limit, seconds in windows]
+        counted = [(self.reservations, limit_of(limit, 1.0, reserve=reserve), seconds) for limit, seconds in windows]
         counted += [(own, limit_of(limit, share, reserve=reserve), seconds) for limit, seconds in windows]
-        turn, before = start, -math.inf
-        while turn != before:
-            before = turn
-            for turns, calls, seconds in counted:
-                turn = _fit(turns, turn, calls, seconds)
-        return turn
+        reservation, before = start, -math.inf
+        while reservation != before:
+            before = reservation
+            for reservations, calls, seconds in counted:
+                reservation = _fit(reservations, reservation, calls, seconds)
+        return reservation
 
 
-def _fit(turns: Sequence[float], turn: float, calls: int, seconds: float) -> float:
-    """Return the first time, from a turn on, at which one more call leaves at most so many in any window."""
+def _fit(reservations: Sequence[float], reservation: float, calls: int, seconds: float) -> float:
+    """Return the first time, from a reservation on, at which one more call leaves at most so many in any window."""
     while True:
-        at, later = bisect_right(turns, turn), turn
+        at, later = bisect_right(reservations, reservation), reservation
         # Of each row of calls in which the new one would be one too many: it cannot come before the row's first one has
         # left the window. Mostly nobody is to come after it, and there is one row to look at.
-        for number in range(max(0, at - calls), min(at, len(turns) - calls) + 1):
-            first, last = turns[number], turns[number + calls - 1]
-            if min(first, turn) + seconds > max(last, turn):
+        for number in range(max(0, at - calls), min(at, len(reservations) - calls) + 1):
+            first, last = reservations[number], reservations[number + calls - 1]
+            if min(first, reservation) + seconds > max(last, reservation):
                 later = max(later, first + seconds)
-        if later == turn:
-            return turn
-        turn = later
+        if later == reservation:
+            return reservation
+        reservation = later

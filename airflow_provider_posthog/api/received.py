@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from airflow_provider_posthog.api.body import Arriving, Body
-from airflow_provider_posthog.api.byte_budget import Told
+from airflow_provider_posthog.api.byte_budget import BudgetHeaders
 from airflow_provider_posthog.api.call import Answer
-from airflow_provider_posthog.api.wire import size_of, told_as_requests_does
+from airflow_provider_posthog.api.wire import errors_of_requests, size_of
 from airflow_provider_posthog.exceptions import PostHogError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Taking(Generic[T]):
         began()
         pieces = _pieces(response, most, _STREAMED)
         try:
-            read = Told.of(response.headers).read
+            read = BudgetHeaders.of(response.headers).read
             self._taken.append(self._take(Arriving(pieces, response.elapsed.total_seconds(), read)))
         except PostHogError as error:
             self._error = error
@@ -80,7 +80,7 @@ def held(response: requests.Response, most: int | None, began: Callable[[], None
     size = size_of(response)
     piece = max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
     body = Body(response.headers.get("Content-Encoding", ""), most)
-    with told_as_requests_does():
+    with errors_of_requests():
         for raw in response.raw.stream(piece, decode_content=False):
             for _ in body.feed(raw):
                 pass
@@ -91,7 +91,7 @@ def _pieces(response: requests.Response, most: int | None, piece: int) -> Iterat
     """Yield a body as it comes, unpacked."""
     size_of(response)
     body = Body(response.headers.get("Content-Encoding", ""), most)
-    with told_as_requests_does():
+    with errors_of_requests():
         for raw in response.raw.stream(piece, decode_content=False):
             for _ in body.feed(raw):
                 if taken := body.take():

@@ -124,6 +124,8 @@ def decide(
     :param waited: seconds that this call has spent on waits that the server asked for.
     """
     backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
+    if lacks_slot(call, outcome):
+        return GiveUp()
     if isinstance(outcome, Answer) and outcome.status == 429:
         return _rate_limited(outcome, policy, backoff, now, waited)
     if attempt >= policy.max_attempts or not _may_repeat(call, outcome):
@@ -136,10 +138,22 @@ def decide(
     return Wait(max(backoff, asked or 0.0), f"status {outcome.status}", asked or 0.0)
 
 
+def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
+    """Tell whether PostHog refused to start a job because too many go on: no rate limit, though it answers 429.
+
+    :param call: the call.
+    :param outcome: the answer, or that there was none.
+    """
+    if call.no_slot is None or not isinstance(outcome, Answer) or outcome.status != 429:
+        return False
+    body = outcome.json_or_none()
+    return isinstance(body, dict) and body.get("code") == call.no_slot
+
+
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     if isinstance(outcome, NoAnswer):
         return not outcome.lasting and (call.repeatable or not outcome.sent)
-    if outcome.status in _TOO_HEAVY and (call.lane == "query" or call.read_timeout is not None):
+    if outcome.status in _TOO_HEAVY and (call.bucket == "query" or call.read_timeout is not None):
         return False  # PostHog calculates: a smaller question may help
     return call.repeatable and outcome.status in RETRYABLE_STATUSES
 
@@ -168,8 +182,8 @@ def retry_after(answer: Answer, now: datetime) -> float | None:
         if seconds is not None:
             return seconds
     body = answer.json_or_none() if answer.status == 429 else None
-    found = _EXPECTED.search(str(body.get("detail"))) if isinstance(body, dict) else None
-    return _finite(float(found.group(1))) if found else None
+    match = _EXPECTED.search(str(body.get("detail"))) if isinstance(body, dict) else None
+    return _finite(float(match.group(1))) if match else None
 
 
 def _finite(seconds: float) -> float | None:

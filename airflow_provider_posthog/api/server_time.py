@@ -51,7 +51,7 @@ def date_of(answer: Answer) -> datetime | None:
 
 
 def moment(text: object) -> datetime | None:
-    """Read a time that PostHog wrote, such as ``last_refresh``, in UTC; ``None`` for what is no time.
+    """Read a time that PostHog wrote, such as ``last_refresh``, in UTC; ``None`` for what is not a time.
 
     :param text: ISO text with an offset or ``Z``; without either it is UTC.
     """

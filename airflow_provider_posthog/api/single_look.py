@@ -27,8 +27,8 @@ def status(text: str) -> Call[dict[str, Any]]:
     def read(answer: Answer) -> dict[str, Any]:
         at = date_of(answer)
         hidden = answer.status == 404 and watched.what == "backfill"  # for the first seconds
-        found = [] if hidden else rows_in(call.read(answer))
-        return {"id": text, "rows": found, "at": at.timestamp() if at is not None else 0.0}
+        rows = [] if hidden else rows_in(call.read(answer))
+        return {"id": text, "rows": rows, "at": at.timestamp() if at is not None else 0.0}
 
     reads_error = _is_hidden if watched.what == "backfill" else call.reads_error
     return replace(call, read=read, reads_error=reads_error)
@@ -64,7 +64,7 @@ def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _backfill(watched: Watched) -> tuple[Call[Any], Rows]:
-    return batch_exports.backfill(*watched.names), lambda found: [row(found)]
+    return batch_exports.backfill(*watched.names), lambda answer: [row(answer)]
 
 
 def _run(watched: Watched) -> tuple[Call[Any], Rows]:
@@ -92,8 +92,8 @@ def _syncs(watched: Watched) -> tuple[Call[Any], Rows]:
 
 
 def _views(watched: Watched) -> tuple[Call[Any], Rows]:
-    def of_history(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [row(each) for each in found.get("run_history", ())]
+    def of_history(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [row(each) for each in answer.get("run_history", ())]
 
     return warehouse.view_runs(watched.names[0]), of_history
 
@@ -102,13 +102,13 @@ def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
     path = f"cohorts/{int(watched.names[0])}/"
     call: Call[Any] = Call("cohorts.retrieve", "GET", path, json_object, scopes=("cohort:read",))
 
-    def of_cohort(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-        going_on = bool(found.get("is_calculating"))
+    def of_cohort(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+        going_on = bool(answer.get("is_calculating"))
         # A calculation that goes on has begun after the last that has ended.
-        began = utc(watched.since).isoformat() if going_on else found.get("last_calculation")
-        failed = bool(found.get("errors_calculating")) and not going_on
+        began = utc(watched.since).isoformat() if going_on else answer.get("last_calculation")
+        failed = bool(answer.get("errors_calculating")) and not going_on
         status = "Running" if going_on else "Failed" if failed else "Completed"
-        return [row({"id": str(found.get("id")), "status": status, "created_at": began, "count": found.get("count")})]
+        return [row({"id": str(answer.get("id")), "status": status, "created_at": began, "count": answer.get("count")})]
 
     return call, of_cohort
 

@@ -78,59 +78,49 @@ _RUN_FAILURES = {
 }
 
 
-def of_file_download(found: Mapping[str, Any]) -> Verdict:
+def of_file_download(download: Mapping[str, Any]) -> Verdict:
     """Read a file download.
 
     PostHog shows ``Completed`` only once the files can be had; ``Completed`` without files means that there was no
     data. A status that is not known yet is waited out, up to the task's deadline.
 
-    :param found: PostHog's answer to ``file_downloads.retrieve``.
+    :param download: PostHog's answer to ``file_downloads.retrieve``.
     """
-    return _of_status(found)
+    return _of_status(download)
 
 
-def of_run(found: Mapping[str, Any]) -> Verdict:
+def of_run(run: Mapping[str, Any]) -> Verdict:
     """Read a run of a batch export, or a backfill.
 
     ``Completed`` of a backfill says that it has ended; its runs may have failed. ``FailedRetryable`` may be mended by
     PostHog itself, with another run of the interval. ``ContinuedAsNew`` goes on.
 
-    :param found: with ``status``, and perhaps ``failed`` (records), ``error``.
+    :param run: with ``status``, and perhaps ``failed`` (records), ``error``.
     """
-    failed = found.get("failed")
-    if found.get("status") == "Completed" and isinstance(failed, int) and failed > 0:
+    failed = run.get("failed")
+    if run.get("status") == "Completed" and isinstance(failed, int) and failed > 0:
         return Verdict("failed", f"Completed, but {failed:,} records failed")
-    verdict = _of_status(found)
-    return replace(verdict, final=found.get("status") != "FailedRetryable")
+    verdict = _of_status(run)
+    return replace(verdict, final=run.get("status") != "FailedRetryable")
 
 
-def _of_status(found: Mapping[str, Any]) -> Verdict:
-    status = str(found.get("status"))
+def _of_status(job: Mapping[str, Any]) -> Verdict:
+    status = str(job.get("status"))
     if status == "Completed":
         return Verdict("succeeded")
     if status not in _RUN_FAILURES:
         return Verdict("pending", "" if status in _LIVE_RUNS else f"in a status this provider does not know: {status}")
-    told = found.get("error")
+    error = job.get("error")
     reason = f"{status}: {_RUN_FAILURES[status]}"
-    return Verdict("failed", f"{reason}. {clean(told)}" if isinstance(told, str) and told else reason)
+    return Verdict("failed", f"{reason}. {clean(error)}" if isinstance(error, str) and error else reason)
 
 
-def is_live(found: Mapping[str, Any]) -> bool:
+def is_live(job: Mapping[str, Any]) -> bool:
     """Tell whether a file download, or a run of a batch export, goes on.
 
-    :param found: an object with a ``status``.
+    :param job: an object with a ``status``.
     """
-    return str(found.get("status")) in _LIVE_RUNS
-
-
-def of_place(found: Mapping[str, Any]) -> Verdict:
-    """Tell whether the project may have one more file download.
-
-    :param found: ``live``, how many go on, and ``refused_at``, how many did when one more was refused.
-    """
-    if found["live"] < found["refused_at"]:
-        return Verdict("succeeded")
-    return Verdict("pending", f"{found['live']} file downloads go on")
+    return str(job.get("status")) in _LIVE_RUNS
 
 
 def failure_in(answer: Any) -> str | None:  # noqa: ANN401 - what Call.read made of an answer

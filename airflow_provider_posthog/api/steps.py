@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds after the deadline in which works may still say why they did not end. Airflow 2.11 leaves a few.
-_LAST_WORDS = 1.0
-#: Seconds after which a waiting thread looks whether it was told to stop.
-_A_WHILE = 0.5
+#: Seconds after the deadline in which tasks may still say why they did not end. Airflow 2.11 leaves a few.
+_GRACE = 1.0
+#: Seconds between two looks of a waiting thread at whether it has to stop.
+_POLL = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Stopped(PostHogError):
     """The work was told to stop; raised at its next step, so that it can tidy up behind itself."""
 
 
-class _Late(Exception):
+class _DeadlinePassed(Exception):
     """The deadline has passed."""
 
 
@@ -126,50 +126,50 @@ async def run_async(steps: Steps[T], client: AsyncClient, *, policy: RetryPolicy
 
 
 def run_all(
-    works: Iterable[Steps[T]],
+    tasks: Iterable[Steps[T]],
     make_client: Callable[[], Client],
     *,
-    at_once: int,
+    max_workers: int,
     stop: threading.Event | None = None,
     deadline: float | None = None,
-    late: T | None = None,
+    on_timeout: T | None = None,
 ) -> list[T]:
-    """Do several works side by side, each on a client of its own, and return what came of each, in their order.
+    """Do several tasks side by side, each on a client of its own, and return their results in the tasks' order.
 
-    :param works: the works; they report their failures as values, as the first error raised ends all of them.
+    :param tasks: the tasks. They return their failures: the first error that one raises ends them all.
     :param make_client: makes a client for a thread.
-    :param at_once: how many at once, from 1.
-    :param stop: ends the works that go on, once it is set; one that waits for an answer is left behind.
-    :param deadline: when to give up a work that waits for an answer, in seconds since 1970 (and a moment later).
-    :param late: what came of a work that had not ended by then.
+    :param max_workers: how many run at once, from 1.
+    :param stop: ends the running tasks once it is set; a task that waits for an answer is left behind.
+    :param deadline: when to give up a task that waits for an answer, in seconds since 1970 (and a moment later).
+    :param on_timeout: the result of a task that had not ended by then.
     :raises Stopped: if ``stop`` was set by another.
-    :raises PostHogError: the first error that a work raised, after the others were told to stop.
+    :raises PostHogError: the first error that a task raised, after the others were stopped.
     """
     stop = stop or threading.Event()
-    works = list(works)
+    tasks = list(tasks)
     results: dict[int, T] = {}
-    crew = _Crew(works, make_client, stop)
-    crew.start(min(at_once, len(works)))
+    pool = _WorkerPool(tasks, make_client, stop)
+    pool.start(min(max_workers, len(tasks)))
     try:
-        while len(results) < len(works):
-            number, result = crew.wait(deadline)
+        while len(results) < len(tasks):
+            number, result = pool.wait(deadline)
             if isinstance(result, BaseException):
                 raise result
             results[number] = result
-    except _Late:
+    except _DeadlinePassed:
         stop.set()
     except BaseException:  # a kill is a BaseException of Airflow's; the threads must not go on behind it
         stop.set()
         raise
-    return [results.get(number, cast(T, late)) for number in range(len(works))]
+    return [results.get(number, cast(T, on_timeout)) for number in range(len(tasks))]
 
 
-class _Crew(Generic[T]):
-    """Threads that do works, each on a client of its own, and put what came of each into :attr:`done`."""
+class _WorkerPool(Generic[T]):
+    """Threads that do tasks, each on a client of its own, and put the results into :attr:`done`."""
 
-    def __init__(self, works: Sequence[Steps[T]], make_client: Callable[[], Client], stop: threading.Event) -> None:
+    def __init__(self, tasks: Sequence[Steps[T]], make_client: Callable[[], Client], stop: threading.Event) -> None:
         self.done: queue.Queue[tuple[int, T | BaseException]] = queue.Queue()
-        self._pending = iter(enumerate(works))
+        self._pending = iter(enumerate(tasks))
         self._make_client = make_client
         self._stop = stop
         self._lock = threading.Lock()
@@ -185,17 +185,17 @@ class _Crew(Generic[T]):
 
         :param deadline: as for :func:`run_all`.
         :raises Stopped: if the work was told to stop meanwhile.
-        :raises _Late: if it does not come in time.
+        :raises _DeadlinePassed: if it does not come in time.
         """
         while True:
-            left = _A_WHILE if deadline is None else deadline + _LAST_WORDS - time.time()
+            left = _POLL if deadline is None else deadline + _GRACE - time.time()
             try:
-                return self.done.get(timeout=max(0.0, min(left, _A_WHILE)))
+                return self.done.get(timeout=max(0.0, min(left, _POLL)))
             except queue.Empty:
                 if self._stop.is_set():
                     raise Stopped("stopped") from None
                 if left <= 0:
-                    raise _Late from None
+                    raise _DeadlinePassed from None
 
     def _work(self) -> None:
         try:
@@ -211,37 +211,37 @@ class _Crew(Generic[T]):
 
 
 async def run_all_async(
-    works: Sequence[Steps[T]],
+    tasks: Sequence[Steps[T]],
     client: AsyncClient,
     *,
-    at_once: int,
+    max_workers: int,
     deadline: float | None = None,
-    late: T | None = None,
+    on_timeout: T | None = None,
 ) -> list[T]:
-    """Do several works side by side on one client, and return what came of each, in their order.
+    """Do several tasks side by side on one client, and return their results in the tasks' order.
 
-    :param works: the works; they report their failures as values, as the first error raised ends all of them.
+    :param tasks: the tasks. They return their failures: the first error that one raises ends them all.
     :param client: the client.
-    :param at_once: how many at once, from 1.
+    :param max_workers: how many run at once, from 1.
     :param deadline: when to give up, in seconds since 1970, as for :func:`run_all`.
-    :param late: what came of a work that had not ended by then.
+    :param on_timeout: the result of a task that had not ended by then.
     """
-    places = asyncio.Semaphore(at_once)
+    slots = asyncio.Semaphore(max_workers)
 
     async def work(steps: Steps[T]) -> T:
-        async with places:
+        async with slots:
             return await run_async(steps, client)
 
-    tasks = [asyncio.ensure_future(work(steps)) for steps in works]
-    left = None if deadline is None else max(0.0, deadline + _LAST_WORDS - time.time())
+    futures = [asyncio.ensure_future(work(steps)) for steps in tasks]
+    left = None if deadline is None else max(0.0, deadline + _GRACE - time.time())
     try:
-        if tasks:
-            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
-        return [task.result() if task.done() else cast(T, late) for task in tasks]
+        if futures:
+            await asyncio.wait(futures, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+        return [task.result() if task.done() else cast(T, on_timeout) for task in futures]
     finally:
-        for task in tasks:
+        for task in futures:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # the caller closes the client next
+        await asyncio.gather(*futures, return_exceptions=True)  # the caller closes the client next
 
 
 def _next(steps: Steps[Any], came: object) -> Step:

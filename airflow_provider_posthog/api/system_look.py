@@ -129,11 +129,11 @@ def missing(server: str) -> set[str]:
 
     :param server: its address.
     """
-    now, found = time.monotonic(), _missing.setdefault(server, {})
-    for table, at in list(found.items()):
+    now, known = time.monotonic(), _missing.setdefault(server, {})
+    for table, at in list(known.items()):
         if now - at > _FORGET_AFTER:
-            del found[table]
-    return set(found)
+            del known[table]
+    return set(known)
 
 
 def look(texts: Collection[str], policy: RetryPolicy, server: str) -> Steps[dict[str, dict[str, Any]]]:
@@ -146,10 +146,10 @@ def look(texts: Collection[str], policy: RetryPolicy, server: str) -> Steps[dict
         this server's tables do not tell.
     """
     asked = list(_known(sorted(texts)))
-    found: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for first in range(0, len(asked), MOST):
-        found.update((yield from _look(asked[first : first + MOST], policy, server)))
-    return found
+        answers.update((yield from _look(asked[first : first + MOST], policy, server)))
+    return answers
 
 
 def _known(texts: Sequence[str]) -> Iterable[Watched]:
@@ -165,9 +165,9 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
     :param policy: how patient to be.
     :param server: the address of the server.
     """
-    found = yield from look((text,), policy, server)
-    if text in found:
-        return found[text]
+    answers = yield from look((text,), policy, server)
+    if text in answers:
+        return answers[text]
     alone: dict[str, Any] = yield Send(single_look.status(text), policy)
     return alone
 
@@ -175,16 +175,18 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
 def _look(asked: Sequence[Watched], policy: RetryPolicy, server: str) -> Steps[dict[str, dict[str, Any]]]:
     while True:
         without = missing(server)
-        told = [each for each in asked if TABLES[each.what] not in without]
-        if not told:
+        answerable = [each for each in asked if TABLES[each.what] not in without]
+        if not answerable:
             return {}
         try:
-            answer: Timed[Any] = yield Send(question(told), policy)
+            answer: Timed[Any] = yield Send(question(answerable), policy)
         except PostHogValidationError as error:
-            _note_missing(server, {TABLES[each.what] for each in told}, str(error))
+            _note_missing(server, {TABLES[each.what] for each in answerable}, str(error))
             continue
         at = answer.at.timestamp() if answer.at is not None else 0.0
-        return {str(each): {"id": str(each), "rows": rows, "at": at} for each, rows in _sorted(told, answer.value)}
+        return {
+            str(each): {"id": str(each), "rows": rows, "at": at} for each, rows in _sorted(answerable, answer.value)
+        }
 
 
 def _note_missing(server: str, tables: set[str], text: str) -> None:
@@ -320,15 +322,15 @@ def _sorted(asked: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable
     whole: dict[tuple[str, str], list[dict[str, Any]]] = {}
     live: list[dict[str, Any]] = []
     for table, job_id, of, status, created, count, size, error, backfill, finished, parent in rows:
-        found: Mapping[str, Any] = {
+        sorted_rows: Mapping[str, Any] = {
             **{"id": job_id, "of": of or "", "backfill": backfill or None, "status": status or "", "created": created},
             **{"finished": finished, "rows": count, "failed": None, "bytes": size, "error": error or None},
         }
         is_backfill = table == TABLES["backfill"]
-        by_owner.setdefault((table, job_id if is_backfill else of or ""), []).append(dict(found))
-        whole.setdefault((table, parent or ""), []).append(dict(found))
+        by_owner.setdefault((table, job_id if is_backfill else of or ""), []).append(dict(sorted_rows))
+        whole.setdefault((table, parent or ""), []).append(dict(sorted_rows))
         if is_backfill:
-            live.append(dict(found))
+            live.append(dict(sorted_rows))
     for each in asked:
         table = TABLES[each.what]
         if each.what == "place":

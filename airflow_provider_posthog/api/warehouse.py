@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.answers import nothing, object_or_empty, rows
 from airflow_provider_posthog.api.arguments import Limit, Offset, Text, Time, Uuid, time_text
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_holding, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ_SOURCE, _WRITE_SOURCE = ("external_data_source:read",), ("external_data_source:write",)
@@ -119,7 +119,7 @@ def source(source_id: Uuid) -> Call[Source]:
 
     :param source_id: its UUID.
     """
-    return source.call(json_object, id=source_id)
+    return source.call(json_item, id=source_id)
 
 
 @endpoint("POST", "external_data_sources/{id}/reload/", scopes=_WRITE_SOURCE, repeatable=False)
@@ -196,7 +196,7 @@ def view(view_id: Uuid) -> Call[View]:
 
     :param view_id: its UUID.
     """
-    return view.call(json_object, id=view_id)
+    return view.call(json_item, id=view_id)
 
 
 @endpoint("POST", "warehouse_saved_queries/{id}/run/", scopes=_WRITE_VIEW, repeatable=False)
@@ -215,7 +215,7 @@ def view_runs(view_id: Uuid) -> Call[ViewRuns]:
 
     :param view_id: its UUID.
     """
-    return view_runs.call(json_object, id=view_id)
+    return view_runs.call(json_holding("run_history", list), id=view_id)
 
 
 @endpoint("POST", "warehouse_saved_queries/{id}/cancel/", scopes=_WRITE_VIEW, repeatable=True)
@@ -253,7 +253,7 @@ def create_table(*, name: str, format: str, url_pattern: str, credential: Mappin
         "warehouse.create_table",
         "POST",
         "warehouse_tables/",
-        json_object,
+        json_item,
         json=body,
         repeatable=False,
         scopes=_WRITE_TABLE,

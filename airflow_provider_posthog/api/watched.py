@@ -101,26 +101,26 @@ def run_text(export_id: str, start: datetime, end: datetime, since: float = 0) -
     return str(Watched("run", (export_id, *edges), int(since)))
 
 
-def row(found: Mapping[str, Any]) -> dict[str, Any]:
+def row(job: Mapping[str, Any]) -> dict[str, Any]:
     """Bring a job of PostHog's API into the form of all rows here.
 
-    :param found: a run, a backfill, a sync, an entry of a view's history.
+    :param job: a run, a backfill, a sync, an entry of a view's history.
     :returns: ``id``, ``of`` (what it is a job of), ``backfill`` (of a run: whose), ``status``, ``created`` and
         ``finished`` (seconds since 1970 or ``None``), ``rows``, ``failed``, ``bytes``, ``error``.
     """
-    schema = found.get("schema")
-    created = moment(found.get("created_at") or found.get("timestamp") or found.get("last_run_at"))
+    schema = job.get("schema")
+    created = moment(job.get("created_at") or job.get("timestamp") or job.get("last_run_at"))
     return {
-        "id": str(found.get("id") or ""),
-        "of": str(schema.get("id")) if isinstance(schema, Mapping) else _run_of(found),
-        "backfill": str(found.get("backfill") or "") or None,
-        "status": str(found.get("status")),
+        "id": str(job.get("id") or ""),
+        "of": str(schema.get("id")) if isinstance(schema, Mapping) else _run_of(job),
+        "backfill": str(job.get("backfill") or "") or None,
+        "status": str(job.get("status")),
         "created": created.timestamp() if created is not None else None,
-        "finished": _seconds(moment(found.get("finished_at")) or created),
-        "rows": _first(found, "records_completed", "rows_synced", "rows_materialized", "total_records_count", "count"),
-        "failed": _first(found, "records_failed"),
-        "bytes": _first(found, "bytes_exported"),
-        "error": _text(_first(found, "latest_error", "error", "error_code")),
+        "finished": _seconds(moment(job.get("finished_at")) or created),
+        "rows": _first(job, "records_completed", "rows_synced", "rows_materialized", "total_records_count", "count"),
+        "failed": _first(job, "records_failed"),
+        "bytes": _first(job, "bytes_exported"),
+        "error": _text(_first(job, "latest_error", "error", "error_code")),
     }
 
 
@@ -128,43 +128,43 @@ def _seconds(when: datetime | None) -> float | None:
     return None if when is None else when.timestamp()
 
 
-def _run_of(found: Mapping[str, Any]) -> str:
+def _run_of(run: Mapping[str, Any]) -> str:
     """Return the export and the interval of a run, as :func:`run_text` writes them; nothing for other things."""
-    edges = [moment(found.get(name)) for name in ("data_interval_start", "data_interval_end")]
+    edges = [moment(run.get(name)) for name in ("data_interval_start", "data_interval_end")]
     if None in edges:
         return ""
-    return "/".join((str(found.get("batch_export")), *(str(int(_seconds(edge) or 0)) for edge in edges)))
+    return "/".join((str(run.get("batch_export")), *(str(int(_seconds(edge) or 0)) for edge in edges)))
 
 
-def _first(found: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - JSON
-    return next((found[name] for name in names if found.get(name) is not None), None)
+def _first(job: Mapping[str, Any], *names: str) -> Any:  # noqa: ANN401 - JSON
+    return next((job[name] for name in names if job.get(name) is not None), None)
 
 
 def _text(error: object) -> str | None:
     return clean(error) if isinstance(error, str) and error else None
 
 
-def judge(found: Mapping[str, Any]) -> Verdict:
+def judge(answer: Mapping[str, Any]) -> Verdict:
     """Read what a look has found.
 
-    :param found: ``id`` (the text of what is waited for), ``rows`` (as :func:`row` makes them) and ``at``, the server's
-        time in seconds since 1970; 0 if it is not known.
+    :param answer: ``id`` (the text of what is waited for), ``rows`` (as :func:`row` makes them) and ``at``, the
+        server's time in seconds since 1970; 0 if it is not known.
     """
-    watched = Watched.parse(str(found["id"]))
-    return _JUDGES[watched.what](watched, found["rows"], float(found["at"]))
+    watched = Watched.parse(str(answer["id"]))
+    return _JUDGES[watched.what](watched, answer["rows"], float(answer["at"]))
 
 
-def facts(found: Mapping[str, Any]) -> dict[str, Any]:
+def facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a task needs to know of a job that has succeeded.
 
-    :param found: as for :func:`judge`.
+    :param answer: as for :func:`judge`.
     """
-    watched = Watched.parse(str(found["id"]))
-    rows = [each for each in found["rows"] if watched.what not in ("place", "idle", "view_idle")]
+    watched = Watched.parse(str(answer["id"]))
+    rows = [each for each in answer["rows"] if watched.what not in ("place", "idle", "view_idle")]
     most = _MOST_FACTS
     if watched.what in ("runs", "syncs", "views"):  # for watchers, which keep nothing of it
         rows, most = list(completed(watched, rows)), len(rows)
-    return {"id": str(found["id"]), "at": found["at"], "rows": [dict(each) for each in rows][:most]}
+    return {"id": str(answer["id"]), "at": answer["at"], "rows": [dict(each) for each in rows][:most]}
 
 
 #: Rows of an event at the most: a source has as many schemas as its database has tables.
@@ -209,10 +209,10 @@ def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 
 
 def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
-    found = deciding_run(watched, rows)
-    if found is None or not (watched.since or any(each["backfill"] is None for each in rows)):
+    run = deciding_run(watched, rows)
+    if run is None or not (watched.since or any(each["backfill"] is None for each in rows)):
         return Verdict("pending", "PostHog has begun no run of the interval yet")
-    return of_run(found)
+    return of_run(run)
 
 
 def _place(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
@@ -229,8 +229,8 @@ def _idle(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 
 def _sync(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     counting = since(watched, rows)
-    found = {each["of"]: each for each in reversed(counting)}  # the first of each schema
-    verdicts = {schema: _of_warehouse(found[schema]) for schema in watched.schemas if schema in found}
+    first = {each["of"]: each for each in reversed(counting)}  # the first of each schema
+    verdicts = {schema: _of_warehouse(first[schema]) for schema in watched.schemas if schema in first}
     failed = [verdict for verdict in verdicts.values() if verdict.state == "failed"]
     missing = len(watched.schemas) - len(verdicts)
     if failed:
@@ -255,8 +255,8 @@ def _not_started(watched: Watched, at: float, what: str) -> Verdict:
 
 
 def _completed(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
-    found = completed(watched, rows)
-    return Verdict("succeeded") if found else Verdict("pending")
+    done = completed(watched, rows)
+    return Verdict("succeeded") if done else Verdict("pending")
 
 
 def completed(watched: Watched, rows: Sequence[Row]) -> list[Row]:
@@ -265,8 +265,8 @@ def completed(watched: Watched, rows: Sequence[Row]) -> list[Row]:
     :param watched: what is watched.
     :param rows: the rows.
     """
-    found = [one for one in rows if one["status"] == "Completed" and (one["finished"] or 0.0) >= watched.since]
-    return sorted(found, key=lambda one: (one["finished"], one["id"]))
+    past = [one for one in rows if one["status"] == "Completed" and (one["finished"] or 0.0) >= watched.since]
+    return sorted(past, key=lambda one: (one["finished"], one["id"]))
 
 
 _WAREHOUSE_FAILURES = {
@@ -280,8 +280,8 @@ _WAREHOUSE_FAILURES = {
 }
 
 
-def _of_warehouse(found: Row) -> Verdict:
-    status, error = found["status"], found.get("error")
+def _of_warehouse(job: Row) -> Verdict:
+    status, error = job["status"], job.get("error")
     if status == "Completed":
         return Verdict("succeeded")
     if status in _WAREHOUSE_FAILURES:

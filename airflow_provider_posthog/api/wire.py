@@ -78,9 +78,9 @@ def going(until: float) -> Iterator[Going]:
     :param until: when to stop waiting for its answer, by :func:`time.monotonic`.
     """
     before = getattr(_here, "going", None)
-    _here.going = found = Going(until)
+    _here.going = request = Going(until)
     try:
-        yield found
+        yield request
     finally:
         _here.going = before
 
@@ -126,13 +126,13 @@ class _PacedResponse(HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read the first line of the answer, after those that only promise one (http.client knows but 100)."""
-        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
         for _ in range(_MOST_PROMISES):
-            if not 102 <= found[1] < 200:
+            if not 102 <= status[1] < 200:
                 break
             parse_headers(self.fp)
-            found = super()._read_status()  # type: ignore[misc]
-        return found
+            status = super()._read_status()  # type: ignore[misc]
+        return status
 
 
 class _Noting:
@@ -203,7 +203,7 @@ class PlainSession(requests.Session):
 
 
 @contextmanager
-def told_as_requests_does() -> Iterator[None]:
+def errors_of_requests() -> Iterator[None]:
     """Raise urllib3's errors of reading as requests does.
 
     :raises requests.RequestException: in their place.
@@ -229,18 +229,18 @@ def read_some(response: requests.Response, most: int) -> bytes:
     :param most: how many bytes at the most.
     :raises requests.RequestException: if the rest does not arrive.
     """
-    with told_as_requests_does():
-        found: bytes = response.raw.read1(most, decode_content=True)
-    return found
+    with errors_of_requests():
+        piece: bytes = response.raw.read1(most, decode_content=True)
+    return piece
 
 
 def size_of(response: requests.Response) -> str:
     """Return the size that a body is said to have; empty if none is.
 
     :param response: the response.
-    :raises requests.RequestException: if it is no number, or there are two.
+    :raises requests.RequestException: if it is not a number, or there are two.
     """
-    # urllib3 reads to the end of the connection if the length is no number, and nobody could tell a cut from the end.
+    # urllib3 reads to the end of the connection if the length is not a number: a cut would look like the end.
     size, *others = (part.strip() for part in response.headers.get("Content-Length", "").split(","))
     if not (size or "0").isdecimal() or set(others) - {size}:
         raise requests.exceptions.InvalidHeader(urllib3.exceptions.InvalidHeader("Content-Length"))
@@ -265,13 +265,13 @@ def no_answer(error: requests.RequestException, *, sent: bool | None = None) -> 
     """
     if isinstance(error, NotAnsweredError):
         return error.outcome
-    found = _of_kind(error)
-    if sent is None or sent == found.sent:
-        return found
+    cause = _of_kind(error)
+    if sent is None or sent == cause.sent:
+        return cause
     if sent:
-        reason = "the answer cannot be read" if isinstance(error, _CANNOT_BE_SENT) else found.reason
-        return replace(found, reason=reason, sent=True, lasting=False)
-    return replace(found, sent=False, reason=_BEFORE.get(found.reason) or _unsendable(error))
+        reason = "the answer cannot be read" if isinstance(error, _CANNOT_BE_SENT) else cause.reason
+        return replace(cause, reason=reason, sent=True, lasting=False)
+    return replace(cause, sent=False, reason=_BEFORE.get(cause.reason) or _unsendable(error))
 
 
 def _unsendable(error: Exception) -> str:

@@ -107,14 +107,14 @@ def _due(where: str, within: int) -> int:
     if not records:
         raise FileNotFoundError(f"there is no ledger in {where}")
     day = today()
-    found = due(records, within, day)
-    for one in found:
+    requests = due(records, within, day)
+    for one in requests:
         deadline = one.deadline
         says = (deadline.warning(day) or deadline.text()) if deadline else "nobody knows when it is due"
         print(f"{one.request_id}{f' ({one.ticket})' if one.ticket else ''}: {says}")
     still = sum(listed.is_open for listed in requests_of(records).values())
-    print(f"{len(found)} of {still} open requests are due within {within} days, or over", file=sys.stderr)
-    return 1 if found else 0
+    print(f"{len(requests)} of {still} open requests are due within {within} days, or over", file=sys.stderr)
+    return 1 if requests else 0
 
 
 def _verify(where: str, page: str | None, keys: Keys, head: str | None) -> int:
@@ -150,29 +150,29 @@ def _find(where: str, kind: str, keys: Keys) -> int:
     if not keys.salts and kind != "ticket":
         raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_secret into it.")
     fs, path = _open(where)
-    found = damaged = False
+    is_named = damaged = False
     for folder in _folders(fs, path):
         try:
             if names(fs, folder, kind, value, keys.salts):
-                found = True
+                is_named = True
                 print(folder)
         except AuditError as error:
             damaged = True
             print(f"not looked through: {error}", file=sys.stderr)
-    if not found:
+    if not is_named:
         print("no certificate names it", file=sys.stderr)
-    return 2 if damaged else 0 if found else 1
+    return 2 if damaged else 0 if is_named else 1
 
 
 def _extract(where: str, kind: str, out: str, keys: Keys) -> int:
     fs, path = _open(where)
     try:
-        found = extract(path, fs, kind, sys.stdin.readline().rstrip("\r\n"), keys)
+        records = extract(path, fs, kind, sys.stdin.readline().rstrip("\r\n"), keys)
     except AuditError as error:
         print(f"no extract: {error}", file=sys.stderr)
         return 1
     with open(out, "w", encoding="utf-8") as file:
-        file.write(json.dumps(found.facts, indent=1) + "\n" if out.endswith(".json") else found.page())
+        file.write(json.dumps(records.facts, indent=1) + "\n" if out.endswith(".json") else records.page())
     print(f"extract: {out}")
     return 0
 

@@ -40,7 +40,7 @@ from airflow_provider_posthog.audit.records import (
 )
 from airflow_provider_posthog.audit.signing import KEY_VARIABLE, Signer
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
-from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing, is_flat
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, FileSystem, is_flat
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -173,8 +173,8 @@ class AuditTrail:
             some = list(itertools.islice(rest, MAX_PERSONS))
             if not some and number > 1:
                 break
-            told = tell({**facts, "persons": some, "part": number}, self.pseudonyms)
-            self._append(kind, f"{key}part-{number}", server_at, told)
+            payload = tell({**facts, "persons": some, "part": number}, self.pseudonyms)
+            self._append(kind, f"{key}part-{number}", server_at, payload)
             count += len(some)
             facts.pop("identifiers", None)
             facts.pop("not_found", None)
@@ -202,8 +202,8 @@ class AuditTrail:
             raise PostHogSettingsError(
                 "outcome", f"VERIFIED does not go with the states {dict(states)}.", "Close it as NOT_VERIFIED."
             )
-        told = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
-        return self._append("closed", "", server_at, told)
+        payload = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
+        return self._append("closed", "", server_at, payload)
 
     def records(self) -> Iterator[AuditRecord]:
         """Yield the records that are there, in their order.
@@ -266,8 +266,8 @@ class AuditTrail:
         }
 
     def _newest(self, kind: str, key: str) -> _Link | None:
-        found = [link for link in self._links.values() if (link.kind, link.key) == (kind, self._key(key))]
-        return max(found, key=lambda link: (link.sequence, link.name), default=None)
+        links = [link for link in self._links.values() if (link.kind, link.key) == (kind, self._key(key))]
+        return max(links, key=lambda link: (link.sequence, link.name), default=None)
 
     def _key(self, key: str) -> str:
         return self.pseudonyms.without_uuids(clean(key))
@@ -311,10 +311,10 @@ def write_record(fs: AuditFileSystem, folder: str, record: AuditRecord) -> None:
         fs.pipe_file(path, record.as_bytes())
         fs.invalidate_cache(folder)
         return
-    with Landing(fs, path, token=secrets.token_hex(4)) as landing:
-        landing.write(record.as_bytes())
-        landing.finish()
-        landing.commit()
+    with AtomicFile(fs, path, token=secrets.token_hex(4)) as atomic:
+        atomic.write(record.as_bytes())
+        atomic.finish()
+        atomic.commit()
 
 
 def read_trail(folder: str, fs: AuditFileSystem) -> Iterator[AuditRecord]:
@@ -373,7 +373,7 @@ def request_folder(request_id: str) -> str:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS or kind == "closed":
-        raise PostHogSettingsError("kind", "is no kind of record.", f"Write one of {', '.join(KINDS[:-1])}.")
+        raise PostHogSettingsError("kind", "is not a kind of record.", f"Write one of {', '.join(KINDS[:-1])}.")
 
 
 def _read(fs: AuditFileSystem, folder: str, name: str) -> AuditRecord:

@@ -30,13 +30,13 @@ def left_on_purpose(options: Mapping[str, Any]) -> list[str]:
     :param options: those of ``PostHogDeletePersonsOperator``; others named ``delete_...`` or ``keep_...`` count, too.
     """
     known = {name for name, _, _ in _LEFT}
-    told = [f"{text} ({name}={options[name]})" for name, value, text in _LEFT if _is(options.get(name), value)]
+    texts = [f"{text} ({name}={options[name]})" for name, value, text in _LEFT if _is(options.get(name), value)]
     for name in sorted(set(options) - known):
         if (name.startswith("delete_") and options[name] is False) or (
             name.startswith("keep_") and options[name] is True
         ):
-            told.append(f"something was left ({name}={options[name]})")
-    return told
+            texts.append(f"something was left ({name}={options[name]})")
+    return texts
 
 
 def claim(persons: int, after: Mapping[str, Any], options: Mapping[str, Any]) -> str:

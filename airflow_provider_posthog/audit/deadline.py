@@ -66,14 +66,17 @@ class Deadline:
 
         :param facts: see :class:`DeadlineFacts`.
         """
-        told = facts if isinstance(facts, dict) else {}
-        due = _day_of(told.get("due_at"))
+        stored = facts if isinstance(facts, dict) else {}
+        due = _day_of(stored.get("due_at"))
         if due is None:
             return None
-        rule = str(told.get("rule") or MONTH)
+        rule = str(stored.get("rule") or MONTH)
         days = rule.removesuffix(" days")
         return cls(
-            due, _day_of(told.get("received_at")), int(days) if days.isdigit() else MONTH, told.get("extended") is True
+            due,
+            _day_of(stored.get("received_at")),
+            int(days) if days.isdigit() else MONTH,
+            stored.get("extended") is True,
         )
 
     def as_facts(self) -> DeadlineFacts:
@@ -89,7 +92,7 @@ class Deadline:
         """Return the extended deadline.
 
         :param until: the new last day; by default as late as the law allows.
-        :raises PostHogSettingsError: if it is no later, or later than that, or it was extended before.
+        :raises PostHogSettingsError: if it is not later, or later than that, or it was extended before.
         """
         most = later(self.due, _MORE_MONTHS) if self.rule == MONTH else self.due + timedelta(days=int(self.rule))
         if self.extended:
@@ -136,16 +139,16 @@ def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checke
 
     :param field: the argument's name, for the error.
     :param value: a ``date``, a ``datetime``, ISO text, or nothing (``None``, an empty text, ``"None"`` of a template).
-    :raises PostHogSettingsError: if it is no day.
+    :raises PostHogSettingsError: if it is not a day.
     """
     if value is None or (isinstance(value, str) and value.strip() in ("", "None", "none")):
         return None
     if isinstance(value, datetime):
         return (value.astimezone(timezone.utc) if value.tzinfo else value).date()
-    found = value if isinstance(value, date) else _day_of(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise PostHogSettingsError(field, "is no day.", "Write one such as 2026-11-29.")
-    return found
+    day = value if isinstance(value, date) else _day_of(value.strip()) if isinstance(value, str) else None
+    if day is None:
+        raise PostHogSettingsError(field, "is not a day.", "Write one such as 2026-11-29.")
+    return day
 
 
 def read_rule(field: str, value: Any) -> str | int:  # noqa: ANN401 - is checked
@@ -159,7 +162,7 @@ def read_rule(field: str, value: Any) -> str | int:  # noqa: ANN401 - is checked
         return MONTH
     days = int(value) if isinstance(value, str) and value.isdigit() else value
     if type(days) is not int or not 1 <= days <= _MAX_DAYS:
-        raise PostHogSettingsError(field, "is no length of time.", "Write 'month', or a number of days, such as 45.")
+        raise PostHogSettingsError(field, "is not a length of time.", "Write 'month', or a number of days, such as 45.")
     return days
 
 
@@ -184,8 +187,8 @@ def today(now: datetime | None = None) -> date:
 def _day_of(text: object) -> date | None:
     if isinstance(text, str) and _DAY.fullmatch(text):
         text = f"{text}T00:00:00Z"
-    found = moment(text)
-    return found.date() if found else None
+    at = moment(text)
+    return at.date() if at else None
 
 
 def _days(count: int) -> str:

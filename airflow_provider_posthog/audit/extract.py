@@ -29,30 +29,30 @@ class Extract:
 
     def page(self) -> str:
         """Return it as a page in HTML."""
-        told = self.facts
-        before = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in told["before"].items())
+        facts = self.facts
+        before = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts["before"].items())
         rows = [
-            ("Request", told["request_id"]),
-            ("Ticket", told["ticket"] or "none"),
-            ("PostHog", f"{told['host']}, project {told['project_id']}"),
-            ("Person", f"{told['person'][:SHORT]} (HMAC of PostHog's UUID)"),
-            ("Proved at", told["verified_at"]),
+            ("Request", facts["request_id"]),
+            ("Ticket", facts["ticket"] or "none"),
+            ("PostHog", f"{facts['host']}, project {facts['project_id']}"),
+            ("Person", f"{facts['person'][:SHORT]} (HMAC of PostHog's UUID)"),
+            ("Proved at", facts["verified_at"]),
             ("There was before", before or "not told"),
             (
                 "PostHog cannot erase",
-                ", ".join(f"{n}: {v}" for n, v in told["cannot_erase"].items()) or "not looked for",
+                ", ".join(f"{n}: {v}" for n, v in facts["cannot_erase"].items()) or "not looked for",
             ),
-            ("Records", ", ".join(one["hash"][:16] for one in told["records"])),
-            ("Closing record", told["closing_hash"] or "none yet: others of the request are not proved"),
-            ("Checked by", told["checked"]),
+            ("Records", ", ".join(one["hash"][:16] for one in facts["records"])),
+            ("Closing record", facts["closing_hash"] or "none yet: others of the request are not proved"),
+            ("Checked by", facts["checked"]),
         ]
         body = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in rows)
-        left = "".join(f"<p>Left on purpose: {text(one)}.</p>" for one in told["left_on_purpose"])
+        left = "".join(f"<p>Left on purpose: {text(one)}.</p>" for one in facts["left_on_purpose"])
         return (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Extract of a certificate</title>'
             "<style>body{font:15px system-ui,sans-serif;max-width:760px;margin:24px auto}th{text-align:left;"
             "vertical-align:top;padding-right:12px}</style></head><body><h1>Extract of a certificate of erasure</h1>"
-            f"{left}<p>{text(told['claim'])}</p><p>{text(told['hidden'])}</p><table>{body}</table></body></html>\n"
+            f"{left}<p>{text(facts['claim'])}</p><p>{text(facts['hidden'])}</p><table>{body}</table></body></html>\n"
         )
 
 
@@ -71,13 +71,13 @@ def extract(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys)
     verdict = verify_folder(folder, fs, pseudonyms=keys.salts, public_keys=keys.public)
     if verdict.state == "damaged" or not verdict.origin_checked:
         raise AuditError(f"{folder} is damaged, or its origin was not checked: there is no extract of it.")
-    found = _persons(folder, fs, kind, value, keys)
-    if len(found) != 1:
+    persons = _persons(folder, fs, kind, value, keys)
+    if len(persons) != 1:
         raise AuditError(
-            f"{folder} names {len(found)} persons by this identifier, and an extract is of one. Take the UUID or a "
+            f"{folder} names {len(persons)} persons by this identifier, and an extract is of one. Take the UUID or a "
             "distinct id: an address that was asked for does not say whose it was. Or use --kind person."
         )
-    (person,) = found
+    (person,) = persons
     state = verdict.story.states.get(person) or "not told"
     if state != "VERIFIED" or person in verdict.story.survivors:
         raise AuditError(f"The person is in the state {state}: there is no extract before the erasure is proved.")
@@ -88,7 +88,7 @@ def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys
     """Return the persons that an identifier leads to; of the only one, also what was asked for."""
     by_salt = {} if kind == "person" else wanted(kind, value, keys.salts)
     everybody: set[str] = set()
-    found: set[str] = set()
+    persons: set[str] = set()
     asked = False
     for record in read_trail(folder, fs):
         hmacs = by_salt.get(record.salt_id, set())
@@ -97,9 +97,9 @@ def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys
             own = {name, *(one["hmac"] for one in facts.get("identifiers", ()))}
             short = kind == "person" and len(value.strip()) >= SHORT and name.startswith(value.strip().lower())
             if short or own & hmacs:
-                found.add(name)
+                persons.add(name)
         asked = asked or bool(hmacs & {one["hmac"] for one in record.facts.get("identifiers", ())})
-    return everybody if not found and asked and len(everybody) == 1 else found
+    return everybody if not persons and asked and len(everybody) == 1 else persons
 
 
 def _named(record: AuditRecord) -> dict[str, Mapping[str, Any]]:
@@ -108,8 +108,8 @@ def _named(record: AuditRecord) -> dict[str, Mapping[str, Any]]:
 
 def _facts(verdict: Verdict, person: str, records: list[AuditRecord]) -> dict[str, Any]:
     story = verdict.story
-    told = [(record, _named(record)[person]) for record in records]
-    proof = next(record for record, facts in reversed(told) if facts.get("state") == "VERIFIED")
+    named = [(record, _named(record)[person]) for record in records]
+    proof = next(record for record, facts in reversed(named) if facts.get("state") == "VERIFIED")
     server = story.last("server") or {}
     # Of the sums over all persons only which of them were counted.
     after = story.last("after") or {}
@@ -126,7 +126,7 @@ def _facts(verdict: Verdict, person: str, records: list[AuditRecord]) -> dict[st
         "claim": claim(1, after, story.options),
         "left_on_purpose": story.left,
         "hidden": hidden_events(retention),
-        "before": next((facts["before"] for _, facts in told if "before" in facts), {}),
+        "before": next((facts["before"] for _, facts in named if "before" in facts), {}),
         "cannot_erase": {
             name: "not looked at" if items is None else len(items)
             for name, items in listed.items()

@@ -40,12 +40,12 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
         return hidden(pairs, pseudonyms)
 
     def person(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-        told = _object(field, value, {**_PERSON, "identifiers": identifiers})
-        if "uuid" in told:
-            told["person"] = pseudonyms.of("uuid", told.pop("uuid"))["hmac"]
-        if "person" not in told:
+        payload = _object(field, value, {**_PERSON, "identifiers": identifiers})
+        if "uuid" in payload:
+            payload["person"] = pseudonyms.of("uuid", payload.pop("uuid"))["hmac"]
+        if "person" not in payload:
             raise _refusal(field, "lacks uuid")
-        return told
+        return payload
 
     fields: dict[str, _Read] = {
         **_FACTS,
@@ -53,8 +53,8 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
         "not_found": identifiers,
         "persons": _list_of(person, MAX_PERSONS),
     }
-    told: dict[str, Any] = _object("facts", facts, fields)
-    return _without(told, _plain(facts), pseudonyms)
+    record: dict[str, Any] = _object("facts", facts, fields)
+    return _without(record, _plain(facts), pseudonyms)
 
 
 def utc_text(value: datetime) -> str:
@@ -76,7 +76,7 @@ def read_time(field: str, value: Any) -> str | None:  # noqa: ANN401 - is checke
         return None
     when = moment(value) if isinstance(value, str) else value
     if not isinstance(when, datetime) or when.tzinfo is None:
-        raise _refusal(field, "is no time with an offset")
+        raise _refusal(field, "is not a time with an offset")
     return utc_text(when)
 
 
@@ -101,7 +101,7 @@ def _plain(facts: Mapping[str, Any]) -> list[str]:
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
 
 
-def _without(told: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
+def _without(payload: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
     """Take identifiers and the UUIDs of persons out of the texts that somebody wrote."""
 
     def scrub(value: Any, uuids: bool) -> Any:  # noqa: ANN401 - JSON
@@ -116,17 +116,17 @@ def _without(told: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonym
         return value
 
     for name in _TEXTS:
-        if name in told:
-            told[name] = scrub(told[name], name in _NO_PERSONS)
-    for person in told.get("persons", ()):
+        if name in payload:
+            payload[name] = scrub(payload[name], name in _NO_PERSONS)
+    for person in payload.get("persons", ()):
         if "note" in person:
             person["note"] = scrub(person["note"], False)
-    return told
+    return payload
 
 
 def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, Mapping):
-        raise _refusal(field, "is no object")
+        raise _refusal(field, "is not an object")
     unknown = [name for name in value if name not in fields]
     if unknown:
         raise _refusal(field, f"has {len(unknown)} fields that no record has (it has {', '.join(fields)})")
@@ -135,7 +135,7 @@ def _object(field: str, value: Any, fields: Mapping[str, _Read]) -> dict[str, An
 
 def _count(field: str, value: Any) -> int:  # noqa: ANN401
     if type(value) is not int or not 0 <= value < 2**63:
-        raise _refusal(field, "is no whole number from 0")
+        raise _refusal(field, "is not a whole number from 0")
     return value
 
 
@@ -147,7 +147,7 @@ def _flag(field: str, value: Any) -> bool:  # noqa: ANN401
 
 def _text(field: str, value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
-        raise _refusal(field, "is no text")
+        raise _refusal(field, "is not text")
     return clean(value)
 
 
@@ -164,7 +164,7 @@ def _uuid(field: str, value: Any) -> str:  # noqa: ANN401
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise _refusal(field, "is no UUID") from None
+        raise _refusal(field, "is not a UUID") from None
 
 
 def _outcome(field: str, value: Any) -> str:  # noqa: ANN401
@@ -180,7 +180,7 @@ def _maybe(read: _Read) -> _Read:
 def _list_of(read: _Read, most: int = _MAX_LIST) -> _Read:
     def read_list(field: str, value: Any) -> list[Any]:  # noqa: ANN401
         if isinstance(value, (str, Mapping)):
-            raise _refusal(field, "is no list")
+            raise _refusal(field, "is not a list")
         items = [read(field, item) for item in value]
         if len(items) > most:
             raise _refusal(field, f"has more than {most:,} entries: write several records")
@@ -192,7 +192,7 @@ def _list_of(read: _Read, most: int = _MAX_LIST) -> _Read:
 def _map_of(read: _Read, keys: re.Pattern[str] = _WORD) -> _Read:
     def read_map(field: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
         if not isinstance(value, Mapping) or not all(isinstance(key, str) and keys.fullmatch(key) for key in value):
-            raise _refusal(field, "is no object with such keys")
+            raise _refusal(field, "is not an object with such keys")
         return {key: read(field, value[key]) for key in value}
 
     return read_map
@@ -211,8 +211,8 @@ def _fields(**fields: _Read) -> _Read:
 def _day(field: str, value: Any) -> str | None:  # noqa: ANN401
     """Read a time as its day: to the millisecond it would tell one event from all others."""
     time = value if not isinstance(value, str) or len(value) != 10 else f"{value}T00:00:00Z"
-    told = read_time(field, time)
-    return told[:10] if told else None
+    at = read_time(field, time)
+    return at[:10] if at else None
 
 
 _COUNTS = _fields(

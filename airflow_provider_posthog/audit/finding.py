@@ -42,19 +42,19 @@ def names(fs: AuditFileSystem, folder: str, kind: str, value: str, salts: Iterab
     for record in read_trail(folder, fs):
         if kind in ("ticket", "any") and text in (record.who.get("ticket"), record.request_id):
             return True
-        if hmacs.get(record.salt_id, set()) & set(_told(record.facts)):
+        if hmacs.get(record.salt_id, set()) & set(_hmacs_in(record.facts)):
             return True
     return False
 
 
-def _told(facts: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
+def _hmacs_in(facts: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
     """Yield every HMAC in a record's facts."""
     if isinstance(facts, dict):
         for name, value in facts.items():
             if name in ("hmac", "person") and isinstance(value, str):
                 yield value
             else:
-                yield from _told(value)
+                yield from _hmacs_in(value)
     elif isinstance(facts, list):
         for one in facts:
-            yield from _told(one)
+            yield from _hmacs_in(one)

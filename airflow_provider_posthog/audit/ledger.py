@@ -69,9 +69,9 @@ class Ledger:
         :param facts: ``head`` (the hash of the first or of the closing record), ``deadline``, ``outcome``.
         :raises AuditError: if one of the newest entries is damaged or forged.
         """
-        told = tell({**facts, "request": request_id}, self._pseudonyms)
+        payload = tell({**facts, "request": request_id}, self._pseudonyms)
         newest = [self._read(name) for name in record_names(self.folder, self._fs)[-_WINDOW:]]
-        same = next((one for one in newest if (one.kind, one.facts) == (kind, told)), None)
+        same = next((one for one in newest if (one.kind, one.facts) == (kind, payload)), None)
         if same is not None:
             return same.hash
         followed = {one for record in newest for one in record.previous}
@@ -86,7 +86,7 @@ class Ledger:
             "server_at": None,
             "who": self._who.as_json(),
             "salt_id": self._pseudonyms.salt_id,
-            "facts": told,
+            "facts": payload,
             "previous": tuple(sorted(record.hash for record in heads)),
         }
         record = make_record(fields, self._pseudonyms, self._signer)
@@ -145,17 +145,17 @@ def requests_of(records: Iterable[AuditRecord]) -> dict[str, Listed]:
 
     :param records: its entries, in their order.
     """
-    found: dict[str, Listed] = {}
+    requests: dict[str, Listed] = {}
     for record in records:
         facts: Mapping[str, Any] = record.facts
-        listed = found.setdefault(str(facts.get("request")), Listed(str(facts.get("request"))))
+        listed = requests.setdefault(str(facts.get("request")), Listed(str(facts.get("request"))))
         listed.ticket = record.who.get("ticket") or listed.ticket
         listed.deadline = Deadline.from_facts(facts.get("deadline")) or listed.deadline
         if record.kind == "begun":
             listed.began_with = listed.began_with or facts.get("head")
         if record.kind == "ended":
             listed.outcome, listed.closed_with = facts.get("outcome"), facts.get("head")
-    return found
+    return requests
 
 
 def due(records: Iterable[AuditRecord], within: int, today: date) -> list[Listed]:

@@ -93,7 +93,7 @@ def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterat
         if record.name != name:
             verdict.problems.append(Problem(name, f"is the entry {record.name} under another name"))
         if record.request_id != LEDGER or record.kind not in LEDGER_KINDS:
-            verdict.problems.append(Problem(name, "is no entry of a ledger"))
+            verdict.problems.append(Problem(name, "is not an entry of a ledger"))
         verdict.problems += [Problem(name, why) for why in keys.wrong(record)]
         yield name, record
 

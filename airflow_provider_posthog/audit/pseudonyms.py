@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 MIN_SALT = 32
 SALT_REMEDY = (
     'Write a random text that is made once, with: python -c "import secrets; print(secrets.token_hex(32))" - as the '
-    "extra audit_secret of the connection; keep a copy, as without it no identifier can be found in a certificate again."
+    "extra audit_secret of the connection; keep a copy: without it no identifier can be found in a certificate again."
 )
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")

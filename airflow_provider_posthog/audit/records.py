@@ -262,10 +262,10 @@ def make_record(fields: Mapping[str, Any], pseudonyms: Pseudonyms, signer: Signe
     :param pseudonyms: makes the seal.
     :param signer: makes the signature.
     """
-    told = {**fields, "key_id": signer.key_id if signer else None}
-    body = canonical(told)
+    payload = {**fields, "key_id": signer.key_id if signer else None}
+    body = canonical(payload)
     sealed = {
-        **told,
+        **payload,
         "seal": pseudonyms.seal(body),
         "signature": signer.sign(_SIGNED + body) if signer else None,
     }
@@ -360,11 +360,11 @@ def hidden(identifiers: Iterable[Pseudonym | tuple[str, str]], pseudonyms: Pseud
     :param identifiers: pairs of kind and value, or what already are stand-ins.
     :param pseudonyms: makes them.
     """
-    found: dict[tuple[str, str], Pseudonym] = {}
+    by_value: dict[tuple[str, str], Pseudonym] = {}
     for one in identifiers:
         if isinstance(one, Mapping):
             stand_in: Pseudonym = {"kind": one["kind"], "hmac": one["hmac"]}
         else:
             stand_in = pseudonyms.of(one[0], one[1])
-        found[(stand_in["kind"], stand_in["hmac"])] = stand_in
-    return [found[pair] for pair in sorted(found)]
+        by_value[(stand_in["kind"], stand_in["hmac"])] = stand_in
+    return [by_value[pair] for pair in sorted(by_value)]

@@ -181,8 +181,8 @@ def _time(verdict: Verdict) -> list[str]:
 def _ending(verdict: Verdict) -> list[str]:
     """Say why and by whose decision a request was ended without proof."""
     facts = verdict.story.closing.facts if verdict.story.closing else {}
-    told = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
-    return [f"{says}{facts[name]}" for name, says in told if name in facts]
+    labels = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
+    return [f"{says}{facts[name]}" for name, says in labels if name in facts]
 
 
 def _headline(verdict: Verdict) -> str:
@@ -223,8 +223,8 @@ def _request(verdict: Verdict) -> str:
 
 def _generation(verdict: Verdict) -> str:
     """Say how the server deletes persons; not every record knows it."""
-    told = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
-    generation = next((generation for generation in reversed(told) if generation), None)
+    generations = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
+    generation = next((generation for generation in reversed(generations) if generation), None)
     return _GENERATIONS.get(str(generation), "not told")
 
 
@@ -264,22 +264,22 @@ def _persons(verdict: Verdict) -> str:
 
 
 def _residue(verdict: Verdict) -> str:
-    found = verdict.story.last("cannot_erase")
-    if not isinstance(found, Mapping):
+    residue = verdict.story.last("cannot_erase")
+    if not isinstance(residue, Mapping):
         return _section("What PostHog cannot erase", "<p>It was not looked for.</p>")
     never = (
         "<p>Never reached either: backups, files that somebody downloaded, and names in texts such as notebooks "
         "and comments. Exports are those of this API key's user.</p>"
     )
-    told = "<p>That a recipient was told stands here only if somebody has noted it: see the records.</p>"
-    return _section("What PostHog cannot erase", *_listed(found, _RESIDUE), never) + _section(
-        "Recipients: who may have received the data", *_listed(found, _RECIPIENTS), told
+    note = "<p>That a recipient was told stands here only if somebody has noted it: see the records.</p>"
+    return _section("What PostHog cannot erase", *_listed(residue, _RESIDUE), never) + _section(
+        "Recipients: who may have received the data", *_listed(residue, _RECIPIENTS), note
     )
 
 
-def _listed(found: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+def _listed(rows: Mapping[str, Any], titles: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     for name, (title, meaning) in titles.items():
-        items, reason = found.get(name), (found.get("not_looked_at") or {}).get(name)
+        items, reason = rows.get(name), (rows.get("not_looked_at") or {}).get(name)
         listed = _list(_pairs(item) for item in items[:MAX_ROWS]) if items else ""
         count = "not looked at" if items is None else f"{len(items):,}"
         note = f" ({text(reason)})" if reason else ""
@@ -300,9 +300,9 @@ def _row(record: AuditRecord) -> tuple[object, ...]:
     notes = [*facts.get("notes", ()), *([facts["error"]] if "error" in facts else ())]
     task = f"{who.get('task_id')}, try {who.get('try_number')}"
     what = " ".join(part for part in (record.kind.replace("_", " "), record.key) if part)
-    told = facts.get("persons_told") or ""
+    recipients = facts.get("persons_told") or ""
     when = record.at + (f" (PostHog's clock: {record.server_at})" if record.server_at else "")
-    return (record.sequence, when, what, task, told, "; ".join(notes), record.hash[:16])
+    return (record.sequence, when, what, task, recipients, "; ".join(notes), record.hash[:16])
 
 
 def _checking(verdict: Verdict) -> str:

@@ -53,7 +53,7 @@ def residue(client: Sender) -> CannotErase:
         ``managed_warehouse``; each a list, or ``None`` with its reason in ``not_looked_at``.
     :raises PostHogError: if PostHog cannot be reached, or refuses the key as such.
     """
-    found: dict[str, list[dict[str, Any]] | None] = {}
+    lists: dict[str, list[dict[str, Any]] | None] = {}
     not_looked_at: dict[str, str] = {}
     for name, look in _LOOKERS.items():
         try:
@@ -66,14 +66,14 @@ def residue(client: Sender) -> CannotErase:
         except (PostHogServerError, PostHogValidationError, PostHogQuotaError) as error:
             reason = f"PostHog answered {error.status}"
         else:
-            found[name] = items[:MAX_LISTED]
+            lists[name] = items[:MAX_LISTED]
             if len(items) > MAX_LISTED:
                 not_looked_at[name] = f"only the first {MAX_LISTED} are listed; there are more"
             continue
-        found[name] = None
+        lists[name] = None
         not_looked_at[name] = reason
-    told: Any = {**found, "not_looked_at": not_looked_at}
-    return cast("CannotErase", told)
+    payload: Any = {**lists, "not_looked_at": not_looked_at}
+    return cast("CannotErase", payload)
 
 
 def exports_made(client: Sender) -> list[dict[str, Any]]:
@@ -211,11 +211,11 @@ def _rows(client: Sender, call: Call[Any], *names: str) -> list[dict[str, Any]]:
 def _pages(client: Sender, call: Call[Any], wanted: Callable[[Mapping[str, Any]], bool] = bool) -> list[dict[str, Any]]:
     """Read a list up to one more than is listed, which tells that there are more."""
     pages = Pages(call, client.settings)
-    found: list[dict[str, Any]] = []
-    while pages.next is not None and len(found) <= MAX_LISTED:
+    rows: list[dict[str, Any]] = []
+    while pages.next is not None and len(rows) <= MAX_LISTED:
         page = client.send(pages.next)
-        found += [row for row in pages.receive(page) if wanted(row)]
-    return found
+        rows += [row for row in pages.receive(page) if wanted(row)]
+    return rows
 
 
 def _picked(row: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _pem(field: str, text: str) -> bytes:
     try:
         return Path(text).read_bytes()
     except (OSError, ValueError):  # not shown: it may be a key in another form
-        raise PostHogSettingsError(field, "is no key in PEM, and no file that can be read.", _REMEDY) from None
+        raise PostHogSettingsError(field, "is neither a key in PEM nor a file that can be read.", _REMEDY) from None
 
 
 def _key_id(key: Ed25519PublicKey) -> str:

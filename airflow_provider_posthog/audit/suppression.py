@@ -13,7 +13,7 @@ from typing import Any, Literal
 from airflow_provider_posthog.audit.chain import request_folder
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 Kind = Literal["distinct_id", "uuid"]
 VERSION = 1
@@ -46,12 +46,12 @@ class SuppressionList:
         entries = sorted({self._entry(kind, value).hex() for kind, value in identifiers})
         head = {"version": VERSION, "request_id": request_id, "salt_id": self._pseudonyms.salt_id}
         path = f"{self._folder}/{request_folder(request_id)}{_END}"
-        with Landing(self._fs, path, token="suppressed") as landing:  # noqa: S106 - no password
-            landing.write(json.dumps({**head, "entries": len(entries)}).encode() + b"\n")
+        with AtomicFile(self._fs, path, token="suppressed") as atomic:  # noqa: S106 - no password
+            atomic.write(json.dumps({**head, "entries": len(entries)}).encode() + b"\n")
             for entry in entries:
-                landing.write(entry.encode() + b"\n")
-            landing.finish()
-            landing.commit()
+                atomic.write(entry.encode() + b"\n")
+            atomic.finish()
+            atomic.commit()
         return len(entries)
 
     def load(self) -> SuppressionList:
@@ -83,10 +83,10 @@ class SuppressionList:
             try:
                 head = json.loads(next(iter(lines), b""))
                 known = head["version"] == VERSION and isinstance(head["entries"], int)
-                found = {bytes.fromhex(line.decode().strip()) for line in lines}
+                digests = {bytes.fromhex(line.decode().strip()) for line in lines}
             except (ValueError, KeyError, TypeError):
                 known = False
-        if not known or len(found) != head["entries"]:
+        if not known or len(digests) != head["entries"]:
             raise PostHogSettingsError("suppress_path", f"{path} is damaged.", "Take it from a backup.")
         if head.get("salt_id") != self._pseudonyms.salt_id:
             raise PostHogSettingsError(
@@ -94,7 +94,7 @@ class SuppressionList:
                 f"{path} was written with another audit_secret: nobody on it would be found.",
                 "Give this connection the salt of that time, or a folder of its own.",
             )
-        self._entries |= found
+        self._entries |= digests
         self.files += 1
 
     def _entry(self, kind: Kind, value: str) -> bytes:

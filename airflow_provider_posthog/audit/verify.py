@@ -97,8 +97,8 @@ class Story:
 
         :param name: a common fact, such as ``server``.
         """
-        told = [record.facts[name] for record in self.records if name in record.facts]
-        return told[-1] if told else None
+        values = [record.facts[name] for record in self.records if name in record.facts]
+        return values[-1] if values else None
 
     def first(self, name: str) -> Any:  # noqa: ANN401 - a fact
         """Return the first that was told of a fact; ``None`` if it never was.
@@ -168,12 +168,12 @@ class Verdict:
             doubts.append("The request is not closed: it is still going on, or its last records are missing.")
         elif closing.facts.get("outcome") != "VERIFIED":
             doubts.append(f"The request was closed as {closing.facts.get('outcome')}.")
-        told = Counter(state or "not told" for state in self.story.states.values())
+        counts = Counter(state or "not told" for state in self.story.states.values())
         counted = Counter((closing.facts.get("states") if closing else None) or {})
-        doubts += [f"{_are(told[state])} in the state {state}." for state in sorted(told) if state != "VERIFIED"]
-        if not told:
+        doubts += [f"{_are(counts[state])} in the state {state}." for state in sorted(counts) if state != "VERIFIED"]
+        if not counts:
             doubts.append("No person is named.")
-        elif closing is not None and +counted != told:
+        elif closing is not None and +counted != counts:
             doubts.append("The closing record counts other states than the records before it tell.")
         if self.story.survivors:
             doubts.append(f"{sum(self.story.survivors.values()):,} events were still readable.")

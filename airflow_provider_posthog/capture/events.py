@@ -272,9 +272,9 @@ class Reader:
 
     def _at_index(self, field: str, column: str) -> int:
         if self._columns.count(column) != 1:
-            found = "there are several of" if column in self._columns else "there is no column"
+            problem = "there are several of" if column in self._columns else "there is no column"
             raise PostHogSettingsError(
-                field, f"{found} {column!r:.60}.", f"The columns are: {', '.join(self._columns)[:300]}."
+                field, f"{problem} {column!r:.60}.", f"The columns are: {', '.join(self._columns)[:300]}."
             )
         return self._columns.index(column)
 
@@ -300,13 +300,13 @@ class Reader:
 
         :param row: the row.
         """
-        found = []
+        parts = []
         for index in self._key or ([self._id] if self._id is not None else []):
             try:
-                found.append(plain(row[index]))
+                parts.append(plain(row[index]))
             except RefusedError:
-                found.append(None)
-        return found
+                parts.append(None)
+        return parts
 
     def read(self, row: Sequence[Any], now: datetime) -> Event:
         """Make the event of a row.

@@ -136,11 +136,11 @@ class Ledger:
         here: dict[bytes, int] = {}
         before: set[bytes] = set()
         for some in _slices([*checks]):
-            found = self._db.execute(
+            rows = self._db.execute(
                 f"SELECT uuid, crc, try FROM events WHERE uuid IN ({','.join('?' * len(some))})",  # noqa: S608
                 some,
             )
-            for uuid, check, number in found:
+            for uuid, check, number in rows:
                 if number == self._try:
                     here[uuid] = check
                 elif check == checks[uuid]:
@@ -223,12 +223,12 @@ class Ledger:
 
         :param most: how many a cell has at the most.
         """
-        found = self._db.execute(
+        cursor = self._db.execute(
             "SELECT day, names.name, uuid FROM events JOIN names ON names.id = events.name"
             " WHERE state IN (?, ?, ?) ORDER BY day, events.name",
             (SENT, OK, WARNED),
         )
-        for (day, name), rows in groupby(found, key=lambda row: (row[0], row[1])):
+        for (day, name), rows in groupby(cursor, key=lambda row: (row[0], row[1])):
             some: list[bytes] = []
             for _, _, uuid in rows:
                 some.append(uuid)
@@ -243,14 +243,14 @@ class Ledger:
 
         :param uuids: of the events.
         """
-        found: set[bytes] = set()
+        unproved: set[bytes] = set()
         for some in _slices([*uuids]):
             rows = self._db.execute(
                 f"SELECT uuid FROM events WHERE state < ? AND uuid IN ({','.join('?' * len(some))})",  # noqa: S608
                 [FOUND, *some],
             )
-            found.update(uuid for (uuid,) in rows)
-        return found
+            unproved.update(uuid for (uuid,) in rows)
+        return unproved
 
     def states(self) -> Mapping[int, int]:
         """Return how many events are in each state."""
@@ -274,8 +274,8 @@ def _slices(uuids: list[bytes]) -> Iterator[list[bytes]]:
 def _own_folder(folder: Path) -> None:
     """Make a folder that is nobody else's: temporary folders are everybody's."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = os.lstat(folder)
-    if hasattr(os, "getuid") and (stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid()):
+    status = os.lstat(folder)
+    if hasattr(os, "getuid") and (stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid()):
         raise PostHogSettingsError("TMPDIR", f"has {folder}, which is somebody else's.", "Remove that folder.")
 
 

@@ -117,10 +117,10 @@ class Load:
         """
         count = 0
         for some in _batches(self._each(reader, rows)):
-            found = {made.event.uuid: made for made in some if made.event is not None}
-            again = self._ledger.are_unproved(found)
+            by_uuid = {made.event.uuid: made for made in some if made.event is not None}
+            again = self._ledger.are_unproved(by_uuid)
             if again:
-                made = [found[uuid] for uuid in found if uuid in again]
+                made = [by_uuid[uuid] for uuid in by_uuid if uuid in again]
                 self._ledger.remember_keys(_reject(each, reader, NOT_THERE) for each in made)
                 self._keep(made, self._deliver([each.event for each in made if each.event], sender), [], reader)
                 count += len(again)
@@ -164,8 +164,8 @@ class Load:
             else:  # one of the two would win, and nobody knows which
                 rejects.append(_reject(made, reader, "repeated_key"))
         self._ledger.seen_again(before)
-        told = deliver([made.event for made in new if made.event is not None]) if new else []
-        self._keep(new, told, rejects, reader)
+        verdicts = deliver([made.event for made in new if made.event is not None]) if new else []
+        self._keep(new, verdicts, rejects, reader)
         self.tally.rows += len(some)
         self.tally.sent += len(new)
         self.tally.before += len(before)
@@ -174,9 +174,9 @@ class Load:
     def _deliver(events: list[Event], sender: Sender) -> list[Verdict]:
         return sender.send(events)
 
-    def _keep(self, new: list[Made], told: list[Verdict], rejects: list[Reject], reader: Reader) -> None:
+    def _keep(self, new: list[Made], verdicts: list[Verdict], rejects: list[Reject], reader: Reader) -> None:
         states = []
-        for made, verdict in zip(new, told, strict=True):
+        for made, verdict in zip(new, verdicts, strict=True):
             if made.event is not None:
                 states.append((made.event, _STATES[verdict.result]))
             if verdict.result == "drop":

@@ -37,14 +37,14 @@ def look(client: Client, ledger: Ledger) -> int:
     """
     missing = 0
     for cell in ledger.unproved(MOST_UUIDS):
-        found = _found(client, cell)
-        if found:
-            ledger.mark(found, FOUND)
-        missing += len(cell.uuids) - len(found)
+        present = _uuids_present(client, cell)
+        if present:
+            ledger.mark(present, FOUND)
+        missing += len(cell.uuids) - len(present)
     return missing
 
 
-def _found(client: Client, cell: Cell) -> list[bytes]:
+def _uuids_present(client: Client, cell: Cell) -> list[bytes]:
     day = _EPOCH + timedelta(days=cell.day)
     values = {
         "event": cell.name,
@@ -54,7 +54,7 @@ def _found(client: Client, cell: Cell) -> list[bytes]:
     }
     count = _rows(client, _COUNT, values)[0][0]
     if not isinstance(count, int) or not 0 <= count <= len(cell.uuids):
-        raise PostHogTransportError("PostHog counted events, and what it answered is no count of them")
+        raise PostHogTransportError("PostHog counted events, and what it answered is not a count of them")
     if count == len(cell.uuids):
         return cell.uuids
     if not count:

@@ -170,12 +170,12 @@ class Sender:
         """Send events once; return which are wanted again, and after how many seconds."""
         self._pace.go(len(events))
         try:
-            found, wait = self._post(events, attempt, request_id)
+            outcome, wait = self._post(events, attempt, request_id)
         except (PostHogValidationError, PostHogAPIError) as error:
             return self._refused(events, verdicts, error), 1.0
         self._refused_in_a_row = 0
         for event in events:
-            verdicts[event.uuid] = found.get(shown(event.uuid), Verdict("sent"))
+            verdicts[event.uuid] = outcome.get(shown(event.uuid), Verdict("sent"))
         return [event for event in events if verdicts[event.uuid].result == "retry"], wait
 
     def _post(self, events: list[Event], attempt: int, request_id: str) -> tuple[dict[str, Verdict], float]:

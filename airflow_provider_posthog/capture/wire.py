@@ -159,8 +159,8 @@ def _verdicts(answer: Answer) -> Verdicts:
     if not isinstance(results, Mapping):
         raise PostHogTransportError(f"the answer (status {answer.status}) tells nothing of the events: no 'results'")
     wait = retry_after(answer, datetime.now(timezone.utc))
-    found = {str(uuid).lower(): _verdict(said) for uuid, said in results.items()}
-    return Verdicts(found, 1.0 if wait is None else wait)
+    verdicts = {str(uuid).lower(): _verdict(said) for uuid, said in results.items()}
+    return Verdicts(verdicts, 1.0 if wait is None else wait)
 
 
 def _verdict(said: object) -> Verdict:

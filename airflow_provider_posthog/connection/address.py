@@ -58,21 +58,21 @@ def read_base_url(host: object, port: object, schema: object, key: str) -> str:
     :param port: a port; ``None`` and 0 (which Airflow 3.3's form sends for an empty field) mean none.
     :param schema: ``http``, ``https`` or nothing.
     :param key: the API key, to recognize it where it must not be.
-    :raises PostHogSettingsError: if this is no address of a PostHog API.
+    :raises PostHogSettingsError: if this is not an address of a PostHog API.
     """
     address = stripped(host) or DEFAULT_HOST
     refuse_key("host", address, key)
     if not VISIBLE.fullmatch(address):  # before lower(), which makes ASCII of some letters that are not
         _refuse_host(address)
     written, rest = _split_scheme(address)
-    found = _HOST.fullmatch(rest)
-    name = found["name"].rstrip(".") if found else ""
-    if not found or not is_host_name(name) or int(found["port"] or 0) > _LAST_PORT:
+    match = _HOST.fullmatch(rest)
+    name = match["name"].rstrip(".") if match else ""
+    if not match or not is_host_name(name) or int(match["port"] or 0) > _LAST_PORT:
         _refuse_host(rest)
     scheme = _choose_scheme(written, name, schema, key)
-    number = _choose_port(int(found["port"] or 0), port)
+    number = _choose_port(int(match["port"] or 0), port)
     base_url = f"{scheme}://{name}" + ("" if number in (0, 443 if scheme == "https" else 80) else f":{number}")
-    _refuse_what_is_no_api(name, found["path"] or "", base_url)
+    _refuse_what_is_no_api(name, match["path"] or "", base_url)
     if scheme == "http" and not _is_near(name):
         log.warning("The PostHog connection uses http: the key travels in clear to %s. Write https://.", name)
     return base_url
@@ -90,11 +90,11 @@ def read_ingestion_host(field: str, value: object) -> str:
     scheme, separator, rest = address.lower().partition("://")
     if not separator:
         scheme, rest = "", address.lower()
-    found = _HOST.fullmatch(rest) if VISIBLE.fullmatch(address or "-") else None
-    name = found["name"].rstrip(".") if found else ""
-    if not found or scheme not in ("", "http", "https") or found["path"] or not is_host_name(name):
+    match = _HOST.fullmatch(rest) if VISIBLE.fullmatch(address or "-") else None
+    name = match["name"].rstrip(".") if match else ""
+    if not match or scheme not in ("", "http", "https") or match["path"] or not is_host_name(name):
         raise PostHogSettingsError(field, "is not a host's name with, at most, a scheme and a port.", remedy)
-    port = int(found["port"] or 0)
+    port = int(match["port"] or 0)
     if port > _LAST_PORT:
         raise PostHogSettingsError(field, "has a port above 65535.", remedy)
     scheme = scheme or ("http" if _is_loopback(name) else "https")
@@ -103,8 +103,8 @@ def read_ingestion_host(field: str, value: object) -> str:
 
 def _split_scheme(text: str) -> tuple[str, str]:
     """Return the scheme as written (or nothing) and the rest, in lower case."""
-    written, found, rest = text.lower().partition("://")
-    if not found:
+    written, separator, rest = text.lower().partition("://")
+    if not separator:
         return "", written
     if written not in ("http", "https"):
         raise PostHogSettingsError("host", "starts with a scheme that is not PostHog's.", f"Write {DEFAULT_HOST}.")

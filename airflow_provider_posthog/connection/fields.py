@@ -161,8 +161,8 @@ def _read_verify(field: str, value: object) -> bool | str:
 
 def _read_proxy(field: str, value: object) -> str:
     text = stripped(value)
-    found = _PROXY.fullmatch(text) if VISIBLE.fullmatch(text) else None
-    if not found or not is_host_name(found["name"].lower()) or not 0 < int(found["port"] or 80) < 65_536:
+    match = _PROXY.fullmatch(text) if VISIBLE.fullmatch(text) else None
+    if not match or not is_host_name(match["name"].lower()) or not 0 < int(match["port"] or 80) < 65_536:
         raise PostHogSettingsError(
             field,
             "is not the URL of a proxy (it may hold a password and is not shown).",

@@ -165,7 +165,7 @@ def read_audit_salt(salt: str, key: str) -> str:
     """Check an ``audit_secret``; no error shows it.
 
     :param salt: the salt, as :func:`find_audit_salt` found it.
-    :param key: the API key, which is no salt: whoever may use PostHog could find identifiers by it.
+    :param key: the API key, which is not a salt: whoever may use PostHog could find identifiers by it.
     :raises PostHogSettingsError: if it is not set, can be guessed, or is a key.
     """
     if holds_key(salt, key):

@@ -29,7 +29,7 @@ def download_export(client: Client, call: Call[bytes], sink: Sink) -> Received:
         received = download(client, call, sink)
     if received.size == 0:
         raise PostHogIncompleteError(
-            f"{call.path} brought a file of 0 bytes twice. That is no empty result, for which PostHog writes a header "
-            "or a sentence: the file was lost. Make the export again (clear the task that created it)."
+            f"{call.path} brought a file of 0 bytes twice. That is not an empty result, for which PostHog writes a "
+            "header or a sentence: the file was lost. Make the export again (clear the task that created it)."
         )
     return received

@@ -164,12 +164,14 @@ class Fetcher:
             rows = self._received(job_id, file_id, sink)
             if self._stop.is_set():  # what was killed must record nothing: a retry may be at work
                 raise Stopped("stopped")
-            found = self._staging.describe(sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag)
+            described = self._staging.describe(
+                sink.file, suffix_of(self._format, self._compression), rows=rows, tag=tag
+            )
         except BaseException:
             sink.file.give_up()
             raise
-        self._staging.record([found])
-        return found
+        self._staging.record([described])
+        return described
 
     def _received(self, job_id: str, file_id: str, sink: _Sink) -> int | None:
         """Bring a file; return how many rows it has, if that can be told."""

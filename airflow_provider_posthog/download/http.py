@@ -277,8 +277,8 @@ def _asked(
     if response.status_code < 400:
         return response
     with response:
-        found = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, found, _beginning(response))
+        lowered = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, lowered, _beginning(response))
 
 
 def _beginning(response: requests.Response) -> bytes:

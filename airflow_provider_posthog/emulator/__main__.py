@@ -32,19 +32,19 @@ GENERATION = "the age of the PostHog: A (until 2025), B (until September 2026) o
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 (any free port) to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 0 (any free port) to 65535")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number: write a whole number, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: write a whole number, 0 or more")
     return int(text)
 
 
 def _days(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 3650:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of days: write a whole number from 1 to 3650")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days: write a whole number from 1 to 3650")
     return int(text)
 
 
@@ -54,7 +54,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write seconds, 0 or more")
     return seconds
 
 
@@ -62,14 +62,14 @@ def _date(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date: write YYYY-MM-DD") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write YYYY-MM-DD") from None
 
 
 def _zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no IANA time zone: write e.g. Europe/Berlin") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IANA time zone: write e.g. Europe/Berlin") from None
     return text
 
 
@@ -77,12 +77,12 @@ def _address(text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address: write e.g. 0.0.0.0") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address: write e.g. 0.0.0.0") from None
 
 
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")) or not text.partition("://")[2].strip("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no address: write e.g. http://posthog:8011")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address: write e.g. http://posthog:8011")
     return text
 
 
@@ -123,14 +123,14 @@ def _read_stdin(stopped: asyncio.Event) -> None:
 
 def _data(options: argparse.Namespace) -> dict[str, Any]:
     """Return how the first project's events are made: what the scenario says goes before the command line."""
-    wish = {name: getattr(options, name) for name in ("seed", "events", "start", "days")}
+    wanted = {name: getattr(options, name) for name in ("seed", "events", "start", "days")}
     said = options.scenario.data() if options.scenario is not None else {}
     if "start" in said:
         try:
             said["start"] = _date(str(said["start"]))
         except argparse.ArgumentTypeError as error:
             raise options.scenario.error(f"{options.scenario.projects()[0][0]}data.start", str(error)) from None
-    return {**wish, **said}
+    return {**wanted, **said}
 
 
 async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) -> None:
@@ -149,7 +149,7 @@ async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) ->
     keys[:] = await scenario.play(send)
 
 
-def _told_to_stop(*, with_stdin: bool) -> asyncio.Event:
+def _stop_requested(*, with_stdin: bool) -> asyncio.Event:
     """Return what is set when the process is told to stop."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,11 +164,11 @@ async def _serve(options: argparse.Namespace) -> None:
     from airflow_provider_posthog.emulator.http.server import start
     from airflow_provider_posthog.emulator.state import State
 
-    stopped = _told_to_stop(with_stdin=options.stop_with_stdin)
-    wish = _data(options)
-    warehouse = Warehouse(**wish, timezone=options.timezone)
+    stopped = _stop_requested(with_stdin=options.stop_with_stdin)
+    wanted = _data(options)
+    warehouse = Warehouse(**wanted, timezone=options.timezone)
     settings = {name: getattr(options, name) for name in ("generation", "timezone", "export_seconds")}
-    state = State(warehouse, wish["seed"], settings)
+    state = State(warehouse, wanted["seed"], settings)
     places = {name: getattr(options, name) for name in ("port", "storage_port", "host", "storage_url")}
     server = await start(state, **places)
     keys: list[dict[str, Any]] = []

@@ -32,6 +32,7 @@ from airflow_provider_posthog.emulator.settings import Settings
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.data.warehouse import Warehouse
+    from airflow_provider_posthog.emulator.hogql.system import Sources
 
 
 class State(Core):
@@ -82,19 +83,29 @@ class State(Core):
         self.capture = Intake(self, self.people, self.groups)
         self.records = Records(self, self.seed)
         self.cohorts = Cohorts(self, self.people)
-        shown = dict(
-            sources(
-                self,
-                exports=self.exports.all,
-                insights=self.insights.all,
-                dashboards=self.dashboards.all,
-                batch_exports=self.batch_exports.all,
-                warehouse_jobs=self.warehouse_jobs,
-            )
-        )
-        shown |= own_sources(self, activity=lambda: self.activity.entries, queries=lambda: self.queries.log)
-        self.warehouse.sources = shown
+        self.warehouse.sources = self._sources()
         self.change_settings(self._first_settings)
+
+    def _sources(self) -> Sources:
+        """Return what fills the tables that show the server's own state."""
+        shown = sources(
+            self,
+            exports=self.exports.all,
+            insights=self.insights.all,
+            dashboards=self.dashboards.all,
+            batch_exports=self.batch_exports.all,
+            warehouse_jobs=self.warehouse_jobs,
+            downloads=self.file_downloads,
+            records=self.records,
+        )
+        own = own_sources(
+            self,
+            activity=lambda: self.activity.entries,
+            queries=lambda: self.queries.log,
+            views=self.warehouse_jobs.saved_rows,
+            definitions=lambda: self.records.all("property_definitions"),
+        )
+        return {**shown, **own, "system.cohorts": self.cohorts.rows}
 
     def of_project(self, number: int) -> State | None:
         """Return the state of one of the server's projects.

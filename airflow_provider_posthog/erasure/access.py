@@ -166,9 +166,14 @@ def cohorts(client: ErasureClient, subject: Subject, names: Mapping[int, str]) -
     :param subject: whose.
     :param names: what is known of cohorts' names.
     """
-    sql = "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids} GROUP BY cohort_id"
-    found = {row[0] for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, int)}
-    return [{"cohort_id": one, "name": names.get(one)} for one in sorted(found)]
+    # those of static cohorts are in a table of their own
+    both = (
+        "SELECT cohort_id FROM cohort_people WHERE person_id IN {uuids}"
+        " UNION ALL SELECT cohort_id FROM static_cohort_people WHERE person_id IN {uuids}"
+    )
+    sql = f"SELECT cohort_id FROM ({both}) GROUP BY cohort_id"  # noqa: S608 - our own text
+    members = {row[0] for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, int)}
+    return [{"cohort_id": one, "name": names.get(one)} for one in sorted(members)]
 
 
 def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
@@ -177,7 +182,7 @@ def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
     :param client: asks PostHog.
     :param subject: whose.
     """
-    found: list[dict[str, Any]] = []
+    recorded: list[dict[str, Any]] = []
     for pack in packed(subject.names):
         kinds: Sequence[Kind] = (str, str, _TEXT, _TEXT, _NUMBER, _NUMBER)
         try:
@@ -186,8 +191,8 @@ def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
         except PostHogValidationError:  # servers that cannot delete recordings do not know that column either
             rows = client.rows(_REPLAY.format(gone=""), {"ids": pack}, *kinds)
         names = ("session_id", "distinct_id", "started", "ended", "clicks", "keys")
-        found += [dict(zip(names, row, strict=False)) for row in rows]
-    return sorted(found, key=lambda one: (one["started"] or "", one["session_id"]))
+        recorded += [dict(zip(names, row, strict=False)) for row in rows]
+    return sorted(recorded, key=lambda one: (one["started"] or "", one["session_id"]))
 
 
 def check_events(counted: tuple[int, int], read: Mapping[str, Any]) -> None:

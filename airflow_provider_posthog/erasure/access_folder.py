@@ -119,8 +119,8 @@ class AccessFolder:
         """Return the names of the files of events, in the order of their names."""
         root = f"{self.work}/{EVENTS}"
         self._fs.invalidate_cache()
-        found = self._fs.find(root) if self._fs.exists(root) else []
-        return [path[len(self.work) + 1 :] for path in sorted(found) if self._is_data(path)]
+        paths = self._fs.find(root) if self._fs.exists(root) else []
+        return [path[len(self.work) + 1 :] for path in sorted(paths) if self._is_data(path)]
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write the manifest: from here on nothing but its name is missing.
@@ -179,8 +179,8 @@ class AccessFolder:
             os.chmod(path, mode)
 
     def _read(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._fs.cat_file(path))
-        return found
+        content: dict[str, Any] = json.loads(self._fs.cat_file(path))
+        return content
 
     def _write(self, path: str, content: bytes) -> None:
         part = f"{path}.new"

@@ -1,6 +1,6 @@
 """E-mail addresses: which texts are one plain address, and how one and the same may be spelt.
 
-What is no plain address would lead to nobody, be told as "not found" beside others, and look like a finished request.
+What is not a plain address would lead to nobody, be listed as "not found", and look like a finished request.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def events_by_key(
         for table in _TABLES:
             try:
                 for pack in packed(ids):
-                    found = _grouped(client, table, _Search(*_by_key(pack), owner="''", spans=spans), until)
-                    for key, more in found.items():
+                    grouped = _grouped(client, table, _Search(*_by_key(pack), owner="''", spans=spans), until)
+                    for key, more in grouped.items():
                         groups[key] = groups.get(key, NONE).and_(more)
             except PostHogValidationError as error:
                 _let_pass(table, error)
@@ -231,9 +231,9 @@ class _Search:
 def _grouped(client: ErasureClient, table: str, search: _Search, until: datetime) -> _Groups:
     groups: _Groups = {}
     template = _EVENTS.replace("{owner}", search.owner).replace("{table}", table)
-    for owner, name, found, before, future, *times in _rows(client, template, _EVENT_KINDS, search, until):
+    for owner, name, count, before, future, *times in _rows(client, template, _EVENT_KINDS, search, until):
         oldest, newest, newest_before = map(moment, times)
-        some = Events(before, future, found - before - future, oldest, newest, newest_before if before else None)
+        some = Events(before, future, count - before - future, oldest, newest, newest_before if before else None)
         groups[table, owner, name] = groups.get((table, owner, name), NONE).and_(some)
     return groups
 
@@ -271,11 +271,11 @@ def _rows(
 def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     uuids = {person.uuid for person in batch}
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
-    found: dict[str, Events] = {}
+    by_person: dict[str, Events] = {}
     for (_, owner, name), some in groups.items():
         for uuid in {owner if owner in uuids else None, owners.get(name)} - {None}:
-            found[str(uuid)] = found.get(str(uuid), NONE).and_(some)
-    return found
+            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(some)
+    return by_person
 
 
 def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]:
@@ -286,7 +286,7 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
     :returns: by person UUID; who has none is not there.
     """
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for pack in packed(sorted(owners)):
         try:
             rows = client.rows(
@@ -297,8 +297,8 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
         for name, sessions in rows:
             uuid = owners.get(name)
             if uuid is not None:
-                found[uuid] = found.get(uuid, 0) + int(sessions)
-    return found
+                counts[uuid] = counts.get(uuid, 0) + int(sessions)
+    return counts
 
 
 def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
@@ -307,11 +307,11 @@ def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
     :param client: asks PostHog.
     :param uuids: of the persons.
     """
-    found: set[str] = set()
+    listed_uuids: set[str] = set()
     for pack in packed(uuids):
         rows = client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
-        found.update(str(row[0]) for row in rows)
-    return found
+        listed_uuids.update(str(row[0]) for row in rows)
+    return listed_uuids
 
 
 def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, str]:
@@ -321,12 +321,12 @@ def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, s
     :param distinct_ids: the ids.
     :returns: the person's UUID by distinct id; an id that nobody has is not there.
     """
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
     for pack in packed(distinct_ids):
         rows = client.rows(sql, {"ids": pack}, str, str)
-        found.update((str(name), str(uuid)) for name, uuid in rows)
-    return found
+        owners.update((str(name), str(uuid)) for name, uuid in rows)
+    return owners
 
 
 def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
@@ -335,13 +335,13 @@ def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
     :param client: asks PostHog.
     :param uuids: of the persons.
     """
-    found: dict[str, list[str]] = {}
+    ids: dict[str, list[str]] = {}
     sql = "SELECT toString(person_id), distinct_id FROM person_distinct_ids WHERE person_id IN {uuids}"
     for pack in packed(uuids):
         rows = client.rows(sql, {"uuids": pack}, str, str)
         for uuid, name in rows:
-            found.setdefault(str(uuid), []).append(str(name))
-    return found
+            ids.setdefault(str(uuid), []).append(str(name))
+    return ids
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

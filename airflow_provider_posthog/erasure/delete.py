@@ -213,21 +213,21 @@ class _Chunk:
         try:
             answer: Timed[persons.BulkDeletion] = self._client.send(timed(call))
         except PostHogValidationError as error:
-            found = _TOO_MANY.search(error.detail or "")
-            if found is None or int(found[1]) >= len(uuids) or int(found[1]) < 1:
+            match = _TOO_MANY.search(error.detail or "")
+            if match is None or int(match[1]) >= len(uuids) or int(match[1]) < 1:
                 raise
-            raise TooMany(int(found[1])) from error
+            raise TooMany(int(match[1])) from error
         if answer.at is not None:
             self.done.accepted_at = answer.at.isoformat()
-        told = answer.value
-        self.done.generation = generation.of_answer(told, self._server.generation)
+        summary = answer.value
+        self.done.generation = generation.of_answer(summary, self._server.generation)
         for name, asked in (("events", self._options.events), ("recordings", recordings)):
-            if told.get("persons_found") and asked and told.get(f"{name}_queued_for_deletion") is not True:
+            if summary.get("persons_found") and asked and summary.get(f"{name}_queued_for_deletion") is not True:
                 raise PostHogErasureError(
-                    f"PostHog found {told['persons_found']} of {len(uuids)} persons, but says that it queued no "
+                    f"PostHog found {summary['persons_found']} of {len(uuids)} persons, but says that it queued no "
                     f"deletion of their {name}."
                 )
-        return told
+        return summary
 
     def _note_missing(self, answer: Mapping[str, Any], uuids: Sequence[str]) -> None:
         """Name those whom PostHog did not find: its answer only tells how many it found."""
@@ -261,18 +261,18 @@ def newest_deletions(client: ErasureClient, uuids: Sequence[str], since: datetim
     if len(uuids) <= MAX_LOOKUPS:
         rows = deletions(client, uuids)
         return {uuid for uuid, row in rows.items() if _is_since(row, since)}
-    wanted, found = set(uuids), set()
+    wanted, seen_uuids = set(uuids), set()
     for page in range(_MAX_PAGES):
         answer = client.send(persons.deletion_status(limit=_PAGE, offset=page * _PAGE))
         rows_of_page = answer.get("results") or []
         for row in rows_of_page:
             if _is_since(row, since):
-                found.add(str(row.get("person_uuid")).lower())
+                seen_uuids.add(str(row.get("person_uuid")).lower())
         oldest = moment(rows_of_page[-1].get("created_at")) if rows_of_page else None
         # Newest first: rows of others that come in between only move ours to a later page, where they are seen.
-        if wanted <= found or not answer.get("next") or oldest is None or oldest < since:
+        if wanted <= seen_uuids or not answer.get("next") or oldest is None or oldest < since:
             break
-    return wanted & found
+    return wanted & seen_uuids
 
 
 def _is_since(row: persons.DeletionStatus, since: datetime) -> bool:
@@ -286,13 +286,13 @@ def deletions(client: ErasureClient, uuids: Iterable[str]) -> dict[str, persons.
     :param client: asks PostHog.
     :param uuids: of the persons; one call each.
     """
-    found: dict[str, persons.DeletionStatus] = {}
+    by_uuid: dict[str, persons.DeletionStatus] = {}
     for uuid in uuids:
         answer = client.send(persons.deletion_status(person_uuid=uuid, limit=1))
         for row in answer.get("results") or ():
             if str(row.get("person_uuid")).lower() == uuid:
-                found[uuid] = row
-    return found
+                by_uuid[uuid] = row
+    return by_uuid
 
 
 def _uuid_of(failure: Mapping[str, Any]) -> str:

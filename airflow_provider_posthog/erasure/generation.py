@@ -57,10 +57,10 @@ def detect(client: ErasureClient) -> Server:
     :raises PostHogPermissionError: if the key lacks ``person:read``.
     """
     try:
-        found = client.send(timed(persons.deletion_status(limit=1)))
+        answer = client.send(timed(persons.deletion_status(limit=1)))
     except (PostHogValidationError, PostHogNotFoundError):
         return _oldest(client)
-    return Server("B", _clock(found.at))
+    return Server("B", _clock(answer.at))
 
 
 def _clock(at: datetime | None) -> datetime:
@@ -75,7 +75,7 @@ def _clock(at: datetime | None) -> datetime:
 
 def _oldest(client: ErasureClient) -> Server:
     """Make sure that a server without a list of deletions is of the oldest generation."""
-    found = client.send(timed(persons.list(limit=1)))
+    answer = client.send(timed(persons.list(limit=1)))
     try:
         client.send(persons.batch_by_distinct_ids([_PROBE]))
     except PostHogNotFoundError:
@@ -88,7 +88,7 @@ def _oldest(client: ErasureClient) -> Server:
             "This server looks up many persons at once but lists no deletions, as no known version of PostHog does. "
             "Nothing was deleted, since it is not known whether it would keep a person that it is asked to keep."
         )
-    return Server("A", _clock(found.at))
+    return Server("A", _clock(answer.at))
 
 
 def of_answer(answer: Mapping[str, Any], so_far: Generation) -> Generation:

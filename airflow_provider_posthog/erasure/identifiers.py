@@ -237,7 +237,7 @@ def check_filter(properties: object) -> None:
     """Refuse a filter whose answer cannot be checked here.
 
     :param properties: what was given.
-    :raises PostHogSettingsError: if it is no list of objects, or uses an operator that is not known here.
+    :raises PostHogSettingsError: if it is not a list of objects, or uses an operator that is not known here.
     """
     if not isinstance(properties, (list, tuple)) or not properties:
         raise PostHogSettingsError("properties", "is not a list of filters.", "Write [{'key': ..., 'value': ...}].")

@@ -119,9 +119,9 @@ def judge(person: Person, remains: Remains, request: Request) -> Judgement:
 
 def _state(person: Person, remains: Remains, request: Request) -> tuple[State, str]:
     for look in (_recreated, _profile, _events, _recordings):
-        found = look(person, remains, request)
-        if found is not None:
-            return found
+        looked = look(person, remains, request)
+        if looked is not None:
+            return looked
     if not request.proven and remains.deletion is None:
         return "NOT_FOUND", (
             "there is nothing of this UUID, and no sign that there ever was; pass on what PostHogDeletePersonsOperator "

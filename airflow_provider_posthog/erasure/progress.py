@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Progress:
 
         :param key: from :func:`key_of`.
         """
-        found = self._read(f"{key}.asked")
-        return None if found is None else str(found.get("asked_at", ""))
+        entry = self._read(f"{key}.asked")
+        return None if entry is None else str(entry.get("asked_at", ""))
 
     def ask(self, key: str, asked_at: str) -> None:
         """Note that a chunk is about to be asked for.
@@ -72,8 +72,8 @@ class Progress:
 
         :param key: from :func:`key_of`.
         """
-        found = self._read(f"{key}.done")
-        return None if found is None else Done(**found)
+        entry = self._read(f"{key}.done")
+        return None if entry is None else Done(**entry)
 
     def finish(self, key: str, done: Done) -> None:
         """Note what became of a chunk.
@@ -86,8 +86,8 @@ class Progress:
     @property
     def size(self) -> int | None:
         """How many persons the server takes at once, where that was learned."""
-        found = self._read("size")
-        return None if found is None else int(found["size"])
+        entry = self._read("size")
+        return None if entry is None else int(entry["size"])
 
     @size.setter
     def size(self, size: int) -> None:
@@ -135,10 +135,10 @@ class Progress:
         if self._names is None:
             self._fs.invalidate_cache(self._folder)
             try:
-                found = self._fs.ls(self._folder, detail=False)
+                paths = self._fs.ls(self._folder, detail=False)
             except FileNotFoundError:
-                found = []
-            names = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+                paths = []
+            names = {str(path).rstrip("/").rpartition("/")[2] for path in paths}
             self._names = {name for name in names if name.endswith(".json") and not name.startswith(".")}
         return self._names
 
@@ -146,16 +146,16 @@ class Progress:
         if f"{name}.json" not in self._known():
             return None
         with self._fs.open(f"{self._folder}/{name}.json", "rb") as file:
-            found: dict[str, Any] = json.loads(file.read())
-        return found
+            content: dict[str, Any] = json.loads(file.read())
+        return content
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         # Whole or not at all, even if the worker dies in the middle.
         part = "progress"
-        with Landing(self._fs, f"{self._folder}/{name}.json", token=part) as landing:
-            landing.write(json.dumps(value, separators=(",", ":")).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part) as atomic:
+            atomic.write(json.dumps(value, separators=(",", ":")).encode())
+            atomic.finish()
+            atomic.commit()
         self._known().add(f"{name}.json")
 
 

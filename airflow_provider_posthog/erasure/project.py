@@ -77,13 +77,13 @@ def spelt(address: str) -> str:
 
     :param address: scheme, host and port; without a scheme it is https.
     """
-    scheme, found, rest = address.strip().lower().rpartition("://")
-    scheme = scheme if found else "https"
+    scheme, separator, rest = address.strip().lower().rpartition("://")
+    scheme = scheme if separator else "https"
     name, port = _parts(rest.split("/", 1)[0])
     host = f"{scheme}://{name.rstrip('.')}" + ("" if port in ("", _PORTS.get(scheme)) else f":{port}")
     return _SAME.get(host, host)
 
 
 def _parts(host: str) -> tuple[str, str]:
-    found = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d*))?", host)
-    return (found[1], (found[2] or "").lstrip("0")) if found else (host, "")
+    match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d*))?", host)
+    return (match[1], (match[2] or "").lstrip("0")) if match else (host, "")

@@ -74,7 +74,7 @@ def _read_back(
     waited, look = 0.0, 0
     while True:
         held = profiles(client, uuids, server)
-        left = {uuid: [*found] for uuid, person in held.items() if (found := wrong(person))}
+        left = {uuid: [*wrong_names] for uuid, person in held.items() if (wrong_names := wrong(person))}
         if not left or waited >= timeout:
             return left
         seconds = min(_WAITS[min(look, len(_WAITS) - 1)], timeout - waited)

@@ -44,51 +44,51 @@ def renew(client: ErasureClient, work: WorkFile, server: Server) -> Renewed:
         distinct ids, is gone, as nobody can tell whether that was a deletion.
     """
     known = {uuids.UUID(person.uuid).int for person in work.persons()}
-    told = Renewed()
+    renewed = Renewed()
     header = work.header()
     with WorkFileWriter(work.fs, work.path, header) as file:
         changed = False
         for batch in batched(work.persons(), BATCH):
-            new = _renewed(client, batch, server, told, known, by_id=header.verify_by == "distinct_id")
+            new = _renewed(client, batch, server, renewed, known, by_id=header.verify_by == "distinct_id")
             changed = changed or new != batch
             file.add(new)
-        if told.moved:
+        if renewed.moved:
             raise PostHogErasureError(
-                f"{len(told.moved)} persons were merged with others since they were resolved, or made again. Nothing "
-                "was deleted: resolve again, and approve that.",
+                f"{len(renewed.moved)} persons were merged with others since they were resolved, or made again. "
+                "Nothing was deleted: resolve again, and approve that.",
                 job_id=header.request_id,
             )
         if changed:
             file.commit()
-    return told
+    return renewed
 
 
 def _renewed(
-    client: ErasureClient, batch: Sequence[Person], server: Server, told: Renewed, known: set[int], *, by_id: bool
+    client: ErasureClient, batch: Sequence[Person], server: Server, renewed: Renewed, known: set[int], *, by_id: bool
 ) -> list[Person]:
     held = held_now(client, [person.uuid for person in batch if person.profile], server)
     missing = [person for person in batch if person.profile and person.uuid not in held]
     if missing and not server.has_batches:  # queries may lag behind
-        found = profiles(client, [person.uuid for person in missing], server)
-        held.update({uuid: {str(name) for name in one.get("distinct_ids") or ()} for uuid, one in found.items()})
+        people = profiles(client, [person.uuid for person in missing], server)
+        held.update({uuid: {str(name) for name in one.get("distinct_ids") or ()} for uuid, one in people.items()})
         missing = [person for person in missing if person.uuid not in held]
     owners = _owners(client, missing, server) if by_id else {}
     for person in missing:
         theirs = {owners[name] for name in person.distinct_ids if name in owners}
         if not by_id or any(uuids.UUID(owner).int not in known for owner in theirs):
-            told.moved.append(person.uuid)
+            renewed.moved.append(person.uuid)
         else:
-            told.gone += 1
-    return _with_new_ids(client, batch, held, told, server) if by_id else [*batch]
+            renewed.gone += 1
+    return _with_new_ids(client, batch, held, renewed, server) if by_id else [*batch]
 
 
 def _with_new_ids(
-    client: ErasureClient, batch: Sequence[Person], held: dict[str, set[str]], told: Renewed, server: Server
+    client: ErasureClient, batch: Sequence[Person], held: dict[str, set[str]], summary: Renewed, server: Server
 ) -> list[Person]:
     renewed, stale = [], []
     for person in batch:
         new = held.get(person.uuid, set()) - {*person.distinct_ids}
-        told.added += len(new)
+        summary.added += len(new)
         renewed.append(replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *new}))) if new else person)
         if new or not server.can_keep_persons:  # the oldest servers leave recordings, also those that came since
             stale.append(renewed[-1])

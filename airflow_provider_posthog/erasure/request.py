@@ -137,7 +137,7 @@ class _Job:
         done = self._progress.done(key)
         if done is not None:
             again = [uuid for uuid, why in done.failed.items() if why != ORPHANED]
-            return self._again(key, uuids, done, again) if again else self._told(key, uuids, done)
+            return self._again(key, uuids, done, again) if again else self._reported(key, uuids, done)
         before = self._progress.asked(key)
         asked_at = moment(before) or self._clock.now()
         if before is None:
@@ -155,9 +155,9 @@ class _Job:
 
     def _finish(self, key: str, uuids: list[str], done: Done) -> Done:
         self._progress.finish(key, done)
-        return self._told(key, uuids, done)
+        return self._reported(key, uuids, done)
 
-    def _told(self, key: str, uuids: list[str], done: Done) -> Done:
+    def _reported(self, key: str, uuids: list[str], done: Done) -> Done:
         self._report(key, uuids, done)
         return done
 

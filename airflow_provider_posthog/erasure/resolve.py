@@ -72,12 +72,12 @@ def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, 
             hits.add(one.value, one)
     _by_distinct_id(client, by_id, hits, server)
     _by_email(client, [one for one in batch if one.kind == "email"], hits, server)
-    found = profiles(client, [*hits.by_uuid], server)
-    ids = _distinct_ids(client, found, server)
-    for uuid, person in found.items():
+    by_uuid = profiles(client, [*hits.by_uuid], server)
+    ids = _distinct_ids(client, by_uuid, server)
+    for uuid, person in by_uuid.items():
         _check(uuid, person, ids[uuid], hits.by_uuid[uuid])
-    people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in found]
-    hit = {one for uuid in found for one in hits.by_uuid[uuid]}
+    people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in by_uuid]
+    hit = {one for uuid in by_uuid for one in hits.by_uuid[uuid]}
     missed = [one for one in batch if one not in hit]
     # Addresses also where they have led to a profile: server-side events may carry the address itself as their id.
     sought = [one for one in batch if one.kind == "email" or one not in hit]
@@ -140,15 +140,15 @@ def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, s
 def _by_address_as_id(
     client: ErasureClient, spelt: Sequence[str], wanted: Mapping[str, Sequence[Identifier]], hits: _Hits, server: Server
 ) -> None:
-    found: dict[str, str] = {}  # the owner's UUID by distinct id
+    owners: dict[str, str] = {}  # the owner's UUID by distinct id
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE lowerUTF8(distinct_id) IN {emails}"
     for pack in packed(spelt):
         rows = client.rows(sql, {"emails": pack}, str, str)
-        found.update((str(name), str(uuid)) for name, uuid in rows)
+        owners.update((str(name), str(uuid)) for name, uuid in rows)
     for some in batched(spelt if server.has_batches else (), persons.MAX_BATCH):
         answer = client.send(persons.batch_by_distinct_ids(some))
-        found.update(_uuids(answer))
-    for name, uuid in found.items():
+        owners.update(_uuids(answer))
+    for name, uuid in owners.items():
         for one in wanted.get(folded(name), ()):
             hits.add(uuid, one)
 
@@ -165,19 +165,19 @@ def profiles(client: ErasureClient, uuids: Sequence[str], server: Server) -> dic
     :param server: the server; the oldest take one call for each person.
     :returns: the profiles by UUID; who is gone is not there.
     """
-    found: dict[str, persons.Person] = {}
+    people: dict[str, persons.Person] = {}
     if server.has_batches:
         for some in batched(uuids, persons.MAX_BATCH):
             answer = client.send(persons.batch_by_uuids(some))
             for uuid, person in (answer.get("results") or {}).items():
-                found[str(uuid).lower()] = person
-        return found
+                people[str(uuid).lower()] = person
+        return people
     for uuid in uuids:
         try:
-            found[uuid] = client.send(persons.retrieve(uuid))
+            people[uuid] = client.send(persons.retrieve(uuid))
         except PostHogNotFoundError:
             continue
-    return found
+    return people
 
 
 def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: Sequence[Identifier]) -> None:
@@ -197,11 +197,11 @@ def _unexpected(why: str) -> PostHogErasureError:
     return PostHogErasureError(f"Unexpected match: {why}. Nothing was deleted; look at it, and try again.")
 
 
-def _distinct_ids(client: ErasureClient, found: Mapping[str, persons.Person], server: Server) -> dict[str, list[str]]:
+def _distinct_ids(client: ErasureClient, people: Mapping[str, persons.Person], server: Server) -> dict[str, list[str]]:
     """Return all distinct ids of persons; where the two stores disagree, what either of them knows."""
-    shown = counts.ids_of(client, [*found])
+    shown = counts.ids_of(client, [*people])
     ids: dict[str, list[str]] = {}
-    for uuid, person in found.items():
+    for uuid, person in people.items():
         held = [str(name) for name in person.get("distinct_ids") or ()]
         held += _beyond(client, uuid, held, server)
         ids[uuid] = sorted({*held, *shown.get(uuid, ())})
@@ -230,9 +230,9 @@ def held_now(client: ErasureClient, uuids: Sequence[str], server: Server) -> dic
     if not server.has_batches:
         shown = counts.ids_of(client, uuids)
         return {uuid: set(names) for uuid, names in shown.items()}
-    found = profiles(client, uuids, server)
+    people = profiles(client, uuids, server)
     ids: dict[str, set[str]] = {}
-    for uuid, person in found.items():
+    for uuid, person in people.items():
         held = [str(name) for name in person.get("distinct_ids") or ()]
         ids[uuid] = {*held, *_beyond(client, uuid, held, server)}
     return ids
@@ -266,11 +266,11 @@ def _by_events(
                     carried.setdefault(uuid, set()).add(name)
     hidden = profiles(client, [uuid for uuid in carried if uuid not in known], server)
     held = _distinct_ids(client, hidden, server)
-    for uuid, found in carried.items():
+    for uuid, ids in carried.items():
         person = known.get(uuid) or Person(uuid, profile=uuid in hidden)
-        found.update(held.get(uuid, ()))
-        known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *found})))
-    seen = {name for found in carried.values() for name in found} | owned
+        ids.update(held.get(uuid, ()))
+        known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *ids})))
+    seen = {name for ids in carried.values() for name in ids} | owned
     alike = {folded(name) for name in seen}
     there = {"uuid": carried.keys(), "distinct_id": seen, "email": alike}
     left = [one for one in sought if (folded(one.value) if one.kind == "email" else one.value) not in there[one.kind]]

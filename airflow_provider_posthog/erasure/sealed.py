@@ -19,7 +19,7 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 VERSION = 1
 END = ".sealed"
@@ -50,11 +50,11 @@ class Sealed:
         fernet = self._fernet()
         head = {"version": VERSION, "request_id": request["request_id"], "due_at": due_at.isoformat()}
         count = number = 0
-        with Landing(self.fs, self.path, token="sealed") as landing:  # noqa: S106 - no password
-            landing.write(json.dumps(head).encode() + b"\n")
+        with AtomicFile(self.fs, self.path, token="sealed") as atomic:  # noqa: S106 - no password
+            atomic.write(json.dumps(head).encode() + b"\n")
 
             def add(content: Mapping[str, Any]) -> None:
-                landing.write(fernet.encrypt(json.dumps({"n": number, **content}).encode()) + b"\n")
+                atomic.write(fernet.encrypt(json.dumps({"n": number, **content}).encode()) + b"\n")
 
             add({"request": dict(request)})
             for number, some in enumerate(batched(persons, _PERSONS), 1):  # noqa: B007 - add() reads it
@@ -62,8 +62,8 @@ class Sealed:
                 count += len(some)
             number += 1
             add({"end": count})
-            landing.finish()
-            landing.commit()
+            atomic.finish()
+            atomic.commit()
         return count
 
     def head(self) -> tuple[str, datetime]:
@@ -73,11 +73,11 @@ class Sealed:
         """
         with self.fs.open(self.path, "rb") as lines:
             try:
-                found = json.loads(next(iter(lines), b""))
-                due = moment(found["due_at"])
-                if found["version"] != VERSION or due is None:
+                first = json.loads(next(iter(lines), b""))
+                due = moment(first["due_at"])
+                if first["version"] != VERSION or due is None:
                     raise ValueError("another version")
-                return str(found["request_id"]), due
+                return str(first["request_id"]), due
             except (ValueError, KeyError, TypeError):
                 raise self._damaged() from None
 
@@ -86,10 +86,10 @@ class Sealed:
 
         :raises PostHogSettingsError: if the file is damaged, or this is not its salt.
         """
-        found: dict[str, Any] = next(self._lines()).get("request") or {}
-        if found.get("request_id") != self.head()[0]:
+        body: dict[str, Any] = next(self._lines()).get("request") or {}
+        if body.get("request_id") != self.head()[0]:
             raise self._damaged()
-        return found
+        return body
 
     def persons(self) -> Iterator[Person]:
         """Yield the persons.

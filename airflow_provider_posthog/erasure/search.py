@@ -117,9 +117,9 @@ def search(
     missing = NotFound()
     with WorkFileWriter(fs, path, header) as file:
         for batch in batched(identifiers, BATCH):
-            found = resolve(client, batch, server, server.now)
-            missing.add(found.not_found)
-            new = [person for person in found.persons if uuid.UUID(person.uuid).int not in seen]
+            resolved = resolve(client, batch, server, server.now)
+            missing.add(resolved.not_found)
+            new = [person for person in resolved.persons if uuid.UUID(person.uuid).int not in seen]
             seen.update(uuid.UUID(person.uuid).int for person in new)
             if len(seen) > limits.max_persons:
                 raise PostHogErasureError(
@@ -134,15 +134,15 @@ def search(
 
 
 def _check(totals: Totals, missing: NotFound, must_find_all: bool) -> None:
-    told = missing.as_json()
+    remedy = missing.as_json()
     if not totals.persons:
         raise PostHogErasureError(
-            f"NOT_FOUND: none of {told['count']} identifiers leads to a person or an event. That is no proof of an "
+            f"NOT_FOUND: none of {remedy['count']} identifiers leads to a person or an event. That is no proof of an "
             "erasure: a mistyped identifier looks the same.",
-            states={"NOT_FOUND": told["count"]},
+            states={"NOT_FOUND": remedy["count"]},
         )
-    if must_find_all and told["count"]:
+    if must_find_all and remedy["count"]:
         raise PostHogErasureError(
-            f"NOT_FOUND: {told['count']} identifiers lead to nobody ({', '.join(told['places'][:10])}).",
-            states={"NOT_FOUND": told["count"]},
+            f"NOT_FOUND: {remedy['count']} identifiers lead to nobody ({', '.join(remedy['places'][:10])}).",
+            states={"NOT_FOUND": remedy["count"]},
         )

@@ -80,10 +80,10 @@ def _tables(client: ErasureClient, left: Left) -> list[str]:
             raise
         left.not_looked_at["other tables"] = "this server does not tell which there are"
         return [*_KNOWN]
-    found = [str(row[0]) for row in rows if str(row[0]) not in LOOKED_AT]
-    names = [name for name in found if _NAME.fullmatch(name)][:_MOST]
-    if len(names) < len(found):
-        left.not_looked_at["other tables"] = f"{len(found) - len(names)} more have distinct ids"
+    tables = [str(row[0]) for row in rows if str(row[0]) not in LOOKED_AT]
+    names = [name for name in tables if _NAME.fullmatch(name)][:_MOST]
+    if len(names) < len(tables):
+        left.not_looked_at["other tables"] = f"{len(tables) - len(names)} more have distinct ids"
     for table in ("heatmaps", "flag_evaluations"):
         if table not in {str(row[0]) for row in rows}:
             left.not_looked_at[table] = NOT_OFFERED

@@ -189,20 +189,20 @@ def _read(
     client: ErasureClient, batch: Sequence[Person], request: Request, server: Server, since: datetime | None
 ) -> _Left:
     listed = counts.listed(client, [person.uuid for person in batch])
-    found: dict[str, persons.Person] = {}
+    people: dict[str, persons.Person] = {}
     if server.has_batches:
-        found = _profiles(client, batch, server, listed, set())
-    counted = [person for person in batch if since is None or not _is_waiting(person, found, listed, request)]
+        people = _profiles(client, batch, server, listed, set())
+    counted = [person for person in batch if since is None or not _is_waiting(person, people, listed, request)]
     events = _events(client, counted, request, since)
     recordings = counts.recordings(client, batch)
     if not server.has_batches:
-        found = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
-    return _Left(found, listed, events, recordings)
+        people = _profiles(client, batch, server, listed, {*events} if request.options.events else set())
+    return _Left(people, listed, events, recordings)
 
 
-def _is_waiting(person: Person, found: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
+def _is_waiting(person: Person, people: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
     """Tell whether the profile alone says that it is too early to count events."""
-    return not request.options.keep_person and (person.uuid in found or person.uuid in listed)
+    return not request.options.keep_person and (person.uuid in people or person.uuid in listed)
 
 
 def _events(
@@ -211,12 +211,12 @@ def _events(
     """Count the events of persons; of those without distinct ids nothing but the whole history shows any."""
     named = [person for person in people if person.distinct_ids and since is not None]
     others = [person for person in people if not person.distinct_ids or since is None]
-    found: dict[str, counts.Events] = {}
+    events: dict[str, counts.Events] = {}
     if named and since is not None:
-        found |= counts.events_by_key(client, named, request.accepted_at, since)
+        events |= counts.events_by_key(client, named, request.accepted_at, since)
     if others:
-        found |= counts.events(client, others, request.accepted_at)
-    return found
+        events |= counts.events(client, others, request.accepted_at)
+    return events
 
 
 def picture(client: ErasureClient, people: Iterable[Person], server: Server) -> tuple[int, ...]:
@@ -242,17 +242,17 @@ def _profiles(
     if not server.has_batches:
         # One call for each person: nobody needs it whose events or profile can be read anyway.
         quiet = [person.uuid for person in batch if person.uuid not in listed and person.uuid not in busy]
-        found = profiles(client, quiet, server)
+        people = profiles(client, quiet, server)
         owners = counts.owners_of(client, sorted({name for person in batch for name in person.distinct_ids}))
         shown = counts.listed(client, sorted({*owners.values()}))
-        return {**_by_owner(batch, {name: {"uuid": uuid} for name, uuid in owners.items() if uuid in shown}), **found}
-    found = profiles(client, [person.uuid for person in batch], server)
+        return {**_by_owner(batch, {name: {"uuid": uuid} for name, uuid in owners.items() if uuid in shown}), **people}
+    people = profiles(client, [person.uuid for person in batch], server)
     names = [name for person in batch for name in person.distinct_ids]
     by_name: dict[str, persons.Person] = {}
     for some in batched(names, persons.MAX_BATCH):
         answer = client.send(persons.batch_by_distinct_ids(some))
         by_name.update(answer.get("results") or {})
-    return {**_by_owner(batch, by_name), **found}
+    return {**_by_owner(batch, by_name), **people}
 
 
 def _by_owner(batch: Sequence[Person], by_name: Mapping[str, persons.Person]) -> dict[str, persons.Person]:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.storage.atomic_file import FileSystem, Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, FileSystem
 
 VERSION = 2
 _TOKEN = 12
@@ -160,10 +160,10 @@ class WorkFile:
 
     def _read_header(self, line: bytes) -> Header:
         try:
-            found = json.loads(line)
-            if found["version"] != VERSION:
+            content = json.loads(line)
+            if content["version"] != VERSION:
                 raise ValueError("another version")
-            return Header(**{name: str(found[name]) for name in Header.__dataclass_fields__})
+            return Header(**{name: str(content[name]) for name in Header.__dataclass_fields__})
         except (ValueError, KeyError, TypeError):
             raise PostHogSettingsError(
                 "work_path",
@@ -218,7 +218,7 @@ class WorkFileWriter:
 
     def __init__(self, fs: WorkFileSystem, path: str, header: Header) -> None:
         # The same for each try of a task: it overwrites what a killed one has left.
-        self._landing = Landing(fs, path, token=header.asked[:_TOKEN])
+        self._atomic = AtomicFile(fs, path, token=header.asked[:_TOKEN])
         self._fs = fs
         self._path = path
         self._header = header
@@ -226,8 +226,8 @@ class WorkFileWriter:
 
     def __enter__(self) -> WorkFileWriter:
         if not self._fs.isdir(self._path):
-            _make_private(self._fs, self._landing.part)
-        self._landing.__enter__()
+            _make_private(self._fs, self._atomic.part)
+        self._atomic.__enter__()
         self._write({"version": VERSION, **asdict(self._header)})
         return self
 
@@ -235,7 +235,7 @@ class WorkFileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the part file, unless it was committed."""
-        self._landing.__exit__(kind, error, trace)
+        self._atomic.__exit__(kind, error, trace)
 
     def add(self, persons: Iterable[Person]) -> None:
         """Write persons.
@@ -251,11 +251,11 @@ class WorkFileWriter:
 
     def commit(self) -> None:
         """Give the file its name."""
-        self._landing.finish()
-        self._landing.commit()
+        self._atomic.finish()
+        self._atomic.commit()
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._landing.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._atomic.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
 def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:
@@ -266,10 +266,10 @@ def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:
     """
     fs.invalidate_cache(folder or None)
     try:
-        found = fs.ls(folder, detail=False)
+        paths = fs.ls(folder, detail=False)
     except FileNotFoundError:
         return []
-    return [str(path) for path in found if _PART.fullmatch(str(path).rpartition("/")[2])]
+    return [str(path) for path in paths if _PART.fullmatch(str(path).rpartition("/")[2])]
 
 
 def is_part_of(path: str, name: str) -> bool:
@@ -278,8 +278,8 @@ def is_part_of(path: str, name: str) -> bool:
     :param path: the part file.
     :param name: the work file's name, without its folder.
     """
-    found = _PART.fullmatch(path.rpartition("/")[2])
-    return found is not None and name.startswith(found[1]) and (found[1] == name or len(found[1].encode()) >= _CUT)
+    match = _PART.fullmatch(path.rpartition("/")[2])
+    return match is not None and name.startswith(match[1]) and (match[1] == name or len(match[1].encode()) >= _CUT)
 
 
 def _make_private(fs: WorkFileSystem, path: str) -> None:

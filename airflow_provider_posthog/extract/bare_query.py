@@ -52,7 +52,7 @@ def without_rows(sql: str) -> str | None:
     if select is None:
         return None
     clauses = own[select + 1 :]
-    # `* EXCEPT (a)` is no set operation.
+    # `* EXCEPT (a)` is not a set operation.
     stars = {after.start for before, after in pairwise(clauses) if before.text == "*"}
     where = next((token for token in clauses if token.text == "WHERE"), None)
     ends = [token.start for token in clauses if token.text in _AT_THE_END and token.start not in stars]

@@ -60,11 +60,8 @@ class CellPlanner(Planner):
         self.counted += sum(group.rows for group in groups)
         return [_piece(window, Box(_cell(window), tuple(groups)))]
 
-    def likely(self, window: Window) -> Window:
-        """Return the days of a range on which nearly all of its rows have happened.
-
-        :param window: the range.
-        """
+    def _likely(self, window: Window) -> Window:
+        """Return the days of a range on which nearly all of its rows have happened."""
         cell, (first, last) = _cell(window), self._home(window)
         if cell.first_day is None and cell.last_day is None:
             return replace(window, cell=replace(cell, first_day=first, last_day=last))
@@ -135,11 +132,11 @@ class CellPlanner(Planner):
             if halvings == _MOST_HALVINGS or last - first <= step:
                 raise _uncounted(window, error) from error
             middle = first // step * step + -(-(last - first) // (2 * step)) * step
-            found: dict[int, int] = {}
+            steps: dict[int, int] = {}
             for half in ((first, middle), (middle, last)):
                 part = replace(cell, keys=half) if by_key else replace(cell, hashes=half)
-                found |= self._steps_of(replace(window, cell=part), step, by_key=by_key, halvings=halvings + 1)
-            return found
+                steps |= self._steps_of(replace(window, cell=part), step, by_key=by_key, halvings=halvings + 1)
+            return steps
         with readable(window):
             counts = [(number_of(row["bucket"]), number_of(row["counted"], least=1)) for row in rows_of(result)]
             numbers = [number for number, _ in counts]
@@ -158,14 +155,14 @@ class CellPlanner(Planner):
             behind = (_yyyymmdd(after.day), after.name) if after is not None else None
             result = self._asker.ask(statements.groups_by_event(self.source, inside, behind))
             with readable(inside):
-                found = _groups(result)
-                _check_order(found, cell, after)
+                counted = _groups(result)
+                _check_order(counted, cell, after)
                 if self.source.time == "timestamp":
-                    _check_times(found, window)
-                if len(found) >= MAX_ROWS:
-                    found, more = _counted_on(found, cell)
+                    _check_times(counted, window)
+                if len(counted) >= MAX_ROWS:
+                    counted, more = _counted_on(counted, cell)
                     left[:0] = more
-            groups += found
+            groups += counted
         return groups
 
     def _groups_in_parts(self, window: Window) -> list[Group]:
@@ -186,18 +183,18 @@ class CellPlanner(Planner):
         if halves is None:
             raise _uncounted(window, error) from error
         log.info("PostHog: counting %s was too much for one query (%s); counting parts of its hashes", window, error)
-        found: list[Group] = []
+        groups: list[Group] = []
         for half in halves:
             part = replace(window, cell=half)
             try:
-                found += self._groups(part)
+                groups += self._groups(part)
             except PostHogError as again:
                 if not is_too_heavy(again):
                     raise
-                found += self._groups_by_hash(part, again, halvings + 1)
-        if not all(is_exact(group.name) for group in found):
+                groups += self._groups_by_hash(part, again, halvings + 1)
+        if not all(is_exact(group.name) for group in groups):
             raise _uncounted(window, error) from error  # nobody knows where among the others these would stand
-        return merged(found)
+        return merged(groups)
 
     def _parts(self, window: Window, error: PostHogError) -> list[Window]:
         """Return the parts of a range of several days whose count was too much for a query, in order."""
@@ -282,16 +279,16 @@ def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
     return replace(cell, hashes=(first, middle)), replace(cell, hashes=(middle, last))
 
 
-def _counted_on(found: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
+def _counted_on(groups: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
     """Return those of as many groups as an answer can hold behind which the others can be asked for, and where."""
-    while not is_exact(found[-1].name):
-        found = found[:-1]  # the name of which bytes were lost is no place to go on from
-    last = found[-1]
+    while not is_exact(groups[-1].name):
+        groups = groups[:-1]  # the name of which bytes were lost is no place to go on from
+    last = groups[-1]
     if cell.is_day or not 0 <= last.day < LAST_DAY:
-        return found, [(cell, last)]
+        return groups, [(cell, last)]
     if cell.last_day is not None:
-        return found, [(replace(cell, first_day=last.day), last)]
-    return found, [(replace(cell, first_day=last.day, last_day=LAST_DAY), last), (Cell(LAST_DAY), None)]
+        return groups, [(replace(cell, first_day=last.day), last)]
+    return groups, [(replace(cell, first_day=last.day, last_day=LAST_DAY), last), (Cell(LAST_DAY), None)]
 
 
 def _cell(window: Window) -> Cell:

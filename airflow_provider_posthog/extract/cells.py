@@ -227,11 +227,11 @@ def merged(groups: Iterable[Group]) -> list[Group]:
 
     :param groups: of names that are exact, in any order.
     """
-    found: dict[tuple[int, str], Group] = {}
+    by_name: dict[tuple[int, str], Group] = {}
     for group in groups:
         place = (group.day, group.name)
-        found[place] = found[place].joined(group) if place in found else group
-    return [found[place] for place in sorted(found, key=lambda place: (place[0], order_of((place[1], False))))]
+        by_name[place] = by_name[place].joined(group) if place in by_name else group
+    return [by_name[place] for place in sorted(by_name, key=lambda place: (place[0], order_of((place[1], False))))]
 
 
 @dataclass(frozen=True)

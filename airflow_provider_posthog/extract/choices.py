@@ -64,7 +64,7 @@ def cohort_number(cohort_id: object) -> int:
     text = str(cohort_id).strip()
     if isinstance(cohort_id, bool) or not _NUMBER.fullmatch(text):
         raise PostHogSettingsError(
-            "cohort_id", f"{cohort_id!r:.60} is no cohort's number.", "Write the number that its URL has."
+            "cohort_id", f"{cohort_id!r:.60} is not a cohort's number.", "Write the number that its URL has."
         )
     return int(text)
 
@@ -80,7 +80,9 @@ def check_time_of_events(time_column: str, scan_back: timedelta | None) -> None:
     if scan_back is None:
         return
     if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
-        raise PostHogSettingsError("scan_back", f"{scan_back!r:.60} is no length of time.", "Write timedelta(days=7).")
+        raise PostHogSettingsError(
+            "scan_back", f"{scan_back!r:.60} is not a length of time.", "Write timedelta(days=7)."
+        )
     if time_column != "created_at":
         raise PostHogSettingsError(
             "scan_back",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
@@ -101,7 +101,9 @@ class WindowReader:
                     f"PostHog cannot answer for the {piece.rows:,} rows of {piece.window}, nor for parts: {error}"
                 ) from error
             self._size.refused(piece.rows)
-            return [chunk for half in halves for chunk in self.read(half, halvings + 1)]
+            # A part of the rows is where all of them are.
+            parts = [replace(half, begun=half.begun or piece.begun) for half in halves]
+            return [chunk for half in parts for chunk in self.read(half, halvings + 1)]
 
     def _proved(self, piece: Piece) -> Chunk:
         table = self._table(piece)
@@ -187,8 +189,8 @@ class WindowReader:
     def _check_columns(self, columns: list[str], types: list[list[str]]) -> None:
         if columns != self._schema.names:
             raise PostHogTransportError("PostHog answered other columns than those that were asked for")
-        if (found := schema_of(columns, types)) != self._schema:
-            changed = next(field.name for field in found if field != self._schema.field(field.name))
+        if (schema := schema_of(columns, types)) != self._schema:
+            changed = next(field.name for field in schema if field != self._schema.field(field.name))
             raise PostHogTransportError(
                 f"the column {clean(changed)[:60]!r} has changed its type since the reading began. Let the task retry."
             )

@@ -22,7 +22,7 @@ from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.bare_query import has_limit_without_order
 from airflow_provider_posthog.extract.query_client import Asker, Result, is_long, is_too_heavy
 from airflow_provider_posthog.extract.sources import Source, is_own
-from airflow_provider_posthog.extract.windows import Window
+from airflow_provider_posthog.extract.windows import Piece
 from airflow_provider_posthog.results.arrow_types import bare, batch_of, schema_of
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ class Look:
     exact: bool
 
 
-def first_look(asker: Asker, source: Source, window: Window) -> Look:
+def first_look(asker: Asker, source: Source, likely: Piece) -> Look:
     """Look at some rows.
 
     :param asker: asks PostHog.
     :param source: what is read.
-    :param window: where to look.
+    :param likely: where to look, and at how many rows.
     :raises PostHogSettingsError: if a query has columns that would be lost, or what is to be its time is none.
     :raises PostHogError: if PostHog cannot be asked, or refuses the query.
     """
@@ -69,7 +69,7 @@ def first_look(asker: Asker, source: Source, window: Window) -> Look:
                 source.name,
             )
     try:
-        result = _sample(asker, source, window)
+        result = _sample(asker, source, likely)
     except PostHogValidationError:  # perhaps the key is a column that would not be read
         if source.query is not None:
             _check_same(names, asker.ask(statements.star(source)).columns[:-1])
@@ -110,14 +110,15 @@ def _check_time(source: Source, schema: pa.Schema) -> None:
     if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
         raise PostHogSettingsError(
             "time",
-            f"{source.time} is no time, but {schema.field(source.time_column).type}.",
+            f"{source.time} is not a time, but {schema.field(source.time_column).type}.",
             "Write a DateTime column.",
         )
 
 
-def _sample(asker: Asker, source: Source, window: Window) -> Result:
+def _sample(asker: Asker, source: Source, likely: Piece) -> Result:
+    window = likely.window
     try:
-        return asker.ask(statements.sample(source, window))
+        return asker.ask(statements.sample(source, window, likely.rows, likely.begun))
     except PostHogError as error:
         if not is_too_heavy(error):
             raise

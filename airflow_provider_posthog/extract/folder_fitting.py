@@ -80,7 +80,9 @@ class FolderFit:
             column = table.column(name)
             bad = column.is_valid() if at < 0 else _misfits(column, schema.field(at).type)
             if bad is not None and pc.any(bad).as_py():
-                why[f"{name} is no column of the folder" if at < 0 else f"{name} is no {schema.field(at).type}"] = bad
+                why[f"{name} is not a column of the folder" if at < 0 else f"{name} is no {schema.field(at).type}"] = (
+                    bad
+                )
         if why:
             table = self._without(table, why)
         return table.select(schema.names).cast(schema)
@@ -149,8 +151,8 @@ def _holds(value: pa.Scalar, kind: pa.DataType) -> bool:
 
 def _type_of(text: str) -> pa.DataType | None:
     """Return the type that Arrow writes so; ``None`` for one that nothing is converted to."""
-    if found := _DECIMAL.fullmatch(text):
-        return pa.decimal128(int(found[1]), int(found[2]))
+    if match := _DECIMAL.fullmatch(text):
+        return pa.decimal128(int(match[1]), int(match[2]))
     known: dict[str, Any] = {str(one): one for one in (
         pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
         pa.float32(), pa.float64(), pa.string(),

@@ -71,7 +71,8 @@ class Forecast:
         :param what: what is read, such as ``events``.
         :param now: the time, in UTC.
         """
-        needs = f"{what}: {self.rows:,} rows to read, by about {self.queries:,} queries and {_bytes(self.size)}"
+        size = f" and {_bytes(self.size)}" if self.row_bytes or not self.rows else ""
+        needs = f"{what}: {self.rows:,} rows to read, by about {self.queries:,} queries{size}"
         if not self.share:
             return f"{needs}; no rate limits are kept"
         return f"{needs}{self._budget()}; {self._limits(now)}"

@@ -73,7 +73,7 @@ class Recounter:
         :returns: one for each window, in the same order.
         :raises PostHogError: if PostHog cannot be asked.
         """
-        return [found for at in range(0, len(windows), MOST) for found in self._counted(windows[at : at + MOST])]
+        return [counted for at in range(0, len(windows), MOST) for counted in self._counted(windows[at : at + MOST])]
 
     def _counted(self, windows: Sequence[Window]) -> list[Recount]:
         try:

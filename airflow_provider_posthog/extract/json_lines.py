@@ -76,7 +76,7 @@ def _json(column: pa.Array, is_nested: bool, is_json: bool) -> pa.Array:
     # A line break in valid JSON is only ever a space between its parts.
     flat = pc.replace_substring_regex(text, r"[\r\n]", " ") if _has(text, r"[\r\n]") else text
     fits = pc.match_substring_regex(flat, r"(?s)^\s*(\{.*\}|\[.*\])\s*$")
-    if not is_json:  # as it came: what breaks a line within a text is no JSON, and must not become it
+    if not is_json:  # as it came: what breaks a line within a text is not JSON, and must not become it
         fits = pc.and_(fits, pa.array(map(_is_json, text.to_pylist()), pa.bool_()))
     if pc.all(fits, min_count=0).as_py() is True and not fits.null_count:
         return flat

@@ -35,11 +35,8 @@ class KeyPlanner(Planner):
         self.counted += sum(piece.rows for piece in counted)
         return counted
 
-    def likely(self, window: Window) -> Window:
-        """Return some of the keys: a look at a few rows would else have all of the table's versions merged.
-
-        :param window: the window.
-        """
+    def _likely(self, window: Window) -> Window:
+        """Return some of the keys: a look at a few rows would else have all of the table's versions merged."""
         if not self.source.is_uuid or not window.is_whole:
             return window
         return replace(window, first=_SOME[0], last=_SOME[1])
@@ -73,9 +70,9 @@ class KeyPlanner(Planner):
         if piece.rows <= 1:
             return []
         if not self.source.is_uuid:
-            found = self._ranges(piece.window, max(1, piece.rows // 2))
-            if len(found) > 1:
-                return found
+            ranges = self._ranges(piece.window, max(1, piece.rows // 2))
+            if len(ranges) > 1:
+                return ranges
         return [self.counted_again(half)[0] for half in piece.window.hash_halves() or ()]
 
     def _by_keys(self, window: Window) -> list[Piece]:

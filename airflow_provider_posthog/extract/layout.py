@@ -99,7 +99,7 @@ class Layout:
         if column not in schema.names or not pa.types.is_timestamp(schema.field(column).type):
             raise PostHogSettingsError(
                 "partition_by",
-                f"{column!r} is no column of time.",
+                f"{column!r} is not a column of time.",
                 f"Write partition_time=... , one of: {', '.join(schema.names)}.",
             )
 
@@ -133,11 +133,11 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
     :raises PostHogSettingsError: if they would go into far too many folders.
     """
     rows = table.select(schema.names)
-    found = [each for part in layout.partitions for each in _texts_of(table, part, layout)]
-    if not found:
+    written = [each for part in layout.partitions for each in _texts_of(table, part, layout)]
+    if not written:
         yield {}, rows
         return
-    coded = [texts.combine_chunks().dictionary_encode(null_encoding="encode") for _, texts in found]
+    coded = [texts.combine_chunks().dictionary_encode(null_encoding="encode") for _, texts in written]
     codes = coded[0].indices.cast(pa.int64())
     for one in coded[1:]:
         codes = pc.add(pc.multiply(codes, len(one.dictionary)), one.indices.cast(pa.int64()))
@@ -156,7 +156,7 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
     first = 0
     for code, value in enumerate(values):
         partition: dict[str, str | None] = {}
-        for (name, _), one in zip(reversed(found), reversed(coded), strict=True):
+        for (name, _), one in zip(reversed(written), reversed(coded), strict=True):
             value, at = divmod(value, len(one.dictionary))
             partition = {name: one.dictionary[at].as_py(), **partition}
         yield partition, rows.slice(first, counts[code])

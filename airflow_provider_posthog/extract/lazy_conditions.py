@@ -50,13 +50,13 @@ def check_tokens(tables: Set[str], where: Sequence[Token], all_of_it: Sequence[T
     :param field: the argument that has the condition.
     :raises PostHogSettingsError: if it is one.
     """
-    found = list(_outside(where))
+    tokens = list(_outside(where))
     joined = _chains(list(_outside(all_of_it))) if "events" in tables else set()
     if "persons" in tables or "person" in joined:
-        _check_arithmetic(found, field)
-        _check_lambdas(found, field)
+        _check_arithmetic(tokens, field)
+        _check_lambdas(tokens, field)
     if "sessions" in tables or "session" in joined:
-        _check_negations(found, field)
+        _check_negations(tokens, field)
 
 
 def _outside(tokens: Sequence[Token]) -> Iterator[Token]:
@@ -88,14 +88,14 @@ def _chains(tokens: Sequence[Token]) -> set[str]:
     """Return the names that another one follows behind a dot, and that follow none, or only a table's."""
     texts = [token.text.strip('`"') if token.kind in ("word", "name") else token.text for token in tokens]
     dots = (".", "?.")
-    found = set()
+    chains = set()
     for at, text in enumerate(texts):
         first = at == 0 or texts[at - 1] not in dots
         # `e.person.id` of the table e; but `properties.person.id` is a property.
         second = at > 1 and not first and texts[at - 2] not in _OBJECTS and (at == 2 or texts[at - 3] not in dots)
         if (first or second) and at + 1 < len(texts) and texts[at + 1] in dots:
-            found.add(text)
-    return found
+            chains.add(text)
+    return chains
 
 
 def _check_arithmetic(tokens: Sequence[Token], field: str) -> None:

@@ -40,7 +40,7 @@ def _depths(tokens: Sequence[Token]) -> Iterator[int]:
 
 
 def _is_name(tokens: Sequence[Token], at: int) -> bool:
-    """Tell whether a word is no keyword: ``a.select``, or ``AS from``."""
+    """Tell whether a word is not a keyword: ``a.select``, or ``AS from``."""
     return tokens[at].kind != "word" or (at > 0 and tokens[at - 1].text.upper() in (".", "?.", "AS"))
 
 

@@ -68,11 +68,11 @@ def cohort_members(cohort_id: int | str | None = None) -> Source:
     PostHog keeps the members of static cohorts in a table of their own, which may have a member more than once.
 
     :param cohort_id: the cohort's number, for its members only.
-    :raises PostHogSettingsError: if it is no number.
+    :raises PostHogSettingsError: if it is not a number.
     """
     members = "SELECT person_id, cohort_id FROM cohort_people"
     static = "SELECT DISTINCT person_id, cohort_id FROM static_cohort_people"
-    found = Source(
+    source = Source(
         name="cohort_members",
         table=f"({members} UNION ALL {static}) AS members",
         columns={name: name for name in MEMBER_COLUMNS},
@@ -83,10 +83,10 @@ def cohort_members(cohort_id: int | str | None = None) -> Source:
         is_uuid=True,
     )
     if cohort_id is None:
-        return found
+        return source
     number = cohort_number(cohort_id)
     return replace(
-        found,
+        source,
         name=f"cohort_{number}",
         where="cohort_id = {posthog_cohort_id}",
         only={"cohort_id": (number,)},
@@ -161,5 +161,5 @@ def feature_flag_calls(
     :param scan_back: as of events.
     """
     chosen = FLAG_CALL_COLUMNS if columns is None else columns
-    found = events(chosen, time_column=time_column, events=_FLAG_CALL, where=where, values=values, scan_back=scan_back)
-    return replace(found, name="feature_flag_calls", only={})  # all that its table holds are calls
+    source = events(chosen, time_column=time_column, events=_FLAG_CALL, where=where, values=values, scan_back=scan_back)
+    return replace(source, name="feature_flag_calls", only={})  # all that its table holds are calls

@@ -22,8 +22,8 @@ def names_in(*expressions: str | None) -> set[str]:
 
 def _columns_in(expression: str) -> Iterator[str]:
     before, braces = "", 0
-    found = significant(expression)
-    for token, behind in zip(found, [*[each.text for each in found[1:]], ""], strict=True):
+    tokens = significant(expression)
+    for token, behind in zip(tokens, [*[each.text for each in tokens[1:]], ""], strict=True):
         if not token.inside:  # f'{a}' holds a column
             braces += (token.text == "{") - (token.text == "}")
         if braces:  # a placeholder's name is none of a column

@@ -66,6 +66,15 @@ class PageSize:
         self._bytes_per_row = self._reads_per_row = 0.0
         self._refused = math.inf
 
+    def assume(self, rows: int) -> None:
+        """Take so many rows for what memory can hold as a page, before any row was seen.
+
+        :param rows: how many.
+        """
+        with self._lock:
+            if not self._bytes_per_row:
+                self._rows = float(min(self._most, rows))
+
     def __call__(self) -> int:
         """Return how many rows to ask for.
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogTransportError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.dated_ids import runs_of
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.query_client import Asker, Result, is_too_heavy
 from airflow_provider_posthog.extract.sources import Source
@@ -66,12 +67,20 @@ class Planner:
         self.counted += sum(piece.rows for piece in counted)
         return counted
 
-    def likely(self, window: Window) -> Window:
-        """Return the part of a window where a look for some of its rows is cheap.
+    def likely(self, window: Window, counted: Callable[[], list[Piece]] | None = None) -> Piece:
+        """Return the part of a window where a look for some of its rows is cheap, and how many to look at.
 
         :param window: the window.
+        :param counted: waits for what :meth:`count` finds in it, if somebody has asked.
         """
+        return Piece(self._likely(window), statements.SAMPLE)
+
+    def _likely(self, window: Window) -> Window:
         return window
+
+    def _counting(self) -> Source:
+        """Return what is counted: what is read, as far as the server can count it."""
+        return self.source
 
     def pieces(self, window: Window, count: Callable[[], list[Piece]] | None = None) -> Iterator[Piece]:
         """Yield the pieces of a range, in order; they tile it. Those with more rows than a page are rare, not wrong.
@@ -103,10 +112,10 @@ class Planner:
 
         What is counted as empty is not read, so a count that comes from a part of the rows would lose the others.
         """
-        found = sum(piece.rows for piece in pieces)
-        if found < expected and found < (there := self.rows_in(window)):
+        rows = sum(piece.rows for piece in pieces)
+        if rows < expected and rows < (there := self.rows_in(window)):
             raise PostHogIncompleteError(
-                f"PostHog counted {there:,} rows in {window}, but {found:,} in its parts (its count was {expected:,} "
+                f"PostHog counted {there:,} rows in {window}, but {rows:,} in its parts (its count was {expected:,} "
                 "before). Let the task retry."
             )
         return pieces
@@ -149,7 +158,7 @@ class Planner:
         step = step_of(window)
         length = timedelta(seconds=step)
         asked = statements.groups_of_query if check else statements.groups_by_time
-        result = self._asker.ask(asked(self.source, window, step))
+        result = self._asker.ask(asked(self._counting(), window, step))
         with readable(window):
             rows = [(number_of(row["bucket"], least=-1), row, _piece(row, window)) for row in rows_of(result)]
             groups = [(EPOCH + bucket * length, piece) for bucket, _, piece in rows if bucket >= 0]
@@ -168,18 +177,18 @@ class Planner:
     def _moments(self, whole: Piece) -> list[Piece]:
         """Count by microsecond."""
         window = whole.window
-        found: dict[datetime, Piece] = {}
+        moments: dict[datetime, Piece] = {}
         after: datetime | None = None
-        while sum(piece.rows for piece in found.values()) < whole.rows:
+        while sum(piece.rows for piece in moments.values()) < whole.rows:
             before = after
-            counted = self._counted(statements.groups_by_moment(self.source, window, after), window, moment_of)
+            counted = self._counted(statements.groups_by_moment(self._counting(), window, after), window, moment_of)
             for after, piece in counted:
-                found[after] = found[after].joined(piece) if after in found else piece
+                moments[after] = moments[after].joined(piece) if after in moments else piece
             if after == before:
                 break
         with readable(window):
-            _check_order(list(found), window, MICROSECOND)
-        return time_pieces(window, found.items(), MICROSECOND)
+            _check_order(list(moments), window, MICROSECOND)
+        return time_pieces(window, moments.items(), MICROSECOND)
 
     def by_hash(self, window: Window) -> list[Piece]:
         """Count a window's rows by hash.
@@ -187,7 +196,7 @@ class Planner:
         :param window: the window.
         :raises PostHogIncompleteError: if a row has no key.
         """
-        statement = statements.groups_by_hash(self.source, window)
+        statement = statements.groups_by_hash(self._counting(), window)
         counted = self._counted(statement, window, lambda bucket: None if bucket is None else number_of(bucket))
         parts = [(part, piece) for part, piece in counted if part is not None]
         if len(parts) < len(counted):
@@ -253,10 +262,10 @@ class Planner:
         with readable(window):
             (row,) = rows_of(result)
             keyed, keys = number_of(row["keyed"]), number_of(row["different"])
-            found = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
-        if keyed < found.piece.rows:
+            counts = _Counts(_piece(row, window), keys, _time(row, "earliest"), _time(row, "latest"))
+        if keyed < counts.piece.rows:
             raise self._no_key(window)
-        return found
+        return counts
 
     def _counted(
         self, statement: Statement, window: Window, bucket: Callable[[Any], _Bucket]
@@ -306,7 +315,7 @@ def number_of(value: object, least: int = 0) -> int:
     :param least: the least that it can be.
     :raises ValueError: if it is none.
     """
-    text = str(value)  # a float, a truth value or nothing is no count
+    text = str(value)  # a float, a truth value or nothing is not a count
     number = int(text) if _WHOLE.fullmatch(text) else least - 1
     if number < least:
         raise ValueError
@@ -326,4 +335,5 @@ def _time(row: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _piece(row: Mapping[str, Any], window: Window) -> Piece:
-    return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"))
+    begun = runs_of(map(number_of, row.get("begun", ())), window)
+    return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"), begun=begun)

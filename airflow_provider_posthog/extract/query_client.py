@@ -162,14 +162,14 @@ class Asker:
                 place.close()  # PostHog has calculated it: the next query may go
                 return _Taking(arriving, new(), self.check, self._parsing, exact=exact).parts()
 
-            found, trouble = self._client().stream(_call(statement), take)
-        self._came(found.size)
-        check(found.columns, found.types)
+            answer, trouble = self._client().stream(_call(statement), take)
+        self._came(answer.size)
+        check(answer.columns, answer.types)
         if trouble is not None:
             raise trouble
-        if is_long(found.types) and not exact:
+        if is_long(answer.types) and not exact:
             raise PostHogTransportError("integers have become longer than 64 bits meanwhile. Let the task retry.")
-        return found
+        return answer
 
     def _came(self, size: int) -> None:
         with self._lock:
@@ -297,13 +297,13 @@ def _checked(answer: Any) -> tuple[list[str], list[list[str]]]:  # noqa: ANN401 
     :raises PostHogJobFailed: if it holds an error, though its status is 200.
     :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
     """
-    found = read(answer, stale=PostHogTransportError)
+    proved = read(answer, stale=PostHogTransportError)
     # The reader compares rows with what it asked for, and knows more to say; those would pass there for other rows.
-    if not isinstance(found.rows, list) or not set(map(type, found.rows)).isdisjoint({dict, str}):
+    if not isinstance(proved.rows, list) or not set(map(type, proved.rows)).isdisjoint({dict, str}):
         raise PostHogTransportError("the answer has no 'results' that are a list of rows")
-    if found.columns is None or not isinstance(found.types, list):
+    if proved.columns is None or not isinstance(proved.types, list):
         raise PostHogTransportError("the answer does not say what its columns are")
-    return found.columns, found.types
+    return proved.columns, proved.types
 
 
 def is_long(types: object) -> bool:

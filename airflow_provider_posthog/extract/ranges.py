@@ -19,7 +19,7 @@ def left_of(window: Window, source: Source, resume: Position | None) -> list[Win
     :param window: the range, from where all before is safe.
     :param source: what is read.
     :param resume: where an earlier reading has stopped.
-    :raises PostHogSettingsError: if that is no place within the range.
+    :raises PostHogSettingsError: if that is not a place within the range.
     """
     if source.sort_key and resume is not None:
         return _left_of_parts(window, resume)
@@ -66,7 +66,7 @@ def _left_of_parts(window: Window, resume: Position) -> list[Window]:
 
 
 def _no_place() -> PostHogSettingsError:
-    return PostHogSettingsError("resume_after", "is no place in the sort key.", "Read it from its beginning.")
+    return PostHogSettingsError("resume_after", "is not a place in the sort key.", "Read it from its beginning.")
 
 
 def _celled(window: Window, source: Source) -> Window:

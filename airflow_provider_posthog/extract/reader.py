@@ -21,6 +21,7 @@ from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteErr
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
+from airflow_provider_posthog.extract.dated_planning import DatedPlanner
 from airflow_provider_posthog.extract.first_look import first_look
 from airflow_provider_posthog.extract.forecast import Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
@@ -150,7 +151,7 @@ class Extraction:
         """Return another reading of the same rows; of one that was not taken up itself.
 
         :param place: where it begins: as ``resume_after``; ``None`` for the beginning.
-        :raises PostHogSettingsError: if that is no place within the range.
+        :raises PostHogSettingsError: if that is not a place within the range.
         """
         return Extraction(
             self._settings,
@@ -324,7 +325,8 @@ class Extraction:
             # Where a query is counted by the hashes of its key, the key has to be known first.
             if wait_until is None and (self.source.time or self.source.query is None):
                 self._ahead = self._workers().submit(self._planner.count, window)
-            look = first_look(self._asker, self.source, self._planner.likely(window))
+            counted = self._ahead.result if self._ahead is not None else None
+            look = first_look(self._asker, self.source, self._planner.likely(window, counted))
             self._size.saw(look.rows, look.size)
             self._keys_seen = look.keys
             self._row_bytes = look.size / max(1, look.rows)
@@ -360,4 +362,8 @@ def _check(page_rows: int, max_in_flight: int, settle: timedelta, look_back: tim
 
 
 def _planner_of(source: Source) -> type[Planner]:
-    return CellPlanner if source.cells else KeyPlanner if source.sort_key else Planner
+    if source.cells:
+        return CellPlanner
+    if source.dated_id is not None:
+        return DatedPlanner
+    return KeyPlanner if source.sort_key else Planner

@@ -76,6 +76,7 @@ class Source:
     :param sort_key: the columns that the table is sorted by, where these are the key: pages are ranges of them, rather
         than of hashes.
     :param is_uuid: whether the sort key is one column with UUIDs.
+    :param dated_id: a column of which the table is sorted by the time that it begins with, above its last 80 bits.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
         then only the last copy in a window is handed out. Where it may not, that is an error.
     """
@@ -102,6 +103,7 @@ class Source:
     cells: bool = False
     sort_key: tuple[str, ...] = ()
     is_uuid: bool = False
+    dated_id: str | None = None
     query: str | None = None
     keys: tuple[str, ...] = ()
     zoned: frozenset[str] = frozenset()
@@ -301,7 +303,7 @@ def sessions(
     check_time(time_column, "sessions", ("$start_timestamp",))
     if complete_after is not None and (not isinstance(complete_after, timedelta) or complete_after <= timedelta(0)):
         raise PostHogSettingsError(
-            "complete_after", f"{complete_after!r:.60} is no length of time.", "Write timedelta(hours=1)."
+            "complete_after", f"{complete_after!r:.60} is not a length of time.", "Write timedelta(hours=1)."
         )
     return Source(
         name="sessions",
@@ -309,6 +311,7 @@ def sessions(
         columns=columns_of(columns, SESSION_COLUMNS),
         key="session_id",
         time=time_column,
+        dated_id="session_id_v7",
         # PostHog begins another one after 24 hours, whatever goes on
         changes_for=timedelta(days=1) + (complete_after or timedelta(0)),
         complete="$end_timestamp",

@@ -13,6 +13,8 @@ from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.extract.bare_query import without_rows
 from airflow_provider_posthog.extract.cell_statements import DAY, HASH, KEY_HASH, among, within
 from airflow_provider_posthog.extract.cells import EPOCH
+from airflow_provider_posthog.extract.dated_ids import Minutes, minutes_column
+from airflow_provider_posthog.extract.dated_ids import within as begun_within
 from airflow_provider_posthog.extract.key_statements import bounds_of, in_keys, in_parts, part_of
 from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
 from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
@@ -33,14 +35,17 @@ class Statement:
     values: dict[str, Any]
 
 
-def sample(source: Source, window: Window, rows: int = SAMPLE) -> Statement:
+def sample(source: Source, window: Window, rows: int = SAMPLE, begun: tuple[Minutes, ...] = ()) -> Statement:
     """Ask for some rows: what columns there are, of which types, and how long; of a query, the parts of its key, too.
 
     :param source: what is read.
     :param window: where to look.
     :param rows: how many; 0 for none, which PostHog answers from the table's description alone.
+    :param begun: only rows whose ids begin in these minutes, where PostHog can look there alone.
     """
     where, values = _where(source, window)
+    if rows and begun:
+        where.append(_begun(source, begun, values))
     if not rows:
         where = [*where, "1 = 2"]
     parts = "".join(f", {part} AS {name}" for name, part in zip(part_names(source), source.key_parts, strict=False))
@@ -219,6 +224,8 @@ def page(source: Source, piece: Piece, limit: int, after: tuple[datetime | None,
     elif source.scan and piece.low is not None and piece.high is not None and not _is_beyond(piece.window):
         where.append(f"{source.scan} >= toDateTime({{window_low}}) AND {source.scan} <= toDateTime({{window_high}})")
         values |= {"window_low": iso(piece.low), "window_high": iso(piece.high)}
+    if piece.begun:
+        where.append(_begun(source, piece.begun, values))
     if after is not None:
         moment, key = after
         values["window_key"] = key
@@ -237,9 +244,16 @@ def _is_beyond(window: Window) -> bool:
 
 
 def _grouped(source: Source, bucket: str, name: str, limit: int, where: list[str], values: dict[str, Any]) -> Statement:
-    columns = f"{bucket}, count() AS counted{_extent(source)}"
+    columns = f"{bucket}, count() AS counted{_extent(source)}{minutes_column(source)}"
     tail = f"GROUP BY {name} ORDER BY {name} LIMIT {limit}"
     return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} {tail}", values)  # noqa: S608
+
+
+def _begun(source: Source, begun: tuple[Minutes, ...], values: dict[str, Any]) -> str:
+    edges: dict[str, datetime] = {}
+    condition = begun_within(source, begun, edges)
+    values |= {name: iso(moment) for name, moment in edges.items()}
+    return condition
 
 
 def _extent(source: Source) -> str:

@@ -62,12 +62,12 @@ class LakeTable:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
         storage = dict(self.options.get("storage_options") or {}) or None
-        told = {"format": "delta", "table": self.uri}
+        described = {"format": "delta", "table": self.uri}
         there = DeltaTable.is_deltatable(self.uri, storage_options=storage)
         known = DeltaTable(self.uri, storage_options=storage) if there else None
         if known is not None and any(one.get(MARK) == mark for one in known.history(_LOOKED_AT)):
             log.info("%s has the rows of %s already, from a try before", self.uri, mark)
-            return {**told, "version": known.version()}
+            return {**described, "version": known.version()}
         properties = CommitProperties(custom_metadata={MARK: mark})
         where = self._where(known.schema().to_arrow() if known is not None else None)
         if rows is not None:
@@ -78,8 +78,8 @@ class LakeTable:
         elif known is not None:
             known.delete(where, commit_properties=properties)
         else:
-            return {**told, "version": None}
-        return {**told, "version": DeltaTable(self.uri, storage_options=storage).version()}
+            return {**described, "version": None}
+        return {**described, "version": DeltaTable(self.uri, storage_options=storage).version()}
 
     def _where(self, schema: Any) -> str | None:  # noqa: ANN401 - a schema of Arrow
         """Return the condition of the rows that are replaced; ``None`` for all."""
@@ -100,19 +100,19 @@ class LakeTable:
         name = str(self.options["table"])
         properties = dict(self.options.get("catalog") or {})
         catalog = load_catalog(properties.pop("name", None), **properties)
-        told = {"format": "iceberg", "table": name}
+        described = {"format": "iceberg", "table": name}
         try:
             table = catalog.load_table(name)
         except NoSuchTableError:
             if rows is None:
-                return {**told, "version": None}
+                return {**described, "version": None}
             with suppress(NamespaceAlreadyExistsError):
                 catalog.create_namespace(name.rpartition(".")[0])
             table = catalog.create_table(name, rows.schema)
         for snapshot in reversed(table.metadata.snapshots[-_LOOKED_AT:]):
             if snapshot.summary is not None and snapshot.summary.additional_properties.get(MARK) == mark:
                 log.info("%s has the rows of %s already, from a try before", name, mark)
-                return {**told, "version": snapshot.snapshot_id}
+                return {**described, "version": snapshot.snapshot_id}
         with warnings.catch_warnings(), table.transaction() as transaction:
             warnings.filterwarnings("ignore", message="Delete operation did not match")  # of a new interval
             if rows is None:
@@ -122,7 +122,7 @@ class LakeTable:
                     update.union_by_name(rows.schema)
                 transaction.overwrite(rows, self._filter(), snapshot_properties={MARK: mark})
         current = table.current_snapshot()
-        return {**told, "version": current.snapshot_id if current else None}
+        return {**described, "version": current.snapshot_id if current else None}
 
     def _filter(self) -> Any:  # noqa: ANN401 - an expression of pyiceberg
         made_of: Any = import_module("pyiceberg.expressions")  # its types do not say what its constructors take

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
+from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs
 
 MICROSECOND = timedelta(microseconds=1)
 #: ClickHouse counts the seconds that rows are grouped by in 32 bits.
@@ -130,6 +131,7 @@ class Piece:
     :param low: the lowest value of the column that narrows the scan, where there is one.
     :param high: the highest.
     :param groups: of a cell, the days and events that were counted in it.
+    :param begun: the minutes in which the ids of its rows begin, where that is known.
     :param is_outlier: whether it holds rows that happened far from the range: they are read by their groups.
     """
 
@@ -139,6 +141,7 @@ class Piece:
     high: datetime | None = None
     groups: tuple[Group, ...] = ()
     is_outlier: bool = False
+    begun: tuple[Minutes, ...] = ()
 
     def joined(self, other: Piece) -> Piece:
         """Return one piece for this one and the one that follows it.
@@ -150,7 +153,10 @@ class Piece:
         window = replace(self.window, end=other.window.end, last=other.window.last)
         if self.window.keys is not None and other.window.keys is not None:
             window = replace(window, keys=self.window.keys.to(other.window.keys))
-        return Piece(window, self.rows + other.rows, min(lows, default=None), max(highs, default=None))
+        low, high = min(lows, default=None), max(highs, default=None)
+        is_known = all(each.begun or not each.rows for each in (self, other))
+        begun = joined_runs((*self.begun, *other.begun)) if is_known else ()
+        return Piece(window, self.rows + other.rows, low, high, begun=begun)
 
 
 @dataclass(frozen=True)
@@ -174,8 +180,8 @@ class Position:
         """Return it as JSON."""
         if self.until is None:
             return {"time": iso(self.time)}
-        told = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
-        return told if self.part is None else {**told, "part": list(self.part)}
+        payload = {"time": iso(self.time), "until": iso(self.until), "place": list(self.place)}
+        return payload if self.part is None else {**payload, "part": list(self.part)}
 
     @classmethod
     def from_json(cls, value: Any) -> Position:  # noqa: ANN401 - JSON
@@ -227,7 +233,7 @@ def checked(name: str, moment: datetime) -> datetime:
     """
     remedy = "Give a datetime with its time zone, such as the run's data_interval_start."
     if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise PostHogSettingsError(name, "it has no time zone, so that it is no moment.", remedy)
+        raise PostHogSettingsError(name, "it has no time zone, so that it is not a moment.", remedy)
     moment = moment.astimezone(timezone.utc)
     if not EPOCH <= moment <= LATEST:
         raise PostHogSettingsError(name, "PostHog's times begin in 1970, and end here in 2105.", remedy)

@@ -200,7 +200,7 @@ class TableFiles:
         self._flush()
         for key in list(self._open):
             self._close(key)
-        closed = [found for _, found in self._closed]
+        closed = [described for _, described in self._closed]
         self._closed, self.is_due = [], False
         return closed
 
@@ -241,9 +241,11 @@ class TableFiles:
         self.is_due = True
         opened = self._open[key]
         opened.close()
-        found = self._staging.describe(opened.file, self._layout.suffix, rows=opened.rows, partition=opened.partition)
+        described = self._staging.describe(
+            opened.file, self._layout.suffix, rows=opened.rows, partition=opened.partition
+        )
         del self._open[key]  # not before it is among the others: an error would leave it behind
-        self._closed.append((opened.file, found))
+        self._closed.append((opened.file, described))
 
 
 def _pieces(table: pa.Table, most: int) -> Iterator[pa.Table]:

@@ -54,16 +54,16 @@ def data_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: obj
     if any(len(row) != len(columns) for row in rows):
         raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(columns)} columns")
     kinds = _kinds(types, len(columns))
-    found = {}
+    series = {}
     for at, (name, kind) in enumerate(zip(columns, kinds, strict=True)):
         try:
-            found[at] = _column([row[at] for row in rows], kind)
+            series[at] = _column([row[at] for row in rows], kind)
         except (TypeError, ValueError, OverflowError):
             raise PostHogTransportError(
                 f"the column {clean(name)[:60]!r} holds what is no {clean(kind)[:60]}, as PostHog says it is"
             ) from None
     # By position: two columns may have one name.
-    frame: pd.DataFrame = pd.DataFrame(found, index=pd.RangeIndex(len(rows)))
+    frame: pd.DataFrame = pd.DataFrame(series, index=pd.RangeIndex(len(rows)))
     frame.columns = list(columns)
     return frame
 

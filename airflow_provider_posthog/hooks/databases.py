@@ -1,4 +1,4 @@
-"""From an Airflow connection to the fastest loader that there is for its database."""
+"""From an Airflow connection to the fastest loader for its database."""
 
 from __future__ import annotations
 
@@ -173,28 +173,30 @@ class SqlDatabase:
         if self.kind in _DUCKDB or self.kind == "sqlite":
             path, name = self._file()
             return Dataset(f"{'sqlite' if self.kind == 'sqlite' else 'duckdb'}://{path}", _name((name, "main"), parts))
-        found, hook = self._connection, self._hook()
+        connection, hook = self._connection, self._hook()
         info = schema = None
         with suppress(Exception):  # a hook may need what is not there, or not know lineage
-            info = hook.get_openlineage_database_info(found)
+            info = hook.get_openlineage_database_info(connection)
         if len(parts) == 1 and hook is not None:
             with suppress(Exception):  # it may ask the database
                 schema = hook.get_openlineage_default_schema()
         if info is not None:
             namespace = f"{info.scheme}://{info.authority}" if info.authority else str(info.scheme)
-            return Dataset(namespace, _name((info.database, schema or (not info.database and found.schema)), parts))
-        port = found.port or (5432 if self.kind == _POSTGRES else None)
-        namespace = f"{self.kind}://{found.host or ''}{f':{port}' if port else ''}"
-        return Dataset(namespace, _name((found.schema, "public" if self.kind == _POSTGRES else None), parts))
+            return Dataset(
+                namespace, _name((info.database, schema or (not info.database and connection.schema)), parts)
+            )
+        port = connection.port or (5432 if self.kind == _POSTGRES else None)
+        namespace = f"{self.kind}://{connection.host or ''}{f':{port}' if port else ''}"
+        return Dataset(namespace, _name((connection.schema, "public" if self.kind == _POSTGRES else None), parts))
 
     def _file(self) -> tuple[str, str | None]:
         """Return the path of a DuckDB or SQLite, and what DuckDB calls the database in it."""
-        found, extra = self._connection, self._connection.extra_dejson
+        connection, extra = self._connection, self._connection.extra_dejson
         if self.kind == "sqlite":
-            return str(found.host or ""), None
-        if self.kind == "motherduck" or extra.get("motherduck_token") or found.password:
-            return f"md:{found.schema or ''}", found.schema
-        path = str(extra.get("database") or found.host or found.schema or "")
+            return str(connection.host or ""), None
+        if self.kind == "motherduck" or extra.get("motherduck_token") or connection.password:
+            return f"md:{connection.schema or ''}", connection.schema
+        path = str(extra.get("database") or connection.host or connection.schema or "")
         return path, PurePath(path).stem
 
     def _plain(self) -> tuple[Any, str]:
@@ -244,15 +246,15 @@ class SqlDatabase:
             return hook.get_conn()
         from airflow_provider_posthog.load.postgres import connect
 
-        found = self._connection
+        connection = self._connection
         log.info("apache-airflow-providers-postgres is not installed: connecting with psycopg itself")
         return connect(
-            host=found.host,
-            port=found.port,
-            user=found.login,
-            password=found.password,
-            database=found.schema,
-            options=found.extra_dejson,
+            host=connection.host,
+            port=connection.port,
+            user=connection.login,
+            password=connection.password,
+            database=connection.schema,
+            options=connection.extra_dejson,
         )
 
     def _duckdb(self) -> Any:  # noqa: ANN401 - duckdb has no types for mypy
@@ -283,12 +285,12 @@ class SqlDatabase:
             import duckdb
         except ImportError as error:
             raise PostHogSettingsError("sql_conn_id", "needs DuckDB.", "pip install duckdb") from error
-        found = self._connection
-        extra = found.extra_dejson
-        token = extra.get("motherduck_token") or found.password
+        connection = self._connection
+        extra = connection.extra_dejson
+        token = extra.get("motherduck_token") or connection.password
         if token or self.kind == "motherduck":
-            return duckdb.connect(f"md:{found.schema or ''}", config={"motherduck_token": token} if token else {})
-        return duckdb.connect(extra.get("database") or found.host or found.schema or ":memory:")
+            return duckdb.connect(f"md:{connection.schema or ''}", config={"motherduck_token": token} if token else {})
+        return duckdb.connect(extra.get("database") or connection.host or connection.schema or ":memory:")
 
     def _generic(self, target: Target) -> Loader:
         from airflow_provider_posthog.load.generic import ANSI, FLAVOURS, GenericLoader

@@ -56,7 +56,7 @@ class PostHogHook(BaseHook):
     :param posthog_conn_id: the id of a connection of type ``posthog``.
     :param project_id: the project's number, in place of the connection's.
     :param max_bytes_read: how many bytes ClickHouse may read for a query of ``query``, ``get_records``, ``get_first``
-        and ``get_df``: what has read more is an error, and none begins when less is left of the project's budget.
+        and ``get_df``: a query that read more is an error, and none starts if the project's budget has less left.
     """
 
     #: Bytes that ClickHouse read for the last query of this hook; ``None`` if the server did not say.
@@ -121,9 +121,9 @@ class PostHogHook(BaseHook):
         """
         with self._reading:
             if self._settings is None or self._settings.api_key == refused.api_key:
-                found = self._parse(self.get_connection(self.posthog_conn_id))
-                self.keys_replaced += found.api_key != refused.api_key
-                self._settings = found
+                settings = self._parse(self.get_connection(self.posthog_conn_id))
+                self.keys_replaced += settings.api_key != refused.api_key
+                self._settings = settings
             return self._settings
 
     def _parse(self, connection: Any) -> ClientSettings:  # noqa: ANN401 - models.Connection or the SDK's
@@ -207,7 +207,7 @@ class PostHogHook(BaseHook):
 
         :param call: the call of the first page, such as ``persons.list(limit=1000)``.
         :param max_items: how many items at the most.
-        :raises PostHogSettingsError: if the call is no list.
+        :raises PostHogSettingsError: if the call is not a list.
         :raises PostHogError: if a page cannot be had, or the list does not end.
         """
         return self.client.pages(call, max_items=max_items)
@@ -223,7 +223,7 @@ class PostHogHook(BaseHook):
         :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's.
         :returns: the rows, in the statement's order; times are ISO text with the project's offset.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
-        :raises PostHogSettingsError: if it is no single statement, or PostHog could cut it unseen (nothing is sent);
+        :raises PostHogSettingsError: if it is not a single statement, or PostHog could cut it unseen (nothing is sent);
             or if the query read more than it may.
         :raises PostHogRateLimitError: if less is left of the budget than it may read; nothing is sent.
         """
@@ -305,11 +305,11 @@ class PostHogHook(BaseHook):
         question, values = self._question(sql, values, field)
         guard = ByteGuard.of(self.max_bytes_read if max_bytes_read is None else max_bytes_read)
         guard.before(self.client)
-        found = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
-        self.bytes_read = found.bytes_read
-        tell(self.client, found.bytes_read)
-        answer = read(found.value, question)
-        guard.after(found.bytes_read)
+        metered = self.send(queries.metered(queries.start(queries.hogql(question.sql, values))))
+        self.bytes_read = metered.bytes_read
+        tell(self.client, metered.bytes_read)
+        answer = read(metered.value, question)
+        guard.after(metered.bytes_read)
         return answer
 
     def _question(

@@ -214,10 +214,10 @@ def _loses_digits(kind: pa.DataType, there: str, sql_type: str, dialect: Dialect
     import pyarrow.types as is_
 
     if is_.is_timestamp(kind) and there == "time":  # rounded, one can be in the next interval
-        found = _TIME_SIZE.search(sql_type)
+        match = _TIME_SIZE.search(sql_type)
         digits = dialect.time_digits
-        if found:
-            digits = _UNIT_DIGITS[found["unit"]] if found["unit"] else int(found["digits"])
+        if match:
+            digits = _UNIT_DIGITS[match["unit"]] if match["unit"] else int(match["digits"])
         return digits < _UNIT_DIGITS[kind.unit]
     if there == "float":
         single = sql_type in dialect.single

@@ -179,24 +179,24 @@ class DuckDBLoader(StagedLoader):
 
     def _write_differences(self) -> int:
         stage = self._alias
-        found = f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}"
+        join = f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}"
         if self.target.write_disposition == "append":
-            return self._insert(found)
+            return self._insert(join)
         names = [name for name in self.schema.names if name not in self.target.key]
         same = self._same(self._name, stage)
         if not self._others:
             self._execute(
-                f"DELETE FROM {self._name} WHERE EXISTS (SELECT 1 FROM {self._stage} AS {stage} {found} WHERE {same})"
+                f"DELETE FROM {self._name} WHERE EXISTS (SELECT 1 FROM {self._stage} AS {stage} {join} WHERE {same})"
             )
-            return self._insert(found)
+            return self._insert(join)
         updated = 0
         if names:  # rows have more columns, whose values stay
             assigned = ", ".join(f"{self._quote(name)} = {self._as_kept(name, stage)}" for name in names)
             updated = self._execute(
-                f"UPDATE {self._name} SET {assigned} FROM (SELECT {stage}.* FROM {self._stage} AS {stage} {found} "
+                f"UPDATE {self._name} SET {assigned} FROM (SELECT {stage}.* FROM {self._stage} AS {stage} {join} "
                 f"WHERE found.is_there) AS {stage} WHERE {same}"
             )
-        return updated + self._insert(f"{found} AND NOT found.is_there")
+        return updated + self._insert(f"{join} AND NOT found.is_there")
 
     def _keys(self, stage: str) -> list[str]:
         return [f"{stage}.{self._quote(name)}" for name in self.target.key]
@@ -268,8 +268,8 @@ class DuckDBLoader(StagedLoader):
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""
-        found = self._connection.execute(statement, list(values)).fetchone()
-        return int(found[0]) if found else -1
+        row = self._connection.execute(statement, list(values)).fetchone()
+        return int(row[0]) if row else -1
 
 
 def _moment(moment: datetime) -> str:

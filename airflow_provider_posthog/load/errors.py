@@ -1,4 +1,4 @@
-"""What a database refuses, told without the data."""
+"""What a database refuses, said without the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLACES = (
 
 
 @contextmanager
-def told(connection: Any, doing: str, outcome: str = "Nothing was changed.") -> Iterator[None]:  # noqa: ANN401 - PEP 249
+def translate_errors(connection: Any, doing: str, outcome: str = "Nothing was changed.") -> Iterator[None]:  # noqa: ANN401 - PEP 249
     """Turn what the database raises into a :class:`PostHogLoadError` without personal data.
 
     Drivers put the offending row into their messages (PostgreSQL's DETAIL and CONTEXT do), and a task's log shows an
@@ -62,14 +62,14 @@ def _sentence(error: Exception, state: str | None) -> str:
         what: name for what in ("table", "column", "constraint") if (name := getattr(diagnosis, f"{what}_name", None))
     }
     if diagnosis is None:
-        found = ((what, pattern.search(text)) for what, pattern in _PLACES)
-        names = {what: place[1].replace("`", "") for what, place in found if place}
+        matches = ((what, pattern.search(text)) for what, pattern in _PLACES)
+        names = {what: place[1].replace("`", "") for what, place in matches if place}
     if state is None or state.startswith(_WITH_VALUES):
         text = _OPEN.sub(r"\1...\1", _QUOTED.sub(r"\1...\1", _IN_PARENTHESES.sub("value (...)", text)))
     if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own
         text = "a trigger or function raised an exception of its own"
-    told_names = ", ".join(f"{what} {name}" for what, name in names.items())
-    shown = clean(text.partition("\n")[0]).rstrip(".") + (f" ({clean(told_names)})" if names else "")
+    affected = ", ".join(f"{what} {name}" for what, name in names.items())
+    shown = clean(text.partition("\n")[0]).rstrip(".") + (f" ({clean(affected)})" if names else "")
     return f"{shown}."
 
 

@@ -44,7 +44,7 @@ class Flavour:
 _INTEGERS, _TEXTS = re.compile(r"INT", re.IGNORECASE), re.compile(r"CHAR|CLOB|TEXT|BLOB|^$", re.IGNORECASE)
 #: Texts of these do not look like numbers, or are numbers anyway.
 _HARMLESS = re.compile(r"uuid|jsonb?", re.IGNORECASE)
-#: The digits that SQLite keeps of a number that is no integer.
+#: The digits that SQLite keeps of a number that is not an integer.
 _SQLITE_DIGITS = 15
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Existing, family_of, is_null
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
 from airflow_provider_posthog.load.keyed import KeyedLoader
 from airflow_provider_posthog.load.mysql import TableOfMySQL
@@ -117,7 +117,7 @@ class GenericLoader(KeyedLoader):
             wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
         wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
         for right, statement in wanted.items():
-            with told(self._connection, f"looking whether the user may {right} on {self.target.table}"):
+            with translate_errors(self._connection, f"looking whether the user may {right} on {self.target.table}"):
                 self._execute(statement)
         self._connection.rollback()
 
@@ -141,8 +141,8 @@ class GenericLoader(KeyedLoader):
                 statement = f"SELECT {self._quote(column)} FROM {self._name} WHERE {where}"
                 cursor.execute(statement, tuple(values))
                 while rows := cursor.fetchmany(_BATCH):
-                    found = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
-                    if not found <= set(names):
+                    there = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
+                    if not there <= set(names):
                         raise self._takes_for_one("values", [column])
             finally:
                 cursor.close()
@@ -177,7 +177,7 @@ class GenericLoader(KeyedLoader):
     def _described(self) -> list[Existing]:
         """Look at an empty result; a table that cannot be selected from is taken for one that is not there."""
         try:
-            with told(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
+            with translate_errors(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
                 cursor = self._connection.cursor()
                 cursor.execute(self._bare(f"SELECT * FROM {self._name} WHERE 1 = 0"))
                 # The last of a column's parts is whether it takes null, where the driver says so.

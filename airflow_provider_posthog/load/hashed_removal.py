@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogLoadError
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 from airflow_provider_posthog.load.removal import Criterion
 
@@ -95,12 +95,14 @@ class HashedRemoval:
         """
         columns = {one.column: self._column(one) for one in criteria}
         for name, column in columns.items():
-            with told(self._connection, f"reading column {name} of {self._table}", "Nothing was erased."):
+            with translate_errors(self._connection, f"reading column {name} of {self._table}", "Nothing was erased."):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {column} IS NULL AND 1 = 0")
         removed: dict[str, int] = {}
         for one in criteria:
             removed[one.column] = 0
-            with told(self._connection, f"erasing rows of {self._table} by {one.column}", "Some may be gone."):
+            with translate_errors(
+                self._connection, f"erasing rows of {self._table} by {one.column}", "Some may be gone."
+            ):
                 for hashes in self._batches(one):
                     removed[one.column] += self._erase(f"{columns[one.column]} IN ({hashes})")
         return removed

@@ -129,17 +129,17 @@ class KeyedLoader(Loader):
     def _there(self, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return the keys of the table's rows that have one of the keys."""
         same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
-        found: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), _KEYS):
             some = keys[at : at + _KEYS]
             condition = " OR ".join([f"({same})"] * len(some))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE ({condition}){self._if_open()}"
-            found += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
+            rows += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
         asked = set(map(self._comparable, keys))
-        if not set(found) <= asked:
-            pair = next(filter(None, (alike([*asked, key]) for key in set(found) - asked)), None)
+        if not set(rows) <= asked:
+            pair = next(filter(None, (alike([*asked, key]) for key in set(rows) - asked)), None)
             raise self._takes_for_one("keys", differing(self.target.key, pair))
-        return found
+        return rows
 
     def _takes_for_one(self, what: str, columns: Sequence[str]) -> PostHogLoadError:
         return PostHogLoadError(

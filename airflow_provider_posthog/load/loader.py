@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogL
 from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.columns import Existing, added_columns, family_of, fits
 from airflow_provider_posthog.load.connected import Connected
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names
 from airflow_provider_posthog.load.rejects import COLUMNS, SUFFIX, Rejects
@@ -86,11 +86,11 @@ class Loader(Connected):
                         argument, f"{name!r} is none of the columns: {', '.join(names)}.", "Select it, too."
                     )
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
-            raise PostHogSettingsError("by", f"{by[0]!r} is no time.", "Name a column of times.")
+            raise PostHogSettingsError("by", f"{by[0]!r} is not a time.", "Name a column of times.")
         self._check_own_types(schema)
         self._schema = own_columns.added_to(schema, self.target)
         check_names(self._schema.names, fold=self.dialect.fold, longest=self.dialect.longest_name)
-        with told(self._connection, f"looking at the table {self.target.table}"):
+        with translate_errors(self._connection, f"looking at the table {self.target.table}"):
             self._open()
 
     def counts(self, spans: Sequence[Span], key: str | None = None) -> list[int]:
@@ -101,7 +101,7 @@ class Loader(Connected):
         :raises PostHogLoadError: if the database refuses.
         """
         what = f"count(DISTINCT {self._quote(key)})" if key else "count(*)"
-        with told(self._connection, f"counting rows of {self.target.table}"):
+        with translate_errors(self._connection, f"counting rows of {self.target.table}"):
             return [self._ask(what, *self._where(span)) for span in spans]
 
     def write(self, table: pa.Table) -> None:
@@ -122,7 +122,7 @@ class Loader(Connected):
         self._check_rows(table)
         table = fitted(own_columns.filled(table, self.target), self._types, self.dialect)
         try:
-            with told(self._connection, f"writing {table.num_rows:,} rows"):
+            with translate_errors(self._connection, f"writing {table.num_rows:,} rows"):
                 if rejected:
                     self._reject(rejected)
                 if table.num_rows:
@@ -140,7 +140,7 @@ class Loader(Connected):
         :raises PostHogIncompleteError: if the table does not hold what was written.
         :raises PostHogLoadError: if the database refuses something.
         """
-        with told(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
+        with translate_errors(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
             loaded = self._finish()
             if self._rejects.quarantines:
                 self._reject([])
@@ -148,7 +148,7 @@ class Loader(Connected):
                 then(self)
         loaded = replace(loaded, rejected=self._rejects.rejected, misfits=self._rejects.misfits)
         unsure = "It may have happened all the same; loading the same again settles it."
-        with told(self._connection, "the commit", unsure):
+        with translate_errors(self._connection, "the commit", unsure):
             self._commit()
         self._committed = True
         return loaded
@@ -282,12 +282,12 @@ class Loader(Connected):
         coming = {self.dialect.fold(column.name): column for column in self.schema}.get(self.dialect.fold(one.name))
         if coming is None or not self.dialect.alters or fits(coming, one.type, self.dialect):
             return one
-        found = wider(coming, one.type, self.dialect)
-        if found is None:
+        widened = wider(coming, one.type, self.dialect)
+        if widened is None:
             return one
-        clause = self.dialect.alters.format(column=self._quote(one.name), type=found)
+        clause = self.dialect.alters.format(column=self._quote(one.name), type=widened)
         self._execute(f"ALTER TABLE {self._name} {clause}")
-        return replace(one, type=found)
+        return replace(one, type=widened)
 
     @property
     def _rejected_name(self) -> str:
@@ -304,16 +304,16 @@ class Loader(Connected):
 
     def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
         """Keep rows that do not fit in place of those that an earlier try has kept."""
-        told = self._rejects.told()
+        common = self._rejects.common_values()
         if self._are_rejects_old:
             self._are_rejects_old = False
             same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in ("task", *COLUMNS[3:5]))
-            where = [told[1], *self._rejects.edges]
+            where = [common[1], *self._rejects.edges]
             self._execute_many(f"DELETE FROM {self._rejected_name} WHERE {same}", [where])
         values = ", ".join([self._value] * len(COLUMNS))
         if rows:
             statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
-            self._execute_many(statement, [(*told, *row) for row in rows])
+            self._execute_many(statement, [(*common, *row) for row in rows])
 
     def _definition(self, column: pa.Field) -> str:
         return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"

@@ -22,7 +22,7 @@ _COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
 _COLLATION = f"SELECT collation_name FROM information_schema.collations WHERE collation_name IN {_COLLATIONS}"  # noqa: S608
 #: Seconds that other loads of the table are waited for.
 _PATIENCE = 3600
-#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is no text, at the most.
+#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is not text, at the most.
 _INDEX, _CHARACTER, _OTHER = 3072, 4, 32
 
 
@@ -55,8 +55,8 @@ class TableOfMySQL:
         """
         # A lock's name has 64 characters at the most; the database closes it with the connection.
         name = sha256(".".join(part or "" for part in self._at).encode()).hexdigest()[:40]
-        found = self._rows_of("SELECT GET_LOCK(%s, %s)", [f"posthog {name}", _PATIENCE])
-        if not found or not found[0][0] or not int(found[0][0]):
+        rows = self._rows_of("SELECT GET_LOCK(%s, %s)", [f"posthog {name}", _PATIENCE])
+        if not rows or not rows[0][0] or not int(rows[0][0]):
             raise PostHogLoadError(
                 f"Another load of {self._name} has not ended for {_PATIENCE:,} s. Nothing was changed. Run loads of "
                 "one table one after the other."
@@ -67,10 +67,10 @@ class TableOfMySQL:
 
         :raises PostHogSettingsError: if its engine has no transactions, or it is a view, of which nobody knows.
         """
-        found = self._rows_of(_ENGINE, self._at)
-        if not found:
+        rows = self._rows_of(_ENGINE, self._at)
+        if not rows:
             return
-        kind, engine, transactions = (_text(value) for value in found[0])
+        kind, engine, transactions = (_text(value) for value in rows[0])
         if "VIEW" in kind.upper():
             raise PostHogSettingsError(
                 "table", f"{self._name} is a view, and half a load might stay in its table.", "Name the table itself."

@@ -19,22 +19,22 @@ def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> t
     :param fold: what the database does to a name without quotes.
     :raises PostHogSettingsError: if it is no such name.
     """
-    found: list[str] = []
+    words: list[str] = []
     at = 0
     while True:
         part = _PART.match(text, at)
         if part is None:
             break
-        found.append(part["exact"].replace('""', '"') if part["exact"] else fold(part["plain"]))
+        words.append(part["exact"].replace('""', '"') if part["exact"] else fold(part["plain"]))
         at = part.end()
-        if at == len(text) and len(found) <= parts:
-            return tuple(found)
+        if at == len(text) and len(words) <= parts:
+            return tuple(words)
         if text[at : at + 1] != ".":
             break
         at += 1
     raise PostHogSettingsError(
         "table",
-        f"{text[:100]!r} is no name of a table.",
+        f"{text[:100]!r} is not a name of a table.",
         f"Write {' or '.join(('table', 'schema.table', 'database.schema.table')[:parts])}, and a name with other signs "
         'than letters, digits, _ and $ in double quotes, such as analytics."my events".',
     )
@@ -48,7 +48,7 @@ def quote(name: str, mark: str = '"') -> str:
     :raises PostHogSettingsError: if no database can keep it.
     """
     if not name or "\0" in name or not name.isprintable():
-        raise PostHogSettingsError("columns", f"{name[:60]!r} is no name for a column.", "Give it a printable one.")
+        raise PostHogSettingsError("columns", f"{name[:60]!r} is not a name for a column.", "Give it a printable one.")
     return f"{mark}{name.replace(mark, mark * 2)}{mark}"
 
 

@@ -144,11 +144,11 @@ def _replace(part: str, path: str) -> None:
 
 def _contents(connection: Any, database: str) -> list[Any]:  # noqa: ANN401
     """Return what tells two databases apart: all that is defined, and a checksum of each table's rows."""
-    found: list[Any] = [connection.execute(sql, [database]).fetchall() for sql in _CATALOG]
-    for schema, table, _ in found[0]:
+    contents: list[Any] = [connection.execute(sql, [database]).fetchall() for sql in _CATALOG]
+    for schema, table, _ in contents[0]:
         full = ".".join(quote(part) for part in (database, schema, table))
-        found.append(connection.execute(f"SELECT count(*), sum(hash(t)) FROM {full} AS t").fetchone())
-    return found
+        contents.append(connection.execute(f"SELECT count(*), sum(hash(t)) FROM {full} AS t").fetchone())
+    return contents
 
 
 def _text(value: str) -> str:

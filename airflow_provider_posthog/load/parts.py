@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ class Parts:
         try:
             with self._transaction() as (ask, _):
                 rows = ask(f"SELECT part, note FROM {self._name} WHERE piece = 0 ORDER BY part")
-            found = [json.loads(note) for _, note in rows]
-            return found if [int(part) for part, _ in rows] == [*range(len(rows))] else []
+            stored = [json.loads(note) for _, note in rows]
+            return stored if [int(part) for part, _ in rows] == [*range(len(rows))] else []
         except Exception:
             return []
 
@@ -116,14 +116,14 @@ class Parts:
     def _transaction(self) -> Iterator[tuple[Callable[..., list[Any]], str]]:
         """Connect for a moment; what is asked is committed at the end."""
         connection, value = self._connect()
-        with closing(connection), told(connection, f"keeping what was read for {self._table}"):
+        with closing(connection), translate_errors(connection, f"keeping what was read for {self._table}"):
             by_cursor = not hasattr(connection, "begin") or self._kind == "mysql"
 
             def ask(statement: str, values: Sequence[Any] = ()) -> list[Any]:
                 # DuckDB's cursor would be another connection.
-                found = connection.cursor() if by_cursor else connection
-                found.execute(statement, tuple(values)) if values else found.execute(statement)
-                return list(found.fetchall()) if statement.startswith("SELECT") else []
+                cursor = connection.cursor() if by_cursor else connection
+                cursor.execute(statement, tuple(values)) if values else cursor.execute(statement)
+                return list(cursor.fetchall()) if statement.startswith("SELECT") else []
 
             yield ask, value
             connection.commit()

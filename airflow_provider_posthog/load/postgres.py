@@ -162,8 +162,8 @@ class PostgresLoader(StagedLoader):
         self._name = fits.whole_name()
 
     def _find(self) -> None:
-        found = self._rows_of("SELECT pg_catalog.to_regclass(%s)::oid", [self._name])[0][0]
-        self._oid = int(found or 0)
+        oid = self._rows_of("SELECT pg_catalog.to_regclass(%s)::oid", [self._name])[0][0]
+        self._oid = int(oid or 0)
 
     def _create(self) -> None:
         parts = [self._definition(column) for column in self.schema]
@@ -196,10 +196,10 @@ class PostgresLoader(StagedLoader):
         for name in self.target.key if self._ordered else ():
             if family_of(table.schema.field(name)) != "text":
                 continue
-            found = pc.sum(pc.match_substring(table.column(name).cast("string"), "\0")).as_py()
-            if found:
+            rows = pc.sum(pc.match_substring(table.column(name).cast("string"), "\0")).as_py()
+            if rows:
                 raise PostHogIncompleteError(
-                    f"the key {name!r} of {found:,} rows holds the character 0, which PostgreSQL does not keep: it "
+                    f"the key {name!r} of {rows:,} rows holds the character 0, which PostgreSQL does not keep: it "
                     "would be taken for another key. Nothing was changed."
                 )
 

@@ -84,8 +84,8 @@ class TableOfPostgres:
 
     def _touched(self, right: str, columns: set[str]) -> set[str]:
         """Return the columns of which a right is needed."""
-        found_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
-        key = {name for name in found_by if name}
+        located_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
+        key = {name for name in located_by if name}
         if right == "SELECT":  # a merge looks whether rows differ
             return columns if self._target.write_disposition in ("merge", "scd2") else columns & key
         return columns - key if right == "UPDATE" else columns
@@ -97,8 +97,8 @@ class TableOfPostgres:
         :raises PostHogSettingsError: if none does; says what to run.
         """
         key = self._target.key
-        found = self._rows_of(_UNIQUE, [self._oid])
-        indexes = [{int(number) for number in columns.split()[:width]} for columns, width in found]
+        rows = self._rows_of(_UNIQUE, [self._oid])
+        indexes = [{int(number) for number in columns.split()[:width]} for columns, width in rows]
         if {numbers.get(name) for name in key} in indexes:
             return
         kind, split_by = self._rows_of(_KIND, [self._oid])[0]

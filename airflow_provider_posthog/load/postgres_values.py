@@ -19,8 +19,8 @@ def as_jsonb(text: str) -> str:
     made = text
     for pattern in _NOT_JSONB:
         made = rf"regexp_replace({made}, '{pattern}', '\1\\ufffd', 'g')"
-    found = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
-    return f"CASE WHEN {found} > 0 THEN {made} ELSE {text} END"
+    positions = " + ".join(rf"position('\{start}' IN {text})" for start in ("u0000", "ud", "uD"))
+    return f"CASE WHEN {positions} > 0 THEN {made} ELSE {text} END"
 
 
 def literal(value: str | int) -> str:

@@ -101,7 +101,7 @@ class Rejects:
             made = made.set_column(made.schema.get_field_index(name), column.with_type(values.type), values)
         for name in self._unknown:
             if table.num_rows > table.column(name).null_count:
-                why[f"{name} is no column of the table"] = table.column(name).is_valid()
+                why[f"{name} is not a column of the table"] = table.column(name).is_valid()
         made = made.drop_columns(self._unknown) if self._unknown else made
         return self._taken_out(table, made, why)
 
@@ -139,7 +139,7 @@ class Rejects:
             "type in columns, or a larger max_rejects."
         )
 
-    def told(self) -> tuple[str, ...]:
+    def common_values(self) -> tuple[str, ...]:
         """Return what is in all rejected rows of this load: the columns but for the last two."""
         return (self._target.now.isoformat(), self._target.label, self._target.run, *self.edges)
 

@@ -57,8 +57,8 @@ class Remapping:
         other = f"({person} IS NULL OR CAST({person} AS {text}) <> CAST({kept} AS {text}))"
         source = f"FROM {loader.name} AS mapped WHERE {same}"
         stale = f"EXISTS (SELECT 1 {source} AND {other})"
-        found = int(loader.fetch(f"SELECT count(*) FROM {there} WHERE {stale}")[0][0])
-        if not found:
+        stale_rows = int(loader.fetch(f"SELECT count(*) FROM {there} WHERE {stale}")[0][0])
+        if not stale_rows:
             return 0
         if self.overrides:
             self._keep(loader, there, f"CAST({person} AS {text})", f"CAST({kept} AS {text})", f"{same} AND {other}")
@@ -68,10 +68,10 @@ class Remapping:
         left = int(loader.fetch(f"SELECT count(*) FROM {there} WHERE {stale}")[0][0])
         if left:
             raise PostHogIncompleteError(
-                f"{left:,} of {found:,} rows of {table} still have another person than their distinct id. Nothing was "
-                "changed. Does a trigger or rule of the table keep rows?"
+                f"{left:,} of {stale_rows:,} rows of {table} still have another person than their distinct id. "
+                "Nothing was changed. Does a trigger or rule of the table keep rows?"
             )
-        return found
+        return stale_rows
 
     def _as_type(self, loader: Loader, there: str, person: str, kept: str) -> str:
         if loader.database not in _TYPE_OF:

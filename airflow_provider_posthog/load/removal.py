@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogLoadError
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
 #: Values per statement.
@@ -61,16 +61,16 @@ class Removal:
         :raises PostHogLoadError: if the database refuses, or if rows are left. The text holds no value.
         """
         for one in criteria:  # before any value is sent, so that the error may say what is wrong
-            with told(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
+            with translate_errors(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(one)} IS NULL AND 1 = 0")
         removed: dict[str, int] = {}
         conditions: dict[str, str] = {}
         for number, one in enumerate(criteria):
-            with told(self._connection, f"erasing rows of {self._table} by {one.column}", _NOTHING):
+            with translate_errors(self._connection, f"erasing rows of {self._table} by {one.column}", _NOTHING):
                 conditions[one.column] = condition = self._gather(f"posthog_erasure_{number}", one)
                 removed[one.column] = self._count(condition)
                 self._execute(f"DELETE FROM {self._name} WHERE {condition}")
-        with told(self._connection, f"counting rows of {self._table}", _NOTHING):
+        with translate_errors(self._connection, f"counting rows of {self._table}", _NOTHING):
             left = {column: n for column, condition in conditions.items() if (n := self._count(condition))}
         if left:
             raise PostHogLoadError(
@@ -92,7 +92,7 @@ class Removal:
         return f"{f'LOWER({column})' if one.any_case else column} IN (SELECT id FROM {name})"
 
     def _column(self, one: Criterion) -> str:
-        # With the table's name: SQLite takes a quoted name that is no column's for a text.
+        # With the table's name: SQLite takes a quoted name that is not a column's for a text.
         return f"{self._parts[-1]}.{quote(one.column)}"
 
     def _fit(self, value: str, one: Criterion) -> str:

@@ -72,17 +72,17 @@ class StagedLoader(Loader):
                 f"JOIN {self._stage} AS {stage} ON {number} = chosen.n "
             )
         joined += f"LEFT JOIN {self._name} AS there ON {self._same('there', stage)}{self._if_open('there')}"
-        found = f"SELECT {chosen} AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
+        differences = f"SELECT {chosen} AS n, {is_there} AS is_there FROM {joined} WHERE NOT ({is_there}) OR {differs}"
         if (
             not self._is_unique and self.target.write_disposition != "append"
         ):  # two rows of one key, of which one has to go
-            found = (
+            differences = (
                 f"SELECT n, bool_or(is_there) AS is_there FROM (SELECT {chosen} AS n, {is_there} AS is_there, "
                 f"({differs}) AS differs FROM {joined}) AS each_row "
                 "GROUP BY n HAVING NOT bool_or(is_there) OR bool_or(differs) OR count(*) > 1"
             )
         make, end = self.own_table
-        self._execute(f"{make} {self._differences}{end} AS {found}")
+        self._execute(f"{make} {self._differences}{end} AS {differences}")
 
     def _end_gone(self) -> int:
         """Delete or mark rows that are there and were not loaded; return how many."""

@@ -120,7 +120,7 @@ class Target:
                 )
             if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
                 raise PostHogSettingsError(
-                    "column_types", f"the type of {column!r} is no SQL type.", "Write one such as 'jsonb'."
+                    "column_types", f"the type of {column!r} is not an SQL type.", "Write one such as 'jsonb'."
                 )
 
     def _check_interval(self) -> None:
@@ -197,7 +197,7 @@ class Loaded:
     rejected: int = 0
     misfits: Mapping[str, int] = field(default_factory=dict)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
         counts = {"new": self.inserted, "changed": self.changed, "unchanged": self.unchanged, "gone": self.gone}
         if self.changed is None:
@@ -221,7 +221,7 @@ def check_policy(schema_policy: object, max_rejects: object) -> None:
         return
     if isinstance(max_rejects, bool) or not isinstance(max_rejects, int) or max_rejects < 0:
         raise PostHogSettingsError(
-            "max_rejects", f"{max_rejects!r:.40} is no number of rows.", "Write one, such as 100, or leave it out."
+            "max_rejects", f"{max_rejects!r:.40} is not a number of rows.", "Write one, such as 100, or leave it out."
         )
 
 

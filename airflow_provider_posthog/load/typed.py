@@ -162,10 +162,10 @@ def _float(text: str) -> float:
 
 
 def _truth(text: str) -> bool:
-    found = _TRUTHS.get(text.lower())
-    if found is None:
+    truth = _TRUTHS.get(text.lower())
+    if truth is None:
         raise ValueError
-    return found
+    return truth
 
 
 def _day(text: str) -> date:

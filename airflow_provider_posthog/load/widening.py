@@ -25,16 +25,16 @@ def wider(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:
     :param dialect: the database's.
     """
     coming, there = family_of(column), sql_family(sql_type)
-    found: str | None = None
+    widened: str | None = None
     if there in ("integer", "decimal") and coming in ("integer", "unsigned", "decimal"):
-        found = _decimal(column, sql_type, dialect)
+        widened = _decimal(column, sql_type, dialect)
     elif there in ("integer", "decimal") and coming == "float":
-        found = dialect.types["decimal"] if "{" not in dialect.types["decimal"] else None
+        widened = dialect.types["decimal"] if "{" not in dialect.types["decimal"] else None
     elif there == "float" and coming == "float":
-        found = dialect.types["float"]
+        widened = dialect.types["float"]
     elif there == "time" and coming in ("time", "naive"):
-        found = re.sub(r"\(\d\)", "(6)", sql_type) if "(" in sql_type else dialect.types["time"]
-    return found if found is not None and fits(column, found, dialect) else None
+        widened = re.sub(r"\(\d\)", "(6)", sql_type) if "(" in sql_type else dialect.types["time"]
+    return widened if widened is not None and fits(column, widened, dialect) else None
 
 
 def _decimal(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:

@@ -1,1 +1,1 @@
-"""What tells PostHog of DAG runs and tasks."""
+"""Notifiers that report DAG runs and tasks to PostHog."""

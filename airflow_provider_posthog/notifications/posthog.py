@@ -19,10 +19,10 @@ KINDS = ("annotation", "event")
 
 
 class PostHogNotifier(BaseNotifier):
-    """Tells PostHog of a DAG run or a task: as an annotation on its charts, or as an event.
+    """Reports a DAG run or a task to PostHog: as an annotation on its charts, or as an event.
 
-    For ``on_failure_callback``, ``on_success_callback``, deadline alerts and the notifiers of approvals. It is told
-    once: what is called a second time for the same run, task and message changes nothing.
+    For ``on_failure_callback``, ``on_success_callback``, deadline alerts and the notifiers of approvals. It reports
+    once: a second call for the same run, task and message changes nothing.
 
     .. code-block:: python
 
@@ -31,7 +31,7 @@ class PostHogNotifier(BaseNotifier):
     :param content: the annotation's text, or a property ``content`` of the event. A template.
     :param kind: ``annotation`` or ``event``.
     :param event: the event's name.
-    :param distinct_id: whose event it is; default: ``airflow``. No person is made for it.
+    :param distinct_id: whose event it is; default: ``airflow``. No person is created for it.
     :param properties: what the event has besides ``dag_id``, ``run_id``, ``task_id``, ``state`` and ``content``.
     :param scope: where an annotation is shown.
     :param hidden: do not show the annotation in charts.
@@ -104,11 +104,11 @@ class PostHogNotifier(BaseNotifier):
         from airflow_provider_posthog.tasks.project_token import project_token
 
         names = _names(context)
-        told = {**self.properties, **names, "content": self.content, "$process_person_profile": False}
+        properties = {**self.properties, **names, "content": self.content, "$process_person_profile": False}
         try:
             name, at = check_name(self.event), moment_of(context)
             uuid = uuid_of("notifier", name, names, self.content)
-            event = event_of(uuid, name, check_distinct_id(self.distinct_id), at, plain(told))
+            event = event_of(uuid, name, check_distinct_id(self.distinct_id), at, plain(properties))
         except RefusedError as refused:
             raise PostHogSettingsError("event", f"is refused by PostHog ({refused.reason}).", "Rename it.") from None
         with Sender(hook.settings(), project_token(hook)) as sender:
@@ -118,14 +118,14 @@ class PostHogNotifier(BaseNotifier):
 def _names(context: Mapping[str, Any]) -> dict[str, str]:
     """Return what a callback is about. Deadline alerts have no task, and a context of plain dictionaries."""
     ti, run = context.get("ti") or context.get("task_instance"), context.get("dag_run")
-    found = {
+    names = {
         "dag_id": _of(ti, "dag_id") or _of(run, "dag_id") or _of(context.get("dag"), "dag_id"),
         "run_id": _of(ti, "run_id") or _of(run, "run_id") or context.get("run_id"),
         "task_id": _of(ti, "task_id"),
         "map_index": _of(ti, "map_index"),
         "state": _of(ti, "state") or _of(run, "state"),
     }
-    return {name: str(getattr(value, "value", value)) for name, value in found.items() if value not in (None, "", -1)}
+    return {name: str(getattr(value, "value", value)) for name, value in names.items() if value not in (None, "", -1)}
 
 
 def _of(thing: object, name: str) -> Any:  # noqa: ANN401

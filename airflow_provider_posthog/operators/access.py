@@ -1,4 +1,4 @@
-"""Handing a person all that PostHog has of it: the rights of access and portability (GDPR, Art. 15 and 20)."""
+"""Handing a person all that PostHog holds about them: the rights of access and portability (GDPR, Art. 15 and 20)."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ _EXAMPLE = "s3://private/access/{{ run_id }}"
 
 
 class PostHogExportPersonDataOperator(PostHogErasureOperator):
-    """Writes all that PostHog has of a person into a folder: profile, ids, groups, cohorts, events, recordings.
+    """Writes all that PostHog holds about a person into a folder: profile, ids, groups, cohorts, events, recordings.
 
     The folder has JSON lines, ``index.html`` to read, and ``manifest.json`` with the rows and checksum of each file. It
-    gets its name when all of it is there, and was counted against PostHog; on a local disk only the worker's user may
-    read it. Events are read in bulk, every one of them, with all columns, up to the moment when the task began; a try
-    that was killed is taken up. Of recordings there is the list, of groups the keys that the person's events name.
+    appears under its name once it is complete and counted against PostHog; on a local disk only the worker's user may
+    read it. All events are read in bulk, with all columns, up to the moment when the task began; the next try continues
+    one that was killed. Recordings come as a list, and groups as the keys that the person's events name.
 
-    It holds personal data, and is the only place that gets any: remove it when it was handed over.
+    The folder holds personal data, and nothing else gets any: remove it once it was handed over.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param work_path: the work file, in its place.
     :param path: the folder, which must not be there yet, such as ``s3://private/access/{{ run_id }}``.
     :param object_storage_conn_id: Airflow's connection for ``path``; that of the work file comes with ``persons``.
     :param max_persons: the most persons there may be: a folder is handed to one.
-    :param max_in_flight: how many queries are asked side by side; default: the connection's.
+    :param max_in_flight: how many queries run at the same time; default: the connection's.
     :param page_rows: the most rows of a query, up to 49,999.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`; with ``audit_path``
         the certificate says what was handed out, in numbers.
     :returns: ``request_id``, ``path``, ``until`` (the server's time up to which it is), ``counts`` (``profiles``,
         ``distinct_ids``, ``groups``, ``cohorts``, ``recordings``, ``events``), ``files``, ``bytes``, and
-        ``not_looked_at``: what could not be, with the reason.
+        ``not_looked_at``: what could not be read, with the reason.
     :raises PostHogIncompleteError: if PostHog counts other events than were read, or shows no profile.
     :raises PostHogSettingsError: if an argument is wrong, or there are more persons.
     """
@@ -84,10 +84,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         self._copy: Copy | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the folder.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write the folder."""
         from airflow_provider_posthog.tasks.bulk import need_arrow
 
         need_arrow(type(self).__name__)
@@ -141,7 +138,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             handover = replace(self.own, request_id=work.header().request_id)
         count = work.totals().persons
         if isinstance(self.max_persons, bool) or not isinstance(self.max_persons, int) or self.max_persons < 1:
-            raise PostHogSettingsError("max_persons", "is no number of persons.", "Write a whole number, 1 or more.")
+            raise PostHogSettingsError("max_persons", "is not a number of persons.", "Write a whole number, 1 or more.")
         if count > self.max_persons:
             raise PostHogSettingsError(
                 "max_persons",
@@ -277,8 +274,8 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 class PostHogFinishAccessOperator(ErasureEndOperator):
     """Ends a request for access: closes its certificate as ``EXPORTED``, and removes the work file.
 
-    The folder stays, as only you know when it was handed over. Where the same request is to erase the person, too,
-    leave this out: the end of the erasure closes the certificate.
+    The folder stays, as only you know when it was handed over. If the same request also erases the person, leave this
+    task out: the end of the erasure closes the certificate.
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.
     :param access: what ``PostHogExportPersonDataOperator`` returned.
@@ -301,13 +298,10 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
         self.access = access
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
-        told = self.access if isinstance(self.access, Mapping) else {}
-        if told.get("request_id") != handover.request_id or not told.get("counts"):
+        access = self.access if isinstance(self.access, Mapping) else {}
+        if access.get("request_id") != handover.request_id or not access.get("counts"):
             raise PostHogSettingsError(
                 "access", "hands out nothing of this request.", "Write what PostHogExportPersonDataOperator returned."
             )
@@ -315,6 +309,6 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
         self.refuse_what_has_begun(handover, work)
         certificate = handover.certificate(self.hook, context)
         if certificate is not None:
-            certificate.close("EXPORTED", {}, told.get("until"))
+            certificate.close("EXPORTED", {}, access.get("until"))
         self.remove(handover, work)
         return self.ended(handover, certificate, "EXPORTED")

@@ -24,7 +24,7 @@ SCOPES = ("project", "organization", "dashboard", "dashboard_item")
 
 
 class PostHogAnnotationOperator(PostHogOperator):
-    """Marks a moment on PostHog's charts, once for each run of the task: a retry or a clear finds its mark again.
+    """Marks a moment on PostHog's charts, once for each run of the task: a retry or a cleared task reuses its mark.
 
     .. code-block:: python
 
@@ -60,10 +60,7 @@ class PostHogAnnotationOperator(PostHogOperator):
         self.hidden = hidden
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Mark it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Mark it."""
         if not str(self.content).strip() or len(self.content) > MAX_CONTENT:
             raise PostHogSettingsError("content", "is empty, or too long.", f"Write 1 to {MAX_CONTENT} characters.")
         if self.scope not in SCOPES:

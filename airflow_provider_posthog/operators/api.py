@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.api.endpoint import Endpoint
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 Shape = Literal["pages", "rows", "file", "value"]
@@ -37,30 +37,29 @@ _BETTER = {
 
 
 class PostHogApiOperator(PostHogOperator):
-    """Sends any call of PostHog's API: all the endpoints in docs/api.md, with their names and their arguments.
+    """Calls any endpoint of PostHog's API that docs/api.md lists, by its name and with its arguments.
 
-    What is wrong (an unknown name, a value that does not fit) is refused before anything is sent, with the nearest
-    right name. A list is read to its end, page by page. Jobs have operators of their own, which wait, and which take up
-    again what a killed worker began (``PostHogCreateExportOperator``); this one sends its call, and a retry of the
-    task sends it again.
+    Mistakes (an unknown name, a value that does not fit) are refused before anything is sent, with the nearest valid
+    name. A list is read to its end, page by page. Jobs have operators of their own, such as
+    ``PostHogCreateExportOperator``, which wait and resume what a killed worker began; this one only sends its call, and
+    a retry sends it again.
 
     :param call: the endpoint, such as ``dashboards.move_tile``.
-    :param arguments: what it takes, by name. Nothing is coerced, and templates render to text, which only ids in paths
-        may be: for other numbers give a task's output, or let the DAG ``render_template_as_native_obj``.
-    :param path: where the answer goes, as an ``ObjectStoragePath`` or text such as
-        ``s3://lake/persons/{{ ds }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one
-        JSON document; a file (``exports.content``, ``file_downloads.download``) itself. It appears only when it is
-        whole.
-    :param max_items: how many items of a list to read at the most; without it all.
+    :param arguments: what it takes, by name. Nothing is coerced. Templates render to text, which only ids in paths
+        accept: for other numbers pass a task's output, or set ``render_template_as_native_obj`` on the DAG.
+    :param path: where the answer goes, as an ``ObjectStoragePath`` or text such as ``s3://lake/persons/{{ ds
+        }}.jsonl``. A list becomes JSON lines, written while it is read; any other answer one JSON document; a file
+        (``exports.content``, ``file_downloads.download``) itself. It appears only once it is complete.
+    :param max_items: the most items of a list to read; default: all.
     :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
         retry after a crash), and any other an error.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
-    :returns: with ``path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256``
-        (hex). Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items.
-        An answer that is too large is an error, but for what must not be sent again (``exports.create``): of that the
-        short fields are returned, with a warning.
+    :returns: with ``path``: ``path`` (text), ``bytes`` (int), ``rows`` (int, of a list; else null), ``sha256`` (hex).
+        Without: the answer as JSON, at most 48 KiB; of a list (``max_items`` is at most 100) its items. An answer that
+        is too large is an error, except for a call that must not be repeated (``exports.create``): then the short
+        fields are returned, with a warning.
     :raises PostHogSettingsError: if an argument is wrong, the answer is too large for an XCom, or another file is in
         the way.
     :raises PostHogError: if there is no good answer.
@@ -95,14 +94,11 @@ class PostHogApiOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Send the call.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Send the call."""
         from airflow_provider_posthog.api import catalog
 
         if not (self.arguments is None or isinstance(self.arguments, Mapping)):
-            raise PostHogSettingsError("arguments", "is no dictionary.", "Write what the endpoint takes, by name.")
+            raise PostHogSettingsError("arguments", "is not a dictionary.", "Write what the endpoint takes, by name.")
         endpoint = catalog.find(self.call)
         made = catalog.build(self.call, self.arguments)
         shape = shape_of(endpoint)
@@ -131,7 +127,7 @@ class PostHogApiOperator(PostHogOperator):
         limit = self.max_items
         if shape not in ("pages", "rows"):
             if limit is not None:
-                raise PostHogSettingsError("max_items", f"{self.call} is no list.", "Leave it out.")
+                raise PostHogSettingsError("max_items", f"{self.call} is not a list.", "Leave it out.")
             return
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise PostHogSettingsError("max_items", "is not a number of items.", "Write 1 or more, or None for all.")
@@ -178,15 +174,15 @@ class PostHogApiOperator(PostHogOperator):
 
     def _write(self, call: Call[Any], shape: Shape, output: Output, identity: Identity) -> dict[str, Any]:
         # Opened before anything is sent: a storage that cannot be written to is known by then, in most cases.
-        with output.landing(identity) as landing:
-            rows = self._fill(landing, call, shape)
-            output.commit(landing)
+        with output.atomic_file(identity) as atomic:
+            rows = self._fill(atomic, call, shape)
+            output.commit(atomic)
         path = str(output.target)
-        told = path, f"{landing.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
-        self.concludes("Wrote %s: %s bytes%s", *told)
-        return {"path": path, "bytes": landing.size, "rows": rows, "sha256": landing.sha256}
+        shown = path, f"{atomic.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
+        self.concludes("Wrote %s: %s bytes%s", *shown)
+        return {"path": path, "bytes": atomic.size, "rows": rows, "sha256": atomic.sha256}
 
-    def _fill(self, landing: Landing, call: Call[Any], shape: Shape) -> int | None:
+    def _fill(self, atomic: AtomicFile, call: Call[Any], shape: Shape) -> int | None:
         """Write the answer; return how many rows it has."""
         rows = None
         if shape == "file":
@@ -194,19 +190,19 @@ class PostHogApiOperator(PostHogOperator):
             from airflow_provider_posthog.download.http import download
 
             fetch = download_export if call.name == "exports.content" else download
-            kind = fetch(self.hook.client, call, landing).content_type
+            kind = fetch(self.hook.client, call, atomic).content_type
             if kind in _NOT_A_FILE[call.name]:
                 raise PostHogTransportError(
                     f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
                 )
         elif shape == "value":
-            landing.write(json_line(self._value(call), call.name))
+            atomic.write(json_line(self._value(call), call.name))
         else:
             rows = 0
             for item in self._items(call, shape):
-                landing.write(json_line(item, call.name))
+                atomic.write(json_line(item, call.name))
                 rows += 1
-        landing.finish()
+        atomic.finish()
         return rows
 
 

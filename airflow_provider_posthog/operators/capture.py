@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class PostHogCaptureOperator(PostHogOperator):
-    """Sends an event to PostHog, the same one in each try, and succeeds when PostHog has taken it.
+    """Sends an event to PostHog, the same one in each try, and succeeds once PostHog has accepted it.
 
-    Whether it can be queried afterwards is not waited for: that is what
+    It does not wait until the event can be queried: for many events,
     :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator` does for many.
 
     .. code-block:: python
@@ -31,14 +31,14 @@ class PostHogCaptureOperator(PostHogOperator):
         PostHogCaptureOperator(task_id="tell", event="orders loaded", distinct_id="warehouse", properties={"rows": 7})
 
     :param event: its name.
-    :param distinct_id: whose it is; a list sends one for each.
-    :param properties: what it has; JSON.
+    :param distinct_id: the person or thing it belongs to; a list sends one event for each.
+    :param properties: its properties; JSON.
     :param timestamp: when it happened: a time with an offset, or ISO text with one; default: the run's.
     :param uuid: its UUID; default: one that follows from the DAG, the run, the task and the id.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own.
     :returns: ``sent`` (how many), ``uuids``, ``verdicts`` (how many by PostHog's word, such as ``ok``; ``sent`` where
         it says none).
-    :raises PostHogSettingsError: if PostHog would not take it; nothing was sent.
+    :raises PostHogSettingsError: if PostHog would not accept it; nothing was sent.
     :raises PostHogIncompleteError: if PostHog drops it.
     """
 
@@ -70,10 +70,7 @@ class PostHogCaptureOperator(PostHogOperator):
         self.uuid = uuid
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Send it."""
         from airflow_provider_posthog.capture.events import shown
         from airflow_provider_posthog.capture.sender import Sender
 
@@ -83,11 +80,11 @@ class PostHogCaptureOperator(PostHogOperator):
         dropped = sorted({verdict.details or "no reason" for verdict in verdicts if verdict.result == "drop"})
         if dropped:
             raise PostHogIncompleteError(f"PostHog dropped the event ({', '.join(dropped)}).")
-        told = [verdict.result for verdict in verdicts]
+        results = [verdict.result for verdict in verdicts]
         return {
             "sent": len(events),
             "uuids": [shown(event.uuid) for event in events],
-            "verdicts": {word: told.count(word) for word in sorted(set(told))},
+            "verdicts": {word: results.count(word) for word in sorted(set(results))},
         }
 
     def _events(self, context: Context) -> list[Event]:
@@ -121,7 +118,7 @@ class PostHogCaptureOperator(PostHogOperator):
         try:
             return uuids.UUID(str(self.uuid)).bytes
         except ValueError:
-            raise PostHogSettingsError("uuid", "is no UUID.", "Write one, or leave it out.") from None
+            raise PostHogSettingsError("uuid", "is not a UUID.", "Write one, or leave it out.") from None
 
     def _run(self, context: Context) -> list[object]:
         ti = context.get("ti")

@@ -1,4 +1,4 @@
-"""Static cohorts out of queries, databases and files, with nobody left out unsaid."""
+"""Static cohorts from queries, databases and files, with everybody accounted for."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _MOST_TEXT = 100_000
 _PAGE = 49_000
 _RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
 _FILL = "SELECT DISTINCT person_id FROM person_distinct_ids WHERE distinct_id IN {ids}"
-_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM cohort_people WHERE cohort_id = {cohort}"
+_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM static_cohort_people WHERE cohort_id = {cohort}"
 
 
 class PostHogStaticCohortOperator(PostHogOperator):
-    """Fills a static cohort, and counts its members afterwards: who is not in it is named, never left out unsaid.
+    """Fills a static cohort, and counts its members afterwards: whoever is missing is named, never dropped silently.
 
     The members come from one of three: ``query``, HogQL with a column ``person_id``; ``sql``, a statement of a database
-    whose first column (or ``distinct_id``) has distinct ids; or ``path``, a file of them. PostHog has to know a person
-    of a distinct id; ids without one are rejected.
+    whose first column (or ``distinct_id``) has distinct ids; or ``path``, a file of them. PostHog must know a person
+    for a distinct id; ids without one are rejected.
 
     .. code-block:: python
 
@@ -55,7 +55,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             task_id="audience", name="Likely to churn", sql_conn_id="warehouse", sql="SELECT user_id FROM churn_scores"
         )
 
-    :param name: the cohort's name: it is made if there is none of that name. (Several of it are an error.)
+    :param name: the cohort's name; the cohort is created if none has it. (If several have it, that is an error.)
     :param cohort_id: its number, in place of ``name``.
     :param query: HogQL, with ``{name}`` for each value.
     :param values: the values.
@@ -66,7 +66,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param format: of the file: ``parquet``, ``jsonl`` or ``csv``.
     :param object_storage_conn_id: Airflow's connection for that storage, and for that of ``rejects_path``.
     :param column: the column with the distinct ids; default: ``distinct_id``, else the first.
-    :param replace: take out of the cohort who is not among the members.
+    :param replace: remove everybody from the cohort who is not among the members.
     :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
     :param max_rejects: how many ids may have no person.
     :param poll_interval: seconds (or a timedelta) between two looks.
@@ -138,24 +138,21 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Fill it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Fill it."""
         output = self._check()
-        found = self._cohort()
+        cohort = self._cohort()
         ids: list[str] | None = None
         unknown: list[str] = []
         if self.query:
             statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
             wanted = self._of_query()
-            number = self._fill(found, [statement], context)
+            number = self._fill(cohort, [statement], context)
         else:
             ids = list(dict.fromkeys(self._ids()))
             persons, unknown = self._resolve(ids)
             wanted = set(persons.values())
             known = [each for each in ids if each in persons]
-            number = self._fill(found, [queries.hogql(_FILL, {"ids": some}) for some in _packs(known)], context)
+            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in _packs(known)], context)
         members = self._members(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
@@ -165,7 +162,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.concludes("Cohort %d has all of %s; %s belong to nobody", *told)
         return {
             "cohort_id": number,
-            "created": found is None,
+            "created": cohort is None,
             "ids": None if ids is None else len(ids),
             "persons": len(wanted),
             "members": len(members) - removed,
@@ -209,8 +206,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if self.sql:
             from airflow_provider_posthog.hooks.sql_rows import rows_of
 
-            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as found:
-                yield found
+            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as rows:
+                yield rows
             return
         from airflow_provider_posthog.capture.rows import check_format, text_rows
         from airflow_provider_posthog.tasks.storage_path import storage_path
@@ -218,9 +215,11 @@ class PostHogStaticCohortOperator(PostHogOperator):
         check_format(self.format)
         place = storage_path("path", str(self.path), self.object_storage_conn_id, example="s3://lake/audience.csv")
         if not place.fs.isfile(place.path):
-            raise PostHogSettingsError("path", "is no file that is there.", "Write one such as s3://lake/audience.csv.")
-        with text_rows(place.fs, place.path, self.format) as found:
-            yield found
+            raise PostHogSettingsError(
+                "path", "is not a file that is there.", "Write one such as s3://lake/audience.csv."
+            )
+        with text_rows(place.fs, place.path, self.format) as rows:
+            yield rows
 
     def _resolve(self, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         """Return the person of each distinct id, and the ids that have none."""
@@ -237,22 +236,22 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _all_of(self, statement: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a statement, however many, in the order of their UUIDs."""
-        found: set[str] = set()
+        uuids: set[str] = set()
         last = ""
         while True:
             page = f"SELECT person FROM ({statement}) WHERE person > {{last_person}} ORDER BY person LIMIT {_PAGE}"  # noqa: S608
             rows = self._ask(page, {**values, "last_person": last}, limit=_PAGE)
-            found.update(str(row[0]) for row in rows)
+            uuids.update(str(row[0]) for row in rows)
             if len(rows) < _PAGE:
-                return found
+                return uuids
             last = str(rows[-1][0])
 
     def _ask(self, sql: str, values: Mapping[str, Any], *, limit: int | None = None) -> list[list[Any]]:
         statement = sql if limit is not None else f"{sql} LIMIT {_PAGE + 1}"
         question = ask(statement, values)
         answer = self.hook.send(queries.start(queries.hogql(question.sql, values), refresh="force_blocking"))
-        found = read(answer, question, shows_reason=False)
-        rows: list[list[Any]] = found.rows if limit is not None and len(found.rows) == limit else found.whole().rows
+        proved = read(answer, question, shows_reason=False)
+        rows: list[list[Any]] = proved.rows if limit is not None and len(proved.rows) == limit else proved.whole().rows
         return rows
 
     # The cohort.
@@ -262,25 +261,25 @@ class PostHogStaticCohortOperator(PostHogOperator):
             text = str(self.cohort_id).strip()
             if not text.isdecimal():
                 raise PostHogSettingsError("cohort_id", "is not a number.", "Write the number in its address.")
-            found = self._retrieve(int(text))
+            cohort = self._retrieve(int(text))
         else:
             named = [each for each in self.hook.pages(cohorts.list(limit=100)) if each.get("name") == self.name]
             if len(named) > 1:
                 raise PostHogSettingsError("name", f"{len(named)} cohorts have it.", "Write the cohort_id of one.")
             if not named:
                 return None
-            found = named[0]
-        if not found.get("is_static"):
+            cohort = named[0]
+        if not cohort.get("is_static"):
             raise PostHogSettingsError("cohort_id", "is not of a static cohort.", "Name one that is, or a new one.")
-        return found
+        return cohort
 
     def _retrieve(self, number: int) -> Mapping[str, Any]:
         call: Call[Any] = cohorts.retrieve(number)
-        found: Mapping[str, Any] = self.hook.send(call)
-        return found
+        cohort: Mapping[str, Any] = self.hook.send(call)
+        return cohort
 
-    def _fill(self, found: Mapping[str, Any] | None, statements: Sequence[Mapping[str, Any]], context: Context) -> int:
-        number = int(found["id"]) if found is not None else 0
+    def _fill(self, cohort: Mapping[str, Any] | None, statements: Sequence[Mapping[str, Any]], context: Context) -> int:
+        number = int(cohort["id"]) if cohort is not None else 0
         for statement in statements or ([] if number else [queries.hogql(f"{_FILL} AND 1 = 2", {"ids": [""]})]):
             made: Mapping[str, Any]
             if number:
@@ -300,10 +299,10 @@ class PostHogStaticCohortOperator(PostHogOperator):
             made: Mapping[str, Any] = self.hook.send(call)
             return made
         except PostHogTransportError as error:
-            found = self._cohort() if error.sent else None
-            if found is None:
+            cohort = self._cohort() if error.sent else None
+            if cohort is None:
                 raise
-            return found
+            return cohort
 
     def _wait(self, number: int, before: object) -> None:
         """Wait until PostHog has filled it: not only begun, and not only what it had calculated before."""
@@ -331,15 +330,15 @@ class PostHogStaticCohortOperator(PostHogOperator):
     ) -> None:
         if output is None:
             return
-        with output.landing(Identity.of(context)) as landing:
+        with output.atomic_file(Identity.of(context)) as atomic:
             for name in unknown:
-                landing.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
+                atomic.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
             for person in missing:
-                landing.write(
+                atomic.write(
                     json_line({"distinct_id": None, "person_id": person, "reason": "not_in_cohort"}, "rejects")
                 )
-            landing.finish()
-            output.commit(landing)
+            atomic.finish()
+            output.commit(atomic)
 
     def _prove(self, number: int, missing: Sequence[str], unknown: Sequence[str]) -> None:
         where = f" {self.rejects_path} names them." if self.rejects_path else " Give rejects_path for a file of them."

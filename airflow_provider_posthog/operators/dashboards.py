@@ -10,7 +10,7 @@ class PostHogRefreshDashboardOperator(PostHogDashboardTask):
 
     PostHog keeps a tile's numbers apart from those of the bare insight, and its own refresh of a whole dashboard
     calculates one tile after the other in one request, which gateways cut, and reports failures tile by tile in an
-    answer of status 200. Here each insight is asked for by itself, a few at once, and those that failed are named
+    answer of status 200. This task requests each insight on its own, a few at a time, and names all that failed
     together.
 
     :param dashboard: the dashboard's id, or what another refresh returned.

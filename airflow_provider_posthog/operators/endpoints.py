@@ -1,4 +1,4 @@
-"""PostHog's endpoints as tasks: queries that PostHog keeps under a name, which a key without a person may run."""
+"""PostHog's endpoints as tasks: queries that PostHog keeps under a name, which a key that belongs to nobody may run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FRESH = ("force", "force_blocking")
 
 
 class PostHogRunEndpointOperator(PostHogOperator):
-    """Runs an endpoint, and hands on its rows or writes them to a file.
+    """Runs an endpoint, and returns its rows or writes them to a file.
 
     A materialized endpoint answers 1,200 times a minute and 12,000 an hour, ten at once, where queries have 240, 2,400
     and three; its rows are as old as its last materialization. A project secret key (``phs_...``) with the scope
-    ``endpoint:read`` may run it, so that the task outlives the person whose key it had.
+    ``endpoint:read`` may run it, so that the task keeps working when a colleague and their key leave.
 
     ::
 
@@ -38,10 +38,10 @@ class PostHogRunEndpointOperator(PostHogOperator):
     :param variables: values, by the names of its variables.
     :param fresh: calculate it anew; otherwise PostHog may answer from its cache.
     :param limit: how many rows at the most; more are an error, unless ``allow_cut``.
-    :param allow_cut: hand on the first ``limit`` rows although there are more.
+    :param allow_cut: return the first ``limit`` rows although there are more.
     :param path: where the rows go, as for ``PostHogQueryOperator``.
     :param overwrite: replace a file of that name.
-    :param max_rows: how many rows may be handed on as an XCom; more need a ``path``.
+    :param max_rows: how many rows may be returned as an XCom; more need a ``path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.base.PostHogOperator`.
     :returns: ``endpoint``, ``columns`` (list of ``{"name", "type"}``), ``row_count`` (int), ``rows`` (list of lists, or
@@ -84,10 +84,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Run it.
-
-        :param context: the task's context.
-        """
+        """Run it."""
         identity, output = Identity.of(context), self._output()
         if output is not None:
             from airflow_provider_posthog.results.files import format_of, require_format
@@ -155,8 +152,8 @@ class PostHogRunEndpointOperator(PostHogOperator):
 
         path, asked = str(self.path), {"query": {"kind": "HogQLQuery"}, **raw}
         answer: Any = raw
-        with output.landing(identity, compression=compression_of(path)) as landing:
-            write_result(landing, answer, lambda: table_of(asked), format_of(path))
-            output.commit(landing)
-        self.concludes("Wrote %s: %s bytes", output.target, f"{landing.size:,}")
-        return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}
+        with output.atomic_file(identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            output.commit(atomic)
+        self.concludes("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
+        return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

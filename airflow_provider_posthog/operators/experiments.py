@@ -29,7 +29,7 @@ _ENDED = frozenset({"completed", "failed"})
 class PostHogExperimentResultsOperator(PostHogOperator):
     """Calculates an experiment's metrics again, waits for that, and writes a row for each metric, variant and day.
 
-    A calculation that runs already is taken up, also that of a try before.
+    If a calculation is already running, also one of an earlier try, the task waits for that.
 
     .. code-block:: python
 
@@ -43,7 +43,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         ``chance_to_win``, ``p_value``, ``interval_low``, ``interval_high``.
     :param overwrite: replace a file of that name.
     :param object_storage_conn_id: Airflow's connection for the storage.
-    :param recalculate: calculate first; else what there is is written.
+    :param recalculate: calculate first; otherwise the existing results are written.
     :param poll_interval: seconds (or a timedelta) between two looks.
     :param timeout: seconds (or a timedelta) that the calculation may take.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``experiment:read``, and
@@ -85,10 +85,7 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Calculate and write.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Calculate and write."""
         text = str(self.experiment_id).strip()
         if not text.isdecimal() or not int(text):
             raise PostHogSettingsError("experiment_id", "is not a number.", "Write the number in its address.")
@@ -100,19 +97,19 @@ class PostHogExperimentResultsOperator(PostHogOperator):
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/experiments/{number}")
         if self.recalculate:
             self._calculate(number)
-        rows, found, without = self._rows(number)
-        if not found:
+        rows, result, without = self._rows(number)
+        if not result:
             raise PostHogJobFailed(f"No metric of experiment {number} has a result.", job_id=str(number))
-        with output.landing(identity) as landing:
+        with output.atomic_file(identity) as atomic:
             for row in rows:
-                landing.write(json_line(row, f"experiment {number}"))
-            landing.finish()
-            output.commit(landing)
-        self.concludes("Experiment %d: %s of %s", number, counted(len(rows), "row"), counted(found, "metric"))
+                atomic.write(json_line(row, f"experiment {number}"))
+            atomic.finish()
+            output.commit(atomic)
+        self.concludes("Experiment %d: %s of %s", number, counted(len(rows), "row"), counted(result, "metric"))
         return {
             "experiment_id": number,
             "rows": len(rows),
-            "metrics": found,
+            "metrics": result,
             "without": without,
             "path": str(output.target),
         }
@@ -122,17 +119,17 @@ class PostHogExperimentResultsOperator(PostHogOperator):
             seconds_of("poll_interval", self.poll_interval, 0.1),
             time.time() + seconds_of("timeout", self.timeout, 0),
         )
-        found = self.hook.send(experiments.recalculate(number))
-        run_id = str(found.get("id") or "latest")
-        while str(found.get("status")).lower() not in _ENDED:
+        state = self.hook.send(experiments.recalculate(number))
+        run_id = str(state.get("id") or "latest")
+        while str(state.get("status")).lower() not in _ENDED:
             if time.time() >= end:
                 raise PostHogJobTimeout(
-                    f"The metrics of experiment {number} are still {found.get('status')!s:.40} after the timeout.",
+                    f"The metrics of experiment {number} are still {state.get('status')!s:.40} after the timeout.",
                     job_id=run_id,
                 )
             time.sleep(min(poll, max(0.0, end - time.time())))
-            found = self.hook.send(experiments.recalculation(number, run_id))
-        if str(found.get("status")).lower() != "completed":
+            state = self.hook.send(experiments.recalculation(number, run_id))
+        if str(state.get("status")).lower() != "completed":
             raise PostHogJobFailed(f"PostHog could not calculate the metrics of experiment {number}.", job_id=run_id)
 
     def _rows(self, number: int) -> tuple[list[dict[str, Any]], int, list[str]]:

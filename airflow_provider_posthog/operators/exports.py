@@ -48,25 +48,24 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     """Creates an export and waits until its file is there.
 
     The file is PostHog's: fetch it with ``PostHogExportToObjectStorageOperator`` before ``expires_after`` (six to seven
-    days for CSV and XLSX). What can never become a file is refused before anything is sent. PostHog answers 201 to a
-    POST whose export fails, and makes a second export of a repeated POST: each export carries a marker of its task in
-    ``export_context``, by which a lost answer and a killed worker's export are found again.
+    days for CSV and XLSX). What can never become a file is refused before anything is sent. PostHog answers 201 even if
+    the export will fail, and creates a second export if the POST is repeated. So each export carries an idempotency key
+    of its task in ``export_context``, by which a retry finds the export of a lost answer or a killed worker.
 
     :param export_format: ``csv``, ``xlsx``, ``png``, or ``mp4``, ``webm`` and ``gif`` of a recording; or PostHog's own
         names of these, such as ``text/csv``.
     :param insight: the id or short id of a saved insight. CSV and XLSX run the insight's own query.
     :param dashboard: the id of a dashboard; PNG only.
     :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "EventsQuery", ...}``;
-        CSV and XLSX only. Write a LIMIT (at most 300,000): without one PostHog cuts the file at 50,000 rows and says
-        nothing.
+        CSV and XLSX only. Write a LIMIT (at most 300,000): without one PostHog silently cuts the file at 50,000 rows.
     :param values: what the placeholders of the text stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
     :param columns: the columns of a CSV or XLSX file, in order; without them they follow from the data.
     :param filename: the file's base name; PostHog makes a slug of it.
     :param export_context: more of PostHog's ``export_context``, such as ``session_recording_id``.
-    :param on_retention: what to do if a table is made of events, and PostHog hides some of them, as they are older than
-        the project's retention: ``fail``, ``warn`` or ``ignore``. An EventsQuery, and an insight with a date to begin
-        from, can fail; of HogQL nobody knows which interval it reads, so there it is only said.
-    :param wait_for_completion: wait until the file is there; otherwise hand on the id at once.
+    :param on_retention: what to do if PostHog hides events that the table reads, because they are older than the
+        project's retention: ``fail``, ``warn`` or ``ignore``. An EventsQuery, and an insight with a start date, can
+        fail; the interval that HogQL reads is unknown, so there you only get a warning.
+    :param wait_for_completion: wait until the file is there; otherwise return the id at once.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
     :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
     :param timeout: seconds, or a ``timedelta``, from the creation; default 40 minutes, 80 for videos, which is more
@@ -76,9 +75,9 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         ``has_content`` (bool), ``project_id`` (int), ``host``.
     :raises PostHogSettingsError: if the arguments cannot make a file.
     :raises PostHogIncompleteError: if PostHog hides events that are asked for.
-    :raises PostHogJobFailed: if PostHog gave up on the export, with its reason where the server tells one.
-    :raises PostHogJobTimeout: if it did not end in time; servers before 2025 never report a failure, so this is how
-        it shows there.
+    :raises PostHogJobFailed: if PostHog gave up on the export, with its reason where the server gives one.
+    :raises PostHogJobTimeout: if it did not end in time; servers before 2025 never report a failure, so there a failed
+        export ends like this.
     """
 
     job_kind = jobs.EXPORT
@@ -155,15 +154,15 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         offset = 0
         for _ in range(_SEARCH_PAGES):
             page = self._page(request["export_format"], offset)
-            found = page.get("results", [])
-            for export in found:
-                told: object = export.get("export_context")  # of somebody's export it may be anything
-                marker = told.get(exports.MARKER_KEY) if isinstance(told, Mapping) else None
+            page_rows = page.get("results", [])
+            for export in page_rows:
+                context: object = export.get("export_context")  # of somebody's export it may be anything
+                marker = context.get(exports.MARKER_KEY) if isinstance(context, Mapping) else None
                 if marker:
                     job = Job(str(export.get("id")), str(marker), exports.created_at(export), export)
                     yield job, states.of_export(export)
-            offset += len(found)
-            if not found or not page.get("next"):
+            offset += len(page_rows)
+            if not page_rows or not page.get("next"):
                 return
 
     def _page(self, export_format: str, offset: int) -> exports.ExportPage:
@@ -204,7 +203,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
 
     def _context(self) -> dict[str, Any]:
         if not isinstance(self.export_context or {}, Mapping):
-            raise PostHogSettingsError("export_context", "is no dictionary.", "Write {'filename': ...} or the like.")
+            raise PostHogSettingsError("export_context", "is not a dictionary.", "Write {'filename': ...} or the like.")
         context = dict(self.export_context or {})
         if exports.MARKER_KEY in context:
             raise PostHogSettingsError(

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class PostHogFeatureFlagOperator(PostHogOperator):
-    """Sets how far a feature flag is rolled out, or turns it on or off, and reads back that it is so.
+    """Sets how far a feature flag is rolled out, or turns it on or off, and reads the change back.
 
     .. code-block:: python
 
         PostHogFeatureFlagOperator(task_id="half", flag="new-checkout", rollout_percentage=50, active=True)
 
     :param flag: its key, or its number.
-    :param rollout_percentage: for how many percent of those whom a condition fits, from 0 to 100.
-    :param condition: which of several conditions that is for, from 0; needed only where there are several.
+    :param rollout_percentage: the percentage of users matching the condition, from 0 to 100.
+    :param condition: which condition that is for, from 0; needed only if there are several.
     :param active: whether the flag is on.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``feature_flag:write``.
     :returns: ``id``, ``key``, ``active``, ``rollout_percentage`` (of the condition), ``before`` (``active`` and
@@ -62,10 +62,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         self.active = active
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Set it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Set it."""
         percent = self._percent()
         if percent is None and self.active is None:
             raise PostHogSettingsError("flag", "is not changed.", "Write rollout_percentage, active, or both.")
@@ -77,17 +74,17 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         index = self._index(flag) if percent is not None else None
         before = _state(flag, index)
         filters = _with(flag, index, percent) if index is not None and percent is not None else None
-        wished = {
+        wanted = {
             "active": before["active"] if self.active is None else self.active,
             "rollout_percentage": before["rollout_percentage"] if percent is None else percent,
         }
-        changed = wished != before
+        changed = wanted != before
         if changed:
             self.hook.send(feature_flags.update(number, filters=filters, active=self.active))
         after = _state(self._retrieve(number), index)
-        if after != wished:
+        if after != wanted:
             raise PostHogJobFailed(
-                f"Feature flag {number} was set to {wished}, and PostHog shows {after}. Somebody else may have changed "
+                f"Feature flag {number} was set to {wanted}, and PostHog shows {after}. Somebody else may have changed "
                 "it, or it needs an approval.",
                 job_id=str(number),
             )
@@ -107,15 +104,15 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         return int(percent) if percent == int(percent) else percent
 
     def _find(self) -> feature_flags.FeatureFlag:
-        wish = str(self.flag).strip()
-        if not wish:
+        wanted = str(self.flag).strip()
+        if not wanted:
             raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
         if isinstance(self.flag, int):
             return self._retrieve(self.flag)
-        for found in self.hook.pages(feature_flags.list(limit=100)):
-            if found.get("key") == wish:
-                return self._retrieve(int(found["id"]))
-        raise PostHogSettingsError("flag", f"there is no feature flag {wish!r:.80}.", "Write its key, or its number.")
+        for flag in self.hook.pages(feature_flags.list(limit=100)):
+            if flag.get("key") == wanted:
+                return self._retrieve(int(flag["id"]))
+        raise PostHogSettingsError("flag", f"there is no feature flag {wanted!r:.80}.", "Write its key, or its number.")
 
     def _retrieve(self, number: int) -> feature_flags.FeatureFlag:
         call: Call[feature_flags.FeatureFlag] = feature_flags.retrieve(number)

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 class PostHogClearGroupPropertiesOperator(PeopleOperator):
-    """Removes the properties of groups, and reads back that neither the database nor queries show them.
+    """Removes the properties of groups, and checks that neither the database nor queries show them.
 
-    PostHog has no way to delete a group: its key stays, and so do the copies on events. Needs a server of December 2025
-    or later.
+    PostHog cannot delete a group: its key stays, and so do the copies on events. Needs a server of December 2025 or
+    later.
 
-    ``group_keys`` may be templates, but are no template field, since Airflow stores and shows those, and the key of a
-    group may be a person's.
+    ``group_keys`` may be templates, but is not a template field: Airflow stores and shows those, and a group's key may
+    identify a person.
 
     :param group_type: the type's name, such as ``company``, or its index.
     :param group_keys: the keys.
     :param properties: the names of the properties; by default all.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     :returns: the numbers ``groups``, ``not_found`` and ``properties`` (how many were removed).
     :raises PostHogJobFailed: if a property is still there, or none of the groups is.
     """
@@ -59,10 +59,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Clear them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Clear them."""
         given = self.hidden(self.group_keys, context)
         keys = [given] if isinstance(given, str) else [*(given or ())]
         if not keys or not all(isinstance(key, str) and key for key in keys):

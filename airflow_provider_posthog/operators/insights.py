@@ -41,15 +41,16 @@ CHECK_TIMEOUT = 1200.0
 class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     """Calculates an insight afresh, or several, and succeeds only if the numbers are proved to be new.
 
-    A plain request for an insight never calculates, and PostHog answers 200 to a calculation that failed. This task is
-    green only if PostHog reports no error, the result is there, was not taken from a cache, and was calculated after
-    the task asked for it, by PostHog's own clock. A retry takes up a calculation that still runs, and what earlier
-    tries have had calculated within ``timeout`` is proved anew, and not calculated again; a kill cancels it.
+    A plain request for an insight never calculates, and PostHog answers 200 even if the calculation failed. This task
+    succeeds only if PostHog reports no error, and there is a result that does not come from a cache and was calculated
+    after the task asked for it, by PostHog's own clock. A retry takes up a calculation that is still running. What
+    earlier tries had calculated within ``timeout`` is proved anew instead of being calculated again. A kill cancels the
+    calculation.
 
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight
-        leaves as it is. Default: the dashboard that what another refresh returned is of.
+        leaves as it is. Default: the dashboard of the refresh whose result is given.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.refresh.PostHogRefreshOperator`: ``deferrable``,
         ``path``, ``max_in_flight``, ``timeout``, ``variables_override``, ``filters_override``, ...
     :returns: per insight ``id`` (int), ``short_id``, ``name``, ``dashboard_id`` (int or null), ``last_refresh`` (ISO
@@ -57,8 +58,8 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
         than it gave, or of a trend more values of the breakdown), ``seconds`` (float), ``url`` and ``path`` (text, or
         null). With ``values`` also ``values``, a list of ``series`` (its name, or null), ``value``, ``date``,
         ``previous``, ``previous_date``, ``change``, ``change_percent`` and ``percent`` (whether the numbers are of
-        percent), and ``text``, which says them in words. A list for a list, else one of them; of hundreds the least
-        useful is left out.
+        percent), and ``text``, which says them in words. A list for a list, else one of them; with hundreds of insights
+        the least useful fields are left out.
     :raises PostHogSettingsError: if an argument is wrong, or there is no such insight.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
     :raises PostHogJobTimeout: if not all ended in time.
@@ -142,15 +143,15 @@ class _InsightCheckOperatorRest(PostHogArguments, NumberArguments, total=False):
 class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
     """Compares an insight's newest number with a condition now, and fails if it does not meet it.
 
-    What is read is what :class:`~airflow_provider_posthog.sensors.insights.PostHogInsightThresholdSensor` reads, but
-    nothing is waited for, except for a calculation that is needed: where PostHog's cache is empty or stale, a newer
-    hour or day has ended since, or the number is older than ``fresher_than``. That is a refresh, with its proof.
+    Reads the same number as :class:`~airflow_provider_posthog.sensors.insights.PostHogInsightThresholdSensor`, but does
+    not wait, except for a calculation that is needed: where PostHog's cache is empty or stale, a newer hour or day has
+    ended since, or the number is older than ``fresher_than``. That is a refresh, with its proof.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
         ``change >= -20 %``; docs/insights.md has all of it.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters.
-        Default: the dashboard that what a refresh returned is of.
+        Default: the dashboard of the refresh whose result is given.
     :param timeout: seconds, or a ``timedelta``, for all of it.
     :param poll_interval: the longest wait between two polls of a calculation, in seconds or as a ``timedelta``.
     :param cancel_on_kill: cancel the calculation when the task is killed.
@@ -196,10 +197,7 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
         self._names: tuple[str, ...] = ()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read the number, and compare it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Read the number, and compare it."""
         gate = insight_gate.gate(self, context)
         seconds = seconds_of("timeout", self.timeout)
         interval = seconds_of("poll_interval", self.poll_interval)
@@ -246,8 +244,8 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
 class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):
     """Compares an insight's newest number with a condition now, and skips itself if it does not meet it.
 
-    The tasks behind it are then skipped, too, unless their ``trigger_rule`` says otherwise. Takes and returns what
-    :class:`PostHogInsightCheckOperator` does. A number that cannot be known fails it.
+    Downstream tasks are then skipped too, unless their ``trigger_rule`` says otherwise. Takes and returns what
+    :class:`PostHogInsightCheckOperator` does. It fails if the number cannot be determined.
     """
 
     def unmet(self, text: str) -> Exception:

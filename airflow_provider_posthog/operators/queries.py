@@ -38,18 +38,18 @@ TIMEOUT = 21 * 60.0
 
 
 class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
-    """Runs a query afresh, never from PostHog's cache, and hands on its rows.
+    """Runs a query afresh, never from PostHog's cache, and returns its rows.
 
     It runs asynchronously under a name that follows from the task and its try, so that a retry after a crash takes up
-    the query that still runs, and a kill cancels it. A failure that PostHog answers with 200, and rows that it cut
-    without a word (no LIMIT: 100; more than 50,000), are errors.
+    the query that still runs, and a kill cancels it. A failure that PostHog answers with 200, and rows that it silently
+    cut (no LIMIT: 100; more than 50,000), are errors.
 
-    PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows take
-    an export, or load the events.
+    PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows use an
+    export, or load the events.
 
     :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "TrendsQuery", ...}``.
-        HogQL is not ClickHouse. Several SELECTs (UNION and the like) go into brackets, ``SELECT * FROM (...) LIMIT n``:
-        outside of them PostHog cuts each by itself.
+        HogQL is not ClickHouse. Put several SELECTs (UNION and the like) into brackets, ``SELECT * FROM (...) LIMIT
+        n``: without them PostHog cuts each on its own.
     :param values: what the placeholders of the text stand for. Times as ISO text with ``Z``, inside ``toDateTime``.
     :param variables: what ``{variables.code_name}`` in the text stands for, as PostHog's ``variables``: by the
         variable's id, each with ``code_name`` and ``value``.
@@ -58,15 +58,15 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         The file appears only when it is whole.
     :param overwrite: replace a file of that name. Without it, one that holds the same bytes is success, any other an
         error.
-    :param max_rows: how many rows may be handed on as an XCom, which is kept in Airflow's database; more need a
+    :param max_rows: how many rows may be returned as an XCom, which is kept in Airflow's database; more need a
         ``path``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param name: what PostHog's query log shows; default: the DAG's and the task's id.
-    :param on_retention: what to do if PostHog hides events that the query reads, as they are older than the project's
-        retention: ``warn`` (default), ``ignore``, or ``fail``, which works where the query node says from when on.
-    :param max_bytes_read: how many bytes ClickHouse may read for the query, for PostHog meters them (docs/limits.md).
-        One that has read more fails, so that a schedule does not burn the project's budget unseen; and none begins when
-        less is left of the budget. Servers that do not tell are not guarded.
+    :param on_retention: what to do if PostHog hides events that the query reads, because they are older than the
+        project's retention: ``warn`` (default), ``ignore``, or ``fail``, which needs a query node with a start date.
+    :param max_bytes_read: how many bytes ClickHouse may read for the query; PostHog meters them (docs/limits.md). A
+        query that read more fails, so that a schedule does not use up the project's budget unnoticed; and none starts
+        if the budget has less left. Servers that do not report bytes are not guarded.
     :param timeout: seconds, or a ``timedelta``, from the start; default 21 minutes, when PostHog has forgotten it.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``query_id`` (text), ``columns`` (list of ``{"name", "type"}``, with ClickHouse's types), ``row_count``
@@ -183,14 +183,14 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         name = self.name or (f"{self.dag_id}.{self.task_id}" if self.has_dag() else self.task_id)  # type: ignore[no-untyped-call]
         start = queries.start(request["query"], refresh="force_async", client_query_id=query_id, name=name)
         # Sent again after a lost answer, it would calculate the same beside the first.
-        found = self.hook.client.send(queries.metered(replace(start, repeatable=False)))
-        answer = found.value
+        metered = self.hook.client.send(queries.metered(replace(start, repeatable=False)))
+        answer = metered.value
         status = answer.get("query_status")
         if isinstance(status, Mapping):
             return str(status.get("id") or query_id), status
         if status is not None:
             raise PostHogTransportError("PostHog's answer to the start of the query has no 'query_status' to be read")
-        return query_id, {"complete": True, "results": answer, "bytes_read": found.bytes_read}
+        return query_id, {"complete": True, "results": answer, "bytes_read": metered.bytes_read}
 
     def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
         try:
@@ -282,10 +282,10 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
 
         path = str(self.path)
         asked = {**answer, "query": answer.get("query") or node}
-        with output.landing(self._identity, compression=compression_of(path)) as landing:
-            write_result(landing, answer, lambda: table_of(asked), format_of(path))
-            output.commit(landing)
-        return {"path": str(output.target), "bytes": landing.size, "sha256": landing.sha256}
+        with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            output.commit(atomic)
+        return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}
 
     def link(self, job: Job) -> str:
         """Return PostHog's page for SQL."""
@@ -306,7 +306,7 @@ def _verdict(status: queries.QueryStatus) -> states.Verdict:
 def _variables(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     if not isinstance(variables, Mapping):
         raise PostHogSettingsError(
-            "variables", "is no dictionary.", "Write {'<variable id>': {'code_name': ..., 'value': ...}}."
+            "variables", "is not a dictionary.", "Write {'<variable id>': {'code_name': ..., 'value': ...}}."
         )
     for name, variable in variables.items():
         if not isinstance(variable, Mapping) or not {"code_name", "value"} <= set(variable):

@@ -169,10 +169,10 @@ def read(
         )
     if answer.get("is_cached"):
         raise stale("PostHog answered from its cache, which proves nothing, though it was asked for fresh rows.")
-    found = Answer(answer["results"], _columns(answer.get("columns")), answer.get("types"))
+    proved = Answer(answer["results"], _columns(answer.get("columns")), answer.get("types"))
     if question is not None:
-        _check_table(found)
-    return replace(found, cut=_cut(found.rows, answer.get("hasMore"), question, asked))
+        _check_table(proved)
+    return replace(proved, cut=_cut(proved.rows, answer.get("hasMore"), question, asked))
 
 
 def _columns(columns: object) -> list[str] | None:
@@ -181,9 +181,9 @@ def _columns(columns: object) -> list[str] | None:
     raise PostHogTransportError("PostHog answered a query without the names of its 'columns'")
 
 
-def _check_table(found: Answer) -> None:
+def _check_table(answer: Answer) -> None:
     """Refuse what is not a list of rows with as many cells as there are columns."""
-    rows, columns = found.rows, found.columns
+    rows, columns = answer.rows, answer.columns
     if not isinstance(rows, list) or not set(map(type, rows)) <= {list}:
         raise PostHogTransportError("PostHog answered a query, and its 'results' are no results: no list of rows")
     if columns is not None and not set(map(len, rows)) <= {len(columns)}:

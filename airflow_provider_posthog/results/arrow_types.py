@@ -109,8 +109,8 @@ def type_of(kind: str) -> pa.DataType:
         return _PLAIN[kind]
     if kind.startswith("DateTime"):
         return TIMESTAMP
-    if found := _DECIMAL.fullmatch(kind):
-        digits, scale = int(found[1][:9]), int(found[2][:9])
+    if match := _DECIMAL.fullmatch(kind):
+        digits, scale = int(match[1][:9]), int(match[2][:9])
         if not 1 <= digits <= 76 or scale > digits:
             raise PostHogTransportError(f"PostHog answered a type that there is not: {clean(kind)[:60]}")
         return pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale)
@@ -137,7 +137,7 @@ def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch
     """
     if not rows:
         return pa.RecordBatch.from_pylist([], schema=schema)
-    try:  # a text is no row, though it can be taken apart
+    try:  # a text is not a row, though it can be taken apart
         columns = list(zip(*rows, strict=True)) if set(map(type, rows)) <= {list, tuple} else []
     except ValueError:
         columns = []
@@ -287,7 +287,7 @@ def _truth(value: object) -> bool:
 def _integer(value: object) -> int:
     if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
         return int(value)
-    raise TypeError  # a float is no integer that came whole
+    raise TypeError  # a float is not an integer that came whole
 
 
 def _float(value: object) -> float:

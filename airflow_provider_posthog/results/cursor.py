@@ -36,8 +36,8 @@ def one_select(sql: str, field: str = "sql") -> str:
     :param field: the argument that it was given in.
     :raises PostHogSettingsError: if it is none, several, or one that would write.
     """
-    if isinstance(sql, str) and len(found := statements(sql)) > 1:
-        problem = f"holds {len(found)} statements, and PostHog takes one at a time."
+    if isinstance(sql, str) and len(parts := statements(sql)) > 1:
+        problem = f"holds {len(parts)} statements, and PostHog takes one at a time."
         raise PostHogSettingsError(field, problem, "Write one, or have several run in turn: split_statements=True.")
     statement = one_statement(sql, field)
     first = next((token.upper for token in tokens(statement) if token.kind in _SAYING), "")
@@ -171,9 +171,9 @@ class PostHogCursor:
     def _take(self, end: int) -> list[tuple[Any, ...]]:
         if self.description is None:
             raise PostHogSettingsError("fetch", "there is no statement whose rows it could bring.", "Call execute().")
-        found = self._rows[self._at : end]
-        self._at += len(found)
-        return found
+        rows = self._rows[self._at : end]
+        self._at += len(rows)
+        return rows
 
     def _refuse_cut(self) -> None:
         if self._cut is not None:

@@ -36,24 +36,24 @@ def reads_events(sql: str) -> bool:
     lists = [False]  # for each open bracket, whether a comma would list another table
     names_table, qualified = False, False
     for token in significant(sql):
-        kind, found, word = token.kind, token.text, token.upper
-        name = found[1:-1] if kind == "name" else found if kind == "word" else ""
+        kind, text, word = token.kind, token.text, token.upper
+        name = text[1:-1] if kind == "name" else text if kind == "word" else ""
         if names_table and name == "events":
             return True
         if names_table and name == "posthog":  # posthog.events
             qualified = True
             continue
-        if qualified and found == ".":
+        if qualified and text == ".":
             continue
         qualified = False
-        names_table = word in ("FROM", "JOIN") or (found == "," and lists[-1]) or (found == "(" and names_table)
+        names_table = word in ("FROM", "JOIN") or (text == "," and lists[-1]) or (text == "(" and names_table)
         if word == "FROM":
             lists[-1] = True
         elif word in _CLAUSES:
             lists[-1] = False
-        elif found in "([{" and kind == "sign":
+        elif text in "([{" and kind == "sign":
             lists.append(names_table and lists[-1])
-        elif found in ")]}" and kind == "sign" and len(lists) > 1:
+        elif text in ")]}" and kind == "sign" and len(lists) > 1:
             lists.pop()
     return False
 

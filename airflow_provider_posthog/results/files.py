@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.results.insight_tables import Table
 from airflow_provider_posthog.results.workbook import workbook
-from airflow_provider_posthog.storage.atomic_file import Compression, Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, Compression
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,16 +39,18 @@ def format_of(path: str, *, field: str = "path") -> ResultFormat:
     name = re.split(r"[/\\]", path)[-1].lower()
     packed = name.endswith(".gz")
     stem, dot, suffix = name.removesuffix(".gz").rpartition(".")
-    found = _FORMATS.get(dot + suffix)
-    if found is None or not stem or (packed and found in _PACKED):
-        problem = f"{found} is compressed itself." if packed and found else f"{name[-40:]!r} does not tell the format."
+    chosen = _FORMATS.get(dot + suffix)
+    if chosen is None or not stem or (packed and chosen in _PACKED):
+        problem = (
+            f"{chosen} is compressed itself." if packed and chosen else f"{name[-40:]!r} does not tell the format."
+        )
         remedy = "End it with .json, .csv, .jsonl (or those with .gz), .parquet or .xlsx."
         raise PostHogSettingsError(field, problem, remedy)
-    return found
+    return chosen
 
 
 def compression_of(path: str) -> Compression | None:
-    """Tell how :class:`~.landing.Landing` has to compress a path's file.
+    """Tell how :class:`~.atomic_file.AtomicFile` has to compress a path's file.
 
     :param path: one that :func:`format_of` accepts.
     """
@@ -66,14 +68,14 @@ def require_format(format: ResultFormat, *, field: str = "path") -> None:
         _pyarrow(field)
 
 
-def write_result(landing: Landing, document: object, table: Callable[[], Table], format: ResultFormat) -> None:
-    """Write a result into a landing, and finish it.
+def write_result(atomic: AtomicFile, document: object, table: Callable[[], Table], format: ResultFormat) -> None:
+    """Write a result into a atomic, and finish it.
 
     JSON is the document, in UTF-8, with a line break at the end. CSV is that of RFC 4180: a header always, lines end
     with CR LF, nothing for ``None`` and ``""`` for an empty text. JSON lines are one object per row. Parquet has the
     columns' types if the table knows them, else those that fit all of a column's values, or text. XLSX is one sheet.
 
-    :param landing: where to; made with ``compression=compression_of(path)``. Committing it is the caller's.
+    :param atomic: where to; made with ``compression=compression_of(path)``. Committing it is the caller's.
     :param document: what JSON is made of.
     :param table: makes the table; called for the other formats only.
     :param format: from :func:`format_of`.
@@ -85,8 +87,8 @@ def write_result(landing: Landing, document: object, table: Callable[[], Table],
         **{"csv": _csv, "jsonl": _json_lines, "parquet": _parquet, "xlsx": _xlsx},
     }
     for chunk in [_json(document), b"\n"] if format == "json" else writers[format](table()):
-        landing.write(chunk)
-    landing.finish()
+        atomic.write(chunk)
+    atomic.finish()
 
 
 def _json(value: object) -> bytes:
@@ -100,7 +102,7 @@ def _json(value: object) -> bytes:
         return json.dumps(value, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise PostHogTransportError(
-            "the result is no JSON: it holds NaN or Infinity, or is nested too deeply. Write it as .csv or .parquet"
+            "the result is not JSON: it holds NaN or Infinity, or is nested too deeply. Write it as .csv or .parquet"
         ) from None
 
 
@@ -144,12 +146,12 @@ def _parquet(table: Table) -> Iterable[bytes]:
         from airflow_provider_posthog.results import arrow_types
 
         schema = arrow_types.schema_of(table.columns, table.types)
-        found = pa.Table.from_batches([arrow_types.batch_of(table.rows, schema)], schema)
+        arrow = pa.Table.from_batches([arrow_types.batch_of(table.rows, schema)], schema)
     else:
         columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
-        found = pa.table([_inferred(column) for column in columns], names=list(table.columns))
+        arrow = pa.table([_inferred(column) for column in columns], names=list(table.columns))
     sink = io.BytesIO()
-    pq.write_table(found, sink)
+    pq.write_table(arrow, sink)
     yield sink.getvalue()
 
 

@@ -42,7 +42,7 @@ def long_table(insights: Iterable[Mapping[str, Any]]) -> tuple[Table, dict[int, 
         number = int(insight["id"])
         kind = kind_of(insight)  # type: ignore[arg-type]
         if kind not in _KINDS:
-            without[number] = f"a {kind} is no series of numbers"
+            without[number] = f"a {kind} is not a series of numbers"
             continue
         try:
             made = table_of(insight)

@@ -26,14 +26,14 @@ def as_selected(insight: Mapping[str, Any], result: Sequence[Sequence[Any]]) -> 
 
 def _unique(names: Sequence[Any]) -> tuple[str, ...]:
     """Give a number to what is selected twice under one name: ``n``, ``n_2``."""
-    found: list[str] = []
+    unique: list[str] = []
     for name in map(str, names):
         candidate, number = name, 1
-        while candidate in found:
+        while candidate in unique:
             number += 1
             candidate = f"{name}_{number}"
-        found.append(candidate)
-    return tuple(found)
+        unique.append(candidate)
+    return tuple(unique)
 
 
 def _pairs_of(columns: Sequence[str], types: object) -> list[list[str]] | None:

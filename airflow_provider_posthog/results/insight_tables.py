@@ -183,13 +183,13 @@ class _Leading:
 
     def __init__(self, asked: _Asked, items: Sequence[Mapping[str, Any]]) -> None:
         self._by_name = asked.by_cohort
-        self._parts = max([asked.breakdowns, *(self._found(item) for item in items)])
+        self._parts = max([asked.breakdowns, *(self._levels(item) for item in items)])
         self._compare = asked.compare or any(item.get("compare_label") for item in items)
         names = [f"breakdown_{number + 1}" for number in range(self._parts)] if self._parts > 1 else ["breakdown"]
         self.columns = [*names[: self._parts], *(["compare"] if self._compare else [])]
 
     @staticmethod
-    def _found(item: Mapping[str, Any]) -> int:
+    def _levels(item: Mapping[str, Any]) -> int:
         value = item.get("breakdown_value")
         if isinstance(value, list):
             return len(value)

@@ -93,17 +93,17 @@ class Retention:
             return None
 
     def moment_of(self, text: object) -> datetime | None:
-        """Read a date of a query node, such as ``2026-11-01`` or ``-90d``; ``None`` for what is no moment (``all``).
+        """Read a date of a query node, such as ``2026-11-01`` or ``-90d``; ``None`` for what is not a moment (``all``).
 
         :param text: the date; without an offset it is the project's time.
         """
         if not isinstance(text, str):
             return None
-        found = _RELATIVE.fullmatch(text.strip())
+        match = _RELATIVE.fullmatch(text.strip())
         try:
-            if found is not None:
+            if match is not None:
                 # The start of a month is up to a month earlier: one more, as it is better to say too much.
-                return self._back(int(found[1] or 0) + bool(found[3]), found[2])
+                return self._back(int(match[1] or 0) + bool(match[3]), match[2])
             local = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
         except (ValueError, OverflowError):
             return moment(text)
@@ -139,13 +139,13 @@ def look(project_id: int) -> Steps[Retention]:
     :param project_id: the project's number.
     """
     try:
-        found = yield timed(projects.retrieve(project_id))
+        project = yield timed(projects.retrieve(project_id))
     except PostHogPermissionError as error:
         why = f"the key lacks the scope {error.scope}" if error.scope else "the key may not read the project"
         return Retention(None, None, datetime.now(timezone.utc), unknown=why)
     except (PostHogAuthenticationError, PostHogNotFoundError):  # a key of another kind, which may yet read
         return Retention(None, None, datetime.now(timezone.utc), unknown="PostHog does not show the key its project")
-    return retention_of(found.value, found.at)
+    return retention_of(project.value, project.at)
 
 
 def look_if_possible(project_id: int | None) -> Steps[Retention]:
@@ -165,11 +165,11 @@ def retention_of(project: Mapping[str, Any], at: datetime | None = None) -> Rete
     :param project: the project.
     :param at: the server's time; ``None`` for this machine's.
     """
-    told = [project.get(name) for name in ("event_retention_months", "events_retention_enforced")]
-    months, enforced = _months(told[0]), _flag(told[1])
-    if enforced and told[0] in (None, 0) and not isinstance(told[0], bool):
+    values = [project.get(name) for name in ("event_retention_months", "events_retention_enforced")]
+    months, enforced = _months(values[0]), _flag(values[1])
+    if enforced and values[0] in (None, 0) and not isinstance(values[0], bool):
         months = DEFAULT_MONTHS
-    why = "" if months is not None else _UNTOLD if told == [None, None] else _UNREADABLE
+    why = "" if months is not None else _UNTOLD if values == [None, None] else _UNREADABLE
     return Retention(months, enforced, at or datetime.now(timezone.utc), _zone(project.get("timezone")), why)
 
 
@@ -277,8 +277,8 @@ def expiring(*, project_id: int, before: str, within: float) -> Steps[Finding]:
 
 def _known(project_id: int) -> Steps[Retention]:
     """Ask for the project, and let a refusal be one: there is nothing else to wait for."""
-    found = yield timed(projects.retrieve(project_id))
-    return retention_of(found.value, found.at)
+    project = yield timed(projects.retrieve(project_id))
+    return retention_of(project.value, project.at)
 
 
 def months_later(local: datetime, months: int) -> datetime:

@@ -51,18 +51,18 @@ class RetentionGuard:
 
         :raises PostHogIncompleteError: as :meth:`check`.
         """
-        if not self._intervals or (retention := self._told()) is None:
+        if not self._intervals or (retention := self._known_retention()) is None:
             return
         floor = retention.floor_after(timedelta(seconds=time.monotonic() - self._asked_at))
         for start, end in self._intervals:
-            found = decide(start, end, floor, retention, self.on_retention)
-            if isinstance(found, PostHogIncompleteError):
-                raise found
-            self._warn(found)
+            decision = decide(start, end, floor, retention, self.on_retention)
+            if isinstance(decision, PostHogIncompleteError):
+                raise decision
+            self._warn(decision)
 
     def check_open(self) -> None:
         """Warn of a read of events whose interval is not known."""
-        retention = self._told()
+        retention = self._known_retention()
         self._warn(check_open(retention, self.on_retention) if retention is not None else None)
 
     def check_node(self, node: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class RetentionGuard:
         :raises PostHogIncompleteError: as :meth:`check`.
         """
         read = event_read(node)
-        retention = self._told() if read is not None else None
+        retention = self._known_retention() if read is not None else None
         if read is None or retention is None:
             return
         start = retention.moment_of(read.after)
@@ -81,7 +81,7 @@ class RetentionGuard:
         else:
             self.check(start, retention.moment_of(read.before))
 
-    def _told(self) -> Retention | None:
+    def _known_retention(self) -> Retention | None:
         """Return what the project tells; ``None`` if it does not matter, or cannot be known."""
         if self.on_retention == "ignore":
             return None

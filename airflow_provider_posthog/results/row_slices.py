@@ -72,7 +72,7 @@ class RowSlices:
             while len(self._buffer) >= self._wanted:
                 with self._turn:
                     rows = self._cut()
-                # What is no whole row yet is not looked at again for each piece that comes.
+                # What is not a whole row yet is not looked at again for each piece that comes.
                 self._wanted = self._size if rows else 2 * len(self._buffer)
                 if rows:
                     yield rows
@@ -125,7 +125,7 @@ class RowSlices:
         return self._take(end, self._parse(b"[" + text[:end] + b"]")) if end else None
 
     def _parsed(self, end: int) -> list[Any] | None:
-        """Return the rows up to there; ``None`` if there is no end: inside of a text or of a list this is no JSON."""
+        """Return the rows up to there; ``None`` if there is no end: inside of a text or of a list this is not JSON."""
         text = b"".join((b"[", memoryview(self._buffer)[:end], b"]"))
         try:
             rows: list[Any] = orjson.loads(text)
@@ -157,10 +157,10 @@ class RowSlices:
 def _begin(text: bytearray) -> int:
     """Return where the rows begin, just behind the bracket of ``results``; 0 if that is not to be seen."""
     depth, before = 0, [b"", b""]
-    for found in _TOKEN.finditer(text):
-        token = found.group()
+    for match in _TOKEN.finditer(text):
+        token = match.group()
         if token == b"[" and depth == 1 and before == [b'"results"', b":"]:
-            return found.end()
+            return match.end()
         if token in (b"{", b"["):
             depth += 1
             if depth == 1 and token == b"[":
@@ -174,14 +174,14 @@ def _begin(text: bytearray) -> int:
 def _last_end(text: bytes) -> int:
     """Return where the last row ends that another one follows, however rows are nested; 0 if there is none."""
     depth, end = 0, 0
-    for found in _NESTING.finditer(text):
-        token = found.group()
+    for match in _NESTING.finditer(text):
+        token = match.group()
         if token in (b"[", b"{"):
             depth += 1
         elif token in (b"]", b"}"):
             depth -= 1
-            if depth == 0 and _BETWEEN_ROWS.match(text, found.start()):
-                end = found.end()
+            if depth == 0 and _BETWEEN_ROWS.match(text, match.start()):
+                end = match.end()
             elif depth < 0:
                 break
     return end

@@ -61,7 +61,7 @@ def workbook(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
             book.writestr(_entry(name), _HEAD + text)
         with book.open(_entry("xl/worksheets/sheet1.xml"), "w") as sheet:
             for part in _sheet(columns, rows):
-                sheet.write(part.encode("utf-8", "replace"))  # half of a pair of surrogates is no text
+                sheet.write(part.encode("utf-8", "replace"))  # half of a pair of surrogates is not text
     return sink.getvalue()
 
 

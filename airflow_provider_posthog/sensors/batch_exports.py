@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
-from airflow_provider_posthog.tasks.batch_export import find, told
+from airflow_provider_posthog.tasks.batch_export import describe, find
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.tasks.sensor_events import Told
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 #: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
 _GRACE = 900.0
@@ -35,11 +34,11 @@ class _BatchExportRunSensorRest(PollingArguments, UnhurriedSensorArguments, tota
 
 
 class PostHogBatchExportRunSensor(PostHogWaitingSensor):
-    """Waits until a batch export's scheduled run of an interval is good: completed, and no record failed.
+    """Waits until a batch export's scheduled run of an interval has succeeded: completed, and no record failed.
 
     PostHog begins the run some time after the interval is over (hours up to 15 minutes, days 20, weeks 30), so leave
     ``timeout`` that much room. It takes the events that PostHog *received* in the interval, not those that happened in
-    it. An interval may have several runs: a good one is enough; a run of a backfill alone is not what is waited for.
+    it. An interval may have several runs: one that succeeded is enough, but a backfill's run alone does not count.
 
     ::
 
@@ -87,7 +86,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         if not self._text:
             return f"the run of batch export {self.batch_export}"
         first, last = Watched.parse(self._text).interval
-        return f"the run of batch export {self.batch_export} from {told((utc(first), utc(last)))}"
+        return f"the run of batch export {self.batch_export} from {describe((utc(first), utc(last)))}"
 
     def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
         """Return the address of the batch export.
@@ -99,20 +98,17 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         return f"{settings.base_url}/project/{settings.project_id}/pipeline/batch-exports/{export_id}"
 
     def prepare(self, context: Context) -> None:
-        """Find the export, and check that the range is one interval of it.
-
-        :param context: the task's context.
-        """
+        """Find the export, and check that the range is one interval of it."""
         self._least()
         start, end = interval_of(context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
-        found = schedule.split(start, end)
-        if len(found) != 1:
-            shown = ", ".join(told(one) for one in found[:3]) + (", ..." if found[3:] else "")
+        intervals = schedule.split(start, end)
+        if len(intervals) != 1:
+            shown = ", ".join(describe(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
             raise PostHogSettingsError(
                 "end",
-                f"the range has {len(found)} intervals of the export ({schedule}): {shown}.",
+                f"the range has {len(intervals)} intervals of the export ({schedule}): {shown}.",
                 "Write one, or map the sensor over them.",
             )
         self._text = run_text(str(export["id"]), start, end)
@@ -123,20 +119,17 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         except (TypeError, ValueError):
             least = -1
         if least < 0:
-            raise PostHogSettingsError("min_records", "is no number of records.", "Write 0 or more.")
+            raise PostHogSettingsError("min_records", "is not a number of records.", "Write 0 or more.")
         return least
 
     def look(self, context: Context) -> Finding:
-        """Ask for the run once.
-
-        :param context: the task's context.
-        """
+        """Ask for the run once."""
         return self._look_at(self._text)
 
     def _look_at(self, text: str) -> Finding:
-        found = self.hook.client.send(jobs.WATCHED.poll(text))
-        watched, verdict = Watched.parse(text), jobs.WATCHED.judge(found)
-        run = deciding_run(watched, found["rows"])
+        answer = self.hook.client.send(jobs.WATCHED.poll(text))
+        watched, verdict = Watched.parse(text), jobs.WATCHED.judge(answer)
+        run = deciding_run(watched, answer["rows"])
         if verdict.state != "succeeded" or run is None:
             return Finding(verdict)
         first, last = watched.interval
@@ -159,7 +152,6 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether the worker has just asked; the trigger asks at once all the same.
         """
@@ -167,28 +159,28 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
 
         return PostHogJobTrigger(kind=jobs.WATCHED.name, job_id=self._text, **waiting)
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
         """
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
-        found = JobEvent.parse(event, jobs.WATCHED.name)
-        self._text = found.job_id
-        return found
+        fired = JobEvent.parse(event, jobs.WATCHED.name)
+        self._text = fired.job_id
+        return fired
 
-    def result(self, told: Told) -> dict[str, Any]:
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
         """Ask for the run itself, which tells more than the table that the trigger reads.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
         """
-        found = self._look_at(self._text)
-        if found.verdict.state == "failed":
-            raise self._failed("failed", found.verdict.reason)
-        if found.verdict.state == "pending":
-            raise PostHogJobError(f"{self._unmet()}, though it was a moment ago. {found.verdict.reason}".rstrip())
-        return dict(found.facts)
+        finding = self._look_at(self._text)
+        if finding.verdict.state == "failed":
+            raise self._failed("failed", finding.verdict.reason)
+        if finding.verdict.state == "pending":
+            raise PostHogJobError(f"{self._unmet()}, though it was a moment ago. {finding.verdict.reason}".rstrip())
+        return dict(finding.facts)
 
     @property
     def job_id(self) -> str | None:

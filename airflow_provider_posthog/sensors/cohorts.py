@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PostHogCohortCalculatedSensor(PostHogSensor):
-    """Waits until PostHog has calculated a cohort: its count is there, and newer than a moment.
+    """Waits until PostHog has calculated a cohort, and more recently than a given moment.
 
-    PostHog shows a ``last_calculation`` also while it still calculates; that is not enough here.
+    PostHog shows a ``last_calculation`` even while it is still calculating, so that alone is not enough.
 
     .. code-block:: python
 
@@ -66,7 +66,6 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         return {"cohort_id": number_of("cohort_id", self.cohort_id), "newer_than": self._newer_than()}

@@ -1,4 +1,4 @@
-"""Waiting until an erasure is due, so that somebody is told in time."""
+"""Waiting until an erasure is due, so that you can alert somebody in time."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ class _ErasuresDueSensorRest(BaseSensorArguments, total=False):
 
 
 class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
-    """Waits until open erasures are due soon, or over, as the ledger beside their certificates says. Asks no PostHog.
+    """Waits until open erasures are due soon or overdue, as the ledger beside their certificates says.
 
-    Let a task behind it tell somebody; ``soft_fail=True`` makes a day without any a skip.
+    Sends nothing to PostHog. Let a downstream task alert somebody; ``soft_fail=True`` skips a day without any.
 
     :param audit_path: the folder of certificates, in object storage.
     :param within: how long before they are due; seconds or a timedelta.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection whose ``audit_secret`` the ledger's seals are checked with.
-    :param kwargs: as Airflow's ``BaseSensorOperator``; it looks once an hour, in ``reschedule`` mode, unless said
-        otherwise.
-    :returns: the requests, the first due first: ``request_id``, ``ticket``, ``due_at`` (a day, or null where nobody
-        knows), ``days_left`` (negative if it is over). No personal data.
+    :param kwargs: as Airflow's ``BaseSensorOperator``; by default it looks once an hour, in ``reschedule`` mode.
+    :returns: the requests, the first due first: ``request_id``, ``ticket``, ``due_at`` (a day, or null if unknown),
+        ``days_left`` (negative if overdue). No personal data.
     :raises AuditError: if the ledger is damaged or forged.
     """
 
@@ -62,17 +61,11 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         self.posthog_conn_id = posthog_conn_id
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait.
-
-        :param context: the task's context.
-        """
+        """Wait."""
         return super().execute(context)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look into the ledger.
-
-        :param context: the task's context.
-        """
+        """Look into the ledger."""
         from airflow_provider_posthog.audit.deadline import today
         from airflow_provider_posthog.audit.ledger import due, read_ledger
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
@@ -83,7 +76,7 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
         salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_salt())
         day = today()
-        found = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
-        for one in found:
+        requests = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
+        for one in requests:
             self.log.warning("Erasure %s (%s) is due on %s", one["request_id"], one["ticket"], one["due_at"])
-        return PokeReturnValue(bool(found), found or None)
+        return PokeReturnValue(bool(requests), requests or None)

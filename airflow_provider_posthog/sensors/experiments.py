@@ -25,7 +25,7 @@ class PostHogExperimentResultSensor(PostHogSensor):
 
     :param experiment_id: its number.
     :param metric: the metric's name or ``uuid``; default: the first primary one.
-    :param variant: of one variant; default: any but the baseline.
+    :param variant: the variant to look at; default: any but the baseline.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``. The key needs ``experiment:read``.
     :returns: ``experiment_id``, ``metric`` (its ``uuid``), ``results``: a list with ``variant``, ``day``, ``samples``,
@@ -66,7 +66,6 @@ class PostHogExperimentResultSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         return {

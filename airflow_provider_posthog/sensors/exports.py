@@ -12,7 +12,6 @@ from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogNotFoundError
 from airflow_provider_posthog.tasks.arguments import UnhurriedSensorArguments, WaitingArguments
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
-from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.shared_polls import TOGETHER, SharedWait, in_step, sharing
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 
 class _ExportSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False):
@@ -31,9 +30,9 @@ class _ExportSensorRest(WaitingArguments, UnhurriedSensorArguments, total=False)
 class PostHogExportSensor(PostHogWaitingSensor):
     """Waits until an export's file is there.
 
-    Succeeds only if PostHog says ``has_content``. Fails if PostHog reports an exception that lasts, or does not know
-    the export (unknown, expired, or made with another user's key: PostHog answers all three with 404). Servers before
-    2025 never report a failure; there ``timeout`` ends the wait.
+    Succeeds only if PostHog says ``has_content``. Fails if PostHog reports a lasting exception, or does not know the
+    export (unknown, expired, or made with another user's key: PostHog answers all three with 404). Servers before 2025
+    never report a failure; there ``timeout`` ends the wait.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` returned.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
@@ -60,10 +59,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
         self._shared: SharedWait | None = None
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait, in the worker or in the triggerer; in a worker beside all others that wait for exports there.
-
-        :param context: the task's context.
-        """
+        """Wait, in the worker or in the triggerer; in a worker beside all others that wait for exports there."""
         if self.deferrable or self.reschedule:
             return super().execute(context)
         settings = self.hook.settings()
@@ -92,17 +88,11 @@ class PostHogExportSensor(PostHogWaitingSensor):
         return f"{settings.base_url}/project/{settings.project_id}/exports"
 
     def prepare(self, context: Context) -> None:
-        """Check that ``export_id`` is one.
-
-        :param context: the task's context.
-        """
+        """Check that ``export_id`` is one."""
         self._id()
 
     def look(self, context: Context) -> Finding:
-        """Ask for the export once.
-
-        :param context: the task's context.
-        """
+        """Ask for the export once."""
         settings = self.hook.settings()
         if self._shared is None or not self._shared.is_shared:
             export = self._ask()
@@ -118,7 +108,6 @@ class PostHogExportSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether the worker has just asked.
         """
@@ -126,7 +115,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         return PostHogJobTrigger(kind=jobs.EXPORT.name, job_id=self.job_id, looked=looked, **waiting)
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
@@ -135,14 +124,14 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
         return JobEvent.parse(event, jobs.EXPORT.name, self.job_id)
 
-    def result(self, told: Told) -> dict[str, Any]:
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
         """Return the export's summary.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
         """
-        facts: Any = getattr(told, "facts", {})  # what the trigger has seen needs no other call
-        found = facts if facts.get("has_content") is True else self._ask()
-        return exports.summary(found, self.hook.settings())
+        facts: Any = event.facts  # what the trigger has seen needs no other call
+        export = facts if facts.get("has_content") is True else self._ask()
+        return exports.summary(export, self.hook.settings())
 
     @property
     def job_id(self) -> str:
@@ -154,10 +143,10 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     def _ask(self) -> exports.Export:
         try:
-            found: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
+            export: exports.Export = self.hook.client.send(jobs.EXPORT.poll(self.job_id))
         except PostHogNotFoundError as error:
             raise self._unknown() from error
-        return found
+        return export
 
     def _unknown(self) -> PostHogJobFailed:
         return PostHogJobFailed(

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.tasks.sensor_events import Told
-
+    from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: The largest number that everything on the way, JSON and databases among it, can hold.
 _LARGEST = 1.7e308
@@ -49,7 +48,7 @@ class PostHogInsightSensor(PostHogSensor):
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
         ``BaseSensorOperator``.
     """
@@ -84,7 +83,6 @@ class PostHogInsightSensor(PostHogSensor):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired; an error that ended it is raised as poke mode raises it.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         try:
@@ -103,7 +101,6 @@ class PostHogInsightSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the arguments that say which result to look at.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         return {
@@ -115,14 +112,14 @@ class PostHogInsightSensor(PostHogSensor):
 class PostHogInsightFreshSensor(PostHogInsightSensor):
     """Waits until an insight was calculated after a time. Never causes a calculation.
 
-    A calculation that failed is not fresh, also where PostHog gives it a new ``last_refresh``. Something else has to
-    calculate it: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who looks at it.
+    A failed calculation is not fresh, even if PostHog gives it a new ``last_refresh``. Something else has to calculate
+    the insight: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who opens it.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
         run's data interval; for runs without one their logical date, else the time at which the run started.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
         ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
@@ -147,7 +144,6 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the insight and the time.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         return {**super().check_arguments(context), "fresher_than": self._since(context).isoformat()}
@@ -163,13 +159,13 @@ class _InsightThresholdSensorRest(InsightGateArguments, InsightSensorArguments, 
 
 
 class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
-    """Waits until an insight's newest number meets a condition: a gate for the tasks behind it.
+    """Waits until an insight's newest number meets a condition: a gate for the downstream tasks.
 
-    Of a trend it is the newest *complete* point: the hour, day, week or month that goes on is left out, by PostHog's
-    clock and the project's time zone, and so is one that had not ended when PostHog calculated the result, or that an
-    end of the insight's range cuts. Of a trend shown as one total it is that total. No data meets no condition. A text
-    fails the task, and so does a calculation that cannot work. To decide at once, and not wait, take
-    :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
+    For a trend that is the newest *complete* point: the current hour, day, week or month is left out, by PostHog's
+    clock and the project's time zone, and so is a period that had not ended when PostHog calculated the result, or that
+    the end of the insight's range cuts. For a trend shown as one total it is that total. Missing data meets no
+    condition. A text fails the task, and so does a calculation that cannot succeed. To decide at once instead of
+    waiting, use :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
 
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
@@ -177,7 +173,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     :param operator: ``>``, ``>=``, ``<``, ``<=``, ``==`` or ``!=``, with ``value`` in place of a ``condition``.
     :param value: the number to compare with.
     :param from_dashboard: the id of a dashboard: look at the insight's result there, with the dashboard's filters,
-        which has a cache of its own. Default: the dashboard that what a refresh returned is of.
+        which has a cache of its own. Default: the dashboard of the refresh whose result is given.
     :param kwargs: which number of it, as :class:`~airflow_provider_posthog.tasks.insight_gate.InsightGateTask`:
         ``series``, ``step``, ``measure``, ``period``, ``cohort``, ``row``, ``column``, and how new it has to be:
         ``fresher_than``, ``refresh``; as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`:
@@ -186,8 +182,8 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     :returns: ``id`` (int), ``short_id``, ``name`` and ``last_refresh`` (ISO text) of the insight; ``value`` (number),
         ``date`` (of the point, as PostHog writes it, in the project's time; else null), ``series`` (its name, or null),
         ``previous``, ``previous_date``, ``change`` and ``change_percent`` (or null), ``condition`` (text), ``met``;
-        with ``operator`` that and ``threshold``, too.
-    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot work.
+        with ``operator`` also that and ``threshold``.
+    :raises PostHogJobFailed: if there is no such insight, series or number, or the calculation cannot succeed.
     """
 
     check: ClassVar[str] = "insight_threshold"
@@ -210,7 +206,6 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the insight and the condition.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
         looked_at = super().check_arguments(context)
@@ -252,28 +247,24 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         return super()._wait(context)
 
     def look(self, context: Context) -> Finding:
-        """Look once; what is calculated for that has a name, by which a kill can cancel it.
-
-        :param context: the task's context.
-        """
+        """Look once; what is calculated for that has a name, by which a kill can cancel it."""
         arguments = self.check_arguments(context)
         self._query_id = arguments.get("query_id")
         try:
-            return self.found(arguments)
+            return self.run_check(arguments)
         except PostHogTransportError:
             if self._ends and time.time() >= self._ends:  # nothing is left of the time in which the look would do so
                 self.on_kill()
             raise
 
-    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
-        if told.ended.outcome != "succeeded":
+    def _conclude(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
+        if event.ended.outcome != "succeeded":
             self.on_kill()  # what the triggerer could not see to its end may go on
-        return super()._conclude(told)
+        return super()._conclude(event, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         self._query_id = self.check_arguments(context).get("query_id")

@@ -46,11 +46,11 @@ _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
 class PostHogPersonsErasedSensor(PostHogLookSensor):
-    """Waits until nothing of persons can be read any more, in every place where PostHog keeps it.
+    """Waits until nothing about the persons can be read any more, wherever PostHog keeps it.
 
-    Each look reads the profiles from the database and from what lists show, and counts events by HogQL, by UUID and
-    by every distinct id, and recordings. PostHog deletes events on one of the next weekends. ``deletion_status`` is
-    shown, and tells waiting from a failure; it proves nothing. The states of a person:
+    Each look reads the profiles, directly and from lists, and counts events (in HogQL, by UUID and by every distinct
+    id) and recordings. PostHog deletes events on one of the next weekends. ``deletion_status`` is shown, and tells
+    waiting from a failure, but proves nothing. The states of a person:
 
     - ``REQUESTED``: the profile can still be read; ``PROFILE_GONE``: recordings can; ``EVENTS_PENDING``: events can;
     - ``VERIFIED``: nothing can;
@@ -58,13 +58,13 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
       there had been one for this person; ``RECREATED``: new events or a new profile came; ``PARTIAL``: PostHog has
       given up on the profile or the recordings; ``NOT_FOUND``: no sign that there ever was such a person.
 
-    The last five fail the task at once, as somebody has to do something; clear the task afterwards, and it looks anew.
-    A certificate, if the tasks before have begun one, is written on and closed.
-    Every look is made in a worker; with ``deferrable`` the triggerer waits in between.
+    The last five fail the task at once, as somebody has to act; then clear the task, and it looks again. If the earlier
+    tasks have begun a certificate, it is continued and closed. Every look runs in a worker; with ``deferrable`` the
+    triggerer waits in between.
 
-    :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs, of which only what carries the UUID
-        can be looked for, and which need a sign that they were deleted. As nothing is kept of these between two pokes,
-        both looks are made in one, up to a minute apart.
+    :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs: then only what carries the UUID can
+        be checked, and there must be a sign that they were deleted. As nothing is kept about these between two pokes,
+        one poke makes both looks, up to a minute apart.
     :param object_storage_conn_id: Airflow's connection for the work file, if it is another than the request names.
     :param moved_from: as in ``PostHogResolvePersonsOperator``: earlier addresses of the same PostHog. The request says
         which one was asked; another one is refused before anything is sent.
@@ -73,24 +73,23 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     :param close_certificate: write the closing record of the certificate; without it, a later task does.
     :param on_survivors: ``fail`` as soon as somebody cannot be erased; or ``go_on``: wait for the others, and return
         ``PARTIAL``, so that later tasks can act for those who are ``VERIFIED``.
-    :param quiet_period: seconds after PostHog was asked before which nobody counts as erased: events that were on their
-        way then are counted only a while later.
+    :param quiet_period: how many seconds after the request nobody counts as erased yet: events that were in flight then
+        are counted only a while later.
     :param poke_interval: seconds between two looks; ``poll_interval`` is another name for it.
     :param timeout: seconds until it fails. PostHog promises no time; the law allows a month.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's
-        ``BaseSensorOperator``; ``mode`` is ``reschedule`` unless said otherwise.
+        ``BaseSensorOperator``; ``mode`` is ``reschedule`` by default.
     :returns: ``request_id``, ``host`` and ``project_id``, ``state`` (``VERIFIED`` or ``PARTIAL``), ``states`` (numbers
         by state), ``checked_at`` (the server's time), ``verified_by`` (``distinct_id`` or ``uuid``), and the numbers
         ``events``, ``future_events``, ``later_events``, ``recordings`` that are left; ``recordings`` is null where
         there were no distinct ids to look for them by. ``retention`` (``event_retention_months``,
-        ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and
-        nobody could look at them. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves
-        alone; ``tables_not_looked_at``: by table, why nobody could look.
-        ``ledger_head``: of the list of all erasures, where there is a certificate.
+        ``events_retention_enforced``, ``floor``): where it is enforced, PostHog hides events up to ``floor``, and they
+        cannot be checked. ``tables``: how many rows of the persons are in tables that PostHog's deletion leaves alone;
+        ``tables_not_looked_at``: by table, why it could not be checked. ``ledger_head``: of the list of all erasures,
+        where there is a certificate.
     :raises PostHogErasureError: with the states, and some persons by their places in the work file.
     """
 
-    check: ClassVar[str] = "persons_erased"
     unmet: ClassVar[str] = "is not proved"
     met: ClassVar[str] = "is proved: nothing of these persons can be read any more"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "request", "object_storage_conn_id")
@@ -125,8 +124,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def subject(self) -> str:
         """Name the request."""
-        told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
-        return f"erasure {told}" if told else "the erasure"
+        request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
+        return f"erasure {request_id}" if request_id else "the erasure"
 
     def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
         """Return the address of the project's persons.
@@ -136,17 +135,9 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         """
         return f"{settings.base_url}/project/{settings.project_id}/persons"
 
-    def check_arguments(self, context: Context) -> dict[str, Any]:
-        """Return what the triggerer is told: nothing of the persons.
-
-        :param context: the task's context.
-        """
-        return {}
-
     def prepare(self, context: Context) -> None:
         """Check the request, before anything is sent.
 
-        :param context: the task's context.
         :raises AirflowSkipException: after a preview, of which there is nothing to prove.
         """
         if isinstance(self.request, Mapping):
@@ -158,15 +149,12 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
                 )
             self._project().check(self.request, "request")
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
-            raise PostHogSettingsError("request", "is no list of UUIDs.", "Write person UUIDs, or the request.")
+            raise PostHogSettingsError("request", "is not a list of UUIDs.", "Write person UUIDs, or the request.")
 
     # One look.
 
     def look(self, context: Context) -> Finding:
-        """Look at all persons once.
-
-        :param context: the task's context.
-        """
+        """Look at all persons once."""
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.schedule import Looks
         from airflow_provider_posthog.erasure.verify import picture
@@ -208,21 +196,21 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if likely is not None and self._is_done(report):
             report = verify(self.client, work.persons(), asked)
         self._check_count(report)
-        found = self._found(report, work.header().verify_by)
+        finding = self._finding(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
         if certificate is not None and not certificate.is_closed:
             certificate.looked(report)
-        if found.verdict.state == "failed":  # a cleared task looks anew
+        if finding.verdict.state == "failed":  # a cleared task looks anew
             progress.looks = {}
-            return found
-        if found.verdict.state == "succeeded" and beside is not None:
-            return self._prove(work, progress, report, certificate, found, beside)
-        told = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
-        progress.looks = replace(told, states=found.facts["states"], text=found.verdict.reason).as_json()
-        if found.verdict.state == "pending":
-            return found
+            return finding
+        if finding.verdict.state == "succeeded" and beside is not None:
+            return self._prove(work, progress, report, certificate, finding, beside)
+        looked = looks.looked(report.now or _LONG_AGO, seen, clean=self._is_done(report))
+        progress.looks = replace(looked, states=finding.facts["states"], text=finding.verdict.reason).as_json()
+        if finding.verdict.state == "pending":
+            return finding
         self._text = f"{self._text} A second look follows, since a lagging replica may show nothing for a while."
-        return Finding(Verdict("pending", self._text), found.facts)
+        return Finding(Verdict("pending", self._text), finding.facts)
 
     def _beside(self, work: WorkFile, certificate: Certificate | None) -> tuple[Left, CannotErase | None]:
         """Return what PostHog's deletion leaves in other tables, and what it does not reach, for the certificate."""
@@ -238,7 +226,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         progress: Progress,
         report: Report,
         certificate: Certificate | None,
-        found: Finding,
+        finding: Finding,
         beside: tuple[Left, CannotErase | None],
     ) -> Finding:
         """Tell what two clean looks have proved, and what they did not look at."""
@@ -247,7 +235,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified
         tables = {"tables": left.rows, "tables_not_looked_at": left.not_looked_at}
-        found = Finding(found.verdict, {**found.facts, **tables})
+        finding = Finding(finding.verdict, {**finding.facts, **tables})
         if certificate is not None and cannot_erase is not None:
             certificate.saw(self._retention.as_json())
             cannot_erase["tables"] = left.as_list()
@@ -255,25 +243,25 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
             if self._retention.not_looked_at:
                 cannot_erase["not_looked_at"]["events"] = self._retention.not_looked_at
             certificate.verified(work, report, cannot_erase, close=self.close_certificate)
-            found = Finding(found.verdict, {**found.facts, "ledger_head": certificate.ledger_head})
+            finding = Finding(finding.verdict, {**finding.facts, "ledger_head": certificate.ledger_head})
         progress.looks = {}  # a task that is cleared later looks twice again
         if report.is_verified:
-            progress.verified = found.facts
+            progress.verified = finding.facts
             if not self.keep_work_file:
                 progress.forget()
                 work.remove()
-        return found
+        return finding
 
     def _look_at_uuids(self, uuids: Sequence[str]) -> Finding:
         """Look at persons of whom only UUIDs are known; as nothing can be remembered, both looks are made now."""
         from airflow_provider_posthog.erasure.verify import verify
 
         self._look_at_retention()
-        found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
-        if found.verdict.state == "succeeded":
+        finding = self._finding(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+        if finding.verdict.state == "succeeded":
             time.sleep(min(self.poke_interval, _BETWEEN))
-            found = self._found(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
-        return found
+            finding = self._finding(verify(self.client, self._plain(uuids), self._unproven()), "uuid")
+        return finding
 
     def _is_done(self, report: Report) -> bool:
         """Whether there is nothing to wait for: of anybody, or of those whom PostHog can still erase."""
@@ -296,15 +284,15 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
     def _check_count(self, report: Report) -> None:
         """Make sure that nobody has fallen out of the work file: who is not in it is not looked for."""
-        told = self.request.get("persons") if isinstance(self.request, Mapping) else None
-        if isinstance(told, int) and told != sum(report.states.values()):
+        count = self.request.get("persons") if isinstance(self.request, Mapping) else None
+        if isinstance(count, int) and count != sum(report.states.values()):
             raise PostHogSettingsError(
                 "request",
-                f"is about {told} persons, and its work file names {sum(report.states.values())}.",
+                f"is about {count} persons, and its work file names {sum(report.states.values())}.",
                 "Find out who has changed the file: without it nobody can prove the erasure.",
             )
 
-    def _found(self, report: Report, verified_by: str) -> Finding:
+    def _finding(self, report: Report, verified_by: str) -> Finding:
         from airflow_provider_posthog.erasure.judge import PENDING
 
         self._text = f"{report.text()} {self._retention.not_looked_at}".rstrip()
@@ -381,14 +369,11 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def _failed(self, how: str, reason: str, *, lasting: bool = False) -> PostHogErasureError:
         del lasting  # a look of another day may see what is not there any more
         text = f"{self.subject()} {how}: {reason}"
-        told = self.request.get("request_id") if isinstance(self.request, Mapping) else None
-        return PostHogErasureError(text, job_id=told, states=self._states)
+        request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
+        return PostHogErasureError(text, job_id=request_id, states=self._states)
 
     def note_timeout(self, context: Context) -> None:
-        """Tell the certificate that nobody looks any more; a look without a proof was the last one.
-
-        :param context: the task's context.
-        """
+        """Tell the certificate that nobody looks any more; a look without a proof was the last one."""
         request = self.request
         if self._text and isinstance(request, Mapping):
             note_timeout(

@@ -23,11 +23,11 @@ class _RetentionSensorRest(WaitingArguments, UnhurriedSensorArguments, total=Fal
 
 
 class PostHogRetentionSensor(PostHogSensor):
-    """Waits until PostHog is about to hide the events from before a moment, so that they can be archived first.
+    """Waits until PostHog is about to hide the events before a given moment, so that you can archive them first.
 
     PostHog shows a project's events for some months (``event_retention_months``, by the plan). They are hidden only
-    where that is enforced; the sensor goes by the months in either case, and tells which it is. Events that are hidden
-    already count as well: ``days_left`` is negative then, and a task that reads them fails by ``on_retention``. The key
+    where that is enforced; the sensor goes by the months in either case, and says which it is. Events that are already
+    hidden count as well: ``days_left`` is negative then, and a task that reads them fails by ``on_retention``. The key
     needs the scope ``project:read``.
 
     :param before: the moment: a time (UTC, if it has no offset) or ISO text, such as ``{{ data_interval_end }}``.
@@ -72,11 +72,10 @@ class PostHogRetentionSensor(PostHogSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one of the task's cannot be used.
         """
         if not isinstance(self.within, timedelta) or self.within < timedelta(0):
-            raise PostHogSettingsError("within", "is no length of time.", "Write timedelta(days=60).")
+            raise PostHogSettingsError("within", "is not a length of time.", "Write timedelta(days=60).")
         settings = self.hook.settings()
         settings.project_path()  # says how to write the project's number
         before = self._before().isoformat().replace("+00:00", "Z")
@@ -84,10 +83,10 @@ class PostHogRetentionSensor(PostHogSensor):
 
     def _before(self) -> datetime:
         given = self.before
-        found = moment(given) if isinstance(given, str) else given
-        if not isinstance(found, datetime):
-            raise PostHogSettingsError("before", "is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=timezone.utc)
-        utc = found.astimezone(timezone.utc)
+        at = moment(given) if isinstance(given, str) else given
+        if not isinstance(at, datetime):
+            raise PostHogSettingsError("before", "is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=timezone.utc)
+        utc = at.astimezone(timezone.utc)
         return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

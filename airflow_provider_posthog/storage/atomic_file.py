@@ -61,7 +61,7 @@ class FileSystem(Protocol):
         """Forget what was listed."""
 
 
-class Landing:
+class AtomicFile:
     """Writes a file beside its final place and moves it there at the end.
 
     A crash leaves at the most the part file ``.<name>.<token>.part``, which the same task's next try overwrites.
@@ -99,7 +99,7 @@ class Landing:
         self.size = 0
         self.sha256 = ""
 
-    def __enter__(self) -> Landing:
+    def __enter__(self) -> AtomicFile:
         if not self._flat:
             if self._fs.isdir(self._path):  # moving a file there would put it in, under the part file's name
                 raise IsADirectoryError(f"{self._path} is a folder: end the path with / to put the file into it")

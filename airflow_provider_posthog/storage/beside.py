@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_posthog.storage.atomic_file import Landing, is_flat, make_folder
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, is_flat, make_folder
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def keep_lines(fs: Any, path: str, lines: Sequence[str], token: str) -> None:  #
         return
     if not is_flat(fs):
         make_folder(fs, path.rpartition("/")[0])
-    with Landing(fs, path, token=token) as landing:
-        landing.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
-        landing.finish()
-        landing.commit()
+    with AtomicFile(fs, path, token=token) as atomic:
+        atomic.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+        atomic.finish()
+        atomic.commit()

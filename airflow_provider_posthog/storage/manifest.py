@@ -105,10 +105,10 @@ class Interval:
         :param stem: the name.
         """
         with suppress(ValueError):  # also PostHogSettingsError
-            if found := _STEM.fullmatch(stem):
-                return cls(found["name"], _moment(found["start"]), _moment(found["end"]))
-            if found := _SNAPSHOT.fullmatch(stem):
-                return cls.snapshot(found["name"], _moment(found["at"]))
+            if match := _STEM.fullmatch(stem):
+                return cls(match["name"], _moment(match["start"]), _moment(match["end"]))
+            if match := _SNAPSHOT.fullmatch(stem):
+                return cls.snapshot(match["name"], _moment(match["at"]))
         return None
 
 
@@ -214,13 +214,13 @@ def read(fs: FileSystem, root: str, interval: Interval) -> dict[str, Any] | None
     with fs.open(path, "rb") as file:
         text = file.read()
     try:
-        found = json.loads(text)
-        known = found["version"] == VERSION and isinstance(found["files"], list)
+        content = json.loads(text)
+        known = content["version"] == VERSION and isinstance(content["files"], list)
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise PostHogError(f"{path} is no manifest that this version of the provider can read. Move it away.")
-    manifest: dict[str, Any] = found
+        raise PostHogError(f"{path} is not a manifest that this version of the provider can read. Move it away.")
+    manifest: dict[str, Any] = content
     return manifest
 
 
@@ -264,8 +264,10 @@ def _listed(fs: Any, folder: str, name: str) -> Sequence[Interval]:  # noqa: ANN
     except FileNotFoundError:
         return []
     names = (path.rpartition("/")[2] for path in listed)
-    found = (Interval.of_stem(name.removesuffix(".json")) for name in names if name.endswith(".json"))
-    return sorted((one for one in found if one is not None and one.name == name), key=lambda one: (one.start, one.end))
+    intervals = (Interval.of_stem(name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return sorted(
+        (one for one in intervals if one is not None and one.name == name), key=lambda one: (one.start, one.end)
+    )
 
 
 def rows_before(fs: Any, root: str, interval: Interval) -> int | None:  # noqa: ANN401 - an AbstractFileSystem

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.storage import manifest as manifests
-from airflow_provider_posthog.storage.atomic_file import TRIES, FileSystem, Landing, is_flat, make_folder, move
+from airflow_provider_posthog.storage.atomic_file import TRIES, AtomicFile, FileSystem, is_flat, make_folder, move
 from airflow_provider_posthog.storage.beside import Beside
 from airflow_provider_posthog.storage.manifest import DataFile, Interval, partition_path
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
@@ -79,7 +79,7 @@ class Staging:
         folder = _folder(root, interval)
         if not is_flat(fs):
             make_folder(fs, folder)
-        found = _read(fs, f"{folder}/progress.json")
+        progress = _read(fs, f"{folder}/progress.json")
         fresh = {
             "version": _VERSION,
             "owner": owner.task,
@@ -91,13 +91,13 @@ class Staging:
             "files": [],
             "note": {},
         }
-        own = found is not None and (found["owner"], found["request"]) == (owner.task, owner.request)
-        if found is not None and own and found["began"] >= owner.since - _CLOCKS_DIFFER:
-            staging = cls(fs, root, interval, found)
-            log.info("Taking up %d files of %s that an earlier try has written", len(found["files"]), interval.stem)
+        own = progress is not None and (progress["owner"], progress["request"]) == (owner.task, owner.request)
+        if progress is not None and own and progress["began"] >= owner.since - _CLOCKS_DIFFER:
+            staging = cls(fs, root, interval, progress)
+            log.info("Taking up %d files of %s that an earlier try has written", len(progress["files"]), interval.stem)
         else:
-            if found is not None:
-                cls(fs, root, interval, found).discard()
+            if progress is not None:
+                cls(fs, root, interval, progress).discard()
             staging = cls(fs, root, interval, fresh)
         staging._take_over()
         return staging
@@ -155,8 +155,8 @@ class Staging:
         number = file.path.rpartition("/")[2].partition(".")[0]
         name = f"{self.interval.stem}_{self._state['generation']}_{number}{suffix}"
         path = partition_path(partition or {}, self._root) + name
-        found = DataFile(path, file.size, file.sha256, rows, partition or {})
-        return {**found.as_json(), "staged": file.path.rpartition("/")[2], "tag": tag}
+        described = DataFile(path, file.size, file.sha256, rows, partition or {})
+        return {**described.as_json(), "staged": file.path.rpartition("/")[2], "tag": tag}
 
     def record(self, files: Sequence[Mapping[str, Any]] = (), **note: Any) -> None:  # noqa: ANN401 - JSON
         """Keep files, and what else the next try has to know. May be called by several threads.
@@ -336,10 +336,10 @@ class Staging:
 
     def _write(self) -> None:
         path = f"{_folder(self._root, self.interval)}/progress.json"
-        with Landing(self._fs, path, token=self._state["writer"]) as landing:
-            landing.write(json.dumps(self._state).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, path, token=self._state["writer"]) as atomic:
+            atomic.write(json.dumps(self._state).encode())
+            atomic.finish()
+            atomic.commit()
 
     def _staged(self, file: Mapping[str, Any]) -> str:
         return f"{_folder(self._root, self.interval)}/{file['staged']}"
@@ -371,9 +371,9 @@ def _read(fs: FileSystem, path: str) -> dict[str, Any] | None:
     fs.invalidate_cache(path.rpartition("/")[0])
     try:
         with fs.open(path, "rb") as file:
-            found: dict[str, Any] = json.loads(file.read())
-        missing = _STATE - set(found)
-        version = found["version"]
+            content: dict[str, Any] = json.loads(file.read())
+        missing = _STATE - set(content)
+        version = content["version"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -386,4 +386,4 @@ def _read(fs: FileSystem, path: str) -> dict[str, Any] | None:
     if missing:
         log.warning("%s cannot be read, so that nothing of an earlier try is taken up", path)
         return None
-    return found
+    return content

@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 from airflow_provider_posthog.storage.manifest import Interval, iso
 
 #: How many gaps an error names.
@@ -57,27 +57,27 @@ def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a
         if not one.is_snapshot and one.start < whole.end and one.end > whole.start
     ]
     check_tiling(inside, whole)
-    found = [_manifest(fs, root, one) for one in inside]
-    kinds = {_kind(each) for each in found}
+    contents = [_manifest(fs, root, one) for one in inside]
+    kinds = {_kind(each) for each in contents}
     if len(kinds) > 1:
         raise PostHogSettingsError(
             "path",
             f"its intervals of {whole.name} are of {len(kinds)} projects, or kinds of rows.",
             "Write each into a folder, or by a name, of its own.",
         )
-    rows: list[int | None] = [each.get("rows") for each in found]
+    rows: list[int | None] = [each.get("rows") for each in contents]
     known = [number for number in rows if number is not None]
-    left_out = [int(each["left_out"]) for each in found if each.get("left_out") is not None]
+    left_out = [int(each["left_out"]) for each in contents if each.get("left_out") is not None]
     held = Summary(
-        intervals=len(found),
-        files=sum(len(each["files"]) for each in found),
+        intervals=len(contents),
+        files=sum(len(each["files"]) for each in contents),
         rows=sum(known) if len(known) == len(rows) else None,
-        bytes=sum(int(each.get("bytes") or 0) for each in found),
-        duplicates=sum(int(each.get("duplicates") or 0) for each in found),
+        bytes=sum(int(each.get("bytes") or 0) for each in contents),
+        duplicates=sum(int(each.get("duplicates") or 0) for each in contents),
         left_out=sum(left_out) if left_out else None,
         manifest=f"{manifests.RANGES}/{whole.stem}.json",
     )
-    _publish(fs, root, whole, inside, found, held)
+    _publish(fs, root, whole, inside, contents, held)
     return held
 
 
@@ -86,29 +86,29 @@ def _publish(
     root: str,
     whole: Interval,
     inside: Sequence[Interval],
-    found: Sequence[Mapping[str, Any]],
+    contents: Sequence[Mapping[str, Any]],
     held: Summary,
 ) -> None:
     """Write a range's manifest as a whole; not if an interval was written again meanwhile."""
     path = f"{root}/{held.manifest}"
     counts = {name: value for name, value in asdict(held).items() if name not in ("files", "intervals", "manifest")}
-    told = {
+    payload = {
         "version": manifests.VERSION,
         "name": whole.name,
         "interval": whole.as_json(),
-        **{name: found[0].get(name) for name in ("project_id", "host", "source", "format")},
+        **{name: contents[0].get(name) for name in ("project_id", "host", "source", "format")},
         **counts,
         "intervals": [
             {**one.as_json(), "manifest": f"{manifests.FOLDER}/{one.stem}.json", "rows": each.get("rows")}
-            for one, each in zip(inside, found, strict=True)
+            for one, each in zip(inside, contents, strict=True)
         ],
-        "files": [file for each in found for file in each["files"]],
+        "files": [file for each in contents for file in each["files"]],
     }
-    with Landing(fs, path, token=uuid.uuid4().hex[:8]) as landing:
-        landing.write(json.dumps(told, indent=1).encode() + b"\n")
-        landing.finish()
-        landing.commit()
-    if [_manifest(fs, root, one) for one in inside] != list(found):
+    with AtomicFile(fs, path, token=uuid.uuid4().hex[:8]) as atomic:
+        atomic.write(json.dumps(payload, indent=1).encode() + b"\n")
+        atomic.finish()
+        atomic.commit()
+    if [_manifest(fs, root, one) for one in inside] != list(contents):
         with suppress(FileNotFoundError):
             fs.rm_file(path)
         raise PostHogError(f"An interval of {whole} was written again meanwhile. Let the task retry.")
@@ -146,7 +146,7 @@ def _kind(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _manifest(fs: Any, root: str, interval: Interval) -> dict[str, Any]:  # noqa: ANN401 - a file system
-    found = manifests.read(fs, root, interval)
-    if found is None:
+    content = manifests.read(fs, root, interval)
+    if content is None:
         raise PostHogError(f"The manifest of {interval} has just been removed. Let the task retry.")
-    return found
+    return content

@@ -1,4 +1,4 @@
-"""A whole erasure in one call: find, ask, delete, prove, erase in the warehouse, close the certificate."""
+"""A whole erasure in one call: find, approve, delete, prove, erase in the warehouse, close the certificate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _BODY = """\
 {% if told.personless %}- Without a profile, and so not deleted: {{ told.personless }}
 {% endif %}\
 MORE\
-- Received: {{ told.received_at or 'not told' }}; due: {{ told.due_at or 'not told' }}
+- Received: {{ told.received_at or 'not known' }}; due: {{ told.due_at or 'not known' }}
 """
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
@@ -110,10 +110,10 @@ class Erasure:
     :param approval_param: the run's parameter, for ``params``.
     :param approval_options: further arguments of ``ApprovalOperator``, such as ``assigned_users``, ``notifiers`` or
         ``response_timeout``.
-    :param warehouse: what to erase outside PostHog, all at once, when PostHog is proved to have nothing left: arguments
-        of :class:`~airflow_provider_posthog.operators.erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``,
-        ``table``, ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and
-        ``verify`` return (a request and its proof), and make a task of your own.
+    :param warehouse: what to erase outside PostHog, in parallel, once PostHog is proved to have nothing left: arguments
+        of :class:`~airflow_provider_posthog.operators.erasure.PostHogEraseFromSqlOperator` (``sql_conn_id``, ``table``,
+        ``distinct_id_column``, ``person_id_column``), or functions that are given what ``delete`` and ``verify`` return
+        (a request and its proof), and make a task of your own.
     :param max_persons: the most persons there may be; more are an error.
     :param remove_identifiers: remove the file at ``identifiers_path``, too, at the end.
     :param resolve_options: further arguments of ``PostHogResolvePersonsOperator``, such as ``must_find_all``.
@@ -150,7 +150,7 @@ class Erasure:
 
         :param group_id: begins the tasks' ids.
         """
-        if not any(self._found.get(name) for name in _WAYS):
+        if not any(self._resolve_arguments.get(name) for name in _WAYS):
             raise PostHogSettingsError("identifiers_path", "is empty.", "Write one, or emails=... in resolve_options.")
         with TaskGroup(group_id, **self.group_options) as group:
             resolve = self._resolve()
@@ -165,7 +165,7 @@ class Erasure:
         return group
 
     @property
-    def _found(self) -> dict[str, Any]:
+    def _resolve_arguments(self) -> dict[str, Any]:
         return {"identifiers_path": self.identifiers_path, **self.resolve_options}
 
     @property
@@ -189,22 +189,22 @@ class Erasure:
             "ticket": self.ticket,
             "max_persons": self.max_persons,
         }
-        return PostHogResolvePersonsOperator(task_id="resolve", **{**self._common, **about, **self._found})
+        return PostHogResolvePersonsOperator(task_id="resolve", **{**self._common, **about, **self._resolve_arguments})
 
     def _approve(self, resolve: BaseOperator) -> BaseOperator:
         operator = approval_operator()
-        told: Any = resolve.output
+        resolved: Any = resolve.output
         if self.approval not in (None, "hitl", "params"):
             raise PostHogSettingsError("approval", "is not known.", "Write 'hitl' or 'params', or leave it out.")
         if self.approval == "hitl" and operator is None:
             raise PostHogSettingsError("approval", "needs Airflow 3.1 for 'hitl'.", "Write 'params', or leave it out.")
         given: dict[str, Any] = {"task_id": "approve", "retries": 0}  # a retry would only ask again, or fail again
         if self.approval == "params" or operator is None:
-            return PostHogErasureGateOperator(**given, persons=told, param=self.approval_param, left=self._left)
+            return PostHogErasureGateOperator(**given, persons=resolved, param=self.approval_param, left=self._left)
         given |= {
             "subject": f"Erase persons from PostHog{f' ({self.ticket})' if self.ticket else ''}?",
             "body": _BODY.replace("RESOLVE", resolve.task_id).replace("MORE", self._more()),
-            "fail_on_reject": True,  # a request that was not carried out is no green run
+            "fail_on_reject": True,  # a request that was not carried out is not a green run
         }
         return operator(**{**given, **self.approval_options})
 
@@ -231,7 +231,7 @@ class Erasure:
         return delete, verify
 
     def _ends(self, resolved: Any, request: Any, proof: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401
-        path = self._found["identifiers_path"]
+        path = self._resolve_arguments["identifiers_path"]
         options = {**self._common, "also_remove": [path] if self.remove_identifiers and path else []}
         # Also after a preview, which skips the proof.
         finish = PostHogFinishErasureOperator(

@@ -42,19 +42,19 @@ def annotate(
     :returns: ``id``, ``created`` (whether it was not there before).
     """
     text = f"{content[: api.MAX_CONTENT - len(mark) - 1]} {mark}"
-    found = _find(client, mark)
-    if found is None:
+    annotation = _find(client, mark)
+    if annotation is None:
         try:
             made = client.send(api.create(content=text, date_marker=at, scope=scope, emoji=emoji, hidden=hidden))
             return {"id": made.get("id"), "created": True}
         except PostHogTransportError as error:
-            found = _find(client, mark) if error.sent else None
-            if found is None:
+            annotation = _find(client, mark) if error.sent else None
+            if annotation is None:
                 raise
-            return {"id": found.get("id"), "created": True}
-    if found.get("content") != text:
-        client.send(api.update(int(found["id"]), content=text))
-    return {"id": found.get("id"), "created": False}
+            return {"id": annotation.get("id"), "created": True}
+    if annotation.get("content") != text:
+        client.send(api.update(int(annotation["id"]), content=text))
+    return {"id": annotation.get("id"), "created": False}
 
 
 def _find(client: Client, mark: str) -> dict[str, Any] | None:

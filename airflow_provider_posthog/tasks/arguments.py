@@ -130,7 +130,17 @@ class WaitingSensorArguments(WaitingArguments, SensorTaskArguments, total=False)
     """The arguments of :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`."""
 
 
-class RefreshArguments(PostHogArguments, total=False):
+class RemoteWorkArguments(PostHogArguments, total=False):
+    """The arguments of :class:`~airflow_provider_posthog.tasks.remote_work.RemoteWorkOperator`."""
+
+    deferrable: bool | None
+    poll_interval: float | timedelta
+    timeout: float | timedelta | None
+    cancel_on_kill: bool
+    max_poll_failures: int
+
+
+class RefreshArguments(RemoteWorkArguments, total=False):
     """The arguments of :class:`~airflow_provider_posthog.tasks.refresh.PostHogRefreshOperator`."""
 
     filters_override: Mapping[str, Any] | None
@@ -141,12 +151,7 @@ class RefreshArguments(PostHogArguments, total=False):
     object_storage_conn_id: str | None
     on_truncation: OnTruncation
     values: bool
-    deferrable: bool | None
     max_in_flight: int | None
-    poll_interval: float | timedelta
-    timeout: float | timedelta
-    cancel_on_kill: bool
-    max_poll_failures: int
 
 
 class IntoPostHogArguments(PostHogArguments, total=False):

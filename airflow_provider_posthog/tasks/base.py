@@ -26,7 +26,7 @@ MOST_AT_ONCE = 32
 
 
 def check_at_once(max_in_flight: object) -> None:
-    """Refuse what is no number of things at once.
+    """Refuse what is not a number of things at once.
 
     :param max_in_flight: the argument; ``None`` for the connection's.
     :raises PostHogSettingsError: if it is none from 1 to 32.
@@ -36,7 +36,7 @@ def check_at_once(max_in_flight: object) -> None:
     if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or not 1 <= max_in_flight <= MOST_AT_ONCE:
         raise PostHogSettingsError(
             "max_in_flight",
-            f"{max_in_flight!r:.60} is no whole number from 1 to {MOST_AT_ONCE}.",
+            f"{max_in_flight!r:.60} is not a whole number from 1 to {MOST_AT_ONCE}.",
             "Write one, or leave it out for the connection's.",
         )
 

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.clients import Client
 
 
-def find(client: Client, wish: object) -> batch_exports.BatchExport:
+def find(client: Client, wanted: object) -> batch_exports.BatchExport:
     """Find a batch export.
 
     :param client: the client.
-    :param wish: its UUID or its name.
+    :param wanted: its UUID or its name.
     :raises PostHogSettingsError: if there is none of that name, or there are several.
     """
-    text = wish.strip() if isinstance(wish, str) else ""
+    text = wanted.strip() if isinstance(wanted, str) else ""
     if not text:
-        raise PostHogSettingsError("batch_export", "is no text.", "Write the batch export's UUID or its name.")
+        raise PostHogSettingsError("batch_export", "is not text.", "Write the batch export's UUID or its name.")
     if is_uuid(text):
         try:
             return client.send(batch_exports.retrieve(text))
@@ -32,14 +32,14 @@ def find(client: Client, wish: object) -> batch_exports.BatchExport:
             raise PostHogSettingsError(
                 "batch_export", f"PostHog knows no {text}.", "Write the UUID that its page in PostHog shows."
             ) from error
-    found = [one for one in client.pages(batch_exports.list()) if one.get("name")]
-    named = [one for one in found if one["name"] == text]
+    exports = [one for one in client.pages(batch_exports.list()) if one.get("name")]
+    named = [one for one in exports if one["name"] == text]
     if len(named) == 1:
         return client.send(batch_exports.retrieve(str(named[0]["id"])))
     shown = clean(text)[:60]
     if named:
         raise PostHogSettingsError("batch_export", f"{len(named)} are named {shown!r}.", "Write the UUID of one.")
-    near = nearest(text, [str(one["name"]) for one in found])
+    near = nearest(text, [str(one["name"]) for one in exports])
     raise PostHogSettingsError("batch_export", f"there is no {shown!r}.{near}", "Write its UUID or its exact name.")
 
 
@@ -62,7 +62,7 @@ def window_of(request: Mapping[str, Any]) -> Interval:
     return datetime.fromisoformat(request["start"]), datetime.fromisoformat(request["end"])
 
 
-def told(interval: Interval) -> str:
+def describe(interval: Interval) -> str:
     """Write an interval for a log.
 
     :param interval: start and end.

@@ -135,11 +135,11 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
                 continue
             example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
-                raise PostHogSettingsError(field, f"{length!r} is no length of time.", f"Write {example}.")
+                raise PostHogSettingsError(field, f"{length!r} is not a length of time.", f"Write {example}.")
         check_at_once(self.max_in_flight)
         if isinstance(self.page_rows, bool) or not isinstance(self.page_rows, int):
             raise PostHogSettingsError(
-                "page_rows", f"{self.page_rows!r:.60} is no whole number.", "Write one, or leave it out."
+                "page_rows", f"{self.page_rows!r:.60} is not a whole number.", "Write one, or leave it out."
             )
 
     def looks_back(self, source: Source) -> timedelta:
@@ -273,7 +273,7 @@ class ReadingOperator(IntervalOperator):
         """
         self.check_reading()
         if self.values is not None and not isinstance(self.values, Mapping):
-            raise PostHogSettingsError("values", "is no mapping.", "Write a dictionary: {'name': value}.")
+            raise PostHogSettingsError("values", "is not a mapping.", "Write a dictionary: {'name': value}.")
         asked = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
             "complete_after",

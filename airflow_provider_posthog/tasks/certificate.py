@@ -43,12 +43,12 @@ class Certificate:
         self._server: Any = dict(server)
         self._retention: Any = {}
         self._hook = hook
-        self._keys_told = 0
+        self._keys_noted = 0
 
     def _open(self) -> AuditTrail:
         """Return the trail, once it tells whether the key was replaced since; the key itself is never in it."""
-        if self._hook.keys_replaced > self._keys_told and not self._trail.is_closed:
-            self._keys_told = self._hook.keys_replaced
+        if self._hook.keys_replaced > self._keys_noted and not self._trail.is_closed:
+            self._keys_noted = self._hook.keys_replaced
             note = (
                 "PostHog refused the connection's key, which was replaced meanwhile: the task went on with the new one"
             )
@@ -214,10 +214,10 @@ class Certificate:
         :param why: ``reason`` and ``decision``.
         """
         self._open().append_persons("state_changed", persons, key="end-", server_at=at, server=self._server)
-        told: Any = {**why, "server": self._server}
-        self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **told))
+        facts: Any = {**why, "server": self._server}
+        self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **facts))
 
-    def told_states(self) -> dict[str, str]:
+    def recorded_states(self) -> dict[str, str]:
         """Return the last state that was told of each person, by the HMAC of the UUID."""
         from airflow_provider_posthog.audit.verify import Story
 
@@ -339,7 +339,6 @@ def open_certificate(
     :param hook: whose connection has the salt.
     :param path: the folder of all certificates.
     :param conn_id: Airflow's connection for it.
-    :param context: the task's context.
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
     :raises PostHogSettingsError: if the connection has no salt, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no key.

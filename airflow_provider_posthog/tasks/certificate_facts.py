@@ -24,9 +24,9 @@ def places(work: WorkFile, uuids: Iterable[str]) -> str:
     :param uuids: of the persons.
     """
     wanted = {*uuids}
-    found = [str(number) for number, person in enumerate(work.persons(), 1) if person.uuid in wanted]
-    shown = ", ".join(found[:_MAX_PLACES]) + (
-        f" and {len(found) - _MAX_PLACES} more" if len(found) > _MAX_PLACES else ""
+    numbers = [str(number) for number, person in enumerate(work.persons(), 1) if person.uuid in wanted]
+    shown = ", ".join(numbers[:_MAX_PLACES]) + (
+        f" and {len(numbers) - _MAX_PLACES} more" if len(numbers) > _MAX_PLACES else ""
     )
     return f"person {shown} of the work file"
 
@@ -81,12 +81,12 @@ def after(report: Report) -> Counts:
 
     :param report: what it found.
     """
-    told = report.totals
+    totals = report.totals
     after: Counts = {
-        "events": told["events"],
-        "future_events": told["future_events"],
-        "later_events": told["later_events"],
+        "events": totals["events"],
+        "future_events": totals["future_events"],
+        "later_events": totals["later_events"],
     }
     if not report.unnamed:  # without distinct ids nobody can look for recordings: that is not the same as none
-        after["recordings"] = told["recordings"]
+        after["recordings"] = totals["recordings"]
     return after

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_TEXT = 500
 
 
-def told_text(field: str, value: object, longest: int) -> str:
+def checked_text(field: str, value: object, longest: int) -> str:
     """Check a text that is to stand in a certificate as somebody wrote it.
 
     :param field: the argument.
@@ -34,17 +34,17 @@ def told_text(field: str, value: object, longest: int) -> str:
     return text
 
 
-def warn_of_deadline(certificate: Certificate | None, told: Any, now: datetime | None, log: Any) -> None:  # noqa: ANN401 - JSON, a logger
+def warn_of_deadline(certificate: Certificate | None, request: Any, now: datetime | None, log: Any) -> None:  # noqa: ANN401 - JSON, a logger
     """Say that a request is due soon, or over: PostHog's part may take longer than there is time.
 
     :param certificate: its certificate, which is told, too, and knows of an extension.
-    :param told: what an earlier task returned, where there is no certificate.
+    :param request: what an earlier task returned, where there is no certificate.
     :param now: the server's time.
     :param log: the task's log.
     """
     from airflow_provider_posthog.audit.deadline import Deadline, today
 
-    deadline = None if certificate is not None else Deadline.from_facts(told)
+    deadline = None if certificate is not None else Deadline.from_facts(request)
     warning = certificate.warned(today(now)) if certificate else deadline.warning(today(now)) if deadline else None
     if warning:
         log.warning("%s", warning)

@@ -85,7 +85,7 @@ class PostHogDashboardTask(PostHogRefreshOperator):
             self._combined_file().check("s3://bucket/{{ ds }}/dashboard.parquet")
             made = format_of(str(self.combined_path), field="combined_path")
             if made == "json":
-                raise PostHogSettingsError("combined_path", "is no table.", "End it with .csv, .jsonl or .parquet.")
+                raise PostHogSettingsError("combined_path", "is not a table.", "End it with .csv, .jsonl or .parquet.")
             require_format(made, field="combined_path")
 
     def _number(self) -> int:
@@ -189,9 +189,9 @@ class PostHogDashboardTask(PostHogRefreshOperator):
 
         path, output = str(self.combined_path), self._combined_file()
         made, without = long_table(self._fresh)
-        with output.landing(identity, compression=compression_of(path)) as landing:
-            write_result(landing, None, lambda: made, format_of(path, field="combined_path"))
-            output.commit(landing)
+        with output.atomic_file(identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, None, lambda: made, format_of(path, field="combined_path"))
+            output.commit(atomic)
         self.warn_of(without)
         return {"path": str(output.target), "rows": len(made.rows), "without": sorted(without)}
 

@@ -77,10 +77,7 @@ class DeferringOperator(PostHogOperator):
 
     @abstractmethod
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Do all of it, from the beginning or from where it stopped.
-
-        :param context: the task's context.
-        """
+        """Do all of it, from the beginning or from where it stopped."""
 
     @abstractmethod
     def goes_on(self) -> str:
@@ -94,10 +91,7 @@ class DeferringOperator(PostHogOperator):
         """Remove what is kept for a later part of this try, of which there will be none."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Do the transfer.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Do the transfer."""
         return self._run(context, Past(time.time()))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -105,13 +99,12 @@ class DeferringOperator(PostHogOperator):
 
         All that is needed comes in the event: ``dag.test()`` of Airflow 3 drops what else was deferred.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
-        from airflow_provider_posthog.triggers.timer import EVENT_VERSION
+        from airflow_provider_posthog.triggers.timer import read_timer
 
-        told = event if isinstance(event, Mapping) and event.get("version") == EVENT_VERSION else {}
-        began, lost, of_try = (told.get(name) for name in ("began", "lost", "try_number"))
+        payload = read_timer(event) or {}
+        began, lost, of_try = (payload.get(name) for name in ("began", "lost", "try_number"))
         if isinstance(of_try, int) and is_of_earlier_try(of_try, context):
             return self._run(context, Past(time.time()))
         if not isinstance(began, float) or not isinstance(lost, int):
@@ -199,13 +192,13 @@ class DeferringOperator(PostHogOperator):
         seconds = until - time.time()
         self._is_deferred = True
         self.log.info("Deferred for %.0f s, until %s. %s", seconds, why, self.goes_on())
-        told = {
+        payload = {
             "began": self._past.began,
             "lost": self._past.lost,
             "try_number": getattr(context.get("ti"), "try_number", None) or 0,
         }
         self.defer(
-            trigger=PostHogTimerTrigger(until=until, told=told),
+            trigger=PostHogTimerTrigger(until=until, payload=payload),
             method_name="execute_complete",
             # For a triggerer that is gone; it may be restarted, and costs nothing then.
             timeout=timedelta(seconds=max(0.0, seconds) + _TRIGGERER_GONE),

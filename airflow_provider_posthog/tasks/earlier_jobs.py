@@ -29,7 +29,7 @@ class Earlier:
 
 
 def choose(
-    found: Iterable[tuple[Job, Verdict]],
+    jobs: Iterable[tuple[Job, Verdict]],
     identity: Identity,
     mine: Marker,
     timeout: float,
@@ -38,7 +38,7 @@ def choose(
 ) -> Earlier:
     """Choose the job that a try goes on with: one that runs and has time left, or one that has ended well.
 
-    :param found: the jobs, newest first; a job may come twice. Read only as far as need be.
+    :param jobs: the jobs, newest first; a job may come twice. Read only as far as need be.
     :param identity: the task's.
     :param mine: a marker that this try would write.
     :param timeout: seconds that a job may take.
@@ -46,7 +46,7 @@ def choose(
     :param say: takes lines for the task's log.
     """
     earlier = Earlier()
-    for job, verdict in found:
+    for job, verdict in jobs:
         marker = Marker.parse(job.marker)
         if marker is None or marker.owner != mine.owner or job.id in earlier.ids:
             continue

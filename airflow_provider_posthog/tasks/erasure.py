@@ -38,7 +38,7 @@ MAX_NAMED = 1000
 
 
 @dataclass(frozen=True)
-class Found:
+class Resolution:
     """What a search came to.
 
     :param search: who was found.
@@ -73,7 +73,6 @@ class PeopleOperator(PostHogOperator):
         """Render a template that Airflow must not: what it renders it stores and shows.
 
         :param value: the argument.
-        :param context: the task's context.
         """
         if value is None or not context:
             return value
@@ -96,8 +95,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_secret``. Tasks hand
-        it on, so that it has to be written once.
+    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_secret``. Tasks
+        hand it on, so that it has to be written once.
     :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
     :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, where its address has
         changed since an earlier task: tasks refuse to go on at another PostHog than the one that was asked before.
@@ -206,13 +205,12 @@ class PostHogErasureOperator(PeopleOperator):
         max_persons: int,
         verify_by: VerifyBy,
         must_find_all: bool,
-    ) -> Found:
+    ) -> Resolution:
         """Find everybody behind identifiers, into the work file.
 
         :param identifiers: the identifiers.
         :param asked: stands for what was asked for.
         :param server: the server.
-        :param context: the task's context.
         :param max_persons: the most persons there may be.
         :param verify_by: ``distinct_id`` or ``uuid``.
         :param must_find_all: fail if an identifier leads to nobody.
@@ -227,13 +225,13 @@ class PostHogErasureOperator(PeopleOperator):
         certificate = handover.certificate(self.hook, context)
         retention = self._retention(certificate)
         seen: list[Identifier] = []
-        found = search(self.client, _kept(identifiers, seen), work.fs, work.path, header, server, limits)
+        searched = search(self.client, _kept(identifiers, seen), work.fs, work.path, header, server, limits)
         deadline = self.deadline(header.resolved_at)
         if certificate is not None:
-            certificate.requested(work, seen, found.not_found.identifiers, deadline)
-        self._tell(found)
+            certificate.requested(work, seen, searched.not_found.identifiers, deadline)
+        self._tell(searched)
         due = {name: deadline.as_facts().get(name) for name in handover.due}
-        return Found(found, work, replace(handover, due=due), certificate, retention.as_json())
+        return Resolution(searched, work, replace(handover, due=due), certificate, retention.as_json())
 
     def _retention(self, certificate: Certificate | None) -> Retention:
         """Note which events PostHog hides from the search."""
@@ -252,19 +250,19 @@ class PostHogErasureOperator(PeopleOperator):
         :param proof: what ``PostHogPersonsErasedSensor`` returned.
         :raises PostHogSettingsError: if it proves nobody of this request, or is not the last proof.
         """
-        told = proof if isinstance(proof, Mapping) else {}
-        states = told.get("states") or {}
-        if told.get("request_id") != request.get("request_id") or not states.get("VERIFIED"):
+        stored = proof if isinstance(proof, Mapping) else {}
+        states = stored.get("states") or {}
+        if stored.get("request_id") != request.get("request_id") or not states.get("VERIFIED"):
             raise PostHogSettingsError(
                 "proof", "proves nobody of this request.", "Write what PostHogPersonsErasedSensor returned."
             )
-        self.check_project(told, "proof")
-        if told.get("state") == "VERIFIED":
+        self.check_project(stored, "proof")
+        if stored.get("state") == "VERIFIED":
             return set()
-        found = {uuid.UUID(one).int for one in self.progress(work).unverified}
-        if not found or len(found) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
+        unverified = {uuid.UUID(one).int for one in self.progress(work).unverified}
+        if not unverified or len(unverified) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
             raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
-        return found
+        return unverified
 
     def progress(self, work: WorkFile) -> Progress:
         """Return how far the deletion of a work file's persons is.
@@ -287,9 +285,9 @@ class PostHogErasureOperator(PeopleOperator):
                 "Write another path for each request, such as one with {{ run_id }} in it.",
             )
 
-    def _tell(self, found: Search) -> None:
-        totals = found.totals
-        lost = found.not_found.as_json()["count"]
+    def _tell(self, search: Search) -> None:
+        totals = search.totals
+        lost = search.not_found.as_json()["count"]
         self.concludes(
             "Found %s%s, with %s, %s and %s%s%s",
             counted(totals.profiles, "person"),

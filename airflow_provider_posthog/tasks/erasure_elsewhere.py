@@ -148,7 +148,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
             else:
                 yield from (name for name in person.distinct_ids if "@" in name)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say for how many persons it was done, for a log or a certificate."""
         text = f"of {self.persons:,} {'person' if self.persons == 1 else 'persons'}"
         if not self.left_out:
@@ -165,7 +165,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         for field in _COLUMNS:
             value = getattr(self, field)
             if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise PostHogSettingsError(field, "is no column's name.", "Write one, or leave it out.")
+                raise PostHogSettingsError(field, "is not a column's name.", "Write one, or leave it out.")
         if self.email_column and not self.identifiers_path:
             raise PostHogSettingsError(
                 "email_column",
@@ -199,15 +199,15 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         """Return former UUIDs that are somebody else's now: after a split, the other person keeps the old one."""
         from airflow_provider_posthog.erasure.queries import packed
 
-        found = set(self._not_verified)
+        persons = set(self._not_verified)
         named = {uuid.UUID(person.uuid).int for person in work.persons()}
         former = (one for person in self._erased(work) for one in self._former(person))
         for pack in packed(one for one in former if uuid.UUID(one).int not in named):
             rows = self.client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
-            found.update(uuid.UUID(row[0]).int for row in rows)
-        if len(found) > len(self._not_verified):
+            persons.update(uuid.UUID(row[0]).int for row in rows)
+        if len(persons) > len(self._not_verified):
             self.log.info(
                 "%d UUIDs from before a merge or split belong to others now: their rows stay",
-                len(found) - len(self._not_verified),
+                len(persons) - len(self._not_verified),
             )
-        return found
+        return persons

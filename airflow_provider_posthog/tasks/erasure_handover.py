@@ -111,7 +111,6 @@ class Handover:
         """Return the certificate of the request; ``None`` if none is wanted.
 
         :param hook: whose connection has the salt.
-        :param context: the task's context.
         """
         return open_certificate(hook, self.audit_path, self.conn_id, context, self.request_id, self.ticket)
 

@@ -25,7 +25,7 @@ class DestinationCount:
 
     :param sql_conn_id: Airflow's connection of the database.
     :param table: the table there, with its columns ``uuid`` and ``timestamp``.
-    :param sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for the
+    :param sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand for the
         interval's edges, as texts in quotes.
     :param path: a folder of Parquet files in their place, with the same columns.
     :param storage_conn_id: Airflow's connection of the object storage.
@@ -88,7 +88,7 @@ class DestinationCount:
             cursor.execute(statement)
             row = cursor.fetchone()
         if not row or not isinstance(row[0], int):
-            raise PostHogLoadError("The count at the destination is no number. Let check_sql answer with one.")
+            raise PostHogLoadError("The count at the destination is not a number. Let check_sql answer with one.")
         return int(row[0])
 
     def _in_files(self, interval: Interval) -> int:

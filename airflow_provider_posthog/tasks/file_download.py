@@ -1,11 +1,10 @@
-"""One file download on PostHog's side: started when there is a place, kept, found again."""
+"""One file download of PostHog's: started when a slot is free, its id kept, and taken up again."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import file_downloads, jobs, states
@@ -18,6 +17,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogTransportError,
 )
+from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.storage.staging import Staging
     from airflow_provider_posthog.tasks.job import JobArguments
 
-#: PostHog answers 429 with this code while the project has as many file downloads as it may.
-_TOO_MANY = "too_many_concurrent_file_downloads"
-#: The longest wait between two tries to get a place, in poll intervals.
+#: The check that waits for a slot.
+SLOT = "file_download_slot"
+#: The longest wait between two tries to get a slot, in poll intervals.
 _LONGEST_TURN = 6.0
 
 
@@ -89,48 +89,49 @@ class FileDownloadJobOperator(PostHogJobOperator):
                 # A project that does not exist, or is another's, is told of by the same status.
                 if error.status == 404 and "project" not in (error.detail or "").lower():
                     raise _no_file_downloads() from error
-                if error.status != 429 or error.code != _TOO_MANY:
+                if error.code != file_downloads.NO_SLOT:
                     raise
                 staging.record(waiting=staging.note.get("waiting") or time.time())
-                until = staging.note["waiting"] + self._timeout_seconds()
+                until = staging.note["waiting"] + self.timeout_seconds()
                 if time.time() + wait > until:
-                    raise _no_place(str(error)) from error
+                    raise _no_slot(str(error)) from error
             if self.deferrable:
-                self._defer_for_place(until)
+                self._defer_for_slot(until)
             self.log.info("The project has as many file downloads as it may; asking again in %.0f s", wait)
             time.sleep(wait)
             wait = min(wait * 1.5, self.poll_interval * _LONGEST_TURN)
 
-    def _defer_for_place(self, until: float) -> None:
-        """Wait in the triggerer until there is a place: nothing is lost if others are faster, it waits again then."""
-        from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+    def _defer_for_slot(self, until: float) -> None:
+        """Wait in the triggerer until a slot is free: if others are faster, nothing is lost, and it waits again."""
+        from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 
-        live = sum(states.is_live(found) for found in self.hook.client.send(file_downloads.list()).get("results", ()))
-        self.log.info("The project has as many file downloads as it may: %d. Waiting for one to end", live)
-        trigger = PostHogJobTrigger(
-            kind=jobs.FILE_DOWNLOAD_PLACE.name,
-            job_id=str(max(live, 1)),
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=until,
-            poll_interval=self.poll_interval * _LONGEST_TURN,
-            first_wait=self.poll_interval,
-            max_poll_failures=self.max_poll_failures,
-            try_number=self._who.try_number if self._who else 0,
+        running = sum(states.is_live(each) for each in self.hook.client.send(file_downloads.list()).get("results", ()))
+        self.log.info("The project has as many file downloads as it may: %d. Waiting for one to end", running)
+        deadline = Deadline(until)
+        waiting = self.waiting(deadline, self._who.try_number if self._who else 0)
+        waiting |= {"poll_interval": self.poll_interval * _LONGEST_TURN, "first_wait": self.poll_interval}
+        trigger = PostHogCheckTrigger(
+            check=SLOT,
+            arguments={"refused_at": max(running, 1)},
+            looked=True,
+            deferred_at=time.time(),
+            **waiting,
         )
-        backstop = timedelta(seconds=max(1.0, until - time.time()) + 60)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+        self.defer_to(trigger, deadline)
 
-    def after_place(self, context: Context, event: Mapping[str, Any]) -> None:
-        """Read what came of the wait for a place."""
-        from airflow_provider_posthog.triggers.jobs import JobEvent
+    def after_slot(self, context: Context, event: Mapping[str, Any]) -> None:
+        """Read what came of the wait for a slot.
 
-        told = JobEvent.parse(event, jobs.FILE_DOWNLOAD_PLACE.name)
-        if told.ended.outcome == "succeeded" or is_of_earlier_try(told.try_number, context):
+        :raises PostHogJobError: if there was none in time, or nobody could look.
+        """
+        from airflow_provider_posthog.triggers.checks import check_event
+
+        fired = check_event(event, SLOT)
+        if fired.ended.outcome == "succeeded" or is_of_earlier_try(fired.try_number, context):
             return
-        if told.ended.outcome == "timeout":
-            raise _no_place(told.ended.reason)
-        raise PostHogJobError(f"Could not wait for a place ({told.ended.outcome}): {told.ended.reason}")
+        if fired.ended.outcome == "timeout":
+            raise _no_slot(fired.ended.reason)
+        raise PostHogJobError(f"Could not wait for a slot ({fired.ended.outcome}): {fired.ended.reason}")
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the file download that an earlier try has started: PostHog's own list tells ids only."""
@@ -164,8 +165,8 @@ def _no_file_downloads() -> PostHogJobFailed:
     )
 
 
-def _no_place(reason: str) -> PostHogJobTimeout:
+def _no_slot(reason: str) -> PostHogJobTimeout:
     return PostHogJobTimeout(
-        "Other file downloads of the project took all places within the timeout. Use a pool, so that fewer tasks ask "
+        "Other file downloads of the project held all slots within the timeout. Use a pool, so that fewer tasks ask "
         f"at once. {reason}".rstrip()
     )

@@ -120,7 +120,7 @@ def check_files(task: FilesTask) -> None:
         if field == "row_group_rows" and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PostHogSettingsError(field, f"{value!r} is no size.", "Write a whole number, 1 or more.")
+            raise PostHogSettingsError(field, f"{value!r} is not a size.", "Write a whole number, 1 or more.")
     check_partition_by(task.partition_by)
     check_zone(task.partition_zone)
     if task.schema_change not in POLICIES:
@@ -143,7 +143,7 @@ def _check_policy(task: FilesTask) -> None:
         )
     number = task.max_rejects
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-        raise PostHogSettingsError("max_rejects", f"{number!r:.40} is no number of rows.", "Write one, such as 100.")
+        raise PostHogSettingsError("max_rejects", f"{number!r:.40} is not a number of rows.", "Write one, such as 100.")
     if number is not None and task.schema_policy != "quarantine":
         raise PostHogSettingsError("max_rejects", "is for schema_policy='quarantine'.", "Write both, or leave it out.")
     if task.schema_policy is not None and task.table_format is not None:
@@ -238,13 +238,13 @@ def check_partition_by(value: object) -> None:
         return
     raise PostHogSettingsError(
         "partition_by",
-        f"is no name, but {value!r:.60}.",
+        f"is not a name, but {value!r:.60}.",
         "Write 'day', 'hour', 'snapshot' or a column, several of them as a list, or leave it out.",
     )
 
 
 def check_zone(value: object) -> None:
-    """Refuse what is no time zone.
+    """Refuse what is not a time zone.
 
     :param value: the argument ``partition_zone``.
     :raises PostHogSettingsError: if it is none.
@@ -256,4 +256,6 @@ def check_zone(value: object) -> None:
     except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
         known = False
     if not known:
-        raise PostHogSettingsError("partition_zone", f"{value!r:.60} is no time zone.", "Write one: 'Europe/Berlin'.")
+        raise PostHogSettingsError(
+            "partition_zone", f"{value!r:.60} is not a time zone.", "Write one: 'Europe/Berlin'."
+        )

@@ -132,7 +132,6 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     """Return what a task asks of an insight's number.
 
     :param task: the task, with its ``insight``, ``from_dashboard`` and ``condition``.
-    :param context: the task's context.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     condition = insight_conditions.parse(task.condition)
@@ -172,7 +171,7 @@ def _series(value: object, *, of_several: bool) -> int | str | list[int | str] |
 def _whole(field: str, value: object) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise PostHogSettingsError(field, f"{text[:60]!r} is no place.", "Write its number, from 0.")
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a place.", "Write its number, from 0.")
     return int(text)
 
 
@@ -196,7 +195,7 @@ def _day(value: object) -> str | None:
     if value in (None, ""):
         return None
     if moment(str(value)) is None:
-        raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is no date.", "Write one such as '2026-11-01'.")
+        raise PostHogSettingsError("cohort", f"{str(value)[:60]!r} is not a date.", "Write one such as '2026-11-01'.")
     return str(value).strip()[:10]
 
 
@@ -246,7 +245,6 @@ def name_of(context: Mapping[str, Any], insight: int | str, dashboard: int | Non
     It is the same for all looks of a task instance, in the worker and in the triggerer and in each try: a look that was
     killed is followed by one that can end what it left running.
 
-    :param context: the task's context.
     :param insight: its number or short id.
     :param dashboard: on which it is looked at.
     """

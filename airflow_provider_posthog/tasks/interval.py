@@ -22,7 +22,6 @@ def interval_of(
 ) -> tuple[datetime, datetime]:
     """Return the interval of a transfer: what the arguments say, else the run's partition or data interval; in UTC.
 
-    :param context: the task's context.
     :param start: the first moment, as a time with an offset or ISO text; ``None`` or empty for the run's.
     :param end: the first moment after it.
     :raises PostHogSettingsError: if there is none, it has no length, or it is not over yet. (Where it is over within
@@ -30,29 +29,28 @@ def interval_of(
     """
     if start in (None, "") and end in (None, "") and (partition := partition_of(context)) is not None:
         start, end = partition
-    found = _moment(context, "start", start), _moment(context, "end", end)
-    if found[0] >= found[1]:
+    edges = _moment(context, "start", start), _moment(context, "end", end)
+    if edges[0] >= edges[1]:
         raise PostHogSettingsError(
             "end",
-            f"{found[1]:%Y-%m-%d %H:%M:%S} is not after the start, {found[0]:%Y-%m-%d %H:%M:%S} (UTC).",
+            f"{edges[1]:%Y-%m-%d %H:%M:%S} is not after the start, {edges[0]:%Y-%m-%d %H:%M:%S} (UTC).",
             "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
             "have those of a cron schedule or a timedelta, unless the DAG has a CronDataIntervalTimetable or a "
             "DeltaDataIntervalTimetable, or [scheduler] create_cron_data_intervals or create_delta_data_intervals is "
             "on.)",
         )
-    left = found[1].timestamp() - time.time()
+    left = edges[1].timestamp() - time.time()
     if left > _CLOCKS_DIFFER:
         raise PostHogSettingsError(
-            "end", f"{found[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
+            "end", f"{edges[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
         )
     time.sleep(max(0.0, left))
-    return found
+    return edges
 
 
 def has_interval(context: Mapping[str, Any], start: object, end: object) -> bool:
     """Tell whether a task has an interval: one that it was given, or its run's, if that has a length.
 
-    :param context: the task's context.
     :param start: the argument.
     :param end: the argument.
     """
@@ -68,13 +66,11 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     """Return the moment that stands for a run, the same in all its tries, in UTC; now outside the task runner.
 
     Runs that assets or a user have started may have no logical date in Airflow 3.
-
-    :param context: the task's context.
     """
     run = context.get("dag_run")
     known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
-    found = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
-    utc = (found or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    at = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    utc = (at or datetime.now(timezone.utc)).astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
 
 
@@ -95,7 +91,7 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
         except ValueError:
             raise PostHogSettingsError(
-                name, f"{value[:60]!r} is no time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
+                name, f"{value[:60]!r} is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
             ) from None
     if value is None:
         raise PostHogSettingsError(
@@ -106,7 +102,7 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
         )
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
-            name, f"is no time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
+            name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
         )
     if value.tzinfo is None:
         raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")

@@ -153,29 +153,25 @@ class IntoPostHogOperator(PostHogOperator):
     # The task.
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Load the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Load the rows."""
         return self._run(context, None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after a wait.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
-        told = event if isinstance(event, Mapping) else {}
-        of_try = told.get("try_number")
+        payload = event if isinstance(event, Mapping) else {}
+        of_try = payload.get("try_number")
         if isinstance(of_try, int) and is_of_earlier_try(of_try, context):
             return self._run(context, None)
-        return self._run(context, Sent.of(told))
+        return self._run(context, Sent.of(payload))
 
     def on_kill(self) -> None:
         """Send and wait no more; what was sent is noted."""
         self._killed = True
 
-    def _run(self, context: Context, told: Sent | None) -> dict[str, Any]:
+    def _run(self, context: Context, sent_before: Sent | None) -> dict[str, Any]:
         from airflow_provider_posthog.capture.ledger import Ledger
         from airflow_provider_posthog.capture.load import Load
 
@@ -185,17 +181,17 @@ class IntoPostHogOperator(PostHogOperator):
         output = self._output()
         with Ledger(self._ledger_path(identity, recipe)) as ledger:
             load = Load(ledger, floor=self._floor())
-            sent = self._sent(load, ledger, recipe, told, context)
+            sent = self._sent(load, ledger, recipe, sent_before, context)
             sent = self._wait(load, ledger, recipe, sent, context)
-            found = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
+            result = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
             self._write_rejects(output, identity, ledger)
             where = str(output.target) if output is not None else None
             load.check(int(self.max_rejects), where)
             ledger.remove()
-        found |= {"rejects_path": where, "seconds": round(time.monotonic() - began, 3)}
-        tell_outlets(context, self.outlets, found)
-        self.concludes("PostHog has shown all %s events of %s rows", f"{found['kept']:,}", f"{found['rows']:,}")
-        return found
+        result |= {"rejects_path": where, "seconds": round(time.monotonic() - began, 3)}
+        tell_outlets(context, self.outlets, result)
+        self.concludes("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
+        return result
 
     def _recipe(self) -> Recipe:
         from airflow_provider_posthog.capture.events import Recipe
@@ -227,8 +223,8 @@ class IntoPostHogOperator(PostHogOperator):
         from airflow_provider_posthog.api.steps import run
         from airflow_provider_posthog.results.retention import look_if_possible
 
-        found = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
-        return found.floor if found.enforced else None
+        retention = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
+        return retention.floor if retention.enforced else None
 
     def _output(self) -> Output | None:
         if self.rejects_path is None or self.rejects_path == "":
@@ -251,17 +247,17 @@ class IntoPostHogOperator(PostHogOperator):
         folder = Path(tempfile.gettempdir()) / f"airflow-provider-posthog-{os.getuid() if hasattr(os, 'getuid') else 0}"
         return folder / f"{identity.owner}-{identity.clearing}-{digest}.ledger"
 
-    def _sent(self, load: Load, ledger: Ledger, recipe: Recipe, told: Sent | None, context: Context) -> Sent:
+    def _sent(self, load: Load, ledger: Ledger, recipe: Recipe, sent_before: Sent | None, context: Context) -> Sent:
         """Send what was not sent, and return how far the load is."""
         noted = Sent.of(json.loads(ledger.get("sent") or "null"))
         if noted is not None and noted.sent_at:
             return noted
-        if told is not None and told.sent_at:
+        if sent_before is not None and sent_before.sent_at:
             self.log.info("What was sent is noted on another machine: the rows are read again, and not sent")
-            with self.rows(recipe, datetime.fromisoformat(told.at)) as (reader, rows):
+            with self.rows(recipe, datetime.fromisoformat(sent_before.at)) as (reader, rows):
                 load.remember(reader, rows)
-            return _note(ledger, told)
-        at = (noted or told or Sent(moment_of(context).isoformat())).at
+            return _note(ledger, sent_before)
+        at = (noted or sent_before or Sent(moment_of(context).isoformat())).at
         _note(ledger, Sent(at))
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/activity/explore")
@@ -338,9 +334,9 @@ class IntoPostHogOperator(PostHogOperator):
 
         seconds = until - time.time()
         self.log.info("Deferred for %.0f s: then PostHog is asked for the events", seconds)
-        told = {**asdict(sent), "try_number": getattr(context.get("ti"), "try_number", None) or 0}
+        payload = {**asdict(sent), "try_number": getattr(context.get("ti"), "try_number", None) or 0}
         self.defer(
-            trigger=PostHogTimerTrigger(until=until, told=told),
+            trigger=PostHogTimerTrigger(until=until, payload=payload),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, seconds) + _TRIGGERER_GONE),
         )
@@ -351,11 +347,11 @@ class IntoPostHogOperator(PostHogOperator):
         if output is None:
             return
         names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
-        with output.landing(identity) as landing:
+        with output.atomic_file(identity) as atomic:
             for line in lines_of(ledger.rejects(), names):
-                landing.write(line)
-            landing.finish()
-            output.commit(landing)
+                atomic.write(line)
+            atomic.finish()
+            output.commit(atomic)
 
 
 def _note(ledger: Ledger, sent: Sent) -> Sent:

@@ -12,54 +12,39 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     LAST_LOOK,
     LAST_TURN,
-    MAX_POLL_FAILURES,
     Ended,
     Watch,
 )
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.wait_log import Telling, words_of
-from airflow_provider_posthog.compat import (
-    before_execution_timeout,
-    default_deferrable,
-    is_of_earlier_try,
-)
-from airflow_provider_posthog.exceptions import (
-    PostHogError,
-    PostHogJobError,
-    PostHogJobFailed,
-    PostHogJobTimeout,
-)
-from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.tasks.arguments import PostHogArguments
+from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed
+from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
+from airflow_provider_posthog.tasks.deadline import Deadline, timeout_error
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job_start import JobStartOperator
 from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
 from airflow_provider_posthog.tasks.shared_polls import SharedWait, sharing
-from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout, naming
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.triggers.jobs import JobEvent
+    from airflow_provider_posthog.triggers.watching import WatchEvent
 
 
-class JobArguments(PostHogArguments, total=False):
+class JobArguments(RemoteWorkArguments, total=False):
     """The arguments of :class:`PostHogJobOperator`, for an editor and a type checker."""
 
     wait_for_completion: bool
-    deferrable: bool | None
-    poll_interval: float | timedelta
-    timeout: float | timedelta | None
     durable: bool
-    cancel_on_kill: bool
-    max_poll_failures: int
     failure_grace: float | timedelta
 
 
@@ -81,26 +66,16 @@ class PostHogJobOperator(JobStartOperator):
         seconds, or a ``timedelta``.
     """
 
-    operator_extra_links = (PostHogLink(),)
-
     def __init__(
         self,
         *,
         wait_for_completion: bool = True,
-        deferrable: bool | None = None,
-        poll_interval: float | timedelta = 10.0,
-        timeout: float | timedelta | None = None,
         durable: bool = True,
-        cancel_on_kill: bool = True,
-        max_poll_failures: int = MAX_POLL_FAILURES,
         failure_grace: float | timedelta = FAILURE_GRACE,
-        **kwargs: Unpack[PostHogArguments],
+        **kwargs: Unpack[RemoteWorkArguments],
     ) -> None:
-        super().__init__(timeout=timeout, durable=durable, cancel_on_kill=cancel_on_kill, **kwargs)
+        super().__init__(durable=durable, **kwargs)
         self.wait_for_completion = wait_for_completion
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval: float = as_seconds(poll_interval)
-        self.max_poll_failures = max_poll_failures
         self.failure_grace: float = as_seconds(failure_grace)
         self._last_seen: Mapping[str, Any] = {}
 
@@ -129,64 +104,51 @@ class PostHogJobOperator(JobStartOperator):
 
     # The life cycle.
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Start the job, or take up the one of an earlier try, and see it through.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
-        with naming(self._out_of_execution_timeout):
-            return self._see_through(context)
-
-    def _out_of_execution_timeout(self) -> BaseException | None:
-        """Cancel the job, where PostHog can, and say which it was, when Airflow's own timer ends the task."""
-        return None if self._job is None else self._out_of_time(self._job, "execution_timeout", "")
-
-    def _see_through(self, context: Context) -> dict[str, Any]:
+    def run_to_completion(self, context: Context) -> dict[str, Any]:
+        """Start the job, or take up the one of an earlier try, and see it through."""
         began = time.time()
         self._identity = identity = Identity.of(context)
-        self._check_waiting()
+        self.check_waiting()
         request = self.prepare()
         job = self._attach(context, identity, request) or self._submit(identity, request)
         self._job = job
         self._keep(context, job)
-        settings = self.hook.settings()
-        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/{self.link(job)}")
+        self.push_link(context, self.link(job))
         if not self.wait_for_completion:
             return self.get_job_result(job)
-        deadline, limit = self._deadline(job, began)
+        deadline = self._deadline(job, began)
         first = self.job_kind.judge(job.facts) if job.facts else Verdict("pending")
         if first.state == "succeeded":
-            return self._conclude(Ended("succeeded"), job, limit, context)
+            return self._conclude(Ended("succeeded"), job, deadline.limit, context)
         if first.state == "failed" and first.final:
-            return self._conclude(Ended("failed", first.reason), job, limit, context)
+            return self._conclude(Ended("failed", first.reason), job, deadline.limit, context)
         if self.deferrable:
-            self._defer(job, deadline, limit, identity.try_number, looked=bool(job.facts))
-        ended = self.poll_until_complete(job, deadline)
-        return self._conclude(ended, replace(job, facts=self._last_seen), limit, context)
+            self._defer(job, deadline, identity.try_number)
+        ended = self.poll_until_complete(job, deadline.at)
+        return self._conclude(ended, replace(job, facts=self._last_seen), deadline.limit, context)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after the trigger fired.
-
-        All that is needed comes in the event: ``dag.test()`` of Airflow 3 drops what else was deferred.
-
-        :param context: the task's context.
-        :param event: the trigger's event.
-        """
+    def read_event(self, event: Mapping[str, Any] | None) -> JobEvent:
+        """Read the trigger's event."""
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
-        told = JobEvent.parse(event, self.job_kind.name)
-        with naming(self._out_of_execution_timeout):
-            if is_of_earlier_try(told.try_number, context):
-                return self._see_through(context)
-            self._identity = Identity.of(context)
-            self._superseded = list(told.superseded)
-            self._job = job = Job(told.job_id, "", 0.0, told.facts)
-            return self._conclude(told.ended, job, told.limit, context)
+        return JobEvent.parse(event, self.job_kind.name)
 
-    def on_kill(self) -> None:
-        """Cancel the job when the task is killed, where PostHog can cancel it."""
+    def resume(self, event: WatchEvent, context: Context) -> dict[str, Any]:
+        """Prove how the job ended that the trigger has watched, and return its result."""
+        fired = cast("JobEvent", event)
+        self._identity = Identity.of(context)
+        self._superseded = list(fired.superseded)
+        self._job = job = Job(fired.job_id, "", 0.0, fired.facts)
+        return self._conclude(fired.ended, job, fired.limit, context)
+
+    def cancel(self) -> None:
+        """Cancel the job, where PostHog can."""
         if self._job is not None:
             self._cancel(self._job)
+
+    def out_of_execution_timeout(self) -> BaseException | None:
+        """Cancel the job, where PostHog can, and return the error that names it."""
+        return None if self._job is None else self._out_of_time(self._job, "execution_timeout", "")
 
     def poll_until_complete(self, job: Job, deadline: float) -> Ended:
         """Ask PostHog for the job until it ended or the deadline passed.
@@ -236,55 +198,39 @@ class PostHogJobOperator(JobStartOperator):
         self._last_seen = {}
         try:
             with client.until(max(deadline, now + LAST_LOOK)):
-                found = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
+                answer = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)
-        verdict = self.job_kind.judge(found)
-        self._last_seen = found if verdict.state == "succeeded" else {}  # the result needs no other call
+        verdict = self.job_kind.judge(answer)
+        self._last_seen = answer if verdict.state == "succeeded" else {}  # the result needs no other call
         return verdict
 
-    def _check_waiting(self) -> None:
-        seconds_of("poll_interval", self.poll_interval)
+    def check_waiting(self) -> None:
+        """Refuse lengths of time that are none."""
+        super().check_waiting()
         seconds_of("failure_grace", self.failure_grace, 0)
-        if self.timeout is not None:
-            seconds_of("timeout", self.timeout)
 
     # Waiting, and ending.
 
-    def _deadline(self, job: Job, began: float) -> tuple[float, str]:
-        now = time.time()
-        timeout = self._timeout_seconds()
-        deadline = job.submitted_at + timeout
-        if deadline <= now:  # nobody knows when it was submitted, or PostHog's clock is far behind ours
-            deadline = now + timeout
-        if self.deferrable and self.execution_timeout is not None:
-            hard = began + before_execution_timeout(self.execution_timeout)
-            if hard < deadline:
-                return hard, "execution_timeout"
-        return deadline, "timeout"
+    def _deadline(self, job: Job, began: float) -> Deadline:
+        now, timeout = time.time(), self.timeout_seconds()
+        at = job.submitted_at + timeout
+        if at <= now:  # nobody knows when it was submitted, or PostHog's clock is far behind ours
+            at = now + timeout
+        return Deadline.of(began, at - began, self.execution_timeout if self.deferrable else None)
 
-    def _defer(self, job: Job, deadline: float, limit: str, try_number: int, *, looked: bool) -> None:
+    def _defer(self, job: Job, deadline: Deadline, try_number: int) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         trigger = PostHogJobTrigger(
             kind=self.job_kind.name,
             job_id=job.id,
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=deadline,
-            poll_interval=self.poll_interval,
-            max_poll_failures=self.max_poll_failures,
-            failure_grace=self.failure_grace,
             cancel_on_kill=self.cancel_on_kill,
-            limit=limit,
-            try_number=try_number,
             superseded=self._superseded,
-            looked=looked,
+            looked=bool(job.facts),
+            **(self.waiting(deadline, try_number) | {"failure_grace": self.failure_grace}),
         )
-        # The trigger ends itself at the deadline and says so; Airflow's own timeout would fail the task without
-        # calling us, so it only stands behind it, for a triggerer that is gone.
-        backstop = timedelta(seconds=max(1.0, deadline - time.time()) + 2 * self.poll_interval + 60 + LAST_TURN)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+        self.defer_to(trigger, deadline)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         name = f"{self.job_kind.name} {job.id}"
@@ -318,8 +264,6 @@ class PostHogJobOperator(JobStartOperator):
                 else "takes it up again."
             )
         hard = self.execution_timeout if limit == "execution_timeout" else None
-        seconds = self._timeout_seconds() if hard is None else hard.total_seconds()
+        seconds = self.timeout_seconds() if hard is None else hard.total_seconds()
         text = f"{self.job_kind.name} {job.id} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
-        text = text.rstrip()
-        kind = PostHogTaskTimeout if limit == "execution_timeout" else PostHogJobTimeout
-        return kind(text, job_id=job.id)
+        return timeout_error(limit, text.rstrip(), job_id=job.id)

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
@@ -20,16 +19,15 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.earlier_jobs import choose
 from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
-from airflow_provider_posthog.tasks.lengths import as_seconds
+from airflow_provider_posthog.tasks.remote_work import RemoteWorkOperator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.compat import Context
-    from airflow_provider_posthog.tasks.arguments import PostHogArguments
+    from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 
 #: Where the job's id is kept between tries (Airflow 3.3); never renamed.
 STORE_KEY = "posthog_job"
@@ -37,12 +35,10 @@ STORE_KEY = "posthog_job"
 _LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-class JobStartOperator(PostHogOperator):
+class JobStartOperator(RemoteWorkOperator):
     """Has a job on PostHog: its own, or an earlier try's.
 
-    :param timeout: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
-    :param durable: as there.
-    :param cancel_on_kill: as there.
+    :param durable: let a retry take up the job that an earlier try started.
     """
 
     job_kind: ClassVar[JobKind]
@@ -50,15 +46,11 @@ class JobStartOperator(PostHogOperator):
     def __init__(
         self,
         *,
-        timeout: float | timedelta | None = None,
         durable: bool = True,
-        cancel_on_kill: bool = True,
-        **kwargs: Unpack[PostHogArguments],
+        **kwargs: Unpack[RemoteWorkArguments],
     ) -> None:
         super().__init__(**kwargs)
-        self.timeout = timeout
         self.durable = durable
-        self.cancel_on_kill = cancel_on_kill
         self._job: Job | None = None
         self._identity = Identity.of({})
         self._known: set[str] = set()  # the ids of jobs of earlier tries
@@ -79,15 +71,6 @@ class JobStartOperator(PostHogOperator):
         :param request: what :meth:`prepare` returned.
         """
 
-    @abstractmethod
-    def default_timeout(self) -> float:
-        """Return how many seconds PostHog itself may take, with a margin."""
-
-    def _timeout_seconds(self) -> float:
-        if self.timeout is None:
-            return self.default_timeout()
-        return float(as_seconds(self.timeout))
-
     # Starting, and taking up again.
 
     def _attach(self, context: Context, identity: Identity, request: Mapping[str, Any]) -> Job | None:
@@ -97,8 +80,8 @@ class JobStartOperator(PostHogOperator):
         if not self.durable or (identity.is_first and stored is None):
             return None
         mine = identity.marker(request)
-        found = self._earlier_jobs(stored, mine.owner, request)
-        earlier = choose(found, identity, mine, self._timeout_seconds(), self.job_kind.name, self.log.info)
+        jobs = self._earlier_jobs(stored, mine.owner, request)
+        earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
         self._known = earlier.ids
         late = self._supersede(earlier.superseded, identity)
         return earlier.job or late
@@ -121,7 +104,7 @@ class JobStartOperator(PostHogOperator):
                 "%s %s of an earlier try still runs after its timeout of %.0f s: it is superseded%s",
                 self.job_kind.name,
                 job.id,
-                self._timeout_seconds(),
+                self.timeout_seconds(),
                 " and cancelled" if cancelled else "; if the one in its place fails, it may be taken after all",
             )
             if cancelled or not mine:

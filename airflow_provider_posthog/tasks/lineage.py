@@ -83,7 +83,7 @@ class Lineage:
         settings: ClientSettings,
         source: Source,
         written: Dataset,
-        found: Mapping[str, Any],
+        result: Mapping[str, Any],
         columns: Sequence[Sequence[str]] | None = None,
     ) -> Lineage:
         """Return what a task has read by HogQL.
@@ -91,7 +91,7 @@ class Lineage:
         :param settings: where the project is.
         :param source: what was read.
         :param written: where it went.
-        :param found: what the task's assets are told, with counts as ``rows``, ``bytes`` and ``files``.
+        :param result: what the task's assets are told, with counts as ``rows``, ``bytes`` and ``files``.
         :param columns: names and types of what was written.
         """
         return cls(
@@ -100,9 +100,9 @@ class Lineage:
             written,
             statement=statement_of(source),
             columns=[(name, kind) for name, kind in columns or ()],
-            rows=found.get("rows"),
-            size=found.get("bytes"),
-            files=found.get("files"),
+            rows=result.get("rows"),
+            size=result.get("bytes"),
+            files=result.get("files"),
         )
 
 
@@ -116,21 +116,21 @@ class LineageMixin(ABC):
     log: Any
 
     @abstractmethod
-    def lineage(self, found: Mapping[str, Any]) -> Lineage | None:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written; ``None`` if that cannot be said.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
 
-    def note_lineage(self, found: Mapping[str, Any]) -> None:
+    def note_lineage(self, result: Mapping[str, Any]) -> None:
         """Keep what OpenLineage will ask for.
 
-        :param found: what the task's assets are told.
+        :param result: what the task's assets are told.
         """
-        self._found = found
+        self._found = result
         try:
             if self.lineage_reads_files and openlineage_listens():
-                self._lineage = self.lineage(found)
+                self._lineage = self.lineage(result)
         except Exception as error:  # the work is done, and must not fail for want of lineage
             self.log.warning("OpenLineage is not told what this task has done: %s", type(error).__name__)
 
@@ -166,9 +166,9 @@ def as_openlineage(lineage: Lineage | None) -> Any:  # noqa: ANN401 - OperatorLi
         facets["schema"] = facet.SchemaDatasetFacet(fields=fields)
     statistics: dict[str, Any] = {}
     if lineage.rows is not None or lineage.size is not None:
-        told: dict[str, Any] = {"rowCount": lineage.rows, "size": lineage.size, "fileCount": lineage.files}
+        numbers: dict[str, Any] = {"rowCount": lineage.rows, "size": lineage.size, "fileCount": lineage.files}
         statistics["outputStatistics"] = facet.OutputStatisticsOutputDatasetFacet(
-            **{name: count for name, count in told.items() if count is not None}
+            **{name: count for name, count in numbers.items() if count is not None}
         )
     paths = [[str(part) for part in (project, *thing) if part is not None] for thing in lineage.read]
     return OperatorLineage(
@@ -179,14 +179,14 @@ def as_openlineage(lineage: Lineage | None) -> Any:  # noqa: ANN401 - OperatorLi
 
 
 def of_export(
-    settings: ClientSettings, export: Mapping[str, Any], written: Dataset, found: Mapping[str, Any]
+    settings: ClientSettings, export: Mapping[str, Any], written: Dataset, result: Mapping[str, Any]
 ) -> Lineage:
     """Return what a task has read that fetched the file of an export: the insight, dashboard or tables it is of.
 
     :param settings: where the project is.
     :param export: PostHog's description of the export.
     :param written: where the file is.
-    :param found: what the task's assets are told, with ``rows`` and ``bytes``.
+    :param result: what the task's assets are told, with ``rows`` and ``bytes``.
     """
     from airflow_provider_posthog.api import insights
 
@@ -202,7 +202,7 @@ def of_export(
     elif str(source.get("kind")) in _TABLES:
         thing = Thing(_TABLES[source["kind"]])
     read = (tables_of(statement) if statement else []) or [thing]
-    counts: dict[str, Any] = {"rows": found.get("rows"), "size": found.get("bytes"), "files": 1 if found else None}
+    counts: dict[str, Any] = {"rows": result.get("rows"), "size": result.get("bytes"), "files": 1 if result else None}
     return Lineage(settings, read, written, statement=statement, **counts)
 
 
@@ -237,8 +237,8 @@ def tables_of(statement: str) -> list[Thing]:
     """
     with suppress(Exception):  # it is made for other dialects
         parse = import_module("openlineage_sql").parse
-        found = parse([_PLACEHOLDER.sub("NULL", statement)], "clickhouse")
-        return [Thing(name) for name in sorted(table.qualified_name for table in found.in_tables)]
+        parsed = parse([_PLACEHOLDER.sub("NULL", statement)], "clickhouse")
+        return [Thing(name) for name in sorted(table.qualified_name for table in parsed.in_tables)]
     return []
 
 
@@ -274,9 +274,9 @@ def dataset_of_path(path: str | ObjectStoragePath, conn_id: str | None = None) -
     :param path: where it is; a connection's id in it is left out.
     :param conn_id: Airflow's connection for the object storage, for a path that is text.
     """
-    scheme, found, rest = str(path).rpartition("://")
+    scheme, separator, rest = str(path).rpartition("://")
     scheme = _SCHEMES.get(scheme, scheme)
-    if not found or scheme in _LOCAL:
+    if not separator or scheme in _LOCAL:
         return Dataset("file", os.path.abspath(rest))
     bucket, _, key = rest.partition("/")
     bucket = bucket.rpartition("@")[2]
@@ -291,6 +291,6 @@ def _account(path: str | ObjectStoragePath, conn_id: str | None) -> str | None:
     from airflow_provider_posthog.compat import ObjectStoragePath
 
     with suppress(Exception):  # without its provider, or its connection
-        found = ObjectStoragePath(path, conn_id=conn_id) if isinstance(path, str) else path
-        return str(found.fs.account_name)
+        target = ObjectStoragePath(path, conn_id=conn_id) if isinstance(path, str) else path
+        return str(target.fs.account_name)
     return None

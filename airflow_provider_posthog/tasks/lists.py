@@ -14,21 +14,21 @@ def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> li
     :param field: the argument.
     :param value: its value; a template makes text of a list.
     :param kinds: what its entries may be.
-    :raises PostHogSettingsError: if it is no list, or an entry is of another kind or empty.
+    :raises PostHogSettingsError: if it is not a list, or an entry is of another kind or empty.
     """
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, (Sequence, Set)):
         raise PostHogSettingsError(
             field,
-            f"{str(value)[:60]!r} is no list.",
+            f"{str(value)[:60]!r} is not a list.",
             "Write a list, such as ['a', 'b'] (a template makes text of a list, unless the DAG has "
             "render_template_as_native_obj=True).",
         )
-    found = list(value)
-    wrong = [each for each in found if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
+    items = list(value)
+    wrong = [each for each in items if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
     if wrong:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise PostHogSettingsError(field, f"has {str(wrong[0])[:60]!r} in it.", f"Write a list of {names}.")
-    return found
+    return items
 
 
 def number_of(field: str, value: object) -> int:
@@ -54,7 +54,9 @@ def values_of(values: object, *, is_text: bool) -> Mapping[str, Any] | None:
     if values is None:
         return None
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise PostHogSettingsError("values", "is no dictionary with names.", "Write {'name': value} for each {name}.")
+        raise PostHogSettingsError(
+            "values", "is not a dictionary with names.", "Write {'name': value} for each {name}."
+        )
     if values and not is_text:
         raise PostHogSettingsError("values", "goes with HogQL text only.", "Put the values into the query node.")
     return values

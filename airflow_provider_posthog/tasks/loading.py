@@ -104,7 +104,6 @@ def target_of(
     :param source: what is read.
     :param window: of which time; of a source without one, whatever it says.
     :param since: from when its rows are new.
-    :param context: the task's context.
     :raises PostHogSettingsError: if its arguments do not go together.
     """
     write_disposition = mode_of(task.write_disposition, source, task.deleted)
@@ -134,7 +133,7 @@ def target_of(
 
 def _column_types(task: LoadTask) -> dict[str, str]:
     if task.column_types is not None and not isinstance(task.column_types, Mapping):
-        raise PostHogSettingsError("column_types", "is no mapping.", "Write a dictionary: {'name': 'jsonb'}.")
+        raise PostHogSettingsError("column_types", "is not a mapping.", "Write a dictionary: {'name': 'jsonb'}.")
     return dict(task.column_types or {})
 
 
@@ -179,7 +178,7 @@ def typed(columns: object) -> dict[str, tuple[str, bool]]:
     """
     from airflow_provider_posthog.load.typed import kind_of
 
-    found: dict[str, tuple[str, bool]] = {}
+    types: dict[str, tuple[str, bool]] = {}
     for name, value in columns.items() if isinstance(columns, Mapping) else ():
         if isinstance(value, str) or hasattr(value, "resolve"):  # the result of another task is not there yet
             continue
@@ -196,8 +195,8 @@ def typed(columns: object) -> dict[str, tuple[str, bool]]:
                 f"{str(name)!r:.60} has a type that values cannot be read as.",
                 "Write one such as 'decimal(12,2)', 'bigint', 'boolean', 'date', 'timestamp', 'uuid' or 'jsonb'.",
             )
-        found[str(name)] = (pair[1], _PROPERTY.fullmatch(pair[0].strip()) is not None)
-    return found
+        types[str(name)] = (pair[1], _PROPERTY.fullmatch(pair[0].strip()) is not None)
+    return types
 
 
 def selected(columns: Any) -> Any:  # noqa: ANN401 - whatever the task says
@@ -215,11 +214,11 @@ def selected(columns: Any) -> Any:  # noqa: ANN401 - whatever the task says
 
 
 def _json_of(expression: str) -> str:
-    found = _PROPERTY.fullmatch(expression)
-    if found is None:
+    match = _PROPERTY.fullmatch(expression)
+    if match is None:
         return expression
-    name = (found["plain"] or found["quoted"]).replace("'", "\\'")
-    return f"JSONExtractRaw({found['of']}properties, '{name}')"
+    name = (match["plain"] or match["quoted"]).replace("'", "\\'")
+    return f"JSONExtractRaw({match['of']}properties, '{name}')"
 
 
 def native_types(source: Source, database: str) -> dict[str, str]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.compat import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    is_of_earlier_try,
-)
+from airflow_provider_posthog.api.jobs import Ended
+from airflow_provider_posthog.compat import AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_posthog.exceptions import PostHogError
-from airflow_provider_posthog.tasks.sensor import PostHogSensor
+from airflow_provider_posthog.tasks.deadline import Deadline
+from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
 
 if TYPE_CHECKING:
@@ -22,10 +20,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
-    from airflow_provider_posthog.triggers.checks import CheckEvent
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 
-class PostHogLookSensor(PostHogSensor):
+class PostHogLookSensor(PostHogWaitingSensor):
     """Looks in a worker, and waits for the next look in the triggerer, which is told nothing of what is looked at.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`.
@@ -40,10 +38,7 @@ class PostHogLookSensor(PostHogSensor):
         self._text = ""
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Look, and wait for the next look.
-
-        :param context: the task's context.
-        """
+        """Look, and wait for the next look."""
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException):
@@ -51,10 +46,7 @@ class PostHogLookSensor(PostHogSensor):
             raise
 
     def note_timeout(self, context: Context) -> None:
-        """Tell that nobody looks any more, where somebody has to know.
-
-        :param context: the task's context.
-        """
+        """Tell that nobody looks any more, where somebody has to know."""
 
     def _too_long(self) -> str:
         return (
@@ -62,53 +54,60 @@ class PostHogLookSensor(PostHogSensor):
         )
 
     def _defer(self, context: Context, *, looked: bool) -> None:
-        end = self._deadline()
-        self._defer_until(context, time.time() + (self.poke_interval if looked else 0.0), end.at, end.limit)
+        self._defer_until(context, self._deadline(), looked=looked)
 
-    def _defer_until(self, context: Context, at: float, deadline: float, limit: str) -> None:
-        at = min(at, deadline)
+    def _defer_until(self, context: Context, end: Deadline, *, looked: bool) -> None:
+        at = min(time.time() + (self.poke_interval if looked else 0.0), end.at)
+        waiting: Waiting = {
+            "posthog_conn_id": self.posthog_conn_id,
+            "deadline": end.at,
+            "poll_interval": self.poke_interval,
+            "first_wait": max(0.0, at - time.time()),
+            "limit": end.limit,
+            "try_number": getattr(context.get("ti"), "try_number", None) or 0,
+        }
         self.defer(
-            trigger=self._wait_trigger(context, at, deadline, limit),
+            trigger=self.new_trigger(context, waiting, looked=looked),
             method_name="execute_complete",
-            # Behind the trigger's own end, for a triggerer that is gone.
-            timeout=timedelta(seconds=max(0.0, at - time.time()) + 3600.0),
+            # Behind the timer's own end, for a triggerer that is gone.
+            timeout=timedelta(seconds=waiting["first_wait"] + 3600.0),
         )
 
-    def _wait_trigger(self, context: Context, at: float, deadline: float, limit: str) -> BaseTrigger:
-        from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
+    def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
+        """Make the timer until the next look, which brings back what that look has to know.
 
-        arguments = {"at": at, "deadline": deadline, "limit": limit, "bad_looks": self._bad_pokes}
-        return PostHogCheckTrigger(
-            check=self.check,
-            arguments=arguments,
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=at + 600.0,
-            poll_interval=60.0,
-            try_number=getattr(context.get("ti"), "try_number", None) or 0,
+        :param waiting: how to wait.
+        :param looked: whether a look has just said "not yet".
+        """
+        from airflow_provider_posthog.triggers.timer import PostHogTimerTrigger
+
+        payload = {name: waiting[name] for name in ("deadline", "limit", "try_number")}
+        return PostHogTimerTrigger(
+            until=time.time() + waiting["first_wait"], payload={**payload, "bad_looks": self._bad_pokes}
         )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
+        """Read the timer's event.
+
+        :param event: its payload.
+        """
+        from airflow_provider_posthog.triggers.timer import read_timer
+        from airflow_provider_posthog.triggers.watching import WatchEvent, untrusted
+
+        payload = read_timer(event)
+        if payload is None or not {"deadline", "limit", "bad_looks"} <= payload.keys():
+            raise untrusted(event if isinstance(event, Mapping) else {}, "the next look", self.job_id)
+        return WatchEvent(Ended("succeeded"), str(payload["limit"]), int(payload.get("try_number") or 0), payload)
+
+    def result(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
         """Look again, now that it is time to.
 
-        :param context: the task's context.
-        :param event: the trigger's event.
+        :param event: the timer's event.
         """
-        try:
-            told = cast("CheckEvent", self.read_event(event))
-            if is_of_earlier_try(told.try_number, context):
-                return self._wait(context)
-            if told.ended.outcome != "succeeded":
-                return self._conclude(told)
-            facts = told.facts
-            self._bad_pokes = int(facts["bad_looks"])
-            return self._look_again(context, float(facts["deadline"]), str(facts["limit"]))
-        except PostHogError as error:
-            if self.never_fail:  # as poke mode does for any error
-                raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
-            raise
+        self._bad_pokes = int(event.facts["bad_looks"])
+        return self._look_again(context, Deadline(float(event.facts["deadline"]), event.limit))
 
-    def _look_again(self, context: Context, deadline: float, limit: str) -> Any:  # noqa: ANN401 - JSON
+    def _look_again(self, context: Context, end: Deadline) -> Any:  # noqa: ANN401 - JSON
         self.prepare(context)
         try:
             seen = self.poke(context)
@@ -118,11 +117,11 @@ class PostHogLookSensor(PostHogSensor):
             if not self.silent_fail:
                 raise
             self.log.warning("silent_fail goes on", exc_info=True)
-        if time.time() >= deadline:
+        if time.time() >= end.at:
             text = self._too_long()
             self.note_timeout(context)
-            if limit == "execution_timeout":
+            if end.limit == "execution_timeout":
                 raise PostHogTaskTimeout(text, job_id=self.job_id)
             raise AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
-        self._defer_until(context, time.time() + self.poke_interval, deadline, limit)
+        self._defer_until(context, end, looked=True)
         return None

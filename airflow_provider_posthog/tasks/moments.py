@@ -14,13 +14,13 @@ def instant_of(field: str, value: object) -> datetime:
     :param value: a time with an offset, or ISO text with one.
     :raises PostHogSettingsError: if it is none.
     """
-    found = value
+    at = value
     if isinstance(value, str):
         try:
-            found = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+            at = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
         except ValueError:
-            found = None
-    if not isinstance(found, datetime) or found.tzinfo is None:
-        raise PostHogSettingsError(field, "is no time with an offset.", "Write '{{ data_interval_end }}'.")
-    utc = found.astimezone(timezone.utc)
+            at = None
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise PostHogSettingsError(field, "is not a time with an offset.", "Write '{{ data_interval_end }}'.")
+    utc = at.astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class

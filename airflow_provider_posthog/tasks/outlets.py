@@ -11,7 +11,6 @@ from airflow_provider_posthog.tasks.partition import key_of
 def tell_outlets(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
     """Put counts into the events of the task's assets, for the DAGs that they start, and keep them for OpenLineage.
 
-    :param context: the task's context.
     :param outlets: the task's outlets.
     :param extra: JSON, small, without personal data.
     """

@@ -21,27 +21,23 @@ def partition_of(context: Mapping[str, Any]) -> Range | None:
     A key says its range by its form: ``2026-11`` (a month), ``2026-11-01`` (a day), ``2026-11-01T06`` (an hour), each
     of UTC, or two times with a slash between.
 
-    :param context: the task's context.
     :raises PostHogSettingsError: if the key is of another form, so that its range is not known.
     """
     key = key_of(context)
     if key is None:
         return None
-    found = _range(key)
-    if found is None:
+    interval = _range(key)
+    if interval is None:
         raise PostHogSettingsError(
             "start",
             f"is not given, and the range of the run's partition {clean(key)[:60]!r} is not known.",
             "Write start and end, or let keys be as 2026-11-01, 2026-11-01T06, 2026-11, or two times with a slash.",
         )
-    return found
+    return interval
 
 
 def key_of(context: Mapping[str, Any]) -> str | None:
-    """Return the key of the run's partition; ``None`` for a run of none, and before Airflow 3.2.
-
-    :param context: the task's context.
-    """
+    """Return the key of the run's partition; ``None`` for a run of none, and before Airflow 3.2."""
     key = context.get("partition_key") or getattr(context.get("dag_run"), "partition_key", None)
     return key.strip() or None if isinstance(key, str) else None
 
@@ -66,5 +62,5 @@ def _range(key: str) -> Range | None:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

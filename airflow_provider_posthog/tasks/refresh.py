@@ -7,26 +7,21 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_posthog.api import refresh
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target
-from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, MAX_POLL_FAILURES
+from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.steps import Steps, run, run_all
-from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobFailed,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks import refresh_began
-from airflow_provider_posthog.tasks.arguments import PostHogArguments
-from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.refresh_began import Began
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.refresh_results import (
@@ -37,6 +32,7 @@ from airflow_provider_posthog.tasks.refresh_results import (
     not_fresh_error,
     writing_error,
 )
+from airflow_provider_posthog.tasks.remote_work import RemoteWorkOperator
 from airflow_provider_posthog.tasks.timeouts import calculations_timeout, naming
 
 if TYPE_CHECKING:
@@ -46,12 +42,16 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.insights import Insight
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.results.files import ResultFormat
+    from airflow_provider_posthog.triggers.refresh import RefreshEvent
+    from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: An hour: 40 insights, three at once, of four and a half minutes each.
 TIMEOUT = 3600.0
+#: Seconds between two polls of a calculation at the most.
+POLL_INTERVAL = 5.0
 
 
-class PostHogRefreshOperator(PostHogOperator):
+class PostHogRefreshOperator(RemoteWorkOperator):
     """Calculates insights afresh, and succeeds only if all their numbers are proved to be new. Subclasses say which.
 
     :param filters_override: filters in place of the insights' own, as PostHog's ``filters``; their results are kept
@@ -77,7 +77,7 @@ class PostHogRefreshOperator(PostHogOperator):
         for hundreds.
     :param max_in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which
         is all that PostHog runs at once).
-    :param poll_interval: the longest wait between two polls of a calculation, in seconds or as a ``timedelta``.
+    :param poll_interval: the longest wait between two polls of a calculation: seconds, or a ``timedelta``; default 5 s.
     :param timeout: seconds, or a ``timedelta``, for all of it; what is calculated then is cancelled, and the rest not
         begun.
     :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
@@ -87,13 +87,12 @@ class PostHogRefreshOperator(PostHogOperator):
     """
 
     template_fields: Sequence[str] = (
-        *PostHogOperator.template_fields,
+        *RemoteWorkOperator.template_fields,
         "filters_override",
         "variables_override",
         *("path", "format", "object_storage_conn_id", "on_truncation"),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"filters_override": "json", "variables_override": "json"}
-    operator_extra_links = (PostHogLink(),)
 
     def __init__(
         self,
@@ -106,14 +105,10 @@ class PostHogRefreshOperator(PostHogOperator):
         object_storage_conn_id: str | None = None,
         on_truncation: OnTruncation = "fail",
         values: bool = False,
-        deferrable: bool | None = None,
         max_in_flight: int | None = None,
-        poll_interval: float | timedelta = 5.0,
-        timeout: float | timedelta = TIMEOUT,
-        cancel_on_kill: bool = True,
-        max_poll_failures: int = MAX_POLL_FAILURES,
-        **kwargs: Unpack[PostHogArguments],
+        **kwargs: Unpack[RemoteWorkArguments],
     ) -> None:
+        kwargs.setdefault("poll_interval", POLL_INTERVAL)
         super().__init__(**kwargs)
         self.filters_override = filters_override
         self.variables_override = variables_override
@@ -123,12 +118,7 @@ class PostHogRefreshOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.on_truncation = on_truncation
         self.values = values
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.max_in_flight = max_in_flight
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.cancel_on_kill = cancel_on_kill
-        self.max_poll_failures = max_poll_failures
         self._open: set[str] = set()
         self._fresh: list[Insight] = []
         self._stop: threading.Event | None = None  # made when the task runs: Airflow copies operators, and no locks
@@ -153,7 +143,7 @@ class PostHogRefreshOperator(PostHogOperator):
 
         :param done: what is known of each.
         :param facts: what :meth:`find` returned.
-        :param context: the task's context.
+        :param context: Airflow's; may be empty outside the task runner.
         """
 
     @abstractmethod
@@ -169,11 +159,10 @@ class PostHogRefreshOperator(PostHogOperator):
 
         :raises PostHogSettingsError: if an argument is wrong.
         """
-        for name, value in (("poll_interval", self.poll_interval), ("timeout", self.timeout)):
-            seconds_of(name, value)
+        self.check_waiting()
         limit = self.max_in_flight
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise PostHogSettingsError("max_in_flight", f"{limit!r} is no number of insights.", "Write 1 or more.")
+            raise PostHogSettingsError("max_in_flight", f"{limit!r} is not a number of insights.", "Write 1 or more.")
         check_overrides(self.filters_override, self.variables_override)
         if self.on_truncation not in ON_TRUNCATION:
             raise PostHogSettingsError(
@@ -193,53 +182,41 @@ class PostHogRefreshOperator(PostHogOperator):
 
     # The life cycle.
 
-    def execute(self, context: Context) -> Any:  # noqa: ANN401 - JSON
-        """Calculate the insights, or take up what an earlier try has begun.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+    def run_to_completion(self, context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Calculate the insights, or take up what an earlier try has begun."""
         self.check()
         began = time.time()
         identity = Identity.of(context)
-        deadline = began + self._seconds()
+        deadline = began + self.timeout_seconds()
         with self.in_time(deadline):
             insights, facts = run(self.find(), self.hook.client)
             targets = [self._named(target, identity) for target in insights]
-            PostHogLink.push(context, f"{self.address}/{self.link(targets, facts)}")
+            self.push_link(context, self.link(targets, facts))
             self.files.refuse(targets, identity)
             if targets and self.deferrable and self._may_defer(targets):
                 self._defer(targets, facts, began, identity)
-            known = refresh_began.began(context, identity, targets, self._most_at_once(), self._seconds())
+            known = refresh_began.began(context, identity, targets, self._most_at_once(), self.timeout_seconds())
             earlier = run(known, self.hook.client)
         outcomes = self._all([self._tracked(target, deadline, earlier) for target in targets], deadline)
         return self._end(list(zip(targets, outcomes, strict=True)), facts, "timeout", context)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Go on after the trigger fired: read every result back, and prove it.
+    def read_event(self, event: Mapping[str, Any] | None) -> RefreshEvent:
+        """Read the trigger's event."""
+        from airflow_provider_posthog.triggers.refresh import RefreshEvent
 
-        :param context: the task's context.
-        :param event: the trigger's event.
-        """
-        from airflow_provider_posthog.triggers.refresh import parse
+        return RefreshEvent.parse(event)
 
-        items, facts, end = parse(event)
-        if is_of_earlier_try(end.try_number, context):
-            return self.execute(context)
-        if end.ended.outcome != "succeeded":
-            raise PostHogJobFailed(f"Lost sight of the refresh ({end.ended.outcome}): {end.ended.reason}")
-        items = [(self.overridden(target), outcome) for target, outcome in items]
+    def resume(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
+        """Read every result back that the trigger has had calculated, and prove it."""
+        if event.ended.outcome != "succeeded":
+            raise PostHogJobFailed(f"Lost sight of the refresh ({event.ended.outcome}): {event.ended.reason}")
+        items = [(self.overridden(target), outcome) for target, outcome in cast("RefreshEvent", event).outcomes]
         outcomes = self._all([self._finished(target, outcome) for target, outcome in items])
         proved = [(target, outcome) for (target, _), outcome in zip(items, outcomes, strict=True)]
         for target, outcome in proved:
             if outcome.goes_on:
                 self._open.update(target.names)
-        return self._end(proved, facts, end.limit, context)
-
-    def on_kill(self) -> None:
-        """Cancel the calculations that go on, when the task is killed."""
-        if self._stop is not None:
-            self._stop.set()
-        self._cancel()
+        return self._end(proved, event.facts, event.limit, context)
 
     def _named(self, target: Target, identity: Identity) -> Target:
         target = self.overridden(target)
@@ -253,7 +230,7 @@ class PostHogRefreshOperator(PostHogOperator):
             query_id=identity.own_name(request),
             earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
             life_since=max(0.0, identity.since - 60.0),
-            superseded_before=0.0 if identity.is_first else time.time() - self._seconds(),
+            superseded_before=0.0 if identity.is_first else time.time() - self.timeout_seconds(),
         )
 
     def overridden(self, target: Target) -> Target:
@@ -266,17 +243,22 @@ class PostHogRefreshOperator(PostHogOperator):
         }
         return replace(target, filters_override=self.filters_override, variables_override=variables or None)
 
-    def _all(self, works: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
+    def _all(self, tasks: Sequence[Steps[Outcome]], deadline: float | None = None) -> list[Outcome]:
         # Also a single one in a thread: PostHog may hold a request for minutes after the deadline.
         stop = self._stop = threading.Event()
-        late = Outcome("timeout", "PostHog did not answer in time")
+        unanswered = Outcome("timeout", "PostHog did not answer in time")
         try:
             with naming(lambda: calculations_timeout(self._open, self.execution_timeout)):
                 return run_all(
-                    works, self._new_client, at_once=self._most_at_once(), stop=stop, deadline=deadline, late=late
+                    tasks,
+                    self._new_client,
+                    max_workers=self._most_at_once(),
+                    stop=stop,
+                    deadline=deadline,
+                    on_timeout=unanswered,
                 )
         except BaseException:  # Airflow's timeouts and kills are not Exceptions; no thread may outlive one
-            self._cancel()
+            self.cancel()
             raise
 
     def _new_client(self) -> Client:
@@ -296,8 +278,7 @@ class PostHogRefreshOperator(PostHogOperator):
         how = refresh.refresh
         if target.insight_id == earlier.anchor:
             how = refresh.watched
-        interval = seconds_of("poll_interval", self.poll_interval)
-        outcome = yield from how(target, deadline, interval, self.max_poll_failures)
+        outcome = yield from how(target, deadline, self.poll_interval, self.max_poll_failures)
         if not outcome.goes_on:
             self._open.difference_update(target.names)
         return outcome
@@ -332,22 +313,15 @@ class PostHogRefreshOperator(PostHogOperator):
         started = bool(self.filters_override or self.variables_override)
         if started:
             self._start(targets)
-        interval = seconds_of("poll_interval", self.poll_interval)
-        deadline = Deadline.of(began, self._seconds(), self.execution_timeout)
+        deadline = Deadline.of(began, self.timeout_seconds(), self.execution_timeout)
         trigger = PostHogRefreshTrigger(
             items=[item_of(target, may_start=not started) for target in targets],
             in_flight=self._most_at_once(),
             facts=facts,
             cancel_on_kill=self.cancel_on_kill,
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=deadline.at,
-            poll_interval=interval,
-            max_poll_failures=self.max_poll_failures,
-            limit=deadline.limit,
-            try_number=identity.try_number,
+            **self.waiting(deadline, identity.try_number),
         )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=deadline.backstop(interval))
+        self.defer_to(trigger, deadline)
 
     def _start(self, targets: Sequence[Target]) -> None:
         """Start what the trigger only watches."""
@@ -356,7 +330,7 @@ class PostHogRefreshOperator(PostHogOperator):
                 self._open.update(target.names)
                 run(refresh.start(target), self.hook.client)
         except BaseException:  # as in _all()
-            self._cancel()
+            self.cancel()
             raise
 
     def _end(
@@ -364,7 +338,7 @@ class PostHogRefreshOperator(PostHogOperator):
     ) -> Any:  # noqa: ANN401 - JSON
         bad = [(target, outcome) for target, outcome in outcomes if outcome.state != "fresh"]
         if bad:
-            self._cancel()
+            self.cancel()
         good = [each for each in outcomes if each[1].state == "fresh"]
         writer = ResultWriter(self.files, self.on_truncation, self.address, values=self.values)
         identity = Identity.of(context)
@@ -380,13 +354,10 @@ class PostHogRefreshOperator(PostHogOperator):
         refresh_began.forget(context)
         return concluded
 
-    @property
-    def address(self) -> str:
-        """The project's address in PostHog's interface."""
-        settings = self.hook.settings()
-        return f"{settings.base_url}/project/{settings.project_id}"
-
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Cancel the calculations that go on."""
+        if self._stop is not None:
+            self._stop.set()
         names, self._open = sorted(self._open), set()
         end = time.time() + CANCEL_SECONDS
         for name in names if self.cancel_on_kill else ():
@@ -394,5 +365,6 @@ class PostHogRefreshOperator(PostHogOperator):
                 cancelled = run(refresh.cancel(name), client)
             self.log.info("Cancelled calculation %s" if cancelled else "Could not cancel calculation %s", name)
 
-    def _seconds(self) -> float:
-        return seconds_of("timeout", self.timeout)
+    def default_timeout(self) -> float:
+        """Return an hour."""
+        return TIMEOUT

@@ -64,7 +64,6 @@ def began(
 ) -> Steps[Began]:
     """Find out when the first try began, and see to it that a later one can.
 
-    :param context: the task's context.
     :param identity: the task's.
     :param targets: the insights.
     :param max_in_flight: how many are calculated at once.
@@ -110,15 +109,12 @@ def _remembered(anchor: Target) -> Steps[datetime | None]:
         except PostHogError:  # it is forgotten, or cannot be asked for
             continue
         times.append(queries.started_at(status))
-    found = [at for at in times if at >= max(anchor.life_since, 1.0)]
-    return datetime.fromtimestamp(min(found), timezone.utc) if found else None
+    counting = [at for at in times if at >= max(anchor.life_since, 1.0)]
+    return datetime.fromtimestamp(min(counting), timezone.utc) if counting else None
 
 
 def forget(context: Mapping[str, Any]) -> None:
-    """Drop what was kept, now that the task has succeeded.
-
-    :param context: the task's context.
-    """
+    """Drop what was kept, now that the task has succeeded."""
     store = state_store(context)
     if store is not None and store.get(STORE_KEY) is not None:
         store.delete(STORE_KEY)

@@ -148,9 +148,9 @@ class Files:
 
         output = self._output(target, insight, as_json=as_json)
         path = str(output.path)
-        with output.landing(identity, compression=compression_of(path)) as landing:
-            write_result(landing, insight.get("result"), lambda: table_of(insight), format_of(path))
-            output.commit(landing, own=True)
+        with output.atomic_file(identity, compression=compression_of(path)) as atomic:
+            write_result(atomic, insight.get("result"), lambda: table_of(insight), format_of(path))
+            output.commit(atomic, own=True)
         return str(output.target)
 
     def settle(self, done: Iterable[str | None], identity: Identity) -> None:

@@ -121,11 +121,11 @@ def check_overrides(filters: object, variables: object) -> None:
 
     :param filters: the task's ``filters_override``.
     :param variables: its ``variables_override``.
-    :raises PostHogSettingsError: if one is no dictionary, or a variable says no value.
+    :raises PostHogSettingsError: if one is not a dictionary, or a variable says no value.
     """
     for name, value in (("filters_override", filters), ("variables_override", variables)):
         if not isinstance(value or {}, Mapping):
-            raise PostHogSettingsError(name, "is no dictionary.", "Write it as PostHog's API has it.")
+            raise PostHogSettingsError(name, "is not a dictionary.", "Write it as PostHog's API has it.")
     for key, variable in variables.items() if isinstance(variables, Mapping) else ():
         if not isinstance(variable, Mapping):
             raise PostHogSettingsError(
@@ -138,7 +138,7 @@ def check_overrides(filters: object, variables: object) -> None:
 def cut_of(insight: Insight) -> str | None:
     """Say why rows of an insight's result may be missing; ``None`` if they are all there.
 
-    :param insight: PostHog's answer. ``hasMore`` of a trend tells of further values of its breakdown, and is no cut.
+    :param insight: PostHog's answer. ``hasMore`` of a trend tells of further values of its breakdown, and is not a cut.
     """
     node = runnable_query(insight)
     if node is None or not isinstance(insight.get("result"), list) or not more_rows(kind_of(insight)):

@@ -87,7 +87,7 @@ def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[st
             f"does not tell which rows of the table write_disposition={write_disposition!r} may delete.",
             _OTHERWISE,
         )
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for expression, values in source.only.items():
         names = [name for name, each in source.columns.items() if each == expression]
         if not names:
@@ -96,8 +96,8 @@ def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[st
                 f"has no {expression!r}, so that the rows of other values would be replaced, too.",
                 f"Select {expression!r}. {_OTHERWISE}",
             )
-        found[names[0]] = values
-    return found
+        facts[names[0]] = values
+    return facts
 
 
 def check_mapped(
@@ -105,7 +105,6 @@ def check_mapped(
 ) -> None:
     """Refuse mapped tasks that would replace one another's rows.
 
-    :param context: the task's context.
     :param task_id: the task.
     :param only: what tells this task's rows from others'.
     :param write_disposition: how rows get into the table.
@@ -117,8 +116,8 @@ def check_mapped(
         return
     tasks = getattr(context.get("dag"), "task_dict", None) or {}
     mapped = getattr(getattr(tasks.get(task_id), "expand_input", None), "value", None)
-    told = {"events"} if "event" in only else {"cohort_id"} if only else set()
-    if reads := _different(mapped, _READ - told):
+    allowed = {"events"} if "event" in only else {"cohort_id"} if only else set()
+    if reads := _different(mapped, _READ - allowed):
         raise PostHogSettingsError(
             "write_disposition",
             f"{write_disposition!r} of tasks that are mapped over {', '.join(sorted(reads))} replaces the rows of one "
@@ -137,10 +136,10 @@ def _different(mapped: object, names: Set[str]) -> set[str]:
     """
     if isinstance(mapped, Mapping):
         return {name for name in mapped if name in names}
-    found: set[str] = set()
+    different: set[str] = set()
     seen: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for each in mapped if isinstance(mapped, list | tuple) else ():
         if isinstance(each, Mapping):
             first = seen.setdefault(tuple(repr(each.get(name)) for name in _APART), each)
-            found |= {name for name in names if each.get(name) != first.get(name)}
-    return found
+            different |= {name for name in names if each.get(name) != first.get(name)}
+    return different

@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTra
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
-    from airflow_provider_posthog.storage.atomic_file import Compression, Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile, Compression
     from airflow_provider_posthog.tasks.identity import Identity
 
 #: XComs are rows of Airflow's database, read by every task after this one and shown in its interface.
@@ -73,14 +73,14 @@ class Output:
         if asks_first and self.target.fs.exists(self.target.path):
             raise self._in_the_way()
 
-    def landing(
+    def atomic_file(
         self,
         identity: Identity,
         *,
         compression: Compression | None = None,
         watch: Callable[[bytes], None] | None = None,
         reset: Callable[[], None] | None = None,
-    ) -> Landing:
+    ) -> AtomicFile:
         """Return what writes the file beside its final place.
 
         :param identity: the task's.
@@ -88,9 +88,9 @@ class Output:
         :param watch: is shown each chunk before compression.
         :param reset: is called when the file starts again.
         """
-        from airflow_provider_posthog.storage.atomic_file import Landing
+        from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
-        return Landing(
+        return AtomicFile(
             self.target.fs,
             self.target.path,
             token=identity.owner[:12],
@@ -99,25 +99,25 @@ class Output:
             reset=reset,
         )
 
-    def commit(self, landing: Landing, *, own: bool = False) -> bool:
+    def commit(self, atomic: AtomicFile, *, own: bool = False) -> bool:
         """Give the finished file its name.
 
-        :param landing: what has written it.
+        :param atomic: what has written it.
         :param own: note that the file is this task's, so that its retry may replace it: one of several files, whose
             task may yet fail at another. :meth:`settle` ends that.
         :returns: ``False`` if these bytes were there already.
         :raises PostHogSettingsError: if another file is in the way.
         """
-        fs, note = self.target.fs, f"{landing.part.removesuffix('.part')}{_OWN}"
+        fs, note = self.target.fs, f"{atomic.part.removesuffix('.part')}{_OWN}"
         is_there = not self.overwrite and fs.exists(self.target.path)
-        if is_there and landing.same_as_there():
+        if is_there and atomic.same_as_there():
             return False
         if is_there and not (own and fs.exists(note)):
             raise self._in_the_way()
         if own and not self.overwrite and not is_there:
             with fs.open(note, "wb"):
                 pass
-        landing.commit()
+        atomic.commit()
         return True
 
     def settle(self, identity: Identity) -> None:
@@ -127,7 +127,7 @@ class Output:
         """
         if self.overwrite:
             return
-        note = f"{self.landing(identity).part.removesuffix('.part')}{_OWN}"
+        note = f"{self.atomic_file(identity).part.removesuffix('.part')}{_OWN}"
         with suppress(OSError):  # it harms nobody
             if self.target.fs.exists(note):
                 self.target.fs.rm_file(note)
@@ -143,13 +143,13 @@ def json_line(value: Any, name: str) -> bytes:  # noqa: ANN401 - what PostHog an
 
     :param value: the value.
     :param name: what it answers, for the error.
-    :raises PostHogTransportError: if it is no JSON.
+    :raises PostHogTransportError: if it is not JSON.
     """
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     except (ValueError, RecursionError):
         raise PostHogTransportError(
-            f"the answer to {name} is no JSON: it holds NaN or Infinity, or is nested too deeply"
+            f"the answer to {name} is not JSON: it holds NaN or Infinity, or is nested too deeply"
         ) from None
 
 

@@ -25,7 +25,7 @@ class RetentionMixin:
             """The hook."""
 
         @property
-        def log(self) -> Any:  # noqa: ANN401 - Airflow 3's is no logging.Logger
+        def log(self) -> Any:  # noqa: ANN401 - Airflow 3's is not a logging.Logger
             """Airflow's log."""
 
     @cached_property

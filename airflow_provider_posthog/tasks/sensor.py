@@ -37,7 +37,6 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
-from airflow_provider_posthog.tasks.sensor_events import Told
 from airflow_provider_posthog.tasks.sensor_words import SayingSensor
 from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
 
@@ -50,18 +49,16 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.hooks.posthog import PostHogHook
-    from airflow_provider_posthog.triggers.watching import Waiting
+    from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 #: Where a rescheduled sensor counts the pokes in a row that went wrong (Airflow 3.3); never renamed.
 BAD_POKES_KEY = "posthog_bad_pokes"
-
-SAID_KEY = "posthog_said"
 
 
 class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     """Waits for something on PostHog, in the worker or in the triggerer. Subclasses say for what.
 
-    Being rate limited is no failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
+    Being rate limited is not a failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
     row went wrong (in ``reschedule`` mode before Airflow 3.3, which keeps no count between two pokes, ``timeout``
     ends it).
 
@@ -119,7 +116,6 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     def prepare(self, context: Context) -> None:
         """Check the arguments, before anything is sent.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if one cannot be used.
         """
 
@@ -127,7 +123,6 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     def look(self, context: Context) -> Finding:
         """Look once.
 
-        :param context: the task's context.
         :raises PostHogError: if PostHog could not be asked.
         """
 
@@ -135,13 +130,12 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on looking.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether a look has just said "not yet".
         """
 
     @abstractmethod
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the trigger's event.
 
         :param event: its payload.
@@ -149,19 +143,16 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
         """
 
     @abstractmethod
-    def result(self, told: Told) -> Any:  # noqa: ANN401 - JSON
+    def result(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
         """Return what the task returns after a trigger saw that it is so.
 
-        :param told: what the event said.
+        :param event: the trigger's event.
         """
 
     # Waiting.
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
-        """Wait, in the worker or in the triggerer.
-
-        :param context: the task's context.
-        """
+        """Wait, in the worker or in the triggerer."""
         return self._wait(context)
 
     def _wait(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
@@ -190,12 +181,9 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
             raise AirflowSensorTimeout(f"{self._too_long()} {error}") from error
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds.
-
-        :param context: the task's context.
-        """
+        """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds."""
         try:
-            found = self._look_patiently(context)
+            finding = self._look_patiently(context)
         except PostHogAPIError as error:
             if isinstance(error, (PostHogRateLimitError, PostHogServerError)) or error.status in RETRYABLE_STATUSES:
                 return self._bad_poke(context, error)
@@ -203,35 +191,35 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
         except PostHogTransportError as error:
             return self._bad_poke(context, error)
         self._count_bad_pokes(context, 0)
-        if found.verdict.state == "failed":
-            raise self._failed("failed", found.verdict.reason, lasting=found.verdict.final)
-        if found.verdict.state == "pending":
-            self._say(context, found.verdict.reason)
+        if finding.verdict.state == "failed":
+            raise self._failed("failed", finding.verdict.reason, lasting=finding.verdict.final)
+        if finding.verdict.state == "pending":
+            self._say(context, finding.verdict.reason)
             return PokeReturnValue(is_done=False)
-        self.concludes("%s", self._is_met(found.facts))
-        return PokeReturnValue(is_done=True, xcom_value=dict(found.facts))
+        self.concludes("%s", self._is_met(finding.facts))
+        return PokeReturnValue(is_done=True, xcom_value=dict(finding.facts))
 
     def _look_patiently(self, context: Context) -> Finding:
-        found = self._look(context)
+        finding = self._look(context)
         # In reschedule mode every poke is a new process, so what has to stand for a while is watched in one.
         until = time.monotonic() + min(self.failure_grace, self.timeout)
-        while found.verdict.state == "failed" and not found.verdict.final and time.monotonic() < until:
-            if self._said != found.verdict.reason:
-                self.log.info("%s: PostHog reports %s and may mend it", self.subject(), found.verdict.reason)
-            self._said = found.verdict.reason
+        while finding.verdict.state == "failed" and not finding.verdict.final and time.monotonic() < until:
+            if self._said != finding.verdict.reason:
+                self.log.info("%s: PostHog reports %s and may mend it", self.subject(), finding.verdict.reason)
+            self._said = finding.verdict.reason
             time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
-            found = self._look(context)
-        return found
+            finding = self._look(context)
+        return finding
 
     def _look(self, context: Context) -> Finding:
         ends = (self._ends or time.time() + self.timeout) + 1.0  # Airflow is to see that it has passed
         with self.hook.client.until(max(ends, time.time() + self.last_look)):
-            found = self.look(context)
+            finding = self.look(context)
         settings = self.hook.settings()
-        address = self.link(settings, found.facts)
+        address = self.link(settings, finding.facts)
         if address != self.link(settings, {}):  # known by the look only, such as an insight's short id
             PostHogLink.push(context, address)
-        return found
+        return finding
 
     def _bad_poke(self, context: Context, error: PostHogError) -> PokeReturnValue:
         """Wait out a server in trouble, as deferrable mode does; being rate limited is no trouble."""
@@ -260,10 +248,10 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     def _look_first(self, context: Context) -> Finding | None:
         """Spare a deferral if it is so already, or never will be (an error); leave all else to the trigger."""
         try:
-            found = self._look(context)
-            if found.verdict.state == "failed" and found.verdict.final:
-                raise self._failed("failed", found.verdict.reason, lasting=True)
-            return found
+            finding = self._look(context)
+            if finding.verdict.state == "failed" and finding.verdict.final:
+                raise self._failed("failed", finding.verdict.reason, lasting=True)
+            return finding
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise
@@ -299,35 +287,34 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         try:
-            told = self.read_event(event)
-            if is_of_earlier_try(told.try_number, context):
+            ended = self.read_event(event)
+            if is_of_earlier_try(ended.try_number, context):
                 return self._wait(context)
-            return self._conclude(told)
+            return self._conclude(ended, context)
         except PostHogError as error:
             if self.never_fail:  # as poke mode does for any error
                 raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
             raise
 
-    def _conclude(self, told: Told) -> Any:  # noqa: ANN401 - JSON
-        ended, name = told.ended, self.subject()
+    def _conclude(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
+        ended, name = event.ended, self.subject()
         if ended.outcome == "succeeded":
-            result = self.result(told)
+            result = self.result(event, context)
             self.concludes("%s", self._is_met(result if isinstance(result, Mapping) else {}))
             return result
         if ended.outcome == "timeout":
-            raise self._timed_out(self._unmet(), told)
+            raise self._timed_out(self._unmet(), event)
         if ended.outcome in ("failed", "gone"):
             raise self._failed(ended.outcome, ended.reason)
         raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=self.job_id)
 
-    def _timed_out(self, what: str, told: Told) -> BaseException:
-        if told.limit == "execution_timeout":
-            return task_timeout(what, self.execution_timeout, told.ended.reason, job_id=self.job_id)
-        text = f"{what} after {self.timeout:.0f} seconds. {told.ended.reason}".rstrip()
+    def _timed_out(self, what: str, event: WatchEvent) -> BaseException:
+        if event.limit == "execution_timeout":
+            return task_timeout(what, self.execution_timeout, event.ended.reason, job_id=self.job_id)
+        text = f"{what} after {self.timeout:.0f} seconds. {event.ended.reason}".rstrip()
         # not never_fail: Airflow's poke mode does not apply it to its own timeout
         return AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
 
@@ -345,25 +332,18 @@ class PostHogSensor(PostHogWaitingSensor):
     def check_arguments(self, context: Context) -> dict[str, Any]:
         """Return the check's arguments: JSON without secrets and personal data, as Airflow stores and shows them.
 
-        :param context: the task's context.
         :raises PostHogSettingsError: if an argument of the task cannot be used. Nothing may have been sent.
         """
 
     def prepare(self, context: Context) -> None:
-        """Check the arguments, before anything is sent.
-
-        :param context: the task's context.
-        """
+        """Check the arguments, before anything is sent."""
         self.check_arguments(context)
 
     def look(self, context: Context) -> Finding:
-        """Make the check once.
+        """Make the check once."""
+        return self.run_check(self.check_arguments(context))
 
-        :param context: the task's context.
-        """
-        return self.found(self.check_arguments(context))
-
-    def found(self, arguments: Mapping[str, Any]) -> Finding:
+    def run_check(self, arguments: Mapping[str, Any]) -> Finding:
         """Make the check once, with its ``arguments``."""
         try:
             return run(checks.start(self.check, arguments), self.hook.client)
@@ -373,7 +353,6 @@ class PostHogSensor(PostHogWaitingSensor):
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on with the check.
 
-        :param context: the task's context.
         :param waiting: its arguments that say how to wait.
         :param looked: whether a look has just said "not yet".
         """
@@ -384,12 +363,12 @@ class PostHogSensor(PostHogWaitingSensor):
             check=self.check, arguments=arguments, looked=looked, deferred_at=time.time(), **waiting
         )
 
-    def read_event(self, event: Mapping[str, Any] | None) -> Told:
+    def read_event(self, event: Mapping[str, Any] | None) -> WatchEvent:
         """Read the payload of the trigger's ``event``."""
-        from airflow_provider_posthog.triggers.checks import CheckEvent
+        from airflow_provider_posthog.triggers.checks import check_event
 
-        return CheckEvent.parse(event, self.check)
+        return check_event(event, self.check)
 
-    def result(self, told: Told) -> dict[str, Any]:
-        """Return the facts that an event has told."""
-        return dict(getattr(told, "facts", {}))
+    def result(self, event: WatchEvent, context: Context) -> dict[str, Any]:
+        """Return the facts of the trigger's last look."""
+        return dict(event.facts)

@@ -22,13 +22,13 @@ class Sent:
     tally: Mapping[str, int] | None = None
 
     @classmethod
-    def of(cls, told: object) -> Sent | None:
+    def of(cls, stored: object) -> Sent | None:
         """Read it from a trigger's event or a ledger; ``None`` if it is not there.
 
-        :param told: the event's value.
+        :param stored: the event's value.
         """
-        if not isinstance(told, Mapping) or not isinstance(told.get("at"), str):
+        if not isinstance(stored, Mapping) or not isinstance(stored.get("at"), str):
             return None
-        tally = told.get("tally")
+        tally = stored.get("tally")
         counts = {str(name): int(count) for name, count in tally.items()} if isinstance(tally, Mapping) else None
-        return cls(told["at"], float(told.get("sent_at") or 0.0), int(told.get("resent") or 0), counts)
+        return cls(stored["at"], float(stored.get("sent_at") or 0.0), int(stored.get("resent") or 0), counts)

@@ -71,14 +71,14 @@ class Spool:
             return next(self._tables_of(0)).schema
         extraction = open_at(self._place)
         try:
-            if self._notes and self._notes[-1]["schema"] != _told(extraction.schema):
+            if self._notes and self._notes[-1]["schema"] != _types_of(extraction.schema):
                 log.info("Columns are others than before: what an earlier try has read is read again")
                 extraction.close()
                 self._begin_anew()
                 extraction = open_at(None)
             check(extraction.schema)
             self._rest = iter(extraction)
-            self._read(_told(extraction.schema))
+            self._read(_types_of(extraction.schema))
         except BaseException:
             extraction.close()
             raise
@@ -111,15 +111,15 @@ class Spool:
             self._is_kept = False
 
     def _take_up(self) -> None:
-        found = self._parts.notes()
-        if not found:
+        notes = self._parts.notes()
+        if not notes:
             return
-        first = found[0]
+        first = notes[0]
         ours = all(
             each.get("owner") == self._owner and each.get("load") == first.get("load") and each.get("version") == 1
-            for each in found
+            for each in notes
         )
-        self._notes, self._is_kept = found, True
+        self._notes, self._is_kept = notes, True
         if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
             self._begin_anew()
             return
@@ -206,7 +206,7 @@ def tables_of(chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
         del chunk  # the next one comes into its place
 
 
-def _told(schema: pa.Schema) -> list[list[str]]:
+def _types_of(schema: pa.Schema) -> list[list[str]]:
     return [[field.name, str(field.type)] for field in schema]
 
 

@@ -57,7 +57,6 @@ class SpoolingOperator(ReadingOperator):
     def open_spool(self, context: Context, extraction: Extraction, database: SqlDatabase) -> Spool | None:
         """Return where rows are kept until all are read; ``None`` where that cannot be, or is not asked for.
 
-        :param context: the task's context.
         :param extraction: what reads them.
         :param database: where the rows go.
         """

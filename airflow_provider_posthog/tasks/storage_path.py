@@ -45,7 +45,7 @@ def storage_path(
         made = ObjectStoragePath(text.rstrip("/") if folder else text, **({"conn_id": conn_id} if conn_id else {}))
         kept = made.path
     except ValueError:  # such as a storage that fsspec does not know
-        raise PostHogSettingsError(field, f"{text[:80]!r} is no path in a storage.", remedy) from None
+        raise PostHogSettingsError(field, f"{text[:80]!r} is not a path in a storage.", remedy) from None
     if kept.startswith("/") and not text.startswith("/") and _SCHEME.fullmatch(text) is None:
         raise PostHogSettingsError(field, f"{text[:80]!r} is relative, and Airflow 2 takes it from the root.", remedy)
     for sign in _ODD:
@@ -56,7 +56,7 @@ def storage_path(
 
 def _text(field: str, path: object, remedy: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
-        raise PostHogSettingsError(field, f"is no path, but a {type(path).__name__}.", remedy)
+        raise PostHogSettingsError(field, f"is not a path, but a {type(path).__name__}.", remedy)
     text = str(path).strip()
     if not text:
         raise PostHogSettingsError(field, "is empty.", remedy)
@@ -70,8 +70,8 @@ def is_bucket(text: str) -> bool:
 
     :param text: the path.
     """
-    found = _SCHEME.fullmatch(text.strip())
-    return found is not None and found[1].lower() in _BUCKETS and "/" not in found[2].removeprefix("//").rstrip("/")
+    match = _SCHEME.fullmatch(text.strip())
+    return match is not None and match[1].lower() in _BUCKETS and "/" not in match[2].removeprefix("//").rstrip("/")
 
 
 def names_a_place(text: str) -> bool:
@@ -79,10 +79,10 @@ def names_a_place(text: str) -> bool:
 
     :param text: the path.
     """
-    found = _SCHEME.fullmatch(text)
-    if found is None:
+    match = _SCHEME.fullmatch(text)
+    if match is None:
         return bool(text.strip("/ "))
-    scheme, rest = found[1].lower(), found[2]
+    scheme, rest = match[1].lower(), match[2]
     if scheme in _LOCAL:  # file://tmp/x would be tmp/x of wherever the worker runs
         absolute = rest.removeprefix("//")
         return absolute.startswith("/") and bool(absolute.strip("/ "))

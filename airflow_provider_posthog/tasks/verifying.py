@@ -38,12 +38,12 @@ def windows_before(start: datetime, end: datetime, look_back: timedelta, verify_
             f"{verify_back} has more than {_MOST:,} intervals of {end - start}.",
             "Write a shorter time, or count older intervals by a task with longer ones.",
         )
-    at, found = start - look_back, []
+    at, windows = start - look_back, []
     while first < at:
         begin = max(first, at - (end - start))
-        found.append(Window(begin, at))
+        windows.append(Window(begin, at))
         at = begin
-    return found
+    return windows
 
 
 class Earlier:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api import jobs, system_look
 from airflow_provider_posthog.api.call import Call
@@ -14,7 +14,6 @@ from airflow_provider_posthog.api.server_time import timed
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
-from airflow_provider_posthog.compat import is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
@@ -23,6 +22,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogTransportError,
 )
+from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.outlets import tell_outlets
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.jobs import Ended
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.job import JobArguments
+    from airflow_provider_posthog.triggers.jobs import JobEvent
+    from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: What the events of the task's assets say of its result.
 _TOLD = ("rows", "start", "end")
@@ -60,9 +62,10 @@ class WatchedJobOperator(PostHogJobOperator):
         self._marker = ""
         self._task_context: Any = {}
 
-    def _see_through(self, context: Context) -> dict[str, Any]:
+    def run_to_completion(self, context: Context) -> dict[str, Any]:
+        """Start the job, or take up the one of an earlier try, and see it through."""
         self._task_context = context
-        return super()._see_through(context)
+        return super().run_to_completion(context)
 
     def keep_before(self, text: str, marker: str) -> None:
         """Keep what will be waited for before it is asked for: its text follows from the server's time.
@@ -85,24 +88,17 @@ class WatchedJobOperator(PostHogJobOperator):
         """Return a day."""
         return 86_400.0
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after the trigger fired: with the job, or, if it waited for room, with its start.
-
-        :param context: the task's context.
-        :param event: the trigger's event.
-        """
-        from airflow_provider_posthog.triggers.jobs import JobEvent
-
-        told = JobEvent.parse(event, self.job_kind.name)
-        gate = Watched.parse(told.job_id)
-        if gate.what not in _GATES or is_of_earlier_try(told.try_number, context):
-            return super().execute_complete(context, event)
+    def resume(self, event: WatchEvent, context: Context) -> dict[str, Any]:
+        """Go on with the job, or, if the trigger waited for room, start it."""
+        gate = Watched.parse(cast("JobEvent", event).job_id)
+        if gate.what not in _GATES:
+            return super().resume(event, context)
         self._waiting_since = float(gate.names[-1])
-        if told.ended.outcome == "timeout":
-            raise self._no_room(told.ended.reason)
-        if told.ended.outcome != "succeeded":
-            raise PostHogJobError(f"Could not wait for {gate.what} ({told.ended.outcome}): {told.ended.reason}")
-        return self.execute(context)
+        if event.ended.outcome == "timeout":
+            raise self._no_room(event.ended.reason)
+        if event.ended.outcome != "succeeded":
+            raise PostHogJobError(f"Could not wait for {gate.what} ({event.ended.outcome}): {event.ended.reason}")
+        return self.run_to_completion(context)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         result = super()._conclude(ended, job, limit, context)
@@ -129,7 +125,7 @@ class WatchedJobOperator(PostHogJobOperator):
         :raises PostHogJobTimeout: if it does not end within the task's timeout.
         """
         self._waiting_since = float(gate.names[-1])
-        until = self._waiting_since + self._timeout_seconds()
+        until = self._waiting_since + self.timeout_seconds()
         self.log.info("%s: waiting", why)
         if self.deferrable:
             self._defer_for_room(gate, until)
@@ -163,22 +159,12 @@ class WatchedJobOperator(PostHogJobOperator):
     def _defer_for_room(self, gate: Watched, until: float) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
-        trigger = PostHogJobTrigger(
-            kind=self.job_kind.name,
-            job_id=str(gate),
-            posthog_conn_id=self.posthog_conn_id,
-            project_id=self.project_id,
-            deadline=until,
-            poll_interval=self.poll_interval,
-            first_wait=self.poll_interval,
-            max_poll_failures=self.max_poll_failures,
-            try_number=self._identity.try_number,
-        )
-        backstop = timedelta(seconds=max(1.0, until - time.time()) + 2 * self.poll_interval + 120)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+        deadline = Deadline(until)
+        waiting = self.waiting(deadline, self._identity.try_number) | {"first_wait": self.poll_interval}
+        self.defer_to(PostHogJobTrigger(kind=self.job_kind.name, job_id=str(gate), **waiting), deadline)
 
     def _no_room(self, reason: str) -> PostHogJobTimeout:
-        text = f"What was to end first did not end within the timeout of {self._timeout_seconds():,.0f} s. {reason}"
+        text = f"What was to end first did not end within the timeout of {self.timeout_seconds():,.0f} s. {reason}"
         return PostHogJobTimeout(text.rstrip())
 
     # An earlier try's job.

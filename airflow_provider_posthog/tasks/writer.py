@@ -18,7 +18,6 @@ def writer_of(
 ) -> dict[str, Any]:
     """Return what the manifest says of who writes, unless the files there are not ours to replace.
 
-    :param context: the task's context.
     :param interval: the interval.
     :param owner: who writes.
     :param before: the interval's manifest, empty for none.

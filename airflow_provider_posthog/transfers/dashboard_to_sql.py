@@ -24,20 +24,20 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
 
     The columns are ``insight_id``, ``short_id``, ``insight`` (its name), ``series``, ``breakdown``, ``date`` (text, as
     PostHog shows it) and ``value``. The rows of these insights are replaced in one transaction; those of other insights
-    stay, so that several dashboards may share a table. If an insight is not proved to be fresh, nothing is changed.
+    stay, so that several dashboards may share a table. If any insight is not proved to be fresh, nothing changes.
 
     Needs the extra ``warehouse``.
 
     :param dashboard: the dashboard's id, or what another refresh returned.
     :param sql_conn_id: Airflow's connection for the database, as of ``PostHogToSqlOperator``.
-    :param table: the table; made if it is not there.
+    :param table: the table; it is created if it does not exist.
     :param max_shrink: the largest share of the rows that may be gone, from 0 to 1; for 1,000 rows and more.
     :param allow_shrink: replace whatever there is.
     :param kwargs: as :class:`~airflow_provider_posthog.operators.dashboards.PostHogRefreshDashboardOperator`.
     :returns: as that, and ``loaded``: ``table``, ``rows``, ``deleted`` (int) and ``without`` (the ids of insights that
         are not in it, as they are no series of numbers).
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
-    :raises PostHogIncompleteError: if far fewer rows would take the place of those that are there.
+    :raises PostHogIncompleteError: if far fewer rows would replace the existing ones.
     :raises PostHogLoadError: if the database refuses something.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
     """

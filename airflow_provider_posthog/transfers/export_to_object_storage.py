@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.download.csv_rows import CsvRows
     from airflow_provider_posthog.download.http import Received
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
 OnTruncation = Literal["fail", "warn", "ignore"]
@@ -47,21 +47,21 @@ _NOT_A_FILE = frozenset({"text/html", "application/json", "application/xml", "te
 class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     """Streams an export's file to object storage, and proves that it is whole.
 
-    The file comes in small chunks, goes on where a connection was cut, and appears under its name only when all of
-    it is there. The storage that PostHog redirects to never sees the key.
+    The file is streamed in small chunks, continues where a connection was cut, and appears under its name only once it
+    is complete. The storage that PostHog redirects to never sees the key.
 
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` or ``PostHogExportSensor`` returned.
     :param path: where to, as an ``ObjectStoragePath`` or text such as ``s3://bucket/events/{{ ds }}.csv``. With ``/``
-        at the end (text only: an ``ObjectStoragePath`` forgets it) it is a folder, and the file gets the name that
-        PostHog gave it, made harmless.
+        at the end (text only: an ``ObjectStoragePath`` drops it) it is a folder, and the file gets PostHog's name for
+        it, sanitized.
     :param overwrite: replace a file of that name. Without it, a file that already holds the same bytes is success (a
         retry after a crash), and any other an error.
     :param compression: ``gzip``, or ``None`` for the file as it comes.
     :param on_truncation: what to do with a file that is as long as a limit that cuts silently (PostHog's 300,000 rows,
         the query's own LIMIT, 50,000 for a query without one): ``fail``, ``warn`` or ``ignore``.
     :param refreshed: what ``PostHogRefreshDashboardOperator`` or ``PostHogRefreshInsightOperator`` returned of what is
-        exported: the file is proved to show those numbers, or newer ones, before it appears. The export has to be
-        created behind the refresh; of a picture every number is looked at once more.
+        exported: the file is proved to show those numbers, or newer ones, before it appears. Create the export after
+        the refresh; for a picture every number is checked once more.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
@@ -70,8 +70,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         CSV result (header ``error``) becomes a file of 0 bytes with 0 rows. With ``refreshed`` of a picture also
         ``shows``: ``last_refresh`` (ISO text: of the oldest number that it may show) and ``recalculated`` (int).
     :raises PostHogIncompleteError: if rows or bytes are missing, or may be, or it is not proved to show what was
-        refreshed. A file that comes with 0 bytes, which no
-        export has, is asked for once more first.
+        refreshed. A file of 0 bytes, which no export has, is first requested once more.
     :raises PostHogJobFailed: if the export failed or is gone.
     :raises PostHogSettingsError: if an argument is wrong, the export has no file yet, or another file is in the way.
     """
@@ -117,43 +116,43 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
         output = self._output(export, export_id)
         output.refuse_if_there(identity)
         counter, head = _Counter(CsvRows) if export.get("export_format") == exports.CSV else None, Head()
-        with output.landing(
+        with output.atomic_file(
             identity,
             compression=self.compression,
             watch=_both(head.feed, counter.feed) if counter else head.feed,
             reset=_both(head.reset, counter.reset) if counter else head.reset,
-        ) as landing:
-            received = self._download(export_id, landing)
+        ) as atomic:
+            received = self._download(export_id, atomic)
             check_kind(export.get("export_format"), head.data, f"the content of export {export_id}")
-            rows = self._rows(export, counter.rows if counter else None, landing, output.target.fs)
+            rows = self._rows(export, counter.rows if counter else None, atomic, output.target.fs)
             self._check_truncation(export, rows)
             shows = self._shown(export, refreshed)
-            if not output.commit(landing):
+            if not output.commit(atomic):
                 self.log.info("%s already holds these bytes", output.target)
-        size, lines = f"{landing.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
+        size, lines = f"{atomic.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
         self.concludes("Wrote %s: %s bytes%s", output.target, size, lines)
-        found = {
+        result = {
             "path": str(output.target),
-            "bytes": landing.size,
+            "bytes": atomic.size,
             "rows": rows,
-            "sha256": landing.sha256,
+            "sha256": atomic.sha256,
             "content_type": export.get("export_format") or received.content_type,
             "export_id": export_id,
             **shows,
         }
-        tell_outlets(context, self.outlets, found)
-        return found
+        tell_outlets(context, self.outlets, result)
+        return result
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage | None:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         settings = self.hook.settings()
         if self._seen is None:  # there is no such export
             return None
-        written = dataset_of_path(found.get("path") or self.path, self.object_storage_conn_id)
-        return of_export(settings, self._seen, written, found)
+        written = dataset_of_path(result.get("path") or self.path, self.object_storage_conn_id)
+        return of_export(settings, self._seen, written, result)
 
     def _check_arguments(self) -> Refreshed | None:
         if self.on_truncation not in _ON_TRUNCATION:
@@ -200,19 +199,19 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             path = f"{path}{name}{'.gz' if self.compression else ''}"
         return Output("path", path, self.overwrite, self.object_storage_conn_id)
 
-    def _download(self, export_id: int, landing: Landing) -> Received:
+    def _download(self, export_id: int, atomic: AtomicFile) -> Received:
         from airflow_provider_posthog.download.export_file import download_export
 
-        received = download_export(self.hook.client, exports.content(export_id), landing)
+        received = download_export(self.hook.client, exports.content(export_id), atomic)
         if received.content_type in _NOT_A_FILE:
             raise PostHogTransportError(
                 f"the content of export {export_id} came as {received.content_type}: something between here and "
                 "PostHog answered in its place"
             )
-        landing.finish()
+        atomic.finish()
         return received
 
-    def _rows(self, export: exports.Export, csv: CsvRows | None, landing: Landing, fs: Any) -> int | None:  # noqa: ANN401
+    def _rows(self, export: exports.Export, csv: CsvRows | None, atomic: AtomicFile, fs: Any) -> int | None:  # noqa: ANN401
         """Count the rows under the header; an empty result becomes an empty file."""
         if csv is not None:
             try:
@@ -225,26 +224,26 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
                     "Make the export again (clear the task that created it)."
                 )
             if csv.is_empty_marker:
-                landing.restart()
-                landing.finish()
+                atomic.restart()
+                atomic.finish()
                 return 0
             if _has_columns(export) and csv.is_blank_row:  # PostHog's way of writing no rows
                 header = csv.header
-                landing.restart()
-                landing.write(header + b"\r\n")
-                landing.finish()
+                atomic.restart()
+                atomic.write(header + b"\r\n")
+                atomic.finish()
                 return 0
             return rows
         if export.get("export_format") == exports.XLSX:
-            return self._rows_of_book(export, landing, fs)
+            return self._rows_of_book(export, atomic, fs)
         return None
 
-    def _rows_of_book(self, export: exports.Export, landing: Landing, fs: Any) -> int:  # noqa: ANN401
+    def _rows_of_book(self, export: exports.Export, atomic: AtomicFile, fs: Any) -> int:  # noqa: ANN401
         """Count the rows of a workbook; one without any keeps its header only, and no row of nothing."""
         from airflow_provider_posthog.download.xlsx_rows import count_rows, emptied
 
         def book() -> IO[bytes]:
-            file = fs.open(landing.part, "rb")
+            file = fs.open(atomic.part, "rb")
             return cast("IO[bytes]", gzip.open(file)) if self.compression else file
 
         try:
@@ -258,9 +257,9 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             raise PostHogIncompleteError(f"The workbook is cut or broken: {error}") from error
         if empty is None:
             return rows
-        landing.restart()
-        landing.write(empty)
-        landing.finish()
+        atomic.restart()
+        atomic.write(empty)
+        atomic.finish()
         return 0
 
     def _shown(self, export: exports.Export, refreshed: Refreshed | None) -> dict[str, Any]:

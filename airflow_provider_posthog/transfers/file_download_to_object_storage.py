@@ -18,7 +18,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import at_once, check_at_once
-from airflow_provider_posthog.tasks.file_download import FileDownloadJobOperator
+from airflow_provider_posthog.tasks.file_download import SLOT, FileDownloadJobOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
@@ -40,17 +40,17 @@ _LISTING = 5.0
 
 
 class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
-    """Asks PostHog for files of an interval's events, persons or sessions, and brings them into object storage.
+    """Has PostHog make files of an interval's events, persons or sessions, and copies them to object storage.
 
-    PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry goes on with
-    the week (and the file) that the try before was at. For weeks side by side, map the task over them. Each file is
-    whole when it is counted, the storage that PostHog redirects to never sees the key, and the interval's files in the
-    folder are replaced together (docs: *files.md*).
+    PostHog takes a week at a time: a longer interval becomes one file download after another, and a retry continues
+    with the week (and the file) where the last try stopped. To run weeks in parallel, map the task over them. Each file
+    is complete when it is counted, the storage that PostHog redirects to never sees the key, and the interval's files
+    in the folder are replaced together (docs: *files.md*).
 
-    Events are those that *arrived* in the interval, so that intervals that follow each other miss no late event.
-    Nothing of ours can be written into a file download, so its id is kept beside the files: a retry goes on with it on
-    every Airflow version. Only one that was started when its answer was lost cannot be found again; it costs nothing
-    but its rows on PostHog's bill.
+    Events are those that *arrived* in the interval, so that consecutive intervals miss no late event. A file download
+    cannot carry an idempotency key, so its id is kept beside the files: a retry continues with it on every Airflow
+    version. Only if the answer to the start was lost, it cannot be recognized again; all it costs are its rows on
+    PostHog's bill.
 
     :param model: ``events``, ``persons`` or ``sessions``.
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
@@ -63,13 +63,13 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ``None`` for PostHog's default.
     :param max_size_mb: size of each file in megabytes; 0 for one file a week, ``None`` for PostHog's default.
     :param name: what the files' names begin with; default: the model. Tells two tables in one folder apart.
-    :param max_in_flight: how many files come side by side; default: the connection's.
+    :param max_in_flight: how many files are copied at once; default: the connection's.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
-    :param allow_shrink: replace them whatever is there, for one run.
+    :param allow_shrink: replace them in any case, for one run.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param timeout: seconds that each week's file download may take on PostHog, the wait for a place included; default
-        a day.
+    :param timeout: seconds that each week's file download may take on PostHog, including the wait for a slot; default a
+        day.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (a list of ``path``, ``bytes``, ``sha256``,
         ``rows``), ``rows`` (int; null if nobody counted them), ``bytes`` (int), ``interval`` (``start``, ``end``).
@@ -141,24 +141,20 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     # The weeks, one after another.
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Bring the files, week by week.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Bring the files, week by week."""
         self._open(context)
-        if "waiting" in self.staging.note:  # for a place, in an earlier try
+        if "waiting" in self.staging.note:  # for a slot, in an earlier try
             self.staging.record(waiting=None)
         return self._go_on(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger fired.
 
-        :param context: the task's context.
         :param event: the trigger's event.
         """
         self._open(context)
-        if isinstance(event, Mapping) and event.get("kind") == jobs.FILE_DOWNLOAD_PLACE.name:
-            self.after_place(context, event)
+        if isinstance(event, Mapping) and event.get("check") == SLOT:
+            self.after_slot(context, event)
             return self._go_on(context)
         job = Job.from_json(self.staging.note.get("job"))
         if job is not None and isinstance(event, Mapping) and event.get("job_id") not in (None, job.id):
@@ -171,7 +167,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _go_on(self, context: Context) -> dict[str, Any]:
         while self._weeks_left():
-            self._until_expired(context, lambda: self._see_through(context))
+            self._until_expired(context, lambda: self.run_to_completion(context))
         return self._publish(context)
 
     def _until_expired(self, context: Context, work: Callable[[], object]) -> None:
@@ -266,17 +262,17 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         self._job = None  # it has ended: a kill has nothing to cancel any more
         seen: object = None
         while True:
-            found = self._completed(job)
-            files = list(dict.fromkeys(found.get("files") or ()))
+            download = self._completed(job)
+            files = list(dict.fromkeys(download.get("files") or ()))
             if files == seen:  # else it had not told of all of them
                 break
             self._fetch(job, files, tag)
             counted = self._counted(tag)
-            if counted is not None and counted == found.get("records_completed"):
+            if counted is not None and counted == download.get("records_completed"):
                 break
             seen = files
             time.sleep(min(self.poll_interval, _LISTING))
-        rows = self._prove(found, tag)
+        rows = self._prove(download, tag)
         known = staging.note.get("rows", 0)
         total = "?" if rows is None or known == "?" else known + rows
         staging.record(weeks=staging.note.get("weeks", 0) + 1, rows=total, job=None, asked=None, renewed=None)
@@ -285,12 +281,12 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     def _completed(self, job: Job) -> file_downloads.FileDownload:
         """Retrieve a file download, which has completed: anything else without files would pass for no data."""
-        found = self.hook.client.send(file_downloads.retrieve(job.id))
-        verdict = jobs.FILE_DOWNLOAD.judge(found)
+        download = self.hook.client.send(file_downloads.retrieve(job.id))
+        verdict = jobs.FILE_DOWNLOAD.judge(download)
         if verdict.state != "succeeded":
             kind = PostHogJobFailed if verdict.state == "failed" else PostHogJobError
-            raise kind(f"File download {job.id} had completed, but now is {found.get('status')}.", job_id=job.id)
-        return found
+            raise kind(f"File download {job.id} had completed, but now is {download.get('status')}.", job_id=job.id)
+        return download
 
     def _fetch(self, job: Job, files: Sequence[str], tag: str) -> None:
         """Bring files of a week, and drop those that are not among them."""
@@ -330,18 +326,18 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         counts = [file["rows"] for file in self.staging.files if file["tag"].startswith(f"{tag}/")]
         return None if None in counts else sum(counts)
 
-    def _prove(self, found: file_downloads.FileDownload, tag: str) -> int | None:
+    def _prove(self, download: file_downloads.FileDownload, tag: str) -> int | None:
         """Compare the rows of the files with what PostHog says it wrote."""
         from airflow_provider_posthog.download.file_download import BrokenFileError
 
-        counted, told = self._counted(tag), found.get("records_completed")
-        if counted is not None and isinstance(told, int) and counted != told:
+        counted, completed = self._counted(tag), download.get("records_completed")
+        if counted is not None and isinstance(completed, int) and counted != completed:
             start, end = self._weeks_left()[0]
             raise BrokenFileError(
                 f"The files of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC have {counted:,} rows, but PostHog "
-                f"says that it wrote {told:,}."
+                f"says that it wrote {completed:,}."
             )
-        return told if counted is None else counted
+        return completed if counted is None else counted
 
     def _week_tag(self) -> str:
         start, end = self._weeks_left()[0]
@@ -349,18 +345,18 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
 
     # The end.
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         return Lineage(
             self.hook.settings(),
             [Thing(self.model)],
             dataset_of_path(self.path, self.object_storage_conn_id),
-            rows=found.get("rows"),
-            size=found.get("bytes"),
-            files=found.get("files"),
+            rows=result.get("rows"),
+            size=result.get("bytes"),
+            files=result.get("files"),
         )
 
     def _publish(self, context: Context) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
 
     :param path: a file, or several by ``*``, ``?`` and ``[...]`` in the last part of the path. They are read in the
         order of their names.
-    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text, other
-        columns are numbers or times where all of them look like it).
+    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text, other columns
+        become numbers or times if all their values look like it).
     :param object_storage_conn_id: Airflow's connection for the storage.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator`.
     :returns: the same, and ``files`` (how many).
@@ -66,16 +66,12 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Any) -> dict[str, Any]:  # noqa: ANN401 - Context
-        """Load the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Load the rows."""
         return {**super().execute(context), "files": len(self._files[1])}
 
     def execute_complete(self, context: Any, event: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
         """Go on after a wait.
 
-        :param context: the task's context.
         :param event: the timer's event.
         """
         return {**super().execute_complete(context, event), "files": len(self._files[1])}
@@ -89,13 +85,13 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
             raise PostHogSettingsError("path", "names no file.", f"Write one such as {example!r}.")
         if not any(sign in name for sign in "*?["):
             place = storage_path("path", self.path, self.object_storage_conn_id, example=example)
-            found = [place.path] if place.fs.isfile(place.path) else []
+            files = [place.path] if place.fs.isfile(place.path) else []
         else:
             place = storage_path("path", folder + slash, self.object_storage_conn_id, example=example, folder=True)
-            found = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
-        if not found:
-            raise PostHogSettingsError("path", "is no file that is there.", f"Write one such as {example!r}.")
-        return place.fs, found
+            files = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
+        if not files:
+            raise PostHogSettingsError("path", "is not a file that is there.", f"Write one such as {example!r}.")
+        return place.fs, files
 
     def request(self) -> Mapping[str, Any]:
         """Return what is loaded: the files, as they are."""

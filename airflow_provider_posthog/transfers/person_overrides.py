@@ -1,4 +1,4 @@
-"""Loaded rows whose person has been merged into another one: they get the person of today."""
+"""Bringing loaded rows up to date after persons were merged."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class _PersonOverridesRest(SuppressingArguments, DeferringArguments, total=False
 
 
 class PostHogPersonOverridesOperator(PostHogToSqlOperator):
-    """Gives rows that were loaded the persons that PostHog has for their distinct ids now, in one transaction.
+    """Updates loaded rows to the persons that PostHog now has for their distinct ids, in one transaction.
 
     When two persons become one, PostHog shows all their events under one ``person_id`` from then on. Rows that were
     loaded before keep the old one. This merges all distinct ids with their persons into ``table``, as
-    ``PostHogToSqlOperator(source="person_distinct_ids")`` does, and updates those rows of ``remap`` whose person is
-    another one now; all of it, or nothing (docs: *warehouse.md*). What is right already is not touched, so it can be
-    repeated.
+    ``PostHogToSqlOperator(source="person_distinct_ids")`` does, and updates those rows of ``remap`` whose person has
+    changed; all of it, or nothing (docs: *warehouse.md*). Rows that are already right are not touched, so you can
+    repeat it.
 
     Example::
 
@@ -53,12 +53,12 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
             remap=["analytics.events"], overrides_table="analytics.person_overrides",
         )
 
-    :param table: keeps each distinct id with its person; made on first use.
+    :param table: keeps each distinct id with its person; created on first use.
     :param remap: the tables whose rows are updated. PostgreSQL, DuckDB, SQLite, MySQL and MariaDB can do it.
     :param distinct_id_column: their column of the distinct id.
     :param person_id_column: their column of the person.
     :param overrides_table: keeps which person became which, as ``old_person_id``, ``new_person_id`` and
-        ``overridden_at``, for each that was found in a row; made on first use. Default: none.
+        ``overridden_at``, for each that was found in a row; created on first use. Default: none.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.posthog_to_sql.PostHogToSqlOperator`, what fits a
         merge of distinct ids: ``sql_conn_id``, ``table``, ``where``, ``deferrable``, ...
     :returns: what that returns, and ``remapped``: how many rows were updated, by table.
@@ -92,18 +92,15 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         self._remapping: Remapping | None = None
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Load the distinct ids, and update what has another person.
-
-        :param context: the task's context.
-        """
+        """Load the distinct ids, and update what has another person."""
         tables = [self.remap] if isinstance(self.remap, str) else list(self.remap or ())
         if not tables or not all(isinstance(table, str) and table.strip() for table in tables):
             raise PostHogSettingsError("remap", "names no table.", "Write a list of tables: ['analytics.events'].")
         if self.table in tables or self.overrides_table in (self.table, *tables):
             raise PostHogSettingsError("remap", "names a table that has another part here.", "Name each table once.")
         self._remapping = Remapping(tables, self.distinct_id_column, self.person_id_column, self.overrides_table)
-        found = super().transfer(context)
-        return {**found, "remapped": self._remapping.rows}
+        result = super().transfer(context)
+        return {**result, "remapped": self._remapping.rows}
 
     def prepare(self, database: SqlDatabase) -> None:
         """Make the table of overrides, as not all databases can do so in the midst of a transaction.

@@ -77,45 +77,45 @@ class ToSqlArguments(ReadingArguments, total=False):
 class PostHogToSqlOperator(SpoolingOperator):
     """Loads an interval's rows into a table, in one transaction, and proves that all of them are there.
 
-    Rows come by HogQL queries, are counted by PostHog window by window, and go into the database as they come, without
-    a file between. PostgreSQL gets them by binary COPY, DuckDB and MotherDuck as Arrow, other databases through their
-    Airflow hook by ``executemany``. Only when the table holds as many as PostHog counted, the transaction is committed:
-    a task that is killed leaves the table as it was, and its retry begins anew, or, with ``deferrable``, goes on behind
-    what it has kept (docs: *warehouse.md*).
+    Rows are read by HogQL queries, counted by PostHog window by window, and written to the database as they arrive,
+    without a file in between. PostgreSQL gets them by binary COPY, DuckDB and MotherDuck as Arrow, other databases
+    through their Airflow hook by ``executemany``. The transaction is committed only if the table holds as many as
+    PostHog counted: a killed task leaves the table as it was, and its retry starts over, or, with ``deferrable``,
+    continues after what it has kept (docs: *warehouse.md*).
 
-    The table is made on first use, and gets a column when there is a new one. A column of another type, or one of the
+    The table is created on first use, and new columns are added to it. A column of another type, or a column of the
     table that is not loaded, is an error before anything changes.
 
     :param sql_conn_id: the database's connection.
-    :param table: the table, such as ``analytics.events``; what is in double quotes is taken as it is.
-    :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval
-        are replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of
-        the same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``:
-        only rows whose key is not there yet are added. ``scd2``, of what is read as a whole: the table keeps each
-        version of a row, with ``valid_from`` and ``valid_to`` (null in the newest). Each can be repeated without harm.
+    :param table: the table, such as ``analytics.events``; names in double quotes are taken as they are.
+    :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval are
+        replaced. ``replace``, the default for those without: all rows of the table are replaced. ``merge``: rows of the
+        same key are replaced where they differ, new ones added; what has not changed is not touched. ``append``: only
+        rows whose key is not there yet are added. ``scd2``, for what is read as a whole: the table keeps each version
+        of a row, with ``valid_from`` and ``valid_to`` (null in the newest). Each can safely be repeated.
     :param replaces: which rows the first two replace. ``own``: those that this task reads; with ``events``, the rows of
         these events, for which the column ``event`` has to be there; of a cohort, its rows; with ``where`` or
-        ``exclude_events``, nobody knows which, and the task fails. ``all``: whatever the table has of the interval, or
-        at all. That is for a table that holds nothing but what this task reads.
+        ``exclude_events`` that is unknown, and the task fails. ``all``: whatever the table has of the interval, or at
+        all. That is for a table that holds nothing but what this task reads.
     :param max_shrink: the largest share of 1,000 rows or more that may be gone when they are replaced, from 0 to 1.
         What is there is never replaced by nothing.
-    :param allow_shrink: replace what is there by far less, or by nothing, all the same.
+    :param allow_shrink: replace the rows even if far fewer, or none, take their place.
     :param key: the column, or columns, that tell rows apart, needed for a query; default: ``uuid`` of events, ``id`` of
         persons, ``session_id`` of sessions. PostgreSQL needs a unique index on it to merge or append; tables made here
         have it.
     :param column_types: SQL types for columns that are made, such as ``{"properties": "jsonb"}``.
     :param other_columns: what ``replace_interval`` does if the table has columns, null by default, that are not loaded:
         ``fail``, as their values would be lost with the rows that are replaced, or leave them ``null`` in the new rows.
-    :param deleted: what becomes of rows of the table that are gone from what is read as a whole: ``keep`` them (default
-        of ``merge``), ``delete`` them, or ``mark`` them: a column ``deleted_at`` says when it was noticed (``scd2``, by
-        default: ``valid_to``), and is null again if they come back. Without ``write_disposition``, rows are merged.
-        Far too many (``max_shrink``) are never gone.
-    :param load_columns: columns that say which load has written a row last: ``True`` for ``_posthog_loaded_at``,
+    :param deleted: what happens to rows of the table that are gone from a source that is read as a whole: ``keep`` them
+        (default of ``merge``), ``delete`` them, or ``mark`` them: a column ``deleted_at`` says when it was noticed
+        (``scd2``, by default: ``valid_to``), and is null again if they come back. Without ``write_disposition``, rows
+        are merged. If far too many are gone (``max_shrink``), the task fails.
+    :param load_columns: columns that say which load wrote a row last: ``True`` for ``_posthog_loaded_at``,
         ``_posthog_interval_start``, ``_posthog_interval_end`` (null without an interval) and ``_posthog_run``, or the
         names of some. A merge touches them only where a row has changed.
-    :param schema_policy: what becomes of what the table does not have. By default columns are added, and another type
-        is an error; ``evolve`` makes types wider where no value changes by it; ``freeze`` adds nothing; ``quarantine``
-        puts rows with values that do not fit into ``<table>__rejected``, with the reason.
+    :param schema_policy: what to do with columns and values that the table cannot hold. By default columns are added,
+        and another type is an error; ``evolve`` makes types wider where no value changes by it; ``freeze`` adds
+        nothing; ``quarantine`` puts rows with values that do not fit into ``<table>__rejected``, with the reason.
     :param max_rejects: how many values of typed ``columns`` may not fit (they are null then), or how many rows may be
         in quarantine; default: none of the former, any of the latter.
     :param native_types: make ``uuid``, ``jsonb`` and ``boolean`` columns for PostHog's ids, properties and flags, where
@@ -123,12 +123,11 @@ class PostHogToSqlOperator(SpoolingOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`: ``source`` or ``query``,
         ``columns``, ``events``, ``exclude_events``, ``cohort_id``, ``where`` and ``values`` choose what is read;
         ``time_column``, ``start``, ``end`` and ``look_back`` which interval (without ``time_column``, queries and
-        persons are read as a whole); ``max_in_flight``, ``page_rows``, ``settle`` and
-        ``scan_back`` how; ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to
-        settle, before anything is open, and for PostHog's limits, after which the load goes on where it stopped (docs:
-        *warehouse.md*).
-        ``verify_back`` counts earlier intervals again, in PostHog and in the table. Of ``columns`` one can have a type:
-        ``{"price": ("properties.price", "decimal(12,2)")}``.
+        persons are read as a whole); ``max_in_flight``, ``page_rows``, ``settle`` and ``scan_back`` how;
+        ``on_retention``. With ``deferrable`` long waits are left to the triggerer: for rows to settle, before anything
+        is open, and for PostHog's limits, after which the load continues where it stopped (docs: *warehouse.md*).
+        ``verify_back`` counts earlier intervals again, in PostHog and in the table. A column of ``columns`` can have a
+        type: ``{"price": ("properties.price", "decimal(12,2)")}``.
     :returns: ``table``, ``database``, ``rows`` (loaded), ``deleted``, ``inserted``, ``changed`` and ``unchanged`` (null
         where rows are not compared), ``gone`` (null where nobody looked), ``rejected``, ``misfits`` (by column),
         ``windows``, ``duplicates`` (copies that were dropped), ``suppressed`` (rows of persons who were erased; null
@@ -138,7 +137,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         interval ends; null where nobody counted), ``seconds``.
     :raises PostHogSettingsError: if an argument is wrong, or the table does not fit.
     :raises PostHogIncompleteError: if it cannot be proved that all rows were read, or that the table holds them; if
-        PostHog hides some; or if far fewer rows would take the place of those that are there.
+        PostHog hides some; or if far fewer rows would replace the existing ones.
     :raises PostHogLoadError: if the database refuses something.
     """
 
@@ -192,10 +191,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         check_arguments(self)
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Load the interval's rows.
-
-        :param context: the task's context.
-        """
+        """Load the interval's rows."""
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         began = time.monotonic()
@@ -212,7 +208,7 @@ class PostHogToSqlOperator(SpoolingOperator):
             self.prepare(database)
             spool = self.open_spool(context, extraction, database)
             loaded, name = self._load(extraction, database, target, earlier, spool)
-        found = {
+        result = {
             "table": self.table,
             "database": name,
             **counts_of(loaded),
@@ -224,13 +220,13 @@ class PostHogToSqlOperator(SpoolingOperator):
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
-        tell_outlets(context, self.outlets, found)
-        self._conclude(source, found, loaded)
-        return found
+        tell_outlets(context, self.outlets, result)
+        self._conclude(source, result, loaded)
+        return result
 
     def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
         edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
-        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.told()
+        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
         self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
@@ -243,16 +239,16 @@ class PostHogToSqlOperator(SpoolingOperator):
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/sql")
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         database = self._database or SqlDatabase(self.sql_conn_id)
         written = database.openlineage_name(self.table)
-        return Lineage.of_source(self.hook.settings(), self._what(), written, found, self._columns)
+        return Lineage.of_source(self.hook.settings(), self._what(), written, result, self._columns)
 
     def prepare(self, database: SqlDatabase) -> None:
         """Do what is to be done in the database before the load's transaction. Subclasses have something."""
@@ -328,11 +324,11 @@ class PostHogToSqlOperator(SpoolingOperator):
         from airflow_provider_posthog.extract.query_client import Stopped
 
         self.check_settled(extraction.settled_at)
-        told = False
+        is_logged = False
         while (left := (extraction.settled_at - datetime.now(timezone.utc)).total_seconds()) > 0:
-            if not told:
+            if not is_logged:
                 self.log.info("Waiting %.0f s until rows of the interval have settled (settle)", left)
-                told = True
+                is_logged = True
             time.sleep(min(left, _NAP))
             if self._killed:
                 raise Stopped

@@ -37,36 +37,37 @@ if TYPE_CHECKING:
 class PostHogQueryToObjectStorageOperator(FilesOperator):
     """Reads an interval's rows by HogQL queries into files, and proves that all of them are there.
 
-    Works with every PostHog, needs the scope ``query:read`` only, and its memory does not grow with the data. PostHog
-    counts the rows of each window, and the files of an interval appear together, in place of those that the interval
-    had, only when each window had as many (docs: *files.md*). A retry goes on behind the last files that the try
-    before has finished.
+    Works with every PostHog, needs only the scope ``query:read``, and its memory does not grow with the data. PostHog
+    counts the rows of each window. Only if each window has as many, the files of an interval appear, together, and
+    replace those that the interval had (docs: *files.md*). A retry continues after the last files that the earlier try
+    finished.
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to
         1; for 1,000 rows and more. Rows are never replaced by none.
-    :param allow_shrink: replace them whatever is there, for one run.
+    :param allow_shrink: replace them in any case, for one run.
     :param schema_change: what to do if a column has another type than in the folder's other files of this name:
         ``fail``, as they could not be read together, or ``allow``. New columns are fine, and so are missing ones.
     :param schema_policy: by default new columns are added, and another type is an error. ``evolve`` writes numbers in
         the type that the folder's files have, while each fits; ``freeze`` adds no columns; ``quarantine`` keeps rows
         that do not fit aside, in ``_rejected/``, with the reason.
     :param max_rejects: how many rows may be kept aside; up to 10,000.
-    :param table_format: bring the rows into a table of ``delta``, whose place is ``path``, or ``iceberg``, in place of
-        those that the interval (or a snapshot: the table) had, in one commit; the files go then. Extras ``delta``,
+    :param table_format: write the rows into a table of ``delta``, which is at ``path``, or ``iceberg``, replacing those
+        of the interval (or, for a snapshot, of the table), in one commit; then the files are removed. Extras ``delta``,
         ``iceberg``.
-    :param table_options: of Delta ``storage_options`` of ``deltalake``; of Iceberg ``table`` (``analytics.events``) and
-        ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); without, what its settings say.
+    :param table_options: for Delta the ``storage_options`` of ``deltalake``; for Iceberg ``table``
+        (``analytics.events``) and ``catalog``, the properties of ``pyiceberg``'s catalog (with its ``name``); by
+        default what its settings say.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param kwargs: what is read, which rows of it, and how, as
         :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator` (``source`` or ``query``, ``key``, ``columns``,
         ``events``, ``exclude_events``, ``cohort_id``, ``where``, ``values``, ``time_column``, ``start``, ``end``,
-        ``max_in_flight``, ``page_rows``, ``settle``, ``scan_back``, ``on_retention``). ``key`` is of a query only, and
+        ``max_in_flight``, ``page_rows``, ``settle``, ``scan_back``, ``on_retention``). ``key`` is for a query only, and
         may be HogQL over its columns. ``look_back`` reads the intervals in the folder again that end within it before
         ``start``, each into its own files; ``verify_back`` counts them, and reads only those again whose files have
-        other rows than PostHog. With ``deferrable`` long waits are left to the triggerer, and the reading goes on
-        behind what was written before.
+        other rows than PostHog. With ``deferrable`` long waits are left to the triggerer, and reading continues after
+        what was already written.
     :returns: ``path`` (the folder), ``manifest`` (its path), ``files`` (how many), ``rows``, ``bytes``,
         ``duplicates`` (copies that were dropped), ``interval`` (``start``, ``end``; equal for a snapshot), ``again``
         (how many earlier intervals were read again), ``verified`` (how many were counted again), ``reloaded`` (how many
@@ -77,7 +78,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         aside).
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or an interval's rows
-        would be replaced by none or by far fewer. What is there stays; or if PostHog hides some of them.
+        would be replaced by none or by far fewer. Then the existing files stay. Also if PostHog hides some of the rows.
     """
 
     template_fields: Sequence[str] = (
@@ -128,10 +129,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         self._recount: Recounter | None = None
 
     def transfer(self, context: Context) -> dict[str, Any]:
-        """Bring the interval's rows into files.
-
-        :param context: the task's context.
-        """
+        """Bring the interval's rows into files."""
         need_arrow(type(self).__name__)
         check_files(self)
         source = self.what(self.name)
@@ -152,10 +150,10 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             "reloaded": len(own.note.get("reloaded", ())),
         }
         manifest = self._bring(source, own, writer, left_out=None)
-        found = self._result(context, interval, earlier, manifest)
-        told = counted(found["rows"], "row"), counted(found["files"], "file"), found["path"]
-        self.concludes("Wrote %s in %s to %s", *told)
-        return found
+        result = self._result(context, interval, earlier, manifest)
+        shown = counted(result["rows"], "row"), counted(result["files"], "file"), result["path"]
+        self.concludes("Wrote %s in %s to %s", *shown)
+        return result
 
     def goes_on(self) -> str:
         """Return what becomes of what was read before a wait; for the log."""
@@ -167,22 +165,22 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             if one is not None:
                 one.stop()
 
-    def lineage(self, found: Mapping[str, Any]) -> Lineage:
+    def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param found: what the task's assets are told; empty if the task has failed.
+        :param result: what the task's assets are told; empty if the task has failed.
         """
         from airflow_provider_posthog.storage import manifest as manifests
 
         source = self.what(self.name)
-        stem = str(found.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
+        stem = str(result.get("manifest", "")).rpartition("/")[2].removesuffix(".json")
         interval = manifests.Interval.of_stem(stem)
         manifest = manifests.read(self._target.fs, self._root, interval) if interval else None
         return Lineage.of_source(
             self.hook.settings(),
             source,
             dataset_of_path(self.path, self.object_storage_conn_id),
-            found,
+            result,
             (manifest or {}).get("schema"),
         )
 
@@ -315,8 +313,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             # What was read again and still differed has all that can be had.
             if not is_ours or before.get("recounted") == counted or count.agrees(int(before.get("rows") or 0), None):
                 continue
-            told = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
-            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *told)
+            shown = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
+            self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *shown)
             after = self._bring(source, self._staging(one, owner), {}, recounted=counted)
             own.record(reloaded=[*own.note.get("reloaded", ()), one.stem])
             if not count.agrees(after["rows"], None):
@@ -344,7 +342,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         from airflow_provider_posthog.storage import manifest as manifests
 
         folder = str(self._target)
-        found = {
+        result = {
             "manifest": f"{folder}/{manifests.FOLDER}/{interval.stem}.json",
             "files": len(manifest["files"]),
             **{name: manifest[name] for name in ("rows", "bytes", "duplicates")},
@@ -355,8 +353,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
             "rejected": manifest.get("rejected", 0),
             "suppressed": manifest.get("suppressed"),
         }
-        tell_outlets(context, self.outlets, found)
-        return {"path": folder, **found}
+        tell_outlets(context, self.outlets, result)
+        return {"path": folder, **result}
 
 
 def _facts_of(source: Source) -> dict[str, Any]:

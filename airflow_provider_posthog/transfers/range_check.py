@@ -1,4 +1,4 @@
-"""One proof for many intervals: the files that mapped tasks have written side by side."""
+"""One proof for many intervals: the files that mapped tasks have written in parallel."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
-    """Checks that the intervals in a folder hold a range of time together, and sums up what they hold.
+    """Checks that the intervals in a folder together cover a range of time, and sums up what they hold.
 
-    Put it behind mapped tasks that have written an interval each: it fails where one is missing, or where two hold the
-    same time, and returns one summary of all of them. It reads their manifests, and asks PostHog nothing. What it has
-    proved it writes as one manifest of the range, which lists the files of all intervals: it appears as a whole, and
-    goes as soon as one of the intervals is written again (docs: *files.md*).
+    Put it after mapped tasks that write an interval each: it fails if one is missing or two overlap, and returns one
+    summary of all. It reads their manifests, and sends nothing to PostHog. It writes what it has proved as one manifest
+    of the range, which lists the files of all intervals, and which is removed as soon as one of the intervals is
+    written again (docs: *files.md*).
 
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param start: the range's first moment, as a time with an offset or ISO text; default: the run's data interval.
@@ -60,17 +60,14 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> Mapping[str, Any]:
-        """Check the range.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Check the range."""
         from airflow_provider_posthog.storage.manifest import Interval
         from airflow_provider_posthog.storage.tiling import summary
 
         whole = Interval(self.name, *interval_of(context, self.start, self.end))
         folder = folder_of(self.path, self.object_storage_conn_id)
         held = asdict(summary(folder.fs, str(folder.path).rstrip("/"), whole))
-        found = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
-        tell_outlets(context, self.outlets, found)
+        result = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
+        tell_outlets(context, self.outlets, result)
         self.concludes("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
-        return {"path": str(folder), **found}
+        return {"path": str(folder), **result}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class PostHogFromSqlOperator(IntoPostHogOperator):
-    """Loads the rows of a statement into PostHog as events, persons or groups, and proves that each is there.
+    """Loads the rows of a SELECT into PostHog as events, persons or groups, and proves that each is there.
 
-    Rows come by a cursor on the server's side; memory stays flat, however many there are. A retry reads them again and
-    sends those that no earlier try has sent: the statement has to give the same rows, as one over the run's data
-    interval does.
+    Rows are read through a server-side cursor, so memory stays flat, however many there are. A retry reads them again
+    and sends those that no earlier try has sent. So the statement must return the same rows each time, as one over the
+    run's data interval does.
 
     .. code-block:: python
 

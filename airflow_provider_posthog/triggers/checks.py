@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import checks, refresh
@@ -16,8 +16,8 @@ from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.shared_looks import Found, Question, asking
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
+from airflow_provider_posthog.triggers.shared_looks import LookResult, Question, asking
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, WatchEvent, read_event, untrusted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -88,7 +88,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         """Name the check, for the log."""
         return f"check {self.check}"
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return the check's name and the facts of the last look."""
         return {"check": self.check, "facts": self._facts}
 
@@ -115,14 +115,14 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param seconds: when to look at the latest.
         """
 
-        async def look() -> Found:
+        async def look() -> LookResult:
             verdict = await self.look(client)
-            return Found(verdict, self._facts)
+            return LookResult(verdict, self._facts)
 
         assert self._question is not None  # noqa: S101 - for mypy
-        found = await self._question.ask(seconds, self.deadline - time.time(), look)
-        self._facts = dict(found.facts)
-        return found.verdict
+        answer = await self._question.ask(seconds, self.deadline - time.time(), look)
+        self._facts = dict(answer.facts)
+        return answer.verdict
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Look once.
@@ -155,31 +155,16 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
             await run_async(refresh.cancel(self._calculation), client)
 
 
-@dataclass(frozen=True)
-class CheckEvent:
-    """What a trigger's event says.
+def check_event(event: Mapping[str, Any] | None, check: str) -> WatchEvent:
+    """Read the event of a check; what is not surely ours and known is an error, never a success.
 
-    :param facts: what the last look saw.
-    :param ended: how the watch ended.
-    :param limit: which of the task's limits the deadline followed.
-    :param try_number: the try that waited, from 1; 0 if that is not known.
+    :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
+    :param check: the name of the check that was deferred.
+    :returns: the event; its ``facts`` are those of the last look.
+    :raises PostHogJobError: if the event cannot be trusted.
     """
-
-    facts: Mapping[str, Any]
-    ended: Ended
-    limit: str
-    try_number: int = 0
-
-    @classmethod
-    def parse(cls, event: Mapping[str, Any] | None, check: str) -> CheckEvent:
-        """Read an event; what is not surely ours and known is an error, never a success.
-
-        :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
-        :param check: the name of the check that was deferred.
-        :raises PostHogJobError: if the event cannot be trusted.
-        """
-        payload, told = read_event(event, {"check": check})
-        facts = payload.get("facts")
-        if not isinstance(facts, Mapping) or not all(isinstance(name, str) for name in facts):
-            raise untrusted(payload, check)
-        return cls(facts, told.ended, told.limit, told.try_number)
+    payload, base = read_event(event, {"check": check})
+    facts = payload.get("facts")
+    if not isinstance(facts, Mapping) or not all(isinstance(name, str) for name in facts):
+        raise untrusted(payload, check)
+    return replace(base, facts=facts)

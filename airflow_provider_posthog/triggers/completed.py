@@ -37,10 +37,10 @@ _VERSION = 1
 
 
 class PostHogCompletedTrigger(BaseEventTrigger):
-    """Fires when PostHog has completed a job since the last time. Subclasses say which.
+    """Fires when PostHog has completed new jobs. Subclasses say which.
 
-    All watchers, and all deferred tasks that wait for such jobs on the connection, share one query per poll. What was
-    seen is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what was
+    All watchers, and all deferred tasks that wait for such jobs on the connection, share one query per poll. The
+    watermark is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what was
     completed meanwhile nor, as a rule, fires again; before 3.3 it starts from now.
 
     :param posthog_conn_id: the connection.
@@ -65,7 +65,9 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         seconds = poll_interval.total_seconds() if isinstance(poll_interval, timedelta) else poll_interval
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= 86_400 * 7:
-            raise PostHogSettingsError("poll_interval", "is no length of time up to a week.", "Write seconds, as 60.")
+            raise PostHogSettingsError(
+                "poll_interval", "is not a length of time up to a week.", "Write seconds, as 60."
+            )
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self.poll_interval = float(seconds)
@@ -189,7 +191,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _checked(argument: str, value: object) -> str:
     if not isinstance(value, str) or not is_uuid(value):
-        raise PostHogSettingsError(argument, "is no UUID.", "Write the UUID that PostHog shows.")
+        raise PostHogSettingsError(argument, "is not a UUID.", "Write the UUID that PostHog shows.")
     return value
 
 
@@ -263,15 +265,15 @@ class PostHogSourceSyncTrigger(PostHogCompletedTrigger):
 
         :param row: the sync.
         """
-        told = {"sync_id": row["id"], "source_id": self.source, "schema_id": row["of"], "rows": row["rows"]}
-        return {**told, "finished_at": _when(row["finished"])}
+        facts = {"sync_id": row["id"], "source_id": self.source, "schema_id": row["of"], "rows": row["rows"]}
+        return {**facts, "finished_at": _when(row["finished"])}
 
 
 class PostHogViewRunTrigger(PostHogCompletedTrigger):
     """Fires when a view of the warehouse was materialized, for ``AssetWatcher``.
 
     The event's payload: ``version`` (int), ``run_id`` (text; null on servers that do not tell), ``view_id``, ``rows``
-    (int; null there, too), ``finished_at`` (ISO text; there of its begin).
+    (int; null there too), ``finished_at`` (ISO text; there when it began).
 
     :param view: the view's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.
@@ -289,5 +291,5 @@ class PostHogViewRunTrigger(PostHogCompletedTrigger):
 
         :param row: the run.
         """
-        told = {"run_id": row["id"] or None, "view_id": self.view, "rows": row["rows"]}
-        return {**told, "finished_at": _when(row["finished"])}
+        facts = {"run_id": row["id"] or None, "view_id": self.view, "rows": row["rows"]}
+        return {**facts, "finished_at": _when(row["finished"])}

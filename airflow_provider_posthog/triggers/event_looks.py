@@ -195,14 +195,14 @@ def news(look: Look, seen: Seen, event: str | None) -> tuple[Seen, dict[str, Any
     :param seen: what was seen before.
     :param event: the watcher's events.
     """
-    found = of_event(look.counts, event)
-    now = Seen(look.next, found.kept, look.seen, seen.late)
-    more = found.counted - seen.count
-    if more <= 0 or found.newest is None:
+    counts = of_event(look.counts, event)
+    now = Seen(look.next, counts.kept, look.seen, seen.late)
+    more = counts.counted - seen.count
+    if more <= 0 or counts.newest is None:
         return now, None
     # All of them after the newest one: then none became visible late, which may be anywhere in the overlap.
-    tight = look.newest == seen.newest and more == found.fresh
-    return now, payload(event, more, look.newest if tight else look.after, found.newest)
+    tight = look.newest == seen.newest and more == counts.fresh
+    return now, payload(event, more, look.newest if tight else look.after, counts.newest)
 
 
 def payload(event: str | None, count: int, after: datetime, until: datetime) -> dict[str, Any]:

@@ -179,14 +179,14 @@ class Poll:
         high = last
         for low in [*(last - timedelta(days=days) for days in _STEPS), None]:
             try:
-                found = await ask_counts(client, late(self._terms, names, arrived, (low, high)), names)
+                counts = await ask_counts(client, late(self._terms, names, arrived, (low, high)), names)
             except PostHogError as error:
                 if not is_too_heavy(error):
                     raise
                 log.warning("Events that happened before %s and came in today cannot be counted: %s", high, error)
                 break
             none = Counted()
-            total = {name: total.get(name, none).plus(found.get(name, none)) for name in {*total, *found}}
+            total = {name: total.get(name, none).plus(counts.get(name, none)) for name in {*total, *counts}}
             high = low or high
         return total
 

@@ -108,11 +108,11 @@ def read(rows: list[list[Any]], names: Collection[str | None]) -> Mapping[str | 
     """
     listed: list[str | None] = [None, *listed_names(names)]
     try:
-        found = {}
+        counts = {}
         for number, counted, kept, fresh, newest in rows:
             if int(counted) or int(kept):
-                found[listed[int(number)]] = Counted(int(counted), int(kept), int(fresh), moment(newest))
-        return found
+                counts[listed[int(number)]] = Counted(int(counted), int(kept), int(fresh), moment(newest))
+        return counts
     except (TypeError, ValueError, IndexError):
         raise PostHogError("PostHog's answer to how many events came in cannot be read") from None
 

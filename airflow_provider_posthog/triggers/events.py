@@ -36,7 +36,7 @@ _LONGEST = 10 * 366 * 86_400.0
 
 
 class PostHogNewEventsTrigger(BaseEventTrigger):
-    """Fires when events came in at PostHog since the last time, for ``AssetWatcher``.
+    """Fires when new events have arrived in PostHog, for ``AssetWatcher``.
 
     ::
 
@@ -45,14 +45,14 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             watchers=[AssetWatcher(name="new", trigger=PostHogNewEventsTrigger(event="sign_up"))],
         )
 
-    It tells that there is news, once per poll, and not which events: a DAG loads them by its own window. All watchers
-    in a triggerer with the same arguments but ``event`` share one query per poll, whose cost is bounded by
-    ``scan_back`` and by the names (docs: *watcher.md*).
+    It says that there are new events, once per poll, and not which: a DAG loads them by its own window. All watchers in
+    a triggerer with the same arguments but ``event`` share one query per poll, whose cost is bounded by ``scan_back``
+    and by the names (docs: *watcher.md*).
 
-    What was seen is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what
-    came meanwhile nor, as a rule, fires again; before 3.3 it starts from now. What fails is logged, and the next poll
-    tries again: PostHog, the connection, the state store. If what was seen is so old that PostHog hides events that
-    came after it (docs: *retention.md*), that is logged, too.
+    The watermark is kept in the assets' state stores (Airflow 3.3), so that a restarted triggerer neither misses what
+    came meanwhile nor, as a rule, fires again; before 3.3 it starts from now. Failures of PostHog, the connection or
+    the state store are logged, and the next poll tries again. If the watermark is so old that PostHog hides events that
+    came after it (docs: *retention.md*), that is logged too.
 
     The event's payload: ``version`` (int), ``event`` (text or null), ``count`` (int, the new ones), ``after`` and
     ``until`` (ISO text): all the new ones have a ``created_at`` later than ``after`` and no later than ``until``.
@@ -81,7 +81,7 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if event is not None and (not isinstance(event, str) or not event):
-            raise PostHogSettingsError("event", "is no name.", "Write the event's name, or None for any event.")
+            raise PostHogSettingsError("event", "is not a name.", "Write the event's name, or None for any event.")
         self.event = event
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
@@ -142,11 +142,11 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
                 if self.event not in look_.names:
                     continue  # it was on its way when this watcher came
                 await self._recall()
-                found = self._late_news(look_) if isinstance(look_, LateLook) else await self._news(look_)
-                if found is not None:
-                    yield TriggerEvent(found)  # type: ignore[no-untyped-call]
+                fresh = self._late_news(look_) if isinstance(look_, LateLook) else await self._news(look_)
+                if fresh is not None:
+                    yield TriggerEvent(fresh)  # type: ignore[no-untyped-call]
                 # After the event: a crash between the two fires it again, never not at all.
-                await self._remember(fired=found is not None)
+                await self._remember(fired=fresh is not None)
                 member.late = self._seen.late if self._seen is not None else None
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -167,8 +167,8 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             if own is None:
                 return None
             look_ = own
-        self._seen, found = news(look_, seen, self.event)
-        return found
+        self._seen, fresh = news(look_, seen, self.event)
+        return fresh
 
     def _late_news(self, look_: LateLook) -> dict[str, Any] | None:
         if self._seen is None or self._seen.late != look_.after:
@@ -201,11 +201,11 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
             return
         self._retention_checked = True
         try:
-            found = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
+            retention = await run_async(look(client.settings.project_id or 0), client, policy=ONCE)
         except PostHogError as error:
             self.log.info("Whether PostHog hides old events is not known: %s", error)
             return
-        text = check(since, None, found, "warn")
+        text = check(since, None, retention, "warn")
         if text is not None:
             self.log.warning("Events since the last time may be missed. %s", text)
 
@@ -257,7 +257,7 @@ def _seconds(field: str, value: object, least: float) -> float:
         example = "timedelta(minutes=1)" if field == "poll_interval" else "timedelta(days=1)"
         raise PostHogSettingsError(
             field,
-            f"is no length of time from {least:g} seconds to ten years.",
+            f"is not a length of time from {least:g} seconds to ten years.",
             f"Write seconds, or {example}.",
         )
     return float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.retry import LAST
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.triggers.poller import JobPoller, joined
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, read_event, untrusted
+from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, WatchEvent, read_event, untrusted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -60,7 +60,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
-        self._keys_told = 0
+        self._keys_logged = 0
 
     def subject(self) -> dict[str, Any]:
         """Return the arguments that say what is watched."""
@@ -72,12 +72,12 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         """Name the job, for the log."""
         return f"{self.kind} {self.job_id}"
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return the job's kind and id, which jobs it superseded, and what PostHog said of one that has succeeded."""
-        told: dict[str, Any] = {"kind": self.kind, "job_id": self.job_id}
+        payload: dict[str, Any] = {"kind": self.kind, "job_id": self.job_id}
         if self.superseded:
-            told["superseded"] = self.superseded
-        return {**told, "facts": dict(self._facts)} if self._facts else told
+            payload["superseded"] = self.superseded
+        return {**payload, "facts": dict(self._facts)} if self._facts else payload
 
     async def watch(self, client: AsyncClient) -> Ended:
         """Join all that wait for such jobs on this connection, and wait.
@@ -89,7 +89,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
             return Ended("refused", f"this version of the provider cannot watch {self.title()!r}. {_SAME_VERSION}")
         connection = (self.posthog_conn_id, self.project_id)
         async with joined(kind, self._waiter, connection, client) as self._poller:
-            self._keys_told = self._poller.client.keys_replaced
+            self._keys_logged = self._poller.client.keys_replaced
             return await super().watch(client)
 
     async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
@@ -101,8 +101,8 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         assert self._poller is not None  # noqa: S101 - for mypy
         seen = await self._poller.ask(self._waiter, seconds, self.deadline - time.time())
         self._facts = seen.facts
-        if self._poller.client.keys_replaced > self._keys_told:  # the poller itself has no task's log
-            self._keys_told = self._poller.client.keys_replaced
+        if self._poller.client.keys_replaced > self._keys_logged:  # the poller itself has no task's log
+            self._keys_logged = self._poller.client.keys_replaced
             self.log.info("%s: PostHog refused the key, and the connection has another one: going on", self.title())
         return seen.verdict
 
@@ -133,23 +133,15 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
 
 
 @dataclass(frozen=True)
-class JobEvent:
-    """What a trigger's event says.
+class JobEvent(WatchEvent):
+    """The event of a job that was watched; its ``facts`` are what PostHog said of one that has succeeded.
 
     :param job_id: the job's id on PostHog.
-    :param ended: how the watch ended.
-    :param limit: which of the task's limits the deadline followed.
-    :param try_number: the try that waited, from 1; 0 if that is not known.
     :param superseded: ids of earlier tries' jobs in whose place the job was started.
-    :param facts: what PostHog said of a job that has succeeded; empty if the event does not tell.
     """
 
-    job_id: str
-    ended: Ended
-    limit: str
-    try_number: int = 0
+    job_id: str = ""
     superseded: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, event: Mapping[str, Any] | None, kind: str, job_id: str | None = None) -> JobEvent:
@@ -160,13 +152,13 @@ class JobEvent:
         :param job_id: its id, where the task knows it.
         :raises PostHogJobError: if the event cannot be trusted.
         """
-        payload, told = read_event(event, {"kind": kind}, job_id=job_id)
-        found = payload.get("job_id")
-        if not isinstance(found, str) or not found or job_id not in (None, found):
-            raise untrusted(payload, f"{kind} {job_id or found}", job_id)
+        payload, base = read_event(event, {"kind": kind}, job_id=job_id)
+        watched = payload.get("job_id")
+        if not isinstance(watched, str) or not watched or job_id not in (None, watched):
+            raise untrusted(payload, f"{kind} {job_id or watched}", job_id)
         superseded = payload.get("superseded")
-        ids = [one for one in superseded if isinstance(one, str)] if isinstance(superseded, list) else ()
+        ids = [each for each in superseded if isinstance(each, str)] if isinstance(superseded, list) else ()
         facts = payload.get("facts")
-        if told.ended.outcome != "succeeded" or not isinstance(facts, Mapping) or str(facts.get("id")) != found:
+        if base.ended.outcome != "succeeded" or not isinstance(facts, Mapping) or str(facts.get("id")) != watched:
             facts = {}
-        return cls(found, told.ended, told.limit, told.try_number, ids, facts)
+        return cls(base.ended, base.limit, base.try_number, facts, watched, ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import refresh
@@ -12,7 +13,13 @@ from airflow_provider_posthog.api.freshness import STATES, Earlier, Outcome, Tar
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_all_async
-from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, Told, Waiting, read_event, untrusted
+from airflow_provider_posthog.triggers.watching import (
+    PostHogWatchingTrigger,
+    Waiting,
+    WatchEvent,
+    read_event,
+    untrusted,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,16 +79,18 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Have all of them calculated; this one look lasts until the last has ended, or the deadline."""
-        works = [
+        tasks = [
             refresh.in_background(target_of(item), self.deadline, self.poll_interval, self.max_poll_failures)
             for item in self.items
         ]
-        late = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
-        self._outcomes = [late] * len(works)
-        self._outcomes = await run_all_async(works, client, at_once=self.in_flight, deadline=self.deadline, late=late)
+        unanswered = Outcome("timeout", "PostHog did not answer in time", seconds=self.poll_interval)
+        self._outcomes = [unanswered] * len(tasks)
+        self._outcomes = await run_all_async(
+            tasks, client, max_workers=self.in_flight, deadline=self.deadline, on_timeout=unanswered
+        )
         return Verdict("succeeded")
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return what came of each."""
         outcomes = [
             {
@@ -102,9 +111,9 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
         async with await self.client() as client:
             # Side by side: Airflow gives half a minute for all of it.
             names = [name for item in self.items for name in target_of(item).names]
-            works = [refresh.cancel(name) for name in names]
+            tasks = [refresh.cancel(name) for name in names]
             end = time.time() + CANCEL_SECONDS
-            await run_all_async(works, client, at_once=_CANCELS_AT_ONCE, deadline=end, late=False)
+            await run_all_async(tasks, client, max_workers=_CANCELS_AT_ONCE, deadline=end, on_timeout=False)
         self.log.info("Cancelled the %s on PostHog", self.title())
 
 
@@ -149,24 +158,33 @@ def target_of(item: Mapping[str, Any]) -> Target:
     )
 
 
-def parse(event: object) -> tuple[list[tuple[Target, Outcome]], Mapping[str, Any], Told]:
-    """Read an event; what is not surely ours and known is an error, never a success.
+@dataclass(frozen=True)
+class RefreshEvent(WatchEvent):
+    """The event of a refresh; its ``facts`` are those that the task gave the trigger.
 
-    :param event: the event's payload.
-    :returns: each insight with what came of it, the task's facts, and what every event says.
-    :raises PostHogJobError: if the event cannot be trusted.
+    :param outcomes: each insight with what came of it.
     """
-    payload, end = read_event(event, {"kind": KIND})
-    items, facts = payload.get("items"), payload.get("facts")
-    try:
-        if not isinstance(items, list) or not isinstance(facts, Mapping):
-            raise TypeError
-        outcomes = [(target_of(item), _outcome_of(item)) for item in items]
-    except (KeyError, TypeError, ValueError):
-        raise untrusted(payload, KIND) from None
-    if end.ended.outcome == "succeeded" and not outcomes:
-        raise untrusted(payload, KIND)
-    return outcomes, facts, end
+
+    outcomes: Sequence[tuple[Target, Outcome]] = ()
+
+    @classmethod
+    def parse(cls, event: object) -> RefreshEvent:
+        """Read an event; what is not surely ours and known is an error, never a success.
+
+        :param event: the event's payload.
+        :raises PostHogJobError: if the event cannot be trusted.
+        """
+        payload, base = read_event(event, {"kind": KIND})
+        items, facts = payload.get("items"), payload.get("facts")
+        try:
+            if not isinstance(items, list) or not isinstance(facts, Mapping):
+                raise TypeError
+            outcomes = [(target_of(item), _outcome_of(item)) for item in items]
+        except (KeyError, TypeError, ValueError):
+            raise untrusted(payload, KIND) from None
+        if base.ended.outcome == "succeeded" and not outcomes:
+            raise untrusted(payload, KIND)
+        return cls(base.ended, base.limit, base.try_number, facts, outcomes)
 
 
 def _outcome_of(item: Mapping[str, Any]) -> Outcome:

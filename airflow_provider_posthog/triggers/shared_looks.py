@@ -18,7 +18,7 @@ from airflow_provider_posthog.exceptions import PostHogError
 
 
 @dataclass(frozen=True)
-class Found:
+class LookResult:
     """What a look brought.
 
     :param verdict: the verdict, or the error of the look.
@@ -35,9 +35,9 @@ class Question:
     def __init__(self) -> None:
         self.members = 0
         self._looking = 0
-        self._next: asyncio.Future[Found | None] | None = None
+        self._next: asyncio.Future[LookResult | None] | None = None
 
-    async def ask(self, seconds: float, left: float, look: Callable[[], Awaitable[Found]]) -> Found:
+    async def ask(self, seconds: float, left: float, look: Callable[[], Awaitable[LookResult]]) -> LookResult:
         """Wait for what the next look brings; make it, if nobody else does in time.
 
         :param seconds: when to look at the latest.
@@ -51,30 +51,30 @@ class Question:
             until = deadline if self._looking else due
             if clock() >= until:
                 return await self._look(look)
-            found = await self._wait(until - clock())
+            answer = await self._wait(until - clock())
             # A failure counts only for those who wanted to look by then: others have not tried as often.
-            if found is not None and (clock() >= due or not isinstance(found.verdict, PostHogError)):
-                return found
+            if answer is not None and (clock() >= due or not isinstance(answer.verdict, PostHogError)):
+                return answer
 
-    async def _wait(self, seconds: float) -> Found | None:
+    async def _wait(self, seconds: float) -> LookResult | None:
         """Wait for somebody's look; ``None`` if it did not come, or was not finished."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        found = self._next
-        await asyncio.wait({found}, timeout=seconds)
-        return found.result() if found.done() else None
+        answer = self._next
+        await asyncio.wait({answer}, timeout=seconds)
+        return answer.result() if answer.done() else None
 
-    async def _look(self, look: Callable[[], Awaitable[Found]]) -> Found:
+    async def _look(self, look: Callable[[], Awaitable[LookResult]]) -> LookResult:
         self._looking += 1
-        found = None
+        answer = None
         try:
-            found = await look()
-            return found
+            answer = await look()
+            return answer
         finally:  # who was cancelled leaves the look to others
             self._looking -= 1
             waiting, self._next = self._next, None
             if waiting is not None:
-                waiting.set_result(found)
+                waiting.set_result(answer)
 
 
 _questions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Question]] = weakref.WeakKeyDictionary()

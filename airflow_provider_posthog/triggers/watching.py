@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
@@ -147,7 +147,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         """
 
     @abstractmethod
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """Return what the event says besides how the watch ended."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -179,7 +179,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "version": EVENT_VERSION,
-                **self.told(),
+                **self.payload(),
                 "outcome": ended.outcome,
                 "reason": ended.reason,
                 "limit": self.limit,
@@ -293,50 +293,54 @@ class PostHogWatchingTrigger(BaseTrigger):
 
 
 @dataclass(frozen=True)
-class Told:
-    """What every event says.
+class WatchEvent:
+    """The event by which a trigger says how its watch ended. Triggers that say more have a class of their own for it.
 
     :param ended: how the watch ended.
     :param limit: which of the task's limits the deadline followed.
     :param try_number: the try that waited, from 1; 0 if that is not known.
+    :param facts: what was last seen of the subject; empty if the event does not tell.
     """
 
     ended: Ended
     limit: str
-    try_number: int
+    try_number: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_event(event: object, known: Mapping[str, str], *, job_id: str | None = None) -> tuple[Mapping[str, Any], Told]:
+def read_event(
+    payload: object, known: Mapping[str, str], *, job_id: str | None = None
+) -> tuple[Mapping[str, Any], WatchEvent]:
     """Read what every event says; what is not surely ours and known is an error, never a success.
 
-    :param event: the event's payload; a triggerer may run an older or a newer version than the worker.
+    :param payload: the event's payload; a triggerer may run an older or a newer version than the worker.
     :param known: what it has to say, such as the kind of job that was deferred.
     :param job_id: the job's id, where the task knows it; for the error.
     :returns: the payload, and what every event says.
     :raises PostHogJobError: if the event cannot be trusted.
     """
     what = " ".join(known.values())
-    if not isinstance(event, Mapping):
+    if not isinstance(payload, Mapping):
         raise PostHogJobError(f"The trigger ended without an event for the {what}.", job_id=job_id)
-    outcome = event.get("outcome")
-    ours = all(event.get(name) == value for name, value in known.items())
-    if event.get("version") != EVENT_VERSION or not ours or not isinstance(outcome, str) or outcome not in OUTCOMES:
-        raise untrusted(event, what, job_id)
-    limit = "execution_timeout" if event.get("limit") == "execution_timeout" else "timeout"
-    told = event.get("try_number")  # not in the event of an older triggerer
-    ended = Ended(cast(Outcome, outcome), str(event.get("reason") or ""))
-    return event, Told(ended, limit, told if isinstance(told, int) else 0)
+    outcome = payload.get("outcome")
+    ours = all(payload.get(name) == value for name, value in known.items())
+    if payload.get("version") != EVENT_VERSION or not ours or not isinstance(outcome, str) or outcome not in OUTCOMES:
+        raise untrusted(payload, what, job_id)
+    limit = "execution_timeout" if payload.get("limit") == "execution_timeout" else "timeout"
+    try_number = payload.get("try_number")  # not in the event of an older triggerer
+    ended = Ended(cast(Outcome, outcome), str(payload.get("reason") or ""))
+    return payload, WatchEvent(ended, limit, try_number if isinstance(try_number, int) else 0)
 
 
-def untrusted(event: Mapping[str, Any], what: str, job_id: str | None = None) -> PostHogJobError:
+def untrusted(payload: Mapping[str, Any], what: str, job_id: str | None = None) -> PostHogJobError:
     """Make the error for an event that cannot be trusted.
 
-    :param event: the event's payload.
+    :param payload: the event's payload.
     :param what: what was watched.
     :param job_id: the job's id, where the task knows it.
     """
     return PostHogJobError(
-        f"The trigger's event for {what} cannot be trusted (version {event.get('version')!r}, outcome "
-        f"{event.get('outcome')!r}). Restart the triggerer so that it runs the same version of the provider.",
+        f"The trigger's event for {what} cannot be trusted (version {payload.get('version')!r}, outcome "
+        f"{payload.get('outcome')!r}). Restart the triggerer so that it runs the same version of the provider.",
         job_id=job_id,
     )

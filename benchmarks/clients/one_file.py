@@ -29,15 +29,15 @@ def ours() -> Callable[[], None]:
     from airflow_provider_posthog.api.clients import Client
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.download.http import download
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
     client = Client(ClientSettings(base_url=URL, api_key="phx_bench", project_id=1, verify=CA_FILE or True))
 
     def work() -> None:
-        with Landing(LocalFileSystem(), PATH, token="bench") as landing:
-            download(client, exports.content(MIB), landing)
-            landing.finish()
-            landing.commit()
+        with AtomicFile(LocalFileSystem(), PATH, token="bench") as atomic:
+            download(client, exports.content(MIB), atomic)
+            atomic.finish()
+            atomic.commit()
 
     return work
 

@@ -107,7 +107,7 @@ def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 def test_the_numbers_go_out_as_a_mail(
     board: dict[str, Any], run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, mails: list[bytes]
 ) -> None:
-    """By Airflow's own notifier, with what the tasks of the run have returned; a name is no HTML."""
+    """By Airflow's own notifier, with what the tasks of the run have returned; a name is not HTML."""
     notifications = pytest.importorskip("airflow.providers.smtp.notifications.smtp")
     post("insights/", query=TREND, name="<b>Paid</b>", dashboards=[int(os.environ["POSTHOG_EXAMPLE_DASHBOARD"])])
     monkeypatch.setenv("POSTHOG_EXAMPLE_CONDITION", "change >= -100 %")

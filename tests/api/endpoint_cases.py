@@ -322,9 +322,10 @@ PERSONS = [
         "persons.batch_by_distinct_ids",
         "persons/batch_by_distinct_ids/",
         {"distinct_ids": ["a@example.com", "b"]},
+        reply={"results": {}},
         distinct_ids=["a@example.com", "b"],
     ),
-    post("persons.batch_by_uuids", "persons/batch_by_uuids/", {"uuids": [UUID]}, uuids=[UUID]),
+    post("persons.batch_by_uuids", "persons/batch_by_uuids/", {"uuids": [UUID]}, reply={"results": {}}, uuids=[UUID]),
 ]
 DASHBOARDS = [
     get("dashboards.list", "dashboards/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
@@ -566,7 +567,7 @@ WAREHOUSE = [
     ),
     get("warehouse.view", _VIEW, view_id=UUID),
     post("warehouse.run_view", f"{_VIEW}run/", {"full_refresh": True}, view_id=UUID, full_refresh=True),
-    get("warehouse.view_runs", f"{_VIEW}run_history/", view_id=UUID),
+    get("warehouse.view_runs", f"{_VIEW}run_history/", {"run_history": []}, view_id=UUID),
     post("warehouse.cancel_view", f"{_VIEW}cancel/", None, view_id=UUID),
     get(
         "warehouse.tables",

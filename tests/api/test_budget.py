@@ -28,10 +28,10 @@ from airflow_provider_posthog.api.budget import (
     Budget,
     budget_of,
     limit_of,
+    reservations_of,
     share_of,
-    turns_of,
 )
-from airflow_provider_posthog.api.call import Call, Lane
+from airflow_provider_posthog.api.call import Bucket, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.jobs import Again, Watch
 from airflow_provider_posthog.api.retry import LAST, ONCE
@@ -41,7 +41,7 @@ from tests.api.cases import GET, settings_for
 from tests.support.scripted import ScriptedServer, error, ok
 from tests.support.senders import SENDERS, Sender
 
-LANES = sorted(LIMITS)
+BUCKETS = sorted(LIMITS)
 ANALYTICS = insights.retrieve(7)
 #: Shares that make the limits small: from one call a minute to some dozens.
 SHARES = st.sampled_from([0.001, 0.0042, 0.0105, 0.05])
@@ -55,18 +55,18 @@ def fresh(server: ScriptedServer, **changes: Any) -> ClientSettings:
     return settings_for(server, project_id=next(_projects), **({"rate_limit_share": 1.0} | changes))
 
 
-def used_up(server: ScriptedServer, *, free_in: float, lane: Lane = "crud", **changes: Any) -> ClientSettings:
-    """Settings for a project whose lane lets ten calls a minute go, which are spent; all come back in some seconds."""
-    settings = fresh(server, rate_limit_share=10.01 / LIMITS[lane][0][0], **changes)
+def used_up(server: ScriptedServer, *, free_in: float, bucket: Bucket = "crud", **changes: Any) -> ClientSettings:
+    """Settings for a project whose bucket lets ten calls a minute go, which are spent; all come back in seconds."""
+    settings = fresh(server, rate_limit_share=10.01 / LIMITS[bucket][0][0], **changes)
     assert isinstance(settings.rate_limit_share, float)
-    then = time.monotonic() - LIMITS[lane][0][1] + free_in
+    then = time.monotonic() - LIMITS[bucket][0][1] + free_in
     for _ in range(10):
-        assert budget_of(settings).take(lane, then, share=settings.rate_limit_share) == 0
+        assert budget_of(settings).take(bucket, then, share=settings.rate_limit_share) == 0
     return settings
 
 
-def assert_within_limits(turns: list[float], lane: Lane, share: float) -> None:
-    for limit, seconds in LIMITS[lane]:
+def assert_within_limits(turns: list[float], bucket: Bucket, share: float) -> None:
+    for limit, seconds in LIMITS[bucket]:
         calls = limit_of(limit, share)
         for first, beyond in zip(turns, turns[calls:], strict=False):
             assert beyond - first >= seconds
@@ -75,7 +75,7 @@ def assert_within_limits(turns: list[float], lane: Lane, share: float) -> None:
 Taken = list[tuple[float, float]]
 
 
-def earliest(taken: Taken, now: float, lane: Lane, share: float, *, kept: float = 0.0) -> float:
+def earliest(taken: Taken, now: float, bucket: Bucket, share: float, *, kept: float = 0.0) -> float:
     """Find the first time at which one more call breaks no window, by trying all that can be it.
 
     :param taken: times and shares of the others, of those that are promised too.
@@ -87,18 +87,18 @@ def earliest(taken: Taken, now: float, lane: Lane, share: float, *, kept: float 
         ends = [at, *(turn for turn in turns if turn >= at)]
         return all(
             sum(end - seconds < turn <= end for turn in (at, *turns)) <= limit_of(limit, part * (1 - kept))
-            for limit, seconds in LIMITS[lane]
+            for limit, seconds in LIMITS[bucket]
             for end in ends
             if end - seconds < at
         )
 
     every, own = [turn for turn, _ in taken], [turn for turn, part in taken if part == share]
-    tried = (now, *(turn + seconds for turn in every for _, seconds in LIMITS[lane]))
+    tried = (now, *(turn + seconds for turn in every for _, seconds in LIMITS[bucket]))
     return min(at for at in tried if at >= now and passes(at, every, 1.0) and passes(at, own, share))
 
 
 def test_the_limits_are_posthogs() -> None:
-    rates = {lane: tuple(limit for limit, _ in windows) for lane, windows in LIMITS.items()}
+    rates = {bucket: tuple(limit for limit, _ in windows) for bucket, windows in LIMITS.items()}
     assert rates == {"crud": (480, 4800), "deletion": (480, 4800), "analytics": (240, 1200), "query": (240, 2400)}
     assert all(60 <= minute <= 61 and 3600 <= hour <= 3601 for (_, minute), (_, hour) in LIMITS.values())
 
@@ -109,50 +109,50 @@ def test_a_share_of_a_limit(share: float, calls: int) -> None:
     assert limit_of(100, 0.29) == 29, "not 28, though the product is a little less than 29"
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("bucket", BUCKETS)
 @pytest.mark.parametrize("share", [1.0, 0.1])
-def test_exactly_the_limit_goes_at_once(lane: Lane, share: float) -> None:
-    (a_minute, minute), (an_hour, hour) = ((limit_of(limit, share), seconds) for limit, seconds in LIMITS[lane])
+def test_exactly_the_limit_goes_at_once(bucket: Bucket, share: float) -> None:
+    (a_minute, minute), (an_hour, hour) = ((limit_of(limit, share), seconds) for limit, seconds in LIMITS[bucket])
     budget = Budget()
-    waits = [budget.take(lane, 0.0, share=share) for _ in range(an_hour + 1)]
+    waits = [budget.take(bucket, 0.0, share=share) for _ in range(an_hour + 1)]
     assert waits[:a_minute] == [0.0] * a_minute
     assert waits[a_minute] == minute
     assert waits[an_hour] == hour
-    assert_within_limits(waits, lane, share)
+    assert_within_limits(waits, bucket, share)
 
 
-@given(lane=st.sampled_from(LANES), share=SHARES, steps=st.lists(STEPS, max_size=60))
-def test_every_turn_is_the_earliest_that_posthog_allows(lane: Lane, share: float, steps: list[float]) -> None:
+@given(bucket=st.sampled_from(BUCKETS), share=SHARES, steps=st.lists(STEPS, max_size=60))
+def test_every_turn_is_the_earliest_that_posthog_allows(bucket: Bucket, share: float, steps: list[float]) -> None:
     budget, now, taken = Budget(), 0.0, Taken()
     for step in steps:
         now += step
-        expected = earliest(taken, now, lane, share)
-        assert now + budget.take(lane, now, share=share) == expected
+        expected = earliest(taken, now, bucket, share)
+        assert now + budget.take(bucket, now, share=share) == expected
         taken.append((expected, share))
-    assert_within_limits([turn for turn, _ in taken], lane, share)
+    assert_within_limits([turn for turn, _ in taken], bucket, share)
 
 
 @given(
-    lane=st.sampled_from(LANES),
+    bucket=st.sampled_from(BUCKETS),
     calls=st.lists(st.tuples(STEPS, SHARES, st.booleans(), st.sampled_from(["stays", "stays", "leaves"])), max_size=40),
 )
 def test_every_turn_is_the_first_gap_whoever_waits_and_whoever_leaves(
-    lane: Lane, calls: list[tuple[float, float, bool, str]]
+    bucket: Bucket, calls: list[tuple[float, float, bool, str]]
 ) -> None:
     """Shares do not hold each other up, polls leave a tenth, and turns that were given back are free again."""
     budget, now, taken = Budget(), 0.0, Taken()
     for step, share, reserve, then in calls:
         now += step
-        expected = earliest(taken, now, lane, share, kept=0.0 if reserve else RESERVE)
-        seconds, at = budget.promise(lane, now, share=share, reserve=reserve)
+        expected = earliest(taken, now, bucket, share, kept=0.0 if reserve else RESERVE)
+        seconds, at = budget.promise(bucket, now, share=share, reserve=reserve)
         assert (at, now + seconds) == (expected, expected)
         if then == "leaves" and seconds > 0:
-            budget.give_back(lane, expected, share=share)
+            budget.give_back(bucket, expected, share=share)
         else:
             taken.append((expected, share))
-    assert_within_limits(sorted(turn for turn, _ in taken), lane, 1.0)
+    assert_within_limits(sorted(turn for turn, _ in taken), bucket, 1.0)
     for part in {share for _, share in taken}:
-        assert_within_limits(sorted(turn for turn, share in taken if share == part), lane, part)
+        assert_within_limits(sorted(turn for turn, share in taken if share == part), bucket, part)
 
 
 def test_one_connection_that_waits_holds_up_no_other() -> None:
@@ -184,18 +184,18 @@ def test_a_turn_that_is_given_back_goes_to_the_next() -> None:
     assert [budget.take("crud", 1.0, share=three_a_minute) for _ in range(2)] == [59.5, 120.0]
 
 
-@pytest.mark.parametrize("lane", LANES)
-def test_polls_leave_a_tenth_of_each_window_to_what_cannot_wait(lane: Lane) -> None:
-    (a_minute, _), (an_hour, _hour) = LIMITS[lane]
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_polls_leave_a_tenth_of_each_window_to_what_cannot_wait(bucket: Bucket) -> None:
+    (a_minute, _), (an_hour, _hour) = LIMITS[bucket]
     budget = Budget()
-    polls = [budget.take(lane, 0.0, reserve=False, patience=0.0) for _ in range(a_minute)]
+    polls = [budget.take(bucket, 0.0, reserve=False, patience=0.0) for _ in range(a_minute)]
     assert polls.count(0.0) == a_minute * 9 // 10
-    others = [budget.take(lane, 0.0, patience=0.0) for _ in range(a_minute)]
+    others = [budget.take(bucket, 0.0, patience=0.0) for _ in range(a_minute)]
     assert others.count(0.0) == a_minute // 10
     for at in range(61, 3540, 61):
         for _ in range(a_minute):
-            budget.take(lane, float(at), reserve=False, patience=0.0)
-    left = [budget.take(lane, 3599.0, patience=0.0) for _ in range(a_minute)].count(0.0)
+            budget.take(bucket, float(at), reserve=False, patience=0.0)
+    left = [budget.take(bucket, 3599.0, patience=0.0) for _ in range(a_minute)].count(0.0)
     assert left >= min(a_minute // 10, an_hour // 10 - a_minute // 10)
 
 
@@ -226,7 +226,7 @@ def test_polls_that_ask_again_and_again_never_starve_what_starts_jobs(
     steps=st.lists(st.tuples(STEPS, st.sampled_from(["call", "call", "call", "429"]), st.integers(1, 90)), max_size=80),
 )
 def test_windows_and_closures_hold_for_what_is_really_sent(share: float, steps: list[tuple[float, str, int]]) -> None:
-    """Callers that sleep until their turn and then ask whether it still holds, as ``Turns`` does."""
+    """Callers that sleep until their turn and then ask whether it still holds, as ``Reservations`` does."""
     budget, now = Budget(), 0.0
     sent: list[float] = []
     closed: list[tuple[float, float]] = []
@@ -258,15 +258,15 @@ def test_windows_and_closures_hold_for_what_is_really_sent(share: float, steps: 
     assert not [at for at in sent for since, until in closed if since < at < until]
 
 
-@given(lane=st.sampled_from(LANES), patience=st.floats(0, 59), others=st.sampled_from(LANES))
-def test_a_turn_that_is_too_far_away_is_not_taken(lane: Lane, patience: float, others: Lane) -> None:
+@given(bucket=st.sampled_from(BUCKETS), patience=st.floats(0, 59), others=st.sampled_from(BUCKETS))
+def test_a_turn_that_is_too_far_away_is_not_taken(bucket: Bucket, patience: float, others: Bucket) -> None:
     budget, one_a_minute = Budget(), 1 / 480
-    budget.take(lane, 0.0, share=one_a_minute)
-    waits = [budget.take(lane, 1.0, share=one_a_minute, patience=patience) for _ in range(5)]
-    assert waits == [LIMITS[lane][0][1] - 1] * 5
-    same = {lane, others} <= {"crud", "deletion"} or lane == others
+    budget.take(bucket, 0.0, share=one_a_minute)
+    waits = [budget.take(bucket, 1.0, share=one_a_minute, patience=patience) for _ in range(5)]
+    assert waits == [LIMITS[bucket][0][1] - 1] * 5
+    same = {bucket, others} <= {"crud", "deletion"} or bucket == others
     held = budget.take(others, 1.0, share=one_a_minute) > 0
-    assert held == same, "deletions are counted with CRUD, the other lanes each alone"
+    assert held == same, "deletions are counted with CRUD, the other buckets each alone"
 
 
 def test_turns_that_a_429_made_void_are_not_counted() -> None:
@@ -274,7 +274,7 @@ def test_turns_that_a_429_made_void_are_not_counted() -> None:
     waits = [budget.take("crud", 0.0, share=three_a_minute) for _ in range(6)]
     assert waits == [0.0] * 3 + [60.5] * 3
     budget.close("crud", 10.0, 20.0)
-    assert not budget.is_void("crud", 60.5), "it comes after the lane is open again"
+    assert not budget.is_void("crud", 60.5), "it comes after the bucket is open again"
     budget.close("crud", 10.0, 90.0)
     assert budget.is_void("crud", 60.5)
     assert [budget.take("crud", 61.0, share=three_a_minute) for _ in range(4)] == [39.0] * 3 + [99.5]
@@ -286,7 +286,7 @@ def test_a_clock_that_was_read_in_another_order_is_no_wait() -> None:
     assert budget.take("crud", 9.999) == 0
 
 
-def test_a_proxy_can_not_close_a_lane_for_years() -> None:
+def test_a_proxy_cannot_close_a_bucket_for_years() -> None:
     budget = Budget()
     budget.close("crud", 0.0, 1e12)
     assert budget.take("crud", 0.0) == HOUR
@@ -341,17 +341,17 @@ def test_projects_that_are_not_called_any_more_are_forgotten(server: ScriptedSer
 def test_who_has_a_budget(base_url: str, own: str, given_share: float | None, share: float) -> None:
     settings = ClientSettings(base_url=base_url, rate_limit_share=given_share)
     assert share_of(settings, "crud") == share, own
-    assert (turns_of(settings, "crud") is None) == (share == 0), own
+    assert (reservations_of(settings, "crud") is None) == (share == 0), own
 
 
-@pytest.mark.parametrize("lane", LANES)
-def test_a_worker_and_the_triggerer_use_up_posthogs_limits_together(lane: Lane) -> None:
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_a_worker_and_the_triggerer_use_up_posthogs_limits_together(bucket: Bucket) -> None:
     settings = ClientSettings()
-    worker, triggerer = (share_of(settings, lane, role=role) for role in ("worker", "triggerer"))
+    worker, triggerer = (share_of(settings, bucket, role=role) for role in ("worker", "triggerer"))
     assert worker + triggerer <= 1
     assert min(worker, triggerer) >= 0.1
     given_shares = ClientSettings(rate_limit_share=Shares(0.125, 0.5))
-    assert [share_of(given_shares, lane, role=role) for role in ("worker", "triggerer")] == [0.125, 0.5]
+    assert [share_of(given_shares, bucket, role=role) for role in ("worker", "triggerer")] == [0.125, 0.5]
 
 
 def test_the_triggerers_client_keeps_the_triggerers_share(server: ScriptedServer) -> None:
@@ -450,7 +450,7 @@ def test_a_wait_that_is_too_long_raises_before_anything_is_sent(
     assert "..." not in str(found), "cut short"
 
 
-def test_other_lanes_go_on(sender: Sender, server: ScriptedServer) -> None:
+def test_other_buckets_go_on(sender: Sender, server: ScriptedServer) -> None:
     server.script(ok({}))
     settings = used_up(server, free_in=40.0, max_rate_limit_wait=0.0)
     assert sender.send(settings, ANALYTICS, policy=ONCE) == {}
@@ -520,12 +520,12 @@ class TestClosing:
             waiting = [threads.submit(sender.send, settings, GET, policy=None) for _ in range(8)]
             assert [one.result(timeout=30) for one in waiting] == [{}] * 8
         assert time.monotonic() - closed > 0.8
-        assert len(server.requests) == 10, "each was sent once, after the lane was open again"
+        assert len(server.requests) == 10, "each was sent once, after the bucket was open again"
 
     def test_those_who_wait_already_wait_longer(self, server: ScriptedServer) -> None:
         settings = used_up(server, free_in=0.5, max_rate_limit_wait=10.0)
         server.script(ok({}))
-        turns = turns_of(settings, "crud")
+        turns = reservations_of(settings, "crud")
         assert turns is not None
         with ThreadPoolExecutor(1) as threads, Client(settings) as client:
             waiting = threads.submit(client.send, GET)

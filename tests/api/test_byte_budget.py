@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.api import queries
-from airflow_provider_posthog.api.byte_budget import EXCEEDED, HOUR, ByteBudget, Told, shown
+from airflow_provider_posthog.api.byte_budget import EXCEEDED, HOUR, BudgetHeaders, ByteBudget, shown
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.retry import ONCE, RetryPolicy
 from airflow_provider_posthog.api.settings import ClientSettings
@@ -53,16 +53,19 @@ def exceeded(seconds: int | None = 1, **headers: str) -> Reply:
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
-        ({}, Told(None, None)),
-        ({READ: "12", LEFT: "34"}, Told(12, 34)),
-        ({READ: " 12 ", LEFT: "-34"}, Told(12, -34)),
-        ({READ: "12.0", LEFT: "4.9"}, Told(12, 4)),
-        ({READ: "-1"}, Told(0, None)),
-        *(({READ: text, LEFT: text}, Told(None, None)) for text in ("", "many", "1e9", "0x10", "inf", "NaN", "9" * 40)),
+        ({}, BudgetHeaders(None, None)),
+        ({READ: "12", LEFT: "34"}, BudgetHeaders(12, 34)),
+        ({READ: " 12 ", LEFT: "-34"}, BudgetHeaders(12, -34)),
+        ({READ: "12.0", LEFT: "4.9"}, BudgetHeaders(12, 4)),
+        ({READ: "-1"}, BudgetHeaders(0, None)),
+        *(
+            ({READ: text, LEFT: text}, BudgetHeaders(None, None))
+            for text in ("", "many", "1e9", "0x10", "inf", "NaN", "9" * 40)
+        ),
     ],
 )
-def test_headers_that_are_no_numbers_are_not_there(headers: dict[str, str], told: Told) -> None:
-    assert Told.by(Answer(200, {name.lower(): text for name, text in headers.items()})) == told
+def test_headers_that_are_no_numbers_are_not_there(headers: dict[str, str], told: BudgetHeaders) -> None:
+    assert BudgetHeaders.by(Answer(200, {name.lower(): text for name, text in headers.items()})) == told
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_bytes_are_written_for_people(size: float, text: str) -> None:
 def answered(budget: ByteBudget, now: float, read: int, left: int | None) -> None:
     assert budget.begin(now) == 0
     budget.end()
-    budget.saw(now, Told(read, left), began=now)
+    budget.saw(now, BudgetHeaders(read, left), began=now)
 
 
 def test_nothing_is_enforced_before_posthog_has_told() -> None:
@@ -88,7 +91,7 @@ def test_nothing_is_enforced_before_posthog_has_told() -> None:
     assert budget.remaining(0.0) is None
     for _ in range(100):
         budget.end()
-        budget.saw(1.0, Told(), began=0.0, size=7)
+        budget.saw(1.0, BudgetHeaders(), began=0.0, size=7)
     assert budget.pause(1.0) == 0
     assert (budget.bytes_read, budget.answered) == (0, 700)
 
@@ -155,11 +158,11 @@ def test_after_an_hour_without_news_nothing_is_known() -> None:
 
 def test_a_refusal_holds_back_all_queries_for_as_long_as_posthog_says() -> None:
     budget = ByteBudget()
-    budget.refuse(10.0, 50.0, Told(None, 0))
+    budget.refuse(10.0, 50.0, BudgetHeaders(None, 0))
     assert (budget.begin(10.0), budget.pause(20.0), budget.is_closed(59.0)) == (50.0, 40.0, True)
     assert budget.begin(60.0) == 0
     assert budget.begin(60.0) == 1, "one goes first, and its answer tells how much there is"
-    budget.refuse(100.0, 1e12, Told())
+    budget.refuse(100.0, 1e12, BudgetHeaders())
     assert budget.begin(100.0) == HOUR
 
 
@@ -168,9 +171,9 @@ def test_an_answer_that_was_overtaken_tells_nothing_newer() -> None:
     for _ in range(2):
         budget.begin(0.0)
     budget.end()
-    budget.saw(5.0, Told(GB, 8 * GB), began=0.0)
+    budget.saw(5.0, BudgetHeaders(GB, 8 * GB), began=0.0)
     budget.end()
-    budget.saw(5.1, Told(GB, 9 * GB), began=0.0)
+    budget.saw(5.1, BudgetHeaders(GB, 9 * GB), began=0.0)
     assert budget.remaining(5.1) == 8 * GB
     answered(budget, 6.0, GB, 9 * GB)
     assert budget.remaining(6.0) == 9 * GB
@@ -180,7 +183,7 @@ def test_a_second_look_at_one_answer_is_not_counted_twice() -> None:
     budget = ByteBudget()
     answered(budget, 0.0, GB, 50 * GB)
     for at in (1.0, 2.0, 3.0):
-        budget.saw(at, Told(GB, 50 * GB), began=at, size=9, spent=False)
+        budget.saw(at, BudgetHeaders(GB, 50 * GB), began=at, size=9, spent=False)
     assert (budget.bytes_read, budget.refill, budget.answered) == (GB, 0, 0)
 
 
@@ -224,13 +227,13 @@ def test_one_query_after_the_other_meets_no_429_that_an_answer_has_foretold(
             if bucket.level <= 0:
                 bucket.refused.append(now)
                 budget.end()
-                budget.refuse(now, bucket.seconds(), Told(None, int(bucket.level) if shows_debt else None))
+                budget.refuse(now, bucket.seconds(), BudgetHeaders(None, int(bucket.level) if shows_debt else None))
                 now += bucket.seconds()
                 continue
             bucket.level = max(bucket.level - read, -rate * HOUR)
             left = int(bucket.level) if shows_debt else max(0, int(bucket.level))
             budget.end()
-            budget.saw(now, Told(read, left), began=now)
+            budget.saw(now, BudgetHeaders(read, left), began=now)
             assert (budget.remaining(now) or 0) <= (bucket.level if shows_debt else max(bucket.level, 0)) + 1
             bucket.level -= other
             now += 2.0
@@ -252,7 +255,7 @@ def test_the_refill_is_never_overestimated(rate: float, steps: list[tuple[float,
         for _ in range(together):
             assert budget.begin(began) == 0
             level -= size * 1e9
-            answers.append(Told(int(size * 1e9), int(level)))
+            answers.append(BudgetHeaders(int(size * 1e9), int(level)))
         for told in answers[::-1]:
             budget.end()
             budget.saw(now, told, began=began)
@@ -372,7 +375,7 @@ def test_a_forked_process_knows_nothing_of_its_parents_bytes() -> None:
         "import os, signal, airflow_provider_posthog.api.byte_budget as b\n"
         "from airflow_provider_posthog.api.settings import ClientSettings\n"
         "s = ClientSettings(project_id=1)\n"
-        "b.ByteBudget.of(s).refuse(0.0, 1e9, b.Told())\n"
+        "b.ByteBudget.of(s).refuse(0.0, 1e9, b.BudgetHeaders())\n"
         "b._lock.acquire()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
@@ -413,7 +416,7 @@ def load(
                 refused += 1
                 wait = bucket.seconds()
                 budget.end()
-                budget.refuse(now, wait, Told(None, int(level) if shows_debt else 0))
+                budget.refuse(now, wait, BudgetHeaders(None, int(level) if shows_debt else 0))
             if wait:
                 heapq.heappush(steps, (now + wait, name, at, -1))
             else:
@@ -425,7 +428,7 @@ def load(
         read += size_read
         left = int(bucket.level) if shows_debt else max(0, int(bucket.level))
         budget.end()
-        budget.saw(now, Told(size_read, left), began=began.pop(name))
+        budget.saw(now, BudgetHeaders(size_read, left), began=began.pop(name))
         heapq.heappush(steps, (now + 0.01, name, at, -1))
     return refused, read / there
 

@@ -78,5 +78,5 @@ def test_query_calls() -> None:
         "client_query_id": "id-1",
         "name": "n" * 128,
     }
-    assert (call.lane, call.repeatable, call.scopes) == ("query", True, ("query:read",))
-    assert queries.status("id-1").lane == "crud"
+    assert (call.bucket, call.repeatable, call.scopes) == ("query", True, ("query:read",))
+    assert queries.status("id-1").bucket == "crud"

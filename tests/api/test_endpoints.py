@@ -102,7 +102,7 @@ def test_request(sender: Sender, server: ScriptedServer, case: Case) -> None:
 def test_the_call_says_what_the_endpoint_says(case: Case) -> None:
     endpoint, call = CATALOG[case.name], made(case)
     assert call.name == case.name
-    assert (call.method, call.lane, call.paging) == (endpoint.method, endpoint.lane, endpoint.paging)
+    assert (call.method, call.bucket, call.paging) == (endpoint.method, endpoint.bucket, endpoint.paging)
     assert call.scopes[: len(endpoint.scopes)] == endpoint.scopes
     assert call.repeatable == (endpoint.repeatable or case.name == "persons.bulk_delete")
 
@@ -151,7 +151,7 @@ def test_paging() -> None:
     }
 
 
-def test_lanes() -> None:
+def test_buckets() -> None:
     """PostHog counts persons, events and insights as analytics, and the deletion of persons by itself."""
     for name, endpoint in CATALOG.items():
         area = name.split(".")[0]
@@ -164,7 +164,7 @@ def test_lanes() -> None:
             "dashboards.run_insights": "analytics",
             "insights.sharing": "crud",
         }
-        assert endpoint.lane == special.get(name, wanted), name
+        assert endpoint.bucket == special.get(name, wanted), name
 
 
 def test_the_list_of_events_warns_at_its_caller() -> None:

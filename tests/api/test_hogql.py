@@ -204,7 +204,7 @@ _BOTH = {"EXCEPT", *_DISTINCT}
 )  # fmt: skip
 def test_the_limit_of_each_select(sql: str, expected: list[Arm], operators: set[str], tail: bool) -> None:
     found = limits_of(sql)
-    # What is no statement of PostHog's, an operator called like a function, may be taken for more than it is.
+    # What is not a statement of PostHog's, an operator called like a function, may be taken for more than it is.
     assert ([*found.arms], found.operators) == (expected, operators)
     assert found.tail == tail or sql.startswith("SELECT 1, union(")
 

@@ -71,14 +71,14 @@ def test_threads_and_event_loops_count_together(server: ScriptedServer) -> None:
     assert server.busiest == 2
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["while waiting", "when the place was just given"])
-def test_a_cancelled_waiter_leaves_as_many_places_as_before(given: bool) -> None:
-    places = InFlight()
+@pytest.mark.parametrize("given", [False, True], ids=["while waiting", "when the slot was just given"])
+def test_a_cancelled_waiter_leaves_as_many_slots_as_before(given: bool) -> None:
+    slots = InFlight()
     inside = 0
 
     async def hold() -> None:
         nonlocal inside
-        async with places.place_async(1):
+        async with slots.slot_async(1):
             inside += 1
             await asyncio.Event().wait()
 
@@ -88,7 +88,7 @@ def test_a_cancelled_waiter_leaves_as_many_places_as_before(given: bool) -> None
             await task
 
     async def run() -> None:
-        with places.place(1):
+        with slots.slot(1):
             waiting = asyncio.create_task(hold())
             await asyncio.sleep(0)  # it waits now
             if not given:
@@ -97,7 +97,7 @@ def test_a_cancelled_waiter_leaves_as_many_places_as_before(given: bool) -> None
         assert inside == 0
         first, second = asyncio.create_task(hold()), asyncio.create_task(hold())
         await asyncio.sleep(0)
-        assert inside == 1, "there is one place"
+        assert inside == 1, "there is one slot"
         await end(first)
         await asyncio.sleep(0)
         await end(second)
@@ -106,15 +106,15 @@ def test_a_cancelled_waiter_leaves_as_many_places_as_before(given: bool) -> None
 
 
 def test_who_waits_first_goes_first() -> None:
-    places = InFlight()
+    slots = InFlight()
     order: list[int] = []
 
     async def one(number: int) -> None:
-        async with places.place_async(1):
+        async with slots.slot_async(1):
             order.append(number)
 
     async def run() -> None:
-        with places.place(1):
+        with slots.slot(1):
             tasks = [asyncio.create_task(one(number)) for number in range(5)]
             await asyncio.sleep(0)
         await asyncio.gather(*tasks)

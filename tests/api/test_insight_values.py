@@ -244,7 +244,7 @@ def test_an_error_names_no_values_of_a_breakdown() -> None:
     assert "Bob" not in str(raised.value)
 
 
-# SQL, and what is no number.
+# SQL, and what is not a number.
 
 
 @pytest.mark.parametrize(

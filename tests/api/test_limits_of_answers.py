@@ -217,7 +217,7 @@ def test_a_place_among_the_queries_is_not_waited_for_beyond_it(server: ScriptedS
     from tests.api.cases import QUERY
 
     settings = settings_for(server, max_in_flight=1)
-    with Client(settings) as client, in_flight_to(settings).place(1):
+    with Client(settings) as client, in_flight_to(settings).slot(1):
         with client.until(time.time() + 0.2), pytest.raises(PostHogTransportError, match="as many queries") as caught:
             client.send(QUERY)
         assert not caught.value.sent

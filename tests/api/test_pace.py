@@ -10,36 +10,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.budget import HOUR, LIMITS, RESERVE, Budget, limit_of
-from airflow_provider_posthog.api.call import Lane
+from airflow_provider_posthog.api.call import Bucket
 from airflow_provider_posthog.api.pace import Pace, place_of
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.settings import ClientSettings, Shares
 
-LANES: tuple[Lane, ...] = ("crud", "analytics", "query")
+LANES: tuple[Bucket, ...] = ("crud", "analytics", "query")
 
 
-def _pace(budget: Budget, lane: Lane, share: float = 1.0) -> Pace:
-    return Pace(lane, share, lambda now: budget.left(lane, now, share=share))
+def _pace(budget: Budget, bucket: Bucket, share: float = 1.0) -> Pace:
+    return Pace(bucket, share, lambda now: budget.left(bucket, now, share=share))
 
 
-def _turns(pace: Pace, budget: Budget, lane: Lane, *, count: int, share: float = 1.0, now: float = 0.0) -> list[float]:
+def _turns(
+    pace: Pace, budget: Budget, bucket: Bucket, *, count: int, share: float = 1.0, now: float = 0.0
+) -> list[float]:
     """Let one after another go as soon as it may."""
     went = []
     for _ in range(count):
         ticket = pace.join()
         while wait := pace.wait(ticket, now):
             now += min(wait, 15.0)
-        assert budget.take(lane, now, share=share, patience=0.0, reserve=False) == 0.0, "the pace is within the budget"
+        assert budget.take(bucket, now, share=share, patience=0.0, reserve=False) == 0.0, (
+            "the pace is within the budget"
+        )
         went.append(now)
     return went
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("bucket", LANES)
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
-def test_polls_never_run_dry_and_leave_a_reserve(lane: Lane, share: float) -> None:
+def test_polls_never_run_dry_and_leave_a_reserve(bucket: Bucket, share: float) -> None:
     budget = Budget()
-    hour = limit_of(LIMITS[lane][1][0], share)
-    went = _turns(_pace(budget, lane, share), budget, lane, count=2 * hour, share=share)
+    hour = limit_of(LIMITS[bucket][1][0], share)
+    went = _turns(_pace(budget, bucket, share), budget, bucket, count=2 * hour, share=share)
     gaps = [later - earlier for earlier, later in pairwise(went)]
     assert max(gaps) <= 1.5 * HOUR / (hour * (1 - RESERVE)) + 1
     assert all(sum(at - HOUR < each <= at for each in went) <= hour * (1 - RESERVE) for at in went[::97])
@@ -82,13 +86,13 @@ def test_turns_come_in_the_order_of_the_line_and_who_leaves_gives_way() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=200), st.sampled_from(LANES))
-def test_every_poll_gets_its_turn_whatever_others_do(steps: list[tuple[float, bool]], lane: Lane) -> None:
+def test_every_poll_gets_its_turn_whatever_others_do(steps: list[tuple[float, bool]], bucket: Bucket) -> None:
     budget, now = Budget(), 0.0
-    pace = _pace(budget, lane)
+    pace = _pace(budget, bucket)
     for passed, is_poll in steps:
         now += passed
         if not is_poll:
-            budget.take(lane, now)
+            budget.take(bucket, now)
             continue
         ticket = pace.join()
         wait = pace.wait(ticket, now)
@@ -98,20 +102,20 @@ def test_every_poll_gets_its_turn_whatever_others_do(steps: list[tuple[float, bo
             pace.leave(ticket)
 
 
-@pytest.mark.parametrize("lane", LANES)
-def test_what_is_left_is_that_of_the_share_and_of_all_shares_together(lane: Lane) -> None:
+@pytest.mark.parametrize("bucket", LANES)
+def test_what_is_left_is_that_of_the_share_and_of_all_shares_together(bucket: Bucket) -> None:
     budget = Budget()
-    (minute, seconds), (hour, _) = LIMITS[lane]
+    (minute, seconds), (hour, _) = LIMITS[bucket]
     for _ in range(10):
-        budget.take(lane, 0.0, share=0.5)
-    assert budget.left(lane, 0.0, share=0.5) == (minute // 2 - 10, hour // 2 - 10)
-    assert budget.left(lane, 0.0, share=0.25) == (minute // 4, hour // 4), "of the others only PostHog's limits count"
-    assert budget.left(lane, 0.0) == (minute - 10, hour - 10)
-    assert budget.left(lane, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "the minute has gone by"
-    turn = budget.promise(lane, seconds, share=0.5)
+        budget.take(bucket, 0.0, share=0.5)
+    assert budget.left(bucket, 0.0, share=0.5) == (minute // 2 - 10, hour // 2 - 10)
+    assert budget.left(bucket, 0.0, share=0.25) == (minute // 4, hour // 4), "of the others only PostHog's limits count"
+    assert budget.left(bucket, 0.0) == (minute - 10, hour - 10)
+    assert budget.left(bucket, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "the minute has gone by"
+    turn = budget.promise(bucket, seconds, share=0.5)
     assert turn.at is not None
-    budget.give_back(lane, turn.at, share=0.5)
-    assert budget.left(lane, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "who gives back takes nothing"
+    budget.give_back(bucket, turn.at, share=0.5)
+    assert budget.left(bucket, seconds, share=0.5) == (minute // 2, hour // 2 - 10), "who gives back takes nothing"
 
 
 def test_polls_of_the_triggerer_go_at_the_pace_of_its_share() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.api import insights
+from airflow_provider_posthog.api import batch_exports, file_downloads, insights
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.exchange import Exchange
 from airflow_provider_posthog.api.retry import (
@@ -29,6 +30,7 @@ from airflow_provider_posthog.exceptions import PostHogServerError
 from tests.api.cases import CREATE, GET, QUERY, answer
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
 CALLS = st.sampled_from([GET, CREATE])
 STATUSES = st.one_of(st.integers(300, 599), st.sampled_from([408, 429, 500, 502, 503, 504, 512, 513]))
 HINTS = st.one_of(
@@ -61,6 +63,19 @@ POLICIES = st.builds(
     max_rate_limit_wait=st.floats(0, 1000),
 )
 DRAWS = st.floats(0, 1, exclude_max=True)
+
+
+@pytest.mark.parametrize("start", [file_downloads.start, batch_exports.start_backfill], ids=["download", "backfill"])
+@pytest.mark.parametrize("code", ["no slot", "throttled", None, "not JSON"])
+def test_no_client_waits_for_a_slot_and_every_client_for_a_rate_limit(start, code) -> None:  # noqa: ANN001
+    call = {
+        file_downloads.start: lambda: start(model="events", data_interval_start=NOW - DAY, data_interval_end=NOW),
+        batch_exports.start_backfill: lambda: start(str(uuid.uuid4()), start_at=NOW - DAY, end_at=NOW),
+    }[start]()
+    named = call.no_slot if code == "no slot" else code
+    body = b"<html>" if code == "not JSON" else json.dumps({"code": named}).encode()
+    step = decide(call, 1, Answer(429, {"retry-after": "3"}, body), policy=RetryPolicy(), draw=0.5, now=NOW)
+    assert isinstance(step, GiveUp) is (code == "no slot")
 
 
 @given(CALLS, st.integers(1, 10**6), st.one_of(answers(), NO_ANSWERS), POLICIES, DRAWS, st.floats(0, 2000))

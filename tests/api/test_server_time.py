@@ -51,7 +51,7 @@ def test_a_timed_call_brings_both(sender: Sender, server: ScriptedServer) -> Non
 def test_a_timed_call_is_sent_and_fails_as_before(sender: Sender, server: ScriptedServer) -> None:
     settings = ClientSettings(base_url=server.url, api_key="phx_key", project_id=1)
     call, plain = timed(queries.status("x")), queries.status("x")
-    for name in ("name", "method", "path", "repeatable", "scopes", "lane", "reads_error", "read_timeout"):
+    for name in ("name", "method", "path", "repeatable", "scopes", "bucket", "reads_error", "read_timeout"):
         assert getattr(call, name) == getattr(plain, name)
     server.script(error(404))
     with pytest.raises(PostHogNotFoundError):

@@ -227,13 +227,13 @@ def test_a_cancelled_trigger_ends_the_work(server: ScriptedServer) -> None:
 
 
 def _all(works: list[Steps[Any]], settings: ClientSettings, at_once: int) -> list[Any]:
-    return run_all(works, lambda: Client(settings), at_once=at_once)
+    return run_all(works, lambda: Client(settings), max_workers=at_once)
 
 
 def _all_async(works: list[Steps[Any]], settings: ClientSettings, at_once: int) -> list[Any]:
     async def go() -> list[Any]:
         async with AsyncClient(settings) as client:
-            return await run_all_async(works, client, at_once=at_once)
+            return await run_all_async(works, client, max_workers=at_once)
 
     return asyncio.run(go())
 
@@ -291,7 +291,7 @@ def test_a_client_that_can_not_be_made_is_an_error(server: ScriptedServer) -> No
         raise PostHogServerError(status=503, method="GET", path="/")
 
     with pytest.raises(PostHogServerError):
-        run_all([_asks(1), _asks(2)], broken, at_once=2)
+        run_all([_asks(1), _asks(2)], broken, max_workers=2)
 
 
 def test_each_thread_has_a_client_of_its_own(server: ScriptedServer) -> None:
@@ -302,7 +302,7 @@ def test_each_thread_has_a_client_of_its_own(server: ScriptedServer) -> None:
         return made[-1]
 
     server.script(Reply(200, {"Content-Type": "application/json"}, b'{"id": 1}', delay=0.05))
-    run_all([_asks(1) for _ in range(6)], make, at_once=2)
+    run_all([_asks(1) for _ in range(6)], make, max_workers=2)
     assert len(made) == 2
 
 
@@ -315,7 +315,7 @@ def test_a_stop_from_outside_ends_all(server: ScriptedServer) -> None:
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
-        run_all([work(), work()], lambda: Client(_settings(server)), at_once=2, stop=stop)
+        run_all([work(), work()], lambda: Client(_settings(server)), max_workers=2, stop=stop)
     assert time.monotonic() - began < 10
 
 
@@ -325,7 +325,7 @@ def test_a_stop_from_outside_does_not_wait_for_an_answer(server: ScriptedServer)
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Stopped):
-        run_all([_asks(1)], lambda: Client(_settings(server)), at_once=1, stop=stop)
+        run_all([_asks(1)], lambda: Client(_settings(server)), max_workers=1, stop=stop)
     assert time.monotonic() - began < 5
 
 
@@ -334,7 +334,7 @@ def test_at_the_deadline_it_gives_up_what_waits_for_an_answer(server: ScriptedSe
     server.script(ok({"id": 1}), Reply(200, {}, b"{}", delay=30))
     works, settings = [_asks(number) for number in range(1, 5)], _settings(server)
     began = time.monotonic()
-    options: Any = {"at_once": 1, "deadline": time.time() + 0.3, "late": "late"}
+    options: Any = {"max_workers": 1, "deadline": time.time() + 0.3, "on_timeout": "late"}
 
     async def go() -> list[Any]:
         async with AsyncClient(settings) as client:
@@ -352,7 +352,7 @@ def test_at_the_deadline_it_gives_up_what_waits_for_an_answer(server: ScriptedSe
 def test_a_deadline_does_not_hide_an_error(server: ScriptedServer, asynchronous: bool) -> None:
     server.script(error(404))
     works, settings = [_asks(1), _asks(2)], _settings(server)
-    options: Any = {"at_once": 2, "deadline": time.time() + 10, "late": "late"}
+    options: Any = {"max_workers": 2, "deadline": time.time() + 10, "on_timeout": "late"}
 
     async def go() -> list[Any]:
         async with AsyncClient(settings) as client:
@@ -363,7 +363,7 @@ def test_a_deadline_does_not_hide_an_error(server: ScriptedServer, asynchronous:
 
 
 class Killed(BaseException):
-    """As Airflow's own, which is no Exception either."""
+    """As Airflow's own, which is not an Exception either."""
 
 
 @pytest.fixture
@@ -393,7 +393,7 @@ def test_a_kill_stops_the_threads(kill_soon: None, server: ScriptedServer) -> No
 
     server.script(ok({"id": 1}))
     with pytest.raises(Killed):
-        run_all([work(1), work(2)], lambda: Client(_settings(server)), at_once=2)
+        run_all([work(1), work(2)], lambda: Client(_settings(server)), max_workers=2)
     wait_for(lambda: sorted(ended) == [1, 2])
     assert len(server.requests) >= 2
 

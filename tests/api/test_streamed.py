@@ -151,7 +151,7 @@ def test_a_place_is_free_when_the_answer_begins(server: ScriptedServer) -> None:
 
     def ask() -> None:
         with Client(settings) as other:
-            others.append(other.stream(call(lane="query"), whole))
+            others.append(other.stream(call(bucket="query"), whole))
 
     def take(arriving: Arriving) -> bytes:
         thread = threading.Thread(target=ask, daemon=True)
@@ -161,5 +161,5 @@ def test_a_place_is_free_when_the_answer_begins(server: ScriptedServer) -> None:
 
     server.script(Reply(200, {}, TEXT))
     with Client(settings) as client:
-        assert client.stream(call(lane="query"), take) == TEXT
+        assert client.stream(call(bucket="query"), take) == TEXT
     assert others == [TEXT]

@@ -189,7 +189,7 @@ def test_the_command_checks_the_ledger_with_the_folder(
     assert main(["verify", str(folder), "--ledger-head", head]) == 0
     shown = capsys.readouterr().out
     assert "ledger: complete and unaltered; 4 entries; 2 requests, 0 of them open" in shown
-    assert shown.count("request: DSR-") == 2, "the ledger is no certificate"
+    assert shown.count("request: DSR-") == 2, "the ledger is not a certificate"
     assert main(["verify", str(folder), "--ledger-head", "f" * 64]) == DAMAGED
     fill(trail_in(LocalFileSystem(), str(folder), "by hand"))
     assert main(["verify", str(folder)]) == 0

@@ -62,10 +62,17 @@ def test_groups_and_distinct_ids_are_written_with_their_versions_merged() -> Non
     groups = printed("SELECT key FROM groups WHERE key >= {a} ORDER BY key LIMIT 1", {"a": "x"}, "new")
     assert "argMax(groups.group_properties, groups._timestamp)" in groups
     assert groups.endswith(" AS groups WHERE key >= 'x' ORDER BY key LIMIT 1")
-    sql = "SELECT session_id FROM sessions WHERE $start_timestamp >= toDateTime({a}) ORDER BY session_id LIMIT 1"
-    assert "+ toIntervalDay(3) >= parseDateTime64BestEffortOrNull('2026-01-01'" in printed(
-        sql, {"a": "2026-01-01"}, "new"
-    )
+
+
+def test_sessions_are_looked_up_as_each_age_does() -> None:
+    begun = "($start_timestamp <= toDateTime({a}) OR NOT (session_id_v7 < 0))"
+    sql = f"SELECT session_id FROM sessions WHERE $start_timestamp >= toDateTime({{a}}) AND {begun} ORDER BY 1 LIMIT 1"
+    old, new, newest = (printed(sql, {"a": "2026-01-01"}, age) for age in ("old", "new", "v3"))
+    moment = "parseDateTime64BestEffortOrNull('2026-01-01', 6, 'UTC')"
+    assert f"+ toIntervalDay(3) >= {moment}, 0)" in old
+    assert " OR 1))" in old
+    assert f"80)), 1000)) >= minus({moment}, toIntervalDay(3)) AND (" in new
+    assert f"raw_sessions_v3.session_timestamp <= plus({moment}, toIntervalDay(3)) OR not(1))) GROUP BY" in newest
 
 
 @pytest.mark.parametrize("name", ["groups", "distinct_ids"])
@@ -73,3 +80,9 @@ def test_what_posthog_merges_is_read_for_few_bytes(name: str) -> None:
     rows, ratio, _ = measure(name, 3_000)
     assert rows == 3_000
     assert ratio <= 5
+
+
+def test_sessions_of_a_week_are_read_for_few_bytes() -> None:
+    rows, ratio, _ = measure("sessions", 2_000, 7)
+    assert rows == 14_000
+    assert ratio <= 6

@@ -99,8 +99,8 @@ def test_it_does_not_outlive_the_process_that_started_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--port", "99999"], "'99999' is no port"),
-        (["--events", "many"], "'many' is no number"),
+        (["--port", "99999"], "'99999' is not a port"),
+        (["--events", "many"], "'many' is not a number"),
         (["--days", "0"], "no number of days"),
         (["--start", "1.1.2026"], "write YYYY-MM-DD"),
         (["--timezone", "Mars"], "no IANA time zone"),

@@ -95,7 +95,7 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
             "line 3: `events`: there is no such key. There are: projects, faults.",
         ),
         ("projects:\n  - x: 1", "line 2: `projects[0].x`: there is no such key."),
-        ("events: [", "line 1: is no YAML"),
+        ("events: [", "line 1: is not YAML"),
         ("- 3", "line 1: a scenario is a mapping"),
         ("", "line 1: a scenario is a mapping"),
     ],
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
     ("text", "says"),
     [
         ("settings:\n  export_outcome: maybe", "line 1: `settings`: Setting 'export_outcome' takes one of"),
-        ("data: {events: 0, start: soon}", "line 1: `data.start`: 'soon' is no date: write YYYY-MM-DD"),
+        ("data: {events: 0, start: soon}", "line 1: `data.start`: 'soon' is not a date: write YYYY-MM-DD"),
         ("keys:\n\n  - scopes: all", "line 3: `keys[0]`: 'scopes' takes a list of texts, not 'all'."),
         ("timezone: Mars", "line 1: `timezone`: Setting 'timezone' takes an IANA time zone, not 'Mars'."),
     ],

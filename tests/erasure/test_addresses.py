@@ -1,4 +1,4 @@
-"""E-mail addresses: what is no plain one is refused with its place; one that is plain is found however it is spelt."""
+"""E-mail addresses: what is not a plain one is refused with its place; a plain one is found however it is spelt."""
 
 from __future__ import annotations
 

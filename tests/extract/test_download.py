@@ -306,7 +306,7 @@ def test_a_storage_that_is_not_there(server: ScriptedServer, fetch: Fetch, make_
     assert no_secret(found)
 
 
-# ---- what is no file, or not the one
+# ---- what is not a file, or not the one
 
 
 def test_more_is_announced_than_comes(stored: MakeStorage, fetch: Fetch) -> None:

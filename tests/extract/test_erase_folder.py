@@ -229,7 +229,7 @@ def damaged(fs: Any, root: str, how: str) -> str:
         "no column": (".csv", b"n,id\n1,secret\n", "has no column 'distinct_id'"),
         "column twice": (".csv", b"distinct_id,distinct_id\n1,secret\n", "has no column 'distinct_id'"),
         "no key": (".jsonl", b'{"distinct_id": "a"}\n{"id": "secret"}\n', "line 2 has no 'distinct_id'"),
-        "no json": (".jsonl", b"secret\n", "line 1 is no JSON"),
+        "no json": (".jsonl", b"secret\n", "line 1 is not JSON"),
         "no object": (".jsonl", b'["distinct_id"]\n', "line 1 has no 'distinct_id'"),
         "open quote": (".csv", b'distinct_id\n"secret\n', "never closed"),
         "cells": (".csv", b"n,distinct_id\n1,secret,x\n", "row 2 has 3 cells"),
@@ -319,7 +319,7 @@ def test_a_folder_inside_one_with_manifests_is_refused() -> None:
     write(fs, root, Layout(partition_by="day", partition_time="at"), rows("bob"))
     with pytest.raises(PostHogSettingsError, match="inside a folder with manifests"):
         check_root(fs, f"{root}/date=2026-11-01")
-    with pytest.raises(PostHogSettingsError, match="is no folder"):
+    with pytest.raises(PostHogSettingsError, match="is not a folder"):
         check_root(fs, f"{root}/nowhere")
     check_root(fs, root)
 

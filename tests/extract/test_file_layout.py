@@ -95,7 +95,7 @@ def test_a_snapshot_has_a_folder_of_its_own() -> None:
         ({"partition_by": ["day", "hour"]}, "names 'date' twice"),
         ({"partition_by": ["kind", "kind"]}, "names 'kind' twice"),
         ({"partition_by": ["kind", "nope"]}, "no column 'nope'"),
-        ({"partition_by": ["kind", "day"], "partition_time": "n"}, "'n' is no column of time"),
+        ({"partition_by": ["kind", "day"], "partition_time": "n"}, "'n' is not a column of time"),
         ({"partition_by": ["snapshot"]}, "not for an interval"),
     ],
 )

@@ -309,13 +309,13 @@ def test_numbers_with_a_fraction_keep_it_in_parquet(tmp_path: Path) -> None:
     )
     pq = pytest.importorskip("pyarrow.parquet")
     from airflow_provider_posthog.results.files import write_result
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
     for number, (made, column, expected) in enumerate(tables):
         path = tmp_path / f"{number}.parquet"
-        with Landing(LocalFileSystem(), str(path), token="t") as landing:
-            write_result(landing, None, lambda made=made: made, "parquet")
-            landing.commit()
+        with AtomicFile(LocalFileSystem(), str(path), token="t") as atomic:
+            write_result(atomic, None, lambda made=made: made, "parquet")
+            atomic.commit()
         assert pq.read_table(path).column(column).to_pylist() == [expected]
     whole = table("FunnelsQuery", [{**FUNNEL[0], "count": 2.0}])
     assert (whole.rows[0][2], whole.types[2]) == (2, ["count", "Nullable(Int64)"])  # type: ignore[index]
@@ -370,15 +370,15 @@ def test_displays_without_points_have_no_table(node: dict[str, Any], result: lis
 def test_json_that_is_none_is_refused(tmp_path: Path) -> None:
     from airflow_provider_posthog.exceptions import PostHogTransportError
     from airflow_provider_posthog.results.files import write_result
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
     for kind in ("json", "jsonl"):
         bad = float("nan")
         with (
-            Landing(LocalFileSystem(), str(tmp_path / "x"), token="t") as landing,
+            AtomicFile(LocalFileSystem(), str(tmp_path / "x"), token="t") as atomic,
             pytest.raises(PostHogTransportError, match="NaN"),
         ):
-            write_result(landing, [bad], lambda: Table(("n",), [(float("inf"),)]), kind)  # type: ignore[arg-type]
+            write_result(atomic, [bad], lambda: Table(("n",), [(float("inf"),)]), kind)  # type: ignore[arg-type]
 
 
 def test_one_long_table_of_many_insights() -> None:

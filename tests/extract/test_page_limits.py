@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.budget import budget_of
-from airflow_provider_posthog.api.byte_budget import READ_HEADER, REMAINING_HEADER, ByteBudget, Told
+from airflow_provider_posthog.api.byte_budget import READ_HEADER, REMAINING_HEADER, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.extract import sources
@@ -25,7 +25,7 @@ def test_bytes_are_those_that_posthog_has_told() -> None:
     limits = PageLimits(settings(0.5), lambda: 0)
     assert limits.bytes_left() is None
     now = time.monotonic()
-    ByteBudget.of(settings(0.5)).saw(now, Told(read=10, remaining=5_000), began=now)
+    ByteBudget.of(settings(0.5)).saw(now, BudgetHeaders(read=10, remaining=5_000), began=now)
     left = limits.bytes_left()
     assert left is not None
     assert left >= 5_000

@@ -266,7 +266,7 @@ def test_a_reading_that_was_begun_is_taken_up_again_for_a_range_that_ends_earlie
 @pytest.mark.parametrize("place", [(5, "a", 7, 3), (5, ("a", 1)), ("x",)])
 def test_what_is_no_place_to_go_on_from_is_refused(settings: ClientSettings, day: datetime, place: Any) -> None:
     with (
-        pytest.raises(PostHogSettingsError, match="resume_after: is no place"),
+        pytest.raises(PostHogSettingsError, match="resume_after: is not a place"),
         Extraction(settings, sources.events(), day, LAST, resume_after=Position(day, LAST, place)) as extraction,
     ):
         next(iter(extraction))
@@ -378,7 +378,7 @@ def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     with pytest.raises(PostHogValidationError, match="nope"):
         read(settings, sources.hogql("SELECT nope FROM events", key="nope"), FIRST, LAST)
     days = "SELECT uuid AS id, toDate(timestamp) AS day FROM events"
-    with pytest.raises(PostHogSettingsError, match="day is no time"):
+    with pytest.raises(PostHogSettingsError, match="day is not a time"):
         read(settings, sources.hogql(days, key="id", time_column="day"), FIRST, LAST)
 
 

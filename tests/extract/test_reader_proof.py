@@ -292,7 +292,7 @@ def test_groups_that_do_not_follow_one_another_are_no_counts(
     assert any(part in sql for sql in man.asked)
 
 
-#: What is no group of a cell: of another day, of no event, and with hashes that are none; by the number of its column.
+#: What is not a group of a cell: of another day, of no event, and with wrong hashes; by the number of its column.
 NO_GROUPS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "a day that is none": (0, lambda day: 20261301),
     "a day as text": (0, lambda day: f"{day}"[:4] + "-01-01"),
@@ -400,7 +400,7 @@ def test_events_of_any_name_land(
 def test_events_whose_names_lose_bytes_on_the_way_land(
     settings: ClientSettings, man: Middleman, rows: EmulatorProcess, day: datetime, page_rows: int
 ) -> None:
-    """PostHog answers U+FFFD where a name is no UTF-8, and no condition finds it by that."""
+    """PostHog answers U+FFFD where a name is not UTF-8, and no condition finds it by that."""
     made = [event(day + number * SECOND, name=name) for number, name in enumerate(["a", "b", "b1", "b2", "z"] * 3)]
     late = [{**each, "uuid": event(day)["uuid"], "timestamp": (day - 50 * DAY).isoformat()} for each in made]
     rows.add_events([*made, *late])

@@ -24,7 +24,7 @@ from airflow_provider_posthog.results.files import (
     write_result,
 )
 from airflow_provider_posthog.results.insight_tables import Table
-from airflow_provider_posthog.storage.atomic_file import Landing
+from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 ROWS = Table(("event", "n", "ok"), [('a "quoted"\r\ntext, 💥', 2**53 + 1, True), (None, -1, False), ("", None, None)])
 TYPED = [["event", "String"], ["n", "Nullable(Int64)"], ["ok", "Bool"]]
@@ -33,11 +33,11 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 plain = scalars.filter(lambda value: not isinstance(value, str) or "\0" not in value)
 
 
-def write(folder: Path, name: str, table: Table, document: object = None) -> Landing:
-    with Landing(LocalFileSystem(), f"{folder}/{name}", token="t", compression=compression_of(name)) as landing:
-        write_result(landing, document, lambda: table, format_of(name))
-        landing.commit()
-    return landing
+def write(folder: Path, name: str, table: Table, document: object = None) -> AtomicFile:
+    with AtomicFile(LocalFileSystem(), f"{folder}/{name}", token="t", compression=compression_of(name)) as atomic:
+        write_result(atomic, document, lambda: table, format_of(name))
+        atomic.commit()
+    return atomic
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_json_needs_no_table(tmp_path: Path) -> None:
     def refuse() -> Table:
         raise PostHogSettingsError("result_path", "no table.", "Write JSON.")
 
-    with Landing(LocalFileSystem(), f"{tmp_path}/a.json", token="t") as landing:
-        write_result(landing, [1], refuse, "json")
-        landing.commit()
+    with AtomicFile(LocalFileSystem(), f"{tmp_path}/a.json", token="t") as atomic:
+        write_result(atomic, [1], refuse, "json")
+        atomic.commit()
     assert (tmp_path / "a.json").exists()
     for name in ("a.csv", "a.parquet", "a.jsonl"):
         with (
             pytest.raises(PostHogSettingsError),
-            Landing(LocalFileSystem(), f"{tmp_path}/{name}", token="t") as landing,
+            AtomicFile(LocalFileSystem(), f"{tmp_path}/{name}", token="t") as atomic,
         ):
-            write_result(landing, [1], refuse, format_of(name))
+            write_result(atomic, [1], refuse, format_of(name))
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"], "nothing is left of the others"
 
 

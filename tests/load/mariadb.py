@@ -29,7 +29,14 @@ def _socket() -> Path:
     if server is None or installer is None:
         pytest.skip("MariaDB's server is not installed; tests/load/test_mysql.py has a stand-in for it")
     folder = Path(tempfile.mkdtemp(prefix="posthog_maria_"))
-    common = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"]
+    (folder / "tmp").mkdir()
+    # A tmpdir of its own: two servers that start at once in one folder delete each other's temporary tables.
+    common = [
+        "--no-defaults",
+        f"--datadir={folder / 'data'}",
+        f"--tmpdir={folder / 'tmp'}",
+        f"--user={getpass.getuser()}",
+    ]
     made = [installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
     subprocess.run(made, check=True, capture_output=True, timeout=120)
     running = subprocess.Popen(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Existing, added_columns, fits, sql_family
 from airflow_provider_posthog.load.duckdb import DIALECT as DUCKDB
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.generic import MYSQL, SQLITE
 from airflow_provider_posthog.load.names import parse_table, quote
 from airflow_provider_posthog.load.postgres import DIALECT
@@ -148,7 +148,7 @@ def test_a_table_fits_the_schema_that_it_was_made_from(dialect: Any) -> None:
     "message", ["value 'jane d'oe' is bad", 'no "jane"', "bad `jane`", "first\njane", "jane@example.com"]
 )
 def test_what_a_driver_quotes_is_not_told(message: str) -> None:
-    with pytest.raises(PostHogLoadError) as told_error, told(object(), "trying"):
+    with pytest.raises(PostHogLoadError) as told_error, translate_errors(object(), "trying"):
         raise RuntimeError(message)
     assert "jane" not in str(told_error.value)
     assert "doing nothing" not in str(told_error.value)
@@ -157,7 +157,7 @@ def test_what_a_driver_quotes_is_not_told(message: str) -> None:
 
 
 def test_errors_of_our_own_pass() -> None:
-    with pytest.raises(PostHogSettingsError, match="a: b c"), told(object(), "trying"):
+    with pytest.raises(PostHogSettingsError, match="a: b c"), translate_errors(object(), "trying"):
         raise PostHogSettingsError("a", "b", "c")
 
 

@@ -153,9 +153,9 @@ def test_a_database_of_which_only_standard_sql_is_known_counts_what_it_can(postg
 
 
 def test_the_counts_are_told_in_words() -> None:
-    assert Loaded(1_300, 0, 1, 1_200, 99, 3).told() == " (1 new, 1,200 changed, 99 unchanged, 3 gone)"
-    assert Loaded(1, 0, 1, 0, 0).told() == " (1 new, 0 changed, 0 unchanged)"
-    assert Loaded(7, 0, 7).told() == ""
+    assert Loaded(1_300, 0, 1, 1_200, 99, 3).describe() == " (1 new, 1,200 changed, 99 unchanged, 3 gone)"
+    assert Loaded(1, 0, 1, 0, 0).describe() == " (1 new, 0 changed, 0 unchanged)"
+    assert Loaded(7, 0, 7).describe() == ""
 
 
 # What is gone.

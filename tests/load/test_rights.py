@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.errors import told
+from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.generic import SQLITE, GenericLoader
 from airflow_provider_posthog.load.transactions import leave_autocommit
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
@@ -185,7 +185,7 @@ def test_what_a_trigger_says_is_not_told(postgres: Postgres) -> None:
     ],
 )
 def test_names_are_told_of_what_a_driver_says_and_values_are_not(arguments: tuple[Any, ...], told_so: str) -> None:
-    with pytest.raises(PostHogLoadError) as refused, told(object(), "trying"):
+    with pytest.raises(PostHogLoadError) as refused, translate_errors(object(), "trying"):
         raise RuntimeError(*arguments)
     assert told_so in str(refused.value)
     assert "jane" not in str(refused.value)

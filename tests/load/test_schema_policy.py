@@ -95,8 +95,8 @@ def test_rows_that_do_not_fit_go_into_quarantine_with_the_reason(each: Database)
         loaded = each.load(target(**policy), given)
         assert (loaded.rows, loaded.inserted, loaded.rejected, loaded.misfits) == (1, new, 2, {})
         assert rejected(each) == [
-            ("price is no decimal(12,2)", {"id": "2", "price": '"12,50"', "paid": "true"}),
-            ("price is no decimal(12,2); paid is no boolean", {"id": "3", "price": "x", "paid": "maybe"}),
+            ("price is not a decimal(12,2)", {"id": "2", "price": '"12,50"', "paid": "true"}),
+            ("price is not a decimal(12,2); paid is not a boolean", {"id": "3", "price": "x", "paid": "maybe"}),
         ], "a second try does not double them"
     each.load(target(**{**policy, "label": "dag.other"}), given)
     assert each.count("t__rejected") == 4
@@ -108,7 +108,7 @@ def test_a_row_with_a_value_for_a_column_that_is_not_there_goes_into_quarantine(
     each.load(target(), numbers(3))
     loaded = each.load(target(schema_policy="quarantine"), numbers(3, extra=["x", None, None]))
     assert (loaded.rows, loaded.unchanged, loaded.rejected) == (2, 2, 1)
-    assert rejected(each) == [("extra is no column of the table", {"id": "0", "n": 0, "extra": "x"})]
+    assert rejected(each) == [("extra is not a column of the table", {"id": "0", "n": 0, "extra": "x"})]
     assert each.columns("t") == ["id", "n"]
 
 
@@ -131,10 +131,10 @@ def test_numbers_texts_and_uuids_that_are_too_much_for_a_column_go_into_quaranti
     loaded = postgres.load(target(schema_policy="quarantine"), table)
     assert (loaded.rows, loaded.rejected) == (1, 4)
     assert [reason for reason, _ in rejected(postgres)] == [
-        "n is no integer",
-        "word is no character varying(3)",
-        "yes is no boolean",
-        "id is no uuid",
+        "n is not an integer",
+        "word is not a character varying(3)",
+        "yes is not a boolean",
+        "id is not a uuid",
     ]
 
 

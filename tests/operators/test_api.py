@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "max_items_of_one": (
         {"call": "insights.retrieve", "arguments": {"insight_id": 1}, "max_items": 5},
         "max_items",
-        "is no list",
+        "is not a list",
     ),
     "max_items_of_nothing": ({"call": "insights.list", "max_items": 0}, "max_items", "1 or more"),
     "max_items_text": ({"call": "insights.list", "max_items": "5"}, "max_items", "1 or more"),
@@ -509,7 +509,7 @@ _TASK = """
 import json, sys
 from airflow_provider_posthog.operators.api import PostHogApiOperator
 from airflow_provider_posthog.api import catalog
-from airflow_provider_posthog.storage import atomic_file as landing
+from airflow_provider_posthog.storage import atomic_file as atomic
 
 def peak():
     with open("/proc/self/status") as status:

@@ -193,9 +193,9 @@ def test_out_of_time_it_is_cancelled(api: Client, connected: EmulatorProcess) ->
     [
         ({"batch_export": "Events to the lak"}, "Did you mean 'Events to the lake'"),
         ({"batch_export": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
-        ({"batch_export": ""}, "is no text"),
-        ({"start": datetime(2026, 1, 1, 12, tzinfo=UTC), "end": datetime(2026, 1, 3, tzinfo=UTC)}, "is no edge of"),
-        ({"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 1, 1, tzinfo=UTC)}, "is no edge of"),
+        ({"batch_export": ""}, "is not text"),
+        ({"start": datetime(2026, 1, 1, 12, tzinfo=UTC), "end": datetime(2026, 1, 3, tzinfo=UTC)}, "is not an edge of"),
+        ({"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2026, 1, 1, 1, tzinfo=UTC)}, "is not an edge of"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_started(

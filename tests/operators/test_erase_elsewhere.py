@@ -226,7 +226,7 @@ def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path)
     request = lab.resolve()
     with pytest.raises(PostHogIncompleteError, match=r"a\.csv has no column 'distinct_id'"):
         erase_files(request, f"file://{tmp_path}/lake")
-    with pytest.raises(PostHogSettingsError, match="is no folder"):
+    with pytest.raises(PostHogSettingsError, match="is not a folder"):
         erase_files(request, f"file://{tmp_path}/nowhere")
     with pytest.raises(PostHogSettingsError, match="is empty"):
         erase_files(request, f"file://{tmp_path}/lake", name=" ")

@@ -162,9 +162,9 @@ def test_a_timeout_is_told(lab: Lab, mode: str) -> None:
     options: dict[str, Any] = {"timeout": 0.05, "poke_interval": 0.01, "mode": "poke"}
     sensor = lab.sensor(**options, soft_fail=mode == "soft_fail")
     if mode == "deferrable":
-        event: Any = {"deadline": 0.0, "limit": "timeout", "bad_looks": 0}
+        event: Any = {"version": 1, "deadline": 0.0, "limit": "timeout", "bad_looks": 0}
         with pytest.raises(AirflowException):
-            sensor._look_again({}, event["deadline"], event["limit"])
+            sensor.execute_complete({}, event)
     else:
         with pytest.raises((AirflowException, AirflowSkipException)):
             sensor.execute({})

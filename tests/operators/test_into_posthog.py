@@ -113,7 +113,8 @@ def audience(**options: Any) -> dict[str, Any]:
 
 def members(cohort: int) -> set[str]:
     return {
-        row[0] for row in records(f"SELECT toString(person_id) FROM cohort_people WHERE cohort_id = {cohort} LIMIT 99")
+        row[0]
+        for row in records(f"SELECT toString(person_id) FROM static_cohort_people WHERE cohort_id = {cohort} LIMIT 99")
     }
 
 

@@ -46,7 +46,7 @@ def test_a_path_that_names_no_place_is_refused(path: str, folder: bool) -> None:
 
 @pytest.mark.parametrize("path", [12, None, ["/tmp"]])
 def test_what_is_no_path_is_refused(path: object) -> None:
-    with pytest.raises(PostHogSettingsError, match="is no path, but a"):
+    with pytest.raises(PostHogSettingsError, match="is not a path, but a"):
         of(path)
 
 

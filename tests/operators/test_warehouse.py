@@ -222,7 +222,7 @@ def test_files_are_linked_once_and_then_refreshed(
     assert "s3cret" not in json.dumps([first, second])
     with pytest.raises(PostHogSettingsError, match="has other files"):
         to_the_end(link(url_pattern=url.replace("orders", "other")))
-    with pytest.raises(PostHogSettingsError, match="is no https"):
+    with pytest.raises(PostHogSettingsError, match="is not an https"):
         to_the_end(link(url_pattern="s3://lake/orders/*.parquet"))
     connected.settings(warehouse_no_files=True)
     with pytest.raises(PostHogValidationError, match="no files match"):

@@ -128,5 +128,5 @@ def test_fewer_records_than_asked_for_fail(api: Client, connected: EmulatorProce
 def test_a_range_of_several_intervals_names_them(api: Client, connected: EmulatorProcess) -> None:
     with pytest.raises(PostHogSettingsError, match="the range has 2 intervals of the export"):
         finish(sensor(end=midnight(0)))
-    with pytest.raises(PostHogSettingsError, match="is no number of records"):
+    with pytest.raises(PostHogSettingsError, match="is not a number of records"):
         finish(sensor(min_records=-1))

@@ -258,7 +258,7 @@ def test_the_triggerer_learns_nothing_of_the_persons(lab: Lab) -> None:
     with pytest.raises(task_deferred()) as deferred:
         lab.sensor(deferrable=True, poke_interval=3600).execute(context())
     path, arguments = deferred.value.trigger.serialize()  # type: ignore[attr-defined]
-    assert path.endswith("PostHogCheckTrigger")
+    assert path.endswith("PostHogTimerTrigger")
     text = json.dumps(arguments)
     for secret in (lab.name, lab.person, "work.jsonl"):
         assert secret not in text
@@ -273,7 +273,7 @@ def test_an_event_of_an_earlier_try_begins_anew(lab: Lab) -> None:
     sensor = lab.sensor(deferrable=True)
     with pytest.raises(task_deferred()) as again:
         sensor.resume_execution("execute_complete", {"event": event}, context(try_number=2))
-    assert again.value.trigger.arguments["deadline"] > event["facts"]["deadline"]  # type: ignore[attr-defined]
+    assert again.value.trigger.payload["deadline"] > event["deadline"]  # type: ignore[attr-defined]
 
 
 def test_the_deadline_stays_while_it_is_deferred_again_and_again(lab: Lab) -> None:
@@ -283,7 +283,7 @@ def test_the_deadline_stays_while_it_is_deferred_again_and_again(lab: Lab) -> No
     event = run_trigger(first.value.trigger)  # type: ignore[attr-defined]
     with pytest.raises(task_deferred()) as second:
         lab.sensor(deferrable=True).resume_execution("execute_complete", {"event": event}, context())
-    deadlines = [each.value.trigger.arguments["deadline"] for each in (first, second)]  # type: ignore[attr-defined]
+    deadlines = [each.value.trigger.payload["deadline"] for each in (first, second)]  # type: ignore[attr-defined]
     assert deadlines[0] == deadlines[1]
 
 

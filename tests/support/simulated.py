@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from airflow_provider_posthog.api.budget import HOUR, MINUTE, Budget
-from airflow_provider_posthog.api.call import Call, Lane
+from airflow_provider_posthog.api.call import Bucket, Call
 from airflow_provider_posthog.api.jobs import EXPORT, Again, Ended, JobKind, Watch
 from airflow_provider_posthog.api.pace import Pace
 from airflow_provider_posthog.api.poller import ListReader, Look, Reading, Rounds, Seen, Waiter, look_at
@@ -19,7 +19,7 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundErr
 
 LATENCY = 0.2
 #: PostHog's own throttles, written down once more.
-THROTTLES: dict[Lane, tuple[int, int]] = {"crud": (480, 4800), "analytics": (240, 1200), "query": (240, 2400)}
+THROTTLES: dict[Bucket, tuple[int, int]] = {"crud": (480, 4800), "analytics": (240, 1200), "query": (240, 2400)}
 
 Work = Generator[Send | float, Any, Any]
 
@@ -35,14 +35,14 @@ class World:
     def __init__(self, share: float = 1.0, *, listed: bool = True, longest: int = 100) -> None:
         self.longest = longest
         self.now = 0.0
-        self.calls: list[tuple[float, Lane]] = []
+        self.calls: list[tuple[float, Bucket]] = []
         self.refused = 0
         self.ready: dict[str, float] = {}
         self.budget = Budget()
         self.share = share
         self.listed = listed
-        self._paces: dict[Lane, Pace] = {}
-        self._let_through: dict[Lane, deque[float]] = {lane: deque() for lane in THROTTLES}
+        self._paces: dict[Bucket, Pace] = {}
+        self._let_through: dict[Bucket, deque[float]] = {bucket: deque() for bucket in THROTTLES}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -55,13 +55,13 @@ class World:
             what()
         self.now = until
 
-    def pace(self, lane: Lane) -> Pace:
-        if lane not in self._paces:
-            self._paces[lane] = Pace(lane, self.share, lambda now: self.budget.left(lane, now, share=self.share))
-        return self._paces[lane]
+    def pace(self, bucket: Bucket) -> Pace:
+        if bucket not in self._paces:
+            self._paces[bucket] = Pace(bucket, self.share, lambda now: self.budget.left(bucket, now, share=self.share))
+        return self._paces[bucket]
 
-    def a_minute(self, start: float, end: float, lane: Lane = "crud") -> float:
-        return sum(start <= at < end and of == lane for at, of in self.calls) * 60 / (end - start)
+    def a_minute(self, start: float, end: float, bucket: Bucket = "crud") -> float:
+        return sum(start <= at < end and of == bucket for at, of in self.calls) * 60 / (end - start)
 
     def work(
         self, steps: Work, then: Callable[[Any], None] = lambda _: None, needed: Callable[[], bool] = lambda: True
@@ -83,7 +83,7 @@ class World:
     def _send(
         self, call: Call[Any], policy: RetryPolicy, then: Callable[[Any], None], needed: Callable[[], bool]
     ) -> None:
-        pace, began = self.pace(call.lane), self.now
+        pace, began = self.pace(call.bucket), self.now
         ticket = pace.join()
 
         def go() -> None:
@@ -95,12 +95,12 @@ class World:
                 return then(limited(wait))
             if wait:
                 return self.at(self.now + min(wait, 15.0), go)
-            held = self.budget.take(call.lane, self.now, share=self.share, patience=0.0, reserve=policy.reserve)
+            held = self.budget.take(call.bucket, self.now, share=self.share, patience=0.0, reserve=policy.reserve)
             if 0 < held <= policy.gives_way:
                 return then(limited(held))
             if held:
-                self.budget.count(call.lane, self.now, share=self.share)
-            self.calls.append((self.now, call.lane))
+                self.budget.count(call.bucket, self.now, share=self.share)
+            self.calls.append((self.now, call.bucket))
             return self.at(self.now + LATENCY, lambda: then(self._answer(call)))
 
         if not policy.polls:
@@ -108,8 +108,8 @@ class World:
         go()
 
     def _answer(self, call: Call[Any]) -> Any:
-        minute, hour = THROTTLES[call.lane]
-        went = self._let_through[call.lane]
+        minute, hour = THROTTLES[call.bucket]
+        went = self._let_through[call.bucket]
         recent = sum(at > self.now - MINUTE for at in went)
         while went and went[0] <= self.now - HOUR:
             went.popleft()
@@ -119,7 +119,7 @@ class World:
         went.append(self.now)
         if call.path == "exports/":
             return self._page(call) if self.listed else PostHogNotFoundError(status=404, method="GET", path=call.path)
-        if call.lane != "crud":
+        if call.bucket != "crud":
             return {}
         return self._row(call.path.split("/")[-2])
 

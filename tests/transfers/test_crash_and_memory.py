@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from airflow_provider_posthog.transfers.export_to_object_storage import PostHogExportToObjectStorageOperator as Operator
 from airflow_provider_posthog.download import csv_rows
 from airflow_provider_posthog.download import http as download
-from airflow_provider_posthog.storage import atomic_file as landing
+from airflow_provider_posthog.storage import atomic_file as atomic
 
 def peak():
     with open("/proc/self/status") as status:

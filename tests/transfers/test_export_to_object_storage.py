@@ -514,22 +514,22 @@ def test_s3(make_export: MakeExport, connection: EmulatorProcess, s3: tuple[Any,
 
 def test_s3_in_parts(s3: tuple[Any, Any]) -> None:
     """A file of several parts that fails leaves neither objects nor uploads behind; one that succeeds is whole."""
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
     fs, client = s3
     block = bytes(range(256)) * 4096
-    with suppress(KeyboardInterrupt), Landing(fs, "lake/big", token="t") as landing:
+    with suppress(KeyboardInterrupt), AtomicFile(fs, "lake/big", token="t") as atomic:
         for _ in range(12):
-            landing.write(block)
+            atomic.write(block)
         raise KeyboardInterrupt
     assert "Contents" not in client.list_objects_v2(Bucket="lake")
     assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
-    with Landing(fs, "lake/big", token="t") as landing:
+    with AtomicFile(fs, "lake/big", token="t") as atomic:
         for _ in range(12):
-            landing.write(block)
-        landing.finish()
+            atomic.write(block)
+        atomic.finish()
         assert [each["Key"] for each in client.list_objects_v2(Bucket="lake")["Contents"]] == [".big.t.part"]
-        landing.commit()
+        atomic.commit()
     assert [each["Key"] for each in client.list_objects_v2(Bucket="lake")["Contents"]] == ["big"]
     assert client.get_object(Bucket="lake", Key="big")["Body"].read() == block * 12
 
@@ -537,7 +537,7 @@ def test_s3_in_parts(s3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("broken", ["upload_part", "complete_multipart_upload"])
 def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """An upload that is neither ended nor given up is kept, unseen, and S3 sends a bill for it."""
-    from airflow_provider_posthog.storage.atomic_file import Landing
+    from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
     fs, client = s3
     ask = fs.call_s3
@@ -548,10 +548,10 @@ def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatc
         return ask(method, *args, **options)
 
     def write() -> None:
-        with Landing(fs, "lake/big", token="t") as landing:
+        with AtomicFile(fs, "lake/big", token="t") as atomic:
             for _ in range(12):
-                landing.write(bytes(1024 * 1024))
-            landing.finish()
+                atomic.write(bytes(1024 * 1024))
+            atomic.finish()
 
     monkeypatch.setattr(fs, "call_s3", failing)
     with pytest.raises(OSError, match="away"):
@@ -560,7 +560,7 @@ def test_s3_fails_at_the_end(s3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatc
     assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
 
 
-# What PostHog writes where there are no rows, and what is no file of PostHog's.
+# What PostHog writes where there are no rows, and what is not a file of PostHog's.
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 

@@ -263,8 +263,7 @@ def test_failures(quick: EmulatorProcess, tmp_path: Path, outcome: str, says: st
     assert len(posts(quick)) == 2
 
 
-def test_waits_for_a_place(quick: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", quick.airflow_connection_json(max_rate_limit_wait=0))
+def test_waits_for_a_slot(quick: EmulatorProcess, tmp_path: Path) -> None:
     refused = {"type": "server_error", "code": "too_many_concurrent_file_downloads", "detail": "x", "attr": None}
     quick.faults(method="POST", path=f"*{ALL}", status=429, body=refused, count=3)
     assert operator(tmp_path).execute(context())["rows"] > 100
@@ -274,20 +273,19 @@ def test_waits_for_a_place(quick: EmulatorProcess, tmp_path: Path, monkeypatch: 
         operator(tmp_path, timeout=0.5).execute(context(run_id="b"))
 
 
-def test_waits_for_a_place_in_the_triggerer(
-    quick: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", quick.airflow_connection_json(max_rate_limit_wait=0))
+def test_waits_for_a_slot_in_the_triggerer(quick: EmulatorProcess, tmp_path: Path) -> None:
     quick.settings(max_file_downloads=1, file_download_seconds=1000)
     with pytest.raises(PostHogJobTimeout):
         operator(tmp_path / "other", timeout=0.2, cancel_on_kill=False).execute(context(run_id="other"))
     quick.settings(file_download_seconds=0)
 
     def deferred(task: Any, ctx: dict[str, Any]) -> Any:
+        before = len(posts(quick))
         with pytest.raises(task_deferred()) as found:
             task.execute(ctx)
+        assert len(posts(quick)) == before + 1, "the client does not wait for a slot: that holds the worker"
         trigger: Any = found.value.trigger  # type: ignore[attr-defined]
-        assert (trigger.kind, trigger.job_id) == ("file_download_place", "1")
+        assert (trigger.check, trigger.arguments) == ("file_download_slot", {"refused_at": 1})
         return trigger
 
     ctx = context()

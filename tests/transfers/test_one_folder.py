@@ -87,7 +87,7 @@ def test_a_broken_manifest_is_found_before_anything_is_read(connection: Emulator
     path = Path(operator(tmp_path).execute(context())["manifest"])
     path.write_text("{")
     asked = len(connection.calls("/query/", "POST"))
-    with pytest.raises(PostHogError, match="is no manifest"):
+    with pytest.raises(PostHogError, match="is not a manifest"):
         operator(tmp_path).execute(context(run_id="next"))
     assert len(connection.calls("/query/", "POST")) == asked
 

@@ -15,8 +15,8 @@ from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogTransportError
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
-from airflow_provider_posthog.triggers.shared_looks import Found, Question
+from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger, check_event
+from airflow_provider_posthog.triggers.shared_looks import LookResult, Question
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
@@ -62,7 +62,7 @@ GOOD = {"version": 1, "check": "scripted", "outcome": "succeeded", "reason": "",
 
 
 def test_a_good_event_is_read() -> None:
-    told = CheckEvent.parse({**GOOD, "limit": "execution_timeout", "try_number": 3}, "scripted")
+    told = check_event({**GOOD, "limit": "execution_timeout", "try_number": 3}, "scripted")
     assert (told.ended.outcome, told.facts, told.limit, told.try_number) == (
         "succeeded",
         {"n": 1},
@@ -97,7 +97,7 @@ def test_a_good_event_is_read() -> None:
 )
 def test_an_event_that_is_not_surely_ours_is_an_error(event: Any) -> None:
     with pytest.raises(PostHogJobError):
-        CheckEvent.parse(event, "scripted")
+        check_event(event, "scripted")
 
 
 def test_it_looks_until_the_check_says_yes_and_hands_on_the_last_facts(scripted_check: ScriptedServer) -> None:
@@ -324,14 +324,14 @@ def test_sensors_of_one_insight_share_their_looks_and_each_dashboard_has_its_own
 
 
 def test_a_failure_counts_for_those_who_wanted_to_look() -> None:
-    failed, good = Found(PostHogTransportError("no connection")), Found(Verdict("pending"))
+    failed, good = LookResult(PostHogTransportError("no connection")), LookResult(Verdict("pending"))
     looks = []
 
-    async def look(found: Found) -> Found:
+    async def look(found: LookResult) -> LookResult:
         looks.append(found)
         return found
 
-    async def run() -> list[Found]:
+    async def run() -> list[LookResult]:
         question = Question()
         slow = asyncio.ensure_future(question.ask(0.2, 60.0, lambda: look(good)))
         quick = [asyncio.ensure_future(question.ask(0.05, 60.0, lambda: look(failed))) for _ in range(3)]
@@ -367,16 +367,16 @@ async def _drain(trigger: PostHogCheckTrigger) -> str:
 
 
 def test_a_look_that_hangs_keeps_nobody_from_looking_at_the_deadline() -> None:
-    done = Found(Verdict("succeeded"))
+    done = LookResult(Verdict("succeeded"))
 
-    async def hang() -> Found:
+    async def hang() -> LookResult:
         await asyncio.sleep(60)
         return done
 
-    async def look() -> Found:
+    async def look() -> LookResult:
         return done
 
-    async def run() -> list[Found]:
+    async def run() -> list[LookResult]:
         question = Question()
         first = asyncio.ensure_future(question.ask(0.0, 60.0, hang))
         await asyncio.sleep(0)

@@ -178,9 +178,9 @@ def test_watchers_share_one_query(connected: EmulatorProcess) -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: PostHogBatchExportRunTrigger(batch_export="Events to the lake"), "batch_export: is no UUID"),
-        (lambda: PostHogSourceSyncTrigger(source=""), "source: is no UUID"),
-        (lambda: PostHogViewRunTrigger(view=NOBODY, poll_interval=0), "poll_interval: is no length of time"),
+        (lambda: PostHogBatchExportRunTrigger(batch_export="Events to the lake"), "batch_export: is not a UUID"),
+        (lambda: PostHogSourceSyncTrigger(source=""), "source: is not a UUID"),
+        (lambda: PostHogViewRunTrigger(view=NOBODY, poll_interval=0), "poll_interval: is not a length of time"),
     ],
 )
 def test_bad_arguments_are_refused_where_the_dag_is_written(make: Callable[[], object], text: str) -> None:

@@ -43,7 +43,7 @@ def _trigger(kind: str = "export", **options: Any) -> PostHogJobTrigger:
     return PostHogJobTrigger(kind=kind, job_id="1", **{**given, **options})
 
 
-@pytest.mark.parametrize("kind", ["export", "query", "file_download_place"])
+@pytest.mark.parametrize("kind", ["export", "query"])
 @pytest.mark.parametrize("answer", HELD)
 def test_a_job_is_watched_until_its_deadline_and_no_longer(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, kind: str, answer: str
@@ -166,15 +166,14 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("kind", ["export", "file_download_place"])
 def test_a_bomb_is_unpacked_no_further_than_a_poll_may_be_large(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, unpacked: list[int], kind: str
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, unpacked: list[int]
 ) -> None:
     use(monkeypatch, server)
     bomb = gzip.compress(b'{"id": 1, "has_content": true, "x": "' + b" " * 300_000_000 + b'"}')
     assert len(bomb) < 400_000
     server.script(Reply(200, {"Content-Encoding": "gzip"}, bomb))
-    event = run_trigger(_trigger(kind, deadline=time.time() + 20, max_poll_failures=1))
+    event = run_trigger(_trigger(deadline=time.time() + 20, max_poll_failures=1))
     assert event["outcome"] == "unreachable"
     assert "larger than 8 MiB" in event["reason"]
     assert STATUS_BYTES <= sum(unpacked) < STATUS_BYTES + 2 * 1024**2

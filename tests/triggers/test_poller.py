@@ -155,10 +155,12 @@ def test_a_file_downloads_list_says_only_that_it_goes_on(
     assert any(request.path.endswith(f"/{ids[0]}/") for request in server.requests)
 
 
-def test_one_list_tells_all_that_wait_for_a_place(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_list_tells_all_that_wait_for_a_slot(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, server)
     server.script(_list_of(*({"id": each, "status": "Running"} for each in "abc")), _list_of())
-    events = _run(*(_trigger(each, kind="file_download_place") for each in (3, 3, 2, 1)))
+    waiting: Any = {"deadline": time.time() + 20, "poll_interval": 0.2, "first_wait": 0.2}
+    slot: Any = {"check": "file_download_slot", "arguments": {"refused_at": 3}, "looked": True}
+    events = _run(*(PostHogCheckTrigger(**slot, **waiting) for _ in range(4)))
     assert {event["outcome"] for event in events} == {"succeeded"}
     assert len(server.requests) <= 4
 

@@ -14,7 +14,7 @@ from tests.operators.support import run_trigger
 
 def test_it_fires_at_its_moment_and_hands_back_what_it_was_told() -> None:
     until = time.time() + 0.3
-    event = run_trigger(PostHogTimerTrigger(until=until, told={"began": 1.5, "lost": 3}))
+    event = run_trigger(PostHogTimerTrigger(until=until, payload={"began": 1.5, "lost": 3}))
     assert time.time() >= until
     assert event == {"version": EVENT_VERSION, "began": 1.5, "lost": 3}
 
@@ -26,13 +26,13 @@ def test_a_moment_that_has_passed_while_no_triggerer_ran_fires_at_once() -> None
 
 
 def test_what_a_newer_version_hands_on_is_left_out() -> None:
-    made = PostHogTimerTrigger(until=5.0, told={}, later="unknown")
-    assert made.serialize()[1] == {"until": 5.0, "told": {}}
+    made = PostHogTimerTrigger(until=5.0, payload={}, later="unknown")
+    assert made.serialize()[1] == {"until": 5.0, "payload": {}}
 
 
 def test_it_is_small_and_needs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT", raising=False)
-    path, kwargs = PostHogTimerTrigger(until=time.time(), told={"began": time.time(), "lost": 10**9}).serialize()
+    path, kwargs = PostHogTimerTrigger(until=time.time(), payload={"began": time.time(), "lost": 10**9}).serialize()
     assert path == "airflow_provider_posthog.triggers.timer.PostHogTimerTrigger"
     assert len(json.dumps(kwargs)) < 200
     assert "conn" not in json.dumps(kwargs)

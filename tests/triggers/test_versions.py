@@ -12,7 +12,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.triggers.checks import CheckEvent, PostHogCheckTrigger
+from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger, check_event
 from airflow_provider_posthog.triggers.jobs import JobEvent, PostHogJobTrigger
 from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger
 from tests.operators.support import export_operator, run_trigger
@@ -83,7 +83,7 @@ def test_the_events_of_0_1_are_read_and_so_are_those_with_more_fields() -> None:
         told = JobEvent.parse(event, "export", "42")
         assert (told.ended.outcome, told.facts, told.try_number) == ("succeeded", {}, 2)
     assert JobEvent.parse(superseded, "export").superseded == ["41"]
-    assert CheckEvent.parse({**check, "of_tomorrow": 1}, "insight_fresh").facts["id"] == 5
+    assert check_event({**check, "of_tomorrow": 1}, "insight_fresh").facts["id"] == 5
 
 
 @pytest.mark.parametrize("facts", [{"id": 43, "has_content": True}, [], None, {}, {"has_content": True}])

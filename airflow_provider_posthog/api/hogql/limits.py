@@ -44,7 +44,7 @@ class Arm(NamedTuple):
 
     :param limit: its LIMIT; ``None`` if it has none, or one that cannot be read.
     :param written: whether it has a LIMIT.
-    :param stretches: whether its LIMIT is no number of rows: ``WITH TIES``, or a percentage.
+    :param stretches: whether its LIMIT is not a number of rows: ``WITH TIES``, or a percentage.
     """
 
     limit: int | None = None
@@ -82,10 +82,10 @@ def limits_of(sql: str, values: object = None) -> Limits:
     :param sql: one statement.
     :param values: what its placeholders stand for, by name.
     """
-    found = significant(sql)
-    while found and found[-1].text == ";":
-        found.pop()
-    reader = _Reader(found, values if isinstance(values, Mapping) else {})
+    tokens = significant(sql)
+    while tokens and tokens[-1].text == ";":
+        tokens.pop()
+    reader = _Reader(tokens, values if isinstance(values, Mapping) else {})
     limits, at = reader.whole(0, len(reader.tokens), 0)
     if at < len(reader.tokens) and reader.has_operator(at):
         return Limits(
@@ -114,20 +114,20 @@ class _Reader:
     def whole(self, at: int, end: int, depth: int) -> tuple[Limits, int]:
         """Read a set of members, or one; return it, and where it ends."""
         first, at = self._member(at, end, depth)
-        found, operators, tail = [*first.arms], set(first.operators), first.tail
+        arms, operators, tail = [*first.arms], set(first.operators), first.tail
         while (behind := self._behind_operator(at, end)) is not None:
             operators.add(self._operator(at, behind))
             member, at = self._member(behind, end, depth)
-            found += member.arms
+            arms += member.arms
             operators |= member.operators
             tail = tail or member.tail
         own, at = self._clauses(at, end)
         if own is None:
-            return Limits(tuple(found), frozenset(operators), tail), at
-        if len(found) == 1:  # behind a SELECT in brackets its LIMIT stands in for the one within
+            return Limits(tuple(arms), frozenset(operators), tail), at
+        if len(arms) == 1:  # behind a SELECT in brackets its LIMIT stands in for the one within
             arm = Arm(written=True) if own.stretches else own  # PostHog forgets WITH TIES there
-            return Limits((arm if own.written else found[0],)), at
-        return Limits(tuple(found), frozenset(operators), True), at
+            return Limits((arm if own.written else arms[0],)), at
+        return Limits(tuple(arms), frozenset(operators), True), at
 
     def has_operator(self, at: int) -> bool:
         """Tell whether sets are brought together behind what could be read."""
@@ -241,11 +241,11 @@ class _Reader:
 
     def _outer(self, at: int, end: int) -> list[int]:
         """Return where the tokens outside all brackets are."""
-        found = []
+        outer = []
         while at < end:
-            found.append(at)
+            outer.append(at)
             at = self._behind(at)
-        return found
+        return outer
 
     def _behind_operator(self, at: int, end: int) -> int | None:
         """Return where the member behind an operator begins; ``None`` if there is no operator."""
@@ -296,7 +296,7 @@ class _Reader:
 
 def _closing(tokens: list[Token]) -> dict[int, int]:
     """Return where each bracket is closed; what nothing closes goes to the end."""
-    found: dict[int, int] = {}
+    closing: dict[int, int] = {}
     waiting: list[int] = []
     for at, token in enumerate(tokens):
         if token.kind != "sign":
@@ -304,5 +304,5 @@ def _closing(tokens: list[Token]) -> dict[int, int]:
         if token.text in _PAIRS:
             waiting.append(at)
         elif token.text in (")", "]", "}") and waiting:
-            found[waiting.pop()] = at
-    return found | {at: len(tokens) for at in waiting}
+            closing[waiting.pop()] = at
+    return closing | {at: len(tokens) for at in waiting}

@@ -12,18 +12,18 @@ def statements(sql: str) -> list[str]:
     :param sql: any number of statements.
     :returns: each without its semicolon; pieces of nothing but comments are left out.
     """
-    found: list[str] = []
+    parts: list[str] = []
     begin, said, depth = 0, False, 0
     for token in tokens(sql):
         if token.kind == "sign" and token.text in "{}":  # a lambda's block has semicolons of its own
             depth += 1 if token.text == "{" else -1
         if token.kind == "sign" and token.text == ";" and depth <= 0:
             if said:
-                found.append(sql[begin : token.start].strip())
+                parts.append(sql[begin : token.start].strip())
             begin, said = token.start + 1, False
         elif token.kind not in ("space", "comment"):
             said = True
-    return [*found, sql[begin:].strip()] if said else found
+    return [*parts, sql[begin:].strip()] if said else parts
 
 
 def one_statement(sql: object, field: str = "hogql") -> str:
@@ -31,14 +31,14 @@ def one_statement(sql: object, field: str = "hogql") -> str:
 
     :param sql: the text.
     :param field: the argument that it was given in.
-    :raises PostHogSettingsError: if it is no text, or holds no statement, or several.
+    :raises PostHogSettingsError: if it is not text, or holds no statement, or several.
     """
     if not isinstance(sql, str):
-        raise PostHogSettingsError(field, f"is no text, but of type {type(sql).__name__}.", "Write one SELECT.")
-    found = statements(sql)
-    if not found:
+        raise PostHogSettingsError(field, f"is not text, but of type {type(sql).__name__}.", "Write one SELECT.")
+    parts = statements(sql)
+    if not parts:
         raise PostHogSettingsError(field, "is empty: it holds 0 statements.", "Write one SELECT.")
-    if len(found) > 1:
-        problem = f"holds {len(found)} statements, and PostHog takes one at a time."
+    if len(parts) > 1:
+        problem = f"holds {len(parts)} statements, and PostHog takes one at a time."
         raise PostHogSettingsError(field, problem, "Write one; give each a task or a call of its own.")
-    return found[0]
+    return parts[0]

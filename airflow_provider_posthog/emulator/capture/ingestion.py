@@ -110,9 +110,9 @@ class Ingestion:
         if index is None or not isinstance(key, str):
             return
         store = self._groups
-        found = store.find(index, key) or Group(index, key, self._core.clock.now(), {})
-        found.properties = {**found.properties, **(properties.get("$group_set") or {})}
-        store.save(found)
+        group = store.find(index, key) or Group(index, key, self._core.clock.now(), {})
+        group.properties = {**group.properties, **(properties.get("$group_set") or {})}
+        store.save(group)
 
     def _row(self, event: Mapping[str, Any], owners: Mapping[str, Person]) -> dict[str, object]:
         who, properties = event["distinct_id"], dict(event["properties"])

@@ -41,10 +41,10 @@ def moment(text: object) -> datetime | None:
 
     :param text: as sent.
     """
-    if not isinstance(text, str) or not (found := _RFC_3339.fullmatch(text)):
+    if not isinstance(text, str) or not (match := _RFC_3339.fullmatch(text)):
         return None
-    digits = (found[1] or ".0")[1:7].ljust(6, "0")
-    offset = "+00:00" if found[2] in "Zz" else found[2]
+    digits = (match[1] or ".0")[1:7].ljust(6, "0")
+    offset = "+00:00" if match[2] in "Zz" else match[2]
     try:
         return datetime.fromisoformat(f"{text[:10]}T{text[11:19]}.{digits}{offset}").astimezone(timezone.utc)
     except (ValueError, OverflowError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections.abc import Callable
 
 from airflow_provider_posthog.emulator.data.own import OwnError
-from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
@@ -42,10 +40,10 @@ _SAID = {str: "text", int: "number", bool: "true or false", list: "list", dict: 
 
 
 def _objects(body: Json, name: str) -> list[dict[str, object]]:
-    found = body.get(name, [])
-    if not all(isinstance(each, dict) for each in found):
+    items = body.get(name, [])
+    if not all(isinstance(each, dict) for each in items):
         raise _wrong(f"{name!r} takes a list of objects.")
-    return list(found)
+    return list(items)
 
 
 def rows(request: Request) -> Answer:
@@ -54,18 +52,18 @@ def rows(request: Request) -> Answer:
     :param request: ``table`` and ``rows`` in its body, the rows with that table's columns.
     """
     body = _body(request, {"table": str, "rows": list}, {})
-    table, found, state = body["table"], _objects(body, "rows"), request.state
+    table, rows_, state = body["table"], _objects(body, "rows"), request.state
     try:
         if table in OTHERS:
             state.people.touch()
-            state.people.tables.add_rows(table, found)
+            state.people.tables.add_rows(table, rows_)
         elif table in system_tables():
-            state.warehouse.own.add_rows(table, found)
+            state.warehouse.own.add_rows(table, rows_)
         else:
             raise OwnError(f"Send 'table', one of {', '.join((*OTHERS, *sorted(system_tables())))}.")
     except (OwnError, RuntimeError) as error:
         raise _wrong(str(error)[:500]) from None
-    return json_answer({"inserted": len(found)}, 201)
+    return json_answer({"inserted": len(rows_)}, 201)
 
 
 def cohorts(request: Request) -> Answer:
@@ -79,15 +77,15 @@ def cohorts(request: Request) -> Answer:
     ways = [name for name in _WAYS if name in body]
     if len(ways) > 1:
         raise _wrong(f"Send one of {', '.join(_WAYS)}, not {len(ways)}.")
-    state, own = request.state, request.state.warehouse.own
-    cohort = Cohort(body.get("id", max(own.cohorts, default=0) + 1), body["name"], body.get("is_static", False))
-    members = _members(request, body)
-    state.people.touch()
-    own.add_cohort(cohort, members)
-    now = state.clock.now()
-    history = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": len(own.members(cohort))}
-    own.add_rows("system.cohort_calculation_history", [{**history, "started_at": now, "finished_at": now}])
-    return json_answer({"id": cohort.id, "count": history["count"]}, 201)
+    members, all_, is_static = _members(request, body), request.state.cohorts, body.get("is_static", False)
+    number = body.get("id")
+    cohort = all_.get(number) if number is not None else None
+    if cohort is None:
+        cohort = all_.create(body["name"], is_static=is_static, number=number)
+    cohort.name, cohort.is_static = body["name"], is_static
+    all_.add(cohort, members)
+    all_.calculated(cohort, is_told=True)
+    return json_answer({"id": cohort.id, "count": cohort.count}, 201)
 
 
 def _members(request: Request, body: Json) -> list[str]:
@@ -98,17 +96,17 @@ def _members(request: Request, body: Json) -> list[str]:
         except HogQLError as error:
             raise _wrong(f"'query': {error.detail}") from None
         return [str(row[0]) for row in result.rows]
-    found = []
+    members = []
     for name in body.get("distinct_ids", []):
         person = people.by_distinct_id(str(name))
         if person is None:
             raise _wrong(f"Nobody has the distinct id {name!r}.")
-        found.append(person.uuid)
+        members.append(person.uuid)
     for uuid in body.get("persons", []):
         if people.get(str(uuid)) is None:
             raise _wrong(f"There is no person {uuid!r}.")
-        found.append(str(uuid))
-    return found
+        members.append(str(uuid))
+    return members
 
 
 def actions(request: Request) -> Answer:
@@ -127,11 +125,11 @@ def tables(request: Request) -> Answer:
     :param request: ``name`` and ``columns`` (ClickHouse's types by name) in its body, and perhaps ``rows``.
     """
     body = _body(request, {"name": str, "columns": dict}, {"rows": list})
-    found = _objects(body, "rows")
+    tables_ = _objects(body, "rows")
 
     def make() -> Json:
-        request.state.warehouse.own.add_table(body["name"], body["columns"], found)
-        return {"inserted": len(found)}
+        request.state.warehouse.own.add_table(body["name"], body["columns"], tables_)
+        return {"inserted": len(tables_)}
 
     return _made(make)
 

@@ -26,36 +26,36 @@ def _wrong(detail: str) -> ApiError:
 
 
 def _objects(body: Json, name: str, known: set[str], needed: set[str]) -> list[dict[str, Any]]:
-    wish = body.get(name)
+    wanted = body.get(name)
     fits: Callable[[object], bool] = lambda each: isinstance(each, dict) and needed <= set(each) <= known  # noqa: E731
-    if set(body) != {name} or not isinstance(wish, list) or not all(map(fits, wish)):
+    if set(body) != {name} or not isinstance(wanted, list) or not all(map(fits, wanted)):
         needs = f", of which {', '.join(sorted(needed))} must be there"
         raise _wrong(f"Send {name!r} alone, a list of objects with {', '.join(sorted(known))}{needs}.")
-    return wish
+    return wanted
 
 
 def _moment(sent: object) -> datetime | None:
     if sent is None:
         return None
     try:
-        found = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
+        at = datetime.fromisoformat(str(sent).replace("Z", "+00:00"))
     except ValueError:
-        raise _wrong(f"{sent!r} is no ISO time.") from None
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+        raise _wrong(f"{sent!r} is not an ISO time.") from None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
-def _create(request: Request, wish: dict[str, Any]) -> Person:
-    names, people = wish["distinct_ids"], request.state.people
+def _create(request: Request, wanted: dict[str, Any]) -> Person:
+    names, people = wanted["distinct_ids"], request.state.people
     if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
         raise _wrong("'distinct_ids' takes a list of texts, at least one.")
     if taken := [each for each in names if people.by_distinct_id(each) is not None]:
         raise _wrong(f"There is a person with the distinct id {taken[0]!r} already.")
     return people.create(
         names,
-        dict(wish.get("properties") or {}),
-        uuid=wish.get("uuid"),
-        created_at=_moment(wish.get("created_at")),
-        is_identified=bool(wish.get("is_identified", True)),
+        dict(wanted.get("properties") or {}),
+        uuid=wanted.get("uuid"),
+        created_at=_moment(wanted.get("created_at")),
+        is_identified=bool(wanted.get("is_identified", True)),
     )
 
 
@@ -68,13 +68,13 @@ def persons(request: Request) -> Answer:
     body = request.json()
     if set(body) == {"count"} and isinstance(body["count"], int) and 0 < body["count"] <= 1_000_000:
         first = request.state.people.numbered
-        wishes: list[dict[str, Any]] = [
+        wanted_all: list[dict[str, Any]] = [
             {"distinct_ids": [f"made-{number}"], "properties": {"email": f"made-{number}@example.invalid"}}
             for number in range(first, first + body["count"])
         ]
     else:
-        wishes = _objects(body, "persons", PERSON, {"distinct_ids"})
-    made = [_create(request, each) for each in wishes]
+        wanted_all = _objects(body, "persons", PERSON, {"distinct_ids"})
+    made = [_create(request, each) for each in wanted_all]
     request.state.people.publish(made, new=True)
     return json_answer({"uuids": [each.uuid for each in made]}, 201)
 
@@ -96,12 +96,12 @@ def recordings(request: Request) -> Answer:
 
     :param request: ``recordings`` in its body, each with ``session_id``, ``distinct_id`` and ``timestamp``.
     """
-    wish = _objects(request.json(), "recordings", RECORDING, RECORDING)
+    wanted = _objects(request.json(), "recordings", RECORDING, RECORDING)
     request.state.people.touch()
     request.state.people.tables.add_recordings(
-        [(each["session_id"], each["distinct_id"], each["timestamp"]) for each in wish]
+        [(each["session_id"], each["distinct_id"], each["timestamp"]) for each in wanted]
     )
-    return json_answer({"inserted": len(wish)}, 201)
+    return json_answer({"inserted": len(wanted)}, 201)
 
 
 def records(request: Request) -> Answer:

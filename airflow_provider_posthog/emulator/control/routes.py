@@ -171,8 +171,8 @@ async def calls(request: Request) -> Answer:
     :param request: ``path`` in its query shows those whose path contains it, ``method`` those with that method.
     """
     path, method = request.query("path") or "", request.query("method")
-    found = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
-    return json_answer({"calls": [each.as_json() for each in found]})
+    matching = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
+    return json_answer({"calls": [each.as_json() for each in matching]})
 
 
 async def clear_calls(request: Request) -> Answer:
@@ -232,15 +232,15 @@ async def events(request: Request) -> Answer:
         ``timestamp``, ``created_at`` and ``properties``.
     """
     body = _only(request.json(), "events")
-    wish = body.get("events")
+    wanted = body.get("events")
     needed = {"uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties"}
-    if not isinstance(wish, list) or not all(isinstance(each, dict) and set(each) == needed for each in wish):
+    if not isinstance(wanted, list) or not all(isinstance(each, dict) and set(each) == needed for each in wanted):
         raise _wrong(f"'events' takes a list of objects with exactly {', '.join(sorted(needed))}.")
     try:
-        request.state.warehouse.insert_events(wish)
+        request.state.warehouse.insert_events(wanted)
     except (ValueError, TypeError, RuntimeError) as error:
         raise _wrong(str(error)) from None
-    return json_answer({"inserted": len(wish)}, 201)
+    return json_answer({"inserted": len(wanted)}, 201)
 
 
 async def count(request: Request) -> Answer:

@@ -101,15 +101,15 @@ def _orders(
     steps: Mapping[str, tuple[str, str | None]], prefix: str, project: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for key, (path, together) in steps.items():
-        wish = project.get(key)
-        if not wish:
+        wanted = project.get(key)
+        if not wanted:
             continue
         if together is not None:
-            yield f"{prefix}{key}", path, {together: wish}
-        elif isinstance(wish, list):
-            yield from ((f"{prefix}{key}[{n}]", path, dict(each)) for n, each in enumerate(wish))
+            yield f"{prefix}{key}", path, {together: wanted}
+        elif isinstance(wanted, list):
+            yield from ((f"{prefix}{key}[{n}]", path, dict(each)) for n, each in enumerate(wanted))
         else:
-            yield f"{prefix}{key}", path, dict(wish)
+            yield f"{prefix}{key}", path, dict(wanted)
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -121,8 +121,8 @@ def read_scenario(path: Path) -> Scenario:
     import yaml
 
     resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in entries if tag != "tag:yaml.org,2002:timestamp"]
+        for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     # times stay the text that they are
     loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
@@ -135,7 +135,7 @@ def read_scenario(path: Path) -> Scenario:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise ScenarioError(f"{path}{where}: is no YAML: {getattr(error, 'problem', error)}") from None
+        raise ScenarioError(f"{path}{where}: is not YAML: {getattr(error, 'problem', error)}") from None
     scenario = Scenario(path, content if isinstance(content, dict) else {}, dict(_lines(node)) if node else {})
     if not isinstance(content, dict):
         raise ScenarioError(f"{path}, line 1: a scenario is a mapping, such as `events: [...]`")
@@ -186,15 +186,15 @@ def _check_shapes(scenario: Scenario, project: Mapping[str, Any], prefix: str) -
 
 
 def _check_list(scenario: Scenario, project: Mapping[str, Any], prefix: str, name: str) -> None:
-    wish = project.get(name, [])
-    if not isinstance(wish, list):
+    wanted = project.get(name, [])
+    if not isinstance(wanted, list):
         raise scenario.error(f"{prefix}{name}", "takes a list.")
-    for number, each in enumerate(wish):
+    for number, each in enumerate(wanted):
         if not isinstance(each, dict):
             raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(each)}.")
 
 
-def _check_keys(scenario: Scenario, found: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
-    for name in found:
+def _check_keys(scenario: Scenario, mapping: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
+    for name in mapping:
         if name not in known:
             raise scenario.error(f"{prefix}{name}", f"there is no such key. There are: {', '.join(known)}.")

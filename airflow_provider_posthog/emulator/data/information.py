@@ -49,12 +49,12 @@ def _place(name: str, own: OwnTables) -> tuple[str, str]:
 
 
 def _tables(own: OwnTables) -> Rows:
-    found: Rows = []
+    tables: Rows = []
     for name in sorted([*_known(own), *own.views]):
         kind, schema = _place(name, own)
         place: dict[str, object] = {"table_catalog": name, "table_schema": schema, "table_type": kind}
-        found.append({**place, "table_name": name, "team_id": own.team})
-    return found
+        tables.append({**place, "table_name": name, "team_id": own.team})
+    return tables
 
 
 def _columns(own: OwnTables) -> Iterator[dict[str, object]]:

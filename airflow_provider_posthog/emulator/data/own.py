@@ -86,18 +86,27 @@ class OwnTables:
         :param members: uuids of persons
         """
         self.cohorts[cohort.id] = cohort
-        table = "static_cohort_people" if cohort.is_static else "cohort_people"
         lines = [json.dumps({"person_id": each, "cohort_id": cohort.id}) for each in members]
         if lines:
-            self.run(f"INSERT INTO {{db}}.{table} (person_id, cohort_id) FORMAT JSONEachRow " + "\n".join(lines))
+            insert = f"INSERT INTO {_people(cohort)} (person_id, cohort_id) FORMAT JSONEachRow "
+            self.run(insert + "\n".join(lines))
+
+    def remove_member(self, cohort: Cohort, uuid: str) -> None:
+        """Take a person out of a cohort.
+
+        :param cohort: which
+        :param uuid: of the person, one of its members
+        """
+        where = f"cohort_id = {cohort.id} AND person_id = '{uuid}'"
+        self.run(f"DELETE FROM {_people(cohort)} WHERE {where} SETTINGS lightweight_deletes_sync=2")  # noqa: S608
 
     def members(self, cohort: Cohort) -> list[str]:
         """Return the uuids of a cohort's members.
 
         :param cohort: which
         """
-        table = "static_cohort_people" if cohort.is_static else "cohort_people"
-        sql = f"SELECT DISTINCT person_id FROM {{db}}.{table} WHERE cohort_id = {cohort.id} ORDER BY person_id"  # noqa: S608
+        where = f"cohort_id = {cohort.id}"
+        sql = f"SELECT DISTINCT person_id FROM {_people(cohort)} WHERE {where} ORDER BY person_id"  # noqa: S608
         return self.run(sql).decode().split()
 
     def add_action(self, name: str, steps: Sequence[Mapping[str, object]]) -> Action:
@@ -128,7 +137,7 @@ class OwnTables:
         self._free(name)
         for column in columns:
             if not isinstance(column, str) or not re.fullmatch(r"[A-Za-z_$][\w$]*", column):
-                raise OwnError(f"{column!r} is no name of a column.")
+                raise OwnError(f"{column!r} is not a name of a column.")
         stored = clickhouse_name(name)
         listed = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
         team = "" if "team_id" in columns else f", team_id Int64 DEFAULT {self.team}"
@@ -159,12 +168,16 @@ class OwnTables:
 
     def _free(self, name: str) -> None:
         if not _NAME.fullmatch(name):
-            raise OwnError(f"{name!r} is no name of a table: write letters, digits, _ and dots.")
+            raise OwnError(f"{name!r} is not a name of a table: write letters, digits, _ and dots.")
         if name in tables(newer=True) or name in self.tables or name in self.views:
             raise OwnError(f"There is a table {name!r} already.")
+
+
+def _people(cohort: Cohort) -> str:
+    return "{db}." + ("static_cohort_people" if cohort.is_static else "cohort_people")
 
 
 def _kind(kind: str) -> str:
     """Tell the kind of a ClickHouse type, as HogQL needs it."""
     inner = re.sub(r"^(?:Nullable|LowCardinality)\((.*)\)$", r"\1", re.sub(r"^LowCardinality\((.*)\)$", r"\1", kind))
-    return next((found for start, found in _KINDS.items() if inner.startswith(start)), "other")
+    return next((known for start, known in _KINDS.items() if inner.startswith(start)), "other")

@@ -17,56 +17,40 @@ if TYPE_CHECKING:
 _EVENT, _PERSON, _GROUP = 1, 2, 3
 
 
-def own_sources(core: Core, *, activity: Entries, queries: Callable[[], Iterable[dict[str, object]]]) -> Sources:
+def own_sources(
+    core: Core,
+    *,
+    activity: Entries,
+    queries: Callable[[], Iterable[dict[str, object]]],
+    views: Callable[[], Rows],
+    definitions: Callable[[], Rows],
+) -> Sources:
     """Return what fills the tables, by name.
 
     :param core: the clock, the project, the store.
     :param activity: who changed what.
     :param queries: those that were run.
+    :param views: those of PostHog's warehouse, but for those that tests have made.
+    :param definitions: of properties, besides those of the data.
     """
 
     def of_project(make: Callable[[Core], Rows]) -> Callable[[], Rows]:
         return lambda: [{"team_id": core.project.id, **row} for row in make(core)]
 
     made = {
-        "system.cohorts": _cohorts,
         "system.actions": _actions,
         "system.data_warehouse_tables": _tables,
-        "system.data_modeling_views": _views,
+        "system.data_modeling_views": lambda core: [*views(), *_views(core)],
         "system.teams": _teams,
         "system.groups": _groups,
         "system.group_type_mappings": _group_types,
-        "system.event_definitions": _events,
-        "system.property_definitions": _properties,
+        "system.property_definitions": lambda core: [*_properties(core), *definitions()],
         "system.activity_logs": lambda core: _activity(activity),
         "query_log": lambda core: list(queries()),
         "console_logs_log_entries": lambda core: _logs(core, "session_replay"),
         "batch_export_log_entries": lambda core: _logs(core, "batch_export"),
     }
     return {name: of_project(make) for name, make in made.items()}
-
-
-def _cohorts(core: Core) -> Rows:
-    own, calculated = core.warehouse.own, core.warehouse.own.rows.get("system.cohort_calculation_history", [])
-    found: Rows = []
-    for cohort in own.cohorts.values():
-        times = [row.get("finished_at") for row in calculated if row.get("cohort_id") == cohort.id]
-        found.append(
-            {
-                "id": cohort.id,
-                "name": cohort.name,
-                "description": "",
-                "deleted": 0,
-                "filters": {},
-                "groups": [],
-                "created_at": times[0] if times else None,
-                "last_calculation": times[-1] if times else None,
-                "version": len(times),
-                "count": len(own.members(cohort)),
-                "is_static": cohort.is_static,
-            }
-        )
-    return found
 
 
 def _actions(core: Core) -> Rows:
@@ -105,27 +89,19 @@ def _teams(core: Core) -> Rows:
 
 
 def _groups(core: Core) -> Rows:
-    found = core.warehouse.execute(
+    rows = core.warehouse.execute(
         "SELECT rowNumberInAllBlocks() + 1 AS id, key AS group_key, `index` AS group_type_index,"
         " properties AS group_properties, toString(created_at) AS created_at FROM {db}.groups ORDER BY created_at, key"
     )
-    return [dict(row) for row in found]
+    return [dict(row) for row in rows]
 
 
 def _group_types(core: Core) -> Rows:
     return [{"id": 1, "group_type": "company", "name_singular": None, "name_plural": None}]
 
 
-def _events(core: Core) -> Rows:
-    found = core.warehouse.execute(
-        "SELECT event AS name, toString(min(created_at)) AS created_at, toString(max(timestamp)) AS last_seen_at"
-        " FROM {db}.events GROUP BY event ORDER BY event"
-    )
-    return [{"id": str(row["name"]), **row} for row in found]
-
-
 def _properties(core: Core) -> Rows:
-    found: Rows = []
+    made: Rows = []
     for table, kind in (("events", _EVENT), ("persons", _PERSON), ("groups", _GROUP)):
         rows: list[dict[str, Any]] = core.warehouse.execute(
             "SELECT pair.1 AS name, countIf(pair.2 NOT IN ('Int64', 'UInt64', 'Double')) = 0 AS number"  # noqa: S608
@@ -136,8 +112,8 @@ def _properties(core: Core) -> Rows:
             shown = {"id": f"{kind}:{row['name']}", "name": row["name"], "type": kind}
             number = bool(int(row["number"]))
             shown |= {"property_type": "Numeric" if number else "String", "is_numerical": int(number)}
-            found.append({**shown, "group_type_index": 0 if kind == _GROUP else None})
-    return found
+            made.append({**shown, "group_type_index": 0 if kind == _GROUP else None})
+    return made
 
 
 def _activity(entries: Entries) -> Rows:

@@ -91,6 +91,13 @@ class Records:
         """
         return self._kept[kind].get(key)
 
+    def all(self, kind: str) -> list[Json]:
+        """Return the records of a list, the deleted ones too.
+
+        :param kind: the path of the list.
+        """
+        return [*self._kept[kind].values()]
+
     def listed(self, kind: str) -> list[Json]:
         """Return the records of a list, newest first, without those that were deleted.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.emulator.http.envelopes import Json
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.core import Core
+    from airflow_provider_posthog.emulator.data.records import Records
     from airflow_provider_posthog.emulator.hogql.system import Rows, Sources
     from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExport
+    from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
     from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 
     Things = Callable[[], Iterable[Any]]
@@ -25,6 +28,8 @@ def sources(
     dashboards: Things,
     batch_exports: BatchExports,
     warehouse_jobs: WarehouseService,
+    downloads: FileDownloadService,
+    records: Records,
 ) -> Sources:
     """Return what fills the tables, by name.
 
@@ -35,20 +40,73 @@ def sources(
     def rows(things: Things) -> Callable[[], Rows]:
         return lambda: [_of_project(core, dict(vars(each))) for each in things()]
 
+    kept = {
+        f"system.{kind}": partial(_records, core, records, kind)
+        for kind in ("annotations", "experiments", "feature_flags", "surveys")
+    }
     return {
+        **kept,
         "system.exports": rows(exports),
         "system.insights": rows(insights),
         "system.dashboards": rows(dashboards),
         "system.batch_exports": lambda: _batch_exports(core, batch_exports),
-        "system.batch_export_runs": lambda: _runs(core, batch_exports),
+        "system.batch_export_runs": lambda: [*_runs(core, batch_exports), *_download_runs(core, downloads)],
+        "system.batch_export_on_demands": lambda: _on_demands(core, downloads),
         "system.batch_export_backfills": lambda: _backfills(core, batch_exports),
         "system.source_sync_jobs": warehouse_jobs.sync_rows,
         "system.data_modeling_jobs": warehouse_jobs.view_rows,
+        "system.data_warehouse_sources": warehouse_jobs.source_rows,
+        "system.source_schemas": warehouse_jobs.schema_rows,
     }
 
 
 def _of_project(core: Core, row: Json) -> dict[str, object]:
     return {"updated_at": row.get("last_modified_at"), **row, "team_id": core.project.id}
+
+
+def _records(core: Core, records: Records, kind: str) -> Rows:
+    """Show records under the names of the database's columns: ``created_by`` is there ``created_by_id``."""
+    found: Rows = []
+    for record in records.all(kind):
+        author = record.get("created_by")
+        ids = {"created_by_id": author.get("id") if isinstance(author, dict) else None}
+        found.append({**record, **ids, "dashboard_item_id": record.get("dashboard_item"), "team_id": core.project.id})
+    return found
+
+
+def _on_demands(core: Core, downloads: FileDownloadService) -> Rows:
+    return [
+        {
+            "id": each.id,
+            "team_id": core.project.id,
+            "destination_id": each.id,
+            "model": each.wanted.model,
+            "deleted": 0,
+            "created_at": each.created_at,
+            "last_updated_at": each.created_at,
+        }
+        for each in downloads.all()
+    ]
+
+
+def _download_runs(core: Core, downloads: FileDownloadService) -> Rows:
+    """Show each file download as the run of a batch export on demand."""
+    return [
+        {
+            "id": each.id,
+            "team_id": core.project.id,
+            "batch_export_on_demand_id": each.id,
+            "data_interval_start": each.wanted.start,
+            "data_interval_end": each.wanted.end,
+            "status": downloads.status(each),
+            "created_at": each.created_at,
+            "finished_at": each.finished_at,
+            "last_updated_at": each.finished_at or each.created_at,
+            "records_completed": each.rows if each.finished_at else None,
+            "bytes_exported": sum(len(content) for _, content in each.files) if each.finished_at else None,
+        }
+        for each in downloads.all()
+    ]
 
 
 def _batch_exports(core: Core, batch_exports: BatchExports) -> Rows:

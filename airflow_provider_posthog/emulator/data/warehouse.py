@@ -141,7 +141,7 @@ class Warehouse:
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{name!r} is no IANA time zone; write one such as 'Europe/Berlin'") from error
+            raise ValueError(f"{name!r} is not an IANA time zone; write one such as 'Europe/Berlin'") from error
         self._timezone = name
 
     def query(
@@ -223,12 +223,12 @@ class Warehouse:
 
         :param where: a condition of ClickHouse
         """
-        found = int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - our own making
-        if found:
+        count = int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - our own making
+        if count:
             # most have none, and a mutation is slow
             self._events_changed = True
             _run(f"DELETE FROM {self._database}.events WHERE {where} SETTINGS lightweight_deletes_sync=2")  # noqa: S608 - our own making
-        return found
+        return count
 
     def restore_events(self) -> None:
         """Make the events as they were when the warehouse was opened."""

@@ -215,7 +215,7 @@ class _Maker:
             SELECT n, at, p, personless, page,
                 arrayElement({names}, arrayFirstIndex(edge -> {self.dice("event")} % 1000 < edge, {bounds})) AS event,
                 if(personless, concat('anon-', toString(p)), {self._distinct_id()}) AS distinct_id,
-                toString({self.uuid("session", "7", _VISIT)}) AS session,
+                {self._session()} AS session,
                 toString({self.uuid("window", "7", _VISIT)}) AS window,
                 if({company} % 3 = 0, concat('acme:', toString({company} % {_COMPANIES})), '') AS company
             FROM (
@@ -226,6 +226,13 @@ class _Maker:
                     FROM numbers({self.rows})
                 )
             )"""  # noqa: S608 - of our own making
+
+    def _session(self) -> str:
+        """Write the id of a visit: a UUID of version 7, which begins with the time of the day's begin."""
+        millis = f"hex(toUInt64(intDiv(at, {_DAY}) * {_DAY // 1000}))"
+        digits = f"lower(substring({millis}, 5, 12))"
+        rest = f"substring(toString({self.uuid('session', '7', _VISIT)}), 14)"
+        return f"concat(substring({digits}, 1, 8), '-', substring({digits}, 9, 4), {rest})"
 
     def _event_time(self) -> str:
         """Write a time: spread evenly, busier in the middle of the day; some share their microsecond with neighbours.

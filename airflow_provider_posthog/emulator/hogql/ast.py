@@ -173,7 +173,7 @@ class Tag(Node):
 
 @dataclass
 class Apply(Node):
-    """A call of something that is no name: ``a.b(c)``, ``(x -> x)(1)``."""
+    """A call of something that is not a name: ``a.b(c)``, ``(x -> x)(1)``."""
 
     expr: Node
     args: list[Node]

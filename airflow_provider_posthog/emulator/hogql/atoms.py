@@ -49,8 +49,8 @@ class AtomParser(CallParser, ABC):
         if lambda_names is not None:
             return Lambda(lambda_names, self.expression())
         read = self._keyword(token.text.lower()) if token.kind == "name" else None
-        found = self.attempt(read) if read is not None else None
-        return self.name() if found is None else found
+        node = self.attempt(read) if read is not None else None
+        return self.name() if node is None else node
 
     def _prefix_sign(self, sign: str) -> Node:
         if sign == "(":
@@ -109,12 +109,12 @@ class AtomParser(CallParser, ABC):
         :param token: the tag
         """
         kind, attributes, children = token.parts
-        found: dict[str, Node | list[Node]] = {}
+        by_name: dict[str, Node | list[Node]] = {}
         for name, value in attributes:  # type: ignore[attr-defined]
-            found[name] = self._tag_part(value)
+            by_name[name] = self._tag_part(value)
         if children:
-            found["children"] = [self._tag_part(child) for child in children]  # type: ignore[attr-defined]
-        return Tag(str(kind), found)
+            by_name["children"] = [self._tag_part(child) for child in children]  # type: ignore[attr-defined]
+        return Tag(str(kind), by_name)
 
     def _tag_part(self, part: object) -> Node:
         if isinstance(part, Token):
@@ -228,9 +228,9 @@ class AtomParser(CallParser, ABC):
         self.expect("(")
         value = self.expression(ALIAS)
         self.expect("as")
-        found = Cast(value, self.type_name(), attempt)
+        cast = Cast(value, self.type_name(), attempt)
         self.expect(")")
-        return found
+        return cast
 
     def type_name(self, *, nested: bool = True) -> str:
         """Read the name of a type, in lower case.
@@ -287,10 +287,10 @@ class AtomParser(CallParser, ABC):
 
         :raises HogQLError: if something else comes
         """
-        found = self._braces() if self.at("{") else None
-        if not isinstance(found, Placeholder):
+        node = self._braces() if self.at("{") else None
+        if not isinstance(node, Placeholder):
             raise self.error()
-        return found
+        return node
 
     def _parentheses(self) -> Node:
         names = self._lambda_arguments()

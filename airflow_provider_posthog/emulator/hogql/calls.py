@@ -54,10 +54,10 @@ class CallParser(Words, ABC):
 
     def expressions(self) -> list[Node]:
         """Read expressions with commas between, and perhaps after them."""
-        found = [self.expression()]
+        nodes = [self.expression()]
         while self.accept(",") and not self.ends_list():
-            found.append(self.expression())
-        return found
+            nodes.append(self.expression())
+        return nodes
 
     def name(self) -> Node:
         """Read a name, or a call of one."""
@@ -116,9 +116,9 @@ class CallParser(Words, ABC):
     def _columns(self) -> Node:
         self.expect("(")
         if self.at("*") and self.ahead().text.lower() in ("replace", "exclude"):
-            found = self.attempt(self._columns_of_all)
-            if found is not None:
-                return found
+            columns = self.attempt(self._columns_of_all)
+            if columns is not None:
+                return columns
         names = self.expressions()
         self.expect(")")
         only = names[0]
@@ -128,14 +128,14 @@ class CallParser(Words, ABC):
 
     def _columns_of_all(self) -> Columns:
         self.expect("*")
-        found = Columns(exclude=self._excluded() if self.at("exclude") else [])
+        columns = Columns(exclude=self._excluded() if self.at("exclude") else [])
         self.expect("replace", "(")
-        while not found.replace or self.accept(","):
+        while not columns.replace or self.accept(","):
             value = self.expression(ALIAS)
             self.expect("as")
-            found.replace[self.identifier()] = value
+            columns.replace[self.identifier()] = value
         self.expect(")", ")")
-        return found
+        return columns
 
     def excluding(self, star: Field) -> Node:
         """Read the EXCLUDE after a star.

@@ -11,9 +11,9 @@ from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.schema_types import Table
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cohort:
-    """A cohort, by its number.
+    """What queries know of a cohort.
 
     :param is_static: its members are in ``static_cohort_people``; those of others in ``cohort_people``
     """
@@ -67,10 +67,10 @@ class Catalog:
         """
         if not isinstance(node.right, Constant):
             raise HogQLError("cohort() takes only constant arguments")
-        wish = node.right.value
-        if isinstance(wish, bool) or not isinstance(wish, (int, float, str)):
+        wanted = node.right.value
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, float, str)):
             raise HogQLError("cohort() takes exactly one string or integer argument")
-        cohort = _one(self.cohorts, wish, "cohort")
+        cohort = _one(self.cohorts, wanted, "cohort")
         where = Compare("equals", Field(["cohort_id"]), Constant(cohort.id))
         table = "static_cohort_people" if cohort.is_static else "cohort_people"
         people = Select([Field(["person_id"])], source=[Join([table])], where=where)
@@ -83,10 +83,10 @@ class Catalog:
         :param source: what the SELECT around it reads
         :raises HogQLError: if there is no such action, or nothing that reads events
         """
-        wish = call.args[0].value if isinstance(call.args[0], Constant) else None
-        if isinstance(wish, bool) or not isinstance(wish, (int, str)):
+        wanted = call.args[0].value if isinstance(call.args[0], Constant) else None
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, str)):
             raise HogQLError("matchesAction() takes only constant arguments")
-        action = _one(self.actions, wish, "action")
+        action = _one(self.actions, wanted, "action")
         events = [join for join in source if join.table == ["events"]]
         if not events:
             raise HogQLError("matchesAction can only be used with the events table")
@@ -98,18 +98,18 @@ class Catalog:
 _Named = TypeVar("_Named", Cohort, Action)
 
 
-def _one(those: Mapping[int, _Named], wish: int | float | str, kind: str) -> _Named:
-    if not isinstance(wish, str):
-        if int(wish) not in those:
-            raise HogQLError(f"Could not find {kind} with ID {wish}")
-        return those[int(wish)]
-    found = [each for each in those.values() if each.name == wish]
-    if not found:
+def _one(those: Mapping[int, _Named], wanted: int | float | str, kind: str) -> _Named:
+    if not isinstance(wanted, str):
+        if int(wanted) not in those:
+            raise HogQLError(f"Could not find {kind} with ID {wanted}")
+        return those[int(wanted)]
+    named = [each for each in those.values() if each.name == wanted]
+    if not named:
         article = "a" if kind == "cohort" else "an"
-        raise HogQLError(f"Could not find {article} {kind} with the name '{wish}'")
-    if len(found) > 1:
-        raise HogQLError(f"Found multiple {kind}s with name '{wish}'")
-    return found[0]
+        raise HogQLError(f"Could not find {article} {kind} with the name '{wanted}'")
+    if len(named) > 1:
+        raise HogQLError(f"Found multiple {kind}s with name '{wanted}'")
+    return named[0]
 
 
 def _step(step: Step, alias: str) -> Node:
@@ -121,8 +121,8 @@ def _step(step: Step, alias: str) -> Node:
         op = {"exact": "equals", "regex": "match"}.get(step.url_matching, "like")
         value = step.url if op != "like" else f"%{step.url}%"
         parts.append(Compare(op, url, Constant(value)))
-    for name, wish in step.properties.items():
-        shown = str(wish).lower() if isinstance(wish, bool) else str(wish)
+    for name, wanted in step.properties.items():
+        shown = str(wanted).lower() if isinstance(wanted, bool) else str(wanted)
         column = Call("toString", [Field([alias, "properties", name])])
         parts.append(Compare("equals", column, Constant(shown)))
     return parts[0] if len(parts) == 1 else Logic("and", parts) if parts else Constant(True)

@@ -29,6 +29,7 @@ from airflow_provider_posthog.emulator.hogql.functions import Function, find
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of
 from airflow_provider_posthog.emulator.hogql.printer import Printer
 from airflow_provider_posthog.emulator.hogql.resolver import output_name
+from airflow_provider_posthog.emulator.hogql.session_lookup import looked_up
 from airflow_provider_posthog.emulator.hogql.values import identifier, literal, words
 
 # these get the project's time zone as their last argument, unless the query gives one
@@ -297,6 +298,9 @@ class ClickHousePrinter(Printer):
         name = first.alias or "__".join(first.table)
         team = Field(["team_id"], Ref(name, "team_id", Column("integer", nullable=False)))
         guards: list[Node] = [Compare("equals", team, Constant(self.guards.team)), *self._hiding(first)]
+        if first.table == ["sessions"] and not self.shown:
+            found = looked_up(node.where, name, newer=self.newer)
+            guards += [] if found is None else [found]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
         parts = guards if node.where is None else [*guards, *further]
         return parts[0] if len(parts) == 1 else Logic("and", parts)

@@ -56,14 +56,14 @@ def from_clickhouse(text: str, database: str) -> HogQLError:
     :param database: the name of our database, which the user does not know and must not meet
     :returns: a status of 400 for what users may see, 504 for timeouts and memory, 500 with nothing said for the rest
     """
-    found = _ERROR.search(text.replace(f"{database}.", "").replace(_OUR_SETTINGS, "").strip())
-    if found is None:
+    match = _ERROR.search(text.replace(f"{database}.", "").replace(_OUR_SETTINGS, "").strip())
+    if match is None:
         return HogQLError("ClickHouse error while executing query.", code="error", status=500)
-    code = (found.group(3) or f"code_{found.group(1)}").lower()
+    code = (match.group(3) or f"code_{match.group(1)}").lower()
     if code in _POSTHOG_WORDS:
         return HogQLError(_POSTHOG_WORDS[code], code=code)
     if code in _OWN_WORDS:
-        return HogQLError(found.group(2).strip(), code=code)
+        return HogQLError(match.group(2).strip(), code=code)
     if code in ("timeout_exceeded", "memory_limit_exceeded"):
         detail = _TOO_LONG if code == "timeout_exceeded" else _TOO_BIG
         return HogQLError(detail, code=code, status=504)

@@ -24,7 +24,7 @@ class FromParser(ExpressionParser, ABC):
         query.source = self._joined()
 
     def _joined(self) -> list[Join]:
-        found = self._tables()
+        tables = self._tables()
         while True:
             if self.accept(","):
                 further = self._tables()
@@ -33,17 +33,17 @@ class FromParser(ExpressionParser, ABC):
                 further = self._tables()
                 further[0].kind = kind
                 self._constraint(further[0])
-            elif self.at("on") and (pending := self._pending(found)) is not None:
+            elif self.at("on") and (pending := self._pending(tables)) is not None:
                 # `a JOIN b JOIN c ON 1 ON 2`: the second condition is that of b
                 self._constraint(pending)
                 continue
             else:
-                return found
-            found += further
+                return tables
+            tables += further
 
-    def _pending(self, found: list[Join]) -> Join | None:
+    def _pending(self, tables: list[Join]) -> Join | None:
         """Find the last join that has no condition yet."""
-        joined = [join for join in found if join.kind and join.kind not in ("CROSS JOIN", "POSITIONAL JOIN")]
+        joined = [join for join in tables if join.kind and join.kind not in ("CROSS JOIN", "POSITIONAL JOIN")]
         return next((join for join in reversed(joined) if join.constraint is None and join.using is None), None)
 
     def _join_kind(self) -> str:
@@ -77,9 +77,9 @@ class FromParser(ExpressionParser, ABC):
         """Read a table, or joined ones in parentheses."""
         if self.at("(") and not self.is_query() and self.ahead().text.lower() != "values":
             self.take()
-            found = self._joined()
+            tables = self._joined()
             self.expect(")")
-            return found
+            return tables
         return [self._table()]
 
     def _table(self) -> Join:
@@ -136,20 +136,20 @@ class FromParser(ExpressionParser, ABC):
 
     def _pivot(self) -> Pivot:
         """Skip ``PIVOT (...)``, which PostHog reads and then refuses."""
-        found = Pivot(self.take().text.upper())
+        pivot = Pivot(self.take().text.upper())
         depth = 0
         while self.token.kind != "end":
             sign = self.take().text
             depth += (sign == "(") - (sign == ")")
             if not depth:
-                return found
+                return pivot
         raise self.error()
 
     def _join_follows(self) -> bool:
         place = self.place
-        found = bool(self._join_kind())
+        follows = bool(self._join_kind())
         self.place = place
-        return found
+        return follows
 
     def _ratio(self) -> str | Node:
         if self.at("{"):

@@ -73,11 +73,11 @@ def functions(*, newer: bool) -> dict[str, Function]:
 
     :param newer: with those that servers of 2025 and later have
     """
-    found: dict[str, Function] = {}
+    by_name: dict[str, Function] = {}
     for name in ("hogql_functions.tsv", "hogql_functions_2026.tsv") if newer else ("hogql_functions.tsv",):
         lines = (_DATA / name).read_text(encoding="utf-8").splitlines()[1:]
-        found |= {function.name: function for function in map(_function, lines)}
-    return found
+        by_name |= {function.name: function for function in map(_function, lines)}
+    return by_name
 
 
 def find(name: str, *, newer: bool) -> Function:

@@ -59,9 +59,9 @@ def unquote(text: str) -> str:
 
 
 def _undo(text: str, quote: str) -> str:
-    def undo(found: re.Match[str]) -> str:
-        escape: str = found.group(0)[1]
-        return _UNDONE.get(escape, escape if escape in "\\'\"`{" else found.group(0))
+    def undo(match: re.Match[str]) -> str:
+        escape: str = match.group(0)[1]
+        return _UNDONE.get(escape, escape if escape in "\\'\"`{" else match.group(0))
 
     return re.sub(r"\\.|" + quote * 2, undo, text, flags=re.DOTALL)
 
@@ -111,16 +111,16 @@ class _Lexer:
 
     def _word(self, tokens: list[Token], place: int) -> Token:
         pattern = _INDEX if _after_member_dot(tokens, self.text, place) else _TOKEN
-        found = pattern.match(self.text, place) or (_HASH.match(self.text, place) if self.newer else None)
-        if found is None:
+        match = pattern.match(self.text, place) or (_HASH.match(self.text, place) if self.newer else None)
+        if match is None:
             raise self._error(place)
-        kind, word = found.lastgroup or "space", found.group()
+        kind, word = match.lastgroup or "space", match.group()
         if kind == "template":
             return self._template(place)
         if word == "<" and _TAG.match(self.text, place):
             return self._tag(place)
         shown = unquote(word) if kind in ("quoted", "string") else word
-        return Token(kind, shown, place, found.end())
+        return Token(kind, shown, place, match.end())
 
     def _error(self, place: int) -> HogQLError:
         sign = self.text[place : place + 1]
@@ -136,10 +136,10 @@ class _Lexer:
         parts: list[object] = []
         place = start + 2
         while self.text[place : place + 1] != "'":
-            found = _TEXT.match(self.text, place)
-            if found is not None:
-                parts.append(_undo(found.group(), "'"))
-                place = found.end()
+            match = _TEXT.match(self.text, place)
+            if match is not None:
+                parts.append(_undo(match.group(), "'"))
+                place = match.end()
             elif self.text[place : place + 1] == "{":
                 words, place = self.words(place + 1, nested=True)
                 parts.append(words)
@@ -201,10 +201,10 @@ class _Lexer:
         return tag, tag.end
 
     def _match(self, pattern: re.Pattern[str], place: int) -> tuple[str, int]:
-        found = pattern.match(self.text, place)
-        if found is None:
+        match = pattern.match(self.text, place)
+        if match is None:
             raise self._error(place)
-        return found.group(), found.end()
+        return match.group(), match.end()
 
 
 def _after_member_dot(tokens: list[Token], text: str, place: int) -> bool:

@@ -44,31 +44,31 @@ def run_hogql_query(work: Work) -> Json:
 
 def _variables(node: Json) -> dict[str, object]:
     """Return the values of ``{variables.name}`` by that name."""
-    wish = node.get("variables") or {}
-    if not isinstance(wish, dict) or not all(isinstance(each, dict) for each in wish.values()):
+    wanted = node.get("variables") or {}
+    if not isinstance(wanted, dict) or not all(isinstance(each, dict) for each in wanted.values()):
         raise invalid("variables: Input should be a valid dictionary of variables", attr="variables")
     return {
         f"variables.{each.get('code_name')}": None if each.get("isNull") else each.get("value")
-        for each in wish.values()
+        for each in wanted.values()
     }
 
 
 def _filters(work: Work) -> Dates:
     """Return what ``{filters}`` stands for."""
-    wish = work.node.get("filters") or {}
+    wanted = work.node.get("filters") or {}
     unknown = (
-        [name for name, value in wish.items() if value and name != "dateRange"] if isinstance(wish, dict) else [""]
+        [name for name, value in wanted.items() if value and name != "dateRange"] if isinstance(wanted, dict) else [""]
     )
     if unknown:
         raise invalid("The emulator fills only the dateRange of filters into a HogQLQuery.")
-    span, zone = wish.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
-    found: dict[str, str | None] = {}
+    span, zone = wanted.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
+    filters: dict[str, str | None] = {}
     for name in ("date_from", "date_to"):
-        found[name] = None
+        filters[name] = None
         if not span.get(name) or span[name] == "all":
             continue
         try:
-            found[name] = parse_date(str(span[name]), work.now, zone).isoformat()
+            filters[name] = parse_date(str(span[name]), work.now, zone).isoformat()
         except ValueError:
             raise invalid(f"filters: {span[name]!r} is not a date.") from None
-    return Dates(found["date_from"], found["date_to"])
+    return Dates(filters["date_from"], filters["date_to"])

@@ -196,9 +196,9 @@ class ExpressionParser(AtomParser, ABC):
         for _ in operator.split():
             self.take()
         if operator.endswith("in") and self.at("cohort"):
-            found = self.attempt(lambda: self._cohort(left, operator))
-            if found is not None:
-                return found
+            node = self.attempt(lambda: self._cohort(left, operator))
+            if node is not None:
+                return node
         return Compare(_COMPARE[operator], left, self.expression(CMP))
 
     def _cohort(self, left: Node, operator: str) -> Node:

@@ -93,10 +93,10 @@ class Filler:
         :returns: the tree, or what takes its place
         :raises HogQLError: for a placeholder that has no value
         """
-        found = self._part(node)
-        if not isinstance(found, Node):
+        part = self._part(node)
+        if not isinstance(part, Node):
             raise HogQLError("A query cannot be filled in")
-        return found
+        return part
 
     def _part(self, part: object) -> object:
         if isinstance(part, list):

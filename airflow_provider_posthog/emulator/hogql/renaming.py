@@ -10,7 +10,7 @@ def rename(join: Join, columns: list[str]) -> None:
     """Put ``AS t(a, b)`` into the query, or into one around the table.
 
     :param join: the table
-    :param columns: its columns, if it is no query
+    :param columns: its columns, if it is not a query
     """
     names = join.names
     if isinstance(join.table, list):

@@ -137,17 +137,17 @@ class Resolver:
 
     def _outputs(self, node: Select) -> dict[str, Column]:
         """Name the columns: of equal names that nobody wrote the last one counts, but an alias comes first."""
-        found: dict[str, Column] = {}
+        outputs: dict[str, Column] = {}
         written: set[str] = set()
         for column in node.columns:
             name = output_name(column)
             if not name and self.name_of is not None and isinstance(column, Call) and not column.infix:
                 name = self.name_of(column)
             if name and not (name in written and not isinstance(column, Alias)):
-                found[name] = kind_of(column)
+                outputs[name] = kind_of(column)
             if isinstance(column, Alias):
                 written.add(name)
-        return found
+        return outputs
 
     def _orders(self, orders: list[Order]) -> None:
         for order in orders:

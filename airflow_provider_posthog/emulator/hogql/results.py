@@ -100,9 +100,9 @@ def _items(value: object) -> Iterator[object]:
 
 
 def _time(kind: str, project_zone: str) -> Convert:
-    found = _TIME64.match(kind)
-    digits = int(found.group(1)) if found else 6
-    zone = (found.group(2) if found else None) or project_zone
+    match = _TIME64.match(kind)
+    digits = int(match.group(1)) if match else 6
+    zone = (match.group(2) if match else None) or project_zone
     if zone == "UTC":
         return _utc if digits == 6 else lambda value: _utc(_six_digits(str(value)))
     info = ZoneInfo(zone)

@@ -34,11 +34,11 @@ class SelectParser(FromParser):
         """
         if self.token.kind == "end":
             raise HogQLError("Empty query")
-        found = self.tag(self.take()) if self.token.kind == "tag" and self.newer else self.select_set()
+        node = self.tag(self.take()) if self.token.kind == "tag" and self.newer else self.select_set()
         if self.newer:
             self.accept(";")
         self.end()
-        return found
+        return node
 
     def end(self) -> None:
         """Make sure that nothing follows.
@@ -56,10 +56,10 @@ class SelectParser(FromParser):
         while operator := self._set_operator():
             operators.append(operator)
             members.append(self._arm())
-        found = SelectSet(members, operators) if operators else members[0]
+        node = SelectSet(members, operators) if operators else members[0]
         if self.newer and (self.at("order", "by") or self.at("limit") or self.at("offset")):
-            self._limit_set(found)
-        return found
+            self._limit_set(node)
+        return node
 
     def _set_operator(self) -> str:
         if self.at("union", "all") and not self.newer:
@@ -76,44 +76,44 @@ class SelectParser(FromParser):
             word += " BY NAME"
         return word
 
-    def _limit_set(self, found: Node) -> None:
+    def _limit_set(self, node: Node) -> None:
         """Read what ends a query in parentheses: its LIMIT takes the place of the inner one, its order is forgotten."""
         if self.accept("order", "by"):
             self.orders()
         limits = Limits()
         self._limits(limits)
-        if isinstance(found, (Select, SelectSet)):
-            found.limits.limit = limits.limit or found.limits.limit
-            found.limits.offset = limits.offset or found.limits.offset
-            found.limits.with_ties = found.limits.with_ties or limits.with_ties
-            found.limits.percent = found.limits.percent or limits.percent
+        if isinstance(node, (Select, SelectSet)):
+            node.limits.limit = limits.limit or node.limits.limit
+            node.limits.offset = limits.offset or node.limits.offset
+            node.limits.with_ties = node.limits.with_ties or limits.with_ties
+            node.limits.percent = node.limits.percent or limits.percent
 
     def _arm(self) -> Node:
         ctes = self._ctes() if self.accept("with") else {}
         if self.at("(") and (not ctes or self.newer):
             self.take()
-            found = self.select_set()
+            node = self.select_set()
             self.expect(")")
         elif self.at("{") and not ctes:
-            found = self.placeholder()
+            node = self.placeholder()
         else:
-            found = self._select()
-        first = found
+            node = self._select()
+        first = node
         while isinstance(first, SelectSet):
             first = first.members[0]
         if ctes and isinstance(first, Select):
             first.ctes = {**ctes, **first.ctes}
-        return found
+        return node
 
     def _ctes(self) -> dict[str, Cte]:
         recursive = self.newer and self.ahead().text.lower() != "as" and self.accept("recursive")
-        found: dict[str, Cte] = {}
+        ctes: dict[str, Cte] = {}
         while True:
             name, cte = self._cte()
             cte.recursive = recursive
-            found[name] = cte
+            ctes[name] = cte
             if not self.accept(",") or self.at("select") or self.at("("):
-                return found
+                return ctes
 
     def _cte(self) -> tuple[str, Cte]:
         named = self.attempt(self._query_cte)
@@ -171,12 +171,12 @@ class SelectParser(FromParser):
         return query
 
     def _select_columns(self) -> list[Node]:
-        found: list[Node] = []
-        while not found or (self.accept(",") and not self.ends_list()):
+        columns: list[Node] = []
+        while not columns or (self.accept(",") and not self.ends_list()):
             if self.at("from") and self.is_name(self.ahead()) and not self._is_clause(self.ahead().text):
                 raise UnsupportedError('Cannot use "from" before an implicit alias')
-            found.append(self._select_column())
-        return found
+            columns.append(self._select_column())
+        return columns
 
     def _is_clause(self, word: str) -> bool:
         return word.lower() in ("from", "where", "order", "group", "limit", "union")
@@ -289,11 +289,11 @@ class SelectParser(FromParser):
         return orders
 
     def _fill(self) -> Fill:
-        found = Fill()
-        found.low = self.expression() if self.accept("from") else None
-        found.high = self.expression() if self.accept("to") else None
-        found.step = self.expression() if self.accept("step") else None
-        return found
+        fill = Fill()
+        fill.low = self.expression() if self.accept("from") else None
+        fill.high = self.expression() if self.accept("to") else None
+        fill.step = self.expression() if self.accept("step") else None
+        return fill
 
     def _interpolate(self, query: Select) -> None:
         if not self.newer or not self.accept("interpolate"):

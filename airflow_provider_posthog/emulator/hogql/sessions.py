@@ -20,7 +20,7 @@ _ATTRIBUTION = (
     *("mc_cid", "igshid", "ttclid", "_kx", "irclid"),
 )
 # columns that `*` leaves out: other names for columns that it has
-_HIDDEN = frozenset({"team_id", "id", "duration", "$exit_current_url", "$exit_pathname"})
+_HIDDEN = frozenset({"session_id_v7", "team_id", "id", "duration", "$exit_current_url", "$exit_pathname"})
 # PostHog looks sources up in a dictionary of a thousand; these are the best known of them
 _SEARCH = ("google", "bing", "duckduckgo", "yahoo", "baidu", "yandex", "ecosia")
 _SOCIAL = ("facebook", "instagram", "twitter", "t.co", "x.com", "linkedin", "lnkd.in", "reddit", "tiktok", "pinterest")
@@ -32,6 +32,7 @@ _PAID_MEDIA = ("cpc", "cpm", "cpv", "cpa", "ppc", "retargeting")
 def sessions_table() -> Table:
     """Describe the table to HogQL."""
     fields: dict[str, Column | Link | Through] = {"id": _STRING, "session_id": _STRING, "team_id": _INTEGER}
+    fields["session_id_v7"] = Column("integer")
     fields |= {"distinct_id": _STRING, "$start_timestamp": _TIME, "$end_timestamp": _TIME, "max_inserted_at": _TIME}
     fields |= {"$urls": _OTHER, "$num_uniq_urls": _INTEGER}
     fields |= {
@@ -82,6 +83,8 @@ def _columns() -> str:
     columns = {
         "id": "session_id",
         "session_id": "session_id",
+        # as a number, which begins with its time
+        "session_id_v7": "toUInt128(ifNull(toUUIDOrNull(session_id), toUUID('00000000-0000-0000-0000-000000000000')))",
         "team_id": "{team}",
         "distinct_id": "distinct_id",
         "$start_timestamp": "began",

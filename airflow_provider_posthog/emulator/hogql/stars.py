@@ -62,10 +62,10 @@ def _matching(regex: str, names: list[str]) -> list[Node]:
         pattern = re.compile(regex)
     except re.error as error:
         raise HogQLError(f"COLUMNS() has an invalid regex pattern: {error}") from None
-    found: list[Node] = [Field([name]) for name in names if pattern.search(name)]
-    if not found:
+    fields: list[Node] = [Field([name]) for name in names if pattern.search(name)]
+    if not fields:
         raise HogQLError(f"No columns matched the COLUMNS('{regex}') expression")
-    return found
+    return fields
 
 
 def _without(excluded: str, names: list[tuple[str, str]], sources: Sequence[Source]) -> list[tuple[str, str]]:

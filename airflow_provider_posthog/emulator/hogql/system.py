@@ -23,6 +23,7 @@ _KINDS = {
     "json": ("json", "String"),
     "time": ("datetime", "Nullable(DateTime64(6, 'UTC'))"),
     "floats": ("other", "Array(Float64)"),
+    "strs": ("other", "Array(String)"),
 }
 _DATA = Path(__file__).parent / "system_tables.tsv"
 
@@ -55,7 +56,9 @@ def _table(name: str, columns: list[tuple[str, str]]) -> Table:
 
 
 def _says_whose(name: str) -> bool:
-    return name.startswith("system.") and not name.startswith("system.information_schema.")
+    # runs have no project of their own, only their exports have
+    without = name.startswith("system.information_schema.") or name == "system.batch_export_runs"
+    return name.startswith("system.") and not without
 
 
 def create_statement(database: str, name: str) -> str:
@@ -89,7 +92,7 @@ def lines_of(name: str, rows: Rows) -> str:
 def _value(value: object, kind: str) -> object:
     if kind == "json":
         return value if isinstance(value, str) else json.dumps(value)
-    if kind == "floats":
+    if kind in ("floats", "strs"):
         return value or []
     if isinstance(value, datetime):
         return value.isoformat()

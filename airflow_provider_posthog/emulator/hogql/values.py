@@ -59,7 +59,7 @@ def quote(text: str) -> str:
 
     :param text: any text
     """
-    return "'" + _ESCAPED.sub(lambda found: _ESCAPES[found.group()], text) + "'"
+    return "'" + _ESCAPED.sub(lambda match: _ESCAPES[match.group()], text) + "'"
 
 
 def literal(value: object, *, clickhouse: bool) -> str:
@@ -92,5 +92,5 @@ def identifier(name: str, *, clickhouse: bool) -> str:
         raise HogQLError(f'The HogQL identifier "{name}" is not permitted as it contains the "%" character')
     if (_PLAIN_CLICKHOUSE if clickhouse else _PLAIN).match(name):
         return name
-    escaped = _ESCAPED.sub(lambda found: _ESCAPES[found.group()] if found.group() != "'" else "'", name)
+    escaped = _ESCAPED.sub(lambda match: _ESCAPES[match.group()] if match.group() != "'" else "'", name)
     return "`" + escaped.replace("`", "\\`") + "`"

@@ -101,12 +101,12 @@ class Words:
         outside = self.tokens, self.place
         self.tokens, self.place = tokens, 0
         try:
-            found = read()
+            node = read()
             if self.token.kind != "end":
                 raise self.error()
         finally:
             self.tokens, self.place = outside
-        return found
+        return node
 
     def attempt(self, read: Callable[[], Read]) -> Read | None:
         """Read something, or go back to where it would have begun.

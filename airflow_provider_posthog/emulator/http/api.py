@@ -133,9 +133,9 @@ class Api:
         request = dataclasses.replace(request, key=key)
         if "project_id" in request.params:
             self._check_project(key, request.params["project_id"], request.path)
-            wish = request.params["project_id"]
+            wanted = request.params["project_id"]
             own = str(key.projects[0]) if key.is_secret and key.projects else None
-            request = self._about(request, own if wish == "@current" else wish)
+            request = self._about(request, own if wanted == "@current" else wanted)
         if route is None:
             # PostHog looks for the scope of the action before it looks whether there is one
             raise not_for_keys()
@@ -171,15 +171,15 @@ class Api:
         status = self._state.settings.unauthenticated_status
         return self._state.keyring.find(request.headers, request.query("personal_api_key"), body_key, status)
 
-    def _check_project(self, key: ApiKey, wish: str, path: str) -> None:
-        if wish == "@current":
+    def _check_project(self, key: ApiKey, wanted: str, path: str) -> None:
+        if wanted == "@current":
             return
-        if not wish.isdigit():
+        if not wanted.isdigit():
             raise not_found("Project not found.")
-        key.require_project(int(wish))
-        if int(wish) == routes_control.FOREIGN_PROJECT:
+        key.require_project(int(wanted))
+        if int(wanted) == routes_control.FOREIGN_PROJECT:
             raise forbidden("You don't have access to the project.")
-        if self._state.of_project(int(wish)) is None:
+        if self._state.of_project(int(wanted)) is None:
             broken = path.split("/")[4:5] in (["insights"], ["dashboards"])
             if broken and self._state.settings.unknown_project_status == 500:
                 raise server_error()

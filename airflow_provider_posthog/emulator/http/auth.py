@@ -114,12 +114,12 @@ class Keyring:
             self._users[user_id] = User(user_id, str(made), self._token(43))
         return self._users[user_id]
 
-    def with_uuid(self, wish: str) -> User | None:
+    def with_uuid(self, wanted: str) -> User | None:
         """Return the user who has a uuid, or None.
 
-        :param wish: the uuid.
+        :param wanted: the uuid.
         """
-        return next((each for each in self._users.values() if each.uuid == wish), None)
+        return next((each for each in self._users.values() if each.uuid == wanted), None)
 
     def create(self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None) -> ApiKey:
         """Make a key.

@@ -123,21 +123,21 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-def read_fault(wish: Json) -> Fault:
+def read_fault(wanted: Json) -> Fault:
     """Make a fault of what a test has asked for.
 
-    :param wish: the JSON of ``POST /__emulator__/faults``.
+    :param wanted: the JSON of ``POST /__emulator__/faults``.
     :raises FaultError: for a part that does not exist or cannot be.
     """
-    for name, value in wish.items():
+    for name, value in wanted.items():
         if name not in _CHECKS:
             raise FaultError(f"A fault has no {name!r}. It has: {', '.join(_CHECKS)}.")
         check, takes = _CHECKS[name]
         if not check(value):
             raise FaultError(f"A fault's {name!r} takes {takes}, not {value!r}.")
-    if str(wish.get("path", "")).startswith("^"):
+    if str(wanted.get("path", "")).startswith("^"):
         try:
-            re.compile(wish["path"])
+            re.compile(wanted["path"])
         except re.error as error:
             raise FaultError(f"A fault's 'path' is not a regular expression: {error}.") from None
-    return Fault(**wish)
+    return Fault(**wanted)

@@ -38,13 +38,13 @@ def moment(body: Json, name: str) -> datetime | None:
     if value is None or value == "":
         return None
     try:
-        found = datetime.fromisoformat(str(value).replace("Z", "+00:00").replace("z", "+00:00"))
+        at = datetime.fromisoformat(str(value).replace("Z", "+00:00").replace("z", "+00:00"))
     except ValueError:
         detail = f"Datetime has wrong format. Use one of these formats instead: {_TIME_FORMATS}."
         raise invalid(detail, attr=name) from None
     if "T" not in str(value).upper() and " " not in str(value):
         raise invalid("Expected a datetime but got a date.", "date", name)
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def flag(body: Json, name: str, default: bool) -> bool:
@@ -71,11 +71,11 @@ def tags(body: Json) -> list[str]:
     :param body: of the request.
     :raises ApiError: 400.
     """
-    wish = body.get("tags", [])
-    if not isinstance(wish, list):
-        detail = f'Expected a list of items but got type "{type(wish).__name__}".'
+    wanted = body.get("tags", [])
+    if not isinstance(wanted, list):
+        detail = f'Expected a list of items but got type "{type(wanted).__name__}".'
         raise invalid(detail, "not_a_list", "tags")
-    return sorted({str(each).strip().lower() for each in wish})
+    return sorted({str(each).strip().lower() for each in wanted})
 
 
 def number(body: Json, name: str, default: int | None = None) -> int | None:

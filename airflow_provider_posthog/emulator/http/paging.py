@@ -17,7 +17,7 @@ def number(text: str | None, default: int, least: int) -> int:
     """Return a number of a query.
 
     :param text: as sent, or None.
-    :param default: taken instead of what is no number, as Django REST framework does, which refuses nothing.
+    :param default: taken instead of what is not a number, as Django REST framework does, which refuses nothing.
     :param least: smaller ones are no number.
     """
     if text is None or not text.isdigit() or int(text) < least:

@@ -45,8 +45,8 @@ class Request:
 
         :param name: of the parameter.
         """
-        found = self.queries(name)
-        return found[-1] if found else None
+        values = self.queries(name)
+        return values[-1] if values else None
 
     def queries(self, name: str) -> list[str]:
         """Return all values of a query parameter, in order.
@@ -58,7 +58,7 @@ class Request:
     def json(self) -> Json:
         """Return the JSON object of the body; an empty one when there is no body.
 
-        :raises ApiError: 400 when the body is no JSON object.
+        :raises ApiError: 400 when the body is not a JSON object.
         """
         if not self.raw_body:
             return {}

@@ -79,7 +79,7 @@ class Router:
         :param generation: the age of PostHog that answers.
         """
         wanted = "GET" if method == "HEAD" else method
-        found: Match | None = None
+        best: Match | None = None
         allowed: list[str] = []
         first = ""
         for pattern, route in self._table:
@@ -89,9 +89,9 @@ class Router:
                 continue
             allowed += [route.method, *(["HEAD"] if route.method == "GET" else [])]
             chosen = route if route.method == wanted else None
-            if found is None or (found.route is None and chosen is not None):
-                found = Match(chosen, (), match.groupdict())
-        return found and Match(found.route, (*(name for name in METHODS if name in allowed), "OPTIONS"), found.params)
+            if best is None or (best.route is None and chosen is not None):
+                best = Match(chosen, (), match.groupdict())
+        return best and Match(best.route, (*(name for name in METHODS if name in allowed), "OPTIONS"), best.params)
 
 
 def closed(method: str, pattern: str, generations: str = "A") -> Route:

@@ -107,11 +107,11 @@ def _file(stored: StoredFile, query: Mapping[str, str], headers: Mapping[str, st
     content_type = query.get("response-content-type", stored.content_type)
     if headers.get("if-match", stored.etag) not in ("*", stored.etag):
         return _error(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
-    wish = _RANGE.fullmatch(headers.get("range", ""))
-    if wish is None or headers.get("if-range", stored.etag) != stored.etag or wish[0] == "bytes=-":
+    wanted = _RANGE.fullmatch(headers.get("range", ""))
+    if wanted is None or headers.get("if-range", stored.etag) != stored.etag or wanted[0] == "bytes=-":
         return Answer(200, stored.content, content_type, answer_headers)
     size = len(stored.content)
-    first, last = wish[1], wish[2]
+    first, last = wanted[1], wanted[2]
     start = int(first) if first else max(size - int(last), 0)
     end = min(int(last), size - 1) if first and last else size - 1
     if start > end:

@@ -131,14 +131,14 @@ class DashboardStore:
         """Return all dashboards, deleted ones too, oldest first."""
         return self._dashboards
 
-    def find(self, wish: object, *, deleted: bool = False) -> Dashboard | None:
+    def find(self, wanted: object, *, deleted: bool = False) -> Dashboard | None:
         """Return a dashboard, or None.
 
-        :param wish: its id, as a number or a text.
+        :param wanted: its id, as a number or a text.
         :param deleted: find deleted ones, too.
         """
         known = (each for each in self._dashboards if deleted or not each.deleted)
-        return next((each for each in known if str(each.id) == str(wish)), None)
+        return next((each for each in known if str(each.id) == str(wanted)), None)
 
     def create(self, user: User) -> Dashboard:
         """Make a dashboard without a name or tiles.

@@ -16,7 +16,7 @@ def parse_date(text: str, now: datetime, zone: ZoneInfo) -> datetime:
     :param text: relative (``-7d``, ``-24h``, ``dStart``, ``-1mEnd``) or ISO; without an offset it is the zone's time.
     :param now: the server's time.
     :param zone: the project's time zone.
-    :raises ValueError: when it is no date.
+    :raises ValueError: when it is not a date.
     """
     match = _RELATIVE.fullmatch(text)
     if match is None:
@@ -76,7 +76,7 @@ def buckets(start: datetime, end: datetime, interval: str) -> list[datetime]:
     :param interval: ``hour``, ``day``, ``week`` or ``month``.
     """
     unit = interval[0]
-    found = [_floor(start, unit)]
-    while (following := _back(found[-1], -1, unit)) <= end:
-        found.append(following)
-    return found
+    starts = [_floor(start, unit)]
+    while (following := _back(starts[-1], -1, unit)) <= end:
+        starts.append(following)
+    return starts

@@ -72,10 +72,10 @@ def _assemble(select: list[str], row: list[object]) -> list[object]:
 
 
 def _types(select: list[str], types: list[tuple[str, str]]) -> list[list[str]]:
-    found = iter(types)
+    iterator = iter(types)
     written = []
     for each in select:
-        parts = [next(found) for _ in _expand(each)]
+        parts = [next(iterator) for _ in _expand(each)]
         written.append([each, parts[0][1] if len(parts) == 1 else f"Tuple({', '.join(part[1] for part in parts)})"])
     return written
 
@@ -101,9 +101,9 @@ def _conditions(work: Work) -> tuple[list[str], dict[str, object]]:
     return conditions or ["1 = 1"], values
 
 
-def _property(wish: object, name: str, values: dict[str, object]) -> str:
-    if not isinstance(wish, dict) or wish.get("operator", "exact") != "exact" or "`" in str(wish.get("key", "`")):
+def _property(wanted: object, name: str, values: dict[str, object]) -> str:
+    if not isinstance(wanted, dict) or wanted.get("operator", "exact") != "exact" or "`" in str(wanted.get("key", "`")):
         raise invalid("The emulator filters events by exact event properties only.")
-    found = wish.get("value")
-    values[name] = [str(each) for each in found] if isinstance(found, list) else [str(found)]
-    return f"properties.`{wish['key']}` IN {{{name}}}"
+    value = wanted.get("value")
+    values[name] = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    return f"properties.`{wanted['key']}` IN {{{name}}}"

@@ -73,8 +73,8 @@ def run_funnels_query(work: Work) -> Json:
 def _read(work: Work) -> _Funnel:
     node, options = work.node, work.node.get("funnelsFilter") or {}
     for name in _REFUSED:
-        wish = node.get(name)
-        if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
+        option = node.get(name)
+        if option and (not isinstance(option, dict) or option.get("compare") or option.get("values")):
             raise invalid(f"The emulator does not compute {name} of a FunnelsQuery.")
     for name, known in _KNOWN.items():
         if options.get(name) not in (None, [], *known):
@@ -99,18 +99,18 @@ def read_breakdown(node: Json) -> str:
     :param node: the query.
     :raises ApiError: 400 for other breakdowns.
     """
-    wish = node.get("breakdownFilter") or {}
-    found: list[object] = []
-    for each in wish.get("breakdowns") or []:
-        found.append(each.get("property") if each.get("type", "event") == "event" else None)
-    if not found and wish.get("breakdown"):
-        one = wish["breakdown"] if wish.get("breakdown_type", "event") in (None, "event") else None
-        found = list(one) if isinstance(one, list) else [one]
-    if not found:
+    breakdown = node.get("breakdownFilter") or {}
+    breakdowns: list[object] = []
+    for each in breakdown.get("breakdowns") or []:
+        breakdowns.append(each.get("property") if each.get("type", "event") == "event" else None)
+    if not breakdowns and breakdown.get("breakdown"):
+        one = breakdown["breakdown"] if breakdown.get("breakdown_type", "event") in (None, "event") else None
+        breakdowns = list(one) if isinstance(one, list) else [one]
+    if not breakdowns:
         return ""
-    if len(found) > 1 or not isinstance(found[0], str) or "`" in found[0]:
+    if len(breakdowns) > 1 or not isinstance(breakdowns[0], str) or "`" in breakdowns[0]:
         raise invalid("The emulator computes one breakdown, by an event property.")
-    return found[0]
+    return breakdowns[0]
 
 
 def all_rows(rows: list[list[object]]) -> list[list[object]]:
@@ -138,11 +138,11 @@ def _people(work: Work, funnel: _Funnel) -> tuple[list[list[tuple[float, str, st
         f"GROUP BY person_id LIMIT {MAX_ROWS}"
     )
     result = work.hogql(sql, values)
-    found = []
+    people = []
     for _, moments in all_rows(result.rows):
         rows: Iterable[Sequence[object]] = moments if isinstance(moments, list) else []
-        found.append(sorted((int(str(at)) / 1000, str(event), str(part)) for at, event, part in rows))
-    return found, result.hogql
+        people.append(sorted((int(str(at)) / 1000, str(event), str(part)) for at, event, part in rows))
+    return people, result.hogql
 
 
 def _taken(funnel: _Funnel, moments: list[tuple[float, str, str]]) -> list[float]:
@@ -180,7 +180,7 @@ def _most_first(groups: dict[str, list[list[float]]], steps: int) -> list[tuple[
 
 
 def _steps(funnel: _Funnel, people: list[list[float]]) -> list[Json]:
-    found: list[Json] = []
+    steps: list[Json] = []
     for order, node in enumerate(funnel.nodes):
         arrived = [taken for taken in people if len(taken) > order]
         times = [taken[order] - taken[order - 1] for taken in arrived] if order else []
@@ -195,8 +195,8 @@ def _steps(funnel: _Funnel, people: list[list[float]]) -> list[Json]:
             "average_conversion_time": fmean(times) if times else None,
             "median_conversion_time": median(times) if times else None,
         }
-        found.append(step)
-    return found
+        steps.append(step)
+    return steps
 
 
 def _broken_down(name: str) -> Json:

@@ -177,12 +177,9 @@ class Insight:
             **result,
         }
 
-    def basic(self, last_refresh: str | None) -> Json:
-        """Return the short form of lists with ``basic=true``.
-
-        :param last_refresh: of the cached result, or None.
-        """
-        full = self.as_json(None, {"last_refresh": last_refresh})
+    def basic(self) -> Json:
+        """Return the short form of lists with ``basic=true``, which know of no result, however fresh."""
+        full = self.as_json(None, {"last_refresh": None})
         return {**{name: full[name] for name in BASIC_FIELDS}, "refreshing": False}
 
 
@@ -234,15 +231,15 @@ class InsightStore:
         """
         return insight.id in self._core.settings.hidden_insights
 
-    def find(self, wish: str, *, deleted: bool = False) -> Insight | None:
+    def find(self, wanted: str, *, deleted: bool = False) -> Insight | None:
         """Return an insight by its id or, when no id fits, by its short id.
 
-        :param wish: from the path.
+        :param wanted: from the path.
         :param deleted: find deleted ones, too.
         """
         known = [each for each in self._insights if deleted or not each.deleted]
-        by_id = (each for each in known if str(each.id) == wish)
-        return next(by_id, None) or next((each for each in known if each.short_id == wish), None)
+        by_id = (each for each in known if str(each.id) == wanted)
+        return next(by_id, None) or next((each for each in known if each.short_id == wanted), None)
 
 
 def result_fields(cached: Cached | None, *, is_cached: bool) -> Json:

@@ -86,13 +86,13 @@ def _retention(filters: Json) -> Json:
     return {new: filters.get(old) for new, old in _RETENTION.items()}
 
 
-def read_filters(wish: Json) -> Json:
+def read_filters(wanted: Json) -> Json:
     """Return filters as sent in a query string or a body: lists may be JSON text.
 
-    :param wish: by name.
-    :raises ApiError: 400 when ``events`` is no list.
+    :param wanted: by name.
+    :raises ApiError: 400 when ``events`` is not a list.
     """
-    filters = dict(wish)
+    filters = dict(wanted)
     events = filters.get("events")
     if isinstance(events, str):
         try:

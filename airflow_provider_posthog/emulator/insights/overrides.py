@@ -35,7 +35,7 @@ def asked(request: Request, insight: Insight, dashboard_id: int | None) -> Asked
     :param request: with its overrides.
     :param insight: the insight.
     :param dashboard_id: of the dashboard that shows it: its filters and variables count.
-    :raises ApiError: 400 for an override that is no JSON object.
+    :raises ApiError: 400 for an override that is not a JSON object.
     """
     overrides = {name: _override(request, name) for name in NAMES}
     node = insight.node()
@@ -56,12 +56,12 @@ def _override(request: Request, name: str) -> Json | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
+        override = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        override = None
+    if not isinstance(override, dict):
         raise invalid(f"Invalid JSON passed in {name} parameter", attr=name)
-    return found
+    return override
 
 
 def _changed(node: Json, filters: Json, variables: Json) -> Json:

@@ -34,12 +34,12 @@ def read_mode(request: Request) -> str:
 
     :param request: ``refresh`` in its query, or in its body.
     """
-    wish: object = request.query("refresh")
-    if wish is None and request.raw_body:
-        wish = request.json().get("refresh")
-    if wish is True or (isinstance(wish, str) and wish.lower() in ("true", "1", "yes", "")):
+    wanted: object = request.query("refresh")
+    if wanted is None and request.raw_body:
+        wanted = request.json().get("refresh")
+    if wanted is True or (isinstance(wanted, str) and wanted.lower() in ("true", "1", "yes", "")):
         return "force_blocking"
-    return wish if isinstance(wish, str) and wish in MODES else "force_cache"
+    return wanted if isinstance(wanted, str) and wanted in MODES else "force_cache"
 
 
 def insight_key(request: Request, insight: Insight, dashboard_id: int | None) -> str | None:
@@ -49,8 +49,8 @@ def insight_key(request: Request, insight: Insight, dashboard_id: int | None) ->
     :param insight: the insight.
     :param dashboard_id: as shown on a dashboard, which is another result than the bare insight's.
     """
-    wish = asked(request, insight, dashboard_id)
-    return None if wish is None else request.state.queries.key(wish.node, wish.extra)
+    wanted = asked(request, insight, dashboard_id)
+    return None if wanted is None else request.state.queries.key(wanted.node, wanted.extra)
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ async def serialize(request: Request, insight: Insight, mode: str, dashboard_id:
     :param insight: the insight.
     :param mode: from :func:`read_mode`.
     :param dashboard_id: of the dashboard whose tile it is, or None.
-    :raises ApiError: 400 for an override that is no JSON; for a broken query, if the setting ``insight_errors`` is
+    :raises ApiError: 400 for an override that is not JSON; for a broken query, if the setting ``insight_errors`` is
         ``raise``.
     """
-    wish = asked(request, insight, dashboard_id)
-    if wish is None:
+    wanted = asked(request, insight, dashboard_id)
+    if wanted is None:
         return insight.as_json(None, result_fields(None, is_cached=False))
     queries = request.state.queries
-    key = queries.key(wish.node, wish.extra)
-    task = _Task(request, insight, wish.node, key, dashboard_id)
+    key = queries.key(wanted.node, wanted.extra)
+    task = _Task(request, insight, wanted.node, key, dashboard_id)
     known = queries.cached(key)
     fresh = queries.fresh(key)
     if _computes(mode, known, fresh):
@@ -97,7 +97,7 @@ async def serialize(request: Request, insight: Insight, mode: str, dashboard_id:
         # a result that is only stale is renewed even if an earlier attempt has failed; a missing one is not
         force = mode == "force_async" or known is not None
         status = queries.enqueue(
-            wish.node,
+            wanted.node,
             key,
             status_id=task.client_id or key,
             force=force,

@@ -54,36 +54,36 @@ def run_retention_query(work: Work) -> Json:
     :raises HogQLError: when HogQL refuses it.
     :raises ApiError: 400 for what the emulator does not compute.
     """
-    wish = _read(work)
-    rows, hogql = _people(work, wish)
-    unit = wish.span.interval
-    days = [wish.span.day(moment) for moment in (*wish.cohorts, *_ahead(wish))]
+    wanted = _read(work)
+    rows, hogql = _people(work, wanted)
+    unit = wanted.span.interval
+    days = [wanted.span.day(moment) for moment in (*wanted.cohorts, *_ahead(wanted))]
     index = {day: number for number, day in enumerate(days)}
     counts: dict[tuple[int, int], int] = {}
     for starts, returns in rows:
         came_back = {index[day] for day in returns if day in index}
-        for cohort in (index[day] for day in starts if day in index and index[day] < len(wish.cohorts)):
-            for period in range(wish.periods):
+        for cohort in (index[day] for day in starts if day in index and index[day] < len(wanted.cohorts)):
+            for period in range(wanted.periods):
                 if period == 0 or cohort + period in came_back:
                     counts[cohort, period] = counts.get((cohort, period), 0) + 1
     results = [
         {
             "values": [
                 {"count": counts.get((cohort, period), 0), "label": f"{unit.title()} {period}"}
-                for period in range(wish.periods)
+                for period in range(wanted.periods)
             ],
             "label": f"{unit.title()} {cohort}",
             "date": moment.isoformat().replace("+00:00", "Z"),
             "breakdown_value": None,
         }
-        for cohort, moment in enumerate(wish.cohorts)
+        for cohort, moment in enumerate(wanted.cohorts)
     ]
-    return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(wish.span.zone), "columns": None}
+    return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(wanted.span.zone), "columns": None}
 
 
-def _ahead(wish: _Retention) -> list[datetime]:
-    last = wish.cohorts[-1]
-    return [later(last, number, wish.span.interval[0]) for number in range(1, wish.periods)]
+def _ahead(wanted: _Retention) -> list[datetime]:
+    last = wanted.cohorts[-1]
+    return [later(last, number, wanted.span.interval[0]) for number in range(1, wanted.periods)]
 
 
 def _read(work: Work) -> _Retention:
@@ -114,53 +114,53 @@ def _event(entity: object) -> str | None:
         return "$pageview"
     if not isinstance(entity, dict) or entity.get("type", "events") != "events" or entity.get("properties"):
         raise invalid("The emulator computes the retention of events without properties only.")
-    found = entity.get("id")
-    return None if found is None else str(found)
+    event_id = entity.get("id")
+    return None if event_id is None else str(event_id)
 
 
 def _span(work: Work, interval: str, periods: int) -> Range:
-    wish, zone = work.node.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
+    wanted, zone = work.node.get("dateRange") or {}, ZoneInfo(work.warehouse.timezone)
     try:
-        end = parse_date(str(wish.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
-        if wish.get("date_to") and end.time() == datetime.min.time():
+        end = parse_date(str(wanted.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
+        if wanted.get("date_to") and end.time() == datetime.min.time():
             end += timedelta(days=1, microseconds=-1)
-        if wish.get("date_from"):
-            start = parse_date(str(wish["date_from"]), work.now, zone).astimezone(zone)
+        if wanted.get("date_from"):
+            start = parse_date(str(wanted["date_from"]), work.now, zone).astimezone(zone)
         else:
             start = later(end if interval != "hour" else work.now.astimezone(zone), 1 - periods, interval[0])
     except ValueError as error:
         raise invalid(f"dateRange: {error}") from None
-    if interval == "hour" and not wish.get("date_to"):
+    if interval == "hour" and not wanted.get("date_to"):
         end = work.now.astimezone(zone)
     return Range(buckets(start, start, interval)[0], end, interval, zone)
 
 
-def _people(work: Work, wish: _Retention) -> tuple[list[tuple[list[str], list[str]]], str]:
+def _people(work: Work, wanted: _Retention) -> tuple[list[tuple[list[str], list[str]]], str]:
     """Return the periods in which each person did the one and the other, as texts."""
-    values: dict[str, object] = {"from": wish.cohorts[0].isoformat()}
-    values["to"] = later([*wish.cohorts, *_ahead(wish)][-1], 1, wish.span.interval[0]).isoformat()
+    values: dict[str, object] = {"from": wanted.cohorts[0].isoformat()}
+    values["to"] = later([*wanted.cohorts, *_ahead(wanted)][-1], 1, wanted.span.interval[0]).isoformat()
     conditions = []
-    for name, event in (("start", wish.start), ("back", wish.back)):
+    for name, event in (("start", wanted.start), ("back", wanted.back)):
         conditions.append("1 = 1" if event is None else f"event = {{{name}}}")
         if event is not None:
             values[name] = event
-    bucket = f"toString({BUCKET[wish.span.interval]})"
+    bucket = f"toString({BUCKET[wanted.span.interval]})"
     # whoever came before the first cohort is no newcomer
-    since = "" if wish.first_time else " AND timestamp >= toDateTime({from})"
+    since = "" if wanted.first_time else " AND timestamp >= toDateTime({from})"
     sql = (
         f"SELECT person_id, groupUniqArrayIf({bucket}, {conditions[0]}) AS starts, "  # noqa: S608 - HogQL
         f"groupUniqArrayIf({bucket}, {conditions[1]}) AS returns FROM events "
         f"WHERE timestamp < toDateTime({{to}}){since} AND ({conditions[0]} OR {conditions[1]}) "
         f"GROUP BY person_id LIMIT {MAX_ROWS}"
     )
-    if wish.first_time:
+    if wanted.first_time:
         del values["from"]
     result = work.hogql(sql, values)
-    found = []
+    people = []
     for _, starts, returns in all_rows(result.rows):
         first, second = ([str(each) for each in cell] if isinstance(cell, list) else [] for cell in (starts, returns))
-        found.append((sorted(first)[:1] if wish.first_time else first, second))
-    return found, result.hogql
+        people.append((sorted(first)[:1] if wanted.first_time else first, second))
+    return people, result.hogql
 
 
 def retention_rows(results: list[object]) -> list[Row] | None:

@@ -24,13 +24,13 @@ def read_formulas(options: Json) -> list[tuple[str, str | None]]:
     :param options: its ``trendsFilter``.
     """
     nodes = options.get("formulaNodes") or options.get("formulas") or [options.get("formula")]
-    found = []
+    formulas = []
     for node in nodes if isinstance(nodes, list) else []:
         text = node.get("formula") if isinstance(node, dict) else node
         name = node.get("custom_name") if isinstance(node, dict) else None
         if text:
-            found.append((str(text), str(name) if name else None))
-    return found
+            formulas.append((str(text), str(name) if name else None))
+    return formulas
 
 
 def evaluate(formula: str, numbers: Mapping[str, float]) -> float:
@@ -38,7 +38,7 @@ def evaluate(formula: str, numbers: Mapping[str, float]) -> float:
 
     :param formula: letters stand for series, in their order.
     :param numbers: of each series.
-    :raises ApiError: 400 for what is no formula.
+    :raises ApiError: 400 for what is not a formula.
     """
     try:
         return _value(ast.parse(formula.strip(), mode="eval").body, numbers)
@@ -54,8 +54,8 @@ def _value(node: ast.expr, numbers: Mapping[str, float]) -> float:
     if isinstance(node, ast.Name):
         return numbers[node.id.upper()]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        found = _value(node.operand, numbers)
-        return -found if isinstance(node.op, ast.USub) else found
+        number = _value(node.operand, numbers)
+        return -number if isinstance(node.op, ast.USub) else number
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         left, right = _value(node.left, numbers), _value(node.right, numbers)
         try:
@@ -76,12 +76,12 @@ def apply(formulas: Sequence[tuple[str, str | None]], series: Sequence[Sequence[
         for item in items:
             keys.setdefault(_key(item), item)
     by_letter = [(chr(ord("A") + index), {_key(item): item for item in items}) for index, items in enumerate(series)]
-    found = []
+    applied = []
     for order, (formula, name) in enumerate(formulas):
         for key, model in keys.items():
             parts = {letter: items.get(key) for letter, items in by_letter}
-            found.append(_entry(formula, name, order, model, parts))
-    return found
+            applied.append(_entry(formula, name, order, model, parts))
+    return applied
 
 
 def _key(item: Json) -> str:

@@ -81,8 +81,8 @@ def run_trends_query(work: Work) -> Json:
     node = work.node
     options = node.get("trendsFilter") or {}
     for field in ("compare", "formula", "properties", "filterTestAccounts", "samplingFactor"):
-        wish = node.get(field)
-        if wish and (not isinstance(wish, dict) or wish.get("compare") or wish.get("values")):
+        wanted = node.get(field)
+        if wanted and (not isinstance(wanted, dict) or wanted.get("compare") or wanted.get("values")):
             raise invalid(f"The emulator does not compute {field} of a TrendsQuery.")
     if options.get("display") in _NOT_DRAWN or (options.get("smoothingIntervals") or 1) != 1:
         raise invalid("The emulator does not compute this display, or smoothing, of a TrendsQuery.")
@@ -92,39 +92,39 @@ def run_trends_query(work: Work) -> Json:
     hogql, more = "", False
     formulas = read_formulas(options)
     for period, label in spans:
-        found: list[list[Json]] = []
+        groups: list[list[Json]] = []
         for order, series in enumerate(node.get("series") or []):
             made, hogql, cut = _series(work, period, order, series)
             more = more or cut
-            found.append([{**item, "compare": True, "compare_label": label} for item in made] if label else made)
-        results += apply(formulas, found) if formulas else [item for items in found for item in items]
+            groups.append([{**item, "compare": True, "compare_label": label} for item in made] if label else made)
+        results += apply(formulas, groups) if formulas else [item for items in groups for item in items]
     return {"results": results, "hogql": hogql, "hasMore": more, "timezone": str(span.zone), "columns": None}
 
 
 def _compares(node: Json) -> bool:
-    wish = node.get("compareFilter") or {}
-    if wish.get("compare") and wish.get("compare_to"):
+    wanted = node.get("compareFilter") or {}
+    if wanted.get("compare") and wanted.get("compare_to"):
         raise invalid("The emulator compares with the period before, and with no other.")
-    return bool(wish.get("compare"))
+    return bool(wanted.get("compare"))
 
 
 def read_range(work: Work) -> Range:
     """Return the time that a query is about.
 
     :param work: its ``dateRange`` and ``interval``; the last seven days by default.
-    :raises ApiError: 400 for what is no date, or another interval.
+    :raises ApiError: 400 for what is not a date, or another interval.
     """
-    wish = work.node.get("dateRange") or {}
+    wanted = work.node.get("dateRange") or {}
     zone = ZoneInfo(work.warehouse.timezone)
     interval = work.node.get("interval") or "day"
     if interval not in BUCKET:
         raise invalid(f"The emulator does not compute the interval {interval!r} of a {work.node.get('kind')}.")
     try:
-        start = parse_date(str(wish.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
-        end = parse_date(str(wish.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
+        start = parse_date(str(wanted.get("date_from") or "-7d"), work.now, zone).astimezone(zone)
+        end = parse_date(str(wanted.get("date_to") or "dEnd"), work.now, zone).astimezone(zone)
     except ValueError as error:
         raise invalid(f"dateRange: {error}") from None
-    if wish.get("date_to") and end.time() == datetime.min.time():
+    if wanted.get("date_to") and end.time() == datetime.min.time():
         end += timedelta(days=1, microseconds=-1)
     return Range(start, end, interval, zone)
 
@@ -143,17 +143,19 @@ def _math(series: Json) -> str:
 
 def _breakdown(node: Json) -> tuple[str, int]:
     """Return the event property that a trend is broken down by, or "", and how many of its values are shown."""
-    wish = node.get("breakdownFilter") or {}
-    several = wish.get("breakdowns") or []
-    one = several[0] if len(several) == 1 else {"property": wish.get("breakdown"), "type": wish.get("breakdown_type")}
+    wanted = node.get("breakdownFilter") or {}
+    several = wanted.get("breakdowns") or []
+    one = (
+        several[0] if len(several) == 1 else {"property": wanted.get("breakdown"), "type": wanted.get("breakdown_type")}
+    )
     name = one.get("property") or ""
     if len(several) > 1 or not isinstance(name, str) or one.get("type", "event") not in (None, "event"):
         raise invalid("The emulator computes one breakdown, by an event property.")
     if "`" in name:
         raise invalid("A breakdown can not have a backtick in its name.")
-    if wish.get("breakdown_hide_other_aggregation"):
+    if wanted.get("breakdown_hide_other_aggregation"):
         raise invalid("The emulator does not compute breakdown_hide_other_aggregation of a TrendsQuery.")
-    return name, int(wish.get("breakdown_limit") or BREAKDOWNS)
+    return name, int(wanted.get("breakdown_limit") or BREAKDOWNS)
 
 
 def _limited(parts: dict[object, dict[str, object]], limit: int, math: str) -> tuple[dict[object, Any], bool]:
@@ -199,7 +201,7 @@ def _series(work: Work, span: Range, order: int, series: object) -> tuple[list[J
     for part, moment, number in result.rows:
         parts.setdefault(NO_VALUE if part is None else part, {})[_bucket_key(moment, span)] = number
     parts, more = _limited(parts, limit, series.get("math") or "total") if breakdown else (parts, False)
-    made = [_item(span, order, series, display, breakdown, part, found) for part, found in parts.items()]
+    made = [_item(span, order, series, display, breakdown, part, counts) for part, counts in parts.items()]
     return made, result.hogql, more
 
 
@@ -213,7 +215,7 @@ def _bucket_key(moment: object, span: Range) -> str:
 
 
 def _item(
-    span: Range, order: int, series: Json, display: str, breakdown: str, part: object, found: dict[str, object]
+    span: Range, order: int, series: Json, display: str, breakdown: str, part: object, counts: dict[str, object]
 ) -> Json:
     name = series.get("event") or "All events"
     starts = span.starts()
@@ -239,9 +241,9 @@ def _item(
         item["breakdown_value"] = part
         item["label"] = SHOWN.get(str(part), str(part))
     if display in _TOTALS:
-        total = found.get("", 0)
+        total = counts.get("", 0)
         return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}
-    data = [found.get(span.day(start), 0) or 0 for start in starts]
+    data = [counts.get(span.day(start), 0) or 0 for start in starts]
     days = [span.day(start) for start in starts]
     count = float(sum(each for each in data if isinstance(each, (int, float))))
     return {**item, "count": count, "data": data, "days": days, "labels": [span.label(start) for start in starts]}

@@ -137,14 +137,14 @@ class BatchExportService:
         """Return a uuid."""
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
-    def create(self, wish: Json) -> BatchExport:
+    def create(self, wanted: Json) -> BatchExport:
         """Make a batch export; its first run is for the interval that goes on now.
 
-        :param wish: ``name``, ``model``, ``destination``, ``interval``, ``paused``, ``timezone``, ``offset_day``,
+        :param wanted: ``name``, ``model``, ``destination``, ``interval``, ``paused``, ``timezone``, ``offset_day``,
             ``offset_hour``, ``start_at`` and ``end_at``, checked.
         """
         now = self._core.clock.now()
-        made = BatchExport(id=self.new_id(), created_at=now, next_start=now, **wish)
+        made = BatchExport(id=self.new_id(), created_at=now, next_start=now, **wanted)
         made.next_start = made.first_start(now)
         self._exports.append(made)
         return made
@@ -162,12 +162,12 @@ class BatchExportService:
             self._catch_up(export)
         return sorted(self._exports, key=lambda each: each.created_at, reverse=True)
 
-    def find(self, wish: str) -> BatchExport | None:
+    def find(self, wanted: str) -> BatchExport | None:
         """Return a batch export, or None.
 
-        :param wish: its id.
+        :param wanted: its id.
         """
-        return next((each for each in self.all() if each.id == wish), None)
+        return next((each for each in self.all() if each.id == wanted), None)
 
     def _catch_up(self, export: BatchExport) -> None:
         """Make the runs that have come due since anybody has looked; nothing runs while an export is paused."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.http.envelopes import Json
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -61,18 +61,18 @@ class Calculations:
         """
         calculation.running = False
 
-    async def run(self, calculation: Calculation, work: Coroutine[Any, Any, Found]) -> Found:
+    async def run(self, calculation: Calculation, work: Coroutine[Any, Any, T]) -> T:
         """Do the work of a calculation, and wait for it.
 
         :param calculation: counted already, or by its work.
         :param work: what to run.
         :raises HogQLError: when it was cancelled.
         """
-        task: asyncio.Task[Found] = self._spawn(work)
+        task: asyncio.Task[T] = self._spawn(work)
         calculation.task = task
         self._all.add(calculation)
 
-        def forget(ended: asyncio.Task[Found]) -> None:
+        def forget(ended: asyncio.Task[T]) -> None:
             self.end(calculation)
             self._all.discard(calculation)
             if not ended.cancelled():
@@ -86,12 +86,12 @@ class Calculations:
                 raise HogQLError("Query was cancelled", code="query_was_cancelled", status=500) from None
             raise
 
-    async def cancel(self, wish: str) -> bool:
+    async def cancel(self, wanted: str) -> bool:
         """Cancel what has an id, and tell whether there was something; when it returns, that has stopped.
 
-        :param wish: the id.
+        :param wanted: the id.
         """
-        tasks = [each.task for each in self._all if wish in each.ids and each.task is not None]
+        tasks = [each.task for each in self._all if wanted in each.ids and each.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -1,41 +1,41 @@
-"""Static cohorts: filled by a query or a file, by a job of their own, which says nothing of whom it leaves out."""
+"""Cohorts: filled by a query or a file, by a job of their own, which says nothing of whom it leaves out."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import uuid as uuids
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from airflow_provider_posthog.emulator.clock import iso, iso_or_none
+from airflow_provider_posthog.emulator.hogql import catalog
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.http.envelopes import Json
-from airflow_provider_posthog.emulator.people.people_tables import listed
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.core import Core
+    from airflow_provider_posthog.emulator.hogql.system import Rows
     from airflow_provider_posthog.emulator.people.persons import People
 
 MOST_ROWS = 1_000_000
 _COLUMNS = ("person_id", "actor_id", "id", "distinct_id")
 
 
-@dataclass
-class Cohort:
+@dataclass(kw_only=True)
+class Cohort(catalog.Cohort):
     """A cohort.
 
-    :param id: its number.
-    :param people: the uuids of its persons, of a static one.
+    :param filters: of a dynamic one.
+    :param count: how many members it had when it was last calculated; None before.
+    :param version: how often it was calculated.
     """
 
-    id: int
-    name: str
     created_at: datetime
-    is_static: bool = True
     query: Json | None = None
     filters: Json | None = None
-    people: list[str] = field(default_factory=list)
+    count: int | None = None
+    version: int = 0
     is_calculating: bool = False
     last_calculation: datetime | None = None
     errors_calculating: int = 0
@@ -54,13 +54,13 @@ class Cohort:
             "is_calculating": self.is_calculating,
             "last_calculation": iso_or_none(self.last_calculation),
             "errors_calculating": self.errors_calculating,
-            "count": len(self.people) if self.last_calculation else None,
+            "count": self.count,
             "created_at": iso(self.created_at),
         }
 
 
 class Cohorts:
-    """All cohorts of the project.
+    """All cohorts of the project. The store has them, and their members, so that queries find both.
 
     :param core: the clock, the settings, the store.
     :param people: who may be in them.
@@ -69,18 +69,22 @@ class Cohorts:
     def __init__(self, core: Core, people: People) -> None:
         self._core = core
         self._people = people
-        self._numbers = itertools.count(1_001)
-        self._kept: dict[int, Cohort] = {}
 
-    def create(self, name: str, *, is_static: bool, filters: Json | None) -> Cohort:
+    def _all(self) -> dict[int, Cohort]:
+        # a server has none of the plain kind
+        return cast("dict[int, Cohort]", self._core.warehouse.own.cohorts)
+
+    def create(self, name: str, *, is_static: bool, filters: Json | None = None, number: int | None = None) -> Cohort:
         """Make a cohort without persons.
 
         :param name: its name.
         :param is_static: whether it is filled by hand.
         :param filters: of a dynamic one.
+        :param number: its id; None for the next one.
         """
-        made = Cohort(next(self._numbers), name, self._core.clock.now(), is_static, filters=filters)
-        self._kept[made.id] = made
+        found = max(self._all(), default=0) + 1 if number is None else number
+        made = Cohort(found, name, is_static, created_at=self._core.clock.now(), filters=filters)
+        self._core.warehouse.own.add_cohort(made, [])
         return made
 
     def get(self, number: int) -> Cohort | None:
@@ -88,11 +92,23 @@ class Cohorts:
 
         :param number: its id.
         """
-        return self._kept.get(number)
+        return self._all().get(number)
 
     def listed(self) -> list[Cohort]:
         """Return those that were not deleted, newest first."""
-        return [each for each in reversed([*self._kept.values()]) if not each.deleted]
+        return [each for each in reversed([*self._all().values()]) if not each.deleted]
+
+    def rows(self) -> Rows:
+        """Return the rows of ``system.cohorts``, with the deleted ones."""
+        unseen = {"groups": [], "team_id": self._core.project.id}
+        return [{**each.as_json(), **unseen, "version": each.version} for each in self._all().values()]
+
+    def members(self, cohort: Cohort) -> list[str]:
+        """Return the uuids of those who are in a cohort.
+
+        :param cohort: the cohort.
+        """
+        return self._core.warehouse.own.members(cohort)
 
     def fill(self, cohort: Cohort, query: Json) -> None:
         """Add the persons of a query to a cohort, after the seconds of the setting.
@@ -111,62 +127,72 @@ class Cohorts:
         """
         self._later(cohort, lambda: self._of_names(names))
 
+    def calculate(self, cohort: Cohort) -> None:
+        """Calculate a dynamic cohort, after the seconds of the setting; nobody is found here.
+
+        :param cohort: the cohort.
+        """
+        self._later(cohort, lambda: [], is_told=True)
+
+    def add(self, cohort: Cohort, people: Iterable[str]) -> None:
+        """Add persons to a cohort, at once.
+
+        :param cohort: the cohort.
+        :param people: their uuids.
+        """
+        known = set(self.members(cohort))
+        self._people.touch()
+        self._core.warehouse.own.add_cohort(cohort, [each for each in dict.fromkeys(people) if each not in known])
+
     def remove(self, cohort: Cohort, person: str) -> None:
-        """Take a person out of a cohort.
+        """Take a person out of a cohort, at once.
 
         :param cohort: the cohort.
         :param person: its uuid.
         """
-        cohort.people = [each for each in cohort.people if each != person]
-        self._publish(cohort)
+        self._people.touch()
+        self._core.warehouse.own.remove_member(cohort, person)
 
-    def calculate(self, cohort: Cohort) -> None:
-        """Calculate a cohort again.
+    def calculated(self, cohort: Cohort, *, is_told: bool) -> None:
+        """Note that a cohort was calculated now.
 
         :param cohort: the cohort.
+        :param is_told: whether ``system.cohort_calculation_history`` has it; nothing is told there of filling a static
+            one by a query or a file.
         """
-        self._later(cohort, lambda: [])
+        now = self._core.clock.now()
+        cohort.count = len(self.members(cohort))
+        cohort.last_calculation, cohort.version, cohort.errors_calculating = now, cohort.version + 1, 0
+        if is_told:
+            row = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": cohort.count}
+            table = "system.cohort_calculation_history"
+            self._core.warehouse.own.add_rows(table, [{**row, "started_at": now, "finished_at": now}])
 
-    def _later(self, cohort: Cohort, find: object) -> None:
+    def _later(self, cohort: Cohort, find: Callable[[], list[str]], *, is_told: bool = False) -> None:
         cohort.is_calculating = True
 
         def work() -> None:
             cohort.is_calculating = False
             try:
-                found = find()  # type: ignore[operator]
+                people = find()
             except HogQLError:
                 cohort.errors_calculating += 1
                 return
             lost = self._core.settings.cohort_lost
-            found = found[: len(found) - lost] if lost else found
-            cohort.people = [*dict.fromkeys([*cohort.people, *found])]
-            cohort.last_calculation = self._core.clock.now()
-            cohort.errors_calculating = 0
-            self._publish(cohort)
+            self.add(cohort, people[: len(people) - lost] if lost else people)
+            self.calculated(cohort, is_told=is_told)
 
         self._people.schedule(self._core.settings.cohort_seconds, work)
 
     def _of_query(self, query: Json) -> list[str]:
         limited = f"SELECT * FROM ({query.get('query')}) LIMIT {MOST_ROWS}"  # noqa: S608 - the query
-        found = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
-        name = next((each for each in _COLUMNS if each in found.columns), None)
+        answer = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
+        name = next((each for each in _COLUMNS if each in answer.columns), None)
         if name is None:
             raise HogQLError("Could not find a person_id, actor_id, id, or distinct_id column in the query")
-        values = [str(row[found.columns.index(name)]) for row in found.rows]
+        values = [str(row[answer.columns.index(name)]) for row in answer.rows]
         return self._of_names(values) if name == "distinct_id" else values
 
     def _of_names(self, names: Sequence[str]) -> list[str]:
         persons = [self._people.by_distinct_id(each) for each in names]
         return [each.uuid for each in persons if each is not None]
-
-    def _publish(self, cohort: Cohort) -> None:
-        self._people.touch()
-        warehouse = self._core.warehouse
-        warehouse.execute(
-            f"DELETE FROM {{db}}.cohort_people WHERE cohort_id = {cohort.id} SETTINGS lightweight_deletes_sync=2"  # noqa: S608
-        )
-        if cohort.people:
-            warehouse.execute(
-                "INSERT INTO {db}.cohort_people (person_id, cohort_id) SELECT arrayJoin("
-                + f"[{listed(cohort.people)[1:-1]}])::UUID, {cohort.id}"
-            )

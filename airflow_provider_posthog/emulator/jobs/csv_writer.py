@@ -169,5 +169,5 @@ def write_png(text: str = "", width: int = 320, height: int = 200) -> bytes:
     line = b"\x00" + bytes(255 - (x * 64 // width) for x in range(width))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(line * height)) + chunk(b"IEND", b"")
-    told = chunk(b"tEXt", b"Description\x00" + text.encode("latin-1", "replace")) if text else b""
-    return b"\x89PNG\r\n\x1a\n" + body[:25] + told + body[25:]
+    note = chunk(b"tEXt", b"Description\x00" + text.encode("latin-1", "replace")) if text else b""
+    return b"\x89PNG\r\n\x1a\n" + body[:25] + note + body[25:]

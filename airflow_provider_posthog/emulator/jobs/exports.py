@@ -110,9 +110,9 @@ class Export:
         :param dated: with the time of creation in it, as newer servers have it.
         """
         name = "export"
-        wish = self.context("filename")
-        if wish:
-            name = slugify(str(wish))
+        wanted = self.context("filename")
+        if wanted:
+            name = slugify(str(wanted))
         elif self.dashboard is not None and self.dashboard.name is not None:
             name += f"-{slugify(self.dashboard.name)}"
         elif self.insight is not None:
@@ -274,8 +274,8 @@ class ExportService:
         if export.export_format not in (CSV, XLSX):
             raise ExportFailed(f"Export to format {export.export_format} is not supported for insights")
         table = await self._table(export)
-        wish = export.context("columns")
-        columns = [str(each) for each in wish] if isinstance(wish, list) and wish else None
+        wanted = export.context("columns")
+        columns = [str(each) for each in wanted] if isinstance(wanted, list) and wanted else None
         if export.export_format == XLSX:
             return await asyncio.to_thread(write_xlsx, table, columns)
         sanitize = self._core.settings.sanitize_formulas

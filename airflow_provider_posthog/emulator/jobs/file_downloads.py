@@ -82,7 +82,7 @@ MODELS = tuple(_MODELS)
 
 
 @dataclass(frozen=True)
-class Wish:
+class FileDownloadRequest:
     """What somebody wants to have in files, checked.
 
     :param start: the first moment inside.
@@ -111,9 +111,9 @@ class Wish:
         start, end = (f"toDateTime64('{each:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')" for each in (self.start, self.end))
         names = (("IN", self.include), ("NOT IN", self.exclude)) if self.model == "events" else ()
         chosen = "".join(
-            f" AND event {word} ({', '.join(literal(each, clickhouse=True) for each in found)})"
-            for word, found in names
-            if found
+            f" AND event {word} ({', '.join(literal(each, clickhouse=True) for each in column)})"
+            for word, column in names
+            if column
         )
         return f"{by} >= {start} AND {by} < {end}{chosen}"
 
@@ -162,7 +162,7 @@ class FileDownload:
     """
 
     id: str
-    wish: Wish
+    wanted: FileDownloadRequest
     created_at: datetime
     outcome: str
     files: list[tuple[str, bytes]] = field(default_factory=list)
@@ -186,12 +186,12 @@ class FileDownloadService:
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
-    def create(self, wish: Wish) -> FileDownload:
+    def create(self, wanted: FileDownloadRequest) -> FileDownload:
         """Set the worker on new files.
 
-        :param wish: what shall be in them.
+        :param wanted: what shall be in them.
         """
-        made = FileDownload(self._new_id(), wish, self._core.clock.now(), self._core.settings.file_download_outcome)
+        made = FileDownload(self._new_id(), wanted, self._core.clock.now(), self._core.settings.file_download_outcome)
         self._downloads.append(made)
         self._core.background(self._work(made))
         return made
@@ -200,12 +200,12 @@ class FileDownloadService:
         """Return all file downloads, newest first."""
         return self._downloads[::-1]
 
-    def find(self, wish: str) -> FileDownload | None:
+    def find(self, wanted: str) -> FileDownload | None:
         """Return a file download, or None.
 
-        :param wish: its id.
+        :param wanted: its id.
         """
-        return next((each for each in self._downloads if each.id == wish), None)
+        return next((each for each in self._downloads if each.id == wanted), None)
 
     def running(self) -> int:
         """Return how many have not ended."""
@@ -261,20 +261,20 @@ class FileDownloadService:
         if download.cancelled:
             return
         if download.outcome == "Completed":
-            download.rows, written = await asyncio.to_thread(self._write, download.wish)
+            download.rows, written = await asyncio.to_thread(self._write, download.wanted)
             download.files = [(self._new_id(), content) for content in written]
         download.finished_at = self._core.clock.now()
 
-    def _write(self, wish: Wish) -> tuple[int, list[bytes]]:
-        found = self._core.warehouse.execute(wish.count_sql())[0]
-        rows = int(found["n"])
-        files = math.ceil(int(found["size"]) / (wish.max_size * MEGABYTE)) if wish.max_size and rows else 1
+    def _write(self, wanted: FileDownloadRequest) -> tuple[int, list[bytes]]:
+        row = self._core.warehouse.execute(wanted.count_sql())[0]
+        rows = int(row["n"])
+        files = math.ceil(int(row["size"]) / (wanted.max_size * MEGABYTE)) if wanted.max_size and rows else 1
         per_file = self._core.settings.rows_per_file or math.ceil(rows / max(files, 1))
         with tempfile.TemporaryDirectory(prefix="posthog_emulator_") as folder:
-            return rows, list(self._files(wish, rows, per_file, Path(folder)))
+            return rows, list(self._files(wanted, rows, per_file, Path(folder)))
 
-    def _files(self, wish: Wish, rows: int, per_file: int, folder: Path) -> Iterator[bytes]:
+    def _files(self, wanted: FileDownloadRequest, rows: int, per_file: int, folder: Path) -> Iterator[bytes]:
         for first in range(0, rows, per_file or 1):
-            path = folder / f"{first}{wish.suffix()}"
-            self._core.warehouse.execute(wish.rows_sql(first, min(per_file, rows - first), path))
+            path = folder / f"{first}{wanted.suffix()}"
+            self._core.warehouse.execute(wanted.rows_sql(first, min(per_file, rows - first), path))
             yield path.read_bytes()

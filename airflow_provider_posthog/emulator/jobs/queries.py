@@ -149,8 +149,8 @@ class QueryService:
 
         :param key: from :meth:`key`.
         """
-        found = self._cache.get(key)
-        return found if found is not None and found.fresh_until > self._core.clock.now() else None
+        cached = self._cache.get(key)
+        return cached if cached is not None and cached.fresh_until > self._core.clock.now() else None
 
     async def compute(
         self, query: Json, key: str, *, personal: bool, limited: bool = False, client_id: str | None = None
@@ -332,21 +332,21 @@ class QueryService:
             status.end_time = clock.now()
             status.expiration_time = status.end_time + timedelta(seconds=settings.status_seconds)
 
-    async def cancel(self, wish: str, *, dequeue_only: bool) -> str:
+    async def cancel(self, wanted: str, *, dequeue_only: bool) -> str:
         """Cancel a query, and forget its status if it has one; return what PostHog says about it.
 
-        :param wish: the id of its status or its ``client_query_id``; an unknown one is cancelled all the same.
+        :param wanted: the id of its status or its ``client_query_id``; an unknown one is cancelled all the same.
         :param dequeue_only: leave what runs in the database alone.
         """
-        status = self.status(wish)
-        self._statuses.pop(wish, None)
+        status = self.status(wanted)
+        self._statuses.pop(wanted, None)
         if status is not None and status.complete:
             return "Query already complete"
         if status is not None:
             status.cancelled = True
         if dequeue_only:
             return "Only tried to dequeue, not cancelling query on clickhouse"
-        await self.calculations.cancel(wish)
+        await self.calculations.cancel(wanted)
         return "Cancelled query on clickhouse"
 
     def body(self, cached: Cached, key: str, *, is_cached: bool) -> Json:

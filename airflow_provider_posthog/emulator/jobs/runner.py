@@ -63,7 +63,7 @@ def unwrap(query: object) -> Json:
     """Return the node that can be run, out of the nodes that only say how to show it.
 
     :param query: from a request or a saved insight.
-    :raises ApiError: 400 as PostHog's schema gives it, when it is no query.
+    :raises ApiError: 400 as PostHog's schema gives it, when it is not a query.
     """
     if not isinstance(query, dict):
         raise parse_error(f"1 validation error for QueryRequest\nquery\n  Field required [type=missing, {query!r}]")

@@ -235,6 +235,21 @@ class WarehouseService:
             if job.begins <= now
         ]
 
+    def source_rows(self) -> list[dict[str, object]]:
+        """Return the rows of ``system.data_warehouse_sources``."""
+        now, more = self.now(), {"team_id": self._core.project.id, "access_method": "warehouse", "deleted": 0}
+        return [{**source.as_json(now), **more} for source in self.sources]
+
+    def schema_rows(self) -> list[dict[str, object]]:
+        """Return the rows of ``system.source_schemas``."""
+        now, more = self.now(), {"team_id": self._core.project.id, "deleted": 0}
+        return [{**schema.as_json(now), **more, "source_id": source.id} for source, schema in self.schemas()]
+
+    def saved_rows(self) -> list[dict[str, object]]:
+        """Return the rows of ``system.data_modeling_views``, but for the views that tests have made."""
+        now, more = self.now(), {"team_id": self._core.project.id, "deleted": 0}
+        return [{**view.as_json(now), **more} for view in self.views]
+
     def source_jobs(self, source: Source, after: datetime | None, before: datetime | None) -> list[Json]:
         """Return the syncs of a source as the API shows them, the newest first.
 
@@ -243,13 +258,13 @@ class WarehouseService:
         :param before: only those that were created before it.
         """
         now = self.now()
-        found = [
+        jobs = [
             (job.begins, {**_sync(job, now), "schema": schema.brief(now)})
             for schema in source.schemas
             for job in schema.jobs
             if job.begins <= now and (after is None or job.begins > after) and (before is None or job.begins < before)
         ]
-        return [shown for _, shown in sorted(found, key=lambda one: (one[0], one[1]["id"]), reverse=True)]
+        return [shown for _, shown in sorted(jobs, key=lambda one: (one[0], one[1]["id"]), reverse=True)]
 
 
 def _sync(job: Job, now: datetime) -> Json:

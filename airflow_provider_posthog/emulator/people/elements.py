@@ -19,8 +19,8 @@ def parse_chain(chain: str) -> list[Json]:
 
     :param chain: the column ``elements_chain`` of the event.
     """
-    found = [match for match in _ELEMENT.finditer(chain) if match.group(0)]
-    return [_element(match, order) for order, match in enumerate(found)]
+    matches = [match for match in _ELEMENT.finditer(chain) if match.group(0)]
+    return [_element(match, order) for order, match in enumerate(matches)]
 
 
 def _element(match: re.Match[str], order: int) -> Json:

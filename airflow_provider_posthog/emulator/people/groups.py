@@ -55,8 +55,8 @@ class GroupStore:
         :param index: of the type.
         """
         self._all()
-        found = [each for each in self._listed.values() if each.index == index]
-        return sorted(found, key=lambda each: (each.created_at, each.key), reverse=True)
+        groups = [each for each in self._listed.values() if each.index == index]
+        return sorted(groups, key=lambda each: (each.created_at, each.key), reverse=True)
 
     def save(self, group: Group) -> None:
         """Keep a new or changed group.

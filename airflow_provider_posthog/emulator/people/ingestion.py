@@ -57,8 +57,8 @@ def capture(state: State, events: Sequence[Mapping[str, Any]], *, quiet: bool = 
 
 def _happened(event: Mapping[str, Any]) -> datetime | None:
     with suppress(ValueError):
-        found = datetime.fromisoformat(str(event.get("timestamp")).replace("Z", "+00:00"))
-        return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+        at = datetime.fromisoformat(str(event.get("timestamp")).replace("Z", "+00:00"))
+        return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
     return None
 
 

@@ -213,8 +213,8 @@ class PeopleTables:
         self._insert("groups", [line])
 
     def _count(self, table: str, where: str) -> int:
-        found = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.{table} WHERE {where}")  # noqa: S608
-        return int(str(found[0]["n"]))
+        rows = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.{table} WHERE {where}")  # noqa: S608
+        return int(str(rows[0]["n"]))
 
     def _insert(self, table: str, lines: Iterable[Mapping[str, object]]) -> None:
         written = "\n".join(json.dumps(each, ensure_ascii=False) for each in lines)

@@ -33,8 +33,8 @@ class Person:
     @property
     def name(self) -> str:
         """Return what PostHog shows as the person's name."""
-        found = next((str(self.properties[each]) for each in NAMES if self.properties.get(each)), None)
-        return found or (self.distinct_ids[0] if self.distinct_ids else self.uuid)
+        text = next((str(self.properties[each]) for each in NAMES if self.properties.get(each)), None)
+        return text or (self.distinct_ids[0] if self.distinct_ids else self.uuid)
 
     def as_row(self, generation: str) -> Json:
         """Return the row of a list: its ``id`` is the uuid, and distinct ids are cut off after 1000.

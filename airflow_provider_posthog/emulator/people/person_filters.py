@@ -54,22 +54,22 @@ def _words(value: object) -> list[str]:
     return [each if isinstance(each, str) else json.dumps(each) for each in values if each is not None]
 
 
-def _condition(wish: object) -> str:
-    if not isinstance(wish, dict) or not isinstance(wish.get("key"), str):
+def _condition(condition: object) -> str:
+    if not isinstance(condition, dict) or not isinstance(condition.get("key"), str):
         # PostHog looks for the keys of whatever it gets
         raise server_error()
-    operator = str(wish.get("operator") or "exact")
+    operator = str(condition.get("operator") or "exact")
     if operator not in OPERATORS:
         raise invalid(f"Operator {operator} is not supported.")
-    raw = f"JSONExtractRaw(properties, {text(wish['key'])})"
-    return OPERATORS[operator](property_text(wish["key"]), raw, _words(wish.get("value")))
+    raw = f"JSONExtractRaw(properties, {text(condition['key'])})"
+    return OPERATORS[operator](property_text(condition["key"]), raw, _words(condition.get("value")))
 
 
-def _group(wish: object) -> str:
-    if isinstance(wish, dict) and isinstance(wish.get("values"), list):
-        joiner = " OR " if wish.get("type") == "OR" else " AND "
-        return "(" + (joiner.join(map(_group, wish["values"])) or "1") + ")"
-    return _condition(wish)
+def _group(condition: object) -> str:
+    if isinstance(condition, dict) and isinstance(condition.get("values"), list):
+        joiner = " OR " if condition.get("type") == "OR" else " AND "
+        return "(" + (joiner.join(map(_group, condition["values"])) or "1") + ")"
+    return _condition(condition)
 
 
 def property_conditions(request: Request) -> list[str]:
@@ -79,20 +79,20 @@ def property_conditions(request: Request) -> list[str]:
     are documented.
 
     :param request: of a list.
-    :raises ApiError: 400 for what is no JSON, 500 for what PostHog stumbles over.
+    :raises ApiError: 400 for what is not JSON, 500 for what PostHog stumbles over.
     """
     sent = request.query("properties")
     if not sent:
         return []
     try:
-        wish = json.loads(sent)
+        conditions = json.loads(sent)
     except ValueError:
         raise invalid("Properties are unparsable!") from None
-    if isinstance(wish, dict) and request.state.settings.generation == "A":
-        return [_group(wish)]
-    if not isinstance(wish, list):
+    if isinstance(conditions, dict) and request.state.settings.generation == "A":
+        return [_group(conditions)]
+    if not isinstance(conditions, list):
         raise server_error()
-    return [_condition(each) for each in wish]
+    return [_condition(each) for each in conditions]
 
 
 def person_condition(request: Request) -> str:

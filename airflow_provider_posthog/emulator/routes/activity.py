@@ -26,11 +26,11 @@ async def of_one(request: Request) -> Answer:
 
     :param request: the insight's id in its path, ``limit`` and ``page`` in its query.
     """
-    wish = request.params["id"]
-    insight = request.state.insights.find(wish, deleted=True)
-    if insight is None or str(insight.id) != wish:
+    wanted = request.params["id"]
+    insight = request.state.insights.find(wanted, deleted=True)
+    if insight is None or str(insight.id) != wanted:
         raise not_found()
-    return activity_page(request, "Insight", wish)
+    return activity_page(request, "Insight", wanted)
 
 
 ROUTES = (

@@ -30,7 +30,7 @@ def _written(request: Request, export: BatchExport) -> Json:
     return export.as_json(request.state.clock.now(), request.state.project.id)
 
 
-def _found(request: Request) -> BatchExport:
+def _export_of(request: Request) -> BatchExport:
     export = request.state.batch_exports.find(request.params["id"])
     if export is None:
         raise not_found()
@@ -50,7 +50,7 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    return json_answer(_written(request, _found(request)))
+    return json_answer(_written(request, _export_of(request)))
 
 
 async def create(request: Request) -> Answer:
@@ -63,7 +63,7 @@ async def create(request: Request) -> Answer:
     for name in ("name", "destination", "interval"):
         if body.get(name) is None:
             raise invalid("This field is required.", "required", name)
-    wish: Json = {
+    wanted: Json = {
         "name": text(body, "name"),
         "model": _choice(body, "model", MODELS, "events"),
         "interval": _choice(body, "interval", tuple(INTERVALS), ""),
@@ -75,7 +75,7 @@ async def create(request: Request) -> Answer:
         "start_at": _moment(body["start_at"], "start_at") if body.get("start_at") else None,
         "end_at": _moment(body["end_at"], "end_at") if body.get("end_at") else None,
     }
-    return json_answer(_written(request, request.state.batch_exports.create(wish)), 201)
+    return json_answer(_written(request, request.state.batch_exports.create(wanted)), 201)
 
 
 def _choice(body: Json, name: str, options: tuple[str, ...], default: str) -> str:
@@ -94,16 +94,16 @@ def _zone(body: Json) -> str:
     return name
 
 
-def _destination(wish: Json) -> Json:
-    kind = wish.get("type")
+def _destination(wanted: Json) -> Json:
+    kind = wanted.get("type")
     if kind == "S3":
         raise invalid("S3 is deprecated. Use AwsS3 or S3Compatible.", attr="destination__type")
     if kind not in (*DESTINATIONS, *UNAUTHENTICATED_DESTINATIONS):
         raise invalid(f'"{kind}" is not a valid choice.', "invalid_choice", "destination__type")
-    integration = wish.get("integration_id", wish.get("integration"))
+    integration = wanted.get("integration_id", wanted.get("integration"))
     if kind in DESTINATIONS and integration is None:
         raise invalid(f"Integration is required for {kind} batch exports", attr="destination")
-    return {"type": kind, "config": mapping(wish, "config"), "integration": integration}
+    return {"type": kind, "config": mapping(wanted, "config"), "integration": integration}
 
 
 async def destroy(request: Request) -> Answer:
@@ -111,7 +111,7 @@ async def destroy(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    request.state.batch_exports.remove(_found(request))
+    request.state.batch_exports.remove(_export_of(request))
     return Answer(204)
 
 
@@ -120,7 +120,7 @@ async def pause(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    request.state.batch_exports.pause(_found(request))
+    request.state.batch_exports.pause(_export_of(request))
     return json_answer({"paused": True})
 
 
@@ -129,16 +129,16 @@ async def unpause(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``backfill`` in its body runs what was missed.
     """
-    request.state.batch_exports.unpause(_found(request), backfill=flag(request.json(), "backfill", False))
+    request.state.batch_exports.unpause(_export_of(request), backfill=flag(request.json(), "backfill", False))
     return json_answer({"paused": False})
 
 
 def _bound(request: Request, name: str, default: str) -> datetime:
-    wish = request.query(name) or default
+    wanted = request.query(name) or default
     try:
-        return parse_date(wish, request.state.clock.now(), ZoneInfo("UTC")) if wish else request.state.clock.now()
+        return parse_date(wanted, request.state.clock.now(), ZoneInfo("UTC")) if wanted else request.state.clock.now()
     except ValueError:
-        raise invalid(f"{wish!r} is not a date.", attr=name) from None
+        raise invalid(f"{wanted!r} is not a date.", attr=name) from None
 
 
 async def list_runs(request: Request) -> Answer:
@@ -149,7 +149,7 @@ async def list_runs(request: Request) -> Answer:
         ``status``, many times; ``cursor``.
     """
     now = request.state.clock.now()
-    runs = _found(request).visible_runs(now)
+    runs = _export_of(request).visible_runs(now)
     ordering = request.query("ordering") or "-created_at"
     by_interval = ordering.lstrip("-") == "data_interval_start"
     if by_interval:
@@ -168,8 +168,8 @@ async def list_runs(request: Request) -> Answer:
     return cursor_page(request, runs, lambda run: run.as_json(now), place=place, size=RUNS_PAGE)
 
 
-def _found_run(request: Request) -> tuple[BatchExport, Run]:
-    export, now = _found(request), request.state.clock.now()
+def _run_of(request: Request) -> tuple[BatchExport, Run]:
+    export, now = _export_of(request), request.state.clock.now()
     run = next((each for each in export.visible_runs(now) if each.id == request.params["run_id"]), None)
     if run is None:
         raise not_found()
@@ -181,7 +181,7 @@ async def retrieve_run(request: Request) -> Answer:
 
     :param request: ``id`` and ``run_id`` in its path.
     """
-    return json_answer(_found_run(request)[1].as_json(request.state.clock.now()))
+    return json_answer(_run_of(request)[1].as_json(request.state.clock.now()))
 
 
 async def retry_run(request: Request) -> Answer:
@@ -189,7 +189,7 @@ async def retry_run(request: Request) -> Answer:
 
     :param request: ``id`` and ``run_id`` in its path.
     """
-    return json_answer({"backfill_id": request.state.batch_exports.retry(*_found_run(request))}, 201)
+    return json_answer({"backfill_id": request.state.batch_exports.retry(*_run_of(request))}, 201)
 
 
 async def cancel_run(request: Request) -> Answer:
@@ -197,7 +197,7 @@ async def cancel_run(request: Request) -> Answer:
 
     :param request: ``id`` and ``run_id`` in its path.
     """
-    run, now = _found_run(request)[1], request.state.clock.now()
+    run, now = _run_of(request)[1], request.state.clock.now()
     status = run.status(now)
     if status not in LIVE:
         raise invalid(f"Cannot cancel a run that is in '{status}' status")
@@ -211,7 +211,7 @@ async def list_backfills(request: Request) -> Answer:
     :param request: ``id`` in its path, ``cursor`` in its query.
     """
     now, project = request.state.clock.now(), request.state.project.id
-    shown = [each for each in _found(request).backfills if each.visible_from <= now]
+    shown = [each for each in _export_of(request).backfills if each.visible_from <= now]
     shown.sort(key=_place, reverse=True)
     return cursor_page(request, shown, lambda each: each.as_json(now, project), place=_place, size=BACKFILLS_PAGE)
 
@@ -225,7 +225,7 @@ async def create_backfill(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``start_at`` and ``end_at`` in its body.
     """
-    export, body, service = _found(request), request.json(), request.state.batch_exports
+    export, body, service = _export_of(request), request.json(), request.state.batch_exports
     start, end = (_edge(export, body, name) for name in ("start_at", "end_at"))
     if start >= end:
         raise invalid("The initial backfill datetime 'start_at' must happen before 'end_at'")
@@ -247,34 +247,34 @@ def _edge(export: BatchExport, body: Json, name: str) -> datetime:
         raise invalid("This field is required.", "required", name)
     if body[name] is None:
         raise invalid("A backfill of this batch export needs both ends.", attr=name)
-    wish = str(body[name])
-    is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", wish) is not None
+    wanted = str(body[name])
+    is_date = re.fullmatch(r"\d{4}-\d\d-\d\d", wanted) is not None
     if export.interval not in ("day", "week"):
-        return _moment(wish, name)
+        return _moment(wanted, name)
     if not is_date:
-        detail = f"Input {wish} is not a date: {export.interval} batch exports expect only the date component"
+        detail = f"Input {wanted} is not a date: {export.interval} batch exports expect only the date component"
         raise invalid(detail, attr=name)
     try:
-        day = datetime.strptime(wish, "%Y-%m-%d").replace(hour=export.offset_hour, tzinfo=ZoneInfo(export.timezone))
+        day = datetime.strptime(wanted, "%Y-%m-%d").replace(hour=export.offset_hour, tzinfo=ZoneInfo(export.timezone))
     except ValueError:
-        raise invalid(f"Input {wish} is not a valid ISO formatted date", attr=name) from None
+        raise invalid(f"Input {wanted} is not a valid ISO formatted date", attr=name) from None
     if export.interval == "week" and (day.weekday() + 1) % 7 != export.offset_day:
-        raise invalid(f"Input {wish} is not on the day on which the weeks of this batch export begin", attr=name)
+        raise invalid(f"Input {wanted} is not on the day on which the weeks of this batch export begin", attr=name)
     return day.astimezone(timezone.utc)
 
 
-def _moment(wish: object, name: str) -> datetime:
+def _moment(wanted: object, name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(str(wish).replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(str(wanted).replace("Z", "+00:00"))
     except ValueError:
-        raise invalid(f"Input {wish} is not a valid ISO formatted datetime.", attr=name) from None
+        raise invalid(f"Input {wanted} is not a valid ISO formatted datetime.", attr=name) from None
     if moment.tzinfo is None:
-        raise invalid(f"Input {wish} is naive.", attr=name)
+        raise invalid(f"Input {wanted} is naive.", attr=name)
     return moment.astimezone(timezone.utc)
 
 
-def _found_backfill(request: Request) -> tuple[BatchExport, Backfill]:
-    export, now = _found(request), request.state.clock.now()
+def _backfill_of(request: Request) -> tuple[BatchExport, Backfill]:
+    export, now = _export_of(request), request.state.clock.now()
     for each in export.backfills:
         # the row is written a moment after the id was given away
         if each.id == request.params["backfill_id"] and each.visible_from <= now:
@@ -287,7 +287,7 @@ async def retrieve_backfill(request: Request) -> Answer:
 
     :param request: ``id`` and ``backfill_id`` in its path.
     """
-    backfill = _found_backfill(request)[1]
+    backfill = _backfill_of(request)[1]
     return json_answer(backfill.as_json(request.state.clock.now(), request.state.project.id))
 
 
@@ -296,7 +296,7 @@ async def cancel_backfill(request: Request) -> Answer:
 
     :param request: ``id`` and ``backfill_id`` in its path.
     """
-    export, backfill = _found_backfill(request)
+    export, backfill = _backfill_of(request)
     status = backfill.status(request.state.clock.now())
     if status not in LIVE:
         raise invalid(f"Cannot cancel a backfill that is in '{status}' status")

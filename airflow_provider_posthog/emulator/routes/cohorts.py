@@ -1,4 +1,4 @@
-"""``/cohorts/``: static ones, filled by a query or a file."""
+"""``/cohorts/``: those that are filled by a query or a file, and those that tests have made."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ READ, WRITE = ("cohort:read",), ("cohort:write",)
 
 def _cohort(request: Request) -> Cohort:
     number = request.params["id"]
-    found = request.state.cohorts.get(int(number)) if number.isdigit() else None
-    if found is None or found.deleted:
+    cohort = request.state.cohorts.get(int(number)) if number.isdigit() else None
+    if cohort is None or cohort.deleted:
         raise not_found()
-    return found
+    return cohort
 
 
 def list_(request: Request) -> Answer:
@@ -79,8 +79,7 @@ def add(request: Request) -> Answer:
     if not cohort.is_static or not isinstance(names, list):
         raise invalid("Can only add users to static cohorts")
     known = [str(each) for each in names if request.state.people.get(str(each)) is not None]
-    cohort.people = [*dict.fromkeys([*cohort.people, *known])]
-    request.state.cohorts.remove(cohort, "")
+    request.state.cohorts.add(cohort, known)
     return json_answer({"success": True})
 
 
@@ -92,7 +91,7 @@ def remove(request: Request) -> Answer:
     cohort, person = _cohort(request), str(request.json().get("person_id"))
     if not cohort.is_static:
         raise invalid("Can only remove users from static cohorts")
-    if person not in cohort.people:
+    if person not in request.state.cohorts.members(cohort):
         raise not_found("Person with this UUID does not exist in the cohort")
     request.state.cohorts.remove(cohort, person)
     return json_answer({"success": True})

@@ -54,7 +54,7 @@ async def _tile(request: Request, tile: Tile, mode: str) -> Json:
     }
 
 
-def _found(request: Request, *, deleted: bool = False, edit: bool = False) -> Dashboard:
+def _dashboard_of(request: Request, *, deleted: bool = False, edit: bool = False) -> Dashboard:
     dashboard = request.state.dashboards.find(request.params["id"], deleted=deleted)
     if dashboard is None:
         raise not_found()
@@ -68,14 +68,16 @@ async def list_(request: Request) -> Answer:
 
     :param request: ``tags``, ``creation_mode``, ``exclude_generated``, ``limit`` and ``offset`` in its query.
     """
-    found = [each for each in request.state.dashboards.all() if not each.deleted and each.creation_mode != "unlisted"]
+    dashboards = [
+        each for each in request.state.dashboards.all() if not each.deleted and each.creation_mode != "unlisted"
+    ]
     mode, tag = request.query("creation_mode"), request.query("tags")
     if mode:
-        found = [each for each in found if each.creation_mode == mode]
+        dashboards = [each for each in dashboards if each.creation_mode == mode]
     if tag:
-        found = [each for each in found if tag in each.tags]
-    found.sort(key=lambda each: (not each.pinned, each.name is None, each.name or "", each.id))
-    return page(request, found, lambda each: _brief(request, each))
+        dashboards = [each for each in dashboards if tag in each.tags]
+    dashboards.sort(key=lambda each: (not each.pinned, each.name is None, each.name or "", each.id))
+    return page(request, dashboards, lambda each: _brief(request, each))
 
 
 async def retrieve(request: Request) -> Answer:
@@ -83,31 +85,31 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``refresh``, ``filters_override`` and ``variables_override`` in its query.
     """
-    dashboard = _found(request)
+    dashboard = _dashboard_of(request)
     dashboard.last_accessed_at = request.state.clock.now()
     return json_answer(await _full(request, dashboard, read_mode(request)))
 
 
 def _change(request: Request, dashboard: Dashboard, body: Json) -> None:
     """Write the fields of a body into a dashboard, or none of them when one is wrong."""
-    found: Json = {}
+    changes: Json = {}
     if "name" in body:
-        found["name"] = text(body, "name", NAME_LENGTH)
+        changes["name"] = text(body, "name", NAME_LENGTH)
     if "description" in body:
-        found["description"] = text(body, "description") or ""
+        changes["description"] = text(body, "description") or ""
     if "pinned" in body:
-        found["pinned"] = flag(body, "pinned", False)
+        changes["pinned"] = flag(body, "pinned", False)
     if "tags" in body:
-        found["tags"] = tags(body)
+        changes["tags"] = tags(body)
     # an empty object changes nothing: PostHog looks at its truth
-    found |= {name: mapping(body, name) for name in ("filters", "variables") if body.get(name)}
+    changes |= {name: mapping(body, name) for name in ("filters", "variables") if body.get(name)}
     level = body.get("restriction_level", dashboard.restriction_level)
     if level not in (EVERYONE_MAY_EDIT, ONLY_COLLABORATORS_MAY_EDIT) or isinstance(level, bool):
         raise invalid(f'"{level}" is not a valid choice.', "invalid_choice", "restriction_level")
     if level != dashboard.restriction_level and request.caller().user.id != dashboard.created_by.id:
         raise forbidden("Only the dashboard owner and project admins have the restriction rights required.")
-    found["restriction_level"] = level
-    for name, value in found.items():
+    changes["restriction_level"] = level
+    for name, value in changes.items():
         setattr(dashboard, name, value)
 
 
@@ -144,7 +146,7 @@ async def update(request: Request) -> Answer:
     """
     body, store = request.json(), request.state.dashboards
     # only JSON's false restores, not a text that means it
-    dashboard = _found(request, deleted=body.get("deleted") is False, edit=True)
+    dashboard = _dashboard_of(request, deleted=body.get("deleted") is False, edit=True)
     deleted, insights = flag(body, "deleted", dashboard.deleted), flag(body, "delete_insights", False)
     _change(request, dashboard, body)
     if deleted and not dashboard.deleted:
@@ -159,14 +161,14 @@ async def move_tile(request: Request) -> Answer:
 
     :param request: ``id`` of the source in its path; ``toDashboard`` and ``tile`` (with its ``id``) in its body.
     """
-    body, source = request.json(), _found(request, edit=True)
+    body, source = request.json(), _dashboard_of(request, edit=True)
     if "toDashboard" not in body or "tile" not in body:
         # PostHog looks the names up without asking whether they are there; camel case is its own
         raise server_error()
-    wish = body["tile"].get("id") if isinstance(body["tile"], dict) else None
-    if isinstance(wish, bool) or not isinstance(wish, int) or isinstance(body["toDashboard"], (bool, dict, list)):
+    wanted = body["tile"].get("id") if isinstance(body["tile"], dict) else None
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or isinstance(body["toDashboard"], (bool, dict, list)):
         raise invalid("Invalid request data for moving tile.")
-    tile = next((each for each in source.shown_tiles() if each.id == wish), None)
+    tile = next((each for each in source.shown_tiles() if each.id == wanted), None)
     target = request.state.dashboards.find(body["toDashboard"])
     if tile is None or target is None:
         raise not_found()
@@ -199,21 +201,21 @@ async def create_from_template(request: Request) -> Answer:
     return json_answer(await _full(request, made))
 
 
-def _add_from_template(request: Request, dashboard: Dashboard, wish: object) -> None:
-    if not isinstance(wish, dict):
+def _add_from_template(request: Request, dashboard: Dashboard, wanted: object) -> None:
+    if not isinstance(wanted, dict):
         raise invalid("Expected a dictionary of a tile.", attr="template")
     store = request.state.dashboards
-    if wish.get("type") == "TEXT":
-        tile = store.add_tile(dashboard, text={"body": text(wish, "body") or ""})
-    elif wish.get("type") == "INSIGHT":
-        query, filters = wrapped(wish.get("query")), mapping(wish, "filters")
+    if wanted.get("type") == "TEXT":
+        tile = store.add_tile(dashboard, text={"body": text(wanted, "body") or ""})
+    elif wanted.get("type") == "INSIGHT":
+        query, filters = wrapped(wanted.get("query")), mapping(wanted, "filters")
         insight = request.state.insights.create(request.caller().user, query)
-        insight.name, insight.description = text(wish, "name"), text(wish, "description")
+        insight.name, insight.description = text(wanted, "name"), text(wanted, "description")
         insight.filters = filters
         tile = store.add_tile(dashboard, insight)
     else:
-        raise invalid(f"Unknown type of tile: {wish.get('type')!r}", attr="template")
-    tile.layouts, tile.color = mapping(wish, "layouts"), text(wish, "color")
+        raise invalid(f"Unknown type of tile: {wanted.get('type')!r}", attr="template")
+    tile.layouts, tile.color = mapping(wanted, "layouts"), text(wanted, "color")
 
 
 async def run_insights(request: Request) -> Answer:
@@ -225,7 +227,7 @@ async def run_insights(request: Request) -> Answer:
     request.caller().require(READ)
     mode = read_mode(request) if request.query("refresh") is not None else "async_except_on_cache_miss"
     results = []
-    for order, tile in enumerate(_found(request).shown_tiles()):
+    for order, tile in enumerate(_dashboard_of(request).shown_tiles()):
         if tile.insight is None or tile.insight.node() is None or request.state.insights.is_hidden(tile.insight):
             continue
         written = await serialize(request, tile.insight, mode, tile.dashboard_id)
@@ -248,7 +250,7 @@ async def list_collaborators(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    dashboard = _found(request)
+    dashboard = _dashboard_of(request)
     return json_answer([each.as_json(dashboard.id) for each in dashboard.collaborators])
 
 
@@ -257,10 +259,10 @@ async def add_collaborator(request: Request) -> Answer:
 
     :param request: ``id`` in its path; ``user_uuid`` and ``level`` in its body.
     """
-    dashboard, wish = _found(request, edit=True), request.json().get("user_uuid")
+    dashboard, wanted = _dashboard_of(request, edit=True), request.json().get("user_uuid")
     if dashboard.restriction_level == EVERYONE_MAY_EDIT:
         raise invalid("Cannot add collaborators to a dashboard on the lowest restriction level.")
-    user = request.state.keyring.with_uuid(str(wish))
+    user = request.state.keyring.with_uuid(str(wanted))
     if user is None:
         raise invalid("User does not exist.")
     if any(each.user.id == user.id for each in dashboard.collaborators):
@@ -274,7 +276,7 @@ async def remove_collaborator(request: Request) -> Answer:
 
     :param request: ``id`` and ``user_uuid`` in its path.
     """
-    dashboard = _found(request, edit=True)
+    dashboard = _dashboard_of(request, edit=True)
     kept = [each for each in dashboard.collaborators if each.user.uuid != request.params["user_uuid"]]
     if len(kept) == len(dashboard.collaborators):
         raise not_found()

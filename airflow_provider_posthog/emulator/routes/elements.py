@@ -29,10 +29,10 @@ INTEGERS = ("nth_child", "nth_of_type", "order")
 
 
 def _number(request: Request) -> int:
-    wish = request.params["id"]
-    if not wish.isdigit() or int(wish) not in request.state.elements.elements:
+    wanted = request.params["id"]
+    if not wanted.isdigit() or int(wanted) not in request.state.elements.elements:
         raise not_found()
-    return int(wish)
+    return int(wanted)
 
 
 def _checked(body: Json) -> Json:
@@ -122,11 +122,11 @@ def stats(request: Request) -> Answer:
     conditions = [f"event IN {listed(_kinds(request))}", "elements_chain != ''", *property_conditions(request)]
     zone = ZoneInfo(state.settings.timezone)
     for name, sign, default in (("date_from", ">=", "-7d"), ("date_to", "<=", None)):
-        if wish := request.query(name) or default:
+        if wanted := request.query(name) or default:
             try:
-                at = parse_date(wish, state.clock.now(), zone)
+                at = parse_date(wanted, state.clock.now(), zone)
             except ValueError:
-                raise invalid(f"{name}: {wish!r} is not a date.") from None
+                raise invalid(f"{name}: {wanted!r} is not a date.") from None
             conditions.append(f"timestamp {sign} {moment(at.astimezone(ZoneInfo('UTC')))}")
     rows = state.warehouse.execute(
         "SELECT elements_chain AS chain, event, count() AS n FROM {db}.events"  # noqa: S608 - of our own making
@@ -163,10 +163,10 @@ def values(request: Request) -> Answer:
         "SELECT elements_chain AS chain, count() AS n FROM {db}.events"  # noqa: S608 - of our own making
         f" WHERE elements_chain != '' AND timestamp >= {since} GROUP BY chain ORDER BY n DESC, chain"
     )
-    found = dict.fromkeys(
+    values_ = dict.fromkeys(
         str(element[key]) for row in rows for element in parse_chain(row["chain"]) if element[key] is not None
     )
-    return json_answer([{"name": each} for each in found if part in each.lower()][:MOST_VALUES])
+    return json_answer([{"name": each} for each in values_ if part in each.lower()][:MOST_VALUES])
 
 
 # (method, path, work, scopes) of what the oldest servers close to keys altogether

@@ -93,22 +93,22 @@ def _time(request: Request, name: str) -> datetime | None:
 def _order(request: Request) -> list[str]:
     sent = request.query("orderBy")
     try:
-        wish = json.loads(sent) if sent else ["-timestamp"]
+        order = json.loads(sent) if sent else ["-timestamp"]
     except ValueError:
-        wish = None
-    if not isinstance(wish, list) or not all(isinstance(each, str) for each in wish):
+        order = None
+    if not isinstance(order, list) or not all(isinstance(each, str) for each in order):
         raise server_error()
-    return wish
+    return order
 
 
 def _conditions(request: Request) -> list[str]:
     conditions = property_conditions(request)
     for name in ("event", "distinct_id"):
-        if wish := request.query(name):
-            conditions.append(f"{name} = {text(wish)}")
+        if value := request.query(name):
+            conditions.append(f"{name} = {text(value)}")
     if person := request.query("person_id"):
-        found = request.state.people.by_number(int(person)) if person.isdigit() else None
-        conditions.append(f"toString(person_id) = {text(found.uuid if found else person.lower())}")
+        person_ = request.state.people.by_number(int(person)) if person.isdigit() else None
+        conditions.append(f"toString(person_id) = {text(person_.uuid if person_ else person.lower())}")
     return conditions
 
 
@@ -209,11 +209,11 @@ def retrieve(request: Request) -> Answer:
     """Return an event (``GET events/{id}/``).
 
     :param request: ``id`` in its path.
-    :raises ApiError: 400 for what is no uuid, 404 for an event that is not there.
+    :raises ApiError: 400 for what is not a uuid, 404 for an event that is not there.
     """
-    wish = request.params["id"]
+    event_id = request.params["id"]
     try:
-        uuid = uuids.UUID(wish)
+        uuid = uuids.UUID(event_id)
     except ValueError:
         body = {"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}
         raise ApiError(400, body) from None
@@ -221,7 +221,7 @@ def retrieve(request: Request) -> Answer:
         f"SELECT {COLUMNS} FROM {{db}}.events WHERE uuid = '{uuid}' LIMIT 1 {NUMBERS}"  # noqa: S608 - a uuid
     )
     if not rows:
-        raise not_found(f"No events exist for event UUID {wish}")
+        raise not_found(f"No events exist for event UUID {event_id}")
     return json_answer(_event(request, rows[0], listed=False))
 
 
@@ -245,8 +245,8 @@ def values(request: Request) -> Answer:
         f"SELECT {property_text(key)} AS name, count() AS n FROM {{db}}.events WHERE {' AND '.join(conditions)}"  # noqa: S608
         " GROUP BY name ORDER BY n DESC, name LIMIT 50"
     )
-    found = [{"name": row["name"]} for row in rows]
-    return json_answer(found if old else {"results": found, "refreshing": False})
+    listed = [{"name": row["name"]} for row in rows]
+    return json_answer(listed if old else {"results": listed, "refreshing": False})
 
 
 ROUTES = (

@@ -44,16 +44,16 @@ def _format(body: Json, *, newest: bool) -> str:
 
 
 def _target(body: Json, name: str, known: list[Target]) -> Target | None:
-    wish = body.get(name)
-    if wish is None:
+    sent = body.get(name)
+    if sent is None:
         return None
-    if isinstance(wish, (dict, list, bool)) or not str(wish).isdigit():
-        detail = f"Incorrect type. Expected pk value, received {type(wish).__name__}."
+    if isinstance(sent, (dict, list, bool)) or not str(sent).isdigit():
+        detail = f"Incorrect type. Expected pk value, received {type(sent).__name__}."
         raise invalid(detail, "incorrect_type", name)
     for each in known:
-        if str(each.id) == str(wish):
+        if str(each.id) == str(sent):
             return each
-    raise invalid(f'Invalid pk "{wish}" - object does not exist.', "does_not_exist", name)
+    raise invalid(f'Invalid pk "{sent}" - object does not exist.', "does_not_exist", name)
 
 
 def _check_context(context: object) -> None:
@@ -93,14 +93,14 @@ async def list_(request: Request) -> Answer:
 
     :param request: ``limit``, ``offset`` and the filters ``export_format`` and ``context_path`` in its query.
     """
-    found = request.state.exports.visible(request.caller().user)
-    wish = request.query("export_format")
-    if wish in EXTENSIONS:
-        found = [each for each in found if each.export_format == wish]
+    exports = request.state.exports.visible(request.caller().user)
+    export_format = request.query("export_format")
+    if export_format in EXTENSIONS:
+        exports = [each for each in exports if each.export_format == export_format]
     path = request.query("context_path")
     if path:
-        found = [each for each in found if path.lower() in str(each.context("path") or "").lower()]
-    return page(request, found, request.state.exports.as_json)
+        exports = [each for each in exports if path.lower() in str(each.context("path") or "").lower()]
+    return page(request, exports, request.state.exports.as_json)
 
 
 def _own(request: Request) -> Export:

@@ -10,7 +10,13 @@ from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
-from airflow_provider_posthog.emulator.jobs.file_downloads import COMPRESSIONS, LIVE, MODELS, FileDownload, Wish
+from airflow_provider_posthog.emulator.jobs.file_downloads import (
+    COMPRESSIONS,
+    LIVE,
+    MODELS,
+    FileDownload,
+    FileDownloadRequest,
+)
 
 READ, WRITE = ("batch_export:read",), ("batch_export:write",)
 LONGEST = timedelta(weeks=1)
@@ -19,11 +25,11 @@ TYPES = {"Parquet": "application/vnd.apache.parquet", "JSONLines": "application/
 
 
 def _moment(body: Json, name: str) -> datetime:
-    wish = body.get(name)
-    if wish is None:
+    wanted = body.get(name)
+    if wanted is None:
         raise invalid("This field is required.", "required", name)
     try:
-        moment = datetime.fromisoformat(str(wish).replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(str(wanted).replace("Z", "+00:00"))
     except ValueError:
         raise invalid("Datetime has wrong format. Use ISO 8601.", attr=name) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
@@ -41,14 +47,14 @@ def _interval(request: Request, body: Json) -> tuple[datetime, datetime]:
 
 
 def _names(body: Json, name: str) -> tuple[str, ...]:
-    wish = body.get(name) or []
-    if not isinstance(wish, list):
-        detail = f'Expected a list of items but got type "{type(wish).__name__}".'
+    wanted = body.get(name) or []
+    if not isinstance(wanted, list):
+        detail = f'Expected a list of items but got type "{type(wanted).__name__}".'
         raise invalid(detail, "not_a_list", name)
-    return tuple(str(each) for each in wish)
+    return tuple(str(each) for each in wanted)
 
 
-def _read(request: Request) -> Wish:
+def _read(request: Request) -> FileDownloadRequest:
     body = request.json()
     model = body.get("model", "events")
     if model not in MODELS:
@@ -62,7 +68,7 @@ def _read(request: Request) -> Wish:
     start, end = _interval(request, body)
     size = number(file, "max_size_mb", DEFAULT_SIZE) or 0
     include, exclude = _names(body, "include"), _names(body, "exclude")
-    return Wish(model, start, end, file_format, compression, max(size, 0), include, exclude)
+    return FileDownloadRequest(model, start, end, file_format, compression, max(size, 0), include, exclude)
 
 
 async def create(request: Request) -> Answer:
@@ -71,12 +77,12 @@ async def create(request: Request) -> Answer:
     :param request: ``model``, ``file`` (``format``, ``compression``, ``max_size_mb``), ``data_interval_start``,
         ``data_interval_end``, ``include`` and ``exclude`` in its body.
     """
-    wish, service = _read(request), request.state.file_downloads
+    wanted, service = _read(request), request.state.file_downloads
     if service.running() >= request.state.settings.max_file_downloads:
         detail = "Too many file downloads are running for this project. Wait until one of them has ended."
         # the server does not know when: no Retry-After
         raise ApiError(429, envelope("server_error", "too_many_concurrent_file_downloads", detail))
-    return json_answer({"id": service.create(wish).id}, 202)
+    return json_answer({"id": service.create(wanted).id}, 202)
 
 
 async def list_(request: Request) -> Answer:
@@ -88,7 +94,7 @@ async def list_(request: Request) -> Answer:
     return page(request, service.all(), lambda each: {"id": each.id, "status": service.status(each)})
 
 
-def _found(request: Request) -> FileDownload:
+def _download_of(request: Request) -> FileDownload:
     download = request.state.file_downloads.find(request.params["id"])
     if download is None:
         raise not_found()
@@ -100,7 +106,7 @@ async def retrieve(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    return json_answer(request.state.file_downloads.as_json(_found(request)))
+    return json_answer(request.state.file_downloads.as_json(_download_of(request)))
 
 
 async def download(request: Request) -> Answer:
@@ -108,19 +114,19 @@ async def download(request: Request) -> Answer:
 
     :param request: ``id`` in its path, and ``file``: its id, its number from 0 on, or nothing for the first one.
     """
-    found, state = _found(request), request.state
-    status = state.file_downloads.status(found)
+    job, state = _download_of(request), request.state
+    status = state.file_downloads.status(job)
     if status != "Completed":
         raise invalid(f"This file download is {'still in progress' if status in LIVE else status}.")
-    if state.file_downloads.expired(found):
+    if state.file_downloads.expired(job):
         raise invalid("This file download has expired.")
-    wish = request.params.get("file", "0")
-    for place, (name, content) in enumerate(found.files):
-        if wish in (name, str(place)):
-            file = f"{found.wish.model}-{place}{found.wish.suffix()}"
-            path = f"/storage/file-downloads/{found.id}/{name}/{file}"
+    wanted = request.params.get("file", "0")
+    for place, (name, content) in enumerate(job.files):
+        if wanted in (name, str(place)):
+            file = f"{job.wanted.model}-{place}{job.wanted.suffix()}"
+            path = f"/storage/file-downloads/{job.id}/{name}/{file}"
             disposition = f'attachment; filename="{file}"'
-            link = state.storage.sign(path, content, TYPES[found.wish.format], disposition)
+            link = state.storage.sign(path, content, TYPES[job.wanted.format], disposition)
             return Answer(302, headers={"Location": link})
     raise not_found()
 
@@ -130,9 +136,9 @@ async def cancel(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    found, service = _found(request), request.state.file_downloads
-    service.cancel(found)
-    return json_answer({"status": service.status(found)})
+    job, service = _download_of(request), request.state.file_downloads
+    service.cancel(job)
+    return json_answer({"status": service.status(job)})
 
 
 _ALL = "/file_download_batch_exports"

@@ -40,10 +40,10 @@ def _group(request: Request) -> Group:
     index, key = _index(request), request.query("group_key")
     if not key:
         raise invalid(NO_PARAMETER, attr="group_key")
-    found = request.state.groups.find(index, key)
-    if found is None:
+    group = request.state.groups.find(index, key)
+    if group is None:
         raise not_found()
-    return found
+    return group
 
 
 # -- lists -------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def property_definitions(request: Request) -> Answer:
         for index in TYPES
     }
     return json_answer(
-        {index: [{"name": name, "count": n} for name, n in found.most_common()] for index, found in counted.items()}
+        {index: [{"name": name, "count": n} for name, n in counts.most_common()] for index, counts in counted.items()}
     )
 
 
@@ -134,16 +134,16 @@ def related(request: Request) -> Answer:
 
     :param request: ``id``, and ``group_type_index`` if the id is a group's, in its query.
     """
-    wish, index, state = request.query("id") or "", request.query("group_type_index"), request.state
+    wanted, index, state = request.query("id") or "", request.query("group_type_index"), request.state
     if index is not None and index.isdigit():
-        condition = f"`$group_{int(index) % 5}` = {text(wish)}"
+        condition = f"`$group_{int(index) % 5}` = {text(wanted)}"
         rows = state.warehouse.execute(
             f"SELECT DISTINCT toString(person_id) AS id FROM {{db}}.events WHERE {condition}"  # noqa: S608
         )
         persons = [person for row in rows if (person := state.people.get(row["id"])) is not None]
         return json_answer([each.as_row(state.settings.generation) for each in persons])
     rows = state.warehouse.execute(
-        f"SELECT DISTINCT `$group_0` AS key FROM {{db}}.events WHERE toString(person_id) = {text(wish)} AND key != ''"  # noqa: S608
+        f"SELECT DISTINCT `$group_0` AS key FROM {{db}}.events WHERE toString(person_id) = {text(wanted)} AND key != ''"  # noqa: S608
     )
     groups = [group for row in rows if (group := state.groups.find(0, row["key"])) is not None]
     return json_answer([{"type": "group", "id": each.key, **each.as_json()} for each in groups])

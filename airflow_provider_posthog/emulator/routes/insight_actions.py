@@ -13,7 +13,7 @@ from airflow_provider_posthog.emulator.http.routes import Route, closed
 from airflow_provider_posthog.emulator.insights.legacy import legacy_items, read_filters, to_query
 from airflow_provider_posthog.emulator.insights.refresh import insight_key
 from airflow_provider_posthog.emulator.jobs.queries import as_api_error
-from airflow_provider_posthog.emulator.routes.insights import READ, WRITE, found_insight
+from airflow_provider_posthog.emulator.routes.insights import READ, WRITE, insight_of
 
 
 def _approved(request: Request) -> None:
@@ -22,10 +22,10 @@ def _approved(request: Request) -> None:
 
 
 def _cached_rows(request: Request) -> list[object]:
-    key = insight_key(request, found_insight(request), None)
+    key = insight_key(request, insight_of(request), None)
     cached = request.state.queries.cached(key) if key else None
-    found = cached.body.get("results") if cached else None
-    return found if isinstance(found, list) else []
+    rows = cached.body.get("results") if cached else None
+    return rows if isinstance(rows, list) else []
 
 
 async def analyze(request: Request) -> Answer:
@@ -34,7 +34,7 @@ async def analyze(request: Request) -> Answer:
     :param request: the id or short id in its path.
     """
     _approved(request)
-    insight, rows = found_insight(request), _cached_rows(request)
+    insight, rows = insight_of(request), _cached_rows(request)
     if not rows:
         return json_answer({"result": "No data available to analyze."})
     name = insight.name or insight.derived_name or "This insight"
@@ -47,7 +47,7 @@ async def suggest(request: Request) -> Answer:
     :param request: the id or short id in its path; a body like that of an insight changes nothing here.
     """
     _approved(request)
-    insight, rows = found_insight(request), _cached_rows(request)
+    insight, rows = insight_of(request), _cached_rows(request)
     if request.method == "POST":
         request.json()
     if not rows or insight.query is None:
@@ -62,10 +62,10 @@ async def cancel(request: Request) -> Answer:
 
     :param request: ``client_query_id`` in its body.
     """
-    wish = request.json().get("client_query_id")
-    if not wish:
+    wanted = request.json().get("client_query_id")
+    if not wanted:
         raise invalid("Field is required.", attr="client_query_id")
-    await request.state.queries.cancel(str(wish), dequeue_only=False)
+    await request.state.queries.cancel(str(wanted), dequeue_only=False)
     return json_answer({"status": "success"}, 201)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, forbidden, invalid, not_found
 from airflow_provider_posthog.emulator.http.fields import NAME_LENGTH, flag, mapping, number, tags, text
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
@@ -13,7 +12,7 @@ from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
 from airflow_provider_posthog.emulator.insights.activity import changes
 from airflow_provider_posthog.emulator.insights.insights import Insight
-from airflow_provider_posthog.emulator.insights.refresh import insight_key, read_mode, serialize
+from airflow_provider_posthog.emulator.insights.refresh import read_mode, serialize
 from airflow_provider_posthog.emulator.jobs.runner import WRAPPERS, unwrap
 
 READ, WRITE = ("insight:read",), ("insight:write",)
@@ -24,7 +23,7 @@ def wrapped(query: object) -> Json | None:
     """Return a query as insights keep it: inside of the node that says how to show it.
 
     :param query: as sent.
-    :raises ApiError: 400 for what is no query.
+    :raises ApiError: 400 for what is not a query.
     """
     if query is None:
         return None
@@ -45,31 +44,31 @@ def _filters(request: Request, body: Json) -> Json:
 def _change(request: Request, insight: Insight, body: Json) -> None:
     """Write the fields of a body into an insight, or none of them when one is wrong."""
     lengths = {"name": NAME_LENGTH, "derived_name": NAME_LENGTH, "description": None}
-    found: Json = {name: text(body, name, longest) for name, longest in lengths.items() if name in body}
-    found |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
+    changes: Json = {name: text(body, name, longest) for name, longest in lengths.items() if name in body}
+    changes |= {name: flag(body, name, False) for name in ("favorited", "saved", "deleted") if name in body}
     if "query" in body:
-        found["query"] = wrapped(body["query"])
+        changes["query"] = wrapped(body["query"])
     if "filters" in body:
-        found["filters"] = _filters(request, body)
+        changes["filters"] = _filters(request, body)
     if "tags" in body:
-        found["tags"] = tags(body)
+        changes["tags"] = tags(body)
     if "order" in body:
-        found["order"] = number(body, "order")
+        changes["order"] = number(body, "order")
     targets = _dashboards(request, body) if "dashboards" in body else None
-    for name, value in found.items():
+    for name, value in changes.items():
         setattr(insight, name, value)
     if targets is not None:
         _place(request, insight, targets)
 
 
 def _dashboards(request: Request, body: Json) -> list[int]:
-    wish = body["dashboards"]
-    if not isinstance(wish, list):
-        raise invalid(f'Expected a list of items but got type "{type(wish).__name__}".', "not_a_list", "dashboards")
-    for each in wish:
+    wanted = body["dashboards"]
+    if not isinstance(wanted, list):
+        raise invalid(f'Expected a list of items but got type "{type(wanted).__name__}".', "not_a_list", "dashboards")
+    for each in wanted:
         if request.state.dashboards.find(each) is None:
             raise invalid(f'Invalid pk "{each}" - object does not exist.', "does_not_exist", "dashboards")
-    return [int(each) for each in wish]
+    return [int(each) for each in wanted]
 
 
 def _place(request: Request, insight: Insight, targets: list[int]) -> None:
@@ -103,12 +102,12 @@ async def create(request: Request) -> Answer:
 
 
 def _numbers(request: Request, name: str) -> list[object]:
-    """Return a list that a query parameter holds as JSON text; what is no list filters nothing."""
+    """Return a list that a query parameter holds as JSON text; what is not a list filters nothing."""
     try:
-        found = json.loads(request.query(name) or "[]")
+        numbers = json.loads(request.query(name) or "[]")
     except ValueError:
         return []
-    return found if isinstance(found, list) else []
+    return numbers if isinstance(numbers, list) else []
 
 
 def _fits(request: Request, insight: Insight) -> bool:
@@ -135,22 +134,16 @@ async def list_(request: Request) -> Answer:
         ``tags`` (JSON lists), ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
     """
     store = request.state.insights
-    found = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
+    insights = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
     if (request.query("basic") or "").lower() == "true":
-        return page(request, found, lambda each: each.basic(_last_refresh(request, each)))
+        return page(request, insights, lambda each: each.basic())
     mode = read_mode(request)
     limit, offset = bounds(request)
-    written = {each.id: await serialize(request, each, mode) for each in found[offset : offset + limit]}
-    return page(request, found, lambda each: written[each.id])
+    written = {each.id: await serialize(request, each, mode) for each in insights[offset : offset + limit]}
+    return page(request, insights, lambda each: written[each.id])
 
 
-def _last_refresh(request: Request, insight: Insight) -> str | None:
-    key = insight_key(request, insight, None)
-    cached = request.state.queries.cached(key) if key else None
-    return iso(cached.at) if cached else None
-
-
-def found_insight(request: Request, *, deleted: bool = False) -> Insight:
+def insight_of(request: Request, *, deleted: bool = False) -> Insight:
     """Return the insight of a path.
 
     :param request: the id or short id in its path.
@@ -171,11 +164,11 @@ async def retrieve(request: Request) -> Answer:
     :param request: the id or short id in its path; ``refresh``, ``client_query_id``, ``from_dashboard``,
         ``filters_override`` and ``variables_override`` in its query.
     """
-    insight = found_insight(request)
-    wish = request.query("from_dashboard") or ""
+    insight = insight_of(request)
+    wanted = request.query("from_dashboard") or ""
     # a dashboard without this insight is ignored
     places = (tile.dashboard_id for tile in insight.tiles if not tile.deleted)
-    on_dashboard = next((each for each in places if str(each) == wish), None)
+    on_dashboard = next((each for each in places if str(each) == wanted), None)
     return json_answer(await serialize(request, insight, read_mode(request), on_dashboard))
 
 
@@ -186,7 +179,7 @@ async def update(request: Request) -> Answer:
     """
     body, user = request.json(), request.caller().user
     # only JSON's false restores, not a text that means it
-    insight = found_insight(request, deleted=body.get("deleted") is False)
+    insight = insight_of(request, deleted=body.get("deleted") is False)
     before = {name: getattr(insight, name) for name in TRACKED}
     _change(request, insight, body)
     insight.last_modified_at = request.state.clock.now()

@@ -21,7 +21,7 @@ STATES = ("pending", "completed", "all")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wish:
+class _DeletionOptions:
     """What a deletion is asked to take along."""
 
     events: bool
@@ -29,16 +29,16 @@ class _Wish:
     keep: bool
 
 
-def _wish(request: Request, has: Callable[[str], bool]) -> _Wish:
+def _options(request: Request, has: Callable[[str], bool]) -> _DeletionOptions:
     # the oldest servers know nothing of the last two, and delete the person that they were asked to keep
     newer = request.state.settings.generation != "A"
-    return _Wish(has("delete_events"), newer and has("delete_recordings"), newer and has("keep_person"))
+    return _DeletionOptions(has("delete_events"), newer and has("delete_recordings"), newer and has("keep_person"))
 
 
-def _take_along(request: Request, persons: list[Person], wish: _Wish) -> None:
-    if wish.events:
+def _take_along(request: Request, persons: list[Person], options: _DeletionOptions) -> None:
+    if options.events:
         request.state.deletions.request_events(persons)
-    if wish.recordings:
+    if options.recordings:
         request.state.deletions.delete_recordings(persons)
 
 
@@ -50,9 +50,9 @@ def delete(request: Request) -> Answer:
     :raises ApiError: when the person cannot be deleted: 500, or 503 on today's servers; those in between say nothing.
     """
     state, user = request.state, request.caller().user
-    person, wish = person_of(request), _wish(request, lambda name: request.query(name) is not None)
-    _take_along(request, [person], wish)
-    if wish.keep:
+    person, options = person_of(request), _options(request, lambda name: request.query(name) is not None)
+    _take_along(request, [person], options)
+    if options.keep:
         return Answer(202)
     if state.deletions.queued:
         state.deletions.enqueue([person], user)
@@ -76,18 +76,20 @@ def _asked_for(request: Request, body: Json) -> list[Person]:
     if distinct_ids and ids and generation != "A":
         raise invalid("You can only pass either distinct_ids or ids, not both")
     most, name = MOST_IDS[generation], "distinct_ids" if distinct_ids else "ids"
-    wish = distinct_ids or ids
-    if not wish:
+    names = distinct_ids or ids
+    if not names:
         raise invalid(NEITHER)
-    if len(wish) > most:
+    if len(names) > most:
         raise invalid(f"You can only pass {most} {name} in one call")
-    found = map(people.by_distinct_id, map(str, wish)) if distinct_ids else (_by_uuid(request, each) for each in wish)
-    return list({each.uuid: each for each in found if each is not None}.values())
+    people_ = (
+        map(people.by_distinct_id, map(str, names)) if distinct_ids else (_by_uuid(request, each) for each in names)
+    )
+    return list({each.uuid: each for each in people_ if each is not None}.values())
 
 
-def _by_uuid(request: Request, wish: object) -> Person | None:
+def _by_uuid(request: Request, name: object) -> Person | None:
     try:
-        return request.state.people.get(str(uuids.UUID(str(wish))))
+        return request.state.people.get(str(uuids.UUID(str(name))))
     except ValueError:
         if request.state.settings.generation == "C":
             return None
@@ -101,21 +103,21 @@ def bulk_delete(request: Request) -> Answer:
     :param request: ``ids`` (uuids) or ``distinct_ids``, and flags, in its body; the text ``"false"`` is true.
     """
     state, body = request.state, request.json()
-    persons, wish = _asked_for(request, body), _wish(request, lambda name: bool(body.get(name)))
-    doomed = [] if wish.keep else persons
+    persons, options = _asked_for(request, body), _options(request, lambda name: bool(body.get(name)))
+    doomed = [] if options.keep else persons
     queued = state.deletions.queued
     if queued:
         state.deletions.enqueue(doomed, request.caller().user)
     errors = [] if queued else _delete_each(request, doomed)
-    _take_along(request, persons, wish)
+    _take_along(request, persons, options)
     if state.settings.generation == "A":
         return Answer(202)
     summary: Json = {
         "persons_found": len(persons),
         "persons_deleted": 0 if queued else len(doomed) - len(errors),
         **({"persons_queued_for_deletion": len(doomed) if queued else 0} if state.settings.generation == "C" else {}),
-        "events_queued_for_deletion": wish.events and bool(persons),
-        "recordings_queued_for_deletion": wish.recordings and bool(persons),
+        "events_queued_for_deletion": options.events and bool(persons),
+        "recordings_queued_for_deletion": options.recordings and bool(persons),
         "deletion_errors": errors,
     }
     # the newest servers call it a failure when nobody of those who were found could be deleted
@@ -163,7 +165,7 @@ def delete_events(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    _take_along(request, [person_of(request)], _Wish(events=True, recordings=False, keep=True))
+    _take_along(request, [person_of(request)], _DeletionOptions(events=True, recordings=False, keep=True))
     return Answer(202)
 
 
@@ -172,7 +174,7 @@ def delete_recordings(request: Request) -> Answer:
 
     :param request: ``id`` in its path.
     """
-    _take_along(request, [person_of(request)], _Wish(events=False, recordings=True, keep=True))
+    _take_along(request, [person_of(request)], _DeletionOptions(events=False, recordings=True, keep=True))
     return Answer(202)
 
 

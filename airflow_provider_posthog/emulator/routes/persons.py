@@ -66,17 +66,17 @@ def person_of(request: Request) -> Person:
     :param request: ``id`` in its path.
     :raises ApiError: 400 for something else, such as a distinct id; 404 for a person that is not there.
     """
-    wish, people = request.params["id"], request.state.people
-    if wish.isdigit():
-        found = people.by_number(int(wish))
+    person_id, people = request.params["id"], request.state.people
+    if person_id.isdigit():
+        person = people.by_number(int(person_id))
     else:
         try:
-            found = people.get(str(uuids.UUID(wish)))
+            person = people.get(str(uuids.UUID(person_id)))
         except ValueError:
-            raise invalid(NO_ID.format(wish)) from None
-    if found is None:
+            raise invalid(NO_ID.format(person_id)) from None
+    if person is None:
         raise not_found()
-    return found
+    return person
 
 
 def swapped(name: str) -> ApiError:
@@ -93,13 +93,13 @@ def swapped(name: str) -> ApiError:
 def _number(request: Request, name: str, default: int) -> int:
     sent = request.query(name)
     try:
-        found = int(sent or default)
+        number = int(sent or default)
     except ValueError:
-        found = -1
-    if found < 0:
+        number = -1
+    if number < 0:
         # PostHog does not check it, and fails in the query
         raise server_error()
-    return found or default
+    return number or default
 
 
 def _link(request: Request, offset: int) -> str:
@@ -153,8 +153,8 @@ def csv_answer(rows: list[Json]) -> Answer:
 
 def _csv(request: Request) -> Answer:
     state = request.state
-    found = state.people.tables.find(person_condition(request), CSV_ROWS, 0)
-    persons = [person for uuid in found if (person := state.people.get(uuid)) is not None]
+    people = state.people.tables.find(person_condition(request), CSV_ROWS, 0)
+    persons = [person for uuid in people if (person := state.people.get(uuid)) is not None]
     rows = [each.as_row(state.settings.generation) for each in persons]
     return csv_answer([{**row, "created_at": str(each.created_at)} for row, each in zip(rows, persons, strict=True)])
 
@@ -172,11 +172,11 @@ def values(request: Request) -> Answer:
         f"SELECT {property_text(key)} AS name, count() AS count FROM {{db}}.persons WHERE {condition} AND name != ''"  # noqa: S608
         " GROUP BY name ORDER BY count DESC, name DESC"
     )
-    found = [{"name": row["name"], "count": int(row["count"])} for row in rows]
-    found = [each for each in found if not part or part.lower() in str(each["name"]).lower()][:20]
+    items = [{"name": row["name"], "count": int(row["count"])} for row in rows]
+    items = [each for each in items if not part or part.lower() in str(each["name"]).lower()][:20]
     if request.state.settings.generation == "A":
-        return json_answer(found)
-    return json_answer({"results": found, "refreshing": False})
+        return json_answer(items)
+    return json_answer({"results": items, "refreshing": False})
 
 
 # -- one person, or some -----------------------------------------------------------------------------------------
@@ -191,15 +191,15 @@ def retrieve(request: Request) -> Answer:
 
 
 def _batch(request: Request, name: str) -> list[str]:
-    wish = request.json().get(name)
-    # more than 200 are cut off without a word, and what is no list finds nobody
-    return [str(each) for each in wish[:BATCH]] if isinstance(wish, list) else []
+    names = request.json().get(name)
+    # more than 200 are cut off without a word, and what is not a list finds nobody
+    return [str(each) for each in names[:BATCH]] if isinstance(names, list) else []
 
 
-def _found(request: Request, found: dict[str, Person | None]) -> Answer:
+def _answer_of(request: Request, by_name: dict[str, Person | None]) -> Answer:
     generation = request.state.settings.generation
     return json_answer(
-        {"results": {name: each.as_object(generation, BATCH_IDS) for name, each in found.items() if each is not None}}
+        {"results": {name: each.as_object(generation, BATCH_IDS) for name, each in by_name.items() if each is not None}}
     )
 
 
@@ -209,21 +209,21 @@ def batch_by_distinct_ids(request: Request) -> Answer:
     :param request: ``distinct_ids`` in its body.
     """
     people = request.state.people
-    return _found(request, {name: people.by_distinct_id(name) for name in _batch(request, "distinct_ids")})
+    return _answer_of(request, {name: people.by_distinct_id(name) for name in _batch(request, "distinct_ids")})
 
 
 def batch_by_uuids(request: Request) -> Answer:
     """Look up persons (``POST persons/batch_by_uuids/``).
 
     :param request: ``uuids`` in its body.
-    :raises ApiError: 400 when one is no uuid.
+    :raises ApiError: 400 when one is not a uuid.
     """
-    wish = _batch(request, "uuids")
+    names = _batch(request, "uuids")
     try:
-        found = {name: request.state.people.get(str(uuids.UUID(name))) for name in wish}
+        by_uuid = {name: request.state.people.get(str(uuids.UUID(name))) for name in names}
     except ValueError:
         raise invalid("One or more UUIDs are invalid.") from None
-    return _found(request, found)
+    return _answer_of(request, by_uuid)
 
 
 def _changed(request: Request, person: Person, field: str | None) -> None:
@@ -310,10 +310,10 @@ def reset_person_distinct_id(request: Request) -> Answer:
 
     :param request: ``distinct_id`` in its body; one that needs nothing is answered the same.
     """
-    wish = request.json().get("distinct_id")
-    if not isinstance(wish, str) or not wish:
+    distinct_id = request.json().get("distinct_id")
+    if not isinstance(distinct_id, str) or not distinct_id:
         raise invalid("distinct_id is required")
-    request.state.people.reveal(wish)
+    request.state.people.reveal(distinct_id)
     return Answer(202)
 
 

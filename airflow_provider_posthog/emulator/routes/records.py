@@ -28,10 +28,10 @@ def _lister(kind: str) -> Work:
 
 
 def _record(request: Request, kind: str) -> Json:
-    found = request.state.records.get(kind, request.params["id"])
-    if found is None or found.get("deleted"):
+    record = request.state.records.get(kind, request.params["id"])
+    if record is None or record.get("deleted"):
         raise not_found()
-    return found
+    return record
 
 
 def _getter(kind: str) -> Work:
@@ -131,11 +131,11 @@ def recalculation(request: Request) -> Answer:
     :param request: nothing else of it matters.
     """
     runs = _record(request, "experiments").get("_runs", [])
-    wish = request.params["run"]
-    found = runs[-1:] if wish == "latest" else [each for each in runs if each["id"] == wish]
-    if not found:
+    wanted = request.params["run"]
+    matching = runs[-1:] if wanted == "latest" else [each for each in runs if each["id"] == wanted]
+    if not matching:
         raise not_found()
-    return json_answer(_run(request, found[0]))
+    return json_answer(_run(request, matching[0]))
 
 
 def timeseries(request: Request) -> Answer:
@@ -147,10 +147,10 @@ def timeseries(request: Request) -> Answer:
     metric, fingerprint = request.query("metric_uuid"), request.query("fingerprint")
     if not metric or not fingerprint:
         raise ApiError(400, {"detail": "metric_uuid and fingerprint query parameters are required"})
-    found = (experiment.get("_results") or {}).get(metric)
-    if found is None:
+    series = (experiment.get("_results") or {}).get(metric)
+    if series is None:
         raise not_found("No timeseries results found for this experiment-metric combination")
-    days = {"timeseries": found, "errors": None, "status": "completed"}
+    days = {"timeseries": series, "errors": None, "status": "completed"}
     return json_answer({"experiment_id": experiment["id"], "metric_uuid": metric, **days})
 
 

@@ -12,11 +12,11 @@ READ, WRITE = ("sharing_configuration:read",), ("sharing_configuration:write",)
 
 
 def _shared(request: Request) -> tuple[str, int]:
-    state, wish = request.state, request.params["id"]
+    state, wanted = request.state, request.params["id"]
     kind = "insights" if "/insights/" in request.path else "dashboards"
     # a short id will not do here
-    numbered = state.insights.find(wish) if kind == "insights" else state.dashboards.find(wish)
-    if numbered is None or str(numbered.id) != wish:
+    numbered = state.insights.find(wanted) if kind == "insights" else state.dashboards.find(wanted)
+    if numbered is None or str(numbered.id) != wanted:
         raise not_found()
     return kind, numbered.id
 

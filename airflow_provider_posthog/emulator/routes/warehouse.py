@@ -27,10 +27,10 @@ MOST_JOBS, MOST_RUNS = 50, 5
 
 
 def _source(request: Request) -> Source:
-    found = next((one for one in request.state.warehouse_jobs.sources if one.id == request.params["id"]), None)
-    if found is None:
+    source = next((one for one in request.state.warehouse_jobs.sources if one.id == request.params["id"]), None)
+    if source is None:
         raise not_found()
-    return found
+    return source
 
 
 def _schema(request: Request) -> Schema:
@@ -41,10 +41,10 @@ def _schema(request: Request) -> Schema:
 
 
 def _view(request: Request) -> View:
-    found = next((one for one in request.state.warehouse_jobs.views if one.id == request.params["id"]), None)
-    if found is None:
+    view = next((one for one in request.state.warehouse_jobs.views if one.id == request.params["id"]), None)
+    if view is None:
         raise not_found()
-    return found
+    return view
 
 
 async def list_sources(request: Request) -> Answer:
@@ -76,16 +76,16 @@ def _refuse_unpaid(request: Request) -> None:
 async def source_jobs(request: Request) -> Answer:
     """List the syncs of a source, 50 at the most (``GET external_data_sources/{id}/jobs/``): a bare list."""
     after, before = (_moment(request, name) for name in ("after", "before"))
-    found = request.state.warehouse_jobs.source_jobs(_source(request), after, before)
-    return json_answer(found[:MOST_JOBS])
+    jobs = request.state.warehouse_jobs.source_jobs(_source(request), after, before)
+    return json_answer(jobs[:MOST_JOBS])
 
 
 def _moment(request: Request, name: str) -> datetime | None:
-    wish = request.query(name)
+    wanted = request.query(name)
     try:
-        return datetime.fromisoformat(wish.replace("Z", "+00:00")) if wish else None
+        return datetime.fromisoformat(wanted.replace("Z", "+00:00")) if wanted else None
     except ValueError:
-        raise invalid(f"{wish!r} is not a date.", attr=name) from None
+        raise invalid(f"{wanted!r} is not a date.", attr=name) from None
 
 
 async def retrieve_schema(request: Request) -> Answer:
@@ -118,9 +118,9 @@ async def cancel_schema(request: Request) -> Answer:
 
 async def list_views(request: Request) -> Answer:
     """List the views (``GET warehouse_saved_queries/``)."""
-    service, wish = request.state.warehouse_jobs, request.query("search") or ""
-    found = [one for one in service.views if wish.lower() in one.name.lower()]
-    return page(request, found, lambda each: each.as_json(service.now()))
+    service, wanted = request.state.warehouse_jobs, request.query("search") or ""
+    views = [one for one in service.views if wanted.lower() in one.name.lower()]
+    return page(request, views, lambda each: each.as_json(service.now()))
 
 
 async def retrieve_view(request: Request) -> Answer:
@@ -155,9 +155,9 @@ async def cancel_view(request: Request) -> Answer:
 
 async def list_tables(request: Request) -> Answer:
     """List the linked tables (``GET warehouse_tables/``)."""
-    wish = request.query("search") or ""
-    found = [one for one in request.state.warehouse_jobs.tables if wish.lower() in one.name.lower()]
-    return page(request, found, lambda each: each.as_json())
+    wanted = request.query("search") or ""
+    tables = [one for one in request.state.warehouse_jobs.tables if wanted.lower() in one.name.lower()]
+    return page(request, tables, lambda each: each.as_json())
 
 
 async def create_table(request: Request) -> Answer:
@@ -182,13 +182,13 @@ async def create_table(request: Request) -> Answer:
 
 async def refresh_table(request: Request) -> Answer:
     """Read the columns again (``POST warehouse_tables/{id}/refresh_schema/``)."""
-    found = next((one for one in request.state.warehouse_jobs.tables if one.id == request.params["id"]), None)
-    if found is None:
+    table = next((one for one in request.state.warehouse_jobs.tables if one.id == request.params["id"]), None)
+    if table is None:
         raise not_found()
     if request.state.settings.warehouse_no_files:
         raise invalid("Could not get columns: no files match the url pattern.", attr="url_pattern")
-    found.refreshed += 1
-    return json_answer(found.as_json())
+    table.refreshed += 1
+    return json_answer(table.as_json())
 
 
 async def list_endpoints(request: Request) -> Answer:

@@ -35,7 +35,7 @@ _ENDS: Mapping[str, tuple[str, str | None]] = {
 _ROWS = 50_000
 _BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
-#: The longest row of text: what is longer is no row, but a file that is not what it says.
+#: The longest row of text: what is longer is not a row, but a file that is not what it says.
 _MAX_ROW = 256 * 1024 * 1024
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n?$)')
 
@@ -103,7 +103,7 @@ def format_of(name: str) -> tuple[str, str | None] | None:
 
     :param name: the file's name.
     """
-    return next((found for end, found in _ENDS.items() if name.endswith(end)), None)
+    return next((chosen for end, chosen in _ENDS.items() if name.endswith(end)), None)
 
 
 def look(fs: FileSystem, path: str, wanted: Sequence[Wanted]) -> Look:
@@ -114,22 +114,22 @@ def look(fs: FileSystem, path: str, wanted: Sequence[Wanted]) -> Look:
     :param wanted: whose rows are to go.
     :raises UnreadableError: if that cannot be told.
     """
-    found = Look()
+    result = Look()
     with _readable(fs, path) as (kind, compression, file):
         if kind == "parquet" and not wanted:
-            found.rows = _parquet(file).metadata.num_rows
+            result.rows = _parquet(file).metadata.num_rows
         elif kind == "parquet":
             for batch in _batches(file, [one.column for one in wanted]):
                 masks = _masks(batch, wanted)
-                found.rows += batch.num_rows
-                found.by.update({one.column: n for one, mask in masks if (n := pc.sum(mask).as_py() or 0)})
+                result.rows += batch.num_rows
+                result.by.update({one.column: n for one, mask in masks if (n := pc.sum(mask).as_py() or 0)})
         else:
             for _, named in _rows(kind, compression, file, wanted):
                 if named is not None:
-                    found.rows += 1
+                    result.rows += 1
                     column = _column_of(named, wanted)
-                    found.by.update([column] if column is not None else [])
-    return found
+                    result.by.update([column] if column is not None else [])
+    return result
 
 
 def rewrite(fs: FileSystem, path: str, wanted: Sequence[Wanted], target: StagedFile) -> None:
@@ -165,7 +165,7 @@ def _readable(fs: FileSystem, path: str) -> Iterator[tuple[str, str | None, Any]
         with closing(fs.open(path, "rb")) as file:
             yield form[0], form[1], file
     except (UnicodeDecodeError, orjson.JSONDecodeError):
-        raise UnreadableError("is no text in UTF-8") from None
+        raise UnreadableError("is not text in UTF-8") from None
     except (pa.ArrowException, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableError(f"is damaged, or is not what its name says ({type(error).__name__})") from None
     except OSError as error:
@@ -192,7 +192,7 @@ def _batches(file: Any, columns: list[str] | None = None) -> Iterator[pa.RecordB
 
 def _masks(batch: pa.RecordBatch, wanted: Sequence[Wanted]) -> list[tuple[Wanted, pa.Array]]:
     """Return which rows each column lets go, those of earlier columns not among them."""
-    found: list[tuple[Wanted, pa.Array]] = []
+    masks: list[tuple[Wanted, pa.Array]] = []
     gone: pa.Array | None = None
     for one in wanted:
         texts = _texts(batch.column(one.column))
@@ -201,8 +201,8 @@ def _masks(batch: pa.RecordBatch, wanted: Sequence[Wanted]) -> list[tuple[Wanted
         if gone is not None:
             mask = pc.and_(mask, pc.invert(gone))
         gone = mask if gone is None else pc.or_(gone, mask)
-        found.append((one, mask))
-    return found
+        masks.append((one, mask))
+    return masks
 
 
 def _texts(column: pa.Array) -> pa.Array:
@@ -286,7 +286,7 @@ def _json(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[by
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            raise UnreadableError(f"line {number} is no JSON") from None
+            raise UnreadableError(f"line {number} is not JSON") from None
         missing = [one.column for one in wanted if not isinstance(row, dict) or one.column not in row]
         if missing:
             raise UnreadableError(f"line {number} has no {missing[0]!r}")
@@ -332,15 +332,15 @@ def _records(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 def _fields(raw: bytes, number: int) -> list[str]:
     text, at = raw.decode("utf-8"), 0
-    found: list[str] = []
+    fields: list[str] = []
     while True:
         cell = _FIELD.match(text, at)
         if cell is None:
-            raise UnreadableError(f"row {number} is no CSV")
-        found.append(cell[2] if cell[1] is None else cell[1].replace('""', '"'))
+            raise UnreadableError(f"row {number} is not CSV")
+        fields.append(cell[2] if cell[1] is None else cell[1].replace('""', '"'))
         at = cell.end()
         if cell[3] != ",":
-            return found
+            return fields
 
 
 def _lines(read: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -81,7 +81,7 @@ class FolderErasure:
         self._journal = Journal(fs, root, request_id, name, _asked(request_id, self._wanted))
         self._manifests = FolderManifests(fs, root, name)
 
-    def run(self, before: Callable[[Erased], None] = lambda found: None) -> Erased:
+    def run(self, before: Callable[[Erased], None] = lambda looks: None) -> Erased:
         """Erase.
 
         :param before: is called with what is about to go, before anything is changed.
@@ -92,14 +92,14 @@ class FolderErasure:
         self._journal.begin()
         self._take_up()
         for _ in range(_ROUNDS):
-            found = self._look_at_all()
-            if not found:
+            looks = self._look_at_all()
+            if not looks:
                 return self._sum()
             plan = self._sum()
-            for _, seen in found:
+            for _, seen in looks:
                 plan.add(seen.rows, seen.by)
             before(plan)
-            for path, seen in found:
+            for path, seen in looks:
                 self._erase(path, seen)
         raise PostHogIncompleteError(
             f"{self._root}: rows of these persons come again while they are erased. Pause what writes into it."
@@ -114,7 +114,7 @@ class FolderErasure:
     def _look_at_all(self) -> list[tuple[str, Look]]:
         """Look at all files that were not looked at, or have changed since; return those with rows that are to go."""
         self._manifests.read()
-        found: list[tuple[str, Look]] = []
+        looks: list[tuple[str, Look]] = []
         troubles: list[str] = []
         for path in self._files(troubles):
             version = self._version(path)
@@ -126,13 +126,13 @@ class FolderErasure:
                 troubles.append(f"{_name(path)} {error}")
                 continue
             if seen.hits:
-                found.append((path, seen))
+                looks.append((path, seen))
             else:
                 self._journal.saw(path, version, seen.rows)
         self._journal.save()
         if troubles:
             raise PostHogIncompleteError(self._troubled(troubles))
-        return found
+        return looks
 
     def _troubled(self, troubles: Sequence[str]) -> str:
         more = f"; and {len(troubles) - _MAX_NAMED} more" if len(troubles) > _MAX_NAMED else ""
@@ -293,7 +293,7 @@ def check_root(fs: Any, root: str) -> None:  # noqa: ANN401
     """
     fs.invalidate_cache()
     if not fs.isdir(root):
-        raise PostHogSettingsError("path", "is no folder.", "Write the folder that the files were written into.")
+        raise PostHogSettingsError("path", "is not a folder.", "Write the folder that the files were written into.")
     around = root.rpartition("/")[0]
     while around.strip("/"):
         if fs.isdir(f"{around}/{manifests.FOLDER}"):

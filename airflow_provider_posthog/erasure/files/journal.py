@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
-from airflow_provider_posthog.storage.atomic_file import Landing, is_flat, make_folder
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, is_flat, make_folder
 from airflow_provider_posthog.storage.staging import FOLDER
 
 #: Seconds after which it is written down which files were looked at.
@@ -81,8 +81,8 @@ class Journal:
     def entries(self) -> dict[str, dict[str, Any]]:
         """Return the files that were replaced, or are about to be, by digest."""
         names = (path.rpartition("/")[2].removesuffix(".json") for path in self._list(self.folder))
-        found = {name: self._read(name) for name in names if len(name) == _DIGEST}
-        return {name: entry for name, entry in found.items() if entry is not None}
+        by_name = {name: self._read(name) for name in names if len(name) == _DIGEST}
+        return {name: entry for name, entry in by_name.items() if entry is not None}
 
     def note(self, path: str, entry: Mapping[str, Any]) -> None:
         """Write down what is about to take a file's place.
@@ -125,16 +125,16 @@ class Journal:
         if not self._fs.exists(path):
             return None
         with self._fs.open(path, "rb") as file:
-            found: dict[str, Any] = json.loads(file.read())
-        return found
+            content: dict[str, Any] = json.loads(file.read())
+        return content
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if not is_flat(self._fs):
             make_folder(self._fs, self.folder)
-        with Landing(self._fs, f"{self.folder}/{name}.json", token=_PART) as landing:
-            landing.write(json.dumps(value).encode())
-            landing.finish()
-            landing.commit()
+        with AtomicFile(self._fs, f"{self.folder}/{name}.json", token=_PART) as atomic:
+            atomic.write(json.dumps(value).encode())
+            atomic.finish()
+            atomic.commit()
 
 
 def digest_of(path: str) -> str:

@@ -77,15 +77,15 @@ class FolderManifests:
         """
         if path in self._listed:
             return self._listed[path][2]
-        found: dict[str, str | None] = {}
+        values: dict[str, str | None] = {}
         for part in path.split("/")[:-1]:
             column, equals, value = part.partition("=")
             column = unquote(column)
             if equals and "~" in value and column in columns:
                 raise UnreadableError("is in a folder whose name was cut, and no manifest has all of it")
             if equals:
-                found[column] = None if value == NULL_PARTITION else unquote(value)
-        return found
+                values[column] = None if value == NULL_PARTITION else unquote(value)
+        return values
 
     def update(self, path: str, entry: Mapping[str, Any], part: str) -> None:
         """Have the manifest say what is in a file now.

@@ -1,4 +1,4 @@
-"""Batch exports as tasks: PostHog's own engine writes the rows, Airflow says when, waits, and proves."""
+"""Batch exports as tasks: PostHog's own engine writes the rows; Airflow decides when, waits, and verifies."""
 
 from __future__ import annotations
 

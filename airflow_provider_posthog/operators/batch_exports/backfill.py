@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import batch_exports, states
 from airflow_provider_posthog.api.export_intervals import Interval, Schedule
-from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, backfill_text, row
@@ -20,7 +19,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
@@ -30,12 +29,9 @@ from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.api.call import Call
-    from airflow_provider_posthog.compat import Context, ObjectStoragePath
+    from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.tasks.job import JobArguments
 
-#: PostHog answers 429 with this code while the project has as many backfills as it may.
-_TOO_MANY = "too_many_concurrent_backfills"
 #: How many backfills are searched for one that goes on.
 _NEWEST = 100
 #: The events of a range as a backfill takes them: by when they happened.
@@ -49,15 +45,17 @@ _RUNS_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class PostHogBackfillBatchExportOperator(WatchedJobOperator):
-    """Lets a batch export write a range of time to its destination again, and waits until every run of it is good.
+    """Backfills a range of time of a batch export, and waits until every run has succeeded.
 
-    PostHog writes; no row passes through Airflow. A backfill takes events by their ``timestamp``, where the export's
-    own scheduled runs take them by when PostHog received them: an event that comes late is in no backfill of its day
-    that ran before. Rows that both have written are twice in a destination that only appends; they have one ``uuid``.
+    PostHog writes; no row passes through Airflow. A backfill selects events by their ``timestamp``, while the export's
+    scheduled runs select them by when PostHog received them: an event that arrives late is missing from any backfill of
+    its day that ran before. Rows that both have written appear twice in a destination that only appends; they share one
+    ``uuid``.
 
     The range is the run's data interval, and must be made of whole intervals of the export: its hours, or its days and
-    weeks with their time zone and hour. A backfill of the same range that goes on already, whoever started it, is taken
-    up instead of starting a second. As long as the project has as many backfills as it may, the task waits.
+    weeks with their time zone and hour. If a backfill of the same range is already running, whoever started it, the
+    task waits for that one instead of starting a second. While the project runs as many backfills as it may, the task
+    waits for a slot.
 
     ::
 
@@ -66,17 +64,17 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param batch_export: the batch export's UUID or its name.
     :param start: the first moment, as a time with an offset or ISO text; default: the run's data interval.
     :param end: the first moment after it, not in the future; default: the run's data interval.
-    :param check_sql_conn_id: count the range's rows in the destination, too, by this Airflow connection of a database;
-        with ``check_table`` or ``check_sql``. Rows that scheduled runs have written count, too.
+    :param check_sql_conn_id: also count the range's rows in the destination, through this Airflow connection of a
+        database; with ``check_table`` or ``check_sql``. Rows from scheduled runs count too.
     :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
-    :param check_sql: a statement in its place that answers with one number; ``{start}`` and ``{end}`` in it stand for
-        the edges of the range, as texts in quotes.
+    :param check_sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand
+        for the edges of the range, as texts in quotes.
     :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
         extra ``warehouse``).
     :param object_storage_conn_id: Airflow's connection for that object storage.
     :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
         waits for on a connection share one query per poll.
-    :param timeout: seconds that it may take, from its start; default a day. The wait for a place has as long.
+    :param timeout: seconds that it may take, from its start; default a day. The wait for a slot may take as long again.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
         ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
@@ -85,7 +83,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
         by then.
     :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
-    :raises PostHogJobFailed: if a run did not complete, or with failed records, or an interval has no run.
+    :raises PostHogJobFailed: if a run did not complete, has failed records, or an interval has no run.
     :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
     :raises PostHogJobTimeout: if it did not end in time; it is cancelled then.
     """
@@ -118,21 +116,12 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self.check_sql = check_sql
         self.check_path = check_path
         self.object_storage_conn_id = object_storage_conn_id
-        self._context: Mapping[str, Any] = {}
         self._asked_at = 0.0
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Start the backfill, or take up one of the same range, and see it through.
-
-        :param context: the task's context.
-        """
-        self._context = context
-        return super().execute(context)
 
     def prepare(self) -> dict[str, Any]:
         """Find the export, and check that the range is made of whole intervals of it."""
         self._destination().check()
-        start, end = interval_of(self._context, self.start, self.end)
+        start, end = interval_of(self._task_context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
         schedule.split(start, end)
@@ -157,9 +146,9 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
                 return backfill_text(export_id, str(live["id"]), at), {}
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
-                answer = self._start(call)
+                answer = self.hook.client.send(call)
             except PostHogAPIError as error:
-                if error.code != _TOO_MANY:
+                if error.code != batch_exports.NO_SLOT:
                     raise
                 self._wait_for_place(export_id)
                 continue
@@ -167,19 +156,10 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
                 raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
 
-    def _start(self, call: Call[batch_exports.BackfillId]) -> batch_exports.BackfillId:
-        """Send the call, which waits for PostHog's limit of requests, but not for a place: that takes longer."""
-        try:
-            return self.hook.client.send(call, policy=RetryPolicy(max_rate_limit_wait=0.0))
-        except PostHogAPIError as error:
-            if error.status != 429 or error.code == _TOO_MANY:
-                raise
-        return self.hook.client.send(call)
-
     def _wait_for_place(self, export_id: str) -> None:
         anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))
-        found = self.look(anybody)["rows"]
-        live = sum(states.of_run(one).state == "pending" for one in found)
+        rows = self.look(anybody)["rows"]
+        live = sum(states.of_run(one).state == "pending" for one in rows)
         earliest = int(self._asked_at + math.ceil(self.poll_interval))
         gate = Watched("place", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
         self.wait_for_room(gate, f"The project has as many backfills as it may ({live} of which are known)")
@@ -188,23 +168,23 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
         earliest = self._asked_at or self.began().timestamp()
         marker = self.marker_of(request)
-        for found in self.hook.client.pages(batch_exports.backfills(request["export"])):
-            created = moment(found.get("created_at"))
+        for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
+            created = moment(backfill.get("created_at"))
             at = created.timestamp() if created is not None else 0.0
-            if at < earliest and not states.is_live(found):
+            if at < earliest and not states.is_live(backfill):
                 return
-            if not _is_of(found, request) or at < earliest:
+            if not _is_of(backfill, request) or at < earliest:
                 continue
-            if states.is_live(found) or self._asked_at or self.is_ours(at):
-                text = backfill_text(request["export"], str(found["id"]), at)
-                yield Job(text, marker, at), states.of_run(found)
+            if states.is_live(backfill) or self._asked_at or self.is_ours(at):
+                text = backfill_text(request["export"], str(backfill["id"]), at)
+                yield Job(text, marker, at), states.of_run(backfill)
 
     def _live(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> Mapping[str, Any] | None:
         """Return the backfill of the same range that goes on, if it is one of the newest."""
-        found: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
+        backfills: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
         if page.get("next"):
-            found = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
-        return next((one for one in found if states.is_live(one) and _is_of(one, request)), None)
+            backfills = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
+        return next((one for one in backfills if states.is_live(one) and _is_of(one, request)), None)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Prove every run of the backfill, and return what they wrote."""
@@ -225,8 +205,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         if start is None or end is None:
             raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
         runs = self._proved_runs(export, backfill, (start, end), job)
-        told_runs = [summary(one) for one in runs]
-        rows, size = (sum(one[name] for one in told_runs) for name in ("rows", "bytes"))
+        summaries = [summary(one) for one in runs]
+        rows, size = (sum(one[name] for one in summaries) for name in ("rows", "bytes"))
         self.concludes(
             "Backfill %s: %s, %s bytes in %s", backfill_id, counted(rows, "row"), f"{size:,}", counted(len(runs), "run")
         )
@@ -237,7 +217,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "rows": rows,
             "bytes": size,
             "run_count": len(runs),
-            "runs": told_runs[:_MOST_RUNS],
+            "runs": summaries[:_MOST_RUNS],
             **self._counted((start, end), rows),
         }
 
@@ -257,11 +237,11 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         there = destination.of(window)
         edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
         (here,) = self.hook.get_first(_COUNT, edges) or [0]
-        self.log.info("%s: %s rows at the destination, %s in PostHog", told(window), f"{there:,}", f"{here:,}")
+        self.log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
         if there < rows:
             raise PostHogIncompleteError(
-                f"{told(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. Look at "
-                "the destination: a table of another name, a time zone, rows that something else removed."
+                f"{describe(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. "
+                "Look at the destination: a table of another name, a time zone, rows that something else removed."
             )
         if here > there:
             self.log.warning(
@@ -322,8 +302,8 @@ def _is_of(backfill: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
 def _fault(run: Mapping[str, Any] | None, interval: Interval) -> str | None:
     """Say why an interval was not written as a whole; ``None`` if it was."""
     if run is None:
-        return f"{told(interval)} has no run"
+        return f"{describe(interval)} has no run"
     verdict = states.of_run(row(run))
     if verdict.state == "succeeded":
         return None
-    return f"{told(interval)}: {verdict.reason or run.get('status')}"
+    return f"{describe(interval)}: {verdict.reason or run.get('status')}"

@@ -1,4 +1,4 @@
-"""Stopping a batch export's schedule, and letting it go on."""
+"""Pausing and resuming a batch export's schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PostHogPauseBatchExportOperator(PostHogOperator):
-    """Pauses a batch export, so that no scheduled run begins. One that is paused already stays so.
+    """Pauses a batch export, so that no scheduled run begins. If it is already paused, nothing changes.
 
     ::
 
@@ -44,10 +44,7 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
         self.batch_export = batch_export
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Pause it.
-
-        :param context: the task's context.
-        """
+        """Pause it."""
         export = find(self.hook.client, self.batch_export)
         if not export.get("paused"):
             self.hook.client.send(batch_exports.pause(str(export["id"])))
@@ -62,7 +59,9 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
 
 
 class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
-    """Lets a paused batch export go on with its schedule; what the pause left out stays out, unless it is backfilled.
+    """Resumes the schedule of a paused batch export.
+
+    Intervals that the pause skipped stay out unless you backfill them.
 
     ::
 
@@ -75,10 +74,7 @@ class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Let it go on.
-
-        :param context: the task's context.
-        """
+        """Let it go on."""
         export = find(self.hook.client, self.batch_export)
         if export.get("paused"):
             self.hook.client.send(batch_exports.unpause(str(export["id"])))

@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogSettingsError,
 )
-from airflow_provider_posthog.tasks.batch_export import failed_records, find, runs_between, summary, told, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, failed_records, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
@@ -23,7 +23,6 @@ from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.job import JobArguments
 
 
@@ -32,7 +31,7 @@ _ANY = 1
 
 
 class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
-    """Lets a batch export write the interval of a run that failed again, and waits until that run is good.
+    """Retries a failed run of a batch export for its interval, and waits until the new run has succeeded.
 
     A run that has meanwhile succeeded is not repeated, so that its rows are not written twice.
 
@@ -67,26 +66,17 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         self.run_id = run_id
         self.start = start
         self.end = end
-        self._context: Mapping[str, Any] = {}
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Retry the run, and see it through.
-
-        :param context: the task's context.
-        """
-        self._context = context
-        return super().execute(context)
 
     def prepare(self) -> dict[str, Any]:
         """Find the run."""
         export_id = str(find(self.hook.client, self.batch_export)["id"])
         if self.run_id:
-            found = self.hook.client.send(batch_exports.run(export_id, self.run_id))
-            start, end = batch_exports.interval_of(found)
+            run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            start, end = batch_exports.interval_of(run)
             if start is None or end is None:
                 raise PostHogSettingsError("run_id", "is of a run without an interval.", "Backfill its range.")
         else:
-            start, end = interval_of(self._context, self.start, self.end)
+            start, end = interval_of(self._task_context, self.start, self.end)
         return {"export": export_id, "run": self.run_id, "start": start.isoformat(), "end": end.isoformat()}
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
@@ -96,11 +86,13 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         runs = self._runs(request)
         if not runs:
             raise PostHogSettingsError(
-                "start", f"no run of {told(window)} is known.", "Write the edges of an interval that PostHog has run."
+                "start",
+                f"no run of {describe(window)} is known.",
+                "Write the edges of an interval that PostHog has run.",
             )
         text = run_text(export_id, *window, since=_ANY)
         if any(states.of_run(row(one)).state == "succeeded" or states.is_live(one) for one in runs):
-            self.log.info("The interval %s has a run that is good or goes on: none is started", told(window))
+            self.log.info("The interval %s has a run that is good or goes on: none is started", describe(window))
             return text, {}
         run_id = request["run"] or max(runs, key=lambda one: str(one.get("created_at")))["id"]
         last = max((row(one)["created"] or 0.0 for one in runs), default=0.0)
@@ -115,16 +107,16 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the runs of the interval that this run of the DAG may have started, newest first."""
         marker = self.marker_of(request)
-        for found in sorted(self._runs(request), key=lambda one: str(one.get("created_at")), reverse=True):
-            created = row(found)["created"] or 0.0
-            if states.is_live(found) or self.is_ours(created):
+        for run in sorted(self._runs(request), key=lambda one: str(one.get("created_at")), reverse=True):
+            created = row(run)["created"] or 0.0
+            if states.is_live(run) or self.is_ours(created):
                 text = run_text(request["export"], *window_of(request), since=created)
-                yield Job(text, marker, created), states.of_run(row(found))
+                yield Job(text, marker, created), states.of_run(row(run))
 
     def _runs(self, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         window = window_of(request)
-        found = runs_between(self.hook.client, request["export"], *window)
-        return [one for one in found if batch_exports.interval_of(one) == window]
+        runs = runs_between(self.hook.client, request["export"], *window)
+        return [one for one in runs if batch_exports.interval_of(one) == window]
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return the run."""
@@ -133,16 +125,16 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         runs = self._runs({"export": watched.names[0], "start": window[0].isoformat(), "end": window[1].isoformat()})
         new = [one for one in runs if (row(one)["created"] or 0.0) >= watched.since]
         good = [one for one in new if states.of_run(row(one)).state == "succeeded"]
-        told_of = {"batch_export_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
+        where = {"batch_export_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
         if not self.wait_for_completion and not good:
-            return {**told_of, "start": window[0].isoformat(), "end": window[1].isoformat(), "retried": True}
-        if not good:  # records that failed are told by the run itself, not by the tables
+            return {**where, "start": window[0].isoformat(), "end": window[1].isoformat(), "retried": True}
+        if not good:  # records that failed are named by the run itself, not by the tables
             failed = sum(map(failed_records, new))
             raise PostHogJobFailed(
-                f"PostHog: the run of {told(window)} is not good: {failed:,} records failed", job_id=job.id
+                f"PostHog: the run of {describe(window)} is not good: {failed:,} records failed", job_id=job.id
             )
         newest = max(good, key=lambda one: str(one.get("created_at")))
-        return {**summary(newest), "retried": watched.since > _ANY, **told_of}
+        return {**summary(newest), "retried": watched.since > _ANY, **where}
 
     def _cancel(self, job: Job) -> bool:
         """Cancel the run that goes on: a retry does not tell its id."""

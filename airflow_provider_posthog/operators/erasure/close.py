@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
-from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, checked_text
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.lengths import seconds_of
 
@@ -49,16 +49,17 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
     """Ends an erasure that cannot be proved: closes the certificate as ``NOT_VERIFIED``, and removes the work file.
 
     For an erasure with survivors, a swallowed deletion or a timeout, when somebody decides to leave it at that: the
-    certificate stays open, and the work file with its identifiers stays, until then. Everybody is looked at twice more;
-    where PostHog cannot be asked, the last states that were told count. Those who are ``VERIFIED`` can have an extract
-    of the certificate (``python -m airflow_provider_posthog.audit extract``).
+    certificate stays open, and the work file with its identifiers stays, until then. Everybody is checked twice more;
+    where PostHog cannot be asked, the last recorded states count. Those who are ``VERIFIED`` can have an extract of the
+    certificate (``python -m airflow_provider_posthog.audit extract``).
 
     :param request: what ``PostHogDeletePersonsOperator`` returned; or its ``request_id``, ``work_path`` and
         ``audit_path``, also from a DAG of its own.
     :param reason: why it cannot be proved, such as "PostHog's support cannot delete events of the future, ticket 7"; no
         personal data, at most 500 characters.
     :param decision: who decided what, such as "The data-protection officer accepts it, 2026-12-01".
-    :param poll_interval: how long between two looks, in seconds or as a timedelta: ``VERIFIED`` is who is gone in both.
+    :param poll_interval: how long between two looks, in seconds or as a timedelta: whoever is gone in both is
+        ``VERIFIED``.
     :param also_remove: other files that hold identifiers, removed with the work file.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``state`` (``NOT_VERIFIED``), ``states`` (numbers by state), ``audit_path``.
@@ -82,11 +83,8 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
         self.decision = decision
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
-        why = {name: told_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
+        """End it."""
+        why = {name: checked_text(name, getattr(self, name), MAX_TEXT) for name in ("reason", "decision")}
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
@@ -107,7 +105,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
         from airflow_provider_posthog.erasure.verify import verify
 
         if not work.exists():
-            return self._told(work, certificate)
+            return self._recorded(work, certificate)
         looks, interval = [_Look()], seconds_of("poll_interval", self.poll_interval, 0)
         try:
             looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
@@ -119,36 +117,36 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
             raise
         except PostHogError as error:
             self.log.warning("PostHog cannot be asked (%s): the last states that were told count", type(error).__name__)
-            return self._told(work, certificate)
+            return self._recorded(work, certificate)
         both = zip(looks[0].persons, looks[-1].persons, strict=True)
         return _Look([last if first["state"] == "VERIFIED" else first for first, last in both], looks[-1].at)
 
-    def _told(self, work: WorkFile, certificate: Certificate | None) -> _Look:
+    def _recorded(self, work: WorkFile, certificate: Certificate | None) -> _Look:
         """Return the states that were told before; nobody has looked at whoever has none."""
-        told = certificate.told_states() if certificate is not None else {}
+        states = certificate.recorded_states() if certificate is not None else {}
 
-        names = set(told)
+        names = set(states)
         if work.exists():
             names |= {certificate.name_of(one.uuid) if certificate else one.uuid for one in work.persons()}
-        return _Look([{"person": name, "state": told.get(name) or "REQUESTED"} for name in sorted(names)])
+        return _Look([{"person": name, "state": states.get(name) or "REQUESTED"} for name in sorted(names)])
 
     def _asked(self, work: WorkFile) -> Request:
         """Return what was asked for, as far as the request says; of one that never got so far, all must be gone."""
         from airflow_provider_posthog.erasure.delete import DeleteOptions
         from airflow_provider_posthog.erasure.judge import Request
 
-        told, header = self.request, work.header()
+        request, header = self.request, work.header()
         options = DeleteOptions(
-            told.get("delete_events") is not False,
-            told.get("delete_recordings") is not False,
-            told.get("keep_person") is True,
+            request.get("delete_events") is not False,
+            request.get("delete_recordings") is not False,
+            request.get("keep_person") is True,
         )
         resolved = moment(header.resolved_at)
-        asked = moment(told.get("requested_at")) or resolved
-        accepted = moment(told.get("accepted_at")) or resolved
+        asked = moment(request.get("requested_at")) or resolved
+        accepted = moment(request.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
-        return Request(options, str(told.get("generation") or header.generation), asked, accepted)
+        return Request(options, str(request.get("generation") or header.generation), asked, accepted)
 
 
 def _closed_before(request_id: str, facts: Mapping[str, Any]) -> dict[str, int]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class PostHogErasureGateOperator(GuidedTask, BaseOperator):
-    """Lets an erasure pass only if the run says that it is approved, where Airflow has no operator that asks a person.
+    """Lets an erasure continue only if the run says that it is approved.
+
+    For versions of Airflow without an operator that asks a person.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param param: the run's parameter (``params``) that has to be true.
@@ -28,7 +30,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         :func:`~airflow_provider_posthog.audit.claims.left_on_purpose` says it.
     :returns: ``param``, and ``responded_by_user``: ``{"id": ...}`` of who started the run, or null where Airflow does
         not tell (before 3.1, and for scheduled runs).
-    :raises PostHogErasureError: if it is not, with the numbers of what would be deleted.
+    :raises PostHogErasureError: if it is not approved, with the numbers of what would be deleted.
     """
 
     template_fields: Sequence[str] = ("persons",)
@@ -48,31 +50,29 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         self.left = left
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look at the parameter.
-
-        :param context: the task's context.
-        """
+        """Look at the parameter."""
         for left in self.left:
             self.log.warning("Left on purpose: %s", left)
         if (context.get("params") or {}).get(self.param) is True:
             self.concludes("Approved by the run's parameter %r", self.param)
             user = getattr(context.get("dag_run"), "triggering_user_name", None)
             return {"param": self.param, "responded_by_user": {"id": user} if user else None}
-        told = self.persons if isinstance(self.persons, Mapping) else {}
+        resolved = self.persons if isinstance(self.persons, Mapping) else {}
         raise PostHogErasureError(
             f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "
-            f"{told.get('persons')} persons with {told.get('events')} events and {told.get('recordings')} recordings. "
+            f"{resolved.get('persons')} persons with {resolved.get('events')} events and "
+            f"{resolved.get('recordings')} recordings. "
             f"{''.join(f'Left on purpose: {one}. ' for one in self.left)}"
             f'To erase them, trigger the DAG with {{"{self.param}": true}}.',
-            job_id=told.get("request_id"),
+            job_id=resolved.get("request_id"),
         )
 
 
 class PostHogFinishErasureOperator(ErasureEndOperator):
     """Ends an erasure that is proved: closes the certificate, and removes the files that hold personal data.
 
-    For erasures that go on after ``PostHogPersonsErasedSensor``, which is told to keep both
-    (``keep_work_file=True, close_certificate=False``). After a preview it closes the certificate as such.
+    For erasures that continue after ``PostHogPersonsErasedSensor``, which then has to keep both (``keep_work_file=True,
+    close_certificate=False``). After a preview it closes the certificate as such.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned.
@@ -95,10 +95,7 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
         self.proof = proof
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         certificate = handover.certificate(self.hook, context)
@@ -147,10 +144,7 @@ class PostHogDiscardErasureOperator(ErasureEndOperator):
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """End it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """End it."""
         handover = self.handover()
         work = handover.work("request", may_be_gone=True)
         self.refuse_what_has_begun(handover, work)

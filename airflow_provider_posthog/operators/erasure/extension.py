@@ -1,4 +1,4 @@
-"""More time for an erasure, with the reason, as the law wants it."""
+"""More time for an erasure, with the reason that the law asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
-from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, told_text
+from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, checked_text
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class PostHogExtendErasureOperator(PostHogErasureOperator):
-    """Extends the deadline of an erasure, once: its certificate and the ledger tell until when, and why.
+    """Extends the deadline of an erasure, once: its certificate and the ledger record until when, and why.
 
-    The person has to be told within the first month (GDPR, article 12(3)). This task tells nobody.
+    You must inform the person within the first month (GDPR, article 12(3)). This task informs nobody.
 
     :param request: what an earlier task of the erasure returned; or its ``request_id`` and ``audit_path``.
     :param reason: why, such as "PostHog deletes events on weekends, and the last one failed"; no personal data.
@@ -48,13 +48,10 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
         self.until = until
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Extend it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Extend it."""
         from airflow_provider_posthog.audit.deadline import read_day
 
-        reason, until = told_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
+        reason, until = checked_text("reason", self.reason, MAX_TEXT), read_day("until", self.until)
         if not isinstance(self.request, Mapping) or not self.request.get("request_id"):
             raise PostHogSettingsError("request", "is none.", "Write what a task of the erasure returned.")
         if self.request.get("host"):

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
-    """Writes the files of a folder anew without the rows of an erasure's persons, and proves that none is left.
+    """Rewrites the files of a folder without the rows of an erasure's persons, and proves that none is left.
 
     Parquet, JSON lines and CSV, also compressed, in folders of partitions, too: what this package has written, and
     files like them. All files are read first; only then those with such rows are replaced, one by one, each as a whole,
-    and the manifests say how many rows and which checksum they have now. All other rows stay as they are. A try that
-    was killed leaves nothing half, and the next one goes on. Memory does not grow with the files.
+    and the manifests say how many rows and which checksum they have now. All other rows stay as they are. A killed try
+    leaves nothing half-written, and the next one continues. Memory does not grow with the files.
 
-    Object storage with versions keeps the files of before until these expire; so do backups and snapshots.
+    Versioned object storage keeps the old files until they expire; so do backups and snapshots.
 
     :param path: the folder that the files were written into, the one with ``_manifests``, if there is one.
     :param name: only the files of this name, where several tables are in one folder.
@@ -57,10 +57,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         self.name = name
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write the files anew.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write the files anew."""
         from airflow_provider_posthog.tasks.bulk import need_arrow
 
         need_arrow(type(self).__name__)
@@ -71,10 +68,10 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
 
         def begin(plan: Erased) -> None:
             if certificate is not None:  # before the first file is replaced, so that no kill leaves it untold
-                certificate.noted(f"{task}-begun", f"about to erase {_as_text(plan)} {self.told()} from {where}")
+                certificate.noted(f"{task}-begun", f"about to erase {_as_text(plan)} {self.describe()} from {where}")
 
         done = job.run(begin)
-        text = f"erased {_as_text(done)} {self.told()} from {where}; 0 are left"
+        text = f"erased {_as_text(done)} {self.describe()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{task}-done", text)
         job.finish()
@@ -109,6 +106,6 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         return FolderErasure(target.fs, root, wanted, work.header().request_id, self.name)
 
 
-def _as_text(found: Erased) -> str:
-    by = ", ".join(f"{n:,} by {column}" for column, n in found.by.items())
-    return f"{found.deleted:,} rows{f' ({by})' if by else ''}"
+def _as_text(erased: Erased) -> str:
+    by = ", ".join(f"{n:,} by {column}" for column, n in erased.by.items())
+    return f"{erased.deleted:,} rows{f' ({by})' if by else ''}"

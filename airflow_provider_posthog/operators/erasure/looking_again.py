@@ -1,4 +1,4 @@
-"""Looking again, weeks after an erasure was proved, whether somebody has come back."""
+"""Checking again, weeks after an erasure was proved, whether somebody has come back."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
-    :param proof: what ``PostHogPersonsErasedSensor`` returned: those are sealed who are ``VERIFIED``, also where it is
-        ``PARTIAL``. Who is not can still be read, so that a later look would only say so.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned: everybody who is ``VERIFIED`` is sealed, even if the
+        proof is ``PARTIAL``. Whoever is not can still be read, and a later look would only say so.
     :param sealed_path: the folder for it, in object storage.
     :param object_storage_conn_id: Airflow's connection for it; that of the work file comes with ``request``.
     :param look_again_after: how long after now to look again; seconds or a timedelta.
@@ -67,10 +67,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         self.look_again_after = look_again_after
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Seal it.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Seal it."""
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.erasure.sealed import END, Sealed
 
@@ -108,11 +105,11 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
 
 class PostHogLookAgainOperator(PeopleOperator):
-    """Looks again at every sealed erasure whose time has come, and fails if somebody of them can be read again.
+    """Checks every sealed erasure whose time has come, and fails if somebody of it can be read again.
 
-    For a DAG of its own, once a day. What is clean in two looks, as a lagging replica may show nothing for a while, is
-    removed; what is not stays, so that the task can be cleared, until ``keep_for`` is over: nothing with identifiers is
-    kept for ever.
+    For a DAG of its own, once a day. An erasure that is clean in two looks is removed (a lagging replica may show
+    nothing for a while). Any other stays, so that you can clear the task, until ``keep_for`` is over: nothing with
+    identifiers is kept for ever.
 
     :param sealed_path: the folder of ``PostHogSealErasureOperator``.
     :param object_storage_conn_id: Airflow's connection for it.
@@ -147,28 +144,25 @@ class PostHogLookAgainOperator(PeopleOperator):
         self.keep_for = keep_for
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Look."""
         keep_for, interval = length_of("keep_for", self.keep_for), length_of("poll_interval", self.poll_interval)
         now = datetime.now(timezone.utc)
         every = [*self._all()]
         due = [one for one in every if one.head()[1] <= now]
         for one in due:
             self._refuse_another(one)
-        found = {one.path: self._checked(one) for one in due}
-        clean = [one for one in due if _is_clean(found[one.path])]
+        checked = {one.path: self._checked(one) for one in due}
+        clean = [one for one in due if _is_clean(checked[one.path])]
         if clean:
             time.sleep(interval.total_seconds())
-            found.update({one.path: self._checked(one) for one in clean})
+            checked.update({one.path: self._checked(one) for one in clean})
         expired, left, states = 0, list[str](), Counter[str]()
         for sealed in due:
-            states.update(found[sealed.path])
-            if not _is_clean(found[sealed.path]):
-                left.append(_as_text(sealed, found[sealed.path]))
-            if self._removed(sealed, found[sealed.path], keep_for, now):
-                expired += not _is_clean(found[sealed.path])
+            states.update(checked[sealed.path])
+            if not _is_clean(checked[sealed.path]):
+                left.append(_as_text(sealed, checked[sealed.path]))
+            if self._removed(sealed, checked[sealed.path], keep_for, now):
+                expired += not _is_clean(checked[sealed.path])
         if left:
             raise PostHogErasureError(
                 f"Somebody who was erased can be read again: {'; '.join(left)}. Stop what sends their events, and "

@@ -1,4 +1,4 @@
-"""Keeping those who were erased out of later loads."""
+"""Keeping erased persons out of later loads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
-    """Writes the persons of an erasure on a list that extraction and loads can consult, as HMACs.
+    """Adds the persons of an erasure, as HMACs, to a list that extractions and loads consult.
 
-    An app that still runs, a backfill or a backup can bring a person back into PostHog. The transfers that are given
-    the same ``suppress_path`` drop such rows, count them or fail. The list has HMACs of distinct ids and UUIDs with the
-    connection's ``audit_secret``: whoever lacks that can read nobody from it. It stays pseudonymous data all the same.
+    A running app, a backfill or a backup can bring a person back into PostHog. Transfers with the same
+    ``suppress_path`` drop such rows, count them or fail. The list has HMACs of distinct ids and UUIDs with the
+    connection's ``audit_secret``: without the salt, nobody can be identified from it. It is still pseudonymous data.
 
     Runs before the work file is removed. A retry writes the same.
 
@@ -30,7 +30,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
     :param object_storage_conn_id: Airflow's connection for ``suppress_path``; that of the work file comes with
         ``request``.
     :param request: what ``PostHogDeletePersonsOperator`` returned.
-    :param proof: what ``PostHogPersonsErasedSensor`` returned; then those go on the list who are ``VERIFIED``.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned; then everybody who is ``VERIFIED`` is added.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``suppress_path``, ``persons`` and ``left_out`` (who are not ``VERIFIED``), ``entries``.
     :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
@@ -51,10 +51,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         self.suppress_path = suppress_path
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Write them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Write them."""
         from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.audit.suppression import SuppressionList
 
@@ -65,7 +62,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         request_id = self.handover.request_id
         certificate = self.handover.certificate(self.hook, context)
         entries = listed.add(request_id, self._identifiers(work))
-        text = f"wrote {entries:,} entries {self.told()} on the list of those who must not come again"
+        text = f"wrote {entries:,} entries {self.describe()} on the list of those who must not come again"
         if certificate is not None:
             certificate.noted(getattr(context.get("ti"), "task_id", "suppress"), text)
         self.concludes("W%s: %s", text[1:], self.suppress_path)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     """Deletes the rows of the persons of an erasure from a table, in one transaction, and proves that none is left.
 
-    Whose rows they are says the work file, so this task runs before the work file is removed, and after PostHog is
-    proved to have nothing left that a load could bring back. A retry is harmless. The certificate is told how many rows
-    went. PostgreSQL, DuckDB and SQLite. Snowflake and BigQuery, too, by Airflow's hooks for them, and statement by
-    statement; as these keep statements in a history, they are told hashes with a salt of their own each time.
+    The work file says whose rows they are, so run this task before it is removed, and after PostHog is proved to have
+    nothing left that a load could bring back. A retry is harmless. The certificate records how many rows were deleted.
+    Works with PostgreSQL, DuckDB and SQLite; and with Snowflake and BigQuery through Airflow's hooks, one statement at
+    a time: as these keep a history of statements, they only ever see hashes, with a new salt each time.
 
-    Databases keep erased rows in their files for a while. DuckDB's is rewritten: a copy takes its place, for which it
-    has to be on this worker, with room for a second one. SQLite writes over them. Of PostgreSQL, and where that was not
-    possible, it is said in ``old_pages``, in the log and in the certificate.
+    Databases keep erased rows in their files for a while. A DuckDB file is rewritten: a copy replaces it, so it must be
+    on this worker, with room for a second one. SQLite overwrites such rows. For PostgreSQL, and wherever that was not
+    possible, ``old_pages``, the log and the certificate say so.
 
     A database may write statements into a log of its own, with the values in them: PostgreSQL does, if
     ``log_statement`` or ``log_min_duration_statement`` says so.
@@ -64,10 +64,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         self.rewrite_file = rewrite_file
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete the rows.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Delete the rows."""
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 
         work = self.whose()
@@ -96,11 +93,11 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         def begin(removed: Mapping[str, int] | None) -> None:
             if certificate is not None:  # before it is done, so that no kill leaves it untold
                 rows = as_text(removed) if removed is not None else "the rows"
-                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.told()} from {where}")
+                certificate.noted(f"{name}-begun", f"about to erase {rows} {self.describe()} from {where}")
 
         by_hash = database.kind in FLAVOURS
         removed, pages = (self._by_hash if by_hash else self._at_once)(database, self._criteria(work), begin)
-        text = f"erased {as_text(removed)} {self.told()} from {where}; 0 are left"
+        text = f"erased {as_text(removed)} {self.describe()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
         self.concludes("E%s%s", text[1:], f". {pages}" if pages else "")
@@ -110,7 +107,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[[Mapping[str, int]], None]
     ) -> tuple[dict[str, int], str | None]:
         from airflow_provider_posthog.load import old_pages
-        from airflow_provider_posthog.load.errors import told
+        from airflow_provider_posthog.load.errors import translate_errors
         from airflow_provider_posthog.load.removal import Removal
 
         connection, placeholder = database.connect()
@@ -118,7 +115,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
             old_pages.prepare(connection, database.kind)
             removed = Removal(connection, self.table, placeholder).run(criteria)
             begin(removed)
-            with told(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
+            with translate_errors(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
                 connection.commit()
             return removed, old_pages.clear(connection, database.kind, self.table, rewrite=self.rewrite_file)
 

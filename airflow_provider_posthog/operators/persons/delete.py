@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class PostHogDeletePersonsOperator(PostHogErasureOperator):
-    """Asks PostHog to delete persons, each once, whatever happens to the worker in between.
+    """Asks PostHog to delete persons, each of them once, whatever happens to the worker meanwhile.
 
-    Events and recordings are asked for first, while the profile is kept, where the server can do that (found out, not
-    assumed); then the profile. Who failed is asked for again, and named. PostHog's answer proves nothing:
-    :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does. A retry goes on where the last
-    try stopped.
+    Events and recordings are asked for first, while the profile is kept, where the server supports it (this is
+    detected, not assumed); then the profile. Failed deletions are requested again, and whoever still fails is named.
+    PostHog's answer proves nothing: :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does.
+    A retry continues where the last try stopped.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
-    :param delete_events: delete the events; takes PostHog until one of the next weekends, or two.
+    :param delete_events: delete the events; PostHog does that at one of the next two weekends.
     :param delete_recordings: delete the session recordings.
     :param keep_person: keep the profile, with its properties. Refused on servers that would delete it.
     :param preview: only say what would be done; may be a template.
@@ -44,8 +44,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :param chunk_size: how many persons PostHog is asked to delete at once; older servers take fewer, which is learned.
     :param work_path: the work file; needed for UUIDs, otherwise the resolving task has named it.
     :param verify_by: for UUIDs, as in ``PostHogResolvePersonsOperator``.
-    :param approval: what the task returned that approved it: Airflow's ``ApprovalOperator``, or
-        :class:`~airflow_provider_posthog.operators.erasure.PostHogErasureGateOperator`. The certificate then tells
+    :param approval: what the approving task returned: Airflow's ``ApprovalOperator``, or
+        :class:`~airflow_provider_posthog.operators.erasure.PostHogErasureGateOperator`. The certificate then records
         who that was, by Airflow's id of the user.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
@@ -87,10 +87,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.approval = approval
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask for the deletion.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Ask for the deletion."""
         from airflow_provider_posthog.erasure.generation import detect
 
         preview, options = _flag("preview", self.preview), self._options()
@@ -98,7 +95,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         known = self._known(persons) if isinstance(persons, Mapping) else None
         server = detect(self.client)
         options.check(server, 0)
-        handover, work = known or self._found(() if isinstance(persons, Mapping) else persons, server, context)
+        handover, work = known or self._search(() if isinstance(persons, Mapping) else persons, server, context)
         certificate = handover.certificate(self.hook, context)
         progress = self.progress(work)
         if not progress.has_begun:
@@ -152,7 +149,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         handover = self.handed_over(persons, "persons")
         return handover, self.work_of(handover, "persons")
 
-    def _found(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
+    def _search(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
         """Write the work file of persons of whom only UUIDs were given."""
         from airflow_provider_posthog.erasure.identifiers import from_arguments
         from airflow_provider_posthog.erasure.work_file import digest_of
@@ -166,7 +163,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         if work.exists() and work.header().asked == asked:
             self.check_project(vars(work.header()), "work_path")
             return replace(self.own, request_id=work.header().request_id), work
-        found = self.search(
+        search = self.search(
             iter(uuids),
             asked,
             server,
@@ -175,18 +172,18 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=True,
         )
-        return found.handover, found.work
+        return search.handover, search.work
 
     def _renew(self, work: WorkFile, server: Server, certificate: Certificate | None) -> None:
         """Look again at who it is about: days may have passed since they were resolved and approved."""
         from airflow_provider_posthog.erasure.renew import renew
 
-        told = renew(self.client, work, server)
-        if not told.added and not told.gone:
+        after = renew(self.client, work, server)
+        if not after.added and not after.gone:
             return
         text = (
-            f"since they were resolved, {told.added} distinct ids were added to these persons, and {told.gone} persons "
-            "are gone"
+            f"since they were resolved, {after.added} distinct ids were added to these persons, and {after.gone} "
+            "persons are gone"
         )
         self.log.warning("%s", text)
         if certificate is not None:
@@ -194,10 +191,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
     def _check_count(self, totals: Totals) -> None:
         """Make sure that nobody has fallen out of the work file, and that there are not too many."""
-        told = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
-        if isinstance(told, int) and told != totals.persons:
+        count = self.persons.get("persons") if isinstance(self.persons, Mapping) else None
+        if isinstance(count, int) and count != totals.persons:
             raise PostHogSettingsError(
-                "persons", f"names {told} persons, and its work file {totals.persons}.", "Resolve again."
+                "persons", f"names {count} persons, and its work file {totals.persons}.", "Resolve again."
             )
         if totals.persons > self.max_persons:
             raise PostHogErasureError(
@@ -314,7 +311,9 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 places(work, outcome.swallowed_uuids),
             )
         if outcome.failed:
-            named = "; ".join(f"{places(work, [uuid])}: {_told(why)}" for uuid, why in sorted(outcome.failures.items()))
+            named = "; ".join(
+                f"{places(work, [uuid])}: {_explained(why)}" for uuid, why in sorted(outcome.failures.items())
+            )
             raise PostHogErasureError(
                 f"PARTIAL: {outcome.failed} of {outcome.persons} persons could not be deleted. A retry of the task "
                 f"asks for them again. {named}",
@@ -324,18 +323,18 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         return outcome
 
 
-def _approved(told: Mapping[str, Any]) -> str:
+def _approved(approval: Mapping[str, Any]) -> str:
     """Tell who has approved, from what Airflow's ``ApprovalOperator`` or our gate returned."""
-    user = told.get("responded_by_user")
+    user = approval.get("responded_by_user")
     who = f"Airflow's user {user.get('id')}" if isinstance(user, Mapping) and user.get("id") else "nobody"
-    if param := told.get("param"):
+    if param := approval.get("param"):
         return f"approved by the run's parameter {param!r}; the run was started by {who}"
     if who == "nobody":
         return "approved by no person: its time was over, and approval the answer for that case"
-    return f"approved by {who} at {told.get('responded_at')}"
+    return f"approved by {who} at {approval.get('responded_at')}"
 
 
-def _told(why: str) -> str:
+def _explained(why: str) -> str:
     from airflow_provider_posthog.erasure.delete import ORPHANED
 
     if why == ORPHANED:

@@ -40,7 +40,7 @@ class _PersonsOperator(PeopleOperator):
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until a change can be read back.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     """
 
     template_fields: Sequence[str] = (*PeopleOperator.template_fields, "object_storage_conn_id", "persons")
@@ -95,13 +95,13 @@ class _PersonsOperator(PeopleOperator):
 class PostHogDeletePersonPropertyOperator(_PersonsOperator):
     """Removes properties of profiles, and reads back that they are gone.
 
-    This is no erasure: events keep their own copies of the values, and so do exports.
+    This is not an erasure: events keep their own copies of the values, and so do exports.
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they are gone.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a property is still there; it names the persons.
     """
@@ -118,10 +118,7 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
         self.properties = properties
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Remove them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Remove them."""
         from airflow_provider_posthog.erasure.properties import remove
 
         names = [self.properties] if isinstance(self.properties, str) else [*self.properties]
@@ -141,7 +138,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     :param properties: the values by name: JSON.
     :param timeout: how long PostHog may take, in seconds or as a timedelta, until they can be read.
     :param object_storage_conn_id: Airflow's connection for the work file; by default the one that ``persons`` names.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. There is no certificate of it.
+    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     :returns: ``persons`` (how many) and ``properties`` (the names).
     :raises PostHogJobFailed: if a value cannot be read back, or a person is not there; it names the persons.
     """
@@ -156,10 +153,7 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
         self.properties = properties
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Set them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Set them."""
         from airflow_provider_posthog.erasure.properties import write
 
         values = self.hidden(self.properties, context)

@@ -23,39 +23,38 @@ _LISTS = ("distinct_ids", "emails", "uuids")
 
 
 class PostHogResolvePersonsOperator(PostHogErasureOperator):
-    """Finds every person behind identifiers, and what there is to be erased. Changes nothing.
+    """Finds every person behind identifiers, and counts what there is to erase. Changes nothing.
 
-    Several persons of one e-mail address, all distinct ids merged into a person, and distinct ids that are seen only
-    in events; each hit is checked here. E-mail addresses match whatever their case, as a property of the profile and
-    as a distinct id; one that stands only in the properties of events, such as a former address, leads to nobody. The
-    distinct ids go into the work
-    file, and nowhere else: what the task returns, logs and shows are counts, and no UUID either, since whoever knows a
-    distinct id can calculate it. Values in the events of
-    other persons are not looked for, and no deletion of a person reaches them.
+    That includes several persons with one e-mail address, all distinct ids merged into a person, and distinct ids that
+    occur only in events; each hit is checked. E-mail addresses match whatever their case, as a property of the profile
+    and as a distinct id; one that occurs only in the properties of events, such as a former address, leads to nobody.
+    The distinct ids go into the work file, and nowhere else. The task returns, logs and shows counts only, and no UUIDs
+    either, since whoever knows a distinct id can calculate them. Values in the events of other persons are not
+    searched, and deleting a person does not reach them.
 
-    ``distinct_ids``, ``emails``, ``properties``, ``query`` and ``values`` may be templates, but are no template fields,
-    since Airflow stores and shows those. Many identifiers belong into a file: ``identifiers_path``.
+    ``distinct_ids``, ``emails``, ``properties``, ``query`` and ``values`` may be templates, but are not template
+    fields, since Airflow stores and shows those. Put many identifiers into a file: ``identifiers_path``.
 
     :param distinct_ids: distinct ids.
     :param emails: e-mail addresses.
     :param uuids: person UUIDs.
     :param properties: PostHog's list of ``{"key", "value", "operator"}``; the operator is ``exact``, ``icontains`` or
         ``is_set``.
-    :param query: HogQL whose first column is person UUIDs, with a LIMIT above their number: one that is reached
-        is an error, since who is left out is not erased. Several SELECTs (UNION and the like) go into brackets:
-        ``SELECT * FROM (...) LIMIT n``.
+    :param query: HogQL whose first column is person UUIDs, with a LIMIT above their number: reaching it is an error,
+        since whoever is left out would not be erased. Put several SELECTs (UNION and the like) into brackets: ``SELECT
+        * FROM (...) LIMIT n``.
     :param values: what the placeholders (``{name}``) of the query stand for.
     :param identifiers_path: a file in object storage: CSV with a header, or JSON lines (``.jsonl``), with
         ``distinct_id``, ``email`` and ``uuid``.
     :param work_path: the work file that is written for the next tasks.
     :param max_persons: the most persons there may be; more are an error.
-    :param must_find_all: fail if one of the identifiers leads to nobody. Without it, that is told in ``not_found``.
-    :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: events that carry another
-        UUID, and recordings, cannot be looked for then.
+    :param must_find_all: fail if one of the identifiers leads to nobody. Without it, ``not_found`` counts them.
+    :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: then events that carry
+        another UUID, and recordings, cannot be checked.
     :param received_at: the day when the request was received (a date or ISO text, such as
         ``{{ params.received_at }}``), from which its deadline counts; by default from now.
     :param due_in: how long there is to answer: ``month``, one by the calendar (GDPR), or a number of days, such as 45
-        (CCPA). What is due within a week is said in the log, to who approves, and in the certificate.
+        (CCPA). If it is due within a week, the log, the approval and the certificate say so.
     :param kwargs: as :class:`PostHogErasureOperator`.
     :returns: ``request_id``, ``host`` and ``project_id`` (of the PostHog that was asked), ``work_path``,
         ``object_storage_conn_id``, ``resolved_at``, ``generation``, ``verify_by``;
@@ -120,10 +119,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         return Deadline.of(received, resolved, read_rule("due_in", self.due_in))
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Find them."""
         from airflow_provider_posthog.erasure.generation import detect
         from airflow_provider_posthog.erasure.work_file import digest_of
 
@@ -141,16 +137,16 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             verify_by=self.verify_by,
             must_find_all=self.must_find_all,
         )
-        found, certificate = resolved.search, resolved.certificate
-        warn_of_deadline(certificate, resolved.handover.due, moment(found.header.resolved_at), self.log)
+        search, certificate = resolved.search, resolved.certificate
+        warn_of_deadline(certificate, resolved.handover.due, moment(search.header.resolved_at), self.log)
         return {
             **resolved.handover.as_json(),
             **self.project.as_json(),
-            "resolved_at": found.header.resolved_at,
-            "generation": found.header.generation,
-            "verify_by": found.header.verify_by,
-            **found.totals.as_json(),
-            "not_found": found.not_found.as_json(),
+            "resolved_at": search.header.resolved_at,
+            "generation": search.header.generation,
+            "verify_by": search.header.verify_by,
+            **search.totals.as_json(),
+            "not_found": search.not_found.as_json(),
             "retention": resolved.retention,
             "ledger_head": self.ledger_head(certificate),
         }

@@ -1,4 +1,4 @@
-"""Removing the files of erasures that nobody has ended."""
+"""Removing the files of abandoned erasures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
-    """Removes work files of erasures that are too old, and part files that killed tries have left.
+    """Removes work files that are too old, and part files that killed tries left behind.
 
-    Both hold distinct ids. Work files are removed by the end of an erasure; this is for runs that were given up. Run it
-    once a day. Files of another kind in the folder are not touched.
+    Both hold distinct ids. Work files are removed by the end of an erasure; this is for abandoned runs. Run it once a
+    day. Files of another kind in the folder are not touched.
 
     :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into.
     :param max_age: how old a work file may be; seconds or a timedelta. Part files go after a day.
@@ -51,10 +51,7 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
         self.object_storage_conn_id = object_storage_conn_id
 
     def execute(self, context: Context) -> dict[str, int]:
-        """Remove them.
-
-        :param context: the task's context; may be empty outside the task runner.
-        """
+        """Remove them."""
         from airflow_provider_posthog.erasure.sweep import sweep
 
         age = length_of("max_age", self.max_age)

@@ -1,4 +1,4 @@
-"""PostHog's warehouse as tasks: sources are synced, views materialized, and files in one's own bucket linked."""
+"""PostHog's warehouse as tasks: sync sources, materialize views, and link files in your own bucket."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class PostHogSyncSourceOperator(WatchedJobOperator):
-    """Lets PostHog load a source of its warehouse, or one table of it, and waits until every sync is good.
+    """Syncs a source of PostHog's warehouse, or one table of it, and waits until every sync has succeeded.
 
-    PostHog does not say which sync a request has begun, and lets a request be while a sync goes on. So a sync that was
-    begun before is waited for first, as it may have read the source before the task's data was there; the task's own is
-    the first that PostHog creates after that.
+    PostHog does not say which sync a request started, and ignores a request while a sync is running. So the task first
+    waits for a running sync, which may have read the source before the task's data was there; its own sync is the first
+    that PostHog creates after that.
 
     ::
 
@@ -92,10 +92,10 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
                 return client.send(warehouse.source(text))
             except PostHogNotFoundError as error:
                 raise PostHogSettingsError("source", f"PostHog knows no {text}.", "Write its UUID.") from error
-        found = list(client.pages(warehouse.sources()))
-        named = [one for one in found if text and text in (one.get("prefix"), one.get("source_type"))]
+        sources = list(client.pages(warehouse.sources()))
+        named = [one for one in sources if text and text in (one.get("prefix"), one.get("source_type"))]
         if len(named) != 1:
-            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in found})) or "none"
+            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in sources})) or "none"
             raise PostHogSettingsError(
                 "source", f"{len(named)} sources are {clean(text)[:60]!r}; there are: {kinds}.", "Write its UUID."
             )
@@ -137,9 +137,9 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         if not self._asked:
             return
         watched = Watched.parse(self._asked)
-        found = self.look(watched)
-        if len({one["of"] for one in since(watched, found["rows"])}) == len(watched.schemas):
-            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(found)
+        syncs = self.look(watched)
+        if len({one["of"] for one in since(watched, syncs["rows"])}) == len(watched.schemas):
+            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(syncs)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return what was loaded."""

@@ -62,14 +62,11 @@ class PostHogLinkTableOperator(PostHogOperator):
         self.format = format
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Link the table, or refresh its columns.
-
-        :param context: the task's context.
-        """
+        """Link the table, or refresh its columns."""
         if not str(self.url_pattern).startswith("https://"):
             raise PostHogSettingsError(
                 "url_pattern",
-                "is no https:// address.",
+                "is not an https:// address.",
                 "Write https://bucket.s3.region.amazonaws.com/folder/*.parquet.",
             )
         client, settings = self.hook.client, self.hook.settings()
@@ -81,15 +78,15 @@ class PostHogLinkTableOperator(PostHogOperator):
             )
         if known:
             client.send(warehouse.refresh_table(str(known[0]["id"])))
-            found: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
+            table: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
         else:
-            found = client.send(self._create())
+            table = client.send(self._create())
         self.concludes("%s table %s", "Refreshed" if known else "Linked", self.name)
         return {
-            "table_id": str(found.get("id")),
+            "table_id": str(table.get("id")),
             "table": self.name,
             "created": not known,
-            "columns": _names(found.get("columns")),
+            "columns": _names(table.get("columns")),
         }
 
     def _create(self) -> Any:  # noqa: ANN401 - a call

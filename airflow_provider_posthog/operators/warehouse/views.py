@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class PostHogRunViewOperator(WatchedJobOperator):
-    """Materializes a view of PostHog's warehouse now, and waits until it is done.
+    """Materializes a view of PostHog's warehouse now, and waits until that is done.
 
-    A run that was begun before is waited for first, as it may have read what the view is made of too early.
+    If a run is already going on, the task first waits for it, as it may have read the view's sources too early.
 
     ::
 
         PostHogRunViewOperator(task_id="view", view="daily_orders", deferrable=True)
 
     :param view: the view's UUID or its name; it has to be materialized.
-    :param full_refresh: make an incremental one anew.
+    :param full_refresh: rebuild an incremental view from scratch.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``view_id``, ``view`` (its name), ``rows`` (int; null on servers that do not tell), ``run_id`` (text; null
         there, too), ``project_id`` (int), ``host``.
@@ -54,10 +54,10 @@ class PostHogRunViewOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Find the view."""
-        found = self._find()
-        if found.get("is_materialized") is False:
+        view = self._find()
+        if view.get("is_materialized") is False:
             raise PostHogSettingsError("view", "is not materialized.", "Materialize it in PostHog first.")
-        return {"view": str(found["id"]), "full_refresh": bool(self.full_refresh)}
+        return {"view": str(view["id"]), "full_refresh": bool(self.full_refresh)}
 
     def _find(self) -> Mapping[str, Any]:
         text, client = self.view.strip() if isinstance(self.view, str) else "", self.hook.client
@@ -68,10 +68,10 @@ class PostHogRunViewOperator(WatchedJobOperator):
                 raise PostHogSettingsError("view", f"PostHog knows no {text}.", "Write its UUID or name.") from error
         if not text:
             raise PostHogSettingsError("view", "is empty.", "Write the view's UUID or its name.")
-        found = list(client.pages(warehouse.views()))
-        named = [one for one in found if one.get("name") == text]
+        views = list(client.pages(warehouse.views()))
+        named = [one for one in views if one.get("name") == text]
         if len(named) != 1:
-            near = nearest(text, [str(one.get("name")) for one in found])
+            near = nearest(text, [str(one.get("name")) for one in views])
             raise PostHogSettingsError("view", f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return named[0]
 
@@ -79,8 +79,8 @@ class PostHogRunViewOperator(WatchedJobOperator):
         """Begin the run, when none that was begun before goes on."""
         self._marker, view_id = marker, request["view"]
         while True:
-            found, at = self.server_time(warehouse.view_runs(view_id))
-            runs = [row(one) for one in found.get("run_history") or ()]
+            history, at = self.server_time(warehouse.view_runs(view_id))
+            runs = [row(one) for one in history.get("run_history") or ()]
             if any(one["status"] == "Running" for one in runs):
                 gate = Watched("view_idle", (view_id, self.waiting_since()), int(at))
                 self.wait_for_room(gate, "A run that was begun before goes on, and may miss what is new")
@@ -102,9 +102,9 @@ class PostHogRunViewOperator(WatchedJobOperator):
         if not self._asked:
             return
         watched = Watched.parse(self._asked)
-        found = self.look(watched)
-        if since(watched, found["rows"]):
-            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(found)
+        runs = self.look(watched)
+        if since(watched, runs["rows"]):
+            yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(runs)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return what the run has made."""

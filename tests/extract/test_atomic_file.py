@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.storage.atomic_file import Landing, safe_name
+from airflow_provider_posthog.storage.atomic_file import AtomicFile, safe_name
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -37,29 +37,29 @@ def files(fs: Any, folder: str) -> dict[str, bytes]:
     return {PurePosixPath(path).name: fs.cat_file(path) for path in fs.find(folder)}
 
 
-def land(fs: Any, path: str, *chunks: bytes, **options: Any) -> Landing:
-    with Landing(fs, path, **{"token": "t", **options}) as landing:
+def land(fs: Any, path: str, *chunks: bytes, **options: Any) -> AtomicFile:
+    with AtomicFile(fs, path, **{"token": "t", **options}) as atomic:
         for chunk in chunks:
-            landing.write(chunk)
-        landing.finish()
-        landing.commit()
-    return landing
+            atomic.write(chunk)
+        atomic.finish()
+        atomic.commit()
+    return atomic
 
 
 def test_lands(place: tuple[Any, str]) -> None:
     fs, folder = place
-    landing = land(fs, f"{folder}/deep/er/a.csv", b"one,", b"two")
+    atomic = land(fs, f"{folder}/deep/er/a.csv", b"one,", b"two")
     assert files(fs, folder) == {"a.csv": b"one,two"}
-    assert (landing.size, landing.sha256) == (7, hashlib.sha256(b"one,two").hexdigest())
+    assert (atomic.size, atomic.sha256) == (7, hashlib.sha256(b"one,two").hexdigest())
 
 
 def test_nothing_under_the_name_before_the_end(place: tuple[Any, str]) -> None:
     fs, folder = place
-    with Landing(fs, f"{folder}/a.csv", token="tok") as landing:
-        landing.write(b"one")
-        landing.finish()
+    with AtomicFile(fs, f"{folder}/a.csv", token="tok") as atomic:
+        atomic.write(b"one")
+        atomic.finish()
         assert files(fs, folder) == {".a.csv.tok.part": b"one"}
-        landing.commit()
+        atomic.commit()
         assert files(fs, folder) == {"a.csv": b"one"}
     assert files(fs, folder) == {"a.csv": b"one"}
 
@@ -68,11 +68,11 @@ def test_nothing_under_the_name_before_the_end(place: tuple[Any, str]) -> None:
 def test_a_failure_leaves_what_was_there(place: tuple[Any, str], when: str) -> None:
     fs, folder = place
     land(fs, f"{folder}/a.csv", b"old")
-    with suppress(KeyboardInterrupt), Landing(fs, f"{folder}/a.csv", token="t") as landing:
+    with suppress(KeyboardInterrupt), AtomicFile(fs, f"{folder}/a.csv", token="t") as atomic:
         if when != "at once":
-            landing.write(b"new")
+            atomic.write(b"new")
         if when == "finished":
-            landing.finish()
+            atomic.finish()
         raise KeyboardInterrupt
     assert files(fs, folder) == {"a.csv": b"old"}
 
@@ -95,15 +95,15 @@ def test_takes_over_the_part_file_of_a_crash(place: tuple[Any, str]) -> None:
 def test_starts_again(place: tuple[Any, str]) -> None:
     fs, folder = place
     watched: list[bytes] = []
-    with Landing(fs, f"{folder}/a", token="t", watch=watched.append, reset=watched.clear) as landing:
-        landing.write(b"wrong and long")
-        landing.restart()
-        landing.write(b"right")
-        landing.finish()
-        landing.commit()
+    with AtomicFile(fs, f"{folder}/a", token="t", watch=watched.append, reset=watched.clear) as atomic:
+        atomic.write(b"wrong and long")
+        atomic.restart()
+        atomic.write(b"right")
+        atomic.finish()
+        atomic.commit()
     assert files(fs, folder) == {"a": b"right"}
     assert watched == [b"right"]
-    assert landing.size == 5
+    assert atomic.size == 5
 
 
 def test_gzip_is_the_same_every_time(place: tuple[Any, str]) -> None:
@@ -121,20 +121,20 @@ def test_checksums_of_large_blocks(tmp_path: Path, size: int) -> None:
     """They are reckoned in a thread, in order, and nothing of that stays."""
     before = set(threading.enumerate())
     blocks = [bytes([number]) * (size if number % 3 else 7) for number in range(9)]
-    landing = land(LocalFileSystem(), f"{tmp_path}/a", *blocks)
-    assert landing.sha256 == hashlib.sha256(b"".join(blocks)).hexdigest()
+    atomic = land(LocalFileSystem(), f"{tmp_path}/a", *blocks)
+    assert atomic.sha256 == hashlib.sha256(b"".join(blocks)).hexdigest()
     assert set(threading.enumerate()) == before
 
 
 def test_a_buffer_that_is_used_again(tmp_path: Path) -> None:
     buffer = bytearray(b"a" * 1024 * 1024)
-    with Landing(LocalFileSystem(), f"{tmp_path}/a", token="t") as landing:
+    with AtomicFile(LocalFileSystem(), f"{tmp_path}/a", token="t") as atomic:
         for letter in (b"b", b"c"):
-            landing.write(memoryview(buffer))  # type: ignore[arg-type]
+            atomic.write(memoryview(buffer))  # type: ignore[arg-type]
             buffer[:] = letter * len(buffer)
-        landing.finish()
-        landing.commit()
-    assert landing.sha256 == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+        atomic.finish()
+        atomic.commit()
+    assert atomic.sha256 == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("room", [0, 4, 10])
@@ -163,10 +163,10 @@ def test_the_same_there(place: tuple[Any, str]) -> None:
     fs, folder = place
     land(fs, f"{folder}/a.csv", b"one")
     for data, same in ((b"one", True), (b"two", False), (b"more", False), (b"", False)):
-        with Landing(fs, f"{folder}/a.csv", token="t") as landing:
-            landing.write(data)
-            landing.finish()
-            assert landing.same_as_there() is same
+        with AtomicFile(fs, f"{folder}/a.csv", token="t") as atomic:
+            atomic.write(data)
+            atomic.finish()
+            assert atomic.same_as_there() is same
 
 
 def test_a_file_system_that_loses_bytes(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_clean_up_that_fails_does_not_hide_the_failure(tmp_path: Path) -> None
         def rm_file(self, path: str) -> None:
             raise PermissionError(path)
 
-    with pytest.raises(KeyboardInterrupt), Landing(Stubborn(), f"{tmp_path}/a.csv", token="t"):
+    with pytest.raises(KeyboardInterrupt), AtomicFile(Stubborn(), f"{tmp_path}/a.csv", token="t"):
         raise KeyboardInterrupt
 
 
@@ -215,7 +215,7 @@ def test_an_object_beside_a_prefix_of_its_name() -> None:
 
 def test_the_part_file_is_beside_the_file_also_at_the_root() -> None:
     for path, part in (("/a.csv", "/.a.csv.t.part"), ("a.csv", ".a.csv.t.part"), ("b/a.csv", "b/.a.csv.t.part")):
-        assert Landing(LocalFileSystem(), path, token="t").part == part
+        assert AtomicFile(LocalFileSystem(), path, token="t").part == part
 
 
 # ---- names from a server

@@ -1,0 +1,109 @@
+"""Rows whose ids begin with their time, as PostHog's sessions do: where PostHog's table has them.
+
+PostHog makes sessions up out of a table that is sorted by the time in the session's id. It looks there from three days
+before the bounds of the start that a query asks for to three days after them, as an id may come from a clock that is
+wrong: a page of an hour costs what a week's sessions do. A count tells in which minutes the ids of a window begin, and
+its pages ask for those minutes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_posthog.extract.cells import EPOCH
+
+if TYPE_CHECKING:
+    from airflow_provider_posthog.extract.sources import Source
+    from airflow_provider_posthog.extract.windows import Window
+
+#: Minutes since 1970, half-open: the first one, and the first one after the last.
+Minutes = tuple[int, int]
+
+MINUTE = timedelta(minutes=1)
+#: How far PostHog looks around the bounds of the start.
+_AROUND = timedelta(days=3)
+#: The ids' times are exact to the millisecond.
+_TICK = timedelta(milliseconds=1)
+#: How many runs of minutes a page asks for at the most.
+_MOST_RUNS = 32
+
+
+def minutes_column(source: Source) -> str:
+    """Return HogQL of the minutes in which the ids of a group's rows begin, with a comma; empty where they tell none.
+
+    :param source: what is read.
+    """
+    if source.dated_id is None:
+        return ""
+    return f", groupUniqArray(intDiv(toInt(bitShiftRight({source.dated_id}, 80)), 60000)) AS begun"
+
+
+def runs_of(minutes: Iterable[int], window: Window) -> tuple[Minutes, ...]:
+    """Return the runs of minutes in which the ids of a window's rows begin.
+
+    :param minutes: the minutes.
+    :param window: the window.
+    :returns: in order; empty if one of them is farther away than PostHog looks, so that they say nothing.
+    """
+    found = sorted(set(minutes))
+    edges = _minute(window, -_AROUND), _minute(window, _AROUND, at_end=True)
+    if not found or found[0] < edges[0] or found[-1] > edges[1]:
+        return ()
+    return joined_runs([(minute, minute + 1) for minute in found])
+
+
+def around(window: Window, most: timedelta | None = None) -> tuple[Minutes, ...]:
+    """Return the minutes of a window itself, in which nearly all ids of its rows begin.
+
+    :param window: the window.
+    :param most: no more of it than this.
+    """
+    first, last = _minute(window, timedelta(0)), _minute(window, timedelta(0), at_end=True)
+    return ((first, max(first + 1, last if most is None else min(last, first + most // MINUTE))),)
+
+
+def joined_runs(runs: Iterable[Minutes]) -> tuple[Minutes, ...]:
+    """Return runs of minutes in order, without those that touch, and no more than a query can ask for.
+
+    :param runs: the runs.
+    """
+    made: list[Minutes] = []
+    for first, last in sorted(runs):
+        if made and first <= made[-1][1]:
+            made[-1] = made[-1][0], max(made[-1][1], last)
+        else:
+            made.append((first, last))
+    while len(made) > _MOST_RUNS:  # across the shortest gap
+        at = min(range(1, len(made)), key=lambda number: made[number][0] - made[number - 1][1])
+        made[at - 1 : at + 1] = [(made[at - 1][0], made[at][1])]
+    return tuple(made)
+
+
+def within(source: Source, runs: Sequence[Minutes], values: dict[str, Any]) -> str:
+    """Return a condition that is true for every row, and tells PostHog in which minutes to look for ids.
+
+    PostHog takes comparisons of the start with times into its table, three days wider and of the id's time, and of
+    what it cannot take there ``NOT`` makes *false*. So the condition is true where rows are told, and one on the id's
+    time where they are looked up. Servers that look conditions over in another way find the same rows, and read more.
+
+    :param source: what is read.
+    :param runs: the minutes.
+    :param values: gets what the placeholders stand for.
+    """
+    parts = []
+    for number, (first, last) in enumerate(runs):
+        low, high = EPOCH + first * MINUTE + _AROUND, EPOCH + last * MINUTE - _TICK - _AROUND
+        values |= {f"window_from_{number}": low, f"window_to_{number}": high}
+        bounds = (f"{source.time} {sign} toDateTime({{window_{name}_{number}}})" for sign, name in _BOUNDS)
+        parts.append(f"({' AND '.join(bounds)})")
+    return f"({' OR '.join(parts)} OR NOT ({source.dated_id} < 0))"
+
+
+_BOUNDS = ((">=", "from"), ("<=", "to"))
+
+
+def _minute(window: Window, by: timedelta, *, at_end: bool = False) -> int:
+    moment = window.end if at_end else window.start
+    return -(-(moment + by - EPOCH) // MINUTE) if at_end else (moment + by - EPOCH) // MINUTE
