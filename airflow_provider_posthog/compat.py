@@ -203,7 +203,8 @@ async def get_connection_async(conn_id: str) -> Connection:
     :param conn_id: the connection's id.
     """
     if hasattr(Connection, "aextra_dejson"):
-        return await BaseHook.aget_connection(conn_id)
+        with suppress(AirflowException):  # a trigger of `airflow dags test` (3.3) finds none that is in the database
+            return await BaseHook.aget_connection(conn_id)
 
     from asgiref.sync import sync_to_async
 

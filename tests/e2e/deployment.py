@@ -195,7 +195,7 @@ class Deployment(Api):
                 self._airflow("users", "create", *who)
             for part in self.parts:
                 self.start(part)
-            wait_for("a healthy deployment", self._is_healthy, 180)
+            wait_for("a healthy deployment", self._is_healthy, 400)
             self.log_in()
         except BaseException:
             self.__exit__()

@@ -69,7 +69,7 @@ class Playground(Api):
 
     def ready(self) -> None:
         """Wait until it has said where it is."""
-        wait_for("make ui to be ready", lambda: self.said(r"Ready after"), 300)
+        wait_for("make ui to be ready", lambda: self.said(r"Ready after"), 600)
         found = self.said(r"Airflow +(\S+) +user admin, password admin")
         posthog = self.said(r"PostHog +(\S+) +project (\d+), key (\S+)")
         assert found is not None
@@ -133,7 +133,7 @@ def browser() -> Iterator[Any]:
         options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         chromium = playwright.chromium.launch(executable_path=path, headless=True, args=options)
         context = chromium.new_context(viewport={"width": 1280, "height": 860}, locale="en-US", color_scheme="light")
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         yield context.new_page()
         chromium.close()
 

@@ -53,7 +53,7 @@ def test_every_task_says_at_its_start_and_at_its_end_what_where_and_with_what_re
     two: Playground, signed_in: Any, runs: dict[str, str]
 ) -> None:
     run = runs["good"]
-    assert two.wait_for_run("good", run, 240) == "success"
+    assert two.wait_for_run("good", run, 400) == "success"
     for task in two.tasks("good", run):
         check_log(task["task_id"], lines_of(two.log("good", run, task["task_id"], 1)), two.posthog.url)
         where = f"dags/good/dagRuns/{quote(run, safe='')}/taskInstances/{task['task_id']}/links"
@@ -70,7 +70,7 @@ def test_an_error_names_the_thing_the_place_and_the_next_step_and_is_not_tried_a
     two: Playground, runs: dict[str, str], task: str
 ) -> None:
     run = runs["bad"]
-    assert two.wait_for_run("bad", run, 240) == "failed"
+    assert two.wait_for_run("bad", run, 400) == "failed"
     (found,) = [one for one in two.tasks("bad", run) if one["task_id"] == task]
     assert (found["state"], found["try_number"]) == ("failed", 1)
     log = two.log("bad", run, task, 1).replace('\\"', '"').replace("\\'", "'")

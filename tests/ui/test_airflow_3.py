@@ -102,7 +102,7 @@ def test_every_task_says_at_its_start_and_at_its_end_what_where_and_with_what_re
     three: Playground, signed_in: Any, runs: dict[str, str]
 ) -> None:
     run = runs["good"]
-    assert three.wait_for_run("good", run, 240) == "success"
+    assert three.wait_for_run("good", run, 400) == "success"
     for task in three.tasks("good", run):
         lines = lines_of(three.log("good", run, task["task_id"], 1))
         check_log(task["task_id"], lines, three.posthog.url)
@@ -146,7 +146,7 @@ def test_an_error_names_the_thing_the_place_and_the_next_step_and_is_not_tried_a
     three: Playground, signed_in: Any, runs: dict[str, str], task: str
 ) -> None:
     run = runs["bad"]
-    assert three.wait_for_run("bad", run, 240) == "failed"
+    assert three.wait_for_run("bad", run, 400) == "failed"
     (found,) = [one for one in three.tasks("bad", run) if one["task_id"] == task]
     assert (found["state"], found["try_number"]) == ("failed", 1)
     log = three.log("bad", run, task, 1)
@@ -187,7 +187,7 @@ def test_a_form_for_a_run_can_be_sent_with_what_may_be_left_out(three: Playgroun
 def test_somebody_approves_an_erasure_by_what_the_page_says_and_gets_a_certificate(
     three: Playground, signed_in: Any, runs: dict[str, str]
 ) -> None:
-    three.wait_for_run("good", runs["good"], 240)  # it loads the table that is erased from
+    three.wait_for_run("good", runs["good"], 400)  # it loads the table that is erased from
     requests = three.files / "requests.csv"
     requests.write_text("email\nsomebody@example.org\nnobody@example.org\n")
     person = {"distinct_ids": ["somebody", "a-device"], "properties": {"email": "somebody@example.org"}}
@@ -215,7 +215,7 @@ def test_somebody_approves_an_erasure_by_what_the_page_says_and_gets_a_certifica
     page.get_by_role("button", name="Approve").click()
     wait_for("the request", lambda: state(three, run, "delete") == "success")
     three.posthog.sweep()
-    assert three.wait_for_run("erasing", run, 240) == "success"
+    assert three.wait_for_run("erasing", run, 400) == "success"
     last = lines_of(three.log("erasing", run, "erase_persons.finish", 1))[-1]
     assert re.search(r"Erasure \w+ \(DSR-42\) is closed: VERIFIED\. Removed .*; certificate: file://", last)
     (folder,) = (three.files / "certificates").glob("[!_]*")
