@@ -38,7 +38,7 @@ ERRORS = {
     "never": ("Insight 2 does not meet the condition > 1000000000 in time. Its value for",),
 }
 #: What Airflow says itself.
-_AIRFLOW = re.compile(r"::(?:end)?group::|Success criteria met|Pausing task|Pushing xcom|Worker startup|[Tt]rigger ")
+_AIRFLOW = re.compile(r"::(?:end)?group::|Success criteria met|Pausing task|Pushing xcom|Worker startup|[Tt]rigger |^Retrieving connection|^Heartbeat")
 
 
 def lines_of(log: str) -> list[str]:
@@ -65,5 +65,5 @@ def check_log(task: str, lines: list[str], posthog: str) -> None:
     assert BEGINS[task] + posthog in lines[first]
     ends = [line for line in lines if re.search(ENDS[task], line)]
     assert len(ends) == 1, lines
-    assert len(set(lines)) == len(lines), "the same line twice"
+    assert len(set(lines)) == len(lines), f"the same line twice: {lines}"
     assert len(lines) <= 8
