@@ -38,7 +38,10 @@ ERRORS = {
     "never": ("Insight 2 does not meet the condition > 1000000000 in time. Its value for",),
 }
 #: What Airflow says itself.
-_AIRFLOW = re.compile(r"::(?:end)?group::|Success criteria met|Pausing task|Pushing xcom|Worker startup|[Tt]rigger |^Retrieving connection|^Heartbeat")
+_AIRFLOW = re.compile(
+    r"::(?:end)?group::|Success criteria met|Pausing task|Pushing xcom|Worker startup|[Tt]rigger "
+    r"|^Retrieving connection|^Heartbeat"
+)
 
 
 def lines_of(log: str) -> list[str]:
