@@ -12,8 +12,8 @@ UV := $(VENV)/bin/uv
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
 # What is installed of ours; the groups of pyproject.toml come on top.
 EXTRAS := emulator,examples,pandas,warehouse
-# What the inner loop runs: no database, no DAG, no kill.
-QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture tests/results
+# What the inner loop runs: no server, no database, no DAG, no kill; so there are as many processes as cores.
+QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture/test_events.py tests/results
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
@@ -43,12 +43,12 @@ BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed  ## run the tests
 	@$(BIN)/python -m pytest $(BESIDE) $(PYTEST_ARGS)
 
-coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run (a third slower, from Python 3.12 on not)
+coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run
 	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(BIN)/python -m pytest $(BESIDE) --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 quick: $(VENV)/.installed  ## run the tests that need no server: less than a minute
-	@$(BIN)/python -m pytest $(BESIDE) -q $(QUICK)
+	@$(BIN)/python -m pytest $(BESIDE) -n auto -q $(QUICK)
 
 again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none -x
@@ -83,6 +83,7 @@ benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside
 	@$(BIN)/python -m benchmarks.erasure
 	@$(BIN)/python -m benchmarks.erasure_cost
 	@$(BIN)/python -m benchmarks.server_cost
+	@$(BIN)/python -m benchmarks.foretold
 	@$(BIN)/python -m benchmarks.extract
 
 clean:  ## remove what the other targets made

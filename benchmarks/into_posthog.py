@@ -1,7 +1,8 @@
 """Rows of PostgreSQL into the emulator: ``python -m benchmarks.into_posthog [--rows 1000000] [--sdk FOLDER]``.
 
-First as many rows as asked for: events a second, CPU and memory of ours, and whether each uuid is there once. Then the
-same rows by this provider and by PostHog's own Python SDK (a folder made by ``pip install --target FOLDER posthog``),
+First as many rows as asked for: events a second, CPU and memory of ours, and whether each uuid is there once. Then
+all of them once more, while the process is killed five times (SIGKILL), and started again as Airflow does. Then fewer
+rows by this provider and by PostHog's own Python SDK (a folder made by ``pip install --target FOLDER posthog``),
 in its default mode, while the server answers 503, keeps nothing for a while, and the sender is killed and started
 again, as Airflow does. Writes a section of ``docs/benchmarks.md``. Ends with 1 if one of our rows is not there once.
 """
@@ -31,9 +32,15 @@ _TEXT = """## Rows into PostHog
 
 `python -m benchmarks.into_posthog`: orders out of PostgreSQL, sent to the emulator and looked for there, on a machine
 with 2 cores, which the database, the emulator and the sender share. *ours* is the task's process alone, with all that
-it imports; *events/s by CPU* is what a core of its own would do.
+it imports; *events/s by CPU* is what a core of its own would do. Memory does not grow with the rows beyond the 64 MiB
+in which SQLite keeps pages of the notes of what was sent.
 
 {speed}
+
+Once more, killed by SIGKILL {kills} times on the way, and started again each time: what an earlier try has sent is read
+again and not sent.
+
+{killed}
 
 ### The same rows while the server fails, by this provider and by PostHog's Python SDK {version}
 
@@ -41,11 +48,15 @@ it imports; *events/s by CPU* is what a core of its own would do.
 started again; from seven to eight tenths the server answers 200 and keeps nothing. The SDK is used as its
 documentation shows (`capture()` in a loop, then `shutdown()`), in its default mode, but for a queue that is long
 enough: with its own of 10,000 it drops events as soon as rows come faster than they are sent. *there* are rows that
-can be queried afterwards, *copies* how many more events there are than rows.
+can be queried afterwards, *copies* how many more events there are than rows. What the SDK loses
+depends on when the server fails: if that is before the kill, its restart sends the lost rows again, and thousands are
+there twice.
 
 {chaos}
 """
 _FAULTY = r"^/(batch/|i/v1/analytics/events)$"
+#: Events of a request of ours.
+_OURS_EACH = 2_000
 _OURS, _SDK = "this provider", "PostHog's SDK"
 
 
@@ -226,6 +237,37 @@ def speed(posthog: EmulatorProcess, environment: dict[str, str], rows: int, fold
     return measure.table(head, [row]), (there, copies) == (rows, 0)
 
 
+def killed(posthog: EmulatorProcess, environment: dict[str, str], rows: int, kills: int) -> tuple[str, bool]:
+    """Send rows while the process is killed again and again; return the table, and whether all are there once.
+
+    :param posthog: the server.
+    :param environment: of the process.
+    :param rows: how many.
+    :param kills: how often.
+    """
+    posthog.reset()
+    began, cpu, memory, done, status = time.perf_counter(), 0.0, 0, 0, -1
+    while status != 0 and done <= kills:
+        command = python("benchmarks.into_posthog", "--be", "ours")
+        process = subprocess.Popen(command, env={**environment, "TRY": str(done + 1)}, stdout=subprocess.DEVNULL)
+        while (found := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            if done < kills and _sent(posthog) * _OURS_EACH >= rows * (done + 1) / (kills + 1):
+                os.kill(process.pid, signal.SIGKILL)
+                found = os.wait4(process.pid, 0)
+                break
+            time.sleep(0.05)
+        process.returncode = status = os.waitstatus_to_exitcode(found[1])
+        done += status != 0
+        cpu += found[2].ru_utime + found[2].ru_stime
+        memory = max(memory, found[2].ru_maxrss)
+    wall = time.perf_counter() - began
+    there, copies = _there(posthog, rows)
+    shown = [f"{rows:,} rows", f"{done}", f"{wall:,.0f} s", f"{cpu:,.1f} s", f"{memory / 1024:,.0f} MiB"]
+    head = ["", "kills", "time", "CPU of ours", "memory of ours", "there", "copies"]
+    table = measure.table(head, [[*shown, f"{there:,}", f"{copies:,}"]])
+    return table, (there, copies, status) == (rows, 0, 0)
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, and write the page.
 
@@ -234,6 +276,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--chaos-rows", type=int, default=40_000)
+    parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--sdk", default="", help="a folder with PostHog's Python SDK; without it, it is left out")
     parser.add_argument("--quick", action="store_true", help="no page")
     parser.add_argument("--be", choices=["ours", "sdk"], help=argparse.SUPPRESS)
@@ -248,8 +291,10 @@ def main(given: Sequence[str] | None = None) -> int:
             environment = _environment(posthog, database, folder, arguments.sdk)
             table, good = speed(posthog, environment, arguments.rows, folder)
             print(table)
+            hard, survived = killed(posthog, environment, arguments.rows, arguments.kills)
+            print(hard)
             database.fill(arguments.chaos_rows)
-            senders = [(_OURS, 2_000), *([(_SDK, 100)] if arguments.sdk else [])]
+            senders = [(_OURS, _OURS_EACH), *([(_SDK, 100)] if arguments.sdk else [])]
             landed = [chaos(who, posthog, environment, arguments.chaos_rows, each) for who, each in senders]
     rows = [
         [
@@ -267,10 +312,11 @@ def main(given: Sequence[str] | None = None) -> int:
     print(compared)
     if not arguments.quick:
         version = _version(arguments.sdk)
-        text = _TEXT.format(speed=table, chaos=compared, rows=f"{arguments.chaos_rows:,}", version=version)
+        told = {"speed": table, "killed": hard, "kills": arguments.kills, "chaos": compared, "version": version}
+        text = _TEXT.format(rows=f"{arguments.chaos_rows:,}", **told)
         measure.write_section("into_posthog", text)
     ours = landed[0]
-    return 0 if good and (ours.there, ours.copies) == (arguments.chaos_rows, 0) else 1
+    return 0 if good and survived and (ours.there, ours.copies) == (arguments.chaos_rows, 0) else 1
 
 
 def _version(folder: str) -> str:

@@ -74,7 +74,18 @@ TASKS = {
     "warehouse.resync_schema": "PostHogSyncSourceOperator",
     "warehouse.run_view": "PostHogRunViewOperator",
     "warehouse.refresh_table": "PostHogLinkTableOperator",
+    **dict.fromkeys(
+        (f"data_quality.{name}" for name in ("run_table_checks", "run_table_check", "run_view_checks", "run_view_check")),
+        "PostHogRunDataQualityOperator",
+    ),
     "query_endpoints.run": "PostHogRunEndpointOperator",
+    "cohorts.create_static": "PostHogStaticCohortOperator",
+    "cohorts.add_by_query": "PostHogStaticCohortOperator",
+    "cohorts.retrieve": "PostHogCohortCalculatedSensor",
+    "annotations.create": "PostHogAnnotationOperator",
+    "feature_flags.update": "PostHogFeatureFlagOperator",
+    "experiments.recalculate": "PostHogExperimentResultsOperator",
+    "experiments.timeseries": "PostHogExperimentResultSensor",
 }
 
 FOOT = """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import os
 import shutil
 import tempfile
@@ -39,7 +40,7 @@ settings.register_profile("same", derandomize=True, **_ALWAYS)
 settings.register_profile("explore", max_examples=1000, **_ALWAYS)
 settings.load_profile("same")
 
-pytest_plugins = ["tests.support.fixtures", "airflow_provider_posthog.emulator.pytest_plugin"]
+pytest_plugins = ["tests.support.fixtures", "tests.faults.summary", "airflow_provider_posthog.emulator.pytest_plugin"]
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +51,27 @@ def nothing_is_known_of_bytes() -> None:
     byte_budget.forget()
 
 
+#: How patient the product is in seconds, where no argument says so. Servers on this machine need a fifth of it.
+PATIENCE: dict[str, Any] = {
+    "api.refresh._FIRST_WAIT": 0.2,
+    "api.refresh._LOST_WAITS": (0.1, 0.2, 0.4, 0.8, 1.6),
+    "erasure.delete._WAIT": 0.1,
+    "erasure.properties._WAITS": (0.1, 0.2, 0.4, 1.0, 2.0),
+    "tasks.job_start._LOST_WAITS": (0.1, 0.2, 0.4, 0.8, 1.6),
+}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def lucky_dice() -> None:
-    """Draw low when a call is sent again: its back-off is jittered from zero, and the suite would wait for minutes."""
+def patience() -> None:
+    """Wait less: only the patience changes, not the code. And draw low: back-offs are jittered from zero."""
     from airflow_provider_posthog.api import exchange
 
     exchange.random = SimpleNamespace(random=lambda: 0.01)  # type: ignore[attr-defined]
+    for name, value in PATIENCE.items():
+        module, _, constant = f"airflow_provider_posthog.{name}".rpartition(".")
+        found = importlib.import_module(module)
+        assert hasattr(found, constant), name
+        setattr(found, constant, value)
 
 
 #: The files that take longest, by themselves a minute or more on two cores: the processes begin with them.

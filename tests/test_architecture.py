@@ -59,6 +59,11 @@ def tree(source: str) -> ast.Module:
     return ast.parse((ROOT / source).read_text(encoding="utf-8"))
 
 
+@cache
+def walked(source: str) -> list[ast.AST]:
+    return list(ast.walk(tree(source)))
+
+
 def room(source: str) -> str:
     """Return the part of the package that a file belongs to: ``api/exports.py`` is in ``api``."""
     return source.split("/")[0].removesuffix(".py")
@@ -66,7 +71,7 @@ def room(source: str) -> str:
 
 def imports(node: ast.AST, source: str) -> Iterator[tuple[str, ast.stmt]]:
     """Yield every imported name in full, with its statement; imports inside functions too."""
-    for found in ast.walk(node):
+    for found in walked(source) if node is tree(source) else ast.walk(node):
         if isinstance(found, ast.Import):
             for alias in found.names:
                 yield alias.name, found
@@ -172,7 +177,7 @@ def _guarded(source: str) -> Iterator[int]:
         if source == "connection/form.py" and node.name == "connection_form_widgets"
     ]
     allowed = {id(node) for one in widgets for node in ast.walk(one)}
-    for node in ast.walk(tree(source)):
+    for node in walked(source):
         if id(node) not in allowed and (_tries_airflow(node, source) or _asks_version(node, source)):
             yield getattr(node, "lineno", 0)
 
@@ -224,7 +229,7 @@ def test_only_the_clients_open_sockets(source: str) -> None:
         return
     typing_only = {
         id(statement)
-        for node in ast.walk(tree(source))
+        for node in walked(source)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for _, statement in imports(node, source)
     }

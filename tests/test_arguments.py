@@ -157,7 +157,11 @@ def names_in(node: ast.AST) -> set[str]:
 def assignments(function: FunctionType) -> Iterator[tuple[ast.expr, ast.expr]]:
     for node in ast.walk(tree_of(function)):
         if isinstance(node, ast.Assign):
-            yield node.targets[0], node.value
+            target, value = node.targets[0], node.value
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):  # self.a, self.b = a, b
+                yield from zip(target.elts, value.elts, strict=True)
+            else:
+                yield target, value
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             yield node.target, node.value
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_posthog.api import annotations as posthog_annotations
 from airflow_provider_posthog.api import (
     batch_exports,
+    cohorts,
     dashboards,
+    data_quality,
     elements,
     events,
+    experiments,
     exports,
+    feature_flags,
     file_downloads,
     groups,
     insights,
@@ -38,7 +43,12 @@ _MODULES = (
     file_downloads,
     projects,
     warehouse,
+    data_quality,
     query_endpoints,
+    cohorts,
+    posthog_annotations,
+    feature_flags,
+    experiments,
 )
 
 #: Every endpoint, by its name: ``persons.list``, ``dashboards.move_tile``.

@@ -127,12 +127,11 @@ class Endpoint(Generic[P, T]):
         """
         repeatable = self.repeatable if repeatable is None else repeatable
         # What was made must not be made again by a task's retry, for the sake of a field that perhaps nobody reads.
-        reader = functools.partial(self._read, read) if repeatable else read
         return Call(
             self.name,
             self.method,
             re.sub(r"\{(\w+)\}", lambda name: segment(path[name[1]]), self.path),
-            reader,
+            functools.partial(self._read, read) if repeatable else read,
             query=query or {},
             json=json,
             repeatable=repeatable,

@@ -9,7 +9,7 @@ from airflow_provider_posthog.api import experiments
 from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Steps
-from airflow_provider_posthog.exceptions import PostHogNotFoundError
+from airflow_provider_posthog.exceptions import PostHogNotFoundError, clean
 
 #: The columns of a row of results, in their order.
 COLUMNS = (
@@ -19,6 +19,7 @@ COLUMNS = (
     "metric",
     "is_primary",
     "day",
+    "as_of",
     "variant",
     "is_baseline",
     "samples",
@@ -31,61 +32,111 @@ COLUMNS = (
     "interval_high",
 )
 
+#: What each of them holds.
+KINDS = (
+    *("int", "text", "text", "text", "bool", "text", "text", "text", "bool", "int"),
+    *("float", "float", "bool", "float", "float", "float", "float"),
+)
+
 
 def metrics_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the metrics of an experiment, the primary ones first, each with ``is_primary``.
+    """Return the metrics of an experiment, its own and saved ones, the primary first, each with ``is_primary``.
 
     :param experiment: the experiment.
     """
-    metrics = []
-    for field in ("metrics", "metrics_secondary"):
-        for metric in experiment.get(field) or ():
-            if isinstance(metric, Mapping) and metric.get("uuid"):
-                metrics.append({**metric, "is_primary": field == "metrics"})
-    return metrics
+    found = [
+        {**metric, "is_primary": field == "metrics"}
+        for field in ("metrics", "metrics_secondary")
+        for metric in experiment.get(field) or ()
+        if isinstance(metric, Mapping)
+    ]
+    for saved in experiment.get("saved_metrics") or ():
+        query, metadata = saved.get("query"), saved.get("metadata")
+        if isinstance(query, Mapping):
+            kind = metadata.get("type") if isinstance(metadata, Mapping) else None
+            name = saved.get("name") or query.get("name")
+            found.append({**query, "name": name, "is_primary": kind in (None, "primary")})
+    return sorted((each for each in found if each.get("uuid")), key=lambda each: not each["is_primary"])
 
 
-def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, Any] | None]:
-    """Return the results of a metric by day; ``None`` if there are none yet.
+def name_of(metric: Mapping[str, Any]) -> str:
+    """Return what a metric is called.
+
+    :param metric: one of :func:`metrics_of`.
+    """
+    return str(metric.get("name") or metric["uuid"])
+
+
+def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, Any]]:
+    """Return the results of a metric by day; empty if there are none yet.
 
     :param experiment_id: the experiment's number.
     :param metric: one of :func:`metrics_of`.
     """
     if not metric.get("fingerprint"):
-        return None
+        return {}
     try:
-        answer: Any = yield experiments.timeseries(
+        found: Any = yield experiments.timeseries(
             experiment_id, metric_uuid=str(metric["uuid"]), fingerprint=str(metric["fingerprint"])
         )
-    except PostHogNotFoundError:
-        return None
-    series = answer.get("timeseries")
-    return dict(series) if isinstance(series, Mapping) else None
+    except PostHogNotFoundError:  # servers before 2026, if there are none
+        return {}
+    return {day: result for day, result in (found.get("timeseries") or {}).items() if isinstance(result, Mapping)}
+
+
+def calculated(run: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+    """Return the results of a calculation by metric, and why others failed, by metric.
+
+    :param run: the calculation.
+    """
+    good: dict[str, Mapping[str, Any]] = {}
+    errors = run.get("metric_errors") or {}
+    bad = {str(uuid): _message(error) for uuid, error in errors.items()}
+    for each in run.get("results") or ():
+        uuid = str(each.get("metric_uuid"))
+        if each.get("status") == "completed" and isinstance(each.get("result"), Mapping):
+            good[uuid] = each["result"]
+        elif each.get("status") == "failed":
+            bad[uuid] = clean(each.get("error_message") or "it failed")
+    return good, {uuid: reason for uuid, reason in bad.items() if uuid not in good}
+
+
+def _message(error: object) -> str:
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("error")
+    return clean(error) if isinstance(error, str) and error else "it failed"
 
 
 def rows_of(
-    experiment: Mapping[str, Any], metric: Mapping[str, Any], series: Mapping[str, Any]
+    experiment: Mapping[str, Any],
+    metric: Mapping[str, Any],
+    series: Mapping[str, Any],
+    newest: Mapping[str, Any] | None = None,
+    as_of: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each variant and day.
 
     :param experiment: the experiment.
     :param metric: one of its metrics.
-    :param series: the metric's results by day.
+    :param series: the metric's results by day, of which PostHog makes one each night.
+    :param newest: what a calculation of today has made; it counts in place of its day's.
+    :param as_of: up to when that one counts, as ISO text.
     """
     shared = {
         "experiment_id": experiment.get("id"),
         "experiment": experiment.get("name"),
         "metric_uuid": metric.get("uuid"),
-        "metric": metric.get("name") or metric.get("uuid"),
+        "metric": name_of(metric),
         "is_primary": metric.get("is_primary"),
     }
-    for day, result in sorted(series.items()):
-        if not isinstance(result, Mapping):
-            continue
+    days: dict[str, tuple[Mapping[str, Any], str | None]] = {str(day)[:10]: (one, None) for day, one in series.items()}
+    if newest is not None:
+        days[as_of[:10]] = (newest, as_of)
+    for day, (result, until) in sorted(days.items()):
         baseline = result.get("baseline")
         variants = [(each, False) for each in result.get("variant_results") or () if isinstance(each, Mapping)]
         for variant, is_baseline in [*([(baseline, True)] if isinstance(baseline, Mapping) else []), *variants]:
-            yield {**shared, "day": str(day)[:10], **_variant(variant, is_baseline)}
+            yield {**shared, "day": day, "as_of": until, **_variant(variant, is_baseline)}
 
 
 def _variant(variant: Mapping[str, Any], is_baseline: bool) -> dict[str, Any]:
@@ -115,10 +166,12 @@ def result(*, experiment_id: int, metric: str | None = None, variant: str | None
     experiment: Any = yield experiments.retrieve(experiment_id)
     known = metrics_of(experiment)
     chosen = [each for each in known if metric is None or metric in (each["uuid"], each.get("name"))]
+    if not experiment.get("start_date"):
+        return Finding(Verdict("pending", "it was not launched yet"), {"experiment_id": experiment_id})
     if not chosen:
         return Finding(Verdict("failed", "it has no such metric", final=True), {"experiment_id": experiment_id})
     series = yield from series_of(experiment_id, chosen[0])
-    rows = list(rows_of(experiment, chosen[0], series or {}))
+    rows = list(rows_of(experiment, chosen[0], series))
     latest = [row for row in rows if row["day"] == rows[-1]["day"] and not row["is_baseline"]] if rows else []
     shown = [row for row in latest if variant is None or row["variant"] == variant]
     significant = [row for row in shown if row["significant"]]

@@ -14,7 +14,11 @@ _WRITE = ("experiment:write",)
 
 
 class Experiment(TypedDict, total=False):
-    """An experiment; ``metrics`` and ``metrics_secondary`` have a ``uuid``, a ``name`` and a ``fingerprint`` each."""
+    """An experiment; ``metrics`` and ``metrics_secondary`` have a ``uuid``, a ``name`` and a ``fingerprint`` each.
+
+    ``saved_metrics`` are shared with other experiments: their ``query`` has the ``uuid`` and the ``fingerprint``, their
+    ``metadata`` tells by ``type`` whether they are ``primary``.
+    """
 
     id: int
     name: str
@@ -22,6 +26,7 @@ class Experiment(TypedDict, total=False):
     end_date: str | None
     metrics: Sequence[Mapping[str, Any]] | None
     metrics_secondary: Sequence[Mapping[str, Any]] | None
+    saved_metrics: Sequence[Mapping[str, Any]] | None
     feature_flag_key: str | None
 
 
@@ -34,17 +39,41 @@ class ExperimentPage(TypedDict, total=False):
     results: Sequence[Experiment]
 
 
-class Recalculation(TypedDict, total=False):
-    """A calculation of all metrics; ``status`` ends as ``completed`` or ``failed``."""
+class MetricResult(TypedDict, total=False):
+    """What a calculation has made of a metric; ``status`` is ``pending``, ``completed`` or ``failed``."""
 
-    id: Any
+    metric_uuid: str
+    status: str
+    result: Mapping[str, Any] | None
+    error_message: str | None
+
+
+class Recalculation(TypedDict, total=False):
+    """A calculation of all metrics; ``status`` is ``pending``, ``in_progress``, ``completed`` or ``failed``.
+
+    ``results`` are there once it is asked for, not when it is begun. They count up to ``query_to``. A completed one may
+    have metrics that failed. ``result_source`` is ``timeseries_fallback`` where PostHog shows daily results because
+    nothing was calculated yet.
+    """
+
+    id: str
     status: str
     is_existing: bool
     created_at: str
+    completed_at: str | None
+    query_to: str | None
+    total_metrics: int
+    failed_metrics: int
+    metric_errors: Mapping[str, Any] | None
+    result_source: str
+    results: Sequence[MetricResult]
 
 
 class Timeseries(TypedDict, total=False):
-    """A metric's results by day."""
+    """A metric's results by day, as PostHog makes them each night; a day without one is null.
+
+    ``status`` is ``pending`` (none yet), ``partial``, ``completed`` or ``failed``.
+    """
 
     metric_uuid: str
     status: str
@@ -73,7 +102,7 @@ def retrieve(experiment_id: Number) -> Call[Experiment]:
 
 @endpoint("POST", "experiments/{id}/metrics_recalculation/", scopes=_WRITE, repeatable=True)
 def recalculate(experiment_id: Number) -> Call[Recalculation]:
-    """Calculate all metrics again, or return the calculation that runs.
+    """Calculate all metrics again, or return the calculation that runs; 400 for an experiment that was not launched.
 
     :param experiment_id: its number.
     """
@@ -82,10 +111,10 @@ def recalculate(experiment_id: Number) -> Call[Recalculation]:
 
 @endpoint("GET", "experiments/{id}/metrics_recalculation/{run}/", scopes=_READ)
 def recalculation(experiment_id: Number, run: Text) -> Call[Recalculation]:
-    """Retrieve a calculation.
+    """Retrieve a calculation, with the results of its metrics.
 
     :param experiment_id: the experiment's number.
-    :param run: its id, or ``latest``.
+    :param run: its UUID, or ``latest``: the newest that has ended; 404 if there is none.
     """
     return recalculation.call(json_object, id=experiment_id, run=run)
 

@@ -36,6 +36,8 @@ _SECONDS_A_PAGE = 2.5
 _SECONDS_A_MORE_PAGE = 1.3
 #: What is due a moment later is looked at in the same round.
 _SOON = 0.02
+#: Seconds for which a list waits for those who were just answered, and are about to ask again: one call tells them all.
+_GATHER = 1.0
 #: How many lists in a row may fail before a look at one job tells whether it is only the list.
 _BAD_LISTS = 3
 
@@ -154,7 +156,7 @@ class Rounds:
         times = [waiter.due for waiter in single]
         times += [waiter.deadline for waiter in self.waiters if waiter.may_look_last]
         if listed and not self._goes_on:
-            times.append(max(self._free_at(), min(waiter.due for waiter in listed)))
+            times.append(self._list_at(listed))
         return min(times, default=math.inf)
 
     def begin(self, now: float) -> Iterator[Look]:
@@ -165,7 +167,7 @@ class Rounds:
         yield from self._last_looks(now)
         single, listed = self._split()
         soon = now + _SOON
-        if listed and not self._goes_on and max(self._free_at(), min(waiter.due for waiter in listed)) <= soon:
+        if listed and not self._goes_on and self._list_at(listed) <= soon:
             self._goes_on, self._began = True, now
             for waiter in listed:
                 waiter.asked = False  # a look of its own, which may still wait for its turn, is not needed any more
@@ -264,6 +266,11 @@ class Rounds:
         shallow = [waiter for waiter in waiting if not waiter.deep]
         listed = shallow if self._goes_on or self._by_list(shallow) else []
         return [waiter for waiter in waiting if not waiter.asked and (waiter.deep or not listed)], listed
+
+    def _list_at(self, listed: Collection[Waiter]) -> float:
+        """Return when the list is due for those who wait: not while others are about to."""
+        at = max(self._free_at(), min(waiter.due for waiter in listed))
+        return at if all(waiter.waits for waiter in self.waiters) else at + _GATHER
 
     def _free_at(self) -> float:
         interval = min(waiter.interval for waiter in self.waiters)

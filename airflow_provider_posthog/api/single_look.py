@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_posthog.api import batch_exports, warehouse
-from airflow_provider_posthog.api.call import Answer, Call, json_object
+from airflow_provider_posthog.api import batch_exports, cohorts, data_quality, experiments, warehouse
+from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.server_time import date_of
 from airflow_provider_posthog.api.watched import Watched, row, utc
 
@@ -99,9 +99,6 @@ def _views(watched: Watched) -> tuple[Call[Any], Rows]:
 
 
 def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
-    path = f"cohorts/{int(watched.names[0])}/"
-    call: Call[Any] = Call("cohorts.retrieve", "GET", path, json_object, scopes=("cohort:read",))
-
     def of_cohort(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         going_on = bool(answer.get("is_calculating"))
         # A calculation that goes on has begun after the last that has ended.
@@ -110,7 +107,28 @@ def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
         status = "Running" if going_on else "Failed" if failed else "Completed"
         return [row({"id": str(answer.get("id")), "status": status, "created_at": began, "count": answer.get("count")})]
 
-    return call, of_cohort
+    return cohorts.retrieve(int(watched.names[0])), of_cohort
+
+
+def _fill(watched: Watched) -> tuple[Call[Any], Rows]:
+    def of_cohort(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        going_on, failed = bool(found.get("is_calculating")), bool(found.get("errors_calculating"))
+        status = "Running" if going_on else "Failed" if failed else "Completed"
+        last = found.get("last_calculation")
+        return [row({"id": str(found.get("id")), "status": status, "created_at": last, "count": found.get("count")})]
+
+    return cohorts.retrieve(int(watched.names[0])), of_cohort
+
+
+def _suite(watched: Watched) -> tuple[Call[Any], Rows]:
+    asked: Callable[[str, str], Call[Any]] = data_quality.table_suite
+    if watched.names[0] == "view":
+        asked = data_quality.view_suite
+    return asked(*watched.names[1:]), lambda found: [row(found)]
+
+
+def _recalculation(watched: Watched) -> tuple[Call[Any], Rows]:
+    return experiments.recalculation(int(watched.names[0]), watched.names[1]), lambda found: [row(found)]
 
 
 #: Seconds that a run may take: lists go by when runs were created, and these are watched by when they were over.
@@ -135,6 +153,9 @@ _CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {
     "view": _views,
     "view_idle": _views,
     "cohort": _cohort,
+    "fill": _fill,
+    "suite": _suite,
+    "recalculation": _recalculation,
     "runs": _runs,
     "syncs": _all_syncs,
     "views": _views,

@@ -27,7 +27,8 @@ MOST = 2000
 #: Seconds after which a table that was not there is looked for again.
 _FORGET_AFTER = 6 * 3600.0
 
-#: Which table tells of what.
+#: Which table tells of what; of the rest no table tells enough, and each is asked for alone. (That of cohorts'
+#: calculations is not known to have those of static ones, and that of checks has only what has ended.)
 TABLES = {
     "run": "system.batch_export_runs",
     "backfill": "system.batch_export_backfills",
@@ -145,7 +146,7 @@ def look(texts: Collection[str], policy: RetryPolicy, server: str) -> Steps[dict
     :returns: what :func:`~airflow_provider_posthog.api.watched.judge` reads, by the texts; those are missing of which
         this server's tables do not tell.
     """
-    asked = list(_known(sorted(texts)))
+    asked = [each for each in _known(sorted(texts)) if each.what in TABLES]
     answers: dict[str, dict[str, Any]] = {}
     for first in range(0, len(asked), MOST):
         answers.update((yield from _look(asked[first : first + MOST], policy, server)))

@@ -32,7 +32,9 @@ class Watched:
     :param what: ``backfill`` (an export, a backfill), ``run`` (an export, start and end of the interval), ``place`` (an
         export, how many backfills of the project went on when one more was refused, since when the task waits; not
         before ``since``), ``sync`` and ``idle`` (a source, its schemas with commas between), ``view`` and ``view_idle``
-        (a view), ``cohort`` (a cohort).
+        (a view), ``cohort`` (a cohort), ``suite`` (``table`` or ``view``, its id, a run of its checks),
+        ``recalculation`` (an experiment, a calculation), ``fill`` (a static cohort, when it was calculated before the
+        task added to it, how far the task is: see :mod:`~airflow_provider_posthog.tasks.cohort_fill`).
         ``runs`` (an export), ``syncs`` (a source) and ``views`` (a view): those that were completed at ``since`` or
         later.
     :param names: the ids.
@@ -76,7 +78,7 @@ class Watched:
 
 
 _NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, "view_idle": 2, "cohort": 1}
-_NAMES |= {"runs": 1, "syncs": 1, "views": 1}
+_NAMES |= {"runs": 1, "syncs": 1, "views": 1, "suite": 3, "recalculation": 2, "fill": 3}
 
 
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
@@ -254,6 +256,33 @@ def _not_started(watched: Watched, at: float, what: str) -> Verdict:
     return Verdict("pending", f"PostHog has not begun {what} yet")
 
 
+def _fill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    found = rows[0]
+    if found["status"] == "Failed":
+        return Verdict("failed", "PostHog could not calculate it")
+    if found["status"] == "Running":
+        return Verdict("pending", "PostHog calculates it")
+    if str(found["created"] or 0) == watched.names[1]:  # what there was before is no answer
+        return Verdict("pending", "PostHog has not begun to fill it yet")
+    return Verdict("succeeded")
+
+
+#: What the words mean that PostHog has for runs of checks and for calculations of experiments.
+_ENDS = {
+    "completed": Verdict("succeeded"),
+    "failed": Verdict("failed", "PostHog could not do it"),
+    "empty": Verdict("failed", "there is no check to run: switch one on, or write one that is"),
+}
+
+
+def _named(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+    status, error = rows[0]["status"], rows[0].get("error")
+    ended = _ENDS.get(status)
+    if ended is None:
+        return Verdict("pending", "" if status == "running" else f"PostHog calls it {clean(status)[:40]}")
+    return ended if ended.state == "succeeded" or not error else Verdict("failed", f"{ended.reason}. {error}")
+
+
 def _completed(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     done = completed(watched, rows)
     return Verdict("succeeded") if done else Verdict("pending")
@@ -299,6 +328,9 @@ _JUDGES: dict[str, Callable[[Watched, Sequence[Row], float], Verdict]] = {
     "sync": _sync,
     "view": _first_since,
     "cohort": _first_since,
+    "fill": _fill,
+    "suite": _named,
+    "recalculation": _named,
     "runs": _completed,
     "syncs": _completed,
     "views": _completed,

@@ -97,6 +97,20 @@ class Load:
         self.tally = Tally()
         self._pass(reader, rows, lambda events: self._deliver(events, sender))
 
+    def check_order(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> int:
+        """Return the number of the first row that is of an earlier day than one before; 0 if there is none.
+
+        :param reader: makes events of them; rows that PostHog would not take have no place in the order.
+        :param rows: all of them.
+        """
+        newest = -1
+        for made in self._each(reader, rows):
+            if made.event is not None:
+                if made.event.day < newest:
+                    return made.number
+                newest = made.event.day
+        return 0
+
     def remember(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> None:
         """Note the rows as sent, and send nothing: they were, and the ledger is on another machine.
 
@@ -208,7 +222,7 @@ class Load:
         """Make sure that few enough rows are not in PostHog.
 
         :param max_rejects: how many may be.
-        :param where: the file that names them.
+        :param where: the file or table that names them.
         :raises PostHogIncompleteError: if there are more.
         """
         rejected = self._ledger.rejected()
@@ -220,7 +234,7 @@ class Load:
         raise PostHogIncompleteError(
             f"{total:,} rows are not in PostHog ({reasons}), and max_rejects is {max_rejects:,}. All others are there. "
             + (f"Events: {', '.join(named)}{', ...' if total > len(named) else ''}. " if named else "")
-            + (f"{where} names each." if where else "Give rejects_path for a file that names each.")
+            + (f"{where} names each." if where else "rejects_path or rejects_table names each.")
         )
 
 
@@ -242,6 +256,18 @@ def _reject(made: Made, reader: Reader, reason: str) -> Reject:
     return Reject(made.number, made.event.uuid if made.event is not None else None, key, reason)
 
 
+def told(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
+    """Return what is told of a row that is not in PostHog: its number, its uuid, its key as JSON, and the reason.
+
+    :param reject: the row.
+    :param names: of the key's columns.
+    """
+    values = json.loads(reject.key) if reject.key else []
+    key = dict(zip(names, values, strict=False))
+    uuid = None if reject.uuid is None else shown(reject.uuid)
+    return reject.row or None, uuid, json.dumps(key, ensure_ascii=False) if key else None, reject.reason
+
+
 def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]:
     """Yield the lines of the file of what is not in PostHog (JSON lines).
 
@@ -249,11 +275,6 @@ def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]
     :param names: of the key's columns.
     """
     for each in rejects:
-        values = json.loads(each.key) if each.key else []
-        line = {
-            "row": each.row or None,
-            "uuid": None if each.uuid is None else shown(each.uuid),
-            "key": dict(zip(names, values, strict=False)) or None,
-            "reason": each.reason,
-        }
+        row, uuid, key, reason = told(each, names)
+        line = {"row": row, "uuid": uuid, "key": json.loads(key) if key else None, "reason": reason}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -210,6 +210,11 @@ class Settings:
     warehouse_rows: int = _whole(100)
     warehouse_unpaid: bool = _flag(False)
     warehouse_no_files: bool = _flag(False)
+    checks_enabled: bool = _flag(True)
+    checks_seconds: float = _seconds(0.0)
+    checks_outcome: str = _choice("completed", ("completed", "failed"))
+    checks_failing: list[str] = field(default_factory=list, metadata=_TEXTS)
+    checks_erring: list[str] = field(default_factory=list, metadata=_TEXTS)
     file_download_seconds: float = _seconds(1.0)
     file_download_outcome: str = _choice("Completed", RUN_OUTCOMES)
     file_listing_seconds: float = _seconds(0.2)
@@ -221,6 +226,7 @@ class Settings:
     events_retention_enforced: bool = _flag(False)
     # the server as a whole
     generation: str = _choice("C", tuple(GENERATIONS))
+    system_tables: bool = _flag(True)
     timezone: str = field(default="UTC", metadata={"check": _is_zone, "takes": "an IANA time zone"})
     environments_alias: bool = _flag(False)
     unauthenticated_status: int = _choice(401, (401, 403))
@@ -258,7 +264,7 @@ class Settings:
 
     def missing_tables(self) -> frozenset[str]:
         """Return which tables this server's HogQL does not know yet."""
-        return NEW_TABLES if self.generation == "A" else frozenset()
+        return NEW_TABLES if self.generation == "A" or not self.system_tables else frozenset()
 
     def retention_json(self) -> dict[str, object]:
         """Return what the project tells of its events' retention: nothing before 2026."""

@@ -22,6 +22,7 @@ from airflow_provider_posthog.emulator.jobs.batch_exports import BatchExportServ
 from airflow_provider_posthog.emulator.jobs.cohorts import Cohorts
 from airflow_provider_posthog.emulator.jobs.exports import ExportService
 from airflow_provider_posthog.emulator.jobs.file_downloads import FileDownloadService
+from airflow_provider_posthog.emulator.jobs.quality import QualityService
 from airflow_provider_posthog.emulator.jobs.queries import QueryService
 from airflow_provider_posthog.emulator.jobs.warehouse_jobs import WarehouseService
 from airflow_provider_posthog.emulator.people.elements import ElementStore
@@ -68,6 +69,7 @@ class State(Core):
         self.throttle = Throttle(self.clock)
         self.batch_exports = BatchExportService(self, self.seed)
         self.warehouse_jobs = WarehouseService(self, self.seed)
+        self.quality = QualityService(self, self.seed)
         self.queries = QueryService(self, catch_up=self.batch_exports.all)
         self.exports = ExportService(self)
         self.insights = InsightStore(self, self.seed)

@@ -9,14 +9,9 @@ its pages ask for those minutes alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
 
 from airflow_provider_posthog.extract.cells import EPOCH
-
-if TYPE_CHECKING:
-    from airflow_provider_posthog.extract.sources import Source
-    from airflow_provider_posthog.extract.windows import Window
 
 #: Minutes since 1970, half-open: the first one, and the first one after the last.
 Minutes = tuple[int, int]
@@ -30,38 +25,38 @@ _TICK = timedelta(milliseconds=1)
 _MOST_RUNS = 32
 
 
-def minutes_column(source: Source) -> str:
+def minutes_column(dated_id: str | None) -> str:
     """Return HogQL of the minutes in which the ids of a group's rows begin, with a comma; empty where they tell none.
 
-    :param source: what is read.
+    :param dated_id: the column of the ids.
     """
-    if source.dated_id is None:
+    if dated_id is None:
         return ""
-    return f", groupUniqArray(intDiv(toInt(bitShiftRight({source.dated_id}, 80)), 60000)) AS begun"
+    return f", groupUniqArray(intDiv(toInt(bitShiftRight({dated_id}, 80)), 60000)) AS begun"
 
 
-def runs_of(minutes: Iterable[int], window: Window) -> tuple[Minutes, ...]:
+def runs_of(minutes: Iterable[int], start: datetime, end: datetime) -> tuple[Minutes, ...]:
     """Return the runs of minutes in which the ids of a window's rows begin.
 
     :param minutes: the minutes.
-    :param window: the window.
+    :param start: where the window begins.
+    :param end: where it ends.
     :returns: in order; empty if one of them is farther away than PostHog looks, so that they say nothing.
     """
     found = sorted(set(minutes))
-    edges = _minute(window, -_AROUND), _minute(window, _AROUND, at_end=True)
-    if not found or found[0] < edges[0] or found[-1] > edges[1]:
+    if not found or found[0] < _minute(start - _AROUND) or found[-1] > _minute(end + _AROUND):
         return ()
     return joined_runs([(minute, minute + 1) for minute in found])
 
 
-def around(window: Window, most: timedelta | None = None) -> tuple[Minutes, ...]:
+def around(start: datetime, end: datetime) -> tuple[Minutes, ...]:
     """Return the minutes of a window itself, in which nearly all ids of its rows begin.
 
-    :param window: the window.
-    :param most: no more of it than this.
+    :param start: where the window begins.
+    :param end: where it ends.
     """
-    first, last = _minute(window, timedelta(0)), _minute(window, timedelta(0), at_end=True)
-    return ((first, max(first + 1, last if most is None else min(last, first + most // MINUTE))),)
+    first = _minute(start)
+    return ((first, max(first, _minute(end - _TICK)) + 1),)
 
 
 def joined_runs(runs: Iterable[Minutes]) -> tuple[Minutes, ...]:
@@ -81,29 +76,30 @@ def joined_runs(runs: Iterable[Minutes]) -> tuple[Minutes, ...]:
     return tuple(made)
 
 
-def within(source: Source, runs: Sequence[Minutes], values: dict[str, Any]) -> str:
+def within(time: str | None, dated_id: str | None, runs: Sequence[Minutes]) -> tuple[str, dict[str, datetime]]:
     """Return a condition that is true for every row, and tells PostHog in which minutes to look for ids.
 
     PostHog takes comparisons of the start with times into its table, three days wider and of the id's time, and of
     what it cannot take there ``NOT`` makes *false*. So the condition is true where rows are told, and one on the id's
     time where they are looked up. Servers that look conditions over in another way find the same rows, and read more.
 
-    :param source: what is read.
+    :param time: the column of the start.
+    :param dated_id: the column of the ids.
     :param runs: the minutes.
-    :param values: gets what the placeholders stand for.
+    :returns: the condition, and what its placeholders stand for.
     """
-    parts = []
+    parts: list[str] = []
+    values: dict[str, datetime] = {}
     for number, (first, last) in enumerate(runs):
         low, high = EPOCH + first * MINUTE + _AROUND, EPOCH + last * MINUTE - _TICK - _AROUND
         values |= {f"window_from_{number}": low, f"window_to_{number}": high}
-        bounds = (f"{source.time} {sign} toDateTime({{window_{name}_{number}}})" for sign, name in _BOUNDS)
+        bounds = (f"{time} {sign} toDateTime({{window_{name}_{number}}})" for sign, name in _BOUNDS)
         parts.append(f"({' AND '.join(bounds)})")
-    return f"({' OR '.join(parts)} OR NOT ({source.dated_id} < 0))"
+    return f"({' OR '.join(parts)} OR NOT ({dated_id} < 0))", values
 
 
 _BOUNDS = ((">=", "from"), ("<=", "to"))
 
 
-def _minute(window: Window, by: timedelta, *, at_end: bool = False) -> int:
-    moment = window.end if at_end else window.start
-    return -(-(moment + by - EPOCH) // MINUTE) if at_end else (moment + by - EPOCH) // MINUTE
+def _minute(moment: datetime) -> int:
+    return (moment - EPOCH) // MINUTE

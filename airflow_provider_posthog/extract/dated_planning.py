@@ -51,10 +51,10 @@ class DatedPlanner(Planner):
         if not self._knows_ids:
             return Piece(window, SAMPLE)
         if pieces is None:
-            return Piece(window, SAMPLE, begun=around(window, _SOME))
+            return Piece(window, SAMPLE, begun=around(window.start, min(window.end, window.start + _SOME)))
         rows = sum(piece.rows for piece in pieces)
         if not rows:  # an answer of none is worth a look of its own
-            return Piece(window, SAMPLE, begun=around(window))
+            return Piece(window, SAMPLE, begun=around(window.start, window.end))
         if rows <= _UNSEEN:
             return Piece(window, 0)
         most = max(pieces, key=lambda piece: piece.rows)

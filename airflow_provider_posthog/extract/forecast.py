@@ -13,6 +13,8 @@ from airflow_provider_posthog.api.budget import HOUR, LIMITS, MINUTE, limit_of
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 #: Bytes that PostHog's ClickHouse reads for each byte of the answers, as measured (docs/benchmarks.md).
 READ_A_BYTE = 1.5
+#: The same of sessions, which it merges from parts.
+READ_A_BYTE_OF_SESSIONS = 4.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Forecast:
     :param share: the part of PostHog's limits that may be used up, from 0 (none are kept) to 1.
     :param left: bytes that are left of PostHog's budget of what queries read; ``None`` if that is not known, or it is
         not known what a row costs of it.
+    :param reads: bytes that PostHog reads for each byte of its answers.
     :param refill: bytes that come back to it in a second, at the least; 0 if that is not known.
     """
 
@@ -34,6 +37,7 @@ class Forecast:
     share: float
     left: float | None = None
     refill: float = 0.0
+    reads: float = READ_A_BYTE
 
     @property
     def queries(self) -> int:
@@ -48,7 +52,7 @@ class Forecast:
     @property
     def read(self) -> int:
         """About how many bytes PostHog reads for that."""
-        return round(self.size * READ_A_BYTE)
+        return round(self.size * self.reads)
 
     @property
     def missing(self) -> float:
@@ -78,7 +82,7 @@ class Forecast:
         return f"{needs}{self._budget()}; {self._limits(now)}"
 
     def _budget(self) -> str:
-        if self.left is None:
+        if self.left is None or not self.read:
             return ""
         left = _bytes(max(0.0, self.left))
         known = f"; PostHog reads about {_bytes(self.read)} for that, and {left} of its budget are left"

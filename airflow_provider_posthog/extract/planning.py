@@ -335,5 +335,5 @@ def _time(row: Mapping[str, Any], name: str) -> datetime | None:
 
 
 def _piece(row: Mapping[str, Any], window: Window) -> Piece:
-    begun = runs_of(map(number_of, row.get("begun", ())), window)
+    begun = runs_of(map(number_of, row.get("begun", ())), window.start, window.end)
     return Piece(window, number_of(row["counted"]), _time(row, "low"), _time(row, "high"), begun=begun)

@@ -23,7 +23,7 @@ from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.dated_planning import DatedPlanner
 from airflow_provider_posthog.extract.first_look import first_look
-from airflow_provider_posthog.extract.forecast import Forecast
+from airflow_provider_posthog.extract.forecast import READ_A_BYTE, READ_A_BYTE_OF_SESSIONS, Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
 from airflow_provider_posthog.extract.page_limits import PageLimits
 from airflow_provider_posthog.extract.page_size import PageSize
@@ -258,7 +258,13 @@ class Extraction:
         # What a page of a query costs is as much as the query does, which nobody knows.
         left = self._limits.bytes_left() if self.source.query is None else None
         forecast = Forecast(
-            self._planner.counted, self._size.fitting(), self._row_bytes, share, left, self._limits.bytes_back()
+            self._planner.counted,
+            self._size.fitting(),
+            self._row_bytes,
+            share,
+            left,
+            self._limits.bytes_back(),
+            READ_A_BYTE if self.source.dated_id is None else READ_A_BYTE_OF_SESSIONS,
         )
         log.info("PostHog: %s", forecast.text(self.source.name, datetime.now(timezone.utc)))
         return counted

@@ -115,7 +115,7 @@ class Source:
         for name in self.columns:
             if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
                 raise PostHogSettingsError("columns", f"{name!r} cannot be a column's name.", "Choose another name.")
-        check_own(self.columns, names_in(self.time, self.scan, self.key, self.born))
+        check_own(self.columns, names_in(self.time, self.scan, self.key, self.born, self.dated_id))
         check_where(self.columns, self.where)
         check_lazy(self.table, self.columns, self.where)
         check_query(self.query or "")

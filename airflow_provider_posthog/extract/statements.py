@@ -244,14 +244,13 @@ def _is_beyond(window: Window) -> bool:
 
 
 def _grouped(source: Source, bucket: str, name: str, limit: int, where: list[str], values: dict[str, Any]) -> Statement:
-    columns = f"{bucket}, count() AS counted{_extent(source)}{minutes_column(source)}"
+    columns = f"{bucket}, count() AS counted{_extent(source)}{minutes_column(source.dated_id)}"
     tail = f"GROUP BY {name} ORDER BY {name} LIMIT {limit}"
     return Statement(f"SELECT {columns} FROM {source.table}{_text(where)} {tail}", values)  # noqa: S608
 
 
 def _begun(source: Source, begun: tuple[Minutes, ...], values: dict[str, Any]) -> str:
-    edges: dict[str, datetime] = {}
-    condition = begun_within(source, begun, edges)
+    condition, edges = begun_within(source.time, source.dated_id, begun)
     values |= {name: iso(moment) for name, moment in edges.items()}
     return condition
 

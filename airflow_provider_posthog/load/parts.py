@@ -1,7 +1,7 @@
 """What a load has read so far, in a table of its own beside the target: numbered parts, each committed by itself.
 
 No transaction is open between two parts. The table goes when the load has ended, well or not; what a killed try has
-left is taken up by the next one, or removed.
+left is taken up by the next one. What nobody takes up is removed by a later load of the same table.
 """
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_posthog.exceptions import PostHogError, PostHogLoadError
 from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
@@ -27,10 +30,23 @@ _BYTES: Mapping[str, str] = {
     "sqlite": "BLOB",
     "mysql": "LONGBLOB",
 }
+#: Asks for the names of the tables of a schema, by the connection's type: null stands for the connection's own one.
+_TABLES: Mapping[str, str] = {
+    "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = COALESCE(CAST({schema} AS text), current_schema())",
+    "mysql": "SELECT table_name FROM information_schema.tables WHERE table_schema = COALESCE({schema}, DATABASE())",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+}
+_OF_DUCKDB = (
+    "SELECT table_name FROM duckdb_tables() WHERE schema_name = COALESCE({schema}, current_schema())"
+    " AND database_name = COALESCE({catalog}, current_database())"
+)
 #: Bytes of a row at the most: MariaDB takes 16 MB in one statement.
 _PIECE = 4 * 1024 * 1024
 #: Bytes that are left of the target's own name: PostgreSQL knows 63 of a name.
-_STEM = 40
+_STEM = 26
+#: What stands behind it: what the table is, the day on which it was made, and whose it is.
+_NAME = "__loading_posthog_"
+_LIKE = re.compile(rf".*{_NAME}(?P<day>[0-9]{{8}})_(?P<tag>[0-9a-z]+)", re.DOTALL)
 
 
 def keeps_parts(kind: str) -> bool:
@@ -53,23 +69,52 @@ class Parts:
     def __init__(self, connect: Callable[[], tuple[Any, str]], kind: str, table: str, tag: str) -> None:
         self._connect = connect
         self._kind = kind
-        mark = "`" if kind == "mysql" else '"'
-        *around, last = parse_table(table, parts=3, fold=str.lower if kind == "postgres" else str)
-        stem = last.encode()[:_STEM].decode(errors="ignore")
-        self._name = ".".join(quote(part, mark) for part in (*around, f"{stem}__loading_{tag}"))
+        self._mark = "`" if kind == "mysql" else '"'
+        *self._around, last = parse_table(table, parts=3, fold=str.lower if kind == "postgres" else str)
+        self._stem = last.encode()[:_STEM].decode(errors="ignore")
+        self._tag = tag
+        self._own: str | None = None
         self._table = table
         #: Whether nobody can read while a transaction writes.
         self.is_one_at_a_time = kind == "sqlite"
 
+    @property
+    def name(self) -> str:
+        """The name of the table, quoted: that of the target, what it is, the day on which it was made, and the tag."""
+        if self._own is None:
+            self._own = f"{self._stem}{_NAME}{datetime.now(timezone.utc):%Y%m%d}_{self._tag}"
+        return self._quoted(self._own)
+
     def notes(self) -> list[dict[str, Any]]:
-        """Return what was noted with each part, in order; empty if there are none."""
+        """Return what was noted with each part, in order; empty if there are none.
+
+        What cannot be read is no error: the load reads it from PostHog again, and says so.
+        """
         try:
-            with self._transaction() as (ask, _):
-                rows = ask(f"SELECT part, note FROM {self._name} WHERE piece = 0 ORDER BY part")
-            stored = [json.loads(note) for _, note in rows]
-            return stored if [int(part) for part, _ in rows] == [*range(len(rows))] else []
-        except Exception:
-            return []
+            there = [name for name, (_, tag) in self._like().items() if tag == self._tag]
+            if not there:
+                return []
+            self._own = max(there)
+            if found := self._notes_in(self.name):
+                return found
+        except (PostHogError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            log.warning(
+                "What an earlier try of this load may have kept beside %s cannot be read, so that it is read from "
+                "PostHog again. %s",
+                self._table,
+                error if isinstance(error, PostHogError) else "It is not what this package writes.",
+            )
+        if self._own is not None:
+            self.drop()
+        return []
+
+    def _notes_in(self, name: str) -> list[dict[str, Any]]:
+        with self._transaction() as (ask, _):
+            rows = ask(f"SELECT part, note FROM {name} WHERE piece = 0 ORDER BY part")
+        found = [json.loads(note) for _, note in rows]
+        if not all(isinstance(note, dict) for note in found):
+            raise ValueError
+        return found if [int(part) for part, _ in rows] == [*range(len(rows))] else []
 
     def add(self, number: int, note: Mapping[str, Any], data: bytes) -> None:
         """Keep a part; it is there as a whole, or not at all.
@@ -85,7 +130,7 @@ class Parts:
             marks = ", ".join([value] * 4)
             for piece, at in enumerate(range(0, max(1, len(data)), _PIECE)):
                 text = json.dumps(note) if piece == 0 else ""
-                ask(f"INSERT INTO {self._name} VALUES ({marks})", (number, piece, text, data[at : at + _PIECE]))
+                ask(f"INSERT INTO {self.name} VALUES ({marks})", (number, piece, text, data[at : at + _PIECE]))
 
     def data(self, number: int) -> bytes:
         """Return a part's bytes.
@@ -94,28 +139,82 @@ class Parts:
         :raises PostHogLoadError: if the database refuses.
         """
         with self._transaction() as (ask, value):
-            rows = ask(f"SELECT data FROM {self._name} WHERE part = {value} ORDER BY piece", (number,))
+            rows = ask(f"SELECT data FROM {self.name} WHERE part = {value} ORDER BY piece", (number,))
         return b"".join(bytes(data) for (data,) in rows)
 
     def drop(self) -> None:
         """Remove the table, if it is there. If the database refuses, that is logged: the load has ended."""
+        self._drop(self.name)
+        self._own = None
+
+    def sweep(self, before: float) -> list[str]:
+        """Remove what other loads of the same table have left, and nobody has gone on with.
+
+        Only tables of this name and these columns whose every part is this package's, all of them older. If the
+        database refuses, that is logged.
+
+        :param before: when the last part was kept, in seconds since 1970, for the table to go.
+        :returns: the names of the tables that were removed.
+        """
+        try:
+            there = self._like()
+        except PostHogError as error:
+            log.info("What earlier loads of %s may have left was not looked for. %s", self._table, error)
+            return []
+        day = f"{datetime.fromtimestamp(before, timezone.utc):%Y%m%d}"
+        old = [name for name, (made, _) in there.items() if made < day]
+        return [name for name in old if self._is_left(self._quoted(name), before) and self._drop(self._quoted(name))]
+
+    def _is_left(self, name: str, before: float) -> bool:
         try:
             with self._transaction() as (ask, _):
-                ask(f"DROP TABLE IF EXISTS {self._name}")
-        except Exception as error:
-            log.warning("The table %s could not be removed (%s); it may be dropped", self._name, type(error).__name__)
+                rows = ask(f"SELECT part, piece, data IS NULL, note FROM {name} WHERE piece = 0")
+            notes = [json.loads(note) for *_, note in rows]
+            return all({"owner", "load"} <= {*note} and float(note["began"]) < before for note in notes)
+        except (PostHogError, LookupError, TypeError, ValueError):
+            return False  # somebody else's
+
+    def _like(self) -> dict[str, tuple[str, str]]:
+        """Return the days and tags of the tables of this kind beside the target, by their names."""
+        catalog, schema = [None, None, *self._around][-2:]
+        asked = _TABLES.get(self._kind, _OF_DUCKDB)
+        given = [schema] if "{schema}" in asked else []
+        given += [catalog] if "{catalog}" in asked else []
+        with self._transaction() as (ask, value):
+            names = [str(name) for (name,) in ask(asked.format(schema=value, catalog=value), given)]
+        stem = f"{self._stem}{_NAME}".casefold()  # some servers make names small
+        found = {name: _LIKE.fullmatch(name) for name in names if name.casefold().startswith(stem)}
+        return {name: (match["day"], match["tag"]) for name, match in found.items() if match}
+
+    def _quoted(self, name: str) -> str:
+        return ".".join(quote(part, self._mark) for part in (*self._around, name))
+
+    def _drop(self, name: str) -> bool:
+        try:
+            with self._transaction() as (ask, _):
+                ask(f"DROP TABLE IF EXISTS {name}")
+        except PostHogLoadError as error:
+            log.warning("The table %s could not be removed; it may be dropped. %s", name, error)
+            return False
+        return True
 
     def _make(self) -> None:
         made = "CREATE UNLOGGED TABLE" if self._kind == "postgres" else "CREATE TABLE"
-        columns = f"part BIGINT, piece BIGINT, note TEXT, data {_BYTES[self._kind]}, PRIMARY KEY (part, piece)"
+        text = "LONGTEXT" if self._kind == "mysql" else "TEXT"
+        columns = f"part BIGINT, piece BIGINT, note {text}, data {_BYTES[self._kind]}, PRIMARY KEY (part, piece)"
         with self._transaction() as (ask, _):
-            ask(f"DROP TABLE IF EXISTS {self._name}")
-            ask(f"{made} {self._name} ({columns})")
+            ask(f"DROP TABLE IF EXISTS {self.name}")
+            ask(f"{made} {self.name} ({columns})")
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[Callable[..., list[Any]], str]]:
         """Connect for a moment; what is asked is committed at the end."""
-        connection, value = self._connect()
+        try:
+            connection, value = self._connect()
+        except PostHogError:
+            raise
+        except Exception as error:  # each driver has errors of its own, whose text may hold what it connects with
+            raise PostHogLoadError(f"The database cannot be reached ({type(error).__name__}).") from None
         with closing(connection), translate_errors(connection, f"keeping what was read for {self._table}"):
             by_cursor = not hasattr(connection, "begin") or self._kind == "mysql"
 

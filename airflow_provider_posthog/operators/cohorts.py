@@ -9,37 +9,36 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api import cohorts, queries
+from airflow_provider_posthog.api import cohorts, jobs, queries
+from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
+    PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogSettingsError,
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.results.answer import ask, read
 from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_calculation
+from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
 
-#: Ids of a statement: PostHog refuses those of 256 KiB, and an id may have 200 characters.
-MOST_IDS = 1_000
-_MOST_TEXT = 100_000
-#: Persons of a query that are told apart here; PostHog cuts answers at 50,000 rows.
-_PAGE = 49_000
-_RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
+#: Puts persons into a cohort by their distinct ids.
 _FILL = "SELECT DISTINCT person_id FROM person_distinct_ids WHERE distinct_id IN {ids}"
-_MEMBERS = "SELECT DISTINCT toString(person_id) AS person FROM static_cohort_people WHERE cohort_id = {cohort}"
 
 
 class PostHogStaticCohortOperator(PostHogOperator):
@@ -70,7 +69,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
     :param max_rejects: how many ids may have no person.
     :param poll_interval: seconds (or a timedelta) between two looks.
-    :param timeout: seconds (or a timedelta) that PostHog may take to fill it.
+    :param timeout: seconds (or a timedelta) that PostHog may take to fill it, for each 1,000 ids.
+    :param deferrable: wait in the triggerer. The ids are read again afterwards; if there are others by then, all of
+        them are put in.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``cohort:write`` and
         ``query:read``.
     :returns: ``cohort_id``, ``created``, ``ids`` (different ones that were given; null with ``query``), ``persons``
@@ -117,6 +118,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         max_rejects: int = 0,
         poll_interval: float | timedelta = 5.0,
         timeout: float | timedelta = 1800.0,
+        deferrable: bool | None = None,
         **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -127,33 +129,63 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.sql_conn_id = sql_conn_id
         self.sql = sql
         self.parameters = parameters
-        self.path = path
-        self.format = format
+        self.path, self.format = path, format
         self.object_storage_conn_id = object_storage_conn_id
         self.column = column
         self.replace = replace
-        self.rejects_path = rejects_path
-        self.max_rejects = max_rejects
+        self.rejects_path, self.max_rejects = rejects_path, max_rejects
         self.poll_interval = poll_interval
         self.timeout = timeout
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Fill it."""
+        """Fill it.
+
+        :param context: the task's context; may be empty outside the task runner.
+        """
+        return self._run(context, None)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after a wait.
+
+        :param context: the task's context.
+        :param event: the trigger's event.
+        """
+        from airflow_provider_posthog.triggers.jobs import JobEvent
+
+        told = JobEvent.parse(event, jobs.WATCHED.name)
+        if is_of_earlier_try(told.try_number, context):
+            return self._run(context, None)
+        fill = Fill.parse(told.job_id)
+        if told.ended.outcome == "timeout":
+            raise self._late(fill.cohort)
+        if told.ended.outcome in ("failed", "gone"):
+            raise self._failed(fill.cohort, told.ended.reason)
+        if told.ended.outcome != "succeeded":
+            reason = f"Lost sight of cohort {fill.cohort} ({told.ended.outcome}): {told.ended.reason}"
+            raise PostHogJobError(reason, job_id=str(fill.cohort))
+        return self._run(context, fill)
+
+    def _run(self, context: Context, filled: Fill | None) -> dict[str, Any]:
         output = self._check()
-        cohort = self._cohort()
+        found = self._cohort() if filled is None else self._retrieve(filled.cohort)
+        people = People(self.hook)
         ids: list[str] | None = None
         unknown: list[str] = []
         if self.query:
             statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
-            wanted = self._of_query()
-            number = self._fill(cohort, [statement], context)
+            wanted = people.of_query(self.query, self.values or {})
+            fill = self._fill(found, [statement], filled, context)
         else:
-            ids = list(dict.fromkeys(self._ids()))
-            persons, unknown = self._resolve(ids)
+            with self._rows() as (columns, rows):
+                ids = list(dict.fromkeys(ids_of(columns, rows, self.column)))
+            persons, unknown = people.resolve(ids)
             wanted = set(persons.values())
-            known = [each for each in ids if each in persons]
-            number = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in _packs(known)], context)
-        members = self._members(number)
+            # In an order that stays, whatever the database's: a task that was deferred finds where it was.
+            packs = packs_of(sorted(persons))
+            fill = self._fill(found, [queries.hogql(_FILL, {"ids": some}) for some in packs], filled, context)
+        number = fill.cohort
+        members = people.of_cohort(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
         self._write_rejects(output, context, unknown, missing)
@@ -162,7 +194,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.concludes("Cohort %d has all of %s; %s belong to nobody", *told)
         return {
             "cohort_id": number,
-            "created": cohort is None,
+            "created": fill.created,
             "ids": None if ids is None else len(ids),
             "persons": len(wanted),
             "members": len(members) - removed,
@@ -189,70 +221,16 @@ class PostHogStaticCohortOperator(PostHogOperator):
         output.check()
         return output
 
-    # Who should be in it.
-
-    def _ids(self) -> Iterator[str]:
-        with self._rows() as (columns, rows):
-            name = self.column or ("distinct_id" if "distinct_id" in columns else columns[0] if columns else "")
-            if name not in columns:
-                raise PostHogSettingsError("column", f"there is no {name!r:.60}.", f"There are: {', '.join(columns)}.")
-            index = columns.index(name)
-            for row in rows:
-                if row[index] is not None and str(row[index]).strip():
-                    yield str(row[index])
-
     @contextmanager
     def _rows(self) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
         if self.sql:
             from airflow_provider_posthog.hooks.sql_rows import rows_of
 
-            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as rows:
-                yield rows
+            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as found:
+                yield found
             return
-        from airflow_provider_posthog.capture.rows import check_format, text_rows
-        from airflow_provider_posthog.tasks.storage_path import storage_path
-
-        check_format(self.format)
-        place = storage_path("path", str(self.path), self.object_storage_conn_id, example="s3://lake/audience.csv")
-        if not place.fs.isfile(place.path):
-            raise PostHogSettingsError(
-                "path", "is not a file that is there.", "Write one such as s3://lake/audience.csv."
-            )
-        with text_rows(place.fs, place.path, self.format) as rows:
-            yield rows
-
-    def _resolve(self, ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-        """Return the person of each distinct id, and the ids that have none."""
-        persons: dict[str, str] = {}
-        for some in _packs(ids):
-            persons.update((str(row[0]), str(row[1])) for row in self._ask(_RESOLVE, {"ids": some}))
-        return persons, [each for each in ids if each not in persons]
-
-    def _of_query(self) -> set[str]:
-        return self._all_of(f"SELECT DISTINCT toString(person_id) AS person FROM ({self.query})", self.values or {})  # noqa: S608
-
-    def _members(self, number: int) -> set[str]:
-        return self._all_of(_MEMBERS, {"cohort": number})
-
-    def _all_of(self, statement: str, values: Mapping[str, Any]) -> set[str]:
-        """Return the persons of a statement, however many, in the order of their UUIDs."""
-        uuids: set[str] = set()
-        last = ""
-        while True:
-            page = f"SELECT person FROM ({statement}) WHERE person > {{last_person}} ORDER BY person LIMIT {_PAGE}"  # noqa: S608
-            rows = self._ask(page, {**values, "last_person": last}, limit=_PAGE)
-            uuids.update(str(row[0]) for row in rows)
-            if len(rows) < _PAGE:
-                return uuids
-            last = str(rows[-1][0])
-
-    def _ask(self, sql: str, values: Mapping[str, Any], *, limit: int | None = None) -> list[list[Any]]:
-        statement = sql if limit is not None else f"{sql} LIMIT {_PAGE + 1}"
-        question = ask(statement, values)
-        answer = self.hook.send(queries.start(queries.hogql(question.sql, values), refresh="force_blocking"))
-        proved = read(answer, question, shows_reason=False)
-        rows: list[list[Any]] = proved.rows if limit is not None and len(proved.rows) == limit else proved.whole().rows
-        return rows
+        with file_rows(str(self.path), self.format, self.object_storage_conn_id) as found:
+            yield found
 
     # The cohort.
 
@@ -261,37 +239,54 @@ class PostHogStaticCohortOperator(PostHogOperator):
             text = str(self.cohort_id).strip()
             if not text.isdecimal():
                 raise PostHogSettingsError("cohort_id", "is not a number.", "Write the number in its address.")
-            cohort = self._retrieve(int(text))
+            found = self._retrieve(int(text))
         else:
             named = [each for each in self.hook.pages(cohorts.list(limit=100)) if each.get("name") == self.name]
             if len(named) > 1:
                 raise PostHogSettingsError("name", f"{len(named)} cohorts have it.", "Write the cohort_id of one.")
             if not named:
                 return None
-            cohort = named[0]
-        if not cohort.get("is_static"):
+            found = named[0]
+        if not found.get("is_static"):
             raise PostHogSettingsError("cohort_id", "is not of a static cohort.", "Name one that is, or a new one.")
-        return cohort
+        return found
 
     def _retrieve(self, number: int) -> Mapping[str, Any]:
         call: Call[Any] = cohorts.retrieve(number)
-        cohort: Mapping[str, Any] = self.hook.send(call)
-        return cohort
+        found: Mapping[str, Any] = self.hook.send(call)
+        return found
 
-    def _fill(self, cohort: Mapping[str, Any] | None, statements: Sequence[Mapping[str, Any]], context: Context) -> int:
-        number = int(cohort["id"]) if cohort is not None else 0
-        for statement in statements or ([] if number else [queries.hogql(f"{_FILL} AND 1 = 2", {"ids": [""]})]):
-            made: Mapping[str, Any]
+    def _fill(
+        self,
+        found: Mapping[str, Any] | None,
+        statements: list[dict[str, Any]],
+        filled: Fill | None,
+        context: Context,
+    ) -> Fill:
+        """Put in the persons of all statements, or of those that are left; return the last that was done."""
+        if not statements and found is None:
+            statements = [queries.hogql(f"{_FILL} AND 1 = 2", {"ids": [""]})]
+        digest, number = digest_of(statements), int(found["id"]) if found is not None else 0
+        created = filled.created if filled is not None else found is None
+        last = Fill(number, "0", 0, created, digest)
+        if filled is not None and filled.digest == digest:
+            last = filled
+        for statement in statements[last.done :]:
+            before = "0"
             if number:
-                before = self._retrieve(number).get("last_calculation")
-                self.hook.send(cohorts.add_by_query(number, query=dict(statement)))
+                before = last_calculation(self._retrieve(number))
+                self.hook.send(cohorts.add_by_query(number, query=statement))
             else:
-                made, before = self._create(dict(statement)), None
-                number = int(made["id"])
-            self._wait(number, before)
+                number = int(self._create(statement)["id"])
+            self._link(number, context)
+            last = Fill(number, before, last.done + 1, created, digest)
+            self._wait(last, context)
+        self._link(number, context)
+        return last
+
+    def _link(self, number: int, context: Context) -> None:
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/cohorts/{number}")
-        return number
 
     def _create(self, statement: dict[str, Any]) -> Mapping[str, Any]:
         try:
@@ -299,24 +294,50 @@ class PostHogStaticCohortOperator(PostHogOperator):
             made: Mapping[str, Any] = self.hook.send(call)
             return made
         except PostHogTransportError as error:
-            cohort = self._cohort() if error.sent else None
-            if cohort is None:
+            found = self._cohort() if error.sent else None
+            if found is None:
                 raise
-            return cohort
+            return found
 
-    def _wait(self, number: int, before: object) -> None:
+    def _wait(self, fill: Fill, context: Context) -> None:
         """Wait until PostHog has filled it: not only begun, and not only what it had calculated before."""
-        end = time.time() + seconds_of("timeout", self.timeout, 0)
+        text, end = str(fill), time.time() + seconds_of("timeout", self.timeout, 0)
+        poll = seconds_of("poll_interval", self.poll_interval, 0)
         while True:
-            cohort = self._retrieve(number)
-            if not cohort.get("is_calculating"):
-                if cohort.get("errors_calculating"):
-                    raise PostHogJobFailed(f"PostHog could not calculate cohort {number}.", job_id=str(number))
-                if cohort.get("last_calculation") != before:
-                    return
+            verdict = jobs.WATCHED.judge(self.hook.client.send(jobs.WATCHED.poll(text)))
+            if verdict.state == "succeeded":
+                return
+            if verdict.state == "failed":
+                raise self._failed(fill.cohort, verdict.reason)
             if time.time() >= end:
-                raise PostHogJobTimeout(f"PostHog has not filled cohort {number} in time.", job_id=str(number))
-            time.sleep(min(seconds_of("poll_interval", self.poll_interval, 0), max(0.01, end - time.time())))
+                raise self._late(fill.cohort)
+            if self.deferrable:
+                self._defer(text, end, poll, context)
+            time.sleep(min(poll, max(0.01, end - time.time())))
+
+    def _defer(self, text: str, end: float, poll: float, context: Context) -> NoReturn:
+        from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
+
+        trigger = PostHogJobTrigger(
+            kind=jobs.WATCHED.name,
+            job_id=text,
+            posthog_conn_id=self.posthog_conn_id,
+            project_id=self.project_id,
+            deadline=end,
+            poll_interval=poll,
+            try_number=Identity.of(context).try_number,
+            looked=True,
+        )
+        backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LAST_TURN)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
+
+    @staticmethod
+    def _late(number: int) -> PostHogJobTimeout:
+        return PostHogJobTimeout(f"PostHog has not filled cohort {number} in time.", job_id=str(number))
+
+    @staticmethod
+    def _failed(number: int, reason: str) -> PostHogJobFailed:
+        return PostHogJobFailed(f"PostHog could not calculate cohort {number}: {reason}.", job_id=str(number))
 
     def _remove(self, number: int, persons: set[str]) -> int:
         for person in sorted(persons):
@@ -352,17 +373,3 @@ class PostHogStaticCohortOperator(PostHogOperator):
                 f"{len(unknown):,} ids have no person in PostHog, and max_rejects is {int(self.max_rejects):,}. All "
                 f"others are in cohort {number}.{where}"
             )
-
-
-def _packs(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield ids in lists that fit into a statement."""
-    some: list[str] = []
-    size = 0
-    for each in ids:
-        if some and (len(some) >= MOST_IDS or size + len(each) > _MOST_TEXT):
-            yield some
-            some, size = [], 0
-        some.append(each)
-        size += len(each) + 4
-    if some:
-        yield some

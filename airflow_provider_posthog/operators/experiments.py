@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import experiments
+from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
-from airflow_provider_posthog.links import PostHogLink
-from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.api.watched import Watched
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
+from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.result_file import Output, json_line
+from airflow_provider_posthog.tasks.small_table import SmallTable
 from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
-    from airflow_provider_posthog.tasks.arguments import PostHogArguments
+    from airflow_provider_posthog.tasks.job import JobArguments
 
-_ENDED = frozenset({"completed", "failed"})
+Row = dict[str, Any]
 
 
-class PostHogExperimentResultsOperator(PostHogOperator):
+class PostHogExperimentResultsOperator(WatchedJobOperator):
     """Calculates an experiment's metrics again, waits for that, and writes a row for each metric, variant and day.
 
-    If a calculation is already running, also one of an earlier try, the task waits for that.
+    PostHog keeps a result of each day, which it makes at night; the calculation adds that of now. A calculation that
+    runs already is taken up, also that of a try before: PostHog begins no second one. It cannot be cancelled.
 
     .. code-block:: python
 
@@ -39,110 +41,199 @@ class PostHogExperimentResultsOperator(PostHogOperator):
 
     :param experiment_id: its number.
     :param path: the file (JSON lines) in any storage; ``experiment_id``, ``experiment``, ``metric_uuid``, ``metric``,
-        ``is_primary``, ``day``, ``variant``, ``is_baseline``, ``samples``, ``sum``, ``sum_squares``, ``significant``,
-        ``chance_to_win``, ``p_value``, ``interval_low``, ``interval_high``.
+        ``is_primary``, ``day``, ``as_of`` (of the newest: up to when it counts, as ISO text), ``variant``,
+        ``is_baseline``, ``samples``, ``sum``, ``sum_squares``, ``significant``, ``chance_to_win``, ``p_value``,
+        ``interval_low``, ``interval_high``.
     :param overwrite: replace a file of that name.
     :param object_storage_conn_id: Airflow's connection for the storage.
-    :param recalculate: calculate first; otherwise the existing results are written.
-    :param poll_interval: seconds (or a timedelta) between two looks.
-    :param timeout: seconds (or a timedelta) that the calculation may take.
-    :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``experiment:read``, and
-        ``experiment:write`` to calculate.
-    :returns: ``experiment_id``, ``rows``, ``metrics`` (how many have results), ``without`` (names of those that have
-        none), ``path``.
-    :raises PostHogJobFailed: if the calculation failed, or no metric has a result.
+    :param table: a table with these columns, in place of ``path`` or beside it; it is made if it is not there. The
+        experiment's rows are replaced. Needs the extra ``warehouse``.
+    :param sql_conn_id: Airflow's connection of its database.
+    :param recalculate: calculate first; else what there is is written.
+    :param allow_failed: write the rest if PostHog could not calculate some metrics.
+    :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`; ``timeout`` is 1,800 s by
+        default. The key needs ``experiment:read``, and ``experiment:write`` to calculate.
+    :returns: ``experiment_id``, ``recalculation_id`` (text; null if none was asked for), ``rows``, ``metrics`` (how
+        many have results), ``without`` (names of those that have none), ``failed`` (names of those that PostHog could
+        not calculate), ``path``, ``table``.
+    :raises PostHogSettingsError: if an argument is wrong, or the experiment was not launched.
+    :raises PostHogJobFailed: if the calculation, or that of a metric, failed, or no metric has a result.
     :raises PostHogJobTimeout: if it did not end in time.
     """
 
     template_fields: Sequence[str] = (
-        *PostHogOperator.template_fields,
-        "experiment_id",
-        "path",
-        "overwrite",
-        "object_storage_conn_id",
+        *WatchedJobOperator.template_fields,
+        *("experiment_id", "path", "overwrite", "object_storage_conn_id", "table", "sql_conn_id"),
     )
-    operator_extra_links = (PostHogLink(),)
+    twice_is_harmless = True
 
     def __init__(
         self,
         *,
         experiment_id: int | str,
-        path: str | ObjectStoragePath,
+        path: str | ObjectStoragePath | None = None,
         overwrite: bool = False,
         object_storage_conn_id: str | None = None,
+        table: str | None = None,
+        sql_conn_id: str | None = None,
         recalculate: bool = True,
-        poll_interval: float | timedelta = 15.0,
-        timeout: float | timedelta = 1800.0,
-        **kwargs: Unpack[PostHogArguments],
+        allow_failed: bool = False,
+        **kwargs: Unpack[JobArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.experiment_id = experiment_id
         self.path = path
         self.overwrite = overwrite
         self.object_storage_conn_id = object_storage_conn_id
+        self.table = table
+        self.sql_conn_id = sql_conn_id
         self.recalculate = recalculate
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.allow_failed = allow_failed
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def default_timeout(self) -> float:
+        """Return half an hour."""
+        return 1_800.0
+
+    def run_to_completion(self, context: Context) -> dict[str, Any]:
         """Calculate and write."""
+        if self.recalculate:
+            return super().run_to_completion(context)
+        self._identity = Identity.of(context)
+        number = int(self.prepare()["experiment"])
+        self.push_link(context, f"experiments/{number}")
+        return self._write(number, {})
+
+    def prepare(self) -> dict[str, Any]:
+        """Check the arguments, and that the experiment has begun."""
+        number = self._number()
+        output, table = self._output(), self._small_table(number)
+        if output is None and table is None:
+            raise PostHogSettingsError("path", "is empty, and so is table.", "Write where the rows go.")
+        if output is not None:
+            output.check("s3://lake/experiments/{{ ds }}.jsonl")
+            output.refuse_if_there(self._identity)
+        if table is not None:
+            table.check()
+        found = self.hook.client.send(experiments.retrieve(number))
+        if self.recalculate and not found.get("start_date"):
+            raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
+        return {"experiment": number}
+
+    def _number(self) -> int:
         text = str(self.experiment_id).strip()
         if not text.isdecimal() or not int(text):
             raise PostHogSettingsError("experiment_id", "is not a number.", "Write the number in its address.")
-        number, identity = int(text), Identity.of(context)
-        output = Output("path", self.path, self.overwrite, self.object_storage_conn_id)
-        output.check("s3://lake/experiments/{{ ds }}.jsonl")
-        output.refuse_if_there(identity)
-        settings = self.hook.settings()
-        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/experiments/{number}")
-        if self.recalculate:
-            self._calculate(number)
-        rows, result, without = self._rows(number)
-        if not result:
+        return int(text)
+
+    def _output(self) -> Output | None:
+        if not self.path:
+            return None
+        return Output("path", self.path, self.overwrite, self.object_storage_conn_id)
+
+    def _small_table(self, number: int) -> SmallTable | None:
+        from airflow_provider_posthog.api.experiment_checks import COLUMNS, KINDS
+
+        if bool(self.table) != bool(self.sql_conn_id):
+            raise PostHogSettingsError("table", "goes with sql_conn_id.", "Write both, or neither.")
+        if not self.table:
+            return None
+        columns = dict(zip(COLUMNS, KINDS, strict=True))
+        return SmallTable("table", str(self.sql_conn_id), self.table, columns, {"experiment_id": (number,)})
+
+    def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
+        """Begin the calculation, or take up the one that goes on."""
+        found, at = self.server_time(experiments.recalculate(request["experiment"]))
+        return self._text(request["experiment"], str(found["id"]), at), {}
+
+    @staticmethod
+    def _text(number: int, run_id: str, at: float) -> str:
+        return str(Watched("recalculation", (str(number), run_id), int(at)))
+
+    def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
+        """Yield the newest calculation that has ended, if this run of the DAG may have begun it."""
+        try:
+            found = self.hook.client.send(experiments.recalculation(request["experiment"], "latest"))
+        except PostHogNotFoundError:
+            return
+        created = moment(found.get("created_at"))
+        if created is not None and found.get("id") and self.is_ours(created.timestamp()):
+            text = self._text(request["experiment"], str(found["id"]), created.timestamp())
+            yield Job(text, self.marker_of(request), created.timestamp()), self.ask(Watched.parse(text))
+
+    def link(self, job: Job) -> str:
+        """Return the experiment's path.
+
+        :param job: the job.
+        """
+        return f"experiments/{Watched.parse(job.id).names[0]}"
+
+    def get_job_result(self, job: Job) -> dict[str, Any]:
+        """Write the rows, with what the calculation has found.
+
+        :param job: the calculation.
+        """
+        text, run_id = Watched.parse(job.id).names
+        if not self.wait_for_completion:
+            return {"experiment_id": int(text), "recalculation_id": run_id}
+        calculation: Call[Any] = experiments.recalculation(int(text), run_id)
+        return self._write(int(text), self.hook.client.send(calculation))
+
+    def _write(self, number: int, calculation: Mapping[str, Any]) -> dict[str, Any]:
+        rows, counts = self._rows(number, calculation)
+        if not counts["metrics"]:
             raise PostHogJobFailed(f"No metric of experiment {number} has a result.", job_id=str(number))
-        with output.atomic_file(identity) as atomic:
-            for row in rows:
-                atomic.write(json_line(row, f"experiment {number}"))
-            atomic.finish()
-            output.commit(atomic)
-        self.concludes("Experiment %d: %s of %s", number, counted(len(rows), "row"), counted(result, "metric"))
+        output, table = self._output(), self._small_table(number)
+        if output is not None:
+            with output.atomic_file(self._identity) as atomic:
+                for row in rows:
+                    atomic.write(json_line(row, f"experiment {number}"))
+                atomic.finish()
+                output.commit(atomic)
+        if table is not None:
+            table.write([_typed(row) for row in rows])
+        told = number, counted(len(rows), "row"), counted(counts["metrics"], "metric")
+        self.concludes("Experiment %d: %s of %s", *told)
         return {
             "experiment_id": number,
+            "recalculation_id": calculation.get("id"),
             "rows": len(rows),
-            "metrics": result,
-            "without": without,
-            "path": str(output.target),
+            **counts,
+            "path": None if output is None else str(output.target),
+            "table": self.table or None,
         }
 
-    def _calculate(self, number: int) -> None:
-        poll, end = (
-            seconds_of("poll_interval", self.poll_interval, 0.1),
-            time.time() + seconds_of("timeout", self.timeout, 0),
-        )
-        state = self.hook.send(experiments.recalculate(number))
-        run_id = str(state.get("id") or "latest")
-        while str(state.get("status")).lower() not in _ENDED:
-            if time.time() >= end:
-                raise PostHogJobTimeout(
-                    f"The metrics of experiment {number} are still {state.get('status')!s:.40} after the timeout.",
-                    job_id=run_id,
-                )
-            time.sleep(min(poll, max(0.0, end - time.time())))
-            state = self.hook.send(experiments.recalculation(number, run_id))
-        if str(state.get("status")).lower() != "completed":
-            raise PostHogJobFailed(f"PostHog could not calculate the metrics of experiment {number}.", job_id=run_id)
+    def _rows(self, number: int, calculation: Mapping[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+        from airflow_provider_posthog.api.experiment_checks import calculated, metrics_of, name_of, rows_of, series_of
 
-    def _rows(self, number: int) -> tuple[list[dict[str, Any]], int, list[str]]:
-        from airflow_provider_posthog.api.experiment_checks import metrics_of, rows_of, series_of
-
-        experiment = self.hook.send(experiments.retrieve(number))
-        rows: list[dict[str, Any]] = []
-        without: list[str] = []
+        experiment = self.hook.client.send(experiments.retrieve(number))
         metrics = metrics_of(experiment)
+        newest, errors = calculated(calculation)
+        named = {str(metric["uuid"]): name_of(metric) for metric in metrics}
+        failed = [named.get(uuid, uuid) for uuid in errors]
+        if errors and not self.allow_failed:
+            first = clean(next(iter(errors.values())))
+            raise PostHogJobFailed(
+                f"PostHog could not calculate {len(errors)} of {len(metrics)} metrics of experiment {number}: "
+                f"{', '.join(map(clean, failed))}. {first}. allow_failed=True writes the rest.",
+                job_id=str(calculation.get("id")),
+            )
+        rows: list[Row] = []
+        without: list[str] = []
+        as_of = str(calculation.get("query_to") or calculation.get("completed_at") or "")
         for metric in metrics:
             series = run(series_of(number, metric), self.hook.client)
-            made = list(rows_of(experiment, metric, series or {}))
+            made = list(rows_of(experiment, metric, series, newest.get(str(metric["uuid"])) if as_of else None, as_of))
             rows += made
             if not made:
-                without.append(str(metric.get("name") or metric["uuid"]))
-        return rows, len(metrics) - len(without), without
+                without.append(name_of(metric))
+        return rows, {"metrics": len(metrics) - len(without), "without": without, "failed": failed}
+
+
+def _typed(row: Row) -> tuple[Any, ...]:
+    """Return the values of a row as the table's columns hold them: PostHog writes a whole number for some fractions."""
+    from airflow_provider_posthog.api.experiment_checks import COLUMNS, KINDS
+
+    return tuple(
+        float(row[name]) if kind == "float" and row[name] is not None else row[name]
+        for name, kind in zip(COLUMNS, KINDS, strict=True)
+    )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import jobs
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.export_intervals import Schedule
+from airflow_provider_posthog.api.export_intervals import Interval, Schedule
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
-from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobError, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
 from airflow_provider_posthog.tasks.batch_export import describe, find
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
+#: The events that PostHog received in an interval, as near as HogQL tells; runs leave out what happened long before.
+_RECEIVED = (
+    "SELECT count(DISTINCT uuid) FROM events WHERE created_at >= toDateTime({start}) AND created_at < toDateTime({end})"
+    " AND timestamp >= toDateTime({start}) - toIntervalDay(7) AND timestamp < toDateTime({end}) + toIntervalDay(1)"
+)
 #: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
 _GRACE = 900.0
 
@@ -48,16 +54,29 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     :param start: the beginning of the interval, which must be one of the export's; default: the run's data interval.
     :param end: the first moment after it; default: the run's data interval.
     :param min_records: fail if the run has written fewer records; PostHog calls a run without any data completed.
+    :param check_path: count the run's rows at the destination, too: a folder of Parquet files, such as the batch
+        export's prefix in a bucket, in which PostHog names files for their interval (needs the extra ``warehouse``).
+    :param check_sql_conn_id: a database in its place; with ``check_table`` and ``check_column``, or ``check_sql``.
+    :param check_table: the table there, with its column ``uuid``; sessions are taken to be in UTC.
+    :param check_column: its column with the time of ingestion. Not ``timestamp``: that is when events happened, and
+        a run has those of other days, too.
+    :param check_sql: a statement in their place that answers with one number; ``{start}`` and ``{end}`` in it stand
+        for the edges of the interval, as texts in quotes.
+    :param object_storage_conn_id: Airflow's connection for that object storage.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`; ``failure_grace`` is 900 s
         by default, as PostHog may mend ``FailedRetryable`` with another run.
-    :returns: ``run_id``, ``batch_export_id``, ``start`` and ``end`` (ISO text), ``rows`` and ``bytes`` (int).
+    :returns: ``run_id``, ``batch_export_id``, ``start`` and ``end`` (ISO text), ``rows`` and ``bytes`` (int),
+        ``destination_rows`` and ``posthog_rows`` (int; the latter by ``created_at``, each ``uuid`` once, so that events
+        near the edges may be another run's; null if nothing was counted).
     :raises PostHogSettingsError: if the export cannot be found, or the range is not one interval of it.
     :raises PostHogJobFailed: if the run failed, some of its records did, or it wrote fewer than ``min_records``.
+    :raises PostHogIncompleteError: if the destination holds fewer rows than the run has written.
     """
 
     template_fields: Sequence[str] = (
         *("posthog_conn_id", "project_id"),
         *("batch_export", "start", "end", "min_records"),
+        *("check_path", "check_sql_conn_id", "check_table", "check_column", "check_sql", "object_storage_conn_id"),
     )
     unmet: ClassVar[str] = "is not there"
     met: ClassVar[str] = "is there"
@@ -70,6 +89,12 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         start: datetime | str | None = None,
         end: datetime | str | None = None,
         min_records: int = 0,
+        check_path: str | ObjectStoragePath | None = None,
+        check_sql_conn_id: str | None = None,
+        check_table: str | None = None,
+        check_column: str | None = None,
+        check_sql: str | None = None,
+        object_storage_conn_id: str | None = None,
         poke_interval: float | timedelta = 60.0,
         failure_grace: float = _GRACE,
         **kwargs: Unpack[_BatchExportRunSensorRest],
@@ -79,6 +104,12 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         self.start = start
         self.end = end
         self.min_records = min_records
+        self.check_path = check_path
+        self.check_sql_conn_id = check_sql_conn_id
+        self.check_table = check_table
+        self.check_column = check_column
+        self.check_sql = check_sql
+        self.object_storage_conn_id = object_storage_conn_id
         self._text = ""
 
     def subject(self) -> str:
@@ -100,6 +131,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     def prepare(self, context: Context) -> None:
         """Find the export, and check that the range is one interval of it."""
         self._least()
+        self._destination().check()
         start, end = interval_of(context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
         schedule = Schedule.of(export)
@@ -146,8 +178,38 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
                 "end": utc(last).isoformat(),
                 "rows": rows,
                 "bytes": int(run["bytes"] or 0),
+                **self._counted((utc(first), utc(last)), rows),
             },
         )
+
+    def _destination(self) -> DestinationCount:
+        return DestinationCount(
+            self.check_sql_conn_id,
+            self.check_table,
+            self.check_sql,
+            self.check_path,
+            self.object_storage_conn_id,
+            self.check_column,
+        )
+
+    def _counted(self, window: Interval, rows: int) -> dict[str, int | None]:
+        """Count the run's rows at the destination, and those of its interval in PostHog.
+
+        :raises PostHogIncompleteError: if the destination holds less than the run has written.
+        """
+        destination = self._destination()
+        if not destination:
+            return {"destination_rows": None, "posthog_rows": None}
+        there = destination.of_run(window)
+        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
+        (here,) = self.hook.get_first(_RECEIVED, edges) or [0]
+        self.log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
+        if there < rows:
+            raise PostHogIncompleteError(
+                f"{describe(window)}: the destination holds {there:,} rows of the run, which has written {rows:,}. "
+                "Look at the destination: another folder or table, a time zone, rows that something else removed."
+            )
+        return {"destination_rows": there, "posthog_rows": int(here)}
 
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.

@@ -166,10 +166,13 @@ class IntoPostHogArguments(PostHogArguments, total=False):
     properties: Properties | None
     group_type: str | None
     historical_migration: bool
+    oldest_first: bool
     events_per_second: float | None
     quiet_period: float | timedelta
     poll_interval: float | timedelta
     timeout: float | timedelta
     rejects_path: str | os.PathLike[str] | None
+    rejects_table: str | None
+    rejects_sql_conn_id: str | None
     max_rejects: int
     deferrable: bool | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,16 +20,29 @@ if TYPE_CHECKING:
 _BATCH = 50_000
 
 
+#: What PostHog calls a file that a run has written: its interval, and its number if the run has written several.
+_RUN_FILE = re.compile(
+    r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))-(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))(?:-\d+)?"
+    r"\.parquet(?:\.\w+)?"
+)
+
+
+#: Files of Parquet; PostHog writes the compression behind it, which is inside.
+_PARQUET = re.compile(r".+\.parquet(?:\.\w+)?")
+
+
 @dataclass(frozen=True)
 class DestinationCount:
     """How the rows of an interval are counted at the destination.
 
     :param sql_conn_id: Airflow's connection of the database.
-    :param table: the table there, with its columns ``uuid`` and ``timestamp``.
+    :param table: the table there, with its column ``uuid``.
     :param sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand for the
         interval's edges, as texts in quotes.
     :param path: a folder of Parquet files in their place, with the same columns.
     :param storage_conn_id: Airflow's connection of the object storage.
+    :param column: the table's column that the interval is of: ``timestamp`` for a backfill, which takes events by when
+        they happened; for a scheduled run one with when PostHog, or the destination, received them.
     """
 
     sql_conn_id: str | None = None
@@ -36,6 +50,7 @@ class DestinationCount:
     sql: str | None = None
     path: str | ObjectStoragePath | None = None
     storage_conn_id: str | None = None
+    column: str | None = "timestamp"
 
     def __bool__(self) -> bool:
         return bool(self.sql_conn_id or self.path)
@@ -55,8 +70,33 @@ class DestinationCount:
             from airflow_provider_posthog.load.names import parse_table
 
             parse_table(self.table, parts=3)
+            if not self.column:
+                raise PostHogSettingsError(
+                    "check_column",
+                    "is empty: a scheduled run takes events by when PostHog received them, and timestamp is when they "
+                    "happened.",
+                    "Name a column with the time of ingestion, or write check_sql.",
+                )
         if self.path:
             folder_of(self.path, self.storage_conn_id)
+
+    def of_run(self, interval: Interval) -> int:
+        """Count the rows that a scheduled run has written: those of the files that are named for its interval.
+
+        :param interval: start and end.
+        """
+        if not self.path:
+            return self._in_table(interval)
+        import pyarrow.parquet as pq
+
+        rows = 0
+        for file in self._files():
+            found = _RUN_FILE.fullmatch(file.name)
+            if found and tuple(map(_moment, found.groups())) == tuple(map(_utc, interval)):
+                opening: Any = file.open  # without types before Airflow 3
+                with opening("rb") as opened:
+                    rows += pq.ParquetFile(opened).metadata.num_rows
+        return rows
 
     def of(self, interval: Interval) -> int:
         """Count the rows of an interval, each ``uuid`` once.
@@ -74,10 +114,11 @@ class DestinationCount:
         statement = self.sql or ""
         if self.table:
             name = ".".join(quote(part) for part in parse_table(self.table, parts=3))
+            column = quote(self.column or "timestamp")
             # All dialects read a time in quotes; an offset in it not all do, so sessions are taken to be in UTC.
             statement = (
                 f"SELECT count(DISTINCT uuid) FROM {name} "  # noqa: S608 - a checked name
-                f"WHERE timestamp >= {{start}} AND timestamp < {{end}}"
+                f"WHERE {column} >= {{start}} AND {column} < {{end}}"
             )
         for name, text in edges.items():
             statement = statement.replace(f"{{{name}}}", text)
@@ -98,15 +139,22 @@ class DestinationCount:
             seen.update(hash(one) for one, at in zip(uuids, moments, strict=True) if start <= _utc(at) < end)
         return len(seen)
 
+    def _files(self) -> list[Any]:
+        folder = folder_of(self.path or "", self.storage_conn_id)
+        return sorted((one for one in folder.rglob("*.parquet*") if _PARQUET.fullmatch(one.name)), key=str)
+
     def _columns(self) -> Iterator[tuple[list[Any], list[Any]]]:
         import pyarrow.parquet as pq
 
-        folder = folder_of(self.path or "", self.storage_conn_id)
-        for file in sorted(folder.rglob("*.parquet"), key=str):
+        for file in self._files():
             opening: Any = file.open  # without types before Airflow 3
             with opening("rb") as opened:
                 for batch in pq.ParquetFile(opened).iter_batches(_BATCH, columns=["uuid", "timestamp"]):
                     yield batch.column("uuid").to_pylist(), batch.column("timestamp").to_pylist()
+
+
+def _moment(text: str) -> datetime:
+    return _utc(datetime.fromisoformat(text.replace("Z", "+00:00")))
 
 
 def _utc(moment: datetime) -> datetime:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
@@ -26,7 +26,7 @@ from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.project_token import project_token
-from airflow_provider_posthog.tasks.result_file import Output
+from airflow_provider_posthog.tasks.rejects import Rejects, rejects_of
 from airflow_provider_posthog.tasks.sent import Sent
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ class IntoPostHogOperator(PostHogOperator):
     :param properties: the columns that become properties; default: all others. A dictionary tells what of them is set:
         ``{"$set": [...], "$set_once": [...], "$unset": [...]}``; ``$unset`` has names of properties, not columns.
     :param group_type: of groups, such as ``company``.
-    :param historical_migration: whether these are old events: PostHog takes them in beside those of today. Let rows
-        come oldest first.
+    :param historical_migration: whether these are old events: PostHog takes them in beside those of today. It wants
+        the oldest first, so the rows are read twice: nothing is sent if one is of an earlier day than a row before.
+    :param oldest_first: False sends the rows of a migration in the order in which they come, with a warning.
     :param events_per_second: how many are sent at the most; by default 2,000 of a migration, else as many as go.
     :param quiet_period: seconds (or a timedelta) after which PostHog is asked for the first time.
     :param poll_interval: seconds (or a timedelta) between two looks.
@@ -74,6 +75,10 @@ class IntoPostHogOperator(PostHogOperator):
         sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
         ``uuid``, ``key`` and ``reason``. A storage's connection stands in it: ``s3://my_conn@bucket/rejects.jsonl``.
+    :param rejects_table: a table that names them, in place of the file or beside it: ``rejected_at``, ``task``,
+        ``run``, ``row``, ``uuid``, ``key`` (JSON) and ``reason``. It is made if it is not there; the rows of the same
+        task and run are replaced. Needs the extra ``warehouse``.
+    :param rejects_sql_conn_id: Airflow's connection of its database; default: the one that the rows come from.
     :param max_rejects: how many rows may not be in PostHog.
     :param deferrable: wait in the triggerer.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``query:read``, and
@@ -93,10 +98,14 @@ class IntoPostHogOperator(PostHogOperator):
         "group_type",
         "historical_migration",
         "rejects_path",
+        "rejects_table",
+        "rejects_sql_conn_id",
         "max_rejects",
     )
     template_fields_renderers = {"properties": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (PostHogLink(),)
+    #: The argument that says which rows come, and in which order.
+    rows_of: ClassVar[str] = "sql"
     _killed = False
 
     def __init__(
@@ -111,30 +120,31 @@ class IntoPostHogOperator(PostHogOperator):
         properties: Properties | None = None,
         group_type: str | None = None,
         historical_migration: bool = False,
+        oldest_first: bool = True,
         events_per_second: float | None = None,
         quiet_period: float | timedelta = 60.0,
         poll_interval: float | timedelta = 60.0,
         timeout: float | timedelta = 3600.0,
         rejects_path: str | os.PathLike[str] | None = None,
+        rejects_table: str | None = None,
+        rejects_sql_conn_id: str | None = None,
         max_rejects: int = 0,
         deferrable: bool | None = None,
         **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
-        self.kind = kind
-        self.event = event
-        self.event_column = event_column
+        self.kind, self.event, self.event_column = kind, event, event_column
         self.distinct_id = distinct_id
         self.timestamp = timestamp
         self.key = key
         self.properties = properties
         self.group_type = group_type
-        self.historical_migration = historical_migration
+        self.historical_migration, self.oldest_first = historical_migration, oldest_first
         self.events_per_second = events_per_second
-        self.quiet_period = quiet_period
-        self.poll_interval = poll_interval
+        self.quiet_period, self.poll_interval = quiet_period, poll_interval
         self.timeout = timeout
         self.rejects_path = rejects_path
+        self.rejects_table, self.rejects_sql_conn_id = rejects_table, rejects_sql_conn_id
         self.max_rejects = max_rejects
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
@@ -178,17 +188,18 @@ class IntoPostHogOperator(PostHogOperator):
         began = time.monotonic()
         recipe = self._recipe()
         identity = Identity.of(context)
-        output = self._output()
+        rejects = self._rejects(context)
         with Ledger(self._ledger_path(identity, recipe)) as ledger:
             load = Load(ledger, floor=self._floor())
             sent = self._sent(load, ledger, recipe, sent_before, context)
             sent = self._wait(load, ledger, recipe, sent, context)
             result = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
-            self._write_rejects(output, identity, ledger)
-            where = str(output.target) if output is not None else None
-            load.check(int(self.max_rejects), where)
+            names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
+            rejects.write(ledger.rejects(), names, identity)
+            load.check(int(self.max_rejects), rejects.where)
             ledger.remove()
-        result |= {"rejects_path": where, "seconds": round(time.monotonic() - began, 3)}
+        path = None if rejects.output is None else str(rejects.output.target)
+        result |= {"rejects_path": path, "seconds": round(time.monotonic() - began, 3)}
         tell_outlets(context, self.outlets, result)
         self.concludes("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
         return result
@@ -226,12 +237,13 @@ class IntoPostHogOperator(PostHogOperator):
         retention = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
         return retention.floor if retention.enforced else None
 
-    def _output(self) -> Output | None:
-        if self.rejects_path is None or self.rejects_path == "":
-            return None
-        output = Output("rejects_path", str(self.rejects_path), overwrite=True)
-        output.check("s3://bucket/rejects/{{ ds }}.jsonl")
-        return output
+    def _rejects(self, context: Context) -> Rejects:
+        if self.rejects_sql_conn_id and not self.rejects_table:
+            raise PostHogSettingsError("rejects_table", "is empty.", "Write the table, or leave out its connection.")
+        conn_id = self.rejects_sql_conn_id or getattr(self, "sql_conn_id", None)
+        found = rejects_of(self.rejects_path, self.rejects_table, conn_id, context)
+        found.check()
+        return found
 
     def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
         """Return where this machine notes what was sent: another for each task instance, clearing and request."""
@@ -261,6 +273,7 @@ class IntoPostHogOperator(PostHogOperator):
         _note(ledger, Sent(at))
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/activity/explore")
+        self._check_order(load, ledger, recipe, at)
         self.log.info("Sending %s to PostHog project %s", self.kind, settings.project_id)
         with self._sender() as sender, self.rows(recipe, datetime.fromisoformat(at)) as (reader, rows):
             load.send(reader, self._until_killed(rows), sender)
@@ -270,6 +283,20 @@ class IntoPostHogOperator(PostHogOperator):
         self.log.info("Sent %s of %s rows; looking for them from now on", f"{tally.sent:,}", f"{tally.rows:,}")
         counts = {"rows": tally.rows, "sent": tally.sent, "sent_before": tally.before, "duplicates": tally.duplicates}
         return _note(ledger, Sent(at, time.time(), 0, counts))
+
+    def _check_order(self, load: Load, ledger: Ledger, recipe: Recipe, at: str) -> None:
+        """Make sure that the rows of a migration come oldest first, by their days, before one is sent."""
+        if not self.historical_migration or not self.oldest_first or ledger.get("ordered"):
+            return
+        with self.rows(recipe, datetime.fromisoformat(at)) as (reader, rows):
+            row = load.check_order(reader, self._until_killed(rows))
+        if row:
+            raise PostHogSettingsError(
+                self.rows_of,
+                f"gives row {row:,} of an earlier day than a row before it, and PostHog wants the oldest first.",
+                "Let them come in the order of their time, or write oldest_first=False.",
+            )
+        ledger.put(ordered=1)
 
     def _until_killed(self, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         for row in rows:
@@ -340,18 +367,6 @@ class IntoPostHogOperator(PostHogOperator):
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, seconds) + _TRIGGERER_GONE),
         )
-
-    def _write_rejects(self, output: Output | None, identity: Identity, ledger: Ledger) -> None:
-        from airflow_provider_posthog.capture.load import lines_of
-
-        if output is None:
-            return
-        names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
-        with output.atomic_file(identity) as atomic:
-            for line in lines_of(ledger.rejects(), names):
-                atomic.write(line)
-            atomic.finish()
-            output.commit(atomic)
 
 
 def _note(ledger: Ledger, sent: Sent) -> Sent:

@@ -42,6 +42,8 @@ class JobStartOperator(RemoteWorkOperator):
     """
 
     job_kind: ClassVar[JobKind]
+    #: Whether a job more does no harm, so that one whose start was not answered is not looked for.
+    twice_is_harmless: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -147,6 +149,8 @@ class JobStartOperator(RemoteWorkOperator):
         """Look for a job that PostHog may have started without our hearing of it."""
         if isinstance(error, PostHogTransportError) and not error.sent:
             raise error
+        if self.twice_is_harmless:
+            return None
         self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
         for seconds in _LOST_WAITS:
             time.sleep(seconds)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Compressed bytes that are held in memory, and seconds after which they are kept: what a kill costs at the most.
 PART_BYTES = 8 * 1024 * 1024
 PART_SECONDS = 60.0
+#: Seconds after which what a load has kept is nobody's: no wait for PostHog's limits is as long.
+KEPT_FOR = 7 * 86_400.0
 _COUNTS = ("rows", "windows", "duplicates")
 #: By how many seconds clocks may differ.
 _CLOCKS_DIFFER = 60.0
@@ -194,6 +196,15 @@ class Spool:
             at += size
         if at != len(data):
             raise PostHogLoadError("What was kept of the load is not what was written. Let the task retry.")
+
+
+def sweep(parts: Parts) -> None:
+    """Remove what other loads of a table have left, and nobody has gone on with for long.
+
+    :param parts: of a load of the same table.
+    """
+    for name in parts.sweep(time.time() - KEPT_FOR):
+        log.info("The table %s was removed: a load has left it behind more than a week ago", name)
 
 
 def tables_of(chunks: Iterable[Chunk]) -> Iterator[pa.Table]:

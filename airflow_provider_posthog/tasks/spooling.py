@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.storage.staging import Owner
 from airflow_provider_posthog.tasks.bulk import ReadingOperator
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.spool import Spool, tables_of
+from airflow_provider_posthog.tasks.spool import Spool, sweep, tables_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context
@@ -27,6 +27,8 @@ class SpoolingOperator(ReadingOperator):
     table: str
     _extraction: Extraction | None = None
     _spool: Spool | None = None
+    #: Those of this run: the interval's own one stays until the intervals before it are loaded again, too.
+    _spools: tuple[Spool, ...] = ()
     _killed = False
 
     def goes_on(self) -> str:
@@ -45,8 +47,9 @@ class SpoolingOperator(ReadingOperator):
 
     def give_up(self) -> None:
         """Remove what was kept while rows were read."""
-        if self._spool is not None:
-            self._spool.drop()
+        for spool in self._spools:
+            spool.drop()
+        self._spools = ()
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent, and the transaction is undone."""
@@ -54,17 +57,19 @@ class SpoolingOperator(ReadingOperator):
         if self._extraction is not None:
             self._extraction.close()
 
-    def open_spool(self, context: Context, extraction: Extraction, database: SqlDatabase) -> Spool | None:
+    def open_spool(
+        self, context: Context, extraction: Extraction, database: SqlDatabase, *, again: bool = False
+    ) -> Spool | None:
         """Return where rows are kept until all are read; ``None`` where that cannot be, or is not asked for.
 
         :param extraction: what reads them.
         :param database: where the rows go.
+        :param again: whether an earlier interval is loaded again, beside the interval's own rows.
         """
-        who, window = Identity.of(context), extraction.window
-        may = self.deferrable and extraction.source.time is not None
-        parts = database.parts(self.table, who.owner[:10]) if may else None
-        if parts is None:
+        self._spool = None
+        if not self.deferrable or extraction.source.time is None:
             return None
+        who, window = Identity.of(context), extraction.window
         asked = (
             "source", "query", "key", "columns", "events", "exclude_events", "cohort_id", "where", "values",
             "time_column", "scan_back", "complete_after",
@@ -75,8 +80,23 @@ class SpoolingOperator(ReadingOperator):
             "of": [window.start.isoformat(), window.end.isoformat()],
             "at": [settings.base_url, settings.project_path()],
         }
-        self._spool = Spool(parts, Owner(f"{who.owner}.{who.clearing}", who.marker(request).request, who.since))
+        of = who.marker(request).request
+        parts = database.parts(self.table, f"{who.owner[:6]}{of[:4]}" if again else who.owner[:10])
+        if parts is None:
+            return None
+        self._spool = Spool(parts, Owner(f"{who.owner}.{who.clearing}", of, who.since))
+        self._spools = (*self._spools, self._spool)
         return self._spool
+
+    def tidy(self, database: SqlDatabase) -> None:
+        """Remove what was kept while rows were read, and what loads of the table have left behind that are no more.
+
+        :param database: where the rows are.
+        """
+        self.give_up()
+        parts = database.parts(self.table, "none")
+        if parts is not None:
+            sweep(parts)
 
     def rows_of(
         self, extraction: Extraction, database: SqlDatabase, target: Target, spool: Spool | None

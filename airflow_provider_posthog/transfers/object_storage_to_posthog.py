@@ -51,6 +51,7 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
         "format",
         "object_storage_conn_id",
     )
+    rows_of = "path"
 
     def __init__(
         self,

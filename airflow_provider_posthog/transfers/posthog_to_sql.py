@@ -216,10 +216,11 @@ class PostHogToSqlOperator(SpoolingOperator):
             "suppressed": self._suppress.met if self._suppress else None,
             **edges_of(extraction.window if source.time else None),
             "verified": len(earlier.windows),
-            "reloaded": self._reloaded(source, earlier, database, target),
+            "reloaded": self._reloaded(context, source, earlier, database, target),
             "left_out": self.left_out(source, start, end, back),
             "seconds": round(time.monotonic() - began, 3),
         }
+        self.tidy(database)
         tell_outlets(context, self.outlets, result)
         self._conclude(source, result, loaded)
         return result
@@ -283,16 +284,17 @@ class PostHogToSqlOperator(SpoolingOperator):
                 earlier.count_kept(loader)
             self.retention_guard.again()
             done = loader.commit(self.complete), loader.database
-        if spool is not None:
-            spool.drop()
         return done
 
     def _reloaded(
-        self, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
+        self, context: Context, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
     ) -> list[dict[str, Any]]:
-        return [self._reload(source, one, database, target) for one in earlier.differing(self.reading_settings())]
+        differing = earlier.differing(self.reading_settings())
+        return [self._reload(context, source, one, database, target) for one in differing]
 
-    def _reload(self, source: Source, there: Recount, database: SqlDatabase, target: Target) -> dict[str, Any]:
+    def _reload(
+        self, context: Context, source: Source, there: Recount, database: SqlDatabase, target: Target
+    ) -> dict[str, Any]:
         """Load an earlier interval again, by itself."""
         from airflow_provider_posthog.extract.query_client import Stopped
 
@@ -303,12 +305,12 @@ class PostHogToSqlOperator(SpoolingOperator):
             iso(window.end),
             self.table,
         )
-        self._spool = None  # what it has kept is loaded
         with self._reading(source, window.start, window.end, timedelta(0)) as extraction:
             self._extraction = extraction
             if self._killed:
                 raise Stopped
-            loaded, _ = self._load(extraction, database, of_interval(target, window))
+            spool = self.open_spool(context, extraction, database, again=True)
+            loaded, _ = self._load(extraction, database, of_interval(target, window), spool=spool)
         if not there.agrees(loaded.rows, None):
             self.log.warning(
                 "PostHog counted %s rows from %s to %s, and %s were there when they were loaded again",

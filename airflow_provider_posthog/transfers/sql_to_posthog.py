@@ -41,8 +41,8 @@ class PostHogFromSqlOperator(IntoPostHogOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.into_posthog.IntoPostHogOperator`: ``kind``, ``event`` or
         ``event_column``, ``distinct_id``, ``timestamp``, ``key`` and ``properties`` say what a row becomes;
         ``quiet_period``, ``poll_interval``, ``timeout`` and ``deferrable`` how long to wait for all to be there;
-        ``rejects_path`` and ``max_rejects`` what becomes of those that are not; ``historical_migration`` and
-        ``events_per_second`` how they are sent.
+        ``rejects_path``, ``rejects_table`` and ``max_rejects`` what becomes of those that are not;
+        ``historical_migration``, ``oldest_first`` and ``events_per_second`` how they are sent.
     :returns: ``rows``, ``sent``, ``sent_before``, ``duplicates``, ``kept``, ``warned`` (numbers), ``rejected`` (numbers
         by reason), ``resent``, ``rejects_path``, ``seconds``.
     :raises PostHogSettingsError: if an argument or a column is wrong; nothing was sent.

@@ -589,6 +589,118 @@ WAREHOUSE = [
         limit=5,
     ),
 ]
+_SQL = {"kind": "HogQLQuery", "query": "SELECT person_id FROM persons LIMIT 5"}
+_TABLE_IDS, _VIEW_IDS = {"table_id": UUID}, {"view_id": UUID}
+_RUN = f"check_suite_runs/{OTHER}/"
+DATA_QUALITY = [
+    get(
+        "data_quality.table_checks",
+        f"{_TABLE}checks/",
+        PAGE,
+        pairs(limit="5", offset="5"),
+        limit=5,
+        offset=5,
+        **_TABLE_IDS,
+    ),
+    post("data_quality.run_table_checks", f"{_TABLE}checks/run_all/", None, **_TABLE_IDS),
+    post("data_quality.run_table_check", f"{_TABLE}checks/{OTHER}/run/", None, check_id=OTHER, **_TABLE_IDS),
+    get("data_quality.table_suite", f"{_TABLE}{_RUN}", run_id=OTHER, **_TABLE_IDS),
+    get("data_quality.table_check_runs", f"{_TABLE}{_RUN}check_runs/", _ROWS, run_id=OTHER, **_TABLE_IDS),
+    get(
+        "data_quality.view_checks",
+        f"{_VIEW}checks/",
+        PAGE,
+        pairs(limit="5", offset="5"),
+        limit=5,
+        offset=5,
+        **_VIEW_IDS,
+    ),
+    post("data_quality.run_view_checks", f"{_VIEW}checks/run_all/", None, **_VIEW_IDS),
+    post("data_quality.run_view_check", f"{_VIEW}checks/{OTHER}/run/", None, check_id=OTHER, **_VIEW_IDS),
+    get("data_quality.view_suite", f"{_VIEW}{_RUN}", run_id=OTHER, **_VIEW_IDS),
+    get("data_quality.view_check_runs", f"{_VIEW}{_RUN}check_runs/", _ROWS, run_id=OTHER, **_VIEW_IDS),
+]
+COHORTS = [
+    get("cohorts.list", "cohorts/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    get("cohorts.retrieve", "cohorts/7/", cohort_id=7),
+    post(
+        "cohorts.create_static",
+        "cohorts/",
+        {"name": "n", "is_static": True, "query": _SQL},
+        status=201,
+        name="n",
+        query=_SQL,
+    ),
+    patch("cohorts.add_by_query", "cohorts/7/", {"query": _SQL}, cohort_id=7, query=_SQL),
+    patch(
+        "cohorts.remove_person",
+        "cohorts/7/remove_person_from_static_cohort/",
+        {"person_id": UUID},
+        cohort_id=7,
+        person_id=UUID,
+    ),
+]
+ANNOTATIONS = [
+    get("annotations.list", "annotations/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    post(
+        "annotations.create",
+        "annotations/",
+        {
+            "content": "loaded",
+            "date_marker": "2026-11-01T12:00:00+01:00",
+            "scope": "organization",
+            "emoji": "x",
+            "hidden_in_user_interface": True,
+        },
+        status=201,
+        content="loaded",
+        date_marker=NOON,
+        scope="organization",
+        emoji="x",
+        hidden=True,
+    ),
+    patch("annotations.update", "annotations/7/", {"content": "c"}, annotation_id=7, content="c"),
+]
+FEATURE_FLAGS = [
+    get("feature_flags.list", "feature_flags/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    get("feature_flags.retrieve", "feature_flags/7/", flag_id=7),
+    patch(
+        "feature_flags.update",
+        "feature_flags/7/",
+        {"filters": {"groups": []}, "active": False},
+        flag_id=7,
+        filters={"groups": []},
+        active=False,
+    ),
+]
+EXPERIMENTS = [
+    get("experiments.list", "experiments/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    get("experiments.retrieve", "experiments/7/", experiment_id=7),
+    post(
+        "experiments.recalculate",
+        "experiments/7/metrics_recalculation/",
+        {},
+        status=201,
+        reply={"id": UUID},
+        experiment_id=7,
+    ),
+    get(
+        "experiments.recalculation",
+        f"experiments/7/metrics_recalculation/{UUID}/",
+        {"id": UUID},
+        experiment_id=7,
+        run=UUID,
+    ),
+    get(
+        "experiments.timeseries",
+        "experiments/7/timeseries_results/",
+        {"metric_uuid": UUID},
+        pairs(metric_uuid=UUID, fingerprint="f"),
+        experiment_id=7,
+        metric_uuid=UUID,
+        fingerprint="f",
+    ),
+]
 PROJECTS = [
     get("projects.retrieve", "/api/projects/9/", project_id=9),
     get("projects.me", "/api/users/@me/"),
@@ -608,6 +720,11 @@ CASES: dict[str, Case] = {
         BATCH_EXPORTS,
         FILE_DOWNLOADS,
         WAREHOUSE,
+        DATA_QUALITY,
+        COHORTS,
+        ANNOTATIONS,
+        FEATURE_FLAGS,
+        EXPERIMENTS,
         PROJECTS,
     )
     for case in cases

@@ -51,7 +51,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 #: Modules of endpoints that are younger than the table.
-NEWER = {"warehouse", "query_endpoints"}
+NEWER = {
+    *("warehouse", "data_quality", "query_endpoints"),
+    *("cohorts", "annotations", "feature_flags", "experiments"),
+}
 
 
 def test_all_rows_are_there() -> None:
@@ -123,6 +126,8 @@ def test_what_may_be_repeated() -> None:
         "warehouse.reload_schema",
         "warehouse.resync_schema",
         "warehouse.run_view",
+        "cohorts.create_static",
+        "annotations.create",
     }
 
 
@@ -145,6 +150,12 @@ def test_paging() -> None:
             "warehouse.sources",
             "warehouse.views",
             "warehouse.tables",
+            "data_quality.table_checks",
+            "data_quality.view_checks",
+            "cohorts.list",
+            "annotations.list",
+            "feature_flags.list",
+            "experiments.list",
         },
         "cursor": {"groups.list", "batch_exports.runs", "batch_exports.backfills"},
         "next": {"events.list", "insights.activity", "insights.activity_of_all", "persons.activity"},

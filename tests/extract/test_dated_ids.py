@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract import sources
 from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs, runs_of
-from airflow_provider_posthog.extract.windows import Window
 from tests.extract.reading import REFUSALS, Middleman, Told, column, event, read
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -162,14 +162,18 @@ def test_parts_of_a_page_that_is_too_much_keep_its_minutes(
     assert all("session_id_v7 < 0" in sql for sql in man.asked if PAGES.search(sql))
 
 
+def test_no_other_column_takes_the_name_of_the_ids() -> None:
+    with pytest.raises(PostHogSettingsError, match="session_id_v7"):
+        sources.sessions({"id": "session_id", "session_id_v7": "1"})
+
+
 MINUTES = st.integers(0, 9 * 24 * 60)
 
 
 @given(minutes=st.sets(MINUTES, min_size=1, max_size=200))
 def test_runs_hold_every_minute_and_are_few(minutes: set[int]) -> None:
     first = 20_000 * 24 * 60
-    window = Window(EPOCH + 20_003 * DAY, EPOCH + 20_006 * DAY)
-    runs = runs_of([first + each for each in minutes], window)
+    runs = runs_of([first + each for each in minutes], EPOCH + 20_003 * DAY, EPOCH + 20_006 * DAY)
     assert len(runs) <= 32
     assert all(any(low <= first + each < high for low, high in runs) for each in minutes)
     assert all(one[1] < two[0] for one, two in pairwise(runs))
@@ -179,8 +183,7 @@ def test_runs_hold_every_minute_and_are_few(minutes: set[int]) -> None:
 
 @pytest.mark.parametrize("minute", [0, 20_000 * 24 * 60 - 1, 20_010 * 24 * 60, 2**48 // 60_000])
 def test_minutes_that_posthog_does_not_look_at_say_nothing(minute: int) -> None:
-    window = Window(EPOCH + 20_003 * DAY, EPOCH + 20_006 * DAY)
-    assert runs_of([20_003 * 24 * 60, minute], window) == ()
+    assert runs_of([20_003 * 24 * 60, minute], EPOCH + 20_003 * DAY, EPOCH + 20_006 * DAY) == ()
 
 
 def test_runs_are_joined_across_the_shortest_gaps() -> None:

@@ -88,3 +88,15 @@ def test_a_reading_says_it_once_and_before_its_first_rows(
     assert len(said) == 1
     assert f"events: {there:,} rows to read, by about" in said[0]
     assert [line for line in caplog.messages if "rows to read" in line] == said
+
+
+def test_bytes_are_not_told_where_no_row_was_seen() -> None:
+    text = Forecast(300, 20_000, 0.0, 1.0, left=1e9).text("sessions", NOON)
+    assert text.startswith("sessions: 300 rows to read, by about 1 queries; the limits (240 ")
+    assert "bytes" not in text
+    assert "0 bytes" in Forecast(0, 20_000, 0.0, 1.0).text("events", NOON)
+
+
+def test_sessions_cost_more_than_events_of_their_length() -> None:
+    one, more = (Forecast(1000, 1000, 100.0, 1.0, left=1e9, reads=reads) for reads in (1.5, 4.0))
+    assert (one.read, more.read) == (150_000, 400_000)

@@ -78,6 +78,14 @@ def fill(lab: Lab, count: int, name: str, person: str, start: datetime) -> list[
     return [str(one["uuid"]) for one in made]
 
 
+@pytest.mark.parametrize("is_static", [True, False])
+def test_cohorts_of_both_kinds_are_told(lab: Lab, is_static: bool) -> None:
+    number = lab.posthog.add_cohort("Friends", persons=[lab.person], is_static=is_static)
+    assert export(lab)["counts"]["cohorts"] == 1
+    (cohort,) = lines(folder(lab) / "cohorts.jsonl")
+    assert cohort["cohort_id"] == number
+
+
 def test_all_there_is_of_a_person_and_nothing_of_others(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,45 @@ def test_out_of_time_it_is_cancelled(api: Client, connected: EmulatorProcess) ->
         finish(operator(timeout=1.5))
     export = api.get("batch_exports/").json()["results"][0]["id"]
     assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
+
+
+def test_a_backfill_takes_events_by_when_they_happened(api: Client, connected: EmulatorProcess, lake: Path) -> None:
+    """Unlike a scheduled run: what came in the range and happened before it is not in it."""
+    came = days_ago(3) + timedelta(hours=3)
+    times = {"timestamp": (came - timedelta(days=9)).isoformat(), "created_at": came.isoformat()}
+    who = {"uuid": str(uuid.uuid4()), "distinct_id": "d", "person_id": str(uuid.uuid4())}
+    before = finish(operator(check_path=f"file://{lake}"))
+    connected.add_events([{"event": "late", **who, **times, "properties": {}}])
+    after = finish(operator(check_path=f"file://{lake}"))
+    assert after["rows"] == after["destination_rows"] == before["rows"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "end", "days"),
+    [
+        # 25 hours, 23 hours, and a zone that is 5:45 ahead.
+        ("America/New_York", "2025-11-02T04:00:00Z", "2025-11-03T05:00:00Z", ["2025-11-02", "2025-11-03"]),
+        ("America/New_York", "2025-03-09T05:00:00Z", "2025-03-10T04:00:00Z", ["2025-03-09", "2025-03-10"]),
+        ("Asia/Kathmandu", "2025-11-02T18:15:00Z", "2025-11-03T18:15:00Z", ["2025-11-03", "2025-11-04"]),
+    ],
+)
+def test_a_day_of_another_zone_is_asked_for_by_its_date(
+    api: Client, connected: EmulatorProcess, zone: str, start: str, end: str, days: list[str]
+) -> None:
+    export = make(api, timezone=zone)
+    assert finish(operator(batch_export=export, start=start, end=end))["rows"] == 0
+    (call,) = backfills(connected)
+    assert [call["body"]["start_at"], call["body"]["end_at"]] == days
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
+def test_a_day_of_utc_is_none_of_another_zone_s_and_those_are_told(
+    api: Client, connected: EmulatorProcess, zone: str
+) -> None:
+    export = make(api, timezone=zone)
+    with pytest.raises(PostHogSettingsError, match=r"2025-11-0\dT\d\d:\d\d:00Z to 2025-11-0\dT\d\d:\d\d:00Z"):
+        operator(batch_export=export, start="2025-11-02T00:00:00Z", end="2025-11-03T00:00:00Z").execute(context())
+    assert not backfills(connected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What tasks change in PostHog: events, cohorts, annotations, flags; and the results of experiments."""
+"""What tasks change in PostHog: events, cohorts, annotations, flags."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ from airflow_provider_posthog.notifications.posthog import PostHogNotifier
 from airflow_provider_posthog.operators.annotations import PostHogAnnotationOperator
 from airflow_provider_posthog.operators.capture import PostHogCaptureOperator
 from airflow_provider_posthog.operators.cohorts import PostHogStaticCohortOperator
-from airflow_provider_posthog.operators.experiments import PostHogExperimentResultsOperator
 from airflow_provider_posthog.operators.flags import PostHogFeatureFlagOperator
 from airflow_provider_posthog.sensors.cohorts import PostHogCohortCalculatedSensor
-from airflow_provider_posthog.sensors.experiments import PostHogExperimentResultSensor
 from tests.operators.support import connect, connected, context, outcome_errors  # noqa: F401 - a fixture
 
 AT = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
@@ -128,8 +126,8 @@ def test_a_database_s_ids_become_a_cohort_with_everybody_in_it(people: list[str]
 
 
 def test_many_ids_come_in_parts(people: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.operators.cohorts.MOST_IDS", 7)
-    monkeypatch.setattr("airflow_provider_posthog.operators.cohorts._PAGE", 8)
+    monkeypatch.setattr("airflow_provider_posthog.tasks.cohort_members.MOST_IDS", 7)
+    monkeypatch.setattr("airflow_provider_posthog.tasks.cohort_members._PAGE", 8)
     assert audience()["members"] == 30
 
 
@@ -352,94 +350,3 @@ def test_a_flag_that_cannot_be_set_is_refused(flag: int, options: dict[str, Any]
     with pytest.raises(PostHogSettingsError) as caught:
         set_flag(**options)
     assert caught.value.field == field
-
-
-# -- experiments -------------------------------------------------------------------------------------------------
-
-
-def result(samples: int, *, significant: bool) -> dict[str, Any]:
-    return {
-        "baseline": {"key": "control", "number_of_samples": samples, "sum": 5, "sum_squares": 5},
-        "variant_results": [
-            {
-                "key": "test",
-                "number_of_samples": samples,
-                "sum": 9,
-                "sum_squares": 9,
-                "significant": significant,
-                "chance_to_win": 0.97,
-                "credible_interval": [0.1, 0.4],
-            }
-        ],
-    }
-
-
-def experiment(posthog: EmulatorProcess, **changes: Any) -> int:
-    days = {"2026-11-01": result(10, significant=False), "2026-11-02": result(20, significant=True), "2026-11-03": None}
-    metrics = [
-        {"uuid": "m1", "name": "signup", "fingerprint": "f1"},
-        {"uuid": "m2", "name": "revenue", "fingerprint": "f2"},
-    ]
-    made = {"name": "Checkout", "metrics": metrics, "_results": {"m1": days}, **changes}
-    return int(posthog.add_records("experiments", [made])[0]["id"])
-
-
-def results(number: int, path: Path, **options: Any) -> dict[str, Any]:
-    made = {"experiment_id": number, "path": str(path), "poll_interval": 0.1, **options}
-    return PostHogExperimentResultsOperator(task_id="task", **made).execute(context())
-
-
-def test_an_experiment_becomes_a_row_for_each_metric_variant_and_day(
-    connected: EmulatorProcess,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    number = experiment(connected)
-    found = results(number, tmp_path / "rows.jsonl")
-    assert (found["rows"], found["metrics"], found["without"]) == (4, 1, ["revenue"])
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [(row["day"], row["variant"], row["significant"]) for row in rows] == [
-        ("2026-11-01", "control", None),
-        ("2026-11-01", "test", False),
-        ("2026-11-02", "control", None),
-        ("2026-11-02", "test", True),
-    ]
-    assert (rows[3]["interval_low"], rows[3]["samples"], rows[3]["is_primary"]) == (0.1, 20, True)
-    assert len(connected.calls("/metrics_recalculation/", "POST")) == 1
-
-
-def test_a_calculation_is_waited_for_and_its_failure_is_one(connected: EmulatorProcess, tmp_path: Path) -> None:  # noqa: F811
-    number = experiment(connected)
-    connected.settings(recalculation_outcome="failed")
-    with pytest.raises(PostHogJobFailed, match="could not calculate"):
-        results(number, tmp_path / "rows.jsonl")
-    connected.settings(recalculation_seconds=600)
-    with pytest.raises(PostHogJobTimeout):
-        results(number, tmp_path / "rows.jsonl", timeout=0.2)
-    assert not (tmp_path / "rows.jsonl").exists()
-
-
-def test_an_experiment_without_results_is_an_error(connected: EmulatorProcess, tmp_path: Path) -> None:  # noqa: F811
-    number = experiment(connected, _results={})
-    with pytest.raises(PostHogJobFailed, match="has a result"):
-        results(number, tmp_path / "rows.jsonl", recalculate=False)
-
-
-def decided(number: int, **options: Any) -> Any:
-    made = {"poke_interval": 0.05, "timeout": 0.2, "mode": "poke", **options}
-    return PostHogExperimentResultSensor(task_id="task", experiment_id=number, **made).execute(context())
-
-
-def test_a_significant_result_is_waited_for(connected: EmulatorProcess) -> None:  # noqa: F811
-    number = experiment(connected)
-    assert [row["variant"] for row in decided(number)["results"]] == ["test"]
-    with pytest.raises(outcome_errors().timeout):
-        decided(number, metric="revenue")
-    with pytest.raises(outcome_errors().timeout):
-        decided(number, variant="other")
-    with pytest.raises(PostHogJobFailed, match="no such metric"):
-        decided(number, metric="nope")
-    over = experiment(
-        connected, end_date="2026-11-05T00:00:00Z", _results={"m1": {"2026-11-04": result(9, significant=False)}}
-    )
-    with pytest.raises(PostHogJobFailed, match="has ended"):
-        decided(over)

@@ -49,6 +49,7 @@ from airflow_provider_posthog.operators.persons import (
 from airflow_provider_posthog.operators.queries import PostHogQueryOperator
 from airflow_provider_posthog.operators.warehouse import (
     PostHogLinkTableOperator,
+    PostHogRunDataQualityOperator,
     PostHogRunViewOperator,
     PostHogSyncSourceOperator,
 )
@@ -68,7 +69,7 @@ from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQu
 from airflow_provider_posthog.transfers.sql_to_posthog import PostHogFromSqlOperator
 from tests.emulator.client import Client
 from tests.operators.support import context, finish
-from tests.operators.test_into_posthog import experiment
+from tests.operators.test_experiments import experiment
 from tests.support.registry import classes
 
 PAGE = Path(__file__).parents[2] / "docs" / "connection.md"
@@ -177,6 +178,14 @@ def flag(place: Place) -> str:
     return "checkout"
 
 
+def checked(place: Place) -> str:
+    """A view with a check."""
+    client = Client(place.posthog.url, place.posthog.api_key)
+    found = next(one for one in client.get("warehouse_saved_queries/").json()["results"] if one["is_materialized"])
+    client.post(f"warehouse_saved_queries/{found['id']}/checks/", {"check_type": "row_count", "name": "some"})
+    return str(found["name"])
+
+
 #: How each task of the table is made.
 MADE: dict[type, Callable[[Place], Any]] = {
     PostHogQueryOperator: lambda p: PostHogQueryOperator(task_id="task", query="SELECT 1", **WAIT),
@@ -232,6 +241,7 @@ MADE: dict[type, Callable[[Place], Any]] = {
     ),
     PostHogSyncSourceOperator: lambda p: PostHogSyncSourceOperator(task_id="task", source="Postgres", **WAIT),
     PostHogRunViewOperator: lambda p: PostHogRunViewOperator(task_id="task", view="daily_orders", **WAIT),
+    PostHogRunDataQualityOperator: lambda p: PostHogRunDataQualityOperator(task_id="task", view=checked(p), **WAIT),
     PostHogLinkTableOperator: lambda p: PostHogLinkTableOperator(
         task_id="task",
         name="orders_lake",

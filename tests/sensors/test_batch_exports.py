@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from airflow_provider_posthog.api import system_look
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRunSensor
 from tests.emulator.client import Client
 from tests.operators.support import finish, outcome_errors
@@ -114,6 +118,14 @@ def test_a_backfill_of_the_interval_alone_is_not_the_scheduled_run(
         finish(sensor(days, deferrable=deferrable, timeout=1.0))
 
 
+def test_a_run_that_begins_late_as_posthog_s_do_is_waited_for(
+    api: Client, connected: EmulatorProcess, deferrable: bool, generation: str
+) -> None:
+    late = (datetime.now(UTC) - midnight(0)).total_seconds() + 1.0
+    connected.settings(generation=generation, batch_jitter_seconds=late)
+    assert finish(sensor(1, deferrable=deferrable))["start"] == midnight(1).isoformat()
+
+
 def test_records_that_failed_are_no_success(api: Client, connected: EmulatorProcess, deferrable: bool) -> None:
     connected.settings(batch_records_failed=2)
     with pytest.raises(PostHogJobFailed, match="2 records failed"):
@@ -130,3 +142,71 @@ def test_a_range_of_several_intervals_names_them(api: Client, connected: Emulato
         finish(sensor(end=midnight(0)))
     with pytest.raises(PostHogSettingsError, match="is not a number of records"):
         finish(sensor(min_records=-1))
+
+
+@pytest.fixture
+def lake(connected: EmulatorProcess, tmp_path: Path) -> Path:
+    """The folder of a destination that really gets the rows."""
+    connected.settings(batch_destination=str(tmp_path / "lake"))
+    return tmp_path / "lake"
+
+
+def late_event(posthog: EmulatorProcess, days: int) -> None:
+    """An event that came on a day, and happened three days before it."""
+    came = midnight(days) + timedelta(hours=3)
+    times = {"timestamp": (came - timedelta(days=3)).isoformat(), "created_at": came.isoformat()}
+    who = {"uuid": str(uuid.uuid4()), "distinct_id": "d", "person_id": str(uuid.uuid4())}
+    posthog.add_events([{"event": "late", **who, **times, "properties": {}}])
+
+
+def test_the_rows_of_a_run_are_those_that_came_in_its_interval_and_are_counted_in_its_files(
+    api: Client, lake: Path, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    late_event(connected, 2)
+    result = finish(sensor(deferrable=deferrable, check_path=f"file://{lake}"))
+    start, end = midnight(2).isoformat(), midnight(1).isoformat()
+    assert result["destination_rows"] == result["rows"] == connected.count_events(start, end, "created_at")
+    assert result["posthog_rows"] == result["rows"]
+
+
+def test_a_destination_without_the_rows_of_the_run_fails(
+    api: Client, lake: Path, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    export_of(api)
+    (file,) = [one for one in lake.rglob("*.parquet") if one.name.startswith(f"{midnight(2):%Y-%m-%d}")]
+    file.unlink()
+    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows of the run, which has written"):
+        finish(sensor(deferrable=deferrable, check_path=f"file://{lake}"))
+
+
+def test_a_table_is_counted_by_its_time_of_ingestion(
+    api: Client, lake: Path, connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late_event(connected, 2)
+    finish(sensor())
+    path = str(tmp_path / "lake.duckdb")
+    with duckdb.connect(path) as database:
+        made = "CREATE TABLE events AS SELECT uuid, CAST(created_at AT TIME ZONE 'UTC' AS TIMESTAMP) AS received FROM"
+        database.execute(f"{made} read_parquet('{lake}/**/*.parquet')")
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps({"conn_type": "duckdb", "host": path}))
+    result = finish(sensor(check_sql_conn_id="lake", check_table="events", check_column="received"))
+    assert result["destination_rows"] == result["rows"] > 0
+    counted = "SELECT count(*) FROM events WHERE received >= {start} AND received < {end}"
+    assert finish(sensor(check_sql_conn_id="lake", check_sql=counted))["destination_rows"] == result["rows"]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"check_sql_conn_id": "lake", "check_table": "events"}, "check_column"),
+        ({"check_sql_conn_id": "lake"}, "check_sql_conn_id"),
+        ({"check_table": "events"}, "check_sql_conn_id"),
+        ({"check_path": "file:///tmp", "check_sql_conn_id": "lake", "check_sql": "SELECT 1"}, "check_path"),
+    ],
+)
+def test_a_count_by_when_events_happened_is_refused(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(PostHogSettingsError) as caught:
+        finish(sensor(**options))
+    assert caught.value.field == field

@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ class Reply:
     :param hang_up: close the connection after a whole answer, without having said so.
     :param drip: seconds before each byte of the answer, from the byte ``drip_from`` of it on.
     :param raw: what to answer in place of all this, to the letter; the connection ends then.
+    :param by: what makes the reply of the request, in place of all this.
     """
 
     status: int = 200
@@ -58,6 +59,7 @@ class Reply:
     drip: float = 0.0
     drip_from: int = 0
     raw: bytes | None = None
+    by: Callable[[Received], Reply] | None = None
 
     def head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} Scripted"]
@@ -184,6 +186,7 @@ class ScriptedServer:
         if received is None:
             return False
         reply = reply or self._next_reply()
+        reply = reply.by(received) if reply.by is not None else reply
         with self._lock:
             self.requests.append(received)
             self.busy += 1

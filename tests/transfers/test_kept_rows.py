@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsErr
 from airflow_provider_posthog.extract.query_client import Stopped
 from airflow_provider_posthog.load.parts import Parts
 from airflow_provider_posthog.tasks import deferring, spool
+from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
 from tests.operators.support import connect, context, run_trigger, task_deferred
 from tests.transfers.test_deferring import QUERY, limited, run, sql
@@ -96,6 +99,31 @@ def test_nothing_is_open_and_nothing_is_in_the_table_during_the_wait(connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
         assert warehouse.rows(others)[0][0] == 0
         assert warehouse.count() == 0
+
+
+def test_an_earlier_interval_that_is_loaded_again_goes_on_where_a_wait_has_stopped_it(
+    connection: EmulatorProcess, lake: DuckDB
+) -> None:
+    def load() -> PostHogToSqlOperator:
+        return sql(start=day(4), end=day(3), verify_back=timedelta(days=1), max_in_flight=1)
+
+    lost = f"DELETE FROM events WHERE uuid = (SELECT min(uuid) FROM events WHERE created_at < '{day(4)}')"
+    sql(start=day(5), end=day(4)).execute(context(run_id="before"))
+    lake.run(lost)
+    asked = len(connection.calls("/query/", "POST"))
+    assert len(load().execute(context(run_id="as it is"))["reloaded"]) == 1
+    needed = len(connection.calls("/query/", "POST")) - asked
+    lake.run(lost)
+    asked += needed
+    limited(connection, skip=needed - 3, wait=0.5)
+    found, deferred = run(load, context(run_id="stopped"))
+    assert len(deferred) == 1
+    assert len(found["reloaded"]) == 1
+    of_reload = [page for page in pages(connection, asked) if f"{day(5):.10}" in page]
+    assert len(of_reload) >= 4
+    assert len({*of_reload}) >= len(of_reload) - 3, "the first look, what was refused, and what was on its way"
+    assert lake.count() == len(set(lake.uuids())) == connection.count_events(day(5), day(3), "created_at")
+    assert tables(lake) == ["events"]
 
 
 def test_many_waits_end_with_every_row_once(connection: EmulatorProcess, lake: DuckDB) -> None:
@@ -189,4 +217,64 @@ def test_a_table_that_does_not_fit_is_refused_before_the_rows_are_read(
     with pytest.raises(PostHogSettingsError):
         sql(max_in_flight=1).execute(context())
     assert len(pages(connection)) <= 1
+    assert tables(lake) == ["events"]
+
+
+# What nobody goes on with.
+
+
+def left(database: Database, name: str, *notes: dict[str, Any]) -> None:
+    kind = "bytea" if type(database).__name__ == "Postgres" else "BLOB"
+    database.run(f'CREATE TABLE "{name}" (part BIGINT, piece BIGINT, note TEXT, data {kind})')
+    for number, note in enumerate(notes):
+        database.run(f"INSERT INTO \"{name}\" VALUES ({number}, 0, '{json.dumps(note)}', NULL)")
+
+
+def noted(days: float, **changes: Any) -> dict[str, Any]:
+    began = datetime.now(timezone.utc) - timedelta(days=days)
+    return {"version": 1, "owner": {"task": "t", "request": "r"}, "load": "1", "began": began.timestamp(), **changes}
+
+
+def name_of(days: int, tag: str, stem: str = "events") -> str:
+    made = datetime.now(timezone.utc) - timedelta(days=days)
+    return f"{stem}__loading_posthog_{made:%Y%m%d}_{tag}"
+
+
+def test_what_nobody_goes_on_with_is_removed_by_a_later_load_of_the_table(
+    connection: EmulatorProcess, warehouse: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gone = [name_of(30, "a1"), name_of(9, "a2")]
+    left(warehouse, gone[0], noted(30), noted(29))
+    left(warehouse, gone[1])  # its first part was never kept
+    stays = {
+        name_of(30, "b1"): [noted(30), noted(1)],  # goes on
+        name_of(3, "b2"): [noted(3)],
+        name_of(0, "b3"): [],
+        name_of(30, "b4"): [{"began": 0}],  # somebody else's
+        name_of(30, "b5", "orders"): [noted(30)],
+        "events__loading_posthog_notes": [noted(30)],
+    }
+    for name, notes in stays.items():
+        left(warehouse, name, *notes)
+    sql().execute(context())
+    assert tables(warehouse) == sorted(["events", *stays])
+    assert all(name in caplog.text for name in gone)
+
+
+def test_a_table_of_other_columns_stays(connection: EmulatorProcess, lake: DuckDB) -> None:
+    lake.run(f'CREATE TABLE "{name_of(30, "c1")}" (id BIGINT)')
+    sql().execute(context())
+    assert tables(lake) == sorted(["events", name_of(30, "c1")])
+
+
+def test_what_cannot_be_read_of_an_earlier_try_is_read_again_and_told(
+    connection: EmulatorProcess, lake: DuckDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(connection, ctx := context())
+    (name,) = (name for name in tables(lake) if "__loading_" in name)
+    lake.run(f"UPDATE \"{name}\" SET note = 'no JSON'")
+    found = sql(max_in_flight=1).execute(ctx)
+    assert "cannot be read, so that it is read from PostHog again. It is not what this package writes." in caplog.text
+    assert found["rows"] == lake.count() == connection.count_events(day(5), day(3), "created_at")
     assert tables(lake) == ["events"]

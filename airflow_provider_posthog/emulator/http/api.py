@@ -28,8 +28,10 @@ from airflow_provider_posthog.emulator.routes import batch_exports as routes_bat
 from airflow_provider_posthog.emulator.routes import capture as routes_capture
 from airflow_provider_posthog.emulator.routes import cohorts as routes_cohorts
 from airflow_provider_posthog.emulator.routes import dashboards as routes_dashboards
+from airflow_provider_posthog.emulator.routes import data_quality as routes_data_quality
 from airflow_provider_posthog.emulator.routes import elements as routes_elements
 from airflow_provider_posthog.emulator.routes import events as routes_events
+from airflow_provider_posthog.emulator.routes import experiments as routes_experiments
 from airflow_provider_posthog.emulator.routes import exports as routes_exports
 from airflow_provider_posthog.emulator.routes import file_downloads as routes_file_downloads
 from airflow_provider_posthog.emulator.routes import groups as routes_groups
@@ -59,6 +61,8 @@ PROJECT_ROUTES: tuple[Route, ...] = (
     *routes_warehouse.ROUTES,
     *routes_lists.ROUTES,
     *routes_records.ROUTES,
+    *routes_experiments.ROUTES,
+    *routes_data_quality.ROUTES,
     *routes_cohorts.ROUTES,
     *routes_persons.ROUTES,
     *routes_person_deletion.ROUTES,

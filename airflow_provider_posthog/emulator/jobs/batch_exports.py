@@ -206,8 +206,12 @@ class BatchExportService:
         return made
 
     def _write(self, run: Run, column: str, folder: Path) -> None:
-        """Write the rows of a run into the destination's folder, as a batch export to S3 does."""
-        target = folder / run.export_id / f"{run.interval_start:%Y-%m-%d-%H%M%S}" / f"{run.id}.parquet"
+        """Write the rows of a run into the destination's folder, as a batch export to S3 does.
+
+        The file is named for the interval: another run of it, and a backfill, write over it.
+        """
+        interval = "-".join(edge.isoformat() for edge in (run.interval_start, run.interval_end))
+        target = folder / run.export_id / f"{interval}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
         edges = (int(edge.timestamp() * 1_000_000) for edge in (run.interval_start, run.interval_end))
         first, last = (f"fromUnixTimestamp64Micro({edge})" for edge in edges)
@@ -217,7 +221,7 @@ class BatchExportService:
         )
         self._core.warehouse.execute(
             f"SELECT {columns} FROM {{db}}.events WHERE {column} >= {first} AND {column} < {last} "  # noqa: S608
-            f"INTO OUTFILE '{target}' FORMAT Parquet"
+            f"INTO OUTFILE '{target}' TRUNCATE FORMAT Parquet"
         )
 
     def pause(self, export: BatchExport) -> None:

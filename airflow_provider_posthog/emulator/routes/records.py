@@ -1,12 +1,11 @@
-"""Lists of plain records, and what can be done with some of them: annotations, feature flags, experiments and more."""
+"""Lists of plain records, and what can be done with some of them: annotations, feature flags and more."""
 
 from __future__ import annotations
 
-import uuid as uuids
 from collections.abc import Callable
 
 from airflow_provider_posthog.emulator.clock import iso
-from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, invalid, not_found
+from airflow_provider_posthog.emulator.http.envelopes import Json, invalid, not_found
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -27,15 +26,20 @@ def _lister(kind: str) -> Work:
     return work
 
 
-def _record(request: Request, kind: str) -> Json:
-    record = request.state.records.get(kind, request.params["id"])
-    if record is None or record.get("deleted"):
+def record_of(request: Request, kind: str) -> Json:
+    """Return the record that a request names.
+
+    :param request: the request.
+    :param kind: the path of its list.
+    """
+    found = request.state.records.get(kind, request.params["id"])
+    if found is None or found.get("deleted"):
         raise not_found()
-    return record
+    return found
 
 
 def _getter(kind: str) -> Work:
-    return lambda request: json_answer(_shown(_record(request, kind)))
+    return lambda request: json_answer(_shown(record_of(request, kind)))
 
 
 def _shown(record: Json) -> Json:
@@ -69,7 +73,7 @@ def _creator(kind: str) -> Work:
 
 def _changer(kind: str) -> Work:
     def work(request: Request) -> Answer:
-        record, body = _record(request, kind), request.json()
+        record, body = record_of(request, kind), request.json()
         _check(request, kind, body, record["id"])
         if request.state.settings.flags_frozen and kind == "feature_flags":
             return json_answer({**record, **body})  # as if, and nothing is kept
@@ -84,74 +88,12 @@ def _changer(kind: str) -> Work:
 
 def _switch(active: bool) -> Work:
     def work(request: Request) -> Answer:
-        record = _record(request, "feature_flags")
+        record = record_of(request, "feature_flags")
         if not request.state.settings.flags_frozen:
             record["active"] = active
         return json_answer({**record, "active": active})
 
     return work
-
-
-# -- experiments -------------------------------------------------------------------------------------------------
-
-
-def recalculate(request: Request) -> Answer:
-    """Calculate the metrics of an experiment again (``POST experiments/{id}/metrics_recalculation/``).
-
-    :param request: nothing else of it matters.
-    """
-    experiment, state = _record(request, "experiments"), request.state
-    runs = experiment.setdefault("_runs", [])
-    if runs and _status(request, runs[-1]) in ("pending", "in_progress"):
-        return json_answer({**_run(request, runs[-1]), "is_existing": True})
-    made = {
-        "id": str(uuids.uuid5(uuids.NAMESPACE_OID, f"{experiment['id']} {len(runs)}")),
-        "at": state.clock.timestamp(),
-        "created_at": iso(state.clock.now()),
-    }
-    runs.append(made)
-    return json_answer({**_run(request, made), "is_existing": False}, 201)
-
-
-def _status(request: Request, run: Json) -> str:
-    settings = request.state.settings
-    if request.state.clock.timestamp() < run["at"] + settings.recalculation_seconds:
-        return "pending"
-    return str(settings.recalculation_outcome)
-
-
-def _run(request: Request, run: Json) -> Json:
-    status = _status(request, run)
-    return {"id": run["id"], "status": status, "created_at": run["created_at"], "metric_errors": {}}
-
-
-def recalculation(request: Request) -> Answer:
-    """Return a recalculation, or the latest (``GET experiments/{id}/metrics_recalculation/{run}/``).
-
-    :param request: nothing else of it matters.
-    """
-    runs = _record(request, "experiments").get("_runs", [])
-    wanted = request.params["run"]
-    matching = runs[-1:] if wanted == "latest" else [each for each in runs if each["id"] == wanted]
-    if not matching:
-        raise not_found()
-    return json_answer(_run(request, matching[0]))
-
-
-def timeseries(request: Request) -> Answer:
-    """Return a metric's results by day (``GET experiments/{id}/timeseries_results/``).
-
-    :param request: ``metric_uuid`` and ``fingerprint`` in its query.
-    """
-    experiment = _record(request, "experiments")
-    metric, fingerprint = request.query("metric_uuid"), request.query("fingerprint")
-    if not metric or not fingerprint:
-        raise ApiError(400, {"detail": "metric_uuid and fingerprint query parameters are required"})
-    series = (experiment.get("_results") or {}).get(metric)
-    if series is None:
-        raise not_found("No timeseries results found for this experiment-metric combination")
-    days = {"timeseries": series, "errors": None, "status": "completed"}
-    return json_answer({"experiment_id": experiment["id"], "metric_uuid": metric, **days})
 
 
 def _routes(kind: str) -> tuple[Route, ...]:
@@ -165,21 +107,9 @@ def _routes(kind: str) -> tuple[Route, ...]:
     )
 
 
-_EXPERIMENT = "/experiments/{id}"
 ROUTES = (
     *(route for kind in KINDS for route in _routes(kind)),
     *(Route("GET", f"/{kind}/", threaded(_lister(kind)), (f"{kind.rstrip('s')}:read",)) for kind in READ_ONLY),
     Route("POST", "/feature_flags/{id}/enable/", threaded(_switch(True)), ("feature_flag:write",), generations="C"),
     Route("POST", "/feature_flags/{id}/disable/", threaded(_switch(False)), ("feature_flag:write",), generations="C"),
-    Route(
-        "POST", f"{_EXPERIMENT}/metrics_recalculation/", threaded(recalculate), ("experiment:write",), generations="C"
-    ),
-    Route(
-        "GET",
-        f"{_EXPERIMENT}/metrics_recalculation/{{run}}/",
-        threaded(recalculation),
-        ("experiment:read",),
-        generations="C",
-    ),
-    Route("GET", f"{_EXPERIMENT}/timeseries_results/", threaded(timeseries), ("experiment:read",), generations="BC"),
 )

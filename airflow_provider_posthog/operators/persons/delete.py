@@ -311,9 +311,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
                 places(work, outcome.swallowed_uuids),
             )
         if outcome.failed:
-            named = "; ".join(
-                f"{places(work, [uuid])}: {_explained(why)}" for uuid, why in sorted(outcome.failures.items())
-            )
+            failures = sorted(outcome.failures.items())
+            named = "; ".join(f"{places(work, [uuid])}: {_explained(why)}" for uuid, why in failures)
             raise PostHogErasureError(
                 f"PARTIAL: {outcome.failed} of {outcome.persons} persons could not be deleted. A retry of the task "
                 f"asks for them again. {named}",

@@ -10,9 +10,9 @@ from airflow.sdk import DAG
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
 from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor
 
-EXPORTS = 8
+EXPORTS = 5
 #: Insights that the emulator comes with.
-INSIGHTS = [1, 2, 3]
+INSIGHTS = [1, 2]
 HOW: dict[str, Any] = {
     "posthog_conn_id": "{{ dag_run.conf['connection'] }}",
     "deferrable": True,

@@ -1,0 +1,100 @@
+"""A clock that jumps where a task would wait: an hour of refusals takes a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+_time, _monotonic, _sleep = time.time, time.monotonic, time.sleep
+#: Seconds that the clock has to be ahead of the server's before the server hears of it.
+_TELL = 1.0
+
+
+class JumpingClock:
+    """Stands for ``time.time``, ``time.monotonic`` and ``time.sleep``, and makes event loops that do not wait either.
+
+    :param tell: called with the seconds that passed at once, so that a server keeps up.
+    """
+
+    def __init__(self, tell: Callable[[float], object]) -> None:
+        self.jumped = 0.0
+        self._tell = tell
+        self._told = 0.0
+        self._alarms: list[tuple[float, Callable[[], object]]] = []
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "time", lambda: _time() + self.jumped)
+        monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + self.jumped)
+        monkeypatch.setattr(time, "sleep", self.jump)
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass, and the processor do something else for a moment."""
+        self.jumped += max(0.0, seconds)
+        _sleep(0.001)
+        if self.jumped - self._told >= _TELL:
+            step, self._told = self.jumped - self._told, self.jumped
+            self._tell(step)
+        for alarm in [each for each in self._alarms if each[0] <= self.jumped]:
+            self._alarms.remove(alarm)
+            alarm[1]()
+
+    def skew(self, seconds: float) -> None:
+        """Put the task's clock wrong; the server's goes on as it did."""
+        self.jumped += seconds
+        self._told += seconds
+
+    def at(self, jumped: float, what: Callable[[], object]) -> None:
+        """Do something once so many seconds were jumped over in all."""
+        self._alarms.append((jumped, what))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What ``asyncio.run`` does, without its waits."""
+        loop = _Loop(self)
+        try:
+            asyncio.set_event_loop(loop)
+            return loop.run_until_complete(work)
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
+    loop: _Loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if ready or timeout is None or timeout <= 0:
+            return ready or super().select(timeout)
+        # Somebody waits for a socket (the loop's own one aside) or for a thread: that takes real time.
+        if len(self.get_map()) > 1 or self.loop.threads:
+            return super().select(min(timeout, 0.05))
+        self.loop.clock.jump(timeout)
+        return []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: JumpingClock) -> None:
+        self.clock = clock
+        self.threads = 0
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        self.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, _: object) -> None:
+        self.threads -= 1
