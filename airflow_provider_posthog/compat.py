@@ -5,8 +5,11 @@ Branches ask what Airflow offers, not for its number.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Mapping
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
     from airflow.sdk.exceptions import (
         AirflowException,
+        AirflowFailException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
@@ -58,6 +62,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -65,6 +70,7 @@ else:
     except ImportError:  # 2.11, 3.0, 3.1
         from airflow.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -98,6 +104,7 @@ else:
 
 __all__ = [
     "AirflowException",
+    "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
@@ -123,6 +130,8 @@ __all__ = [
     "begins_anew",
     "default_deferrable",
     "deployment",
+    "fail_at_once",
+    "first_poke_of",
     "get_connection_async",
     "has_retry_policies",
     "is_of_earlier_try",
@@ -207,7 +216,8 @@ async def get_connection_async(conn_id: str) -> Connection:
     :param conn_id: the connection's id.
     """
     if hasattr(Connection, "aextra_dejson"):
-        return await BaseHook.aget_connection(conn_id)
+        with suppress(AirflowException):  # a trigger of `airflow dags test` (3.3) finds none that is in the database
+            return await BaseHook.aget_connection(conn_id)
 
     from asgiref.sync import sync_to_async
 
@@ -223,6 +233,22 @@ def _get_connection_with_extra(conn_id: str) -> Connection:
 def has_retry_policies() -> bool:
     """Return whether Airflow asks a task's policy what to do after a failure (3.3 and newer)."""
     return RetryDecision is not None
+
+
+@functools.cache
+def _at_once(kind: Any) -> Any:  # noqa: ANN401 - a class of errors
+    """Make a class of errors, of the same name, after which Airflow makes no other try."""
+    return type(kind.__name__, (kind, AirflowFailException), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def fail_at_once(error: BaseException) -> None:
+    """Let an error that leaves a task end it without another try; it stays what it is.
+
+    :param error: the error.
+    """
+    kind: Any = type(error)
+    if not issubclass(kind, AirflowFailException):
+        error.__class__ = _at_once(kind)
 
 
 def is_of_earlier_try(waited: int, context: Mapping[str, Any]) -> bool:
@@ -262,6 +288,24 @@ def reschedules_of(context: Mapping[str, Any]) -> int:
     count = context.get("task_reschedule_count")
     count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def first_poke_of(context: Mapping[str, Any]) -> datetime | None:
+    """Return when the first poke of a sensor began that gives its slot back between two; ``None`` in the first one.
+
+    :param context: the task's context.
+    """
+    ti: Any = context.get("ti")
+    if getattr(getattr(ti, "task", None), "mode", None) != "reschedule":
+        return None
+    with suppress(Exception):  # a line of the log is worth no failure
+        if hasattr(ti, "get_first_reschedule_date"):
+            found = ti.get_first_reschedule_date(context)
+        else:  # 2.11 asks its database, as its own sensors do
+            sensors = importlib.import_module("airflow.sensors.base")
+            found = sensors._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
+        return found if isinstance(found, datetime) else None
+    return None
 
 
 def begins_anew(ti: object) -> bool:

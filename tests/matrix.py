@@ -249,6 +249,18 @@ def _there(tests: tuple[str, ...]) -> list[str]:
     return list(tests)
 
 
+def python_of(name: str) -> Path:
+    """Return the Python of a cell's environment, which is made if it is not there.
+
+    :param name: the cell.
+    """
+    entry = next(entry for entry in MATRIX if entry.name == name)
+    version, python = find_python(entry.pythons)
+    venv = VENVS / f"{entry.name}-py{version}"
+    _install(entry, venv, python)
+    return venv / "bin" / "python"
+
+
 def _install(entry: Entry, venv: Path, python: str) -> None:
     stamp = venv / ".installed"
     wanted = f"{entry}\n{(HERE / 'setup.cfg').read_text()}\n{(HERE / 'pyproject.toml').read_text()}"

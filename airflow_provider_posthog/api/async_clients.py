@@ -331,18 +331,28 @@ def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
     return replace(reason, sent=False, reason=_BEFORE.get(reason.reason, reason.reason))
 
 
+#: How resolvers say so.
+_NO_SUCH_HOST = re.compile(r"(?i)name or service not known|nodename nor servname|name resolution|no address associated")
 _SLOW = "no answer in time"
 _CUT = "the connection was cut before the whole answer arrived"
 #: What is said of the same errors if they come before the request could be sent.
 _BEFORE = {_SLOW: "no connection in time", _CUT: "the connection was closed before the request could be sent"}
 
 
+def _of_connecting(text: str) -> NoAnswer:
+    if NO_HANDSHAKE.search(text):
+        return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
+    if "WRONG_VERSION_NUMBER" in text:
+        return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
+    if _NO_SUCH_HOST.search(text):
+        return NoAnswer("no connection (DNS knows no such host)", sent=False)
+    return NoAnswer("no connection (refused, or too slow)", sent=False)
+
+
 def _of_kind(error: BaseException) -> NoAnswer:
     text = str(error)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
-        if NO_HANDSHAKE.search(text):
-            return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
-        return NoAnswer("no connection (refused, too slow, or no such host)", sent=False)
+        return _of_connecting(text)
     if isinstance(error, httpx.ProxyError):
         refused = re.match(r"\d{3}\b", text)
         status = f" (status {refused[0]})" if refused else ""

@@ -296,6 +296,8 @@ def _of_kind(error: requests.RequestException) -> NoAnswer:
     if isinstance(error, requests.exceptions.ProxyError):
         return _of_proxy(getattr(reason or cause, "original_error", None))
     if isinstance(error, requests.exceptions.SSLError):
+        if "WRONG_VERSION_NUMBER" in str(reason or error):
+            return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
         if not NO_HANDSHAKE.search(str(reason or error)):
             return NoAnswer("the TLS connection broke", sent=True)
         why = f"no trusted TLS connection ({type(error).__name__}): see the connection's verify"
@@ -305,8 +307,10 @@ def _of_kind(error: requests.RequestException) -> NoAnswer:
     if isinstance(error, requests.exceptions.Timeout):
         return NoAnswer(_SLOW, sent=True)
     if isinstance(error, requests.exceptions.ConnectionError):
+        if isinstance(reason or cause, urllib3.exceptions.NameResolutionError):
+            return NoAnswer("no connection (DNS knows no such host)", sent=False)
         if isinstance(reason or cause, urllib3.exceptions.NewConnectionError):
-            return NoAnswer("no connection (refused, or no such host)", sent=False)
+            return NoAnswer("no connection (refused)", sent=False)
         return NoAnswer(_no_http(cause) or _CUT, sent=True)
     return _of_answer(error, cause)
 

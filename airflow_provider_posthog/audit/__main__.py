@@ -148,7 +148,7 @@ def _status(verdicts: Sequence[Verdict]) -> int:
 def _find(where: str, kind: str, keys: Keys) -> int:
     value = sys.stdin.readline().rstrip("\r\n")
     if not keys.salts and kind != "ticket":
-        raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_salt into it.")
+        raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_secret into it.")
     fs, path = _open(where)
     is_named = damaged = False
     for folder in _folders(fs, path):

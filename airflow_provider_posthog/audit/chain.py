@@ -289,7 +289,7 @@ class AuditTrail:
         began = f"the certificate of request {self.request_id} was begun with"
         back = "Write the former one back until the request is closed; new requests may have a new one."
         if record.salt_id != self.pseudonyms.salt_id:
-            raise PostHogSettingsError("audit_salt", f"is not the one that {began} (salt_id {record.salt_id}).", back)
+            raise PostHogSettingsError("audit_secret", f"is not the one that {began} (salt_id {record.salt_id}).", back)
         if not has_seal(record, self.pseudonyms):
             raise AuditError(f"{self.folder}/{record.name} was not sealed with the connection's salt: it was forged.")
         key_id = self.signer.key_id if self.signer else None

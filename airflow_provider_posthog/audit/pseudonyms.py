@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 MIN_SALT = 32
 SALT_REMEDY = (
     'Write a random text that is made once, with: python -c "import secrets; print(secrets.token_hex(32))" - as the '
-    "extra audit_salt of the connection; keep a copy, as without it no identifier can be found in a certificate again."
+    "extra audit_secret of the connection; keep a copy: without it no identifier can be found in a certificate again."
 )
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -78,12 +78,12 @@ def normal(kind: str, value: str) -> str:
 class Pseudonyms:
     """Makes stand-ins for identifiers, and seals for records, with one salt.
 
-    :param salt: the connection's ``audit_salt`` (``PostHogHook.audit_salt()``).
+    :param salt: the connection's ``audit_secret`` (``PostHogHook.audit_salt()``).
     :raises PostHogSettingsError: if the salt is not set or can be guessed.
     """
 
     def __init__(self, salt: str) -> None:
-        self._key = read_salt("audit_salt", salt).encode()
+        self._key = read_salt("audit_secret", salt).encode()
 
     def __repr__(self) -> str:
         return f"<Pseudonyms with the salt {self.salt_id}>"

@@ -190,7 +190,8 @@ def _headline(verdict: Verdict) -> str:
     doubts = verdict.doubts if look == "bad" else []
     left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
     lost = verdict.story.not_found
-    more = f"<p>{lost:,} identifiers led to nobody: nothing was erased for them.</p>" if lost else ""
+    what, whom = ("identifier", "it") if lost == 1 else ("identifiers", "them")
+    more = f"<p>{lost:,} {what} led to nobody: nothing was erased for {whom}.</p>" if lost else ""
     more += "".join(f"<p>{text(one)}</p>" for one in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"

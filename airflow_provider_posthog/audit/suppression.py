@@ -1,7 +1,7 @@
 """Who was erased and must not come again, as HMACs: nobody can read whom, and a load can tell whom it meets.
 
 A folder with a file for each erasure, written once: a line of JSON, then an HMAC on each line, sorted, so that their
-order tells nothing. They are those of the certificates, with the connection's ``audit_salt``.
+order tells nothing. They are those of the certificates, with the connection's ``audit_secret``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SuppressionList:
         if head.get("salt_id") != self._pseudonyms.salt_id:
             raise PostHogSettingsError(
                 "suppress_path",
-                f"{path} was written with another audit_salt: nobody on it would be found.",
+                f"{path} was written with another audit_secret: nobody on it would be found.",
                 "Give this connection the salt of that time, or a folder of its own.",
             )
         self._entries |= digests

@@ -163,9 +163,7 @@ def _choose_port(in_host: int, field: object) -> int:
     if not 0 <= in_field <= _LAST_PORT:
         raise PostHogSettingsError("port", "is not a number from 1 to 65535.", "Write 443, or leave it empty.")
     if in_host and in_field and in_host != in_field:
-        raise PostHogSettingsError(
-            "port", f"is {in_field}, but the host says {in_host}.", "Write the same in both, or only one of the two."
-        )
+        raise PostHogSettingsError("port", f"is {in_field}, but the host says {in_host}.", f"Write {in_host} as port.")
     return in_host or in_field
 
 

@@ -1,7 +1,7 @@
 """What a later look at an erasure needs, encrypted: the distinct ids must not lie about once the erasure is proved.
 
 A line of JSON that names nobody, then lines of Fernet (``cryptography``, which Airflow brings), each with its
-number, so that none can be left out, added or put elsewhere. The key comes from the connection's ``audit_salt``.
+number, so that none can be left out, added or put elsewhere. The key comes from the connection's ``audit_secret``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sealed:
 
     :param fs: the file system.
     :param path: the file.
-    :param salt: the connection's ``audit_salt``.
+    :param salt: the connection's ``audit_secret``.
     """
 
     fs: Any = field(repr=False)
@@ -133,6 +133,6 @@ class Sealed:
     def _damaged(self) -> PostHogSettingsError:
         return PostHogSettingsError(
             "sealed_path",
-            f"{self.path} is damaged, or was sealed with another audit_salt.",
+            f"{self.path} is damaged, or was sealed with another audit_secret.",
             "Give this connection the salt of that time, or remove the file and write down that nobody looked again.",
         )

@@ -147,5 +147,5 @@ class PostHogRunEndpointOperator(PostHogOperator):
         with output.atomic_file(identity, compression=compression_of(path)) as atomic:
             write_result(atomic, answer, lambda: table_of(asked), format_of(path))
             output.commit(atomic)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
+        self.concludes("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

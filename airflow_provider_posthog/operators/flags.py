@@ -88,7 +88,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
                 "it, or it needs an approval.",
                 job_id=str(number),
             )
-        self.log.info("Feature flag %s is %s (before: %s)", number, after, before)
+        self.concludes("Feature flag %s is %s (before: %s)", number, after, before)
         return {"id": number, "key": str(flag.get("key")), **after, "before": before, "changed": changed}
 
     def _percent(self) -> float | None:

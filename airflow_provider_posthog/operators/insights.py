@@ -226,7 +226,7 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
         text = f"insight {facts.get('id') or insight_lookup.key_of(self.insight)}{name}: {reason}"
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/insights/{short_id or ''}")
         if finding.verdict.state == "succeeded":
-            self.log.info("%s%s", text[:1].upper(), text[1:])
+            self.concludes("%s%s", text[:1].upper(), text[1:])
             return facts
         if finding.verdict.state == "failed" or "value" not in facts:  # it cannot be known
             raise PostHogJobFailed(f"PostHog: {text}")

@@ -25,6 +25,7 @@ from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
 from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -236,9 +237,12 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             "sha256": None,
             "bytes_read": bytes_read,
         }
-        output = self._output()
+        output, count = self._output(), counted(result["row_count"], "row")
         if output is not None:
-            return {**result, "rows": None, **self._write(output, raw, node)}
+            result |= {"rows": None, **self._write(output, raw, node)}
+            self.concludes("The query returned %s: %s, %s bytes", count, output.target, f"{result['bytes']:,}")
+            return result
+        self.concludes("The query returned %s", count)
         check_fits_xcom(result, "the query", self.max_rows)
         return result
 
@@ -273,7 +277,6 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
             write_result(atomic, answer, lambda: table_of(document), format_of(path))
             output.commit(atomic)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}
 
     def link(self, job: Job) -> str:

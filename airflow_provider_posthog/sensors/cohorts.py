@@ -37,6 +37,7 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
 
     check: ClassVar[str] = "cohort_calculated"
     unmet: ClassVar[str] = "was not calculated"
+    met: ClassVar[str] = "was calculated"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "cohort_id", "newer_than")
 
     def __init__(

@@ -48,6 +48,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id")
     unmet: ClassVar[str] = "has no file"
+    met: ClassVar[str] = "has a file"
     last_look: ClassVar[float] = jobs.LAST_LOOK
 
     def __init__(

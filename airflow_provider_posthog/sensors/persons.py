@@ -95,6 +95,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     """
 
     unmet: ClassVar[str] = "is not proved"
+    met: ClassVar[str] = "is proved: nothing of these persons can be read any more"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "request", "object_storage_conn_id")
 
     def __init__(
@@ -310,10 +311,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         read = self.client.bytes_read - self._read
-        self.log.info(
-            "%s: %s %s of events was looked at; ClickHouse read %s bytes for it",
-            self.subject(),
-            self._text,
+        self.log.debug(  # what was found, is said by whoever waits, if it is news
+            "%s of events was looked at; ClickHouse read %s bytes for it",
             "The whole history" if report.is_proof else "The likely part",
             f"{read:,}" if read else "an unknown number of",
         )
@@ -373,7 +372,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         return Progress(work.fs, f"{work.path}.progress", request_id)
 
-    def _failed(self, how: str, reason: str) -> PostHogErasureError:
+    def _failed(self, how: str, reason: str, *, lasting: bool = False) -> PostHogErasureError:
+        del lasting  # a look of another day may see what is not there any more
         text = f"{self.subject()} {how}: {reason}"
         request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
         return PostHogErasureError(text, job_id=request_id, states=self._states)

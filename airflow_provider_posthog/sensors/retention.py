@@ -42,6 +42,7 @@ class PostHogRetentionSensor(PostHogSensor):
 
     check: ClassVar[str] = "events_expiring"
     unmet: ClassVar[str] = "are not about to be hidden"
+    met: ClassVar[str] = "will be hidden soon"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "before")
 
     def __init__(

@@ -16,6 +16,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,8 +95,8 @@ class PostHogErasureOperator(PeopleOperator):
     :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_salt``. Tasks pass
-        it on, so you write it once.
+    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_secret``. Tasks
+        pass it on, so you write it once.
     :param ticket: the request's own reference, such as ``DSR-42``; no name and no e-mail address.
     :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, if its address has
         changed since an earlier task: tasks refuse to continue at another PostHog than before.
@@ -286,16 +287,16 @@ class PostHogErasureOperator(PeopleOperator):
 
     def _tell(self, search: Search) -> None:
         totals = search.totals
-        self.log.info(
-            "Found %d persons, and %d without a profile: %d events, %d recordings; %d distinct ids, %d of them merged "
-            "with those asked for; %d identifiers lead to nobody",
-            totals.profiles,
-            totals.personless,
-            totals.events,
-            totals.recordings,
-            totals.distinct_ids,
-            totals.others,
-            search.not_found.as_json()["count"],
+        lost = search.not_found.as_json()["count"]
+        self.concludes(
+            "Found %s%s, with %s, %s and %s%s%s",
+            counted(totals.profiles, "person"),
+            f", and {totals.personless:,} without a profile" if totals.personless else "",
+            counted(totals.distinct_ids, "distinct id"),
+            counted(totals.events, "event"),
+            counted(totals.recordings, "recording"),
+            f". {totals.others:,} of the distinct ids were merged with those asked for" if totals.others else "",
+            f". {counted(lost, 'identifier')} {'leads' if lost == 1 else 'lead'} to nobody" if lost else "",
         )
         if totals.future_events:
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)

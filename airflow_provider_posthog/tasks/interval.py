@@ -94,7 +94,12 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
                 name, f"{value[:60]!r} is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
             ) from None
     if value is None:
-        raise PostHogSettingsError(name, "is not given, and the run has no data interval.", f"Write {name}=... .")
+        raise PostHogSettingsError(
+            name,
+            "is not given, and the run has no data interval.",
+            f"Write {name}='2026-11-01T00:00:00Z' or a template, or give the DAG a schedule with intervals, such as "
+            'CronDataIntervalTimetable("@daily", timezone="UTC").',
+        )
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
             name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."

@@ -201,7 +201,7 @@ class IntoPostHogOperator(PostHogOperator):
         path = None if rejects.output is None else str(rejects.output.target)
         result |= {"rejects_path": path, "seconds": round(time.monotonic() - began, 3)}
         tell_outlets(context, self.outlets, result)
-        self.log.info("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
+        self.concludes("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
         return result
 
     def _recipe(self) -> Recipe:

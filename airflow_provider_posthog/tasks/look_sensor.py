@@ -41,10 +41,7 @@ class PostHogLookSensor(PostHogWaitingSensor):
         """Look, and wait for the next look."""
         try:
             return super().execute(context)
-        except AirflowSensorTimeout as error:
-            self.note_timeout(context)
-            raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
-        except AirflowSkipException:
+        except (AirflowSensorTimeout, AirflowSkipException):
             self.note_timeout(context)
             raise
 

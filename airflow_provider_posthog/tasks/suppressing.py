@@ -25,7 +25,7 @@ class SuppressingMixin:
     """Looks for rows of persons who were erased.
 
     :param suppress_path: the folder that ``PostHogSuppressPersonsOperator`` writes; needs the connection's
-        ``audit_salt``.
+        ``audit_secret``.
     :param suppressed: what to do with rows of persons on that list: ``drop`` them (default), ``fail``, or ``count``.
     :param suppress_object_storage_conn_id: Airflow's connection for the folder.
     """

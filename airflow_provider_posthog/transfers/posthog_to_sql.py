@@ -28,6 +28,7 @@ from airflow_provider_posthog.tasks.loading import (
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
 from airflow_provider_posthog.tasks.spooling import SpoolingOperator
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -203,9 +204,13 @@ class PostHogToSqlOperator(SpoolingOperator):
         }
         self.tidy(database)
         tell_outlets(context, self.outlets, result)
-        shown = self.table, f"{loaded.rows:,}", source.name, loaded.describe(), result["seconds"], result["windows"]
-        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *shown)
+        self._conclude(source, result, loaded)
         return result
+
+    def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
+        edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
+        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
+        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)

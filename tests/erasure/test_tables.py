@@ -55,7 +55,7 @@ def test_sessions_and_heatmaps_stay_and_are_told(lab: Lab, caplog: pytest.LogCap
 
 
 def test_the_certificate_lists_what_stays_by_table(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     visit(lab)
     paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{lab.folder}/certificates"}
     found = PostHogResolvePersonsOperator(task_id="r", emails=[lab.email], **paths).execute({})

@@ -165,7 +165,7 @@ class Weather:
         return tries
 
     def _connect(self, changes: Mapping[str, Any], patch: pytest.MonkeyPatch) -> None:
-        made = json.loads(self.posthog.airflow_connection_json(audit_salt=SALT, rate_limit_share=0))
+        made = json.loads(self.posthog.airflow_connection_json(audit_secret=SALT, rate_limit_share=0))
         extra = {key: value for key, value in changes.items() if key not in ("host", "scheme")}
         made["host"] = changes.get("host", made["host"])
         if changes.get("scheme"):

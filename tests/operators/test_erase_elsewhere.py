@@ -108,7 +108,7 @@ def test_rows_under_a_uuid_from_before_a_merge_go_too(lab: Lab, warehouse: Datab
 def test_rows_in_the_quarantine_of_a_table_go_with_it_and_the_certificate_is_told(
     lab: Lab, warehouse: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    connect(monkeypatch, lab.posthog, audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
     fill(warehouse, (lab.person, "ann"), (STRANGER, "nobody"))
     quarantine(warehouse, {"id": lab.person.upper(), "email": "ann"}, {"id": STRANGER, "email": "nobody"})
     request = lab.resolve(emails=[lab.email], audit_path=f"file://{tmp_path}/certificates")
@@ -215,7 +215,7 @@ def erase_files(request: Any, path: str, **given: Any) -> dict[str, Any]:
 
 
 def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    connect(monkeypatch, lab.posthog, audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
     path = f"file://{tmp_path}/lake"
     lab.event()
     written = PostHogQueryToObjectStorageOperator(

@@ -49,7 +49,7 @@ class _Own(BaseOperator):
 
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    connect(monkeypatch, connected, audit_salt=SALT)
+    connect(monkeypatch, connected, audit_secret=SALT)
     monkeypatch.setenv(SALT_VARIABLE, SALT)
     return Lab(connected, tmp_path)
 

@@ -58,7 +58,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         for left in self.left:
             self.log.warning("Left on purpose: %s", left)
         if (context.get("params") or {}).get(self.param) is True:
-            self.log.info("Approved by the run's parameter %r", self.param)
+            self.concludes("Approved by the run's parameter %r", self.param)
             user = getattr(context.get("dag_run"), "triggering_user_name", None)
             return {"param": self.param, "responded_by_user": {"id": user} if user else None}
         resolved = self.persons if isinstance(self.persons, Mapping) else {}

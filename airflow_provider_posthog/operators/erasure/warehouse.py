@@ -116,7 +116,7 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         text = f"erased {as_text(removed, rejected)} {self.describe()} from {where}; 0 are left"
         if certificate is not None:
             certificate.noted(f"{name}-done", text, *([pages] if pages else []))
-        self.log.info("E%s%s", text[1:], f". {pages}" if pages else "")
+        self.concludes("E%s%s", text[1:], f". {pages}" if pages else "")
         return erased
 
     def _at_once(self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[..., None]) -> _Erased:

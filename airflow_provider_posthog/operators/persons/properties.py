@@ -11,6 +11,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,7 +88,7 @@ class _PersonsOperator(PeopleOperator):
                 f"Properties of {len(wrong)} of {count} persons were not {what} within {timeout:.0f} seconds, "
                 f"though PostHog accepted it: {', '.join(sorted(wrong)[:20])}. Does ingestion run?"
             )
-        self.log.info("Properties of %d persons were %s, and read back", count, what)
+        self.concludes("Properties of %s were %s, and read back", counted(count, "person"), what)
         return {"persons": count}
 
 

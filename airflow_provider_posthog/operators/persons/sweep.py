@@ -11,6 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,5 +73,8 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
                 len(swept.needed),
                 ", ".join(swept.needed[:20]),
             )
-        self.log.info("Removed %(work_files)d work files and %(parts)d part files", swept.counts)
+        told = (
+            counted(swept.counts[name], what) for name, what in (("work_files", "work file"), ("parts", "part file"))
+        )
+        self.concludes("Removed %s and %s", *told)
         return dict(swept.counts)
