@@ -194,7 +194,7 @@ def test_a_series_that_is_not_there_is_refused_with_those_that_are(series: int |
 
 
 def test_two_series_of_one_name_are_refused() -> None:
-    with pytest.raises(PostHogSettingsError, match="2 series are called 'view'"):
+    with pytest.raises(PostHogSettingsError, match="'view', the name of 2 series"):
         newest(_series("view", "view"), "view", None)
     assert _value(_series("view", "view"), 1) == 1
 
