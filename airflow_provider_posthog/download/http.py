@@ -316,6 +316,9 @@ def _stream(response: requests.Response, offset: int, asked: str | None) -> _Str
             response.close()
             raise _NotResumedError("the storage sent another part than was asked for")
         start, total, resumable = int(span[1]), _int(span[2]), bool(asked)
+        if total is None:  # nobody could tell whether this part is the last one
+            response.close()
+            raise _NotResumedError("the storage sent a part and does not say of how many bytes")
     else:
         # A weak ETag does not promise the same bytes, and a range of an encoded file counts encoded bytes.
         start, total, resumable = 0, None if encoded else length, not encoded and not (etag or "W/").startswith("W/")
