@@ -18,7 +18,15 @@ from airflow_provider_posthog.api.budget import MINUTE, Waiting, reservations_of
 from airflow_provider_posthog.api.byte_budget import EXCEEDED, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
-from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, is_over_quota, lacks_slot, retry_after
+from airflow_provider_posthog.api.retry import (
+    NoAnswer,
+    RetryPolicy,
+    Wait,
+    decide,
+    is_over_quota,
+    lacks_slot,
+    retry_after,
+)
 from airflow_provider_posthog.api.settings import ClientSettings, Role, is_secret_key
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,

@@ -158,7 +158,7 @@ def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
 
 
 def is_over_quota(outcome: Answer | NoAnswer) -> bool:
-    """Tell whether PostHog refused for a quota or a billing limit that is used up: no rate limit, though it answers 429.
+    """Tell whether PostHog refused because a quota or a billing limit is used up: no rate limit, though it answers 429.
 
     :param outcome: the answer, or that there was none.
     """

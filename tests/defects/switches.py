@@ -200,7 +200,14 @@ def thrown(defect: Defect | None, tests: list[str]) -> tuple[int, str]:
 def main() -> None:
     """Throw all switches, and print what came of each as JSON."""
     importlib.import_module("tests.conftest")  # before Airflow
-    for name in ("hooks.posthog", "operators.exports", "triggers.jobs", "extract.reader", "load.duckdb", "download.http"):
+    for name in (
+        "hooks.posthog",
+        "operators.exports",
+        "triggers.jobs",
+        "extract.reader",
+        "load.duckdb",
+        "download.http",
+    ):
         _module(name)
     found = {name: thrown(defect, defect.tests) for name, defect in DEFECTS.items()}
     json.dump(found, sys.stdout)

@@ -219,7 +219,9 @@ def test_without_a_servers_clock_the_numbers_must_have_changed(scripted: Scripte
 GATEWAYS = error(502, code="error")
 
 
-@pytest.mark.parametrize("cut", [Reply(cut="after"), Reply(cut="headers"), html(502), html(504), html(524), GATEWAYS], ids=str)
+@pytest.mark.parametrize(
+    "cut", [Reply(cut="after"), Reply(cut="headers"), html(502), html(504), html(524), GATEWAYS], ids=str
+)
 def test_a_request_that_is_cut_goes_on_in_the_background(scripted: ScriptedServer, cut: Reply) -> None:
     known = ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z"), Date=_stamp())
     missing = error(404, code="not_found")
