@@ -214,10 +214,10 @@ MADE: dict[type, Callable[[Place], Any]] = {
         task_id="task", dashboard=1, sql_conn_id="lake", table="numbers", **WAIT
     ),
     PostHogInsightCheckOperator: lambda p: PostHogInsightCheckOperator(
-        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=20
+        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=600
     ),
     PostHogInsightShortCircuitOperator: lambda p: PostHogInsightShortCircuitOperator(
-        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=20
+        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=600
     ),
     PostHogInsightFreshSensor: lambda p: PostHogInsightFreshSensor(
         task_id="task", insight=calculated(p), fresher_than="2020-01-01T00:00:00Z", **LOOK
