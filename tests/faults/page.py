@@ -132,7 +132,7 @@ _DEFECTS = """
 `tests/defects/` puts defects into the package, one by one: a POST that is repeated blindly, a key that follows a
 redirect, a count that is not compared, a file that grows under its final name. Each must make a test fail.
 
-Next: [how a failed task tells what to do](troubleshooting.md), [what is sent again](limits.md#what-is-sent-again).
+Next: [what to do about each error](troubleshooting.md), [what is sent again](limits.md#what-is-sent-again).
 """
 
 
