@@ -312,7 +312,7 @@ def test_airflow_gives_this_hook(connected: EmulatorProcess) -> None:
     assert hook.get_ui_field_behaviour() == connection_form.python_ui_field_behaviour()
     good, text = hook.test_connection()
     assert good, text
-    assert "every scope" in text
+    assert "all scopes" in text
 
 
 def test_making_it_reads_and_sends_nothing(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
