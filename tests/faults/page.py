@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.faults import table
 from tests.faults.kinds import GROUPS
+from tests.soak.jobs import JOBS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -52,7 +53,8 @@ def text(tasks: int) -> str:
         *[f"- `{path}`: {what}" for path, what in KILLS.items()],
         "\n## Other faults\n\n| fault | tested in |\n|---|---|",
         *[f"| {what} | `{path.replace(', ', '`, `')}` |" for what, path in ELSEWHERE.items()],
-        _DEFECTS,
+        _SOAK.format(examples=len(JOBS)),
+        _DEFECTS.lstrip("\n"),
     ]
     return "\n".join(parts)
 
@@ -126,11 +128,23 @@ with those of a run without a fault. It found:
 - "succeeds or fails": this depends on the task. A task that waits for a job keeps waiting; a task without a job fails.
 
 """
+_SOAK = """
+## A soak
+
+`make soak` runs {examples} of the example DAGs for half an hour on a whole deployment (scheduler, triggerer, workers and
+PostgreSQL, each a process), while PostHog answers with random faults, and random workers, triggerers and schedulers are
+killed. It prints its seed. At the end nothing is wrong any more, and the books are checked: each run is green, a run that
+failed for faults that lasted longer than its tries once it was cleared; the warehouse and the files have the rows that
+PostHog has, and PostHog those of the warehouse; there is no job more than runs asked for, none that still runs, no part
+of a file, no table of a load that ended, and no key, salt, e-mail address or distinct id in a log. Not in it are
+`erase_persons` and `hand_out_person_data`, which are a person's, what watches for events, and the recipes, which need a
+cloud.
+"""
 _DEFECTS = """
 ## Would these tests notice a defect?
 
 `tests/defects/` puts defects into the package, one by one: a POST that is repeated blindly, a key that follows a
-redirect, a count that is not compared, a file that grows under its final name. Each must make a test fail.
+redirect, a count or a size that is not compared, a file that grows under its final name. Each must make a test fail.
 
 Next: [what to do about each error](troubleshooting.md), [what is sent again](limits.md#what-is-sent-again).
 """
