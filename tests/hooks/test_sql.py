@@ -638,4 +638,4 @@ def test_the_examples_of_the_page_run(connected: EmulatorProcess, run_dag: Calla
         states = task_states(run_dag(names["dag"], **when(yesterday)))
         assert len(states) > 3
         assert set(states.values()) == {"success"}
-    assert connected.calls("/query/")
+    assert connected.calls("/query/") or "@task" in code
