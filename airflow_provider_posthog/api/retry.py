@@ -1,8 +1,9 @@
-"""When to send a call again, and after how many seconds. Pure: no clock, no dice, no sockets.
+"""When to send a call again, and after how many seconds. Pure functions: no clock, no random numbers, no sockets.
 
-The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 of a query; of anything
-else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done, and a 500 or 503 of a call
-that creates something may have created it.
+The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 for a query; for anything
+else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done. A call that creates
+something may have created it although the answer is 500 or 503. A 429 for a quota or a billing limit lasts until
+somebody pays.
 """
 
 from __future__ import annotations
@@ -17,8 +18,15 @@ from typing import Any
 from airflow_provider_posthog.api.call import Answer, Call
 
 RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-#: Of these, what says of a calculation that it takes too long: again it would take as long.
+#: Those that mean that a calculation takes too long: it would take as long again.
 _TOO_HEAVY = frozenset({504, 524})
+#: What says that a request was not begun, and may pass soon: it came too slowly or too early, PostHog has no room, or a
+#: gateway does not reach it. (522 may also come of a request that PostHog has.)
+NOT_BEGUN = frozenset({408, 425, 429, 503, 521, 523, 529})
+#: What only a gateway says, whatever stands in its page: behind it PostHog may go on.
+GATEWAY = frozenset({502, 520, 522, 524})
+#: In a 429, what is no rate limit: no wait of a task mends it.
+_QUOTAS = frozenset({"billing_limit_exceeded", "billing_limit_reached", "quota_exceeded", "quota_limit_exceeded"})
 _EXPECTED = re.compile(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
 
 
@@ -65,11 +73,11 @@ class RetryPolicy:
     :param base: seconds of the first back-off.
     :param cap: seconds of the longest back-off.
     :param max_rate_limit_wait: seconds spent in all, for one call, on waits that the server asked for.
-    :param polls: whether the call only looks how far something is: it goes at the pace of all that poll
-        (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to others.
-    :param max_pace_wait: seconds that it waits for its turn among those that poll.
-    :param gives_way: seconds to its turn up to which it is not sent without one. If its turn is farther away, it goes
-        all the same: nobody would look in time.
+    :param polls: whether the call is a poll: it goes at the pace of all polls
+        (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to other calls.
+    :param max_pace_wait: the longest wait, in seconds, in the queue of polls.
+    :param gives_way: the longest wait, in seconds, for a reservation. If it is farther away, the call goes without one,
+        as it would come too late.
     """
 
     max_attempts: int = 5
@@ -82,22 +90,22 @@ class RetryPolicy:
 
     @property
     def reserve(self) -> bool:
-        """Whether the call may use up what of the rate budget is kept back from polls."""
+        """Whether the call may use up the part of the rate budget that is kept back from polls."""
         return not self.polls
 
 
-#: For the looks of a loop with a budget of its own: they are polls, and come again.
+#: For the polls of a loop with a budget of its own: they are repeated anyway.
 ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, polls=True)
-#: For the other calls of such a loop: what starts something, and the last look, after which nobody asks again.
+#: For the other calls of such a loop: those that start something, and the last poll.
 LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
 
 
 def poll_policy(policy: RetryPolicy, left: float, *, gives_way: float = 0.0) -> RetryPolicy:
-    """Return the patience of a look: one at the deadline is always made, from what polls keep in reserve.
+    """Return the policy of a poll: one at the deadline is always sent, from what polls keep in reserve.
 
-    :param policy: the patience besides.
+    :param policy: the policy to start from.
     :param left: seconds until the deadline.
-    :param gives_way: seconds for which a look at the deadline can still be put off.
+    :param gives_way: seconds for which a poll at the deadline can still be postponed.
     """
     gives_way = math.inf if left > 0 else gives_way
     return replace(policy, polls=left > 0, max_pace_wait=max(0.0, left), gives_way=gives_way)
@@ -124,7 +132,7 @@ def decide(
     :param waited: seconds that this call has spent on waits that the server asked for.
     """
     backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
-    if lacks_slot(call, outcome):
+    if lacks_slot(call, outcome) or is_over_quota(outcome):
         return GiveUp()
     if isinstance(outcome, Answer) and outcome.status == 429:
         return _rate_limited(outcome, policy, backoff, now, waited)
@@ -139,7 +147,7 @@ def decide(
 
 
 def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
-    """Tell whether PostHog refused to start a job because too many go on: no rate limit, though it answers 429.
+    """Return whether PostHog refused to start a job because too many are running: no rate limit, although it is a 429.
 
     :param call: the call.
     :param outcome: the answer, or that there was none.
@@ -150,18 +158,33 @@ def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     return isinstance(body, dict) and body.get("code") == call.no_slot
 
 
+def is_over_quota(outcome: Answer | NoAnswer) -> bool:
+    """Tell whether PostHog refused because a quota or a billing limit is used up: no rate limit, though it answers 429.
+
+    :param outcome: the answer, or that there was none.
+    """
+    if not isinstance(outcome, Answer) or outcome.status != 429:
+        return False
+    body = outcome.json_or_none()
+    if isinstance(body, dict):
+        said = [body.get(name) for name in ("code", "error", "type", "detail")]
+    else:  # capture's older answers are plain text
+        said = [outcome.body[:200].decode("utf-8", "replace")]
+    return any(isinstance(each, str) and "_".join(each.lower().strip(" .\r\n").split()) in _QUOTAS for each in said)
+
+
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     if isinstance(outcome, NoAnswer):
         return not outcome.lasting and (call.repeatable or not outcome.sent)
     if outcome.status in _TOO_HEAVY and (call.bucket == "query" or call.read_timeout is not None):
-        return False  # PostHog calculates: a smaller question may help
+        return False  # PostHog calculates: a smaller query may help
     return call.repeatable and outcome.status in RETRYABLE_STATUSES
 
 
 def _rate_limited(answer: Answer, policy: RetryPolicy, backoff: float, now: datetime, waited: float) -> Wait | GiveUp:
-    # The query limit's 429 has no Retry-After: back off, but not by a jitter near zero, which would hammer.
+    # The query limit's 429 has no Retry-After: back off by at least a second, so as not to hammer the server.
     retry_in = retry_after(answer, now)
-    # Nor is a "Retry-After: 0" a licence to.
+    # The same goes for "Retry-After: 0".
     seconds = max(1.0, retry_in + min(1.0, backoff) if retry_in is not None else backoff)
     if waited + seconds > policy.max_rate_limit_wait:
         return GiveUp()

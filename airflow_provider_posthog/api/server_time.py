@@ -1,4 +1,4 @@
-"""The server's clock: what time it was over there when it answered."""
+"""The server's clock: the time at which it answered."""
 
 from __future__ import annotations
 

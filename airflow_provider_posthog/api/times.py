@@ -1,4 +1,4 @@
-"""Times in ISO text, as each supported Python reads them alike."""
+"""Read ISO times alike on every supported Python."""
 
 from __future__ import annotations
 

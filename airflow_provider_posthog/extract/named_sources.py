@@ -1,4 +1,4 @@
-"""More of what can be read in bulk by its name: distinct ids, members of cohorts, recordings and calls of flags."""
+"""More sources with a name: distinct ids, members of cohorts, recordings, and feature flag calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _REPLAY_COUNTS = (
 )
 _PIECES, _NOT_DELETED = "raw_session_replay_events", " HAVING max(is_deleted) = 0"
 REPLAY_COLUMNS = ("session_id", "distinct_id", "start_time", "end_time", *_REPLAY_COUNTS)
-#: How far around a window pieces of its recordings are looked for. A session ends after a day, but clocks are wrong.
+#: Days around a window in which pieces of its recordings are searched. A session ends after a day, but clocks are
+#: wrong.
 _REPLAY_DAYS = 2
 _FLAG_CALL = "$feature_flag_called"
 FLAG_CALL_COLUMNS: Mapping[str, str] = {
@@ -36,7 +37,7 @@ FLAG_CALL_COLUMNS: Mapping[str, str] = {
     "created_at": "created_at",
     "distinct_id": "distinct_id",
     "person_id": "person_id",
-    # As JSON: a property that PostHog takes for a boolean would make nothing of the name of a variant.
+    # As JSON: if PostHog takes the property for a boolean, the name of a variant would be lost.
     "flag_key": "JSONExtractString(properties, '$feature_flag')",
     "response": "replaceRegexpAll(JSONExtractRaw(properties, '$feature_flag_response'), '^\"|\"$', '')",
 }
@@ -49,7 +50,7 @@ def person_distinct_ids(
 
     :param columns: HogQL by column name, or names; ``None`` for ``distinct_id, person_id``.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
     return Source(
         name="person_distinct_ids",
@@ -102,7 +103,7 @@ def session_replays(
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Source:
-    """Return what PostHog knows of the session recordings that began in the range: whose, when, and how much of what.
+    """Return the session recordings that began in the range: whose, when, and their counters.
 
     PostHog's table has a row for each piece of a recording. It is sorted by the time of the pieces, so only those
     around a window are read. Recordings that were deleted are left out. Counters that an older server lacks are null.
@@ -112,14 +113,14 @@ def session_replays(
         console_warn_count, console_error_count, size`` (bytes)``, event_count, message_count``.
     :param time_column: the only one there is.
     :param where: a HogQL condition on these columns.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     check_time(time_column, "session_replays", ("start_time",))
     return Source(
         name="session_replays",
         table=f"({_replays()}) AS replays",
-        # Servers that cannot delete recordings do not know whether they are.
+        # Servers that cannot delete recordings have no such column.
         newer={"is_deleted": (_NOT_DELETED, ""), **({name: _count(name) for name in _REPLAY_COUNTS})},
         newer_in=_PIECES,
         columns=columns_of(columns, REPLAY_COLUMNS),
@@ -133,7 +134,7 @@ def session_replays(
 
 
 def _replays() -> str:
-    """Write the query that makes recordings of their pieces; only those around a window are read."""
+    """Write the query that assembles recordings from their pieces; only pieces around a window are read."""
     counts = ", ".join(_count(name)[0] for name in _REPLAY_COUNTS)
     days = f"toIntervalDay({_REPLAY_DAYS})"
     around = (
@@ -148,7 +149,7 @@ def _replays() -> str:
 
 
 def _count(name: str) -> tuple[str, str]:
-    """Write a counter of a recording, and what stands there on servers without it."""
+    """Write a counter of a recording, and its replacement on servers without it."""
     return f"sum({name}) AS {name}", f"{NO_NUMBER} AS {name}"
 
 
@@ -160,13 +161,13 @@ def feature_flag_calls(
     values: Mapping[str, Any] | None = None,
     scan_back: timedelta | None = None,
 ) -> Source:
-    """Return the events by which SDKs say that a feature flag was asked for.
+    """Return the events that SDKs send when a feature flag is evaluated.
 
     :param columns: HogQL of events by column name, or names; ``None`` for ``uuid, timestamp, created_at, distinct_id,
         person_id, flag_key, response``, which is ``true``, ``false`` or the name of a variant.
     :param time_column: as of :func:`~airflow_provider_posthog.extract.sources.events`.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :param scan_back: as of events.
     """
     chosen = FLAG_CALL_COLUMNS if columns is None else columns

@@ -1,4 +1,4 @@
-"""Sources on servers that lack some of their columns: they are read without these."""
+"""Read sources on older servers without the columns that those lack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNKNOWN = re.compile(r"(?:resolve field|field not found|unknown field)\W+(\w+)"
 
 
 def of_older_server(asker: Asker, source: Source) -> Source | None:
-    """Find out, after a refusal, which columns a server lacks; return the source without them.
+    """Return a source without the columns that a server lacks, after it refused a query.
 
     :param asker: asks PostHog.
     :param source: what was refused.
@@ -35,7 +35,7 @@ def of_older_server(asker: Asker, source: Source) -> Source | None:
     if not lacking:
         return None
     log.warning(
-        "PostHog: this server is older, and has no %s in %s. Rows of %s come without that",
+        "PostHog: this server is older, and has no %s in %s. Rows of %s come without it",
         ", ".join(sorted(lacking)),
         source.newer_in or source.table,
         source.name,
@@ -53,7 +53,7 @@ def without(source: Source, lacking: Collection[str]) -> Source:
     for name in lacking:
         here, elsewhere = source.newer[name]
         table = table.replace(here, elsewhere) if source.newer_in else table
-        columns = {each: elsewhere if hogql == here else hogql for each, hogql in columns.items()}
+        columns = {column: elsewhere if hogql == here else hogql for column, hogql in columns.items()}
     left = {name: both for name, both in source.newer.items() if name not in lacking}
     return replace(source, table=table, columns=columns, newer=left)
 
@@ -65,9 +65,9 @@ def _unknown(asker: Asker, source: Source, names: Collection[str]) -> set[str]:
     except PostHogValidationError as error:
         if is_too_heavy(error):
             raise
-        found = _UNKNOWN.search(error.detail or "")
-        if found is not None and found[1] in names:
-            return {found[1]}
+        match = _UNKNOWN.search(error.detail or "")
+        if match is not None and match[1] in names:
+            return {match[1]}
         return {name for name in names if _is_refused(asker, source, name)} if len(names) > 1 else {*names}
     return set()
 

@@ -1,4 +1,4 @@
-"""What loads keep beside a table: its quarantine, and parts of a load that has not ended. Both hold rows of persons."""
+"""The tables that loads keep beside a table: its quarantine, and parts of a running load. Both hold personal data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_posthog.load.postgres_values import as_jsonb
 from airflow_provider_posthog.load.rejects import SUFFIX
 
 Kind = Literal["postgres", "duckdb", "sqlite"]
-#: Which names of tables stand in a table's own schema; of PostgreSQL it is found by the table itself.
+#: Lists the tables in a table's own schema; in PostgreSQL the schema is looked up by the table itself.
 _OF_POSTGRES = (
     "SELECT relname FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'f') AND relnamespace = "
     "(SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s))"
@@ -36,7 +36,7 @@ class Beside:
         names = [str(row[0]) for row in self._names(rows_of)]
         #: The quarantine's last name; ``None`` if there is none.
         self.quarantine = next((name for name in names if fold(name) == last + SUFFIX), None)
-        #: The last names of the tables that loads keep what they have read in.
+        #: The last names of the tables in which unfinished loads keep their rows.
         self.unfinished = sorted(name for name in names if fold(name).startswith(stem_of(last)))
 
     def _names(self, rows_of: Callable[..., list[Any]]) -> list[Any]:
@@ -48,9 +48,9 @@ class Beside:
         if not around:
             return rows_of(f"{_OF_DUCKDB}schema_name = current_schema() AND database_name = current_database()")
         if len(around) == 1:  # a schema's name, or a database's
-            one = "(lower(schema_name) = lower(?) AND database_name = current_database())"
-            other = "(lower(database_name) = lower(?) AND schema_name = 'main')"
-            return rows_of(f"{_OF_DUCKDB}{one} OR {other}", around * 2)
+            as_schema = "(lower(schema_name) = lower(?) AND database_name = current_database())"
+            as_database = "(lower(database_name) = lower(?) AND schema_name = 'main')"
+            return rows_of(f"{_OF_DUCKDB}{as_schema} OR {as_database}", around * 2)
         return rows_of(f"{_OF_DUCKDB}lower(database_name) = lower(?) AND lower(schema_name) = lower(?)", around)
 
     @property

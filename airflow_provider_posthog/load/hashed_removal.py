@@ -1,7 +1,7 @@
-"""Erasing persons' rows from warehouses that keep every statement for months: they see only salted hashes.
+"""Erase persons' rows from warehouses that keep every statement for months: they see only salted hashes.
 
-Snowflake and BigQuery show the text of statements, and the values with them, to whoever may see their history. So what
-they are asked for is the hash of a column, with a salt of its own each time.
+Snowflake and BigQuery show statements and their values to everybody who may see the history. So conditions compare the
+hash of a column, with a new salt each time.
 """
 
 # ruff: noqa: S608 - names are quoted, and hashes are hexadecimal digits
@@ -26,13 +26,13 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Flavour:
-    """How a warehouse spells it.
+    """The SQL of a warehouse.
 
-    :param mark: what stands around names.
-    :param upper: whether names that are not quoted are in capitals.
+    :param mark: the quotation mark of names.
+    :param upper: whether unquoted names are folded to upper case.
     :param text: its type of text.
-    :param sha256: its hash of a text, as small hexadecimal digits.
-    :param keeps: what it keeps of erased rows.
+    :param sha256: its hash of a text, as lower-case hexadecimal digits.
+    :param keeps: what it retains of erased rows.
     """
 
     mark: str
@@ -71,11 +71,11 @@ FLAVOURS: Mapping[str, Flavour] = {
 
 
 class HashedRemoval:
-    """Erases rows, statement by statement: what a kill leaves, the next try erases.
+    """Erases rows, statement by statement: after a kill, the next try erases the rest.
 
     :param connection: a PEP 249 connection.
-    :param table: the table, such as ``analytics.events``; other signs than letters, digits, ``_`` and ``$`` in double
-        quotes, such as ``"my-project".posthog.events``.
+    :param table: the table, such as ``analytics.events``; characters other than letters, digits, ``_`` and ``$`` in
+        double quotes, such as ``"my-project".posthog.events``.
     :param flavour: of the warehouse.
     """
 
@@ -90,8 +90,8 @@ class HashedRemoval:
         """Erase, and count what is left.
 
         :param criteria: the columns; a row goes if any of them says so.
-        :returns: how many rows went, by column; one that two columns name counts for the first.
-        :raises PostHogLoadError: if the warehouse refuses, or rows are left. The text holds no value.
+        :returns: how many rows were erased, by column; a row that two columns match counts for the first.
+        :raises PostHogLoadError: if the warehouse refuses, or rows are left. The message holds no value.
         """
         columns = {one.column: self._column(one) for one in criteria}
         for name, column in columns.items():
@@ -114,8 +114,8 @@ class HashedRemoval:
             left = self._count(condition)
             if left:
                 raise PostHogLoadError(
-                    f"{left:,} rows of {self._table} are still there after they were deleted: others write them at "
-                    "this moment. Let the task retry."
+                    f"{left:,} rows of {self._table} are still there after they were deleted: something else is "
+                    "writing them. Let the task retry."
                 )
         return count
 

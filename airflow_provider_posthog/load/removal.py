@@ -1,4 +1,4 @@
-"""Erasing the rows of persons from a table, in one transaction, proved by counting."""
+"""Erase the rows of persons from a table, in one transaction, proved by counting."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -25,8 +25,8 @@ class Criterion:
     """A column that says whose row it is.
 
     :param column: its name, as the database keeps it.
-    :param values: whose rows are to go; read once.
-    :param any_case: whether capitals are the same, as in UUIDs.
+    :param values: whose rows to erase; read once.
+    :param any_case: whether case is ignored, as for UUIDs.
     """
 
     column: str
@@ -35,7 +35,7 @@ class Criterion:
 
 
 class Removal:
-    """Erases rows through a connection, in the transaction that it is in; the caller commits.
+    """Erases rows through a connection, in its current transaction; the caller commits.
 
     The values go into a temporary table first, so that the table is read once for each column, however many persons
     there are. A text column is compared as it is, any other (PostgreSQL's ``uuid``) by its text. Rows that loads have
@@ -63,13 +63,13 @@ class Removal:
         """Erase, and count what is left.
 
         :param criteria: the columns; a row goes if any of them says so.
-        :returns: how many rows went, by column; one that two columns name counts for the first.
-        :raises PostHogLoadError: if the database refuses, or if rows are left. The text holds no value.
+        :returns: how many rows were erased, by column; a row that two columns match counts for the first.
+        :raises PostHogLoadError: if the database refuses, or if rows are left. The message holds no value.
         """
         for one in criteria:  # before any value is sent, so that the error may say what is wrong
             with translate_errors(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(one)} IS NULL AND 1 = 0")
-        with translate_errors(self._connection, f"looking for what loads keep beside {self._table}", _NOTHING):
+        with translate_errors(self._connection, f"looking for tables that loads keep beside {self._table}", _NOTHING):
             beside = Beside(lambda *asked: list(self._execute(*asked).fetchall()), self._names, self._kind)
         self._check_unfinished(beside)
         removed: dict[str, int] = {}
@@ -89,7 +89,7 @@ class Removal:
         if left:
             raise PostHogLoadError(
                 f"{sum(left.values()):,} rows of {self._table} are still there after they were deleted (by "
-                f"{', '.join(left)}): others write them at this moment, or a rule or trigger keeps them. {_NOTHING}"
+                f"{', '.join(left)}): something else is writing them, or a rule or trigger keeps them. {_NOTHING}"
             )
         return removed
 
@@ -120,7 +120,7 @@ class Removal:
             raise PostHogLoadError(f"{left:,} rows of {beside.quarantine} are still there. {_NOTHING}")
 
     def _gather(self, name: str, one: Criterion) -> str:
-        """Write the values into a table of this connection; return its name."""
+        """Write the values to a temporary table; return its name."""
         self._execute(f"CREATE TEMPORARY TABLE {name} (id TEXT)")
         values = iter(one.values)
         while batch := [self._fit(value, one) for value in islice(values, _BATCH)]:
@@ -158,7 +158,7 @@ class Removal:
 
 
 def as_text(removed: Mapping[str, int], rejected: int | None = None) -> str:
-    """Say what went, for a log or a certificate.
+    """Describe what was erased, for a log or a certificate.
 
     :param removed: what :meth:`Removal.run` returned.
     :param rejected: how many rows of the table's quarantine went; ``None`` if it has none.

@@ -371,7 +371,7 @@ def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     )
     found = read(settings, sources.hogql(counts, key="event"), FIRST, LAST, page_rows=3)
     assert sum(column(found, "n")) >= EVENTS
-    with pytest.raises(PostHogIncompleteError, match="event does not tell them apart"):
+    with pytest.raises(PostHogIncompleteError, match="event does not identify them"):
         read(settings, sources.hogql(sql, key="event", values={"name": "purchase"}), FIRST, LAST)
     with pytest.raises(PostHogIncompleteError, match="have no key"):
         read(settings, sources.hogql("SELECT NULL AS id FROM numbers(3)", key="id"), FIRST, LAST)

@@ -176,7 +176,7 @@ def test_columns_that_would_lose_a_part_of_a_value_are_refused(known: Database, 
 )
 def test_columns_that_would_round_are_refused(known: Database, value: pa.Array, sql_type: str) -> None:
     table = events(1).append_column("n", value)
-    with pytest.raises(PostHogSettingsError, match="would not hold it") as refused:
+    with pytest.raises(PostHogSettingsError, match="would be changed by it") as refused:
         known.load(merging(column_types={"n": sql_type}), table)
     assert refused.value.field == "column_types"
     others = "uuid varchar(40) PRIMARY KEY, event text, created_at timestamp, properties text"
