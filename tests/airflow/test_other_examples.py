@@ -355,3 +355,10 @@ def test_a_row_that_went_after_the_load_turns_the_second_count_red(place: Place,
     dag.get_task("there").on_success_callback = [lambda context: sqlite.run(lose)]
     states, _ = place.run(dag, TODAY - DAY)
     assert states == {"load": "success", "there": "success", "same": "failed"}
+
+
+def test_dashboard_digest(place: Place) -> None:
+    states, _ = place.run(place.example("dashboard_digest"))
+    assert states == {"mark": "success"}
+    marks = place.api.get("annotations/").json()["results"]
+    assert [one["content"].partition(" [")[0] for one in marks] == ["The dashboard was sent to those who read it"]
