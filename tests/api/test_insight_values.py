@@ -269,7 +269,7 @@ def test_the_first_cell(cell: Any, kind: str, expected: Any) -> None:
     [("5", "String"), ("5", ""), ("ann@example.org", "Nullable(String)"), ([5], "Array(Int64)"), ({}, "")],
 )
 def test_what_is_no_number_is_refused_without_showing_it(cell: Any, kind: str) -> None:
-    with pytest.raises(PostHogSettingsError, match="no number") as raised:
+    with pytest.raises(PostHogSettingsError, match="not a number") as raised:
         newest(_sql([[cell]], [["n", kind]] if kind else None), 0, None)
     assert "ann" not in str(raised.value)
 
