@@ -1,4 +1,4 @@
-"""What a certificate says of one person, to be handed out: nothing of the others, and only of who is proved gone."""
+"""Extract what a certificate says of one person, to hand out: nothing of others, and only for a proved erasure."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def extract(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys)
 
 
 def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys) -> set[str]:
-    """Return the persons that an identifier leads to; of the only one, also what was asked for."""
+    """Return the persons that an identifier leads to; for a single person, also the requested identifiers."""
     by_salt = {} if kind == "person" else wanted(kind, value, keys.salts)
     everybody: set[str] = set()
     persons: set[str] = set()
@@ -141,7 +141,7 @@ def _facts(verdict: Verdict, person: str, records: list[AuditRecord]) -> dict[st
 
 
 def hidden_events(retention: Mapping[str, Any]) -> str:
-    """Say which events nobody could count, if PostHog hid some; empty otherwise.
+    """Return which events could not be counted, if PostHog hid some; empty otherwise.
 
     :param retention: as it stands in a record.
     """

@@ -1,4 +1,4 @@
-"""The list of all requests, so that a certificate that is missing as a whole is missed.
+"""The ledger of all requests, so that a missing certificate is noticed.
 
 ``<audit_path>/_ledger`` has a record for each request that was begun, and one when it ended, chained as those of a
 certificate are (:mod:`airflow_provider_posthog.audit.chain`): nothing is ever changed. The hash of the newest one, its
@@ -29,12 +29,12 @@ from airflow_provider_posthog.audit.records import (
 )
 from airflow_provider_posthog.audit.signing import Signer
 
-#: So many of the newest entries are looked at before one is added: those that tasks wrote at the same moment.
+#: How many of the newest entries are read before one is added: those that tasks wrote at the same moment.
 _WINDOW = 32
 
 
 class Ledger:
-    """Adds to the list. Making one reads and writes nothing.
+    """Adds to the ledger. The constructor reads and writes nothing.
 
     :param fs_path: the folder of all certificates, as the file system spells it.
     :param fs: the file system.
@@ -62,7 +62,7 @@ class Ledger:
         self._now = now
 
     def enter(self, kind: LedgerKind, request_id: str, **facts: Any) -> str:  # noqa: ANN401 - see Facts
-        """Add an entry, unless one of the newest says the same; return the ledger's head, which is its hash.
+        """Add an entry, unless one of the newest is equal; return the ledger's head, which is its hash.
 
         :param kind: ``begun``, ``extended`` or ``ended``.
         :param request_id: the request.
@@ -105,7 +105,7 @@ class Ledger:
 
 @dataclass
 class Listed:
-    """What the ledger says of one request.
+    """A request in the ledger.
 
     :param request_id: the request.
     :param ticket: what it is called elsewhere.
@@ -159,7 +159,7 @@ def requests_of(records: Iterable[AuditRecord]) -> dict[str, Listed]:
 
 
 def due(records: Iterable[AuditRecord], within: int, today: date) -> list[Listed]:
-    """Return the open requests that are due soon, or over; those whose deadline nobody knows come first.
+    """Return the open requests that are due soon or over; those without a known deadline come first.
 
     :param records: the ledger's entries.
     :param within: how many days before.

@@ -1,4 +1,4 @@
-"""Checks the list of all requests against the certificates that are there."""
+"""Check the ledger of all requests against the existing certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_posthog.audit.verify import Keys, Problem, wrong_links
 
 @dataclass
 class LedgerVerdict:
-    """What came of checking a ledger.
+    """The result of checking a ledger.
 
     :param source: where it is.
     :param problems: what is wrong.
@@ -28,7 +28,7 @@ class LedgerVerdict:
     :param entries: how many entries it has.
     :param requests: what it says of each request.
     :param heads: the hashes of its newest entries: one, or several after tasks wrote at the same moment.
-    :param notes: what is worth a look and not wrong.
+    :param notes: what is worth checking, but not wrong.
     """
 
     source: str
@@ -99,7 +99,7 @@ def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterat
 
 
 def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Problem]:
-    """Yield what the ledger knows of a certificate and nobody can find."""
+    """Yield the records that the ledger knows and that are missing."""
     folder = f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}"
     names = record_names(folder, fs)
     if not names:

@@ -95,7 +95,8 @@ td.n{text-align:right}code{font-size:12px}.verdict{border:2px solid;border-radiu
 def report(verdict: Verdict) -> str:
     """Return the page: HTML in UTF-8, which is well-formed XML, too.
 
-    :param verdict: what came of checking the certificate (:func:`airflow_provider_posthog.audit.verify.verify_folder`).
+    :param verdict: the result of checking the certificate
+        (:func:`airflow_provider_posthog.audit.verify.verify_folder`).
     """
     parts = [
         _headline(verdict),
@@ -119,7 +120,7 @@ def report(verdict: Verdict) -> str:
 def summary(verdict: Verdict) -> str:
     """Return the same in a few lines of plain text.
 
-    :param verdict: what came of checking the certificate.
+    :param verdict: the result of checking the certificate.
     """
     word, why, look = _word(verdict)
     lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
@@ -137,7 +138,7 @@ def summary(verdict: Verdict) -> str:
 
 
 def _soundness(verdict: Verdict) -> str:
-    """Say what state the records are in; no more than that they fit together where anybody may have written them."""
+    """Describe the state of the records; without a checked origin only that they are consistent."""
     if verdict.state == "damaged":
         return "ALTERED OR INCOMPLETE"
     if not verdict.origin_checked:
@@ -168,7 +169,7 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def _time(verdict: Verdict) -> list[str]:
-    """Say that a request is due soon or over; of one that is closed, that it was closed too late."""
+    """Return warnings that a request is due soon or over, or was closed too late."""
     deadline, closing = Deadline.from_facts(verdict.story.last("deadline")), verdict.story.closing
     if deadline is None:
         return []
@@ -179,7 +180,7 @@ def _time(verdict: Verdict) -> list[str]:
 
 
 def _ending(verdict: Verdict) -> list[str]:
-    """Say why and by whose decision a request was ended without proof."""
+    """Return why and by whose decision a request was ended without proof."""
     facts = verdict.story.closing.facts if verdict.story.closing else {}
     labels = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
     return [f"{says}{facts[name]}" for name, says in labels if name in facts]
@@ -223,7 +224,7 @@ def _request(verdict: Verdict) -> str:
 
 
 def _generation(verdict: Verdict) -> str:
-    """Say how the server deletes persons; not every record knows it."""
+    """Describe how the server deletes persons, if the record has it."""
     generations = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
     generation = next((generation for generation in reversed(generations) if generation), None)
     return _GENERATIONS.get(str(generation), "not told")

@@ -1,4 +1,4 @@
-"""Checks certificates: is each record as it was written, is none missing, and what do they say together."""
+"""Check certificates: is each record unaltered, is none missing, and what do they say together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_posthog.audit.signing import PublicKey
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a certificate.
+    """A problem of a certificate.
 
     :param record: the record's name, or ``line 3`` of a file of records; empty for the certificate as a whole.
     :param text: what is wrong.
@@ -110,7 +110,7 @@ class Story:
 
 @dataclass
 class Verdict:
-    """What came of checking one certificate.
+    """The result of checking one certificate.
 
     :param source: where it is.
     :param problems: what is wrong; any means that it is damaged.
