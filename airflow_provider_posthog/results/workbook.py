@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-#: What a sheet can hold at the most.
+#: The limits of a sheet.
 MAX_ROWS, MAX_COLUMNS, MAX_TEXT = 1_048_576, 16_384, 32_767
 #: Excel's numbers are floats: larger integers lose digits.
 _EXACT = 2**53
