@@ -251,7 +251,7 @@ class AuditTrail:
         return record
 
     def _fields(self, kind: str, key: str, server_at: str | None, facts: dict[str, Any]) -> dict[str, Any]:
-        followed = {one for link in self._links.values() for one in link.previous}
+        followed = {digest for link in self._links.values() for digest in link.previous}
         heads = [link for link in self._links.values() if link.hash not in followed]
         return {
             "schema_version": SCHEMA_VERSION,

@@ -42,12 +42,12 @@ class Extract:
                 "PostHog cannot erase",
                 ", ".join(f"{n}: {v}" for n, v in facts["cannot_erase"].items()) or "not looked for",
             ),
-            ("Records", ", ".join(one["hash"][:16] for one in facts["records"])),
+            ("Records", ", ".join(record["hash"][:16] for record in facts["records"])),
             ("Closing record", facts["closing_hash"] or "none yet: others of the request are not proved"),
             ("Checked by", facts["checked"]),
         ]
         body = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in rows)
-        left = "".join(f"<p>Left on purpose: {text(one)}.</p>" for one in facts["left_on_purpose"])
+        left = "".join(f"<p>Left on purpose: {text(clause)}.</p>" for clause in facts["left_on_purpose"])
         return (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Extract of a certificate</title>'
             "<style>body{font:15px system-ui,sans-serif;max-width:760px;margin:24px auto}th{text-align:left;"
@@ -81,7 +81,7 @@ def extract(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys)
     state = verdict.story.states.get(person) or "not told"
     if state != "VERIFIED" or person in verdict.story.survivors:
         raise AuditError(f"The person is in the state {state}: there is no extract before the erasure is proved.")
-    return Extract(_facts(verdict, person, [one for one in read_trail(folder, fs) if person in _named(one)]))
+    return Extract(_facts(verdict, person, [record for record in read_trail(folder, fs) if person in _named(record)]))
 
 
 def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys) -> set[str]:
@@ -94,11 +94,11 @@ def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys
         hmacs = by_salt.get(record.salt_id, set())
         for name, facts in _named(record).items():
             everybody.add(name)
-            own = {name, *(one["hmac"] for one in facts.get("identifiers", ()))}
+            own = {name, *(identifier["hmac"] for identifier in facts.get("identifiers", ()))}
             short = kind == "person" and len(value.strip()) >= SHORT and name.startswith(value.strip().lower())
             if short or own & hmacs:
                 persons.add(name)
-        asked = asked or bool(hmacs & {one["hmac"] for one in record.facts.get("identifiers", ())})
+        asked = asked or bool(hmacs & {identifier["hmac"] for identifier in record.facts.get("identifiers", ())})
     return everybody if not persons and asked and len(everybody) == 1 else persons
 
 

@@ -97,7 +97,7 @@ def _plain(facts: Mapping[str, Any]) -> list[str]:
     identifiers = [*(facts.get("identifiers") or ()), *(facts.get("not_found") or ())]
     for person in facts.get("persons") or ():
         identifiers += person.get("identifiers") or ()
-    values = {one[1].strip() for one in identifiers if not isinstance(one, Mapping)}
+    values = {pair[1].strip() for pair in identifiers if not isinstance(pair, Mapping)}
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
 
 

@@ -23,7 +23,10 @@ def wanted(kind: str, value: str, salts: Iterable[Pseudonyms]) -> dict[str, set[
     """
     kinds = KINDS if kind == "any" else ("email", "distinct_id") if kind == "email" else (kind,)
     spellings = dict.fromkeys([value, value.strip()])
-    return {one.salt_id: {one.of(each, text)["hmac"] for each in kinds for text in spellings} for one in salts}
+    return {
+        pseudonyms.salt_id: {pseudonyms.of(kind, text)["hmac"] for kind in kinds for text in spellings}
+        for pseudonyms in salts
+    }
 
 
 def names(fs: AuditFileSystem, folder: str, kind: str, value: str, salts: Iterable[Pseudonyms]) -> bool:

@@ -71,10 +71,10 @@ class Ledger:
         """
         payload = tell({**facts, "request": request_id}, self._pseudonyms)
         newest = [self._read(name) for name in record_names(self.folder, self._fs)[-_WINDOW:]]
-        same = next((one for one in newest if (one.kind, one.facts) == (kind, payload)), None)
+        same = next((entry for entry in newest if (entry.kind, entry.facts) == (kind, payload)), None)
         if same is not None:
             return same.hash
-        followed = {one for record in newest for one in record.previous}
+        followed = {digest for record in newest for digest in record.previous}
         heads = [record for record in newest if record.hash not in followed]
         fields = {
             "schema_version": SCHEMA_VERSION,
@@ -165,9 +165,11 @@ def due(records: Iterable[AuditRecord], within: int, today: date) -> list[Listed
     :param within: how many days before.
     :param today: the day, in UTC.
     """
-    opened = [one for one in requests_of(records).values() if one.is_open]
-    soon = [one for one in opened if one.deadline is None or one.deadline.days_left(today) <= within]
-    return sorted(soon, key=lambda one: (one.deadline is not None, one.deadline.due if one.deadline else today))
+    opened = [request for request in requests_of(records).values() if request.is_open]
+    soon = [request for request in opened if request.deadline is None or request.deadline.days_left(today) <= within]
+    return sorted(
+        soon, key=lambda request: (request.deadline is not None, request.deadline.due if request.deadline else today)
+    )
 
 
 def read_ledger(fs_path: str, fs: AuditFileSystem, salts: Iterable[Pseudonyms] = ()) -> Iterator[AuditRecord]:
@@ -178,7 +180,7 @@ def read_ledger(fs_path: str, fs: AuditFileSystem, salts: Iterable[Pseudonyms] =
     :param salts: of each entry the seal is checked whose salt is among them.
     :raises AuditError: for an entry that is damaged or forged.
     """
-    by_id = {one.salt_id: one for one in salts}
+    by_id = {salt.salt_id: salt for salt in salts}
     for record in read_trail(ledger_folder(fs_path), fs):
         if record.salt_id in by_id and not has_seal(record, by_id[record.salt_id]):
             raise AuditError(f"{ledger_folder(fs_path)}/{record.name} was not sealed with the salt: it was forged.")

@@ -67,7 +67,7 @@ def verify_ledger(fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | Non
     if not records and not verdict.problems and head is None:
         return None
     verdict.entries, verdict.requests = len(records), requests_of(record for _, record in records)
-    followed = {one for _, record in records for one in record.previous}
+    followed = {previous for _, record in records for previous in record.previous}
     verdict.heads = [record.hash for _, record in records if record.hash not in followed]
     verdict.problems += wrong_links(records)
     if head is not None and head.strip().lower() not in {record.hash for _, record in records}:
@@ -112,4 +112,4 @@ def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Prob
 
 def _certificates(fs_path: str, fs: AuditFileSystem) -> list[str]:
     names = [name for name in file_names(fs_path, fs) if not name.startswith((".", LEDGER))]
-    return [name for name in names if any(is_record_name(each) for each in file_names(f"{fs_path}/{name}", fs))]
+    return [name for name in names if any(is_record_name(file) for file in file_names(f"{fs_path}/{name}", fs))]

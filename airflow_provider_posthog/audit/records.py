@@ -339,9 +339,9 @@ def _check_shape(fields: Mapping[str, Any]) -> None:
     numbered = type(fields["sequence"]) is int and fields["sequence"] > 0
     objects = isinstance(fields["who"], dict) and isinstance(fields["facts"], dict)
     previous = fields["previous"]
-    linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
+    linked = isinstance(previous, list) and all(isinstance(digest, str) for digest in previous)
     signed = [fields[name] for name in ("key_id", "signature")]
-    signatures = signed == [None, None] or all(isinstance(one, str) for one in signed)
+    signatures = signed == [None, None] or all(isinstance(text, str) for text in signed)
     if not (texts and numbered and objects and linked and signatures and fields["kind"] in (*KINDS, *LEDGER_KINDS)):
         raise AuditError("has a field of another type than a record's: it was altered")
 

@@ -124,13 +124,13 @@ def summary(verdict: Verdict) -> str:
     """
     word, why, look = _word(verdict)
     lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
-    lines += [f"  {one}" for one in _time(verdict)]
+    lines += [f"  {line}" for line in _time(verdict)]
     lines += [f"  left on purpose: {left}" for left in verdict.story.left]
     lines.append(f"  certificate: {_soundness(verdict)}; {len(verdict.story.records)} records; {_origin(verdict)}")
     lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
     lines.append(f"  erasure: {word}. {why}")
     lines += [f"    - {doubt}" for doubt in ([] if look == "good" else verdict.doubts)]
-    lines += [f"  {one}" for one in _ending(verdict)]
+    lines += [f"  {line}" for line in _ending(verdict)]
     if verdict.story.not_found:
         lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
     lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
@@ -174,7 +174,7 @@ def _time(verdict: Verdict) -> list[str]:
     if deadline is None:
         return []
     if closing is None:
-        return [one for one in [deadline.warning(today())] if one]
+        return [warning for warning in [deadline.warning(today())] if warning]
     over = -deadline.days_left(today(moment(closing.at)))
     return [f"It was closed {over} days after it was due ({deadline.due})."] if over > 0 else []
 
@@ -189,11 +189,11 @@ def _ending(verdict: Verdict) -> list[str]:
 def _headline(verdict: Verdict) -> str:
     word, why, look = _word(verdict)
     doubts = verdict.doubts if look == "bad" else []
-    left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
+    left = _list(f"Left on purpose: {clause}." for clause in verdict.story.left)
     lost = verdict.story.not_found
     what, whom = ("identifier", "it") if lost == 1 else ("identifiers", "them")
     more = f"<p>{lost:,} {what} led to nobody: nothing was erased for {whom}.</p>" if lost else ""
-    more += "".join(f"<p>{text(one)}</p>" for one in [*_ending(verdict), *_time(verdict)])
+    more += "".join(f"<p>{text(line)}</p>" for line in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"
         f'<div class="verdict {look}"><strong>{word}</strong>{left}<p>{text(why)}</p>{_list(doubts)}{more}</div>'

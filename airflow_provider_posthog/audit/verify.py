@@ -206,13 +206,13 @@ class Keys:
         :param record: the record.
         """
         if self.salts:
-            fitting = [one for one in self.salts if one.salt_id == record.salt_id]
+            fitting = [salt for salt in self.salts if salt.salt_id == record.salt_id]
             if not fitting:
                 yield f"its seal was made with another salt ({record.salt_id}): it was forged, or that salt is missing"
             elif not has_seal(record, fitting[0]):
                 yield "its seal is wrong: it was forged"
         if self.public:
-            signers = [one for one in self.public if one.key_id == record.key_id]
+            signers = [key for key in self.public if key.key_id == record.key_id]
             if record.signature is None:
                 yield "it is not signed: it was forged, or was written without the private key"
             elif not signers:
@@ -324,10 +324,10 @@ def wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
             continue
         if record.request_id != records[0][1].request_id:
             yield Problem(label, f"belongs to another request: {record.request_id}")
-        missing = [one for one in record.previous if one not in sequences]
+        missing = [digest for digest in record.previous if digest not in sequences]
         if missing:
             yield Problem(label, f"follows a record that is missing, altered or out of order ({missing[0][:16]})")
-        elif record.sequence != 1 + max((sequences[one] for one in record.previous), default=0):
+        elif record.sequence != 1 + max((sequences[digest] for digest in record.previous), default=0):
             yield Problem(label, "does not have the number that follows")
         sequences[record.hash] = record.sequence
     for (_, before), (label, after) in pairwise(records):

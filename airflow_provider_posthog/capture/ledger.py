@@ -195,7 +195,7 @@ class Ledger:
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", [(each.row, each.uuid, each.key) for each in rows]
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", [(row.row, row.uuid, row.key) for row in rows]
         )
         self._db.execute("COMMIT")
 

@@ -135,8 +135,8 @@ class Load:
             again = self._ledger.are_unproved(by_uuid)
             if again:
                 made = [by_uuid[uuid] for uuid in by_uuid if uuid in again]
-                self._ledger.remember_keys(_reject(each, reader, NOT_THERE) for each in made)
-                self._keep(made, self._deliver([each.event for each in made if each.event], sender), [], reader)
+                self._ledger.remember_keys(_reject(item, reader, NOT_THERE) for item in made)
+                self._keep(made, self._deliver([item.event for item in made if item.event], sender), [], reader)
                 count += len(again)
         return count
 
@@ -230,7 +230,7 @@ class Load:
         if total <= max_rejects:
             return
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items()))
-        named = [shown(each.uuid) for each in self._ledger.rejects() if each.uuid is not None][:_NAMED]
+        named = [shown(reject.uuid) for reject in self._ledger.rejects() if reject.uuid is not None][:_NAMED]
         raise PostHogIncompleteError(
             f"{total:,} rows are not in PostHog ({reasons}), and max_rejects is {max_rejects:,}. All others are there. "
             + (f"Events: {', '.join(named)}{', ...' if total > len(named) else ''}. " if named else "")

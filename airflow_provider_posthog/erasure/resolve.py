@@ -86,9 +86,9 @@ def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, 
     return Resolved(count(client, people, until), missed)
 
 
-def _spelt(one: Identifier) -> set[str]:
+def _spelt(identifier: Identifier) -> set[str]:
     """Return how an identifier may be written as a distinct id of events."""
-    return spellings(one.value) if one.kind == "email" else {one.value}
+    return spellings(identifier.value) if identifier.kind == "email" else {identifier.value}
 
 
 def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
@@ -131,7 +131,7 @@ def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, s
         for pack in packed(values):
             rows = client.rows(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
             for uuid, *addresses in rows:
-                for address in {folded(str(each)) for each in addresses if each}:
+                for address in {folded(str(address)) for address in addresses if address}:
                     for one in wanted.get(address, ()):
                         hits.add(str(uuid), one)
     _by_address_as_id(client, spelt, wanted, hits, server)

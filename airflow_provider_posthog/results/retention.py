@@ -295,7 +295,7 @@ def months_later(local: datetime, months: int) -> datetime:
         raise ValueError("no such year")
     day = min(local.day, calendar.monthrange(year, month)[1])
     both = [local.replace(year=year, month=month, day=day, fold=fold) for fold in (0, 1)]
-    return max(each.astimezone(timezone.utc) for each in both)
+    return max(moment.astimezone(timezone.utc) for moment in both)
 
 
 def _months(value: object) -> int | None:

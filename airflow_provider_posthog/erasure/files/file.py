@@ -194,14 +194,14 @@ def _masks(batch: pa.RecordBatch, wanted: Sequence[Wanted]) -> list[tuple[Wanted
     """Return which rows to remove by each column, without those of earlier columns."""
     masks: list[tuple[Wanted, pa.Array]] = []
     gone: pa.Array | None = None
-    for one in wanted:
-        texts = _texts(batch.column(one.column))
-        values = pa.array(sorted(one.values), pa.large_string())
-        mask = pc.is_in(pc.utf8_lower(texts) if one.any_case else texts, value_set=values)
+    for criterion in wanted:
+        texts = _texts(batch.column(criterion.column))
+        values = pa.array(sorted(criterion.values), pa.large_string())
+        mask = pc.is_in(pc.utf8_lower(texts) if criterion.any_case else texts, value_set=values)
         if gone is not None:
             mask = pc.and_(mask, pc.invert(gone))
         gone = mask if gone is None else pc.or_(gone, mask)
-        masks.append((one, mask))
+        masks.append((criterion, mask))
     return masks
 
 
