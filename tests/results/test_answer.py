@@ -141,7 +141,7 @@ def test_what_proves_nothing_is_an_error(change: dict[str, Any], kind: type[Exce
 
 @pytest.mark.parametrize("answer", [None, 5, "rows", [], [[1]], {}, {"columns": ["n"]}])
 def test_what_is_no_answer_is_an_error(answer: Any) -> None:
-    with pytest.raises(PostHogTransportError, match="no .results."):
+    with pytest.raises(PostHogTransportError, match=r"no .results."):
         read(answer, LONE)
 
 
