@@ -231,11 +231,12 @@ class PostHogRateLimitError(PostHogAPIError):
 
 
 class PostHogQuotaError(PostHogAPIError):
-    """402: the organization's quota is used up."""
+    """402, or a 429 of a billing limit: the organization's quota is used up."""
 
     def hint(self) -> str:
         """Say who can help."""
-        return "Raise the billing limit in PostHog, or wait for the next period."
+        over = "The team is over its billing limit, which no wait of a task mends. " if self.status == 429 else ""
+        return f"{over}Raise the billing limit in PostHog, or wait for the next period."
 
 
 class PostHogServerError(PostHogAPIError):

@@ -25,7 +25,7 @@ from benchmarks.measure import python
 _TEXT = """## {persons} persons merged who have not changed
 
 `python -m benchmarks.merge`. A server on this machine has {persons} persons of 0.6 KB, and a PostgreSQL with its
-default settings has them, too. *Reading* is all that precedes a load, with its counts and proofs; *merging* is the task
+default settings has them, too. *Reading* is everything before a load, with its counts and checks. *Merging* is the task
 itself, reading included. *As fast as it answers*: from memory, on the same two cores. *At PostHog's pace*: 50 ms for
 each query and 60 \u00b5s for each row, three queries at once. Medians of {rounds} rounds.
 

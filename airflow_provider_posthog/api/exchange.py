@@ -18,11 +18,20 @@ from airflow_provider_posthog.api.budget import MINUTE, Waiting, reservations_of
 from airflow_provider_posthog.api.byte_budget import EXCEEDED, BudgetHeaders, ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.pace import place_of
-from airflow_provider_posthog.api.retry import NoAnswer, RetryPolicy, Wait, decide, lacks_slot, retry_after
+from airflow_provider_posthog.api.retry import (
+    NoAnswer,
+    RetryPolicy,
+    Wait,
+    decide,
+    is_over_quota,
+    lacks_slot,
+    retry_after,
+)
 from airflow_provider_posthog.api.settings import ClientSettings, Role, is_secret_key
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
+    PostHogQuotaError,
     PostHogRateLimitError,
     PostHogSettingsError,
     PostHogTransportError,
@@ -172,9 +181,7 @@ class Exchange(Generic[T]):
         now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
             self._bytes.refuse(now, retry_in, budget)
-        elif (
-            self._reservations and retry_in and not lacks_slot(self.call, outcome)
-        ):  # else too many go on: no rate limit
+        elif self._reservations and retry_in and not (lacks_slot(self.call, outcome) or is_over_quota(outcome)):
             self._reservations.close(retry_in)
         sent = began is not None
         if outcome.status != 429 and (sent or budget.remaining is not None):
@@ -306,7 +313,8 @@ def error_of(answer: Answer, method: str, path: str, *, message: str = "") -> Po
     detail = _text_or_none(envelope.get("detail")) or _text_or_none(envelope.get("error"))
     if message:
         detail = f"{detail or 'No bytes are left.'} ({message})"
-    return error_for_status(answer.status)(
+    kind = PostHogQuotaError if is_over_quota(answer) else error_for_status(answer.status)
+    return kind(
         status=answer.status,
         method=method,
         path=path,

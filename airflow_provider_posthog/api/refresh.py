@@ -15,7 +15,7 @@ from airflow_provider_posthog.api import insights, jobs, queries
 from airflow_provider_posthog.api.freshness import Earlier, Outcome, Target, fault, is_too_old
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.jobs import Again, Ended, Watch
-from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
+from airflow_provider_posthog.api.retry import GATEWAY, LAST, NOT_BEGUN, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict, failure_in
 from airflow_provider_posthog.api.steps import Pause, Send, Steps, Stopped
 from airflow_provider_posthog.exceptions import (
@@ -25,6 +25,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogNotFoundError,
     PostHogPermissionError,
+    PostHogQuotaError,
     PostHogServerError,
     PostHogTransportError,
 )
@@ -149,7 +150,9 @@ def _of_answer(answer: Insight, target: Target) -> Outcome:
 
 def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
     """Return the outcome of an error, and after how many seconds to ask again, if at all."""
-    if isinstance(error, PostHogAPIError) and error.status in (429, 503):
+    if isinstance(error, PostHogQuotaError):
+        return Outcome("failed", str(error)), None
+    if isinstance(error, PostHogAPIError) and error.status in NOT_BEGUN:
         return Outcome("unreachable", str(error)), error.retry_after or 0.0
     if isinstance(error, PostHogTransportError) and not error.sent:
         return Outcome("unreachable", str(error)), 0.0
@@ -167,7 +170,7 @@ def is_cut(error: PostHogError) -> bool:
     """
     if isinstance(error, PostHogTransportError):
         return error.sent
-    return isinstance(error, PostHogServerError) and not error.code
+    return isinstance(error, PostHogServerError) and (error.status in GATEWAY or not error.code)
 
 
 def _has_no_room(answer: Insight) -> bool:

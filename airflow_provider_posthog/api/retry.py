@@ -2,7 +2,8 @@
 
 The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 for a query; for anything
 else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done. A call that creates
-something may have created it although the answer is 500 or 503.
+something may have created it although the answer is 500 or 503. A 429 for a quota or a billing limit lasts until
+somebody pays.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from airflow_provider_posthog.api.call import Answer, Call
 RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 #: Those that mean that a calculation takes too long: it would take as long again.
 _TOO_HEAVY = frozenset({504, 524})
+#: What says that a request was not begun, and may pass soon: it came too slowly or too early, PostHog has no room, or a
+#: gateway does not reach it. (522 may also come of a request that PostHog has.)
+NOT_BEGUN = frozenset({408, 425, 429, 503, 521, 523, 529})
+#: What only a gateway says, whatever stands in its page: behind it PostHog may go on.
+GATEWAY = frozenset({502, 520, 522, 524})
+#: In a 429, what is no rate limit: no wait of a task mends it.
+_QUOTAS = frozenset({"billing_limit_exceeded", "billing_limit_reached", "quota_exceeded", "quota_limit_exceeded"})
 _EXPECTED = re.compile(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
 
 
@@ -124,7 +132,7 @@ def decide(
     :param waited: seconds that this call has spent on waits that the server asked for.
     """
     backoff = draw * min(policy.cap, policy.base * 2 ** min(attempt - 1, 30))
-    if lacks_slot(call, outcome):
+    if lacks_slot(call, outcome) or is_over_quota(outcome):
         return GiveUp()
     if isinstance(outcome, Answer) and outcome.status == 429:
         return _rate_limited(outcome, policy, backoff, now, waited)
@@ -148,6 +156,21 @@ def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
         return False
     body = outcome.json_or_none()
     return isinstance(body, dict) and body.get("code") == call.no_slot
+
+
+def is_over_quota(outcome: Answer | NoAnswer) -> bool:
+    """Tell whether PostHog refused because a quota or a billing limit is used up: no rate limit, though it answers 429.
+
+    :param outcome: the answer, or that there was none.
+    """
+    if not isinstance(outcome, Answer) or outcome.status != 429:
+        return False
+    body = outcome.json_or_none()
+    if isinstance(body, dict):
+        said = [body.get(name) for name in ("code", "error", "type", "detail")]
+    else:  # capture's older answers are plain text
+        said = [outcome.body[:200].decode("utf-8", "replace")]
+    return any(isinstance(each, str) and "_".join(each.lower().strip(" .\r\n").split()) in _QUOTAS for each in said)
 
 
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:

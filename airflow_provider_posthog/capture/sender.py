@@ -25,8 +25,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogAuthenticationError,
     PostHogIncompleteError,
     PostHogNotFoundError,
-    PostHogQuotaError,
-    PostHogRateLimitError,
     PostHogServerError,
     PostHogValidationError,
 )
@@ -54,7 +52,6 @@ _OF_REQUEST = frozenset(
         "unsupported_encoding",
     }
 )
-_QUOTA = "billing_limit_exceeded"
 #: After this many single events are refused in a row, the events are not the cause.
 _MOST_REFUSED = 50
 
@@ -217,10 +214,6 @@ class Sender:
     def _raise_what_no_half_mends(self, error: PostHogAPIError, reason: str) -> None:
         if isinstance(error, PostHogAuthenticationError):
             raise unknown_token(self._host) from None
-        if isinstance(error, PostHogRateLimitError) and _QUOTA in reason:
-            raise PostHogQuotaError(
-                status=429, method=error.method, path=error.path, code=_QUOTA, request_id=error.request_id
-            ) from None
         splits = isinstance(error, PostHogValidationError) or error.status == 413
         if not splits or _word(reason) in _OF_REQUEST or isinstance(error, PostHogServerError):
             raise error

@@ -300,11 +300,11 @@ def _storage_error(outcome: Answer | NoAnswer, host: str) -> PostHogError:
     return PostHogTransportError(f"the object storage answered {outcome.status}")
 
 
-def _stream(response: requests.Response, offset: int, url: str | None) -> _Stream:
+def _stream(response: requests.Response, offset: int, expected_etag: str | None) -> _Stream:
     """Return where the bytes of a response belong, and refuse any others.
 
-    :param offset: the first byte that was asked for, if ``url``.
-    :param url: the ETag that the file has to have for its rest to fit to what is there.
+    :param offset: the first byte that was asked for, if ``expected_etag`` is given.
+    :param expected_etag: the ETag that the file has to have for its rest to fit to what is there.
     """
     etag = response.headers.get("ETag")
     length = _int(response.headers.get("Content-Length"))
@@ -312,10 +312,18 @@ def _stream(response: requests.Response, offset: int, url: str | None) -> _Strea
     if response.status_code == 206:
         span = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         # A storage that minds the range but not the condition would put two files together.
-        if span is None or encoded or int(span[1]) != (offset if url else 0) or (url and etag != url):
+        if (
+            span is None
+            or encoded
+            or int(span[1]) != (offset if expected_etag else 0)
+            or (expected_etag and etag != expected_etag)
+        ):
             response.close()
             raise _NotResumedError("the storage sent another part than was asked for")
-        start, total, resumable = int(span[1]), _int(span[2]), bool(url)
+        start, total, resumable = int(span[1]), _int(span[2]), bool(expected_etag)
+        if total is None:  # nobody could tell whether this part is the last one
+            response.close()
+            raise _NotResumedError("the storage sent a part and does not say of how many bytes")
     else:
         # A weak ETag does not promise the same bytes, and a range of an encoded file counts encoded bytes.
         start, total, resumable = 0, None if encoded else length, not encoded and not (etag or "W/").startswith("W/")

@@ -80,9 +80,11 @@ class FolderFit:
             column = table.column(name)
             bad = column.is_valid() if at < 0 else _misfits(column, schema.field(at).type)
             if bad is not None and pc.any(bad).as_py():
-                why[f"{name} is not a column of the folder" if at < 0 else f"{name} is no {schema.field(at).type}"] = (
-                    bad
-                )
+                why[
+                    f"{name} is not a column of the folder"
+                    if at < 0
+                    else f"{name} does not fit {schema.field(at).type}"
+                ] = bad
         if why:
             table = self._without(table, why)
         return table.select(schema.names).cast(schema)

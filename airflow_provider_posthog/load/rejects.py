@@ -99,7 +99,7 @@ class Rejects:
             values, misfits = read(table.column(name), kind, raw=raw)
             column = table.schema.field(name)
             if (number := _count(misfits)) and self.quarantines:
-                why[f"{name} is no {sql_type}"] = misfits
+                why[f"{name} does not fit {sql_type}"] = misfits
             elif number:
                 self.misfits[name] = self.misfits.get(name, 0) + number
             made = made.set_column(made.schema.get_field_index(name), column.with_type(values.type), values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -248,7 +249,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
 
     def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer, int | None]:
         """Return PostHog's answer, as it came and as it was read, and what ClickHouse read for it."""
-        status = job.facts if job.facts.get("results") else self.hook.client.send(queries.status(job.id))
+        status = job.facts if job.facts.get("results") else self._ended(job)
         raw: Any = status.get("results")
         bytes_read: int | None = status.get("bytes_read")
         tell(self.hook.client, bytes_read)
@@ -262,6 +263,24 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             raise
         ByteGuard.of(self.max_bytes_read).after(bytes_read)
         return raw, answer, bytes_read
+
+    def _ended(self, job: Job) -> Mapping[str, Any]:
+        """Return what PostHog says of a query that has ended.
+
+        It may run again: a start that was given up as lost, and came late, begins a query of the same name anew.
+        """
+        status = self.hook.client.send(queries.status(job.id))
+        if states.of_query(status).state != "pending":
+            return status
+        self.log.warning("Query %s had ended and runs again: an earlier request for it came late. Waiting", job.id)
+        ended = self.poll_until_complete(job, time.time() + self.timeout_seconds())
+        if ended.outcome == "timeout":
+            raise self._out_of_time(job, "timeout", ended.reason)
+        if ended.outcome != "succeeded":
+            raise PostHogJobFailed(f"PostHog: query {job.id} {ended.outcome}: {ended.reason}", job_id=job.id)
+        if self._last_seen:
+            return self._last_seen
+        return self.hook.client.send(queries.status(job.id))
 
     def _output(self) -> Output | None:
         if self.path is None:

@@ -296,7 +296,13 @@ def test_nothing_is_sent_that_posthog_would_refuse(sender: Sender, server: Scrip
             sender.send(settings, QUERY, policy=policy)
         assert caught.value.code == "own_budget"
         assert 60 <= (caught.value.retry_after or 0) <= HOUR
-        for said in ("-1.00 GB are left", "read 3.00 GB each", "nothing was sent", "max_rate_limit_wait", "docs/limits.md"):
+        for said in (
+            "-1.00 GB are left",
+            "read 3.00 GB each",
+            "nothing was sent",
+            "max_rate_limit_wait",
+            "docs/limits.md",
+        ):
             assert said in str(caught.value)
         assert "..." not in str(caught.value), "cut short"
     assert sender.send(settings, GET) == {}, "only queries draw on it"

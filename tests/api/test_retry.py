@@ -26,7 +26,7 @@ from airflow_provider_posthog.api.retry import (
     retry_after,
 )
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogServerError
+from airflow_provider_posthog.exceptions import PostHogQuotaError, PostHogServerError
 from tests.api.cases import CREATE, GET, QUERY, answer
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -113,6 +113,22 @@ def test_all_waits_for_429s_of_a_call_are_bounded(script: list[Answer], policy: 
         waited += step.seconds
     assert waited <= policy.max_rate_limit_wait
     assert sent <= policy.max_rate_limit_wait + 1
+
+
+@pytest.mark.parametrize("code", ["billing_limit_exceeded", "quota_limit_exceeded"])
+@pytest.mark.parametrize("field", ["code", "error", "detail"])
+def test_nobody_waits_for_a_quota(code: str, field: str) -> None:
+    outcome = Answer(429, {"retry-after": "3"}, json.dumps({field: code}).encode())
+    assert decide(GET, 1, outcome, policy=RetryPolicy(), draw=0.5, now=NOW) == GiveUp()
+    exchange = Exchange(GET, ClientSettings(project_id=7), RetryPolicy())
+    with pytest.raises(PostHogQuotaError, match="Raise the billing limit"):
+        exchange.receive(outcome)
+
+
+@pytest.mark.parametrize("code", ["throttled", "api_queries_budget_exceeded", "rate_limited", None])
+def test_a_rate_limit_is_no_quota(code: str | None) -> None:
+    outcome = Answer(429, {"retry-after": "3"}, json.dumps({"code": code, "detail": "Over the limit"}).encode())
+    assert isinstance(decide(GET, 1, outcome, policy=RetryPolicy(), draw=0.5, now=NOW), Wait)
 
 
 @pytest.mark.parametrize("status", sorted(set(range(300, 600)) - RETRYABLE_STATUSES - {429}))

@@ -263,11 +263,29 @@ def test_a_token_that_posthog_does_not_know_is_named_and_not_shown(lab: Lab) -> 
     assert "phc_another" not in str(caught.value)
 
 
-def test_a_quota_that_refuses_the_request_is_told_as_one(lab: Lab) -> None:
-    body = {"error": "billing_limit_exceeded"}
-    lab.posthog.faults(path="/i/v1/*", status=429, body=body, count=50, headers={"Retry-After": "600"})
-    with pytest.raises(PostHogQuotaError, match="billing_limit_exceeded"):
-        lab.load(rows(1))
+@pytest.mark.parametrize("wait", ["1", "600", None])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "billing_limit_exceeded", "error_description": "The team is over its billing limit"},
+        {"type": "quota", "code": "billing_limit_exceeded", "detail": "Over."},
+        "billing limit reached",
+    ],
+    ids=["V1", "envelope", "text"],
+)
+def test_a_quota_that_refuses_the_request_is_told_at_once_and_what_was_kept_is_noted(
+    lab: Lab, body: object, wait: str | None
+) -> None:
+    assert lab.load(rows(2))["kept"] == 2
+    before = lab.sent()
+    headers = {"Retry-After": wait} if wait else {}
+    lab.posthog.faults(path="/i/v1/*", status=429, body=body, count=-1, headers=headers)
+    with pytest.raises(PostHogQuotaError, match="The team is over its billing limit"):
+        lab.load(rows(4))
+    assert lab.sent() == before + 1, "no wait brings it into the limit"
+    lab.posthog.clear_faults()
+    found = lab.load(rows(4))
+    assert (found["kept"], found["sent"], found["sent_before"]) == (4, 2, 2)
 
 
 def test_an_own_rate_is_kept() -> None:

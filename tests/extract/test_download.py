@@ -383,6 +383,28 @@ def test_the_rest_comes_in_parts(server: ScriptedServer, fetch: Fetch, sink: Sin
     assert sink.data == FILE[:101_000]
 
 
+@pytest.mark.parametrize("total", [len(FILE), 50_000], ids=["more", "fewer"])
+def test_a_file_of_another_size_than_was_announced_is_not_whole(
+    server: ScriptedServer, fetch: Fetch, total: int
+) -> None:
+    part = Reply(206, {"Content-Range": f"bytes 0-99999/{total}"}, FILE[:100_000])
+    server.script(*[part] * MAX_ATTEMPTS)
+    with pytest.raises(PostHogIncompleteError, match=f"100,000 of {total:,} bytes"):
+        fetch()
+
+
+@pytest.mark.parametrize("start", [0, 100_000])
+def test_a_part_that_may_not_be_the_last_is_not_taken_for_it(
+    server: ScriptedServer, fetch: Fetch, sink: Sink, start: int
+) -> None:
+    etag = {"ETag": '"one"'}
+    first = [Reply(200, etag, FILE[:100_000], cut="body")] if start else []
+    part = Reply(206, {**etag, "Content-Range": f"bytes {start}-{start + 499}/*"}, FILE[start : start + 500])
+    server.script(*first, part, Reply(200, etag, FILE))
+    fetch()
+    assert sink.data == FILE
+
+
 def test_a_part_nobody_asked_for(server: ScriptedServer, fetch: Fetch, sink: Sink) -> None:
     part = Reply(206, {"Content-Range": f"bytes 9-{len(FILE) - 1}/{len(FILE)}"}, FILE[9:])
     server.script(part, Reply(200, {}, FILE))

@@ -21,20 +21,25 @@ class JumpingClock:
     :param tell: called with the seconds that passed at once, so that a server keeps up.
     """
 
+    #: Seconds that all of these have jumped over: to a process, time never goes back (what paces polls remembers it).
+    ever = 0.0
+
     def __init__(self, tell: Callable[[float], object]) -> None:
         self.jumped = 0.0
+        self._wrong = 0.0
         self._tell = tell
         self._told = 0.0
         self._alarms: list[tuple[float, Callable[[], object]]] = []
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(time, "time", lambda: _time() + self.jumped)
-        monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + self.jumped)
+        monkeypatch.setattr(time, "time", lambda: _time() + self.jumped + self._wrong)
+        monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + JumpingClock.ever)
         monkeypatch.setattr(time, "sleep", self.jump)
 
     def jump(self, seconds: float) -> None:
         """Let time pass, and the processor do something else for a moment."""
         self.jumped += max(0.0, seconds)
+        JumpingClock.ever += max(0.0, seconds)
         _sleep(0.001)
         if self.jumped - self._told >= _TELL:
             step, self._told = self.jumped - self._told, self.jumped
@@ -44,9 +49,8 @@ class JumpingClock:
             alarm[1]()
 
     def skew(self, seconds: float) -> None:
-        """Put the task's clock wrong; the server's goes on as it did."""
-        self.jumped += seconds
-        self._told += seconds
+        """Put the task's clock wrong; the server's goes on as it did, and so does what measures lengths of time."""
+        self._wrong += seconds
 
     def at(self, jumped: float, what: Callable[[], object]) -> None:
         """Do something once so many seconds were jumped over in all."""

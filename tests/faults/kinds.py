@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,14 @@ GROUPS: dict[str, list[Fault]] = {
     "the clock": [Fault("clock an hour ahead", skew=3600.0), Fault("clock an hour behind", skew=-3600.0)],
 }
 FAULTS = [fault for group in GROUPS.values() for fault in group]
+
+
+def number_of(task: str) -> int:
+    """Return a task's number, by which its faults go round: of its name, so that another task changes nothing for it.
+
+    :param task: its name.
+    """
+    return zlib.crc32(task.encode())
 
 
 def chosen(number: int) -> list[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults import page, table
-from tests.faults.kinds import FAULTS
+from tests.faults.kinds import FAULTS, chosen, number_of
 from tests.faults.summary import line
 from tests.faults.tasks import TASKS
 from tests.support.registry import classes
@@ -28,6 +28,11 @@ def test_every_public_task_meets_the_faults() -> None:
     rooms = ("operators", "sensors", "transfers", "notifications")
     known = {name.rpartition(".")[2] for room in rooms for name, _ in classes(room)}
     assert known - set(TASKS) == ELSEWHERE
+
+
+def test_every_fault_is_met_by_some_task() -> None:
+    met = {fault.name for name in TASKS for fault in chosen(number_of(name))}
+    assert met == {fault.name for fault in FAULTS}
 
 
 def test_every_fault_has_its_outcome() -> None:

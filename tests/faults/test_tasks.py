@@ -12,7 +12,7 @@ import re
 import pytest
 
 from tests.faults.cases import MODES, Case, Weather
-from tests.faults.kinds import chosen
+from tests.faults.kinds import chosen, number_of
 from tests.faults.summary import record
 from tests.faults.table import KNOWN, allowed
 from tests.faults.tasks import TASKS
@@ -24,7 +24,7 @@ WAITED = "waits and succeeds"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_faults_leave_the_books_right(name: str, weather: Weather, request: pytest.FixtureRequest) -> None:
-    make, number = TASKS[name], NAMES.index(name)
+    make, number = TASKS[name], number_of(name)
     course = weather.course(make)
     wrong = []
     for turn, fault in enumerate(chosen(number)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
@@ -217,6 +218,39 @@ def test_an_edited_statement_is_another_query(connected: EmulatorProcess) -> Non
         query(deferrable=True).execute(context(try_number=1))
     done = finish(query(query="select 1 as one"), context(try_number=2))
     assert done["rows"] == [[1]]
+
+
+def begun_late(posthog: EmulatorProcess, statement: str = "") -> None:
+    """Let a start that was lost on its way reach PostHog: the same request, or one that asks for something else."""
+    body = started(posthog)[0]["body"]
+    if statement:
+        body = {**body, "query": {**body["query"], "query": statement}}
+    path = f"{posthog.url}/api/projects/{posthog.project_id}/query/"
+    requests.post(
+        path, json=body, headers={"Authorization": f"Bearer {posthog.api_key}"}, timeout=10
+    ).raise_for_status()
+
+
+def test_a_query_that_its_late_twin_begins_again_is_waited_for(connected: EmulatorProcess) -> None:
+    task = query(deferrable=True, poll_interval=0.05)
+    with pytest.raises(task_deferred()) as deferred:
+        task.execute(context())
+    event = run_trigger(deferred.value.trigger)
+    connected.settings(async_seconds=0.3)
+    begun_late(connected)
+    done = task.execute_complete(context(), event)
+    assert done["row_count"] == len(done["rows"]) > 1
+    assert running(connected) == 0
+
+
+def test_a_late_twin_that_fails_fails_the_task_with_posthogs_reason(connected: EmulatorProcess) -> None:
+    task = query(deferrable=True)
+    with pytest.raises(task_deferred()) as deferred:
+        task.execute(context())
+    event = run_trigger(deferred.value.trigger)
+    begun_late(connected, "select nope from events")
+    with pytest.raises(PostHogJobFailed, match="nope"):
+        task.execute_complete(context(), event)
 
 
 @MODES

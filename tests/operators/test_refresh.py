@@ -215,7 +215,13 @@ def test_without_a_servers_clock_the_numbers_must_have_changed(scripted: Scripte
         refresh(insight=7).execute({})
 
 
-@pytest.mark.parametrize("cut", [Reply(cut="after"), Reply(cut="headers"), html(502), html(504), html(524)], ids=str)
+#: Whose page may look like an answer of PostHog's.
+GATEWAYS = error(502, code="error")
+
+
+@pytest.mark.parametrize(
+    "cut", [Reply(cut="after"), Reply(cut="headers"), html(502), html(504), html(524), GATEWAYS], ids=str
+)
 def test_a_request_that_is_cut_goes_on_in_the_background(scripted: ScriptedServer, cut: Reply) -> None:
     known = ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z"), Date=_stamp())
     missing = error(404, code="not_found")
@@ -257,7 +263,13 @@ def test_one_force_is_never_sent_twice(scripted: ScriptedServer) -> None:
     assert sum("force_" in call.path for call in scripted.requests) == 1
 
 
-@pytest.mark.parametrize("busy", [error(429, code="throttled"), error(503, Retry_After="1")], ids=["429", "503"])
+BUSY = {
+    **{"429": error(429, code="throttled"), "503": error(503, Retry_After="1")},
+    **{"408": error(408), "521": error(521, code="error"), "521 of a gateway": html(521)},
+}
+
+
+@pytest.mark.parametrize("busy", BUSY.values(), ids=BUSY)
 def test_a_busy_server_is_waited_for(scripted: ScriptedServer, busy: Reply) -> None:
     known = ok(_insight(is_cached=True, last_refresh="2026-01-01T00:00:00Z"), Date=_stamp())
     scripted.script(known, known, busy, ok(_insight()))

@@ -79,6 +79,9 @@ MOST_LINES = 8
 FIRST = "Events to the lake"
 WAIT: dict[str, Any] = {"poll_interval": 0.05, "timeout": 20, "deferrable": False}
 LOOK: dict[str, Any] = {"poke_interval": 0.05, "timeout": 10, "mode": "poke"}
+#: How what a task needs is made, wherever the task itself waits.
+HERE: dict[str, Any] = {"timeout": 20, "deferrable": False}
+POKE: dict[str, Any] = {"poke_interval": 0.05, "mode": "poke"}
 
 
 def midnight(days: int) -> datetime:
@@ -115,7 +118,7 @@ class Place:
         made = self.api.post("exports/", body)
         assert made.status_code == 201
         number = int(made.json()["id"])
-        finish(PostHogExportSensor(task_id="task", export_id=number, posthog_conn_id="everything", **LOOK))
+        finish(PostHogExportSensor(task_id="task", export_id=number, posthog_conn_id="everything", **HERE, **POKE))
         return number
 
     def run(self) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def asked(place: Place) -> dict[str, Any]:
 
 
 def calculated(place: Place) -> int:
-    PostHogRefreshInsightOperator(task_id="task", posthog_conn_id="everything", insight=TREND, **WAIT).execute(
+    PostHogRefreshInsightOperator(task_id="task", posthog_conn_id="everything", insight=TREND, **HERE).execute(
         context()
     )
     return TREND
@@ -214,10 +217,10 @@ MADE: dict[type, Callable[[Place], Any]] = {
         task_id="task", dashboard=1, sql_conn_id="lake", table="numbers", **WAIT
     ),
     PostHogInsightCheckOperator: lambda p: PostHogInsightCheckOperator(
-        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=20
+        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=600
     ),
     PostHogInsightShortCircuitOperator: lambda p: PostHogInsightShortCircuitOperator(
-        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=20
+        task_id="task", insight=TREND, condition=">= 0", poll_interval=0.05, timeout=600
     ),
     PostHogInsightFreshSensor: lambda p: PostHogInsightFreshSensor(
         task_id="task", insight=calculated(p), fresher_than="2020-01-01T00:00:00Z", **LOOK

@@ -214,7 +214,7 @@ def test_properties_have_the_types_that_the_task_gives_them(connection: Emulator
     found = load(**options, schema_policy="quarantine")
     assert (found["rows"], found["rejected"], lake.count("t__rejected")) == (3, 1, 1)
     [(task, run, reason)] = lake.rows("SELECT task, run, reason FROM t__rejected")
-    assert (task.endswith(".task"), run, reason) == (True, "scheduled__1", "price is not a decimal(12,2)")
+    assert (task.endswith(".task"), run, reason) == (True, "scheduled__1", "price does not fit decimal(12,2)")
 
 
 def test_ids_properties_and_flags_have_the_database_s_own_types(
