@@ -32,27 +32,27 @@ MakeTask = Callable[[Any, Any], Any]
 
 #: What somebody decides by, as Markdown.
 _BODY = """\
-{% set told = ti.xcom_pull(task_ids='RESOLVE') %}\
-{% macro of(number, what) %}{{ number }} {{ what }}{{ '' if number == 1 else 's' }}{% endmacro %}\
+{% set resolved = ti.xcom_pull(task_ids='RESOLVE') %}\
+{% macro count(number, noun) %}{{ number }} {{ noun }}{{ '' if number == 1 else 's' }}{% endmacro %}\
 **What is deleted cannot be brought back.**
 
-- PostHog: project {{ told.project_id }} on {{ told.host }}\
- ([its persons]({{ told.host }}/project/{{ told.project_id }}/persons))
-- Deleted there: {{ of(told.persons, 'person') }}, {{ of(told.events, 'event') }},\
- {{ of(told.recordings, 'recording') }}
-- Their distinct ids: {{ told.distinct_ids }}{% if told.others %}, of which {{ told.others }}\
- {{ 'was' if told.others == 1 else 'were' }} not asked for, and {{ 'belongs' if told.others == 1 else 'belong' }}\
- to the same persons{% endif %}
+- PostHog: project {{ resolved.project_id }} on {{ resolved.host }}\
+ ([its persons]({{ resolved.host }}/project/{{ resolved.project_id }}/persons))
+- Deleted there: {{ count(resolved.persons, 'person') }}, {{ count(resolved.events, 'event') }},\
+ {{ count(resolved.recordings, 'recording') }}
+- Their distinct ids: {{ resolved.distinct_ids }}{% if resolved.others %}, of which {{ resolved.others }}\
+ {{ 'was' if resolved.others == 1 else 'were' }} not asked for, and\
+ {{ 'belongs' if resolved.others == 1 else 'belong' }} to the same persons{% endif %}
 
-- Identifiers that lead to nobody: {{ told.not_found.count }}\
-{% if told.not_found.places %} ({{ told.not_found.places[:10] | join(', ') }}){% endif %}
+- Identifiers that lead to nobody: {{ resolved.not_found.count }}\
+{% if resolved.not_found.places %} ({{ resolved.not_found.places[:10] | join(', ') }}){% endif %}
 
-{% if told.future_events %}- Dated in the future, and left by PostHog: {{ of(told.future_events, 'event') }}
+{% if resolved.future_events %}- Dated in the future, and left by PostHog: {{ count(resolved.future_events, 'event') }}
 {% endif %}\
-{% if told.personless %}- Without a profile, and so not deleted: {{ told.personless }}
+{% if resolved.personless %}- Without a profile, and so not deleted: {{ resolved.personless }}
 {% endif %}\
 MORE\
-- Received: {{ told.received_at or 'not known' }}; due: {{ told.due_at or 'not known' }}
+- Received: {{ resolved.received_at or 'not known' }}; due: {{ resolved.due_at or 'not known' }}
 """
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
