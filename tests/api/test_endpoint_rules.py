@@ -170,7 +170,7 @@ def test_which_ids_are_deleted() -> None:
     assert len(persons.bulk_delete(ids=[UUID] * 1000).json["ids"]) == 1000  # type: ignore[index]
     with pytest.raises(PostHogSettingsError, match="but not both"):
         persons.bulk_delete()
-    with pytest.raises(PostHogSettingsError, match="exactly one"):
+    with pytest.raises(PostHogSettingsError, match="but not both"):
         persons.bulk_delete(ids=[UUID], distinct_ids=["a"])
 
 
