@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage quick docs again e2e lint types matrix benchmark clean
+.PHONY: help demo test coverage quick docs again e2e soak lint types matrix benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -52,6 +52,13 @@ again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
 	@$(BIN)/python -m pytest tests/e2e
+
+# How long `make soak` goes on.
+MINUTES ?= 30
+
+soak: $(VENV)/.installed  ## run the example DAGs under random faults and kills for half an hour (MINUTES=30), and check the books
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error
 	@$(UV) pip install --quiet --python $(BIN)/python --group docs

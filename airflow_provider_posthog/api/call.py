@@ -166,7 +166,7 @@ def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
     """Return what reads an object that must have something: what is missing is not the same as none.
 
     :param name: of what it must have.
-    :param kind: what that must be: ``list`` or ``dict``.
+    :param kind: what that must be: ``list``, ``dict`` or ``str``.
     """
 
     def read(answer: Answer) -> dict[str, Any]:

@@ -268,12 +268,12 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         ByteGuard.of(self.max_bytes_read).after(bytes_read)
         return raw, answer, bytes_read
 
-    def _ended(self, job: Job) -> Mapping[str, Any]:
+    def _ended(self, job: Job) -> queries.QueryStatus:
         """Return what PostHog says of a query that has ended.
 
         It may run again: a start that was given up as lost, and came late, begins a query of the same name anew.
         """
-        status: Mapping[str, Any] = self.hook.client.send(queries.status(job.id))
+        status = self.hook.client.send(queries.status(job.id))
         if states.of_query(status).state != "pending":
             return status
         self.log.warning("Query %s had ended and runs again: an earlier request for it came late. Waiting", job.id)
@@ -282,7 +282,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             raise self._out_of_time(job, "timeout", ended.reason)
         if ended.outcome != "succeeded":
             raise PostHogJobFailed(f"PostHog: query {job.id} {ended.outcome}: {ended.reason}", job_id=job.id)
-        return self._last_seen or self.hook.client.send(queries.status(job.id))
+        return self.hook.client.send(queries.status(job.id))
 
     def _output(self) -> Output | None:
         if self.path is None:
